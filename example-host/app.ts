@@ -1,0 +1,108 @@
+import { readFile } from 'node:fs/promises'
+import cors from '@fastify/cors'
+import jwt from '@fastify/jwt'
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import { Type, type Static } from '@sinclair/typebox'
+import Fastify, { type FastifyInstance } from 'fastify'
+import {
+  channels, connections, migrate, openDatabase, presence, realtime, stats, typing, type Authenticate, type Authorize
+} from '../plugins/index.js'
+import type { Settings } from './settings.js'
+
+/** What the tokens of this host say. */
+interface Claims { sub: string, club: number, name?: string, admin?: boolean, exp?: number }
+
+declare module '@fastify/jwt' {
+  interface FastifyJWT {
+    payload: Claims
+    user: Claims
+  }
+}
+
+const Login = Type.Object({
+  userId: Type.Integer({ minimum: 1 }),
+  clubId: Type.Integer({ minimum: 1 }),
+  name: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
+  admin: Type.Optional(Type.Boolean())
+})
+
+/** A host that composes the whole suite with JWTs of its own. Short enough to be read as the manual. */
+export async function buildApp (settings: Settings): Promise<FastifyInstance> {
+  const app = Fastify({ logger: { level: settings.logLevel }, forceCloseConnections: true })
+
+  // The host's own things: auth, CORS, documents.
+  await app.register(jwt, { secret: settings.jwtSecret, sign: { expiresIn: '12h' } })
+  await app.register(cors, { origin: settings.allowedOrigins, credentials: true })
+  await app.register(swagger, { openapi: { openapi: '3.1.0', info: { title: 'fastify-realtime example host', version: '1.0.0' } } })
+  await app.register(swaggerUi, { routePrefix: '/docs' })
+
+  // Migrations run at start; a host with a release process of its own runs `npx fastify-realtime migrate` there.
+  const database = openDatabase(settings.database)
+  await migrate(database.db)
+  app.addHook('onClose', async () => { await database.close() })
+
+  // Who is it? An expired token is told apart from a wrong one: the suite compares `expiresAt` itself.
+  const authenticate: Authenticate = ({ token }) => {
+    if (token === undefined) return null
+    try {
+      const { sub, club, name, exp, admin } = app.jwt.verify<Claims>(token, { ignoreExpiration: true })
+      return {
+        tenantId: club,
+        userId: Number(sub),
+        ...(name === undefined ? {} : { name }),
+        expiresAt: exp === undefined ? null : exp * 1000,
+        claims: { admin: admin === true }
+      }
+    } catch {
+      return null
+    }
+  }
+
+  // What may they do? Members of a club use its groups and conversations; an admin broadcasts.
+  const authorize: Authorize = ({ identity, action, channel }) => {
+    switch (action) {
+      case 'subscribe':
+      case 'publish': return /^(group|conversation)\./.test(channel)
+      case 'direct':
+      case 'notify': return true
+      case 'broadcast': return (identity.claims as { admin: boolean }).admin
+    }
+  }
+
+  // What are they called? A real host asks its users table; this one remembers who logged in.
+  const names = new Map<string, { name: string }>()
+  const resolveUsers = (tenantId: number, ids: number[]): Map<number, { name: string }> =>
+    new Map(ids.flatMap((id) => { const known = names.get(`${tenantId}/${id}`); return known === undefined ? [] : [[id, known]] }))
+
+  await app.register(realtime, { database: database.db, redis: settings.redis, authenticate, authorize, resolveUsers })
+  const plugins = {
+    connections: async () => {
+      await app.register(connections, { allowedOrigins: settings.allowedOrigins, framesPerSecond: settings.framesPerSecond })
+    },
+    presence: async () => { await app.register(presence) },
+    typing: async () => { await app.register(typing) },
+    channels: async () => { await app.register(channels) },
+    stats: async () => { await app.register(stats) }
+  }
+  for (const name of settings.plugins) await plugins[name]()
+
+  app.get('/health', async (_request, reply) => {
+    const health = await app.realtime.health()
+    return await reply.code(health.ok ? 200 : 503).send(health)
+  })
+
+  if (!settings.production) {
+    app.post<{ Body: Static<typeof Login> }>('/login', { schema: { body: Login, tags: ['demo'] } }, async (request) => {
+      const { userId, clubId, name = `User ${userId}`, admin = false } = request.body
+      names.set(`${clubId}/${userId}`, { name })
+      const token = app.jwt.sign({ sub: String(userId), club: clubId, name, ...(admin ? { admin } : {}) })
+      return { token, userId, clubId, name }
+    })
+  }
+
+  const page = await readFile(new URL('./public/index.html', import.meta.url), 'utf8')
+  app.get('/', { schema: { hide: true } }, async (_request, reply) => await reply.type('text/html; charset=utf-8').send(page))
+
+  return app
+}

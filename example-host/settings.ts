@@ -1,0 +1,61 @@
+import { randomBytes } from 'node:crypto'
+
+const suite = ['connections', 'presence', 'typing', 'channels', 'stats'] as const
+export type SuitePlugin = typeof suite[number]
+
+/** What the environment says, with the defaults of a first try: one process, one file. */
+export interface Settings {
+  port: number
+  host: string
+  allowedOrigins: string[]
+  database: string
+  redis: string | undefined
+  jwtSecret: string
+  framesPerSecond: number
+  logLevel: string
+  plugins: SuitePlugin[]
+  production: boolean
+}
+
+/** Reads the environment. Throws with the variable's name where a value cannot work. */
+export function readSettings (env: NodeJS.ProcessEnv): Settings {
+  const production = env.NODE_ENV === 'production'
+  if (production && !env.JWT_SECRET) throw new Error('JWT_SECRET is required in production')
+  return {
+    port: number(env, 'SOCKET_PORT', 3000),
+    host: env.HOST ?? '127.0.0.1',
+    allowedOrigins: list(env.SOCKET_ALLOWED_ORIGINS),
+    database: env.DATABASE_URL ?? 'sqlite:./data/realtime.db',
+    redis: redisUrl(env),
+    jwtSecret: env.JWT_SECRET ?? randomBytes(32).toString('hex'),
+    framesPerSecond: number(env, 'FRAMES_PER_SECOND', 50),
+    logLevel: env.LOG_LEVEL ?? 'info',
+    plugins: plugins(env.SUITE),
+    production
+  }
+}
+
+function number (env: NodeJS.ProcessEnv, name: string, fallback: number): number {
+  const value = Number(env[name] ?? fallback)
+  if (!Number.isInteger(value) || value < 0) throw new Error(`${name} must be a whole number, not ${env[name]}`)
+  return value
+}
+
+const list = (text: string | undefined): string[] => (text ?? '').split(',').map((part) => part.trim()).filter((part) => part !== '')
+
+function redisUrl (env: NodeJS.ProcessEnv): string | undefined {
+  if (env.REDIS_URL) return env.REDIS_URL
+  if (!env.REDIS_HOST) return undefined
+  // The guide's .env says null where there is no password.
+  const password = env.REDIS_PASSWORD && env.REDIS_PASSWORD !== 'null' ? `:${encodeURIComponent(env.REDIS_PASSWORD)}@` : ''
+  return `redis://${password}${env.REDIS_HOST}:${number(env, 'REDIS_PORT', 6379)}/${number(env, 'REDIS_DB', 0)}`
+}
+
+function plugins (text: string | undefined): SuitePlugin[] {
+  if (text === undefined || text === '' || text === 'all') return [...suite]
+  return list(text).map((name) => {
+    const known = suite.find((plugin) => plugin === name)
+    if (known === undefined) throw new Error(`SUITE knows ${suite.join(', ')}, not ${name}`)
+    return known
+  })
+}

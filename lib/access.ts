@@ -1,0 +1,69 @@
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import { BROADCAST_CHANNEL, PRESENCE_CHANNEL, privateChannel } from './channels.js'
+import type { Clock } from './clock.js'
+import { RealtimeError } from './errors.js'
+import type { Identity } from './identity.js'
+import type { AccessRequest, Authenticate, Authorize } from './options.js'
+
+/** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
+export const defaultAuthorize: Authorize = ({ action }) => action === 'direct'
+
+/** Who someone is, and what they may do, by the host's two functions. */
+export class Access {
+  readonly #authenticate: Authenticate
+  readonly #authorize: Authorize
+  readonly #clock: Clock
+  readonly #log: FastifyBaseLogger
+
+  constructor ({ authenticate, authorize = defaultAuthorize, clock, log }: {
+    authenticate: Authenticate, authorize?: Authorize | undefined, clock: Clock, log: FastifyBaseLogger
+  }) {
+    this.#authenticate = authenticate
+    this.#authorize = authorize
+    this.#clock = clock
+    this.#log = log
+  }
+
+  /** The identity behind the credentials, or null. Throws `RT_TOKEN_EXPIRED` for those that were good once. */
+  async identify (token: string | undefined, request: FastifyRequest): Promise<Identity | null> {
+    let identity: Identity | null
+    try {
+      identity = await this.#authenticate({ token, request })
+    } catch (err) {
+      this.#log.warn({ err }, 'authenticate failed')
+      return null
+    }
+    if (identity === null || identity === undefined) return null
+    if (!isId(identity.tenantId) || !isId(identity.userId)) {
+      this.#log.error('authenticate answered an identity whose tenantId and userId are not positive integers')
+      return null
+    }
+    if (typeof identity.expiresAt === 'number' && identity.expiresAt <= this.#clock.now()) throw new RealtimeError('RT_TOKEN_EXPIRED')
+    return identity
+  }
+
+  async allows (request: AccessRequest): Promise<boolean> {
+    const { identity, action, channel } = request
+    // These three are everyone's own: each connection is subscribed to them by itself.
+    if (action === 'subscribe' && [privateChannel(identity.userId), PRESENCE_CHANNEL, BROADCAST_CHANNEL].includes(channel)) return true
+    try {
+      return await this.#authorize(request)
+    } catch (err) {
+      this.#log.error({ err, action, channel, userId: identity.userId, tenantId: identity.tenantId }, 'authorize failed: refused')
+      return false
+    }
+  }
+
+  /** Throws `RT_FORBIDDEN`. */
+  async require (request: AccessRequest): Promise<void> {
+    if (!await this.allows(request)) throw new RealtimeError('RT_FORBIDDEN')
+  }
+}
+
+const isId = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) > 0
+
+/** The token of an `Authorization: Bearer …` header. */
+export function bearerToken (header: string | undefined): string | undefined {
+  const match = /^Bearer +(\S+)$/i.exec(header ?? '')
+  return match?.[1]
+}

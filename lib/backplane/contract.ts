@@ -1,0 +1,48 @@
+import type { ChannelKey } from '../channels.js'
+
+/** One encoded event on its way to the members of a channel. */
+export interface Frame {
+  /** The WebSocket payload, UTF-8 JSON. Encoded once in the cluster. */
+  payload: Buffer
+  /** The durable event's id; 0 for an ephemeral one, which a slow reader may lose. */
+  messageId: number
+  /** The connection that must not get it (it sent it). */
+  except: string | null
+  /** Sent again on purpose (not yet confirmed): passes where a repeated id is otherwise dropped. */
+  again: boolean
+}
+
+export interface BackplaneHandlers {
+  /** Frames of one channel, in the order in which every node gets them. */
+  deliver (key: ChannelKey, frames: Frame[]): void
+  /** This node may have missed frames of channels it is subscribed to: read them from the log. */
+  missed (keys: ChannelKey[]): void
+  /** A question from another node; what it resolves to is the answer, an error thrown crosses as its code. */
+  asked (op: string, data: unknown): Promise<unknown>
+  /** Other nodes can be reached again. */
+  back (): void
+}
+
+/**
+ * What carries frames between the nodes. Obligations of every implementation (test/backplane.test.ts runs over all):
+ *
+ * - `publish` always reaches this node's own `deliver`, also while the others cannot be reached; frames of one channel
+ *   in the order of the calls. It resolves once every node that can hear it was handed the frame, and rejects where
+ *   that is not known: the caller keeps the event and publishes it again.
+ * - `subscribe` resolves when frames published anywhere from then on are delivered here.
+ * - `unsubscribe` right after or before `subscribe` of the same channel is safe: the last call wins.
+ * - `ask` rejects when the node does not answer within its time.
+ */
+export interface Backplane {
+  /** Boot id of this node: a restarted process is another node. */
+  readonly nodeId: string
+  /** False while other nodes cannot be reached. */
+  readonly healthy: boolean
+  start (handlers: BackplaneHandlers): Promise<void>
+  publish (key: ChannelKey, frame: Frame): Promise<void>
+  subscribe (key: ChannelKey): Promise<void>
+  unsubscribe (key: ChannelKey): void
+  ask (nodeId: string, op: string, data: unknown): Promise<unknown>
+  /** Sends what is queued, then lets go of the connections it opened. */
+  close (): Promise<void>
+}

@@ -1,0 +1,52 @@
+#!/usr/bin/env node
+import { systemClock } from './clock.js'
+import { migrate } from './database/migrator.js'
+import { openDatabase } from './database/open.js'
+import { Maintenance } from './maintenance.js'
+
+const usage = `usage: fastify-realtime <command>
+
+  migrate             bring the tables up to date
+  migrate down        take the last migration back
+  cleanup             purge what is older than RETENTION_DAYS (30)
+  cleanup-typing      remove typing indicators that ran out
+
+The database is DATABASE_URL: mysql://user:password@host:port/db or sqlite:path`
+
+async function run ([command, direction]: string[]): Promise<number> {
+  const url = process.env.DATABASE_URL
+  const known = command === 'migrate' ? direction === undefined || direction === 'down' : command === 'cleanup' || command === 'cleanup-typing'
+  if (!known) {
+    console.error(usage)
+    return 2
+  }
+  if (url === undefined || url === '') {
+    console.error('DATABASE_URL is missing: mysql://user:password@host:port/db or sqlite:path')
+    return 2
+  }
+  const database = openDatabase(url)
+  try {
+    if (command === 'migrate') {
+      const done = await migrate(database.db, direction === 'down' ? 'down' : 'up')
+      console.log(done.length === 0 ? 'nothing to migrate' : `${direction === 'down' ? 'taken back' : 'migrated'}: ${done.join(', ')}`)
+      return 0
+    }
+    const maintenance = new Maintenance({
+      ...database,
+      clock: systemClock,
+      log: { info: () => {} },
+      retentionDays: Number(process.env.RETENTION_DAYS ?? 30),
+      aliveNodes: async () => null
+    })
+    const removed = command === 'cleanup' ? await maintenance.run() : { typing: await maintenance.cleanupTyping() }
+    console.log(Object.entries(removed).map(([what, count]) => `${what}: ${count}`).join(', '))
+    return 0
+  } finally {
+    await database.close()
+  }
+}
+
+run(process.argv.slice(2)).then((code) => { process.exitCode = code }, (err: unknown) => {
+  console.error(err instanceof Error ? err.message : err)
+  process.exitCode = 1
+})

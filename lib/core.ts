@@ -1,0 +1,200 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { Access } from './access.js'
+import type { Backplane } from './backplane/contract.js'
+import { MemoryBackplane } from './backplane/memory.js'
+import { RedisBackplane } from './backplane/redis.js'
+import { channelKey } from './channels.js'
+import { systemClock, type Clock } from './clock.js'
+import type { Database, Dialect } from './database/dialect.js'
+import { openDatabase } from './database/open.js'
+import { Directory } from './directory.js'
+import { RealtimeError } from './errors.js'
+import { EventLog } from './event-log/index.js'
+import { FrameRouter, type LocalConnection } from './frame-router.js'
+import { Hub } from './hub.js'
+import { createLifecycle, type Lifecycle } from './lifecycle.js'
+import { RateCounters } from './limits.js'
+import { Maintenance } from './maintenance.js'
+import { readCoreOptions, type CoreSettings, type RealtimeOptions } from './options.js'
+import { encodeFrame } from './protocol.js'
+import { connectRedis } from './redis.js'
+import type { Roster } from './roster/contract.js'
+import { MemoryRoster } from './roster/memory.js'
+import { RedisRoster } from './roster/redis.js'
+import { Sweeper } from './sweeper.js'
+
+/** An ephemeral event for whoever listens now. */
+export interface EphemeralEvent {
+  tenantId: number
+  channel: string
+  event: string
+  data: Record<string, unknown>
+  /** The connection that must not get it. */
+  except?: string | null
+}
+
+/** What the plugins meet in, `fastify.realtime`. */
+export interface Realtime {
+  /** Boot id of this node: a restarted process is another node. */
+  readonly nodeId: string
+  readonly settings: CoreSettings
+  readonly clock: Clock
+  readonly access: Access
+  readonly directory: Directory
+  readonly rates: RateCounters
+  readonly frames: FrameRouter
+  readonly hub: Hub
+  readonly backplane: Backplane
+  readonly roster: Roster
+  readonly eventLog: EventLog
+  readonly database: { readonly db: Database, readonly dialect: Dialect }
+  /** What happens, for host code: `events.on('online', …)`. */
+  readonly events: Lifecycle
+  /** Channels to which every authenticated connection is subscribed, besides its own private one. */
+  readonly automaticChannels: Set<string>
+  /** The connections whose socket is on this node, by {@link localKey}. Filled by the connections plugin. */
+  readonly local: Map<string, LocalConnection>
+  /** Answers questions of other nodes: `ask(nodeId, op, data)` there resolves to what the handler here resolves to. */
+  onAsk (op: string, handler: (data: unknown) => Promise<unknown>): void
+  /** Tells an ephemeral event to a channel's subscribers on every node. Never throws: who is away misses it. */
+  tell (event: EphemeralEvent): void
+  /** Runs while log, roster and database still work, after the last socket is closed; in the order of registration. */
+  beforeClose (task: () => Promise<void>): void
+  /** True while database and Redis take what they are given. */
+  health (): Promise<{ ok: boolean, database: boolean, redis: boolean }>
+}
+
+/** What each registered plugin adds to `fastify.realtime`, by declaration merging; absent while it is not registered. */
+// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the plugins
+export interface RealtimeParts {}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    realtime: Realtime & RealtimeParts
+  }
+}
+
+/** The key of a connection in {@link Realtime.local}. */
+export const localKey = (tenantId: number, connectionId: string): string => `${tenantId}/${connectionId}`
+
+/**
+ * The shared core: `await app.register(realtime, { database, redis, authenticate, authorize, resolveUsers })`.
+ * Opens what is given as a URL, and closes only that. Throws an {@link OptionError} that names a missing or wrong option.
+ */
+async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions): Promise<void> {
+  const settings = readCoreOptions(options)
+  const clock = options.clock ?? systemClock
+  const log = fastify.log
+  const nodeId = randomUUID()
+  const database = openDatabase(options.database)
+  const redis = options.redis === undefined
+    ? null
+    : await connectRedis(options.redis, settings.keyPrefix, (err) => { log.debug({ err }, 'redis connection') })
+        .catch(async (err: unknown) => {
+          await database.close()
+          throw err
+        })
+  const times = { lease: settings.presenceLease - 1000, grace: settings.presenceGrace, restLease: settings.restLease }
+  const roster: Roster = redis === null ? new MemoryRoster(nodeId, clock, times) : new RedisRoster(nodeId, redis, clock, times, log)
+  const backplane: Backplane = redis === null ? new MemoryBackplane(nodeId) : new RedisBackplane(nodeId, redis, log)
+  const hub = new Hub(backplane)
+  const events = createLifecycle()
+  const eventLog = new EventLog({
+    ...database,
+    backplane,
+    hub,
+    clock,
+    log,
+    clustered: redis !== null,
+    maxQueued: settings.maxQueuedEvents,
+    timeout: settings.storageTimeout,
+    online: async (users) => await onlineAmong(roster, users),
+    failed: (event) => { events.emit('failed', event) }
+  })
+  const maintenance = new Maintenance({
+    ...database, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes()
+  })
+  const sweeper = new Sweeper({
+    roster, eventLog, maintenance, events, log, renewEvery: times.lease / 3, enabled: settings.maintenance
+  })
+  const asks = new Map<string, (data: unknown) => Promise<unknown>>()
+  const closing: Array<() => Promise<void>> = []
+
+  const realtime: Realtime = {
+    nodeId,
+    settings,
+    clock,
+    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, clock, log }),
+    directory: new Directory({ resolveUsers: options.resolveUsers, clock, log, keep: settings.userCacheTime }),
+    rates: new RateCounters(roster),
+    frames: new FrameRouter(),
+    hub,
+    backplane,
+    roster,
+    eventLog,
+    database,
+    events,
+    automaticChannels: new Set(),
+    local: new Map(),
+    onAsk: (op, handler) => { asks.set(op, handler) },
+    beforeClose: (task) => { closing.push(task) },
+    tell: ({ tenantId, channel, event, data, except = null }) => {
+      backplane.publish(channelKey(tenantId, channel), { payload: encodeFrame(event, data), messageId: 0, except, again: false })
+        .catch(() => {}) // the backplane has told this node's own members
+    },
+    health: async () => {
+      const databaseOk = eventLog.healthy && await answers(eventLog.store.ping(), settings.storageTimeout)
+      const redisOk = backplane.healthy && roster.healthy
+      return { ok: databaseOk && redisOk, database: databaseOk, redis: redisOk }
+    }
+  }
+
+  // The parts come as the plugins register.
+  fastify.decorate('realtime', realtime as Realtime & RealtimeParts)
+  await roster.start()
+  await backplane.start({
+    deliver: (key, frames) => { hub.deliver(key, frames) },
+    missed: () => {},
+    back: () => { void eventLog.outbox.catchUp() },
+    asked: async (op, data) => {
+      const handler = asks.get(op)
+      if (handler === undefined) throw new RealtimeError('RT_NOT_FOUND', `No plugin of that node answers ${op}`)
+      return await handler(data)
+    }
+  })
+  fastify.addHook('onReady', async () => { sweeper.start() })
+  fastify.addHook('onClose', async () => {
+    await sweeper.stop()
+    for (const task of closing) await task()
+    await eventLog.close()
+    await roster.close()
+    await backplane.close()
+    redis?.close()
+    await database.close()
+    events.removeAllListeners()
+  })
+}
+
+async function onlineAmong (roster: Roster, users: ReadonlyArray<{ tenantId: number, userId: number }>): Promise<Set<string>> {
+  const found = new Set<string>()
+  for (const tenantId of new Set(users.map((user) => user.tenantId))) {
+    const ids = [...new Set(users.filter((user) => user.tenantId === tenantId).map(({ userId }) => userId))]
+    const presences = await roster.presence(tenantId, ids)
+    ids.forEach((userId, i) => { if (presences[i] !== null) found.add(`${tenantId}/${userId}`) })
+  }
+  return found
+}
+
+async function answers (ping: Promise<void>, timeout: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<boolean>((resolve) => { timer = setTimeout(() => { resolve(false) }, timeout) })
+  try {
+    return await Promise.race([ping.then(() => true, () => false), late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+export const realtime = fp(realtimeCore, { name: 'realtime', fastify: '5.x' })

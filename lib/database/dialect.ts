@@ -1,0 +1,18 @@
+import type { Kysely } from 'kysely'
+import type { Tables } from './tables.js'
+
+export type Database = Kysely<Tables>
+export type Dialect = 'mysql' | 'sqlite'
+
+/**
+ * Which SQL a Kysely instance speaks. By the adapter's name, not by `instanceof`: a host may bring its own copy of Kysely.
+ * Null for a dialect that the suite does not know.
+ */
+export function dialectOf (db: Database): Dialect | null {
+  const name = db.getExecutor().adapter.constructor.name.toLowerCase()
+  if (name.includes('mysql')) return 'mysql'
+  return name.includes('sqlite') ? 'sqlite' : null
+}
+
+/** A JSON column as text, whichever way the driver hands it out. */
+export const jsonText = (value: unknown): string => typeof value === 'string' ? value : JSON.stringify(value)

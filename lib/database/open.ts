@@ -1,0 +1,64 @@
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import Libsql from 'libsql'
+import { Kysely, MysqlDialect, SqliteDialect } from 'kysely'
+import { createPool } from 'mysql2'
+import { OptionError } from '../errors.js'
+import { dialectOf, type Database, type Dialect } from './dialect.js'
+import type { Tables } from './tables.js'
+
+export interface OpenDatabase {
+  db: Database
+  dialect: Dialect
+  /** Closes what was opened here; does nothing for an instance of the host's. */
+  close (): Promise<void>
+}
+
+/** Statements of one node at a time: the log's single writer, write-behind, sweeps and reads. */
+const POOL_SIZE = 10
+
+/**
+ * A Kysely instance from the `database` option: the host's own as it is, or one opened for a URL
+ * (`mysql://…`, `sqlite:path`, `sqlite::memory:`). Throws {@link OptionError}.
+ */
+export function openDatabase (database: unknown): OpenDatabase {
+  if (typeof database === 'string') return openUrl(database)
+  if (typeof database !== 'object' || database === null || !('selectFrom' in database)) {
+    throw new OptionError('database', 'must be a Kysely instance or a URL: mysql://…, sqlite:path, sqlite::memory:')
+  }
+  const db = database as Database
+  const dialect = dialectOf(db)
+  if (dialect === null) throw new OptionError('database', 'must speak MySQL, MariaDB or SQLite')
+  return { db, dialect, close: async () => {} }
+}
+
+function openUrl (url: string): OpenDatabase {
+  if (/^(mysql|mariadb):\/\//.test(url)) {
+    const pool = createPool({
+      uri: url.replace(/^mariadb:/, 'mysql:'),
+      timezone: 'Z',
+      dateStrings: true,
+      supportBigNumbers: true,
+      connectionLimit: POOL_SIZE,
+      connectTimeout: 5000,
+      enableKeepAlive: true
+    })
+    const db = new Kysely<Tables>({ dialect: new MysqlDialect({ pool }) })
+    return { db, dialect: 'mysql', close: async () => await db.destroy() }
+  }
+  if (url.startsWith('sqlite:') && url.length > 'sqlite:'.length) {
+    const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database: openSqlite(url.slice('sqlite:'.length)) }) })
+    return { db, dialect: 'sqlite', close: async () => await db.destroy() }
+  }
+  throw new OptionError('database', 'must be a URL of the form mysql://…, sqlite:path or sqlite::memory:')
+}
+
+function openSqlite (path: string): Libsql.Database {
+  if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
+  const file = new Libsql(path)
+  // A write-ahead log synced at each commit: an acked event survives a power cut, and readers never block the writer.
+  file.exec('pragma journal_mode = wal')
+  file.exec('pragma synchronous = full')
+  file.exec('pragma busy_timeout = 5000')
+  return file
+}

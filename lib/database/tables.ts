@@ -1,0 +1,96 @@
+import type { ColumnType, Generated } from 'kysely'
+
+/**
+ * The tables as Kysely sees them. Times are UTC text, `YYYY-MM-DD HH:MM:SS.mmm`, in and out (see time.ts): neither the
+ * session's time zone nor the driver's can then shift them. JSON goes in as text; it comes out as text from MariaDB and
+ * SQLite and parsed from MySQL, so that it is read through `jsonText` or `jsonValue` only.
+ */
+
+export type EventStatus = 'pending' | 'delivered' | 'failed'
+
+type Json = ColumnType<unknown, string, string>
+
+export interface EventsTable {
+  id: Generated<number>
+  tenant_id: number
+  user_id: number
+  event_type: string
+  channel: string
+  payload: Json
+  status: EventStatus
+  retry_count: Generated<number>
+  error_message: string | null
+  created_at: string
+  updated_at: string
+  /** 1: recovered with `since`; 0: the audit row of an ephemeral event. */
+  durable: number
+  /** The client's key, or one of the node's: makes a repeated insert harmless. */
+  dedupe_id: string | null
+  /** Boot id of the node that accepted it. */
+  origin: string
+  /** When the sweeper must look at the row; null: never again. */
+  due_at: string | null
+  /** When it was handed to every node; null: not yet. */
+  handed_at: string | null
+}
+
+export interface ConnectionsTable {
+  id: Generated<number>
+  tenant_id: number
+  user_id: number
+  connection_id: string
+  session_id: string | null
+  browser: string | null
+  device_type: string | null
+  ip_address: string | null
+  subscribed_channels: Json
+  status: 'connected' | 'disconnected'
+  connected_at: string
+  last_activity_at: string
+  disconnected_at: string | null
+  created_at: string
+  updated_at: string
+  /** Boot id of the node that holds the socket; empty without one. */
+  node_id: string
+}
+
+export interface TypingTable {
+  id: Generated<number>
+  tenant_id: number
+  user_id: number
+  conversation_id: string
+  conversation_type: string
+  is_typing: number
+  started_at: string
+  expires_at: string
+  created_at: string
+  updated_at: string
+}
+
+export interface PresenceTable {
+  id: Generated<number>
+  tenant_id: number
+  user_id: number
+  status: string
+  device: string | null
+  last_message: string | null
+  away_since: string | null
+  last_seen_at: string
+  created_at: string
+  updated_at: string
+}
+
+/** How far a channel's events were purged: a client that resumes from before cannot be told "nothing is missing". */
+export interface ChannelFloorsTable {
+  tenant_id: number
+  channel: string
+  purged_id: number
+}
+
+export interface Tables {
+  websocket_events: EventsTable
+  websocket_connections: ConnectionsTable
+  websocket_typing_indicators: TypingTable
+  websocket_presence: PresenceTable
+  websocket_channel_floors: ChannelFloorsTable
+}

@@ -1,0 +1,57 @@
+import type { FastifyBaseLogger } from 'fastify'
+import { batched } from './batch.js'
+import type { Clock } from './clock.js'
+import type { ResolveUsers } from './options.js'
+
+/** Names kept at most: a bound for hosts with very many users. */
+const MAX_NAMES = 50_000
+
+/** Names of users, from the host's `resolveUsers`: asked in batches, cached, absent where the host knows none. */
+export class Directory {
+  readonly #cache = new Map<string, { name: string | null, until: number }>()
+  readonly #clock: Clock
+  readonly #keep: number
+  readonly #load: (key: string) => Promise<string | null | undefined>
+
+  constructor ({ resolveUsers, clock, log, keep }: {
+    resolveUsers: ResolveUsers | undefined, clock: Clock, log: FastifyBaseLogger, keep: number
+  }) {
+    this.#clock = clock
+    this.#keep = keep
+    this.#load = batched(async (keys) => {
+      const names = new Map<string, string | null>()
+      if (resolveUsers === undefined) return names
+      const tenants = [...new Set(keys.map((key) => Number(key.split('/')[0])))]
+      await Promise.all(tenants.map(async (tenantId) => {
+        const ids = keys.filter((key) => key.startsWith(`${tenantId}/`)).map((key) => Number(key.split('/')[1]))
+        try {
+          const found = await resolveUsers(tenantId, ids)
+          for (const id of ids) names.set(`${tenantId}/${id}`, found.get(id)?.name ?? null)
+        } catch (err) {
+          log.warn({ err, tenantId }, 'resolveUsers failed: names are left out')
+        }
+      }))
+      return names
+    })
+  }
+
+  /** The names of these users, in their order; null where none is known. */
+  async names (tenantId: number, userIds: number[]): Promise<Array<string | null>> {
+    return await Promise.all(userIds.map(async (id) => await this.#name(`${tenantId}/${id}`)))
+  }
+
+  async #name (key: string): Promise<string | null> {
+    const now = this.#clock.now()
+    const known = this.#cache.get(key)
+    if (known !== undefined && known.until > now) return known.name
+    const name = await this.#load(key)
+    if (name === undefined) return known?.name ?? null
+    this.#cache.delete(key)
+    this.#cache.set(key, { name, until: now + this.#keep })
+    if (this.#cache.size > MAX_NAMES) {
+      const oldest = this.#cache.keys().next()
+      if (oldest.done !== true) this.#cache.delete(oldest.value)
+    }
+    return name
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * Every error a client can meet: one table, codes never reused.
+ * Each entry is `[HTTP status, default message]`; the message says what to do where that is not obvious.
+ */
+const table = {
+  RT_UNAUTHENTICATED: [401, 'Authenticate first: the credentials are missing or not valid'],
+  RT_TOKEN_EXPIRED: [401, 'The credentials have expired: get a new token'],
+  RT_IDENTITY_MISMATCH: [403, 'The claimed user or club is not the one of the credentials'],
+  RT_FORBIDDEN: [403, 'Not allowed'],
+  RT_NOT_FOUND: [404, 'Not found'],
+  RT_CONNECTION_TAKEN: [409, 'This connection id belongs to someone else: choose another'],
+  RT_INVALID_FRAME: [400, 'Not a frame: send one JSON object { event, data, id? } with a known event'],
+  RT_INVALID_DATA: [400, 'The data of the event is not valid'],
+  RT_RATE_LIMITED: [429, 'Too many requests: wait before sending again'],
+  RT_LIMIT_EXCEEDED: [409, 'A limit is reached'],
+  RT_STORAGE_UNAVAILABLE: [503, 'The event cannot be stored now: send it again later'],
+  RT_INTERNAL: [500, 'Internal error']
+} as const satisfies Record<string, readonly [status: number, message: string]>
+
+/** The code of a {@link RealtimeError}, as it stands in REST errors and in `error` frames. */
+export type ErrorCode = keyof typeof table
+
+export const errorCodes = Object.keys(table) as ErrorCode[]
+
+/** An error that a client may see: its code, its HTTP status and, for limits, the seconds to wait. */
+export class RealtimeError extends Error {
+  override readonly name = 'RealtimeError'
+  readonly code: ErrorCode
+  readonly statusCode: number
+  /** Seconds until another try makes sense. */
+  readonly retryAfter?: number
+
+  constructor (code: ErrorCode, message?: string, options: { retryAfter?: number, cause?: unknown } = {}) {
+    super(message ?? table[code][1], options.cause === undefined ? {} : { cause: options.cause })
+    this.code = code
+    this.statusCode = table[code][0]
+    if (options.retryAfter !== undefined) this.retryAfter = options.retryAfter
+  }
+}
+
+/** What a client is told of any failure: a RealtimeError as it is, everything else as `RT_INTERNAL` without its text. */
+export function toRealtimeError (error: unknown): RealtimeError {
+  return error instanceof RealtimeError ? error : new RealtimeError('RT_INTERNAL', undefined, { cause: error })
+}
+
+/** Thrown while a host registers a plugin with options that cannot work; the message begins with the option's name. */
+export class OptionError extends Error {
+  override readonly name = 'OptionError'
+  readonly code = 'RT_OPTION_INVALID'
+
+  constructor (option: string, problem: string) {
+    super(`option "${option}" ${problem}`)
+  }
+}

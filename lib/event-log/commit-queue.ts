@@ -1,0 +1,221 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Clock } from '../clock.js'
+import { RealtimeError } from '../errors.js'
+import { DEDUPE_WINDOW, type EventRow, type EventStore } from './store.js'
+
+/** What became of a row: its id, its time, and whether it had been stored before. */
+export interface Committed { id: number, createdAt: number, repeated: boolean }
+
+interface Waiting {
+  row: EventRow
+  /** The client chose the key: it may already be stored. */
+  keyed: boolean
+  resolve: (committed: Committed) => void
+  reject: (err: Error) => void
+}
+
+export interface CommitQueueOptions {
+  store: EventStore
+  clock: Clock
+  log: FastifyBaseLogger
+  /** Events that may wait for the database. */
+  maxQueued: number
+  /** Milliseconds until a database that does not answer counts as away. */
+  timeout: number
+  /** Called in order, right after a commit and before the senders are told. */
+  committed (row: EventRow, committed: Committed): void
+}
+
+/** Rows, and bytes of payload, of one statement. */
+const MAX_ROWS = 500
+const MAX_BYTES = 2 * 1024 * 1024
+const PROBE_INTERVAL = 500
+
+/**
+ * Group commit: one statement at a time; what arrives while it is under way forms the next one. The batch is as wide as
+ * the load makes it, and a lone event is committed at once. One writer per node also gives one order.
+ *
+ * While the database is away every event is refused at once, and a probe finds out when it is back.
+ */
+export class CommitQueue {
+  readonly #options: CommitQueueOptions
+  #waiting: Waiting[] = []
+  #running: Promise<void> | null = null
+  #away = false
+  #probe: NodeJS.Timeout | null = null
+  #closed = false
+
+  constructor (options: CommitQueueOptions) {
+    this.#options = options
+  }
+
+  get healthy (): boolean {
+    return !this.#away
+  }
+
+  get queued (): number {
+    return this.#waiting.length
+  }
+
+  async push (row: EventRow, keyed: boolean): Promise<Committed> {
+    if (this.#away || this.#closed || this.#waiting.length >= this.#options.maxQueued) throw unavailable()
+    return await new Promise<Committed>((resolve, reject) => {
+      this.#waiting.push({ row, keyed, resolve, reject })
+      // At the end of the turn: what one read from a socket brought along is one batch.
+      this.#running ??= new Promise<void>((resolve) => setImmediate(resolve)).then(async () => { await this.#run() })
+    })
+  }
+
+  /** Waits until everything accepted so far is committed or refused. */
+  async close (): Promise<void> {
+    this.#closed = true
+    await this.#running
+    if (this.#probe !== null) clearTimeout(this.#probe)
+    this.#probe = null
+  }
+
+  async #run (): Promise<void> {
+    while (this.#waiting.length > 0 && !this.#away) await this.#commit(this.#take())
+    for (const { reject } of this.#waiting.splice(0)) reject(unavailable())
+    this.#running = null
+  }
+
+  #take (): Waiting[] {
+    let bytes = 0
+    let count = 0
+    while (count < this.#waiting.length && count < MAX_ROWS && (count === 0 || bytes < MAX_BYTES)) {
+      bytes += this.#waiting[count]?.row.payload.length ?? 0
+      count++
+    }
+    return this.#waiting.splice(0, count)
+  }
+
+  async #commit (batch: Waiting[]): Promise<void> {
+    const deadline = Date.now() + this.#options.timeout
+    let lookUp = batch.filter(({ keyed }) => keyed)
+    for (;;) {
+      try {
+        await inTime(this.#store(batch, lookUp), deadline - Date.now())
+        return
+      } catch (err) {
+        if (!isTransient(err)) {
+          await this.#alone(batch, err)
+          return
+        }
+        if (Date.now() + 100 >= deadline) {
+          this.#goAway(err)
+          for (const { reject } of batch) reject(unavailable())
+          return
+        }
+        // A connection that broke during the commit leaves the outcome unknown: from now on ask first, by key.
+        lookUp = batch
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+    }
+  }
+
+  async #store (batch: Waiting[], lookUp: Waiting[]): Promise<void> {
+    const { store, clock } = this.#options
+    const known = await store.findByKey(lookUp.map(({ row }) => row))
+    const results = new Map<Waiting, Committed>()
+    const expired: number[] = []
+    const fresh: Waiting[] = []
+    const firstOfKey = new Map<string, Waiting>()
+    for (const waiting of batch) {
+      const key = keyOf(waiting.row)
+      const found = known.get(key)
+      if (found !== undefined && (!waiting.keyed || found.createdAt > clock.now() - DEDUPE_WINDOW)) {
+        results.set(waiting, { ...found, repeated: waiting.keyed })
+        continue
+      }
+      if (found !== undefined) expired.push(found.id)
+      if (firstOfKey.has(key)) continue
+      firstOfKey.set(key, waiting)
+      fresh.push(waiting)
+    }
+    await store.forgetKeys(expired)
+    if (fresh.length > 0) {
+      const ids = await store.insert(fresh.map(({ row }) => row))
+      fresh.forEach((waiting, i) => {
+        results.set(waiting, { id: ids[i] ?? 0, createdAt: waiting.row.createdAt, repeated: false })
+      })
+    }
+    for (const waiting of batch) {
+      const own = results.get(waiting)
+      const first = firstOfKey.get(keyOf(waiting.row))
+      const result = own ?? { ...(first !== undefined ? results.get(first) : undefined), repeated: true } as Committed
+      results.set(waiting, result)
+      this.#options.committed(waiting.row, result)
+    }
+    for (const waiting of batch) {
+      const result = results.get(waiting)
+      if (result !== undefined) waiting.resolve(result)
+    }
+  }
+
+  /** One row that the database refuses must not take the others of its batch along. */
+  async #alone (batch: Waiting[], err: unknown): Promise<void> {
+    if (batch.length > 1) {
+      for (const waiting of batch) await this.#commit([waiting])
+      return
+    }
+    // A key that another node stored meanwhile: asking for it now finds it.
+    const only = batch[0]
+    if (only === undefined) return
+    try {
+      if (!isDuplicate(err)) throw err
+      await this.#store(batch, batch)
+    } catch (cause) {
+      this.#options.log.error({ err: cause }, 'an event cannot be stored')
+      only.reject(new RealtimeError('RT_INTERNAL', undefined, { cause }))
+    }
+  }
+
+  #goAway (err: unknown): void {
+    if (this.#away) return
+    this.#away = true
+    this.#options.log.error({ err }, 'database away: durable events are refused')
+    this.#probeLater()
+  }
+
+  #probeLater (): void {
+    if (this.#closed) return
+    this.#probe = setTimeout(() => {
+      inTime(this.#options.store.ping(), this.#options.timeout).then(() => {
+        this.#away = false
+        this.#options.log.info('database back: durable events are accepted')
+      }, () => { this.#probeLater() })
+    }, PROBE_INTERVAL)
+  }
+}
+
+const keyOf = (row: EventRow): string => `${row.tenantId}/${row.userId}/${row.dedupeId}`
+
+const unavailable = (): RealtimeError => new RealtimeError('RT_STORAGE_UNAVAILABLE', undefined, { retryAfter: 1 })
+
+async function inTime<T> (promise: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => { reject(new Error('the database does not answer')) }, Math.max(ms, 0))
+  })
+  try {
+    return await Promise.race([promise, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Deadlock, lock wait, too many connections, shutting down. */
+const TRANSIENT_ERRNO = new Set([1040, 1053, 1152, 1158, 1159, 1160, 1161, 1205, 1213, 1927, 2006, 2013])
+
+/** Worth another try, as against a row that will never fit. */
+function isTransient (err: unknown): boolean {
+  if (typeof err !== 'object' || err === null) return false
+  const errno = 'errno' in err && typeof err.errno === 'number' ? err.errno : null
+  if ('sqlState' in err && errno !== null && errno > 0) return TRANSIENT_ERRNO.has(errno)
+  const code = 'code' in err ? String(err.code) : ''
+  return !code.startsWith('SQLITE_') || /^SQLITE_(BUSY|LOCKED|IOERR|FULL)/.test(code)
+}
+
+const isDuplicate = (err: unknown): boolean =>
+  typeof err === 'object' && err !== null && 'code' in err && /^(ER_DUP_ENTRY|SQLITE_CONSTRAINT)/.test(String(err.code))

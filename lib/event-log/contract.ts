@@ -1,0 +1,42 @@
+/** An event that must not be lost, before it is stored. */
+export interface NewEvent {
+  tenantId: number
+  userId: number
+  channel: string
+  /** The name of the frame that carries it, e.g. `message:group`. */
+  type: string
+  /** The frame's data without `messageId`. */
+  data: Record<string, unknown>
+  /** The connection that sent it and must not get it back. */
+  except?: string | null
+  /** The client's key against storing the same thing twice. */
+  dedupeId?: string | undefined
+}
+
+/** What holds for every event of a type; declared once by the plugin that sends it. */
+export interface EventType {
+  /** Stays pending until its one recipient confirms it with `message:delivered`, and is sent again until then. */
+  confirm?: boolean
+  /** Also tells the sender's own private channel, for the sender's other connections. */
+  tellSender?: boolean
+}
+
+/** What the sender is told: the id, and the time as it stands in the frame. */
+export interface Receipt {
+  messageId: number
+  timestamp: string
+}
+
+/** A stored event, as recovery and retries need it. */
+export interface StoredEvent {
+  id: number
+  tenantId: number
+  userId: number
+  channel: string
+  type: string
+  /** JSON of the frame's data without `messageId`. */
+  payload: string
+  retryCount: number
+  /** False: no node was handed it yet. */
+  handed: boolean
+}

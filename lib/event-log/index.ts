@@ -1,0 +1,160 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Backplane } from '../backplane/contract.js'
+import { channelKey } from '../channels.js'
+import { toIso, type Clock } from '../clock.js'
+import type { Database, Dialect } from '../database/dialect.js'
+import type { Hub } from '../hub.js'
+import { encodeStored } from '../protocol.js'
+import { WriteBehind } from '../write-behind.js'
+import { CommitQueue, type Committed } from './commit-queue.js'
+import type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
+import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
+import { EventStore, type EventRow } from './store.js'
+
+export type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
+
+/** More events than this between `since` and now, and the client must reload instead. */
+export const MAX_REPLAY = 1000
+
+export interface EventLogOptions {
+  db: Database
+  dialect: Dialect
+  backplane: Backplane
+  hub: Hub
+  clock: Clock
+  log: FastifyBaseLogger
+  /** Several nodes write: what their ids hide by order is replayed too. */
+  clustered: boolean
+  /** Events that may wait for the database, 10 000. */
+  maxQueued: number
+  /** Milliseconds until a database that does not answer counts as away, 3000. */
+  timeout: number
+  online: OutboxOptions['online']
+  failed: OutboxOptions['failed']
+}
+
+/** What a subscriber missed: `recovered` false where something is gone and the client must reload. */
+export interface Recovery {
+  events: StoredEvent[]
+  position: number
+  recovered: boolean
+  more: boolean
+}
+
+/** The durable events of all channels (websocket_events): stored first, then told; read again by those who missed them. */
+export class EventLog {
+  readonly outbox: Outbox
+  readonly store: EventStore
+  readonly #queue: CommitQueue
+  readonly #audit: WriteBehind<Omit<EventRow, 'dedupeId' | 'dueAt'>>
+  readonly #types = new Map<string, EventType>()
+  readonly #excepts = new Map<EventRow, string>()
+  readonly #options: EventLogOptions
+  #serial = 0
+
+  constructor (options: EventLogOptions) {
+    const { db, dialect, backplane, clock, log, maxQueued, timeout } = options
+    this.#options = options
+    this.store = new EventStore(db, dialect, backplane.nodeId)
+    this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
+    this.#queue = new CommitQueue({
+      store: this.store, clock, log, maxQueued, timeout, committed: (row, committed) => { this.#committed(row, committed) }
+    })
+    this.#audit = new WriteBehind({
+      name: 'audit', log, interval: 1000, write: async (rows) => { await this.store.insertAudit(rows) }
+    })
+  }
+
+  /** False while the database cannot take events. */
+  get healthy (): boolean {
+    return this.#queue.healthy
+  }
+
+  /** Tells what holds for the events of a type; a type that nobody declared is durable and needs no confirmation. */
+  declare (type: string, options: EventType): void {
+    this.#types.set(type, options)
+  }
+
+  /**
+   * Stores an event and hands it to every node. Resolves once it is committed: from then on nothing loses it.
+   * Rejects with `RT_STORAGE_UNAVAILABLE`, and a `retryAfter`, when the database cannot take it now.
+   */
+  async append (event: NewEvent): Promise<Receipt> {
+    const { clock, backplane } = this.#options
+    const createdAt = clock.now()
+    const keyed = event.dedupeId !== undefined
+    const row: EventRow = {
+      tenantId: event.tenantId,
+      userId: event.userId,
+      type: event.type,
+      channel: event.channel,
+      payload: JSON.stringify({ ...event.data, timestamp: toIso(createdAt) }),
+      createdAt,
+      // The client's keys and the node's own live apart, so that nobody can guess another's.
+      dedupeId: keyed ? `c:${event.dedupeId}` : `n:${backplane.nodeId}:${this.#serial++}`,
+      dueAt: createdAt + RETRY_DELAYS[0]
+    }
+    if (event.except !== undefined && event.except !== null) this.#excepts.set(row, event.except)
+    try {
+      const committed = await this.#queue.push(row, keyed)
+      return { messageId: committed.id, timestamp: toIso(committed.createdAt) }
+    } finally {
+      this.#excepts.delete(row)
+    }
+  }
+
+  /** The audit row of an ephemeral event, written behind; lost rows of this kind harm nobody. */
+  audit (event: Omit<NewEvent, 'except' | 'dedupeId'>): void {
+    const { tenantId, userId, type, channel, data } = event
+    this.#audit.put({ tenantId, userId, type, channel, payload: JSON.stringify(data), createdAt: this.#options.clock.now() })
+  }
+
+  /** Where the next `since` starts on a channel: from the hub where this node hears it, else from the table. */
+  async position (tenantId: number, channel: string): Promise<number> {
+    const key = channelKey(tenantId, channel)
+    const known = this.#options.hub.head(key)
+    if (known !== null) return known
+    const head = await this.store.head(tenantId, channel)
+    this.#options.hub.learnHead(key, head)
+    return this.#options.hub.head(key) ?? head
+  }
+
+  /** What came after `since` on a channel, oldest first, at most `limit`. */
+  async read (tenantId: number, channel: string, since: number, limit: number): Promise<Recovery> {
+    const [floor, later, earlier] = await Promise.all([
+      this.store.floor(tenantId, channel),
+      this.store.after(tenantId, channel, since, limit + 1),
+      since > 0 && this.#options.clustered ? this.store.overtaken(tenantId, channel, since) : []
+    ])
+    const more = later.length > limit
+    const events = [...earlier, ...later.slice(0, limit)]
+    return { events, position: later[Math.min(later.length, limit) - 1]?.id ?? since, recovered: since >= floor, more }
+  }
+
+  /** Everything after `since` for a subscriber, or nothing and `recovered: false` where that is too much or gone. */
+  async recover (tenantId: number, channel: string, since: number): Promise<Recovery> {
+    const found = await this.read(tenantId, channel, since, MAX_REPLAY)
+    if (found.recovered && !found.more) return found
+    return { events: [], position: await this.position(tenantId, channel), recovered: false, more: false }
+  }
+
+  /** The wire form of a stored event. */
+  encode ({ type, id, payload }: StoredEvent): Buffer {
+    return encodeStored(type, id, payload)
+  }
+
+  /** Commits and marks what is under way. */
+  async close (): Promise<void> {
+    await this.#queue.close()
+    // Publishing ends with the turn; what is handed by then is marked.
+    await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)))
+    await this.outbox.drain()
+    await this.#audit.drain()
+  }
+
+  #committed (row: EventRow, { id, repeated }: Committed): void {
+    if (repeated) return
+    const { tenantId, userId, channel, type, payload } = row
+    this.outbox.hand({ id, tenantId, userId, channel, type, payload, except: this.#excepts.get(row) ?? null })
+  }
+}

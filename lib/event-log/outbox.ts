@@ -1,0 +1,217 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Backplane, Frame } from '../backplane/contract.js'
+import { channelKey, privateChannel, privateOwner } from '../channels.js'
+import type { Clock } from '../clock.js'
+import type { Hub } from '../hub.js'
+import { encodeStored } from '../protocol.js'
+import type { EventType, StoredEvent } from './contract.js'
+import type { EventStore } from './store.js'
+
+/** Delays before each further try of an unconfirmed event, in milliseconds; after the last one it is failed. */
+export const RETRY_DELAYS = [5000, 15_000, 60_000, 60_000, 60_000] as const
+/** An unconfirmed event older than this is failed. */
+export const MAX_PENDING_AGE = 7 * 24 * 3600_000
+/** Rows of one sweep, and of one step of catching up. */
+const CHUNK = 500
+/** How long ids of handed events gather before one statement marks them. */
+const MARK_INTERVAL = 200
+/** Ids that may wait for that; past it the sweeper finds the rows instead. */
+const MAX_MARKS = 20_000
+
+export interface OutboxOptions {
+  store: EventStore
+  backplane: Backplane
+  hub: Hub
+  clock: Clock
+  log: FastifyBaseLogger
+  typeOf (name: string): EventType
+  /** Which of these users are online anywhere. */
+  online (users: ReadonlyArray<{ tenantId: number, userId: number }>): Promise<Set<string>>
+  failed (event: StoredEvent): void
+}
+
+/** A committed event, ready to be handed on. */
+export interface Outgoing {
+  id: number
+  tenantId: number
+  userId: number
+  channel: string
+  type: string
+  payload: string
+  except: string | null
+}
+
+/**
+ * Hands committed events to the nodes, in order. The table itself is the outbox: a row keeps its `due_at` until every
+ * node was handed it (and, for some types, until the recipient confirmed it), so that whatever a crash or an absence of
+ * Redis left behind is found again, by this node when Redis is back or by the sweeper of any node.
+ */
+export class Outbox {
+  readonly #options: OutboxOptions
+  readonly #handed = { done: new Set<number>(), unconfirmed: new Set<number>() }
+  #marking: NodeJS.Timeout | null = null
+  /** Redis lost something: until everything left behind is handed on, newer events wait in the table behind it. */
+  #behind = false
+  #addedWhileBehind = 0
+  #catchingUp: Promise<void> | null = null
+
+  constructor (options: OutboxOptions) {
+    this.#options = options
+  }
+
+  get behind (): boolean {
+    return this.#behind
+  }
+
+  /** Hands one event on, or leaves it to the catching up where older ones wait. Never throws. */
+  hand (event: Outgoing): void {
+    const frame = this.#frame(event, false)
+    if (this.#behind) {
+      this.#addedWhileBehind++
+      for (const key of this.#keys(event)) this.#options.hub.deliver(key, [frame])
+      return
+    }
+    this.#publish(event, frame).then(
+      () => { this.#mark(event) },
+      (err: unknown) => { this.#fallBehind(err) })
+  }
+
+  /** Called when other nodes can be reached again. */
+  async catchUp (): Promise<void> {
+    this.#catchingUp ??= this.#drainBacklog().finally(() => { this.#catchingUp = null })
+    await this.#catchingUp
+  }
+
+  /** Looks at the rows that are due; on one node at a time. */
+  async sweep (): Promise<void> {
+    const { store, clock, online } = this.#options
+    if (this.#behind) return
+    const now = clock.now()
+    const due = await store.due(now, CHUNK)
+    if (due.length === 0) return
+    const unconfirmed = due.filter(({ type }) => this.#options.typeOf(type).confirm === true)
+    const reachable = await online(unconfirmed.map((event) => ({ tenantId: event.tenantId, userId: privateOwner(event.channel) ?? 0 })))
+    const isOnline = (event: StoredEvent): boolean => reachable.has(`${event.tenantId}/${privateOwner(event.channel) ?? 0}`)
+
+    const again = unconfirmed.filter((event) => isOnline(event) && event.handed)
+    const exhausted = again.filter((event) => event.retryCount >= RETRY_DELAYS.length)
+    const retries = again.filter((event) => event.retryCount < RETRY_DELAYS.length)
+    const first = due.filter((event) => !event.handed)
+
+    await store.markFailed(exhausted.map(({ id }) => id), `not confirmed after ${RETRY_DELAYS.length} retries`, now)
+    for (const event of exhausted) this.#options.failed(event)
+    // Rescheduled before they are sent: a crash in between costs a try, never an endless repeat.
+    for (const [i, delay] of RETRY_DELAYS.entries()) {
+      const ids = retries.filter(({ retryCount }) => retryCount === i).map(({ id }) => id)
+      await store.reschedule(ids, now + (RETRY_DELAYS[i + 1] ?? delay), now, { retried: true })
+    }
+    // To the recipient alone: the sender's other connections have had it.
+    for (const event of retries) {
+      await this.#options.backplane.publish(channelKey(event.tenantId, event.channel), this.#frame({ ...event, except: null }, true))
+    }
+    for (const event of first) {
+      await this.#publish({ ...event, except: null }, this.#frame({ ...event, except: null }, false))
+      this.#mark(event)
+    }
+    // Nobody there: they wait for their user to connect.
+    const absent = unconfirmed.filter((event) => !isOnline(event)).map(({ id }) => id)
+    await store.reschedule(absent, null, now)
+    const present = first.filter((event) => this.#options.typeOf(event.type).confirm === true && isOnline(event)).map(({ id }) => id)
+    await store.reschedule(present, now + RETRY_DELAYS[0], now)
+  }
+
+  /** The frames of what waits for a user, to be written to the connection that just came. */
+  async pendingFor (tenantId: number, userId: number): Promise<StoredEvent[]> {
+    return await this.#options.store.pending(tenantId, [privateChannel(userId)], CHUNK)
+  }
+
+  /** Sent to a connection of their user: from now on they are tried again until confirmed. */
+  async wereSent (events: StoredEvent[]): Promise<void> {
+    const now = this.#options.clock.now()
+    await this.#options.store.reschedule(events.map(({ id }) => id), now + RETRY_DELAYS[0], now)
+  }
+
+  /** Writes what is known of handed events to the table. */
+  async drain (): Promise<void> {
+    if (this.#marking !== null) clearTimeout(this.#marking)
+    this.#marking = null
+    await this.#flushMarks()
+  }
+
+  async #drainBacklog (): Promise<void> {
+    const { store, backplane, log } = this.#options
+    if (!this.#behind) return
+    let handed = 0
+    try {
+      for (;;) {
+        this.#addedWhileBehind = 0
+        const events = await store.unhanded(CHUNK)
+        // Not `again`: nodes that have it already, this one first, drop it by its id.
+        await Promise.all(events.map(async (event) => {
+          await this.#publish({ ...event, except: null }, this.#frame({ ...event, except: null }, false))
+        }))
+        handed += events.length
+        const now = this.#options.clock.now()
+        await store.markHanded(events.filter(({ type }) => !this.#confirms(type)).map(({ id }) => id), now, true)
+        await store.markHanded(events.filter(({ type }) => this.#confirms(type)).map(({ id }) => id), now, false)
+        // What was committed while the table was read is behind what was read: only now may live events overtake nothing.
+        if (events.length === 0 && this.#addedWhileBehind === 0) break
+      }
+      this.#behind = false
+      log.info({ events: handed }, 'outbox caught up')
+    } catch (err) {
+      log.warn({ err }, 'outbox cannot catch up yet')
+      setTimeout(() => { if (backplane.healthy) void this.catchUp() }, 1000).unref()
+    }
+  }
+
+  async #publish (event: Outgoing, frame: Frame): Promise<void> {
+    await Promise.all(this.#keys(event).map(async (key) => { await this.#options.backplane.publish(key, frame) }))
+  }
+
+  #keys ({ tenantId, channel, type, userId }: Omit<Outgoing, 'except' | 'payload'>): string[] {
+    const own = privateChannel(userId)
+    return this.#options.typeOf(type).tellSender === true && own !== channel
+      ? [channelKey(tenantId, channel), channelKey(tenantId, own)]
+      : [channelKey(tenantId, channel)]
+  }
+
+  #frame (event: Outgoing, again: boolean): Frame {
+    return { payload: encodeStored(event.type, event.id, event.payload), messageId: event.id, except: event.except, again }
+  }
+
+  #confirms (type: string): boolean {
+    return this.#options.typeOf(type).confirm === true
+  }
+
+  #fallBehind (err: unknown): void {
+    if (this.#behind) return
+    this.#behind = true
+    this.#options.log.warn({ err }, 'backplane away: events wait in the table for the other nodes')
+    // It may have been one failed write on a connection that is fine again, in which case nobody calls.
+    setTimeout(() => { if (this.#options.backplane.healthy) void this.catchUp() }, 1000).unref()
+  }
+
+  #mark ({ id, type }: { id: number, type: string }): void {
+    const set = this.#confirms(type) ? this.#handed.unconfirmed : this.#handed.done
+    if (set.size < MAX_MARKS) set.add(id)
+    this.#marking ??= setTimeout(() => {
+      this.#marking = null
+      void this.#flushMarks()
+    }, MARK_INTERVAL)
+  }
+
+  async #flushMarks (): Promise<void> {
+    const now = this.#options.clock.now()
+    for (const [set, done] of [[this.#handed.done, true], [this.#handed.unconfirmed, false]] as const) {
+      const ids = [...set]
+      set.clear()
+      try {
+        await this.#options.store.markHanded(ids, now, done)
+      } catch (err) {
+        // Left pending: the sweeper hands them on once more, and repeats are dropped by id.
+        this.#options.log.warn({ err, rows: ids.length }, 'handed events are not marked yet')
+      }
+    }
+  }
+}

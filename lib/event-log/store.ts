@@ -1,0 +1,240 @@
+import { CompiledQuery, sql } from 'kysely'
+import { jsonText, type Database, type Dialect } from '../database/dialect.js'
+import { fromSqlTime, toSqlTime } from '../database/time.js'
+import type { StoredEvent } from './contract.js'
+
+/** One row on its way into the table. */
+export interface EventRow {
+  tenantId: number
+  userId: number
+  type: string
+  channel: string
+  payload: string
+  createdAt: number
+  dedupeId: string
+  dueAt: number
+}
+
+/** How long a client's dedupe id answers the first result. */
+export const DEDUPE_WINDOW = 5 * 60_000
+
+/** How far clocks of nodes may differ, for what ordering by id alone could hide (see `overtaken`). */
+const CLOCK_SKEW = 1000
+/** How far below `since` late rows are looked for. */
+const OVERTAKEN_WINDOW = 1000
+
+const columns = ['tenant_id', 'user_id', 'event_type', 'channel', 'payload', 'status', 'created_at', 'updated_at',
+  'durable', 'dedupe_id', 'origin', 'due_at', 'handed_at'] as const
+const rowOfMarks = `(${columns.map(() => '?').join(', ')})`
+
+const stored = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload', 'retry_count', 'handed_at'] as const
+
+/** The only file of the log that speaks SQL (websocket_events). */
+export class EventStore {
+  readonly #db: Database
+  readonly #dialect: Dialect
+  readonly #origin: string
+  #step: number | null = null
+
+  constructor (db: Database, dialect: Dialect, origin: string) {
+    this.#db = db
+    this.#dialect = dialect
+    this.#origin = origin
+  }
+
+  /** Inserts all rows with one statement and returns their ids, in order. */
+  async insert (rows: readonly EventRow[]): Promise<number[]> {
+    return await this.#insert(rows.map((row) => {
+      const at = toSqlTime(row.createdAt)
+      return [row.tenantId, row.userId, row.type, row.channel, row.payload, 'pending', at, at, 1, row.dedupeId, this.#origin,
+        toSqlTime(row.dueAt), null]
+    }))
+  }
+
+  /** Rows of ephemeral events, for the record only: never recovered, never sent again. */
+  async insertAudit (rows: ReadonlyArray<Omit<EventRow, 'dedupeId' | 'dueAt'>>): Promise<void> {
+    for (let at = 0; at < rows.length; at += 500) {
+      await this.#insert(rows.slice(at, at + 500).map((row) => {
+        const time = toSqlTime(row.createdAt)
+        return [row.tenantId, row.userId, row.type, row.channel, row.payload, 'delivered', time, time, 0, null, this.#origin, null, time]
+      }))
+    }
+  }
+
+  async #insert (rows: unknown[][]): Promise<number[]> {
+    const text = `insert into websocket_events (${columns.join(', ')}) values ${rows.map(() => rowOfMarks).join(', ')}`
+    if (this.#dialect === 'sqlite') {
+      const result = await this.#db.executeQuery<{ id: number }>(CompiledQuery.raw(`${text} returning id`, rows.flat()))
+      return result.rows.map(({ id }) => Number(id)).sort((a, b) => a - b)
+    }
+    // The ids of one simple insert are consecutive in every innodb_autoinc_lock_mode; the step is 1 but on some clusters.
+    const step = this.#step ??= await this.#idStep()
+    const result = await this.#db.executeQuery(CompiledQuery.raw(text, rows.flat()))
+    const first = Number(result.insertId ?? 0)
+    return rows.map((_, i) => first + i * step)
+  }
+
+  async #idStep (): Promise<number> {
+    const { rows } = await sql<{ step: number }>`select @@auto_increment_increment as step`.execute(this.#db)
+    return Number(rows[0]?.step ?? 1)
+  }
+
+  /** What is already stored under these keys: `{user}/{key}` of the tenant → id and time. */
+  async findByKey (keys: ReadonlyArray<{ tenantId: number, userId: number, dedupeId: string }>): Promise<Map<string, { id: number, createdAt: number }>> {
+    if (keys.length === 0) return new Map()
+    const tuples = sql.join(keys.map((key) => sql`(${key.tenantId}, ${key.userId}, ${key.dedupeId})`))
+    const { rows } = await sql<{ id: number, tenant_id: number, user_id: number, dedupe_id: string, created_at: string }>`
+      select id, tenant_id, user_id, dedupe_id, cast(created_at as char) as created_at from websocket_events
+      where (tenant_id, user_id, dedupe_id) in (${this.#dialect === 'sqlite' ? sql`values ${tuples}` : tuples})`.execute(this.#db)
+    return new Map(rows.map((row) =>
+      [`${row.tenant_id}/${row.user_id}/${row.dedupe_id}`, { id: Number(row.id), createdAt: fromSqlTime(row.created_at) }]))
+  }
+
+  /** Frees the client's keys of rows whose window is over. */
+  async forgetKeys (ids: number[]): Promise<void> {
+    if (ids.length === 0) return
+    await this.#db.updateTable('websocket_events').set({ dedupe_id: null }).where('id', 'in', ids).execute()
+  }
+
+  /** Handed to every node: done for most events, while those to be confirmed stay pending. */
+  async markHanded (ids: number[], at: number, done: boolean): Promise<void> {
+    const time = toSqlTime(at)
+    for (let from = 0; from < ids.length; from += 1000) {
+      const part = ids.slice(from, from + 1000)
+      await this.#db.updateTable('websocket_events')
+        .set(done ? { status: 'delivered', handed_at: time, due_at: null, updated_at: time } : { handed_at: time, updated_at: time })
+        .where('id', 'in', part).where('status', '=', 'pending').execute()
+    }
+  }
+
+  /** When these rows are to be looked at again; null: not before their user connects. */
+  async reschedule (ids: number[], dueAt: number | null, now: number, { retried = false } = {}): Promise<void> {
+    if (ids.length === 0) return
+    await this.#db.updateTable('websocket_events')
+      .set((eb) => ({
+        due_at: dueAt === null ? null : toSqlTime(dueAt),
+        handed_at: eb.fn.coalesce('handed_at', sql<string>`${toSqlTime(now)}`),
+        updated_at: toSqlTime(now),
+        ...(retried ? { retry_count: eb('retry_count', '+', 1) } : {})
+      }))
+      .where('id', 'in', ids).where('status', '=', 'pending').execute()
+  }
+
+  async markFailed (ids: number[], reason: string, now: number): Promise<void> {
+    if (ids.length === 0) return
+    await this.#db.updateTable('websocket_events')
+      .set({ status: 'failed', error_message: reason, due_at: null, updated_at: toSqlTime(now) })
+      .where('id', 'in', ids).where('status', '=', 'pending').execute()
+  }
+
+  /** Events on this user's channel that the user confirms now; answers those that were not confirmed before. */
+  async confirm (tenantId: number, channel: string, ids: number[], now: number): Promise<Array<{ id: number, senderId: number, fresh: boolean }>> {
+    const found = await this.#db.selectFrom('websocket_events').select(['id', 'user_id', 'status'])
+      .where('id', 'in', ids).where('tenant_id', '=', tenantId).where('channel', '=', channel).where('durable', '=', 1).execute()
+    const fresh = found.filter(({ status }) => status !== 'delivered').map(({ id }) => id)
+    if (fresh.length > 0) {
+      await this.#db.updateTable('websocket_events')
+        .set({ status: 'delivered', due_at: null, error_message: null, updated_at: toSqlTime(now) }).where('id', 'in', fresh).execute()
+    }
+    return found.map((row) => ({ id: Number(row.id), senderId: Number(row.user_id), fresh: row.status !== 'delivered' }))
+  }
+
+  /** Durable events of one channel above `since`, oldest first. */
+  async after (tenantId: number, channel: string, since: number, limit: number): Promise<StoredEvent[]> {
+    const rows = await this.#db.selectFrom('websocket_events').select(stored)
+      .where('tenant_id', '=', tenantId).where('channel', '=', channel).where('durable', '=', 1)
+      .where('id', '>', since).orderBy('id').limit(limit).execute()
+    return rows.map(toStored)
+  }
+
+  /**
+   * What ordering by id can hide. Ids are given when an insert begins, but seen when it is committed and handed on: node A
+   * may take id 10, node B id 11, and B's be delivered first. A client that saw 11 and left would ask for what is above
+   * 11 and never get 10. It can only have missed a row below `since` if that row was handed on after the client saw
+   * `since`, hence after the row `since` was made. Rows of one node are committed and handed on one after the other,
+   * in order of their ids; so only rows of other nodes qualify. These, below `since`, handed on later than `since` was made
+   * (less the skew of clocks), or not yet, are replayed too; a client drops those it has by their id.
+   */
+  async overtaken (tenantId: number, channel: string, since: number): Promise<StoredEvent[]> {
+    const { rows } = await sql<Parameters<typeof toStored>[0]>`
+      select ${sql.join(stored.map((name) => sql.ref(`e.${name}`)))} from (
+        select * from websocket_events
+        where tenant_id = ${tenantId} and channel = ${channel} and durable = 1 and id < ${since}
+        order by id desc limit ${OVERTAKEN_WINDOW}
+      ) as e join websocket_events as s on s.id = ${since} and s.tenant_id = ${tenantId} and s.origin <> e.origin
+      where e.handed_at is null or e.handed_at >= ${this.#minus(sql.ref('s.created_at'), CLOCK_SKEW)}
+      order by e.id`.execute(this.#db)
+    return rows.map(toStored)
+  }
+
+  /** The newest durable id of a channel, 0 without any. */
+  async head (tenantId: number, channel: string): Promise<number> {
+    const row = await this.#db.selectFrom('websocket_events').select('id')
+      .where('tenant_id', '=', tenantId).where('channel', '=', channel).where('durable', '=', 1)
+      .orderBy('id', 'desc').limit(1).executeTakeFirst()
+    return Number(row?.id ?? 0)
+  }
+
+  /** Up to where a channel's events were purged. */
+  async floor (tenantId: number, channel: string): Promise<number> {
+    const row = await this.#db.selectFrom('websocket_channel_floors').select('purged_id')
+      .where('tenant_id', '=', tenantId).where('channel', '=', channel).executeTakeFirst()
+    return Number(row?.purged_id ?? 0)
+  }
+
+  /** What waits on these channels of one tenant to be confirmed, oldest first. */
+  async pending (tenantId: number, channels: string[], limit: number): Promise<StoredEvent[]> {
+    const rows = await this.#db.selectFrom('websocket_events').select(stored)
+      .where('tenant_id', '=', tenantId).where('channel', 'in', channels).where('status', '=', 'pending').where('durable', '=', 1)
+      .orderBy('id').limit(limit).execute()
+    return rows.map(toStored)
+  }
+
+  /** Rows that the sweeper must look at. */
+  async due (now: number, limit: number): Promise<StoredEvent[]> {
+    const rows = await this.#db.selectFrom('websocket_events').select(stored)
+      .where('due_at', '<=', toSqlTime(now)).where('status', '=', 'pending').orderBy('due_at').orderBy('id').limit(limit).execute()
+    return rows.map(toStored).sort((a, b) => a.id - b.id)
+  }
+
+  /** This node's rows that no other node was handed, oldest first. */
+  async unhanded (limit: number): Promise<StoredEvent[]> {
+    const rows = await this.#db.selectFrom('websocket_events').select(stored)
+      .where('due_at', 'is not', null).where('handed_at', 'is', null).where('origin', '=', this.#origin).where('status', '=', 'pending')
+      .orderBy('id').limit(limit).execute()
+    return rows.map(toStored)
+  }
+
+  /** Pending and failed events of a tenant. */
+  async counts (tenantId: number): Promise<{ pending: number, failed: number }> {
+    const rows = await this.#db.selectFrom('websocket_events').select(['status', (eb) => eb.fn.countAll<number>().as('count')])
+      .where('tenant_id', '=', tenantId).where('status', 'in', ['pending', 'failed']).groupBy('status').execute()
+    const of = (status: string): number => Number(rows.find((row) => row.status === status)?.count ?? 0)
+    return { pending: of('pending'), failed: of('failed') }
+  }
+
+  async ping (): Promise<void> {
+    await sql`select 1`.execute(this.#db)
+  }
+
+  #minus (time: ReturnType<typeof sql.ref>, ms: number): ReturnType<typeof sql> {
+    return this.#dialect === 'mysql'
+      ? sql`${time} - interval ${ms * 1000} microsecond`
+      : sql`strftime('%Y-%m-%d %H:%M:%f', ${time}, ${`-${ms / 1000} seconds`})`
+  }
+}
+
+function toStored (row: {
+  id: number, tenant_id: number, user_id: number, channel: string, event_type: string, payload: unknown, retry_count: number, handed_at: unknown
+}): StoredEvent {
+  return {
+    id: Number(row.id),
+    tenantId: Number(row.tenant_id),
+    userId: Number(row.user_id),
+    channel: row.channel,
+    type: row.event_type,
+    payload: jsonText(row.payload),
+    retryCount: row.retry_count,
+    handed: row.handed_at !== null
+  }
+}

@@ -1,0 +1,100 @@
+import type { Static, TObject, TSchema } from '@sinclair/typebox'
+import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
+import type { ValueError } from '@sinclair/typebox/errors'
+import { RealtimeError } from './errors.js'
+import type { Joining } from './hub.js'
+import type { Caller, Identity } from './identity.js'
+import type { EventDescription } from './protocol.js'
+
+/** A local connection, as plugins other than connections/ see it. */
+export interface LocalConnection {
+  readonly id: string
+  readonly identity: Identity
+  /** The channels it is subscribed to, by name. */
+  readonly channels: ReadonlySet<string>
+  /** Subscribed by the suite itself, not counted against the limit. */
+  readonly automatic: ReadonlySet<string>
+  /** Subscribes; live frames wait until `live()` is called. */
+  join (channel: string): Promise<Joining>
+  leave (channel: string): void
+  /** Writes one encoded frame to this connection alone, in order with everything else. */
+  send (payload: Buffer): void
+  /** Writes many frames to this connection alone, no faster than it reads. Resolves when the last is written or it closed. */
+  replay (payloads: readonly Buffer[]): Promise<void>
+  /** Closed or closing. */
+  readonly closed: boolean
+  /** Runs after the frames that came before, before those that come after. */
+  inOrder<T> (task: () => Promise<T>): Promise<T>
+  close (code: number, reason: string): void
+}
+
+/** What a frame handler is given: who, and the connection it came on. */
+export interface FrameContext extends Caller {
+  connectionId: string
+  connection: LocalConnection
+  /** The frame has an id: the answer goes out as its ack. */
+  asked: boolean
+}
+
+/**
+ * What a handler answers. `later` lets the next frames of the connection begin while this one is being committed; the
+ * replies still leave in order.
+ */
+export interface FrameResult<Ack> {
+  ack: Ack | { later: Promise<Ack> }
+  /** The event in which the ack's data go out when the frame had no id; without it success is silent. */
+  answer?: string
+  /** Runs right after the reply was written. */
+  afterReply?: () => void
+}
+
+export interface FrameDefinition<Data extends TObject, Ack extends TSchema> {
+  event: string
+  data: Data
+  ack: Ack
+  handle (context: FrameContext, data: Static<Data>): Promise<FrameResult<Static<Ack>>>
+}
+
+export interface Route {
+  check: TypeCheck<TObject>
+  handle (context: FrameContext, data: unknown): Promise<FrameResult<unknown>>
+}
+
+/** Event name → schema and handler. Plugins add theirs; connections/ feeds the frames in. */
+export class FrameRouter {
+  readonly #routes = new Map<string, Route>()
+  readonly #catalogue: EventDescription[] = []
+
+  /** Adds an event that clients send. */
+  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, handle }: FrameDefinition<Data, Ack>): void {
+    if (this.#routes.has(event)) throw new Error(`the event ${event} is defined twice`)
+    const check = TypeCompiler.Compile(data)
+    // Checked right before: the handler gets what its schema says.
+    this.#routes.set(event, { check, handle: async (context, value) => await handle(context, value as Static<Data>) })
+    this.#catalogue.push({ event, direction: 'client', data, ack })
+  }
+
+  /** Describes an event that the server sends, or one that is handled elsewhere. */
+  describe (...events: EventDescription[]): void {
+    this.#catalogue.push(...events)
+  }
+
+  /** Every event of the registered plugins. */
+  get catalogue (): readonly EventDescription[] {
+    return this.#catalogue
+  }
+
+  /** Throws `RT_INVALID_FRAME` for an unknown event, `RT_INVALID_DATA` naming the field that breaks the schema. */
+  find (event: string, data: unknown): Route {
+    const route = this.#routes.get(event)
+    if (route === undefined) throw new RealtimeError('RT_INVALID_FRAME', `Unknown event ${JSON.stringify(event.slice(0, 50))}`)
+    if (!route.check.Check(data)) throw invalidData(route.check.Errors(data).First())
+    return route
+  }
+}
+
+/** Names the field, never repeats its value. */
+export function invalidData (error: ValueError | undefined): RealtimeError {
+  const field = error?.path.slice(1).replaceAll('/', '.') ?? ''
+  return new RealtimeError('RT_INVALID_DATA', `${field === '' ? 'data' : field}: ${error?.message ?? 'not valid'}`)
+}

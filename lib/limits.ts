@@ -1,0 +1,42 @@
+import type { FastifyRateLimitOptions, FastifyRateLimitStore } from '@fastify/rate-limit'
+import { RealtimeError } from './errors.js'
+import type { Roster } from './roster/contract.js'
+
+/** At most `max` signs within `window` milliseconds; 0: no limit. */
+export interface Rate {
+  max: number
+  window: number
+}
+
+/** Counts what a client repeats, in the roster: over all nodes where Redis is there, and REST and frames together. */
+export class RateCounters {
+  readonly #roster: Pick<Roster, 'hit'>
+
+  constructor (roster: Pick<Roster, 'hit'>) {
+    this.#roster = roster
+  }
+
+  /** One more sign under this key. Throws `RT_RATE_LIMITED`, with `retryAfter`, past the rate. */
+  async take (key: string, { max, window }: Rate): Promise<void> {
+    if (max === 0) return
+    const { count, ttl } = await this.#roster.hit(key, window)
+    if (count > max) throw rateLimited(ttl)
+  }
+
+  /** The same counters as a store of @fastify/rate-limit. */
+  get store (): new (options: FastifyRateLimitOptions) => FastifyRateLimitStore {
+    const roster = this.#roster
+    return class CounterStore implements FastifyRateLimitStore {
+      incr (...[key, callback, window]: Parameters<FastifyRateLimitStore['incr']>): void {
+        roster.hit(key, window).then(({ count, ttl }) => { callback(null, { current: count, ttl }) }, callback)
+      }
+
+      child (): FastifyRateLimitStore {
+        return this
+      }
+    }
+  }
+}
+
+export const rateLimited = (ttl: number): RealtimeError =>
+  new RealtimeError('RT_RATE_LIMITED', undefined, { retryAfter: Math.max(1, Math.ceil(ttl / 1000)) })

@@ -1,0 +1,86 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import type { FastifyRequest } from 'fastify'
+import type { Clock } from './clock.js'
+import { OptionError } from './errors.js'
+import type { Identity } from './identity.js'
+
+/** What a host's `authorize` is asked. */
+export interface AccessRequest {
+  identity: Identity
+  action: 'subscribe' | 'publish' | 'direct' | 'notify' | 'broadcast'
+  /** The channel subscribed or published to; for `direct` the recipient's private one, for `notify` the caller's own. */
+  channel: string
+}
+
+type MaybePromise<T> = T | Promise<T>
+
+/** Who is behind these credentials? Null: nobody. A throw counts as null and is logged. */
+export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => MaybePromise<Identity | null>
+/** May this identity do that? A throw counts as no, and is logged. */
+export type Authorize = (request: AccessRequest) => MaybePromise<boolean>
+/** The names of these users of a tenant; those that are left out have none. Called in batches, cached. */
+export type ResolveUsers = (tenantId: number, userIds: number[]) => MaybePromise<Map<number, { name: string }>>
+
+const ms = (description: string, value: number, minimum = 1) =>
+  Type.Integer({ minimum, maximum: 2 ** 31 - 1, default: value, description: `${description}, in milliseconds` })
+
+/** Numbers and texts of the core's options, with their defaults. */
+const CoreSettings = Type.Object({
+  prefix: Type.String({ default: '/api/websocket', pattern: '^(/[^/]+)*$', description: 'Where all routes stand' }),
+  keyPrefix: Type.String({ default: 'rt', pattern: '^[A-Za-z0-9._-]+$', description: 'Put before every Redis key and topic' }),
+  requestsPerMinute: Type.Integer({ default: 600, minimum: 0, description: 'REST requests of one user; 0: no limit' }),
+  presenceLease: ms('A node not heard of for this long is dead, and its users offline', 15_000, 1000),
+  presenceGrace: ms('A user without connections is still online for this long', 5000, 0),
+  restLease: ms('A connection without a socket lives this long after its last sign', 75_000, 1000),
+  storageTimeout: ms('A database that does not answer for this long counts as away', 3000, 100),
+  maxQueuedEvents: Type.Integer({ default: 10_000, minimum: 1, description: 'Durable events that may wait for the database' }),
+  userCacheTime: ms('How long a name from resolveUsers is kept', 60_000, 0),
+  statsInterval: ms('Pause between two stats lines in the log; 0: none', 60_000, 0),
+  retentionDays: Type.Integer({ default: 30, minimum: 1, description: 'Disconnected connections and delivered events are kept this long' }),
+  maintenance: Type.Boolean({ default: true, description: 'This node takes part in sweeps and purges' })
+})
+
+/** Options of the core, `app.register(realtime, options)`. */
+export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
+  /** A Kysely instance (MySQL, MariaDB or SQLite), or a URL: `mysql://…`, `sqlite:path`, `sqlite::memory:`. */
+  database: unknown
+  /** An ioredis instance, or a URL; absent: one process, everything in memory. */
+  redis?: unknown
+  authenticate: Authenticate
+  /** Absent: own private channel, `presence` and `broadcast` may be subscribed, `direct` is allowed; nothing else is. */
+  authorize?: Authorize
+  resolveUsers?: ResolveUsers
+  /** For tests that move time. */
+  clock?: Clock
+}
+
+export type CoreSettings = Static<typeof CoreSettings>
+
+/** Checks and completes numbers and texts against a schema with defaults; throws an {@link OptionError} that names the first wrong one. */
+export function readSettings<T extends ReturnType<typeof Type.Object>> (schema: T, options: object): Static<T> {
+  const known = Object.fromEntries(Object.entries(options)
+    .filter(([name, value]) => name in schema.properties && value !== undefined))
+  const settings = Value.Default(schema, known)
+  const error = Value.Errors(schema, settings).First()
+  if (error !== undefined) {
+    throw new OptionError(error.path.slice(1).replaceAll('/', '.'), `is ${JSON.stringify(error.value)}: ${error.message.toLowerCase()}`)
+  }
+  return settings as Static<T>
+}
+
+/** Checks the core's options; throws an {@link OptionError} that names the first wrong one. */
+export function readCoreOptions (options: RealtimeOptions): CoreSettings {
+  if (options.database === undefined) throw new OptionError('database', 'is missing: a Kysely instance or a URL')
+  if (typeof options.authenticate !== 'function') {
+    throw new OptionError('authenticate', 'is missing: a function ({ token, request }) → identity or null')
+  }
+  for (const name of ['authorize', 'resolveUsers'] as const) {
+    if (options[name] !== undefined && typeof options[name] !== 'function') throw new OptionError(name, 'must be a function')
+  }
+  const settings = readSettings(CoreSettings, options)
+  if (settings.presenceLease <= settings.presenceGrace) {
+    throw new OptionError('presenceLease', 'must be longer than presenceGrace: it is the grace of a dead node’s users')
+  }
+  return settings
+}

@@ -1,0 +1,105 @@
+import { Type, type Static, type TSchema } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { ErrorResponse, Id } from './schemas.js'
+
+/**
+ * The protocol on one page. RFC 6455 text frames, one JSON object each: `{ event, data, id? }`.
+ * A frame with an `id` gets exactly one `ack` or `error` with that id; replies keep the order of the frames.
+ * The events themselves stand in each plugin's schemas.ts and meet in the frame router.
+ */
+
+/** The path of the socket under the prefix. */
+export const SOCKET_PATH = '/ws'
+
+/** What closes a socket, and what the client should do then. */
+export const CloseCode = {
+  /** Disconnected by request: stay away. */
+  disconnected: 4000,
+  /** Another connection took its place: stay away. */
+  replaced: 4001,
+  /** Reads too slowly: come back and resume. */
+  tooSlow: 4008,
+  /** Too many invalid frames: fix it. */
+  badFrames: 4400,
+  /** Not authenticated, too late, or the token expired: get a new token first. */
+  unauthenticated: 4401,
+  /** Origin not allowed, or banned: stay away. */
+  forbidden: 4403,
+  /** Floods after being told: come back later. */
+  flooding: 4429,
+  /** Frame too big: fix it. */
+  tooBig: 1009,
+  /** This node restarts: come back, with jitter, and resume. */
+  restarting: 1012,
+  /** Overloaded: come back later, with jitter. */
+  overloaded: 1013
+} as const
+export type CloseCode = typeof CloseCode[keyof typeof CloseCode]
+
+/** Chosen by the client; asks for a reply. */
+export const FrameId = Type.Union([Type.Integer(), Type.String({ minLength: 1, maxLength: 64 })])
+export type FrameId = Static<typeof FrameId>
+
+/** client → server */
+export const ClientFrame = Type.Object({
+  event: Type.String({ minLength: 1, maxLength: 50 }),
+  data: Type.Optional(Type.Record(Type.String(), Type.Unknown())),
+  id: Type.Optional(FrameId)
+})
+export type ClientFrame = Static<typeof ClientFrame>
+
+const envelope = TypeCompiler.Compile(ClientFrame)
+
+/** server → client, as a route shows it. */
+export const ServerFrame = Type.Object({ event: Type.String(), data: Type.Record(Type.String(), Type.Unknown()) })
+
+export const ErrorData = Type.Object({
+  code: ErrorResponse.properties.code,
+  message: Type.String(),
+  retryAfter: Type.Optional(Type.Number({ description: 'seconds' }))
+})
+
+/** What every durable event answers: its id, and when it was accepted. */
+export const Accepted = Type.Object({ messageId: Id, timestamp: Type.String() })
+
+/** One event of the catalogue, as documents and clients read it. */
+export interface EventDescription {
+  event: string
+  direction: 'client' | 'server'
+  data: TSchema
+  ack?: TSchema
+}
+
+/** The frame in a text, or null where it is not one. */
+export function parseFrame (text: string): ClientFrame | null {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch {
+    return null
+  }
+  return envelope.Check(value) ? value : null
+}
+
+/** The `id` of something that is JSON but not a frame, so that even then the error finds its way. */
+export function idOf (text: string): FrameId | undefined {
+  try {
+    const value: unknown = JSON.parse(text)
+    if (typeof value !== 'object' || value === null || !('id' in value)) return undefined
+    const { id } = value
+    if (Number.isInteger(id) || (typeof id === 'string' && id.length > 0 && id.length <= 64)) return id as FrameId
+  } catch {}
+  return undefined
+}
+
+export const encodeFrame = (event: string, data: unknown, id?: FrameId): Buffer =>
+  Buffer.from(JSON.stringify(id === undefined ? { event, data } : { event, id, data }))
+
+/**
+ * A durable event's frame from its stored payload. The id is known only after the insert, so it is put in front
+ * of the stored text instead of parsing and encoding the text again.
+ */
+export function encodeStored (event: string, messageId: number, payload: string): Buffer {
+  const rest = payload === '{}' ? '}' : ',' + payload.slice(1)
+  return Buffer.from(`{"event":${JSON.stringify(event)},"data":{"messageId":${messageId}${rest}}`)
+}

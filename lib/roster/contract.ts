@@ -1,0 +1,148 @@
+import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
+
+/** A connection as the roster knows it. */
+export interface Entry {
+  tenantId: number
+  userId: number
+  connectionId: string
+  /** Boot id of the node that holds the socket; null while it has none. */
+  nodeId: string | null
+  /** New at every join: a late leave of an older socket finds another generation and does nothing. */
+  generation: string
+  device: Device
+  connectedAt: number
+}
+
+export interface JoinResult {
+  /** The id belongs to someone else; nothing was changed. */
+  taken: boolean
+  /** The id was not known before. */
+  fresh: boolean
+  /** The user's first connection over all nodes: tell `user:online`. */
+  first: boolean
+  /** The same id had a socket before; its node must close it. */
+  replaced: Entry | null
+  /** Over the limit of connections per user: the oldest, already removed; their nodes must close them. */
+  evicted: Entry[]
+}
+
+export interface Presence {
+  status: PresenceStatus
+  device: Device
+  lastMessage: string | null
+  awaySince: number | null
+  /** When the user was last heard of. */
+  seenAt: number
+}
+
+export interface TypingEntry {
+  tenantId: number
+  userId: number
+  conversationId: string
+  conversationType: ConversationType
+  /** Channels that were told of the start and must be told of the stop. */
+  channels: string[]
+  /** The connection that types; it is never told. */
+  connectionId: string | null
+  startedAt: number
+  expiresAt: number
+}
+
+export interface Counts {
+  /** Connections that are registered, with a socket or without. */
+  total: number
+  /** Those of them with a socket, or heard of by REST lately. */
+  active: number
+  /** Users with at least one connection. */
+  users: number
+}
+
+/** What became due in one tenant. */
+export interface Due {
+  tenantId: number
+  /** Users whose last connection is gone for longer than the grace: tell `user:offline`, then `settle`. */
+  offline: number[]
+  /** Typing that ran out; already removed. */
+  typing: TypingEntry[]
+  /** Connections without a socket that were not heard of in time; already removed. */
+  lapsed: Entry[]
+}
+
+export interface OnlinePage {
+  users: Array<{ userId: number, presence: Presence }>
+  total: number
+  /** The user id to go on after; null at the end. */
+  next: number | null
+}
+
+/** Durations, in milliseconds. */
+export interface RosterTimes {
+  /** A node that was not heard of for this long is dead, and its connections with it. */
+  lease: number
+  /** A user without connections stays online for this long. */
+  grace: number
+  /** A connection without a socket lives this long after the last sign. */
+  restLease: number
+}
+
+/**
+ * The live truth: who is connected, online, typing, over all nodes. Obligations of every implementation
+ * (test/roster.test.ts runs over all):
+ *
+ * - Everything is keyed by tenant. Every operation is atomic: the edges 0→1 and 1→0 are decided in one place.
+ * - A user is told online once, at the first connection, and offline once, after the last one and the grace.
+ * - What a dead node held is removed by whichever node looks next, however often it is interrupted (`reap`).
+ * - Counts are derived from the entries, never counted up and down.
+ */
+export interface Roster {
+  readonly nodeId: string
+  readonly healthy: boolean
+  start (): Promise<void>
+
+  join (entry: Omit<Entry, 'generation'>, limit: number): Promise<JoinResult & { generation: string }>
+  /** Removes the connection if it still is of this generation. False: it was not. */
+  leave (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean>
+  /** A sign of life of a connection without a socket. */
+  touch (tenantId: number, connectionId: string): Promise<void>
+  find (tenantId: number, connectionId: string): Promise<Entry | null>
+  connectionsOf (tenantId: number, userId: number): Promise<Entry[]>
+
+  /** Channels asked for before the socket opened. False: `limit` is reached. */
+  addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean>
+  removeChannel (tenantId: number, connectionId: string, channel: string): Promise<void>
+  channels (tenantId: number, connectionId: string): Promise<string[]>
+
+  /** Sets the status. A user without a connection counts as online for `restLease` from then: `first` as with `join`. */
+  setPresence (tenantId: number, userId: number, presence: Presence): Promise<{ first: boolean }>
+  /** Of those users who are online now, in the order asked; null for the others. */
+  presence (tenantId: number, userIds: number[]): Promise<Array<Presence | null>>
+  online (tenantId: number, page: { limit: number, after: number }): Promise<OnlinePage>
+  counts (tenantId: number): Promise<Counts>
+
+  /** True: the user was not typing there before. */
+  startTyping (entry: TypingEntry): Promise<boolean>
+  /** What was stopped, once; entries that were not there are left out. */
+  stopTyping (keys: Array<Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>>): Promise<TypingEntry[]>
+  typing (tenantId: number, conversationId: string): Promise<TypingEntry[]>
+
+  /** What became due since the last call of any node. */
+  due (): Promise<Due[]>
+  /** The users were told offline; answers those who came back meanwhile. Until then they are due again. */
+  settle (tenantId: number, userIds: number[]): Promise<number[]>
+  /** Prolongs this node's lease; after a loss it writes back what this node holds. */
+  renew (): Promise<void>
+  /** Removes what dead nodes held. Their users become due at once: the lease was their grace. */
+  reap (): Promise<void>
+
+  /** Counts a sign of a client within a window that starts with the first one. */
+  hit (key: string, window: number): Promise<{ count: number, ttl: number }>
+  /** Takes or prolongs a named lock for this node. */
+  lock (name: string, ttl: number): Promise<boolean>
+  aliveNodes (): Promise<string[]>
+  /** Gives back what this node holds. */
+  close (): Promise<void>
+}
+
+/** The presence of someone who has said nothing: online on the device they connected with. */
+export const defaultPresence = (device: Device, seenAt: number): Presence =>
+  ({ status: 'online', device, lastMessage: null, awaySince: null, seenAt })

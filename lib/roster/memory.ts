@@ -1,0 +1,262 @@
+import { randomUUID } from 'node:crypto'
+import type { Clock } from '../clock.js'
+import {
+  defaultPresence, type Counts, type Due, type Entry, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
+  type TypingEntry
+} from './contract.js'
+
+/** A user with connections, or in the grace after the last one. */
+interface Present {
+  connections: Set<string>
+  presence: Presence
+  /** Told offline from then on; null while connected. */
+  graceUntil: number | null
+  /** Online without a connection, by a REST update. */
+  signUntil: number | null
+}
+
+interface Tenant {
+  connections: Map<string, Entry & { channels: Set<string>, heardAt: number }>
+  users: Map<number, Present>
+  /** `{user}:{conversation}` */
+  typing: Map<string, TypingEntry>
+}
+
+/** The roster of one process. */
+export class MemoryRoster implements Roster {
+  readonly nodeId: string
+  readonly healthy = true
+  readonly #clock: Clock
+  readonly #times: RosterTimes
+  readonly #tenants = new Map<number, Tenant>()
+  readonly #hits = new Map<string, { count: number, until: number }>()
+
+  constructor (nodeId: string, clock: Clock, times: RosterTimes) {
+    this.nodeId = nodeId
+    this.#clock = clock
+    this.#times = times
+  }
+
+  async start (): Promise<void> {}
+
+  async join (entry: Omit<Entry, 'generation'>, limit: number): Promise<JoinResult & { generation: string }> {
+    const tenant = this.#tenant(entry.tenantId)
+    const generation = randomUUID()
+    const known = tenant.connections.get(entry.connectionId)
+    if (known !== undefined && known.userId !== entry.userId) {
+      return { taken: true, fresh: false, first: false, replaced: null, evicted: [], generation }
+    }
+    const { user, first } = this.#arrive(tenant, entry.userId, entry.device)
+    tenant.connections.set(entry.connectionId, {
+      ...entry,
+      connectedAt: known?.connectedAt ?? entry.connectedAt,
+      // A REST refresh of an open socket changes nothing about the socket.
+      nodeId: entry.nodeId ?? known?.nodeId ?? null,
+      generation: entry.nodeId === null && known !== undefined ? known.generation : generation,
+      channels: known?.channels ?? new Set(),
+      heardAt: this.#clock.now()
+    })
+    user.connections.add(entry.connectionId)
+    user.signUntil = null
+    const evicted: Entry[] = []
+    const oldestFirst = [...user.connections].map((id) => tenant.connections.get(id)).filter((c) => c !== undefined)
+      .sort((a, b) => a.connectedAt - b.connectedAt)
+    for (const oldest of oldestFirst) {
+      if (user.connections.size <= limit) break
+      if (oldest.connectionId === entry.connectionId) continue
+      evicted.push(oldest)
+      user.connections.delete(oldest.connectionId)
+      tenant.connections.delete(oldest.connectionId)
+    }
+    const replaced = entry.nodeId !== null && known !== undefined && known.nodeId !== null ? known : null
+    return { taken: false, fresh: known === undefined, first, replaced, evicted, generation }
+  }
+
+  async leave ({ tenantId, connectionId, generation }: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
+    const tenant = this.#tenants.get(tenantId)
+    const entry = tenant?.connections.get(connectionId)
+    if (tenant === undefined || entry === undefined || entry.generation !== generation) return false
+    this.#remove(tenant, entry)
+    return true
+  }
+
+  async touch (tenantId: number, connectionId: string): Promise<void> {
+    const entry = this.#tenants.get(tenantId)?.connections.get(connectionId)
+    if (entry !== undefined) entry.heardAt = this.#clock.now()
+  }
+
+  async find (tenantId: number, connectionId: string): Promise<Entry | null> {
+    return this.#tenants.get(tenantId)?.connections.get(connectionId) ?? null
+  }
+
+  async connectionsOf (tenantId: number, userId: number): Promise<Entry[]> {
+    const tenant = this.#tenants.get(tenantId)
+    return [...tenant?.users.get(userId)?.connections ?? []].flatMap((id) => tenant?.connections.get(id) ?? [])
+  }
+
+  async addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean> {
+    const channels = this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels
+    if (channels === undefined) return true
+    if (!channels.has(channel) && channels.size >= limit) return false
+    channels.add(channel)
+    return true
+  }
+
+  async removeChannel (tenantId: number, connectionId: string, channel: string): Promise<void> {
+    this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels.delete(channel)
+  }
+
+  async channels (tenantId: number, connectionId: string): Promise<string[]> {
+    return [...this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels ?? []]
+  }
+
+  async setPresence (tenantId: number, userId: number, presence: Presence): Promise<{ first: boolean }> {
+    const tenant = this.#tenant(tenantId)
+    const { user, first } = this.#arrive(tenant, userId, presence.device)
+    user.presence = presence
+    if (user.connections.size === 0) user.signUntil = this.#clock.now() + this.#times.restLease
+    return { first }
+  }
+
+  async presence (tenantId: number, userIds: number[]): Promise<Array<Presence | null>> {
+    const users = this.#tenants.get(tenantId)?.users
+    return userIds.map((id) => users?.get(id)?.presence ?? null)
+  }
+
+  async online (tenantId: number, { limit, after }: { limit: number, after: number }): Promise<OnlinePage> {
+    const visible = [...this.#tenants.get(tenantId)?.users ?? []]
+      .filter(([, { presence }]) => presence.status !== 'offline').sort(([a], [b]) => a - b)
+    const from = visible.findIndex(([id]) => id > after)
+    const page = from < 0 ? [] : visible.slice(from, from + limit)
+    const last = page.at(-1)?.[0]
+    const more = from >= 0 && from + limit < visible.length
+    return {
+      users: page.map(([userId, { presence }]) => ({ userId, presence })),
+      total: visible.length,
+      next: more && last !== undefined ? last : null
+    }
+  }
+
+  async counts (tenantId: number): Promise<Counts> {
+    const tenant = this.#tenants.get(tenantId)
+    if (tenant === undefined) return { total: 0, active: 0, users: 0 }
+    const since = this.#clock.now() - this.#times.restLease / 2
+    const entries = [...tenant.connections.values()]
+    return {
+      total: entries.length,
+      active: entries.filter(({ nodeId, heardAt }) => nodeId !== null || heardAt >= since).length,
+      users: [...tenant.users.values()].filter(({ connections }) => connections.size > 0).length
+    }
+  }
+
+  async startTyping (entry: TypingEntry): Promise<boolean> {
+    const { typing } = this.#tenant(entry.tenantId)
+    const key = `${entry.userId}:${entry.conversationId}`
+    const known = typing.get(key)
+    const going = known !== undefined && known.expiresAt > this.#clock.now()
+    typing.set(key, going ? { ...known, expiresAt: entry.expiresAt } : entry)
+    return !going
+  }
+
+  async stopTyping (keys: Array<Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>>): Promise<TypingEntry[]> {
+    return keys.flatMap(({ tenantId, userId, conversationId }) => {
+      const typing = this.#tenants.get(tenantId)?.typing
+      const entry = typing?.get(`${userId}:${conversationId}`)
+      if (entry === undefined) return []
+      typing?.delete(`${userId}:${conversationId}`)
+      return [entry]
+    })
+  }
+
+  async typing (tenantId: number, conversationId: string): Promise<TypingEntry[]> {
+    const now = this.#clock.now()
+    return [...this.#tenants.get(tenantId)?.typing.values() ?? []]
+      .filter((entry) => entry.conversationId === conversationId && entry.expiresAt > now)
+      .sort((a, b) => a.startedAt - b.startedAt)
+  }
+
+  async due (): Promise<Due[]> {
+    const now = this.#clock.now()
+    const found: Due[] = []
+    for (const [tenantId, tenant] of this.#tenants) {
+      const lapsed = [...tenant.connections.values()].filter(({ nodeId, heardAt }) => nodeId === null && heardAt + this.#times.restLease <= now)
+      for (const entry of lapsed) this.#remove(tenant, entry)
+      for (const user of tenant.users.values()) {
+        if (user.signUntil === null || user.signUntil > now) continue
+        user.signUntil = null
+        if (user.connections.size === 0) user.graceUntil ??= now + this.#times.grace
+      }
+      const typing = [...tenant.typing.values()].filter(({ expiresAt }) => expiresAt <= now)
+      await this.stopTyping(typing)
+      const offline = [...tenant.users].filter(([, { graceUntil }]) => graceUntil !== null && graceUntil <= now).map(([id]) => id)
+      if (lapsed.length + typing.length + offline.length > 0) found.push({ tenantId, offline, typing, lapsed })
+      if (tenant.users.size + tenant.connections.size + tenant.typing.size === 0) this.#tenants.delete(tenantId)
+    }
+    for (const [key, { until }] of this.#hits) if (until <= now) this.#hits.delete(key)
+    return found
+  }
+
+  async settle (tenantId: number, userIds: number[]): Promise<number[]> {
+    const users = this.#tenants.get(tenantId)?.users
+    return userIds.filter((id) => {
+      const user = users?.get(id)
+      if (user !== undefined && user.graceUntil === null) return true
+      users?.delete(id)
+      return false
+    })
+  }
+
+  async renew (): Promise<void> {}
+
+  async reap (): Promise<void> {}
+
+  async hit (key: string, window: number): Promise<{ count: number, ttl: number }> {
+    const now = this.#clock.now()
+    const known = this.#hits.get(key)
+    const hit = known !== undefined && known.until > now ? known : { count: 0, until: now + window }
+    hit.count++
+    this.#hits.set(key, hit)
+    return { count: hit.count, ttl: hit.until - now }
+  }
+
+  async lock (): Promise<boolean> {
+    return true
+  }
+
+  async aliveNodes (): Promise<string[]> {
+    return [this.nodeId]
+  }
+
+  async close (): Promise<void> {
+    this.#tenants.clear()
+  }
+
+  #tenant (tenantId: number): Tenant {
+    let tenant = this.#tenants.get(tenantId)
+    if (tenant === undefined) {
+      tenant = { connections: new Map(), users: new Map(), typing: new Map() }
+      this.#tenants.set(tenantId, tenant)
+    }
+    return tenant
+  }
+
+  #arrive (tenant: Tenant, userId: number, device: Entry['device']): { user: Present, first: boolean } {
+    const known = tenant.users.get(userId)
+    const user = known ?? {
+      connections: new Set<string>(), presence: defaultPresence(device, this.#clock.now()), graceUntil: null, signUntil: null
+    }
+    user.graceUntil = null
+    user.presence.seenAt = this.#clock.now()
+    tenant.users.set(userId, user)
+    return { user, first: known === undefined }
+  }
+
+  #remove (tenant: Tenant, entry: Entry): void {
+    tenant.connections.delete(entry.connectionId)
+    const user = tenant.users.get(entry.userId)
+    if (user === undefined) return
+    user.connections.delete(entry.connectionId)
+    user.presence.seenAt = this.#clock.now()
+    if (user.connections.size === 0 && user.signUntil === null) user.graceUntil ??= this.#clock.now() + this.#times.grace
+  }
+}

@@ -1,0 +1,55 @@
+import { Type, type Static, type TSchema } from '@sinclair/typebox'
+import { errorCodes } from './errors.js'
+
+/** The shapes that several routes and frames share; each is written here once. */
+
+/** Ids of tenants, users and messages: positive integers, as in the tables. The one place to widen them. */
+export const Id = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
+export type Id = Static<typeof Id>
+
+export const Timestamp = Type.String({ format: 'date-time', description: 'ISO 8601, UTC, with milliseconds' })
+
+/** A channel's name inside its tenant. */
+export const Channel = Type.String({
+  pattern: '^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$',
+  minLength: 1,
+  maxLength: 255,
+  description: 'A channel of the tenant; user:me is the caller’s own private-user.{id}'
+})
+
+/** Chosen by the client or made by the server; one device or tab. */
+export const ConnectionId = Type.String({
+  pattern: '^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$', minLength: 1, maxLength: 255
+})
+
+/** No blank at either end: SQL comparisons pad with blanks, so `a` and `a ` would be one conversation. */
+export const ConversationId = Type.String({ minLength: 1, maxLength: 255, pattern: '^\\S(?:.*\\S)?$' })
+
+export const ConversationType = Type.Union([Type.Literal('direct'), Type.Literal('group'), Type.Literal('broadcast')])
+export type ConversationType = Static<typeof ConversationType>
+
+export const PresenceStatus = Type.Union(
+  [Type.Literal('online'), Type.Literal('away'), Type.Literal('busy'), Type.Literal('offline')])
+export type PresenceStatus = Static<typeof PresenceStatus>
+
+export const Device = Type.Union(
+  [Type.Literal('mobile'), Type.Literal('desktop'), Type.Literal('tablet'), Type.Literal('web')])
+export type Device = Static<typeof Device>
+
+export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
+
+/** A key of the client's choice: the same key from the same user within 5 minutes answers the first result. */
+export const DedupeId = Type.String({ minLength: 1, maxLength: 64, pattern: '^[A-Za-z0-9._:-]+$' })
+
+/** Fastify's error shape, as every route answers it. */
+export const ErrorResponse = Type.Object({
+  statusCode: Type.Integer(),
+  code: Type.String({ description: `FST_ERR_VALIDATION, or one of ${errorCodes.join(', ')}` }),
+  error: Type.String(),
+  message: Type.String()
+}, { description: 'Error' })
+
+/** The answers that any route can give besides its own. */
+export const errorResponses = {
+  400: ErrorResponse, 401: ErrorResponse, 403: ErrorResponse, 429: ErrorResponse, 500: ErrorResponse, 503: ErrorResponse
+} as const

@@ -1,0 +1,118 @@
+import { sql, type ColumnDataType, type CreateTableBuilder, type Kysely, type RawBuilder } from 'kysely'
+import { dialectOf, type Database, type Dialect } from '../lib/database/dialect.js'
+
+/**
+ * The guide's four tables, with what the suite adds: an index that recovery reads by (tenant, channel, id), the node's
+ * identity, the outbox columns, and the floors of purged channels.
+ *
+ * Two things are not as in the guide, on purpose: ids are unique with their tenant only (a global UNIQUE on
+ * connection_id would let one tenant see, and overwrite, what another one uses), and times are DATETIME(3), which no
+ * session's time zone shifts.
+ */
+
+type Type = ColumnDataType | RawBuilder<unknown>
+
+interface Types { id: Type, number: Type, time: Type, json: Type, flag: Type }
+
+const types: Record<Dialect, Types> = {
+  mysql: { id: sql`bigint unsigned`, number: sql`bigint unsigned`, time: sql`datetime(3)`, json: 'json', flag: 'boolean' },
+  sqlite: { id: 'integer', number: 'integer', time: 'text', json: 'text', flag: 'integer' }
+}
+
+export async function up (db: Kysely<unknown>): Promise<void> {
+  // The binary collation keeps `group.A` and `group.a` apart: they are two channels, with two audiences.
+  const dialect = dialectOf(db as Database) ?? 'mysql'
+  const t = types[dialect]
+  const table = (name: string): CreateTableBuilder<string, never> => {
+    const builder = db.schema.createTable(name)
+    return dialect === 'mysql' ? builder.modifyEnd(sql`engine = innodb default charset = utf8mb4 collate = utf8mb4_bin`) : builder
+  }
+  const withId = (name: string): CreateTableBuilder<string, string> => table(name)
+    .addColumn('id', t.id, (c) => c.primaryKey().autoIncrement().notNull())
+    .addColumn('tenant_id', t.number, (c) => c.notNull())
+    .addColumn('user_id', t.number, (c) => c.notNull())
+  const index = async (on: string, columns: string[], unique = false): Promise<void> => {
+    const builder = db.schema.createIndex(`${on}_${columns.join('_')}`.slice(0, 64)).on(on).columns(columns)
+    await (unique ? builder.unique() : builder).execute()
+  }
+
+  await withId('websocket_events')
+    .addColumn('event_type', 'varchar(50)', (c) => c.notNull())
+    .addColumn('channel', 'varchar(255)', (c) => c.notNull())
+    .addColumn('payload', t.json, (c) => c.notNull())
+    .addColumn('status', 'varchar(20)', (c) => c.notNull().defaultTo('pending'))
+    .addColumn('retry_count', 'integer', (c) => c.notNull().defaultTo(0))
+    .addColumn('error_message', 'text')
+    .addColumn('created_at', t.time, (c) => c.notNull())
+    .addColumn('updated_at', t.time, (c) => c.notNull())
+    .addColumn('durable', t.flag, (c) => c.notNull().defaultTo(1))
+    .addColumn('dedupe_id', 'varchar(100)')
+    .addColumn('origin', 'varchar(40)', (c) => c.notNull())
+    .addColumn('due_at', t.time)
+    .addColumn('handed_at', t.time)
+    .execute()
+  await index('websocket_events', ['tenant_id', 'user_id'])
+  await index('websocket_events', ['event_type', 'channel'])
+  await index('websocket_events', ['status', 'created_at'])
+  await index('websocket_events', ['tenant_id', 'channel', 'durable', 'id'])
+  await index('websocket_events', ['tenant_id', 'channel', 'status'])
+  await index('websocket_events', ['tenant_id', 'status'])
+  await index('websocket_events', ['due_at'])
+  await index('websocket_events', ['tenant_id', 'user_id', 'dedupe_id'], true)
+
+  await withId('websocket_connections')
+    .addColumn('connection_id', 'varchar(255)', (c) => c.notNull())
+    .addColumn('session_id', 'varchar(255)')
+    .addColumn('browser', 'varchar(50)')
+    .addColumn('device_type', 'varchar(50)')
+    .addColumn('ip_address', 'varchar(45)')
+    .addColumn('subscribed_channels', t.json)
+    .addColumn('status', 'varchar(20)', (c) => c.notNull().defaultTo('connected'))
+    .addColumn('connected_at', t.time, (c) => c.notNull())
+    .addColumn('last_activity_at', t.time, (c) => c.notNull())
+    .addColumn('disconnected_at', t.time)
+    .addColumn('created_at', t.time, (c) => c.notNull())
+    .addColumn('updated_at', t.time, (c) => c.notNull())
+    .addColumn('node_id', 'varchar(40)', (c) => c.notNull().defaultTo(''))
+    .execute()
+  await index('websocket_connections', ['tenant_id', 'connection_id'], true)
+  await index('websocket_connections', ['user_id', 'status'])
+  await index('websocket_connections', ['status', 'last_activity_at'])
+
+  await withId('websocket_typing_indicators')
+    .addColumn('conversation_id', 'varchar(255)', (c) => c.notNull())
+    .addColumn('conversation_type', 'varchar(50)', (c) => c.notNull())
+    .addColumn('is_typing', t.flag, (c) => c.notNull().defaultTo(1))
+    .addColumn('started_at', t.time, (c) => c.notNull())
+    .addColumn('expires_at', t.time, (c) => c.notNull())
+    .addColumn('created_at', t.time, (c) => c.notNull())
+    .addColumn('updated_at', t.time, (c) => c.notNull())
+    .execute()
+  await index('websocket_typing_indicators', ['tenant_id', 'user_id', 'conversation_id'], true)
+  await index('websocket_typing_indicators', ['conversation_id', 'expires_at'])
+
+  await withId('websocket_presence')
+    .addColumn('status', 'varchar(20)', (c) => c.notNull().defaultTo('online'))
+    .addColumn('device', 'varchar(50)')
+    .addColumn('last_message', 'text')
+    .addColumn('away_since', t.time)
+    .addColumn('last_seen_at', t.time, (c) => c.notNull())
+    .addColumn('created_at', t.time, (c) => c.notNull())
+    .addColumn('updated_at', t.time, (c) => c.notNull())
+    .execute()
+  await index('websocket_presence', ['tenant_id', 'user_id'], true)
+
+  await table('websocket_channel_floors')
+    .addColumn('tenant_id', t.number, (c) => c.notNull())
+    .addColumn('channel', 'varchar(255)', (c) => c.notNull())
+    .addColumn('purged_id', t.number, (c) => c.notNull())
+    .addPrimaryKeyConstraint('websocket_channel_floors_pk', ['tenant_id', 'channel'])
+    .execute()
+}
+
+export async function down (db: Kysely<unknown>): Promise<void> {
+  for (const name of ['websocket_channel_floors', 'websocket_presence', 'websocket_typing_indicators',
+    'websocket_connections', 'websocket_events']) {
+    await db.schema.dropTable(name).ifExists().execute()
+  }
+}

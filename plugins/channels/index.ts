@@ -1,0 +1,87 @@
+import { Type, type Static } from '@sinclair/typebox'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { BROADCAST_CHANNEL, privateChannel } from '../../lib/channels.js'
+import type { Receipt } from '../../lib/event-log/index.js'
+import { readSettings } from '../../lib/options.js'
+import { restScope } from '../../lib/rest.js'
+import { frames } from './frames.js'
+import { Messages } from './messages.js'
+import { sendPending } from './pending.js'
+import { routes } from './routes.js'
+import { Subscriptions } from './subscriptions.js'
+
+const ChannelsSettings = Type.Object({
+  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 1, description: 'Besides those subscribed by the suite' })
+})
+
+/** Options of the channels plugin; every one has a default. */
+export type ChannelsOptions = Partial<Static<typeof ChannelsSettings>>
+
+interface FromHost {
+  tenantId: number
+  /** The user in whose name it is sent; absent: the system, 0. */
+  userId?: number
+  /** The same key from the same user within 5 minutes answers the first result. */
+  dedupeId?: string
+}
+
+/** `fastify.realtime.channels`: what clients can send, without asking `authorize`; the host decides. */
+export interface ChannelsApi {
+  /** Any event on any channel. Durable: stored, then told; resolves when it is stored. */
+  publish (event: FromHost & { channel: string, event: string, data: Record<string, unknown> }): Promise<Receipt>
+  /** An event for whoever listens now: not stored, not recovered. */
+  tell (event: { tenantId: number, channel: string, event: string, data: Record<string, unknown> }): void
+  /** A direct message. */
+  message (message: FromHost & { recipientId: number, message: string, conversationId: string }): Promise<Receipt>
+  /** One notification for each recipient. */
+  notify (notification: FromHost & {
+    recipientIds: number[], title: string, body: string, icon?: string | null, tag?: string | null
+  }): Promise<Receipt[]>
+  /** A message to everyone in the tenant. */
+  broadcast (broadcast: FromHost & { message: string, messageType?: string }): Promise<Receipt>
+}
+
+declare module '../../lib/core.js' {
+  interface RealtimeParts {
+    channels: ChannelsApi
+  }
+}
+
+async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOptions): Promise<void> {
+  const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options)
+  const { realtime } = fastify
+  const subscriptions = new Subscriptions(realtime, maxChannelsPerConnection)
+  const messages = new Messages(realtime)
+
+  realtime.automaticChannels.add(BROADCAST_CHANNEL)
+  realtime.channels = createApi(messages, realtime.tell)
+  frames(realtime.frames, subscriptions, messages)
+  sendPending(realtime, fastify.log)
+  await restScope(fastify, realtime, (scope) => { routes(scope, realtime, subscriptions, messages) })
+}
+
+function createApi (messages: Messages, tell: ChannelsApi['tell']): ChannelsApi {
+  return {
+    publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId }) =>
+      await messages.store({ tenantId, userId, channel, type: event, data, dedupeId }),
+    tell,
+    message: async ({ tenantId, userId = 0, recipientId, message, conversationId, dedupeId }) => await messages.store({
+      tenantId, userId, channel: privateChannel(recipientId), type: 'message:direct', data: { senderId: userId, message, conversationId }, dedupeId
+    }),
+    notify: async ({ tenantId, userId = 0, recipientIds, title, body, icon = null, tag = null, dedupeId }) =>
+      await Promise.all(recipientIds.map(async (recipientId) => await messages.store({
+        tenantId,
+        userId,
+        channel: privateChannel(recipientId),
+        type: 'notification:received',
+        data: { title, body, icon, tag },
+        dedupeId: dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`
+      }))),
+    broadcast: async ({ tenantId, userId = 0, message, messageType = 'info', dedupeId }) => await messages.store({
+      tenantId, userId, channel: BROADCAST_CHANNEL, type: 'broadcast:message', data: { message, messageType, senderId: userId }, dedupeId
+    })
+  }
+}
+
+export default fp(channelsPlugin, { name: 'realtime-channels', fastify: '5.x', dependencies: ['realtime'] })

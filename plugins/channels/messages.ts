@@ -1,0 +1,109 @@
+import { batched } from '../../lib/batch.js'
+import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../../lib/channels.js'
+import { toIso } from '../../lib/clock.js'
+import type { Realtime } from '../../lib/core.js'
+import { RealtimeError } from '../../lib/errors.js'
+import type { EventLog, NewEvent, Receipt } from '../../lib/event-log/index.js'
+import type { Caller } from '../../lib/identity.js'
+import type { BroadcastData, DirectData, GroupData, NotificationData, NotificationsAccepted } from './schemas.js'
+
+/**
+ * The rules of durable events: who may send what to whom. Each answers in two steps: the outer promise when the event
+ * has its place in the order, the inner one when it is stored, so that the next frame need not wait for the commit.
+ */
+export class Messages {
+  readonly #realtime: Realtime
+  readonly #confirm: (key: string) => Promise<number | undefined>
+
+  constructor (realtime: Realtime) {
+    this.#realtime = realtime
+    realtime.eventLog.declare('message:direct', { confirm: true, tellSender: true })
+    realtime.eventLog.declare('notification:received', { confirm: true })
+    this.#confirm = batched(async (keys) => await this.#confirmAll(keys))
+  }
+
+  /** Throws `RT_FORBIDDEN`, `RT_STORAGE_UNAVAILABLE`, as the others do. */
+  async direct (caller: Caller, { recipientId, message, conversationId, dedupeId }: DirectData): Promise<{ later: Promise<Receipt> }> {
+    const { identity } = caller
+    const channel = privateChannel(recipientId)
+    await this.#realtime.access.require({ identity, action: 'direct', channel })
+    return { later: this.#append(caller, 'message:direct', channel, { senderId: identity.userId, message, conversationId }, dedupeId) }
+  }
+
+  async group (caller: Caller, { channel: name, message, conversationId, dedupeId }: GroupData): Promise<{ later: Promise<Receipt> }> {
+    const { identity } = caller
+    const channel = resolveAlias(name, identity.userId)
+    // Whatever the host allows: these channels carry what only the suite may say.
+    if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
+    await this.#realtime.access.require({ identity, action: 'publish', channel })
+    return { later: this.#append(caller, 'message:group', channel, { userId: identity.userId, channel, message, conversationId }, dedupeId) }
+  }
+
+  async broadcast (caller: Caller, { message, messageType = 'info', dedupeId }: BroadcastData): Promise<{ later: Promise<Receipt> }> {
+    const { identity } = caller
+    await this.#realtime.access.require({ identity, action: 'broadcast', channel: BROADCAST_CHANNEL })
+    const data = { message, messageType, senderId: identity.userId }
+    return { later: this.#append({ identity, connectionId: null }, 'broadcast:message', BROADCAST_CHANNEL, data, dedupeId) }
+  }
+
+  async notify (caller: Caller, { recipientIds, title, body, icon = null, tag = null, dedupeId }: NotificationData): Promise<{ later: Promise<NotificationsAccepted> }> {
+    const { identity } = caller
+    await this.#realtime.access.require({ identity, action: 'notify', channel: privateChannel(identity.userId) })
+    const receipts = recipientIds.map(async (recipientId) => await this.#append({ identity, connectionId: null }, 'notification:received',
+      privateChannel(recipientId), { title, body, icon, tag }, dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`))
+    const later = Promise.all(receipts).then((all) => ({
+      messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#realtime.clock.now())
+    }))
+    return { later }
+  }
+
+  /** The caller has it: it is not sent again, and its sender is told, once. Throws `RT_NOT_FOUND`. */
+  async delivered ({ identity }: Caller, messageId: number): Promise<{ messageId: number }> {
+    const { tenantId, userId } = identity
+    const found = await this.#confirm(`${tenantId}/${userId}/${messageId}`)
+    if (found === undefined) throw new RealtimeError('RT_NOT_FOUND', 'No message of yours has this id')
+    return { messageId }
+  }
+
+  /** Stores an event and tells host code. `declared` types are handled as their plugin declared them. */
+  async store (event: NewEvent): Promise<Receipt> {
+    const receipt = await this.#realtime.eventLog.append(event)
+    const { tenantId, userId, type, channel, data } = event
+    this.#realtime.events.emit('message', { tenantId, userId, messageId: receipt.messageId, type, channel, data })
+    return receipt
+  }
+
+  async #append ({ identity, connectionId }: Caller, type: string, channel: string, data: Record<string, unknown>, dedupeId?: string): Promise<Receipt> {
+    return await this.store({ tenantId: identity.tenantId, userId: identity.userId, type, channel, data, except: connectionId, dedupeId })
+  }
+
+  /** Confirmations of one turn: one read and one write per user. */
+  async #confirmAll (keys: string[]): Promise<Map<string, number>> {
+    const { eventLog, clock } = this.#realtime
+    const found = new Map<string, number>()
+    const owners = [...new Set(keys.map((key) => key.slice(0, key.lastIndexOf('/'))))]
+    await Promise.all(owners.map(async (owner) => {
+      const [tenantId = 0, userId = 0] = owner.split('/').map(Number)
+      const ids = keys.filter((key) => key.startsWith(`${owner}/`)).map((key) => Number(key.slice(owner.length + 1)))
+      for (const { id, senderId, fresh } of await confirmIn(eventLog, tenantId, userId, ids, clock.now())) {
+        found.set(`${owner}/${id}`, id)
+        if (fresh) this.#tellSender(tenantId, userId, id, senderId)
+      }
+    }))
+    return found
+  }
+
+  #tellSender (tenantId: number, userId: number, messageId: number, senderId: number): void {
+    const data = { messageId, userId, timestamp: toIso(this.#realtime.clock.now()) }
+    if (senderId > 0) this.#realtime.tell({ tenantId, channel: privateChannel(senderId), event: 'message:delivered', data })
+    this.#realtime.events.emit('delivered', { tenantId, userId, messageId, senderId })
+  }
+}
+
+async function confirmIn (eventLog: EventLog, tenantId: number, userId: number, ids: number[], now: number): ReturnType<EventLog['store']['confirm']> {
+  try {
+    return await eventLog.store.confirm(tenantId, privateChannel(userId), ids, now)
+  } catch (cause) {
+    throw new RealtimeError('RT_STORAGE_UNAVAILABLE', undefined, { retryAfter: 1, cause })
+  }
+}

@@ -1,0 +1,99 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Accepted, ServerFrame } from '../../lib/protocol.js'
+import { Channel, ConnectionId, ConversationId, DedupeId, Id, Nullable, Timestamp } from '../../lib/schemas.js'
+
+const Message = Type.String({ minLength: 1, maxLength: 5000 })
+const MessageType = Type.String({ minLength: 1, maxLength: 50, default: 'info' })
+const Recipients = Type.Array(Id, { minItems: 1, maxItems: 500, uniqueItems: true })
+const Title = Type.String({ minLength: 1, maxLength: 255 })
+const Body = Type.String({ minLength: 1, maxLength: 5000 })
+const Icon = Type.Optional(Nullable(Type.String({ maxLength: 2048 })))
+const Tag = Type.Optional(Nullable(Type.String({ maxLength: 255 })))
+const Dedupe = Type.Optional(DedupeId)
+
+/** The largest messageId seen on the channel; 0: from the start. */
+const Since = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
+
+// Subscriptions
+
+export const SubscribeData = Type.Object({ channel: Channel, since: Type.Optional(Since) })
+export type SubscribeData = Static<typeof SubscribeData>
+
+export const Subscribed = Type.Object({
+  channel: Channel,
+  position: Type.Integer({ description: 'Where the next `since` starts when nothing has come yet' }),
+  recovered: Type.Optional(Type.Boolean({ description: 'False: something is gone, reload' }))
+})
+export type Subscribed = Static<typeof Subscribed>
+
+export const ChannelData = Type.Object({ channel: Channel })
+
+export const SubscribeBody = Type.Object({ connection_id: ConnectionId, channel: Channel })
+export const SubscribeAnswer = Type.Object({ message: Type.String(), channel: Channel })
+
+// Durable events, as frames …
+
+export const DirectData = Type.Object({ recipientId: Id, message: Message, conversationId: ConversationId, dedupeId: Dedupe })
+export type DirectData = Static<typeof DirectData>
+
+export const GroupData = Type.Object({ channel: Channel, message: Message, conversationId: ConversationId, dedupeId: Dedupe })
+export type GroupData = Static<typeof GroupData>
+
+export const BroadcastData = Type.Object({ message: Message, messageType: Type.Optional(MessageType), dedupeId: Dedupe })
+export type BroadcastData = Static<typeof BroadcastData>
+
+export const NotificationData = Type.Object({
+  recipientIds: Recipients, title: Title, body: Body, icon: Icon, tag: Tag, dedupeId: Dedupe
+})
+export type NotificationData = Static<typeof NotificationData>
+
+export const NotificationsAccepted = Type.Object({ messageIds: Type.Array(Id), timestamp: Timestamp })
+export type NotificationsAccepted = Static<typeof NotificationsAccepted>
+
+export const DeliveredData = Type.Object({ messageId: Id, senderId: Type.Optional(Id) })
+export const DeliveredAck = Type.Object({ messageId: Id })
+
+export { Accepted }
+
+// … as requests …
+
+export const DirectBody = Type.Object({
+  recipient_id: Id, message: Message, conversation_id: ConversationId, dedupe_id: Dedupe
+})
+export const GroupBody = Type.Object({ channel: Channel, message: Message, conversation_id: ConversationId, dedupe_id: Dedupe })
+export const BroadcastBody = Type.Object({ message: Message, message_type: Type.Optional(MessageType), dedupe_id: Dedupe })
+export const NotificationsBody = Type.Object({
+  recipient_ids: Recipients, title: Title, body: Body, icon: Icon, tag: Tag, dedupe_id: Dedupe
+})
+export const AcceptedAnswer = Type.Object({ data: Type.Object({ message_id: Id, timestamp: Timestamp }) })
+export const NotificationsAnswer = Type.Object({ data: Type.Object({ message_ids: Type.Array(Id), timestamp: Timestamp }) })
+
+// … and as clients receive them
+
+export const DirectMessage = Type.Object({
+  messageId: Id, senderId: Id, message: Message, conversationId: ConversationId, timestamp: Timestamp
+})
+export const GroupMessage = Type.Object({
+  messageId: Id, userId: Id, channel: Channel, message: Message, conversationId: ConversationId, timestamp: Timestamp
+})
+export const BroadcastMessage = Type.Object({
+  messageId: Id, message: Message, messageType: MessageType, senderId: Id, timestamp: Timestamp
+})
+export const Notification = Type.Object({
+  messageId: Id, title: Title, body: Body, icon: Nullable(Type.String()), tag: Nullable(Type.String()), timestamp: Timestamp
+})
+export const Delivered = Type.Object({ messageId: Id, userId: Id, timestamp: Timestamp })
+
+// History
+
+export const EventsQuery = Type.Object({
+  channel: Channel,
+  since: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 }),
+  limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 })
+})
+export const EventsAnswer = Type.Object({
+  data: Type.Array(ServerFrame),
+  position: Type.Integer({ description: 'The next `since`' }),
+  recovered: Type.Boolean({ description: 'False: something before this page is gone' }),
+  more: Type.Boolean({ description: 'There is another page' })
+})

@@ -1,0 +1,180 @@
+import type { Socket } from 'node:net'
+import type { WebSocket } from 'ws'
+import { channelKey } from '../../lib/channels.js'
+import type { Clock } from '../../lib/clock.js'
+import type { LocalConnection } from '../../lib/frame-router.js'
+import type { Hub, Joining, Member } from '../../lib/hub.js'
+import type { Identity } from '../../lib/identity.js'
+import { CloseCode } from '../../lib/protocol.js'
+import { wireFrame } from '../../lib/ws-frame.js'
+import { FrameGauge, type FrameLimits } from './frame-gauge.js'
+import { ReplyQueue } from './reply-queue.js'
+
+/** What an authenticated connection is to the roster and to others. */
+export interface Session {
+  identity: Identity
+  connectionId: string
+  generation: string
+  connectedAt: number
+  /** Told that its credentials end soon. */
+  warned: boolean
+}
+
+/** Before, during and after its life as an authenticated connection. */
+export type Phase =
+  | { name: 'opening', since: number }
+  | { name: 'open', session: Session }
+  | { name: 'closing', since: number, session: Session | null }
+
+export interface ConnectionOptions extends FrameLimits {
+  /** Bytes that may wait for a slow reader. */
+  maxBuffered: number
+}
+
+/** Tasks that may wait for those before them; past it the socket is read no further until they are done. */
+const MAX_WAITING = 256
+
+/** One socket: its phase, its channels, and the order of what comes in and goes out. */
+export class Connection implements Member, LocalConnection {
+  phase: Phase
+  readonly channels = new Set<string>()
+  readonly automatic = new Set<string>()
+  readonly gauge: FrameGauge
+  readonly replies: ReplyQueue
+  /** When it was last pinged, and pings without a sign since. */
+  pingedAt: number
+  unanswered = 0
+  /** Called when its channels changed. */
+  onChannels: (() => void) | null = null
+  readonly #socket: WebSocket
+  /** The TCP socket where frames can be written as they are; null behind compression or a test's stream. */
+  readonly #raw: Socket | null
+  readonly #hub: Hub
+  readonly #clock: Clock
+  readonly #maxBuffered: number
+  readonly #tasks: Array<() => Promise<void>> = []
+  #working = false
+
+  constructor (socket: WebSocket, raw: Socket | null, hub: Hub, clock: Clock, options: ConnectionOptions) {
+    this.#socket = socket
+    this.#raw = raw
+    this.#hub = hub
+    this.#clock = clock
+    this.#maxBuffered = options.maxBuffered
+    this.gauge = new FrameGauge(clock, options)
+    this.replies = new ReplyQueue((reply) => { this.send(reply) })
+    this.pingedAt = clock.now()
+    this.phase = { name: 'opening', since: this.pingedAt }
+  }
+
+  get id (): string {
+    return this.phase.name === 'open' ? this.phase.session.connectionId : ''
+  }
+
+  get identity (): Identity {
+    if (this.phase.name !== 'open') throw new Error('not authenticated')
+    return this.phase.session.identity
+  }
+
+  async join (channel: string): Promise<Joining> {
+    const { tenantId } = this.identity
+    this.channels.add(channel)
+    this.onChannels?.()
+    const joining = await this.#hub.join(channelKey(tenantId, channel), this)
+    // Closed while the backplane subscribed: nobody else would let go of the channel.
+    if (this.phase.name !== 'open') this.#hub.leave(channelKey(tenantId, channel), this)
+    return joining
+  }
+
+  leave (channel: string): void {
+    if (this.phase.name === 'opening' || this.phase.session === null || !this.channels.delete(channel)) return
+    this.#hub.leave(channelKey(this.phase.session.identity.tenantId, channel), this)
+    if (this.phase.name === 'open') this.onChannels?.()
+  }
+
+  /** After the fan-out that is under way, so that a reply never overtakes a frame that came before it. */
+  send (payload: Buffer): void {
+    this.#hub.flush()
+    this.write(wireFrame(payload), [payload], false)
+  }
+
+  write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
+    if (this.phase.name === 'closing' || this.#socket.readyState !== this.#socket.OPEN) return
+    // Counted with the frames to come: a single large one must not jump the limit.
+    const waiting = this.#waiting + wire.length
+    if (waiting > this.#maxBuffered / 2) {
+      if (ephemeral) return
+      if (waiting > this.#maxBuffered) {
+        this.close(CloseCode.tooSlow, 'too slow')
+        return
+      }
+    }
+    if (this.#raw !== null) this.#raw.write(wire)
+    else for (const payload of payloads) this.#socket.send(payload, { binary: false })
+  }
+
+  get closed (): boolean {
+    return this.phase.name === 'closing'
+  }
+
+  async replay (payloads: readonly Buffer[]): Promise<void> {
+    for (const payload of payloads) {
+      if (this.closed) return
+      this.send(payload)
+      // A long replay must not make its reader too slow: half of the buffer is left to live frames.
+      while (!this.closed && this.#waiting > this.#maxBuffered / 4) await new Promise((resolve) => setTimeout(resolve, 10))
+    }
+  }
+
+  get #waiting (): number {
+    return this.#raw?.writableLength ?? this.#socket.bufferedAmount
+  }
+
+  async inOrder<T> (task: () => Promise<T>): Promise<T> {
+    return await new Promise<T>((resolve, reject) => {
+      this.#tasks.push(async () => { await task().then(resolve, reject) })
+      if (this.#tasks.length > MAX_WAITING) this.#socket.pause()
+      if (!this.#working) void this.#work()
+    })
+  }
+
+  /** Any sign of the peer. */
+  heard (): void {
+    this.unanswered = 0
+  }
+
+  ping (now: number): void {
+    this.pingedAt = now
+    this.unanswered++
+    if (this.#socket.readyState === this.#socket.OPEN) this.#socket.ping()
+  }
+
+  /** Stops everything that goes to the socket, and closes it. Cleaning up is for the `close` event alone. */
+  close (code: number, reason: string): void {
+    if (this.phase.name === 'closing') return
+    this.#hub.flush()
+    this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.name === 'open' ? this.phase.session : null }
+    this.#socket.close(code, reason)
+  }
+
+  /** The socket is closed, by whomever. The session it had, for cleaning up; null where it never was authenticated. */
+  end (): Session | null {
+    if (this.phase.name === 'opening') this.phase = { name: 'closing', since: this.#clock.now(), session: null }
+    if (this.phase.name === 'open') this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.session }
+    return this.phase.session
+  }
+
+  /** For a peer that does not answer the close. */
+  terminate (): void {
+    this.#socket.terminate()
+  }
+
+  async #work (): Promise<void> {
+    this.#working = true
+    for (let task = this.#tasks.shift(); task !== undefined; task = this.#tasks.shift()) {
+      await task()
+      if (this.#tasks.length <= MAX_WAITING / 2 && this.#socket.isPaused) this.#socket.resume()
+    }
+    this.#working = false
+  }
+}

@@ -1,0 +1,252 @@
+import type { FastifyBaseLogger } from 'fastify'
+import { privateChannel } from '../../lib/channels.js'
+import { toIso } from '../../lib/clock.js'
+import { localKey, type Realtime } from '../../lib/core.js'
+import { RealtimeError } from '../../lib/errors.js'
+import type { Identity } from '../../lib/identity.js'
+import { CloseCode } from '../../lib/protocol.js'
+import type { Entry } from '../../lib/roster/contract.js'
+import type { Device } from '../../lib/schemas.js'
+import type { Connection, Session } from './connection.js'
+import type { ConnectionSettings } from './options.js'
+import type { Authenticated, ConnectBody } from './schemas.js'
+import type { ConnectionRecord, ConnectionStore } from './store.js'
+
+/** What is known of the client besides its identity. */
+export interface ClientDescription {
+  browser: string | null
+  device: Device
+  ipAddress: string | null
+}
+
+/** The answer to a socket that authenticated, and what lets live frames follow it. */
+export interface Opened {
+  answer: Authenticated
+  live: () => void
+}
+
+interface CloseRequest { tenantId: number, connectionId: string, code: number, reason: string }
+
+/** The rules of connections: register, open, close, replace, over all nodes. Knows neither HTTP nor frames. */
+export class Connections {
+  readonly #realtime: Realtime
+  readonly #settings: ConnectionSettings
+  readonly #store: ConnectionStore
+  readonly #log: FastifyBaseLogger
+  readonly #ending = new Set<Promise<void>>()
+
+  constructor (realtime: Realtime, settings: ConnectionSettings, store: ConnectionStore, log: FastifyBaseLogger) {
+    this.#realtime = realtime
+    this.#settings = settings
+    this.#store = store
+    this.#log = log
+    realtime.onAsk('connections.close', async (data) => {
+      this.#closeLocal(data as CloseRequest) // asked by a node of this cluster
+    })
+    realtime.events.on('lapsed', (entry) => { this.#gone(entry) })
+  }
+
+  /** Registers a connection that has no socket yet, or refreshes one. Throws `RT_CONNECTION_TAKEN`. */
+  async register (identity: Identity, body: ConnectBody, client: ClientDescription): Promise<{ fresh: boolean, connectedAt: number }> {
+    const { tenantId, userId } = identity
+    const connectionId = body.connection_id
+    const now = this.#realtime.clock.now()
+    const known = await this.#realtime.roster.find(tenantId, connectionId)
+    const device = body.device_type ?? client.device
+    const joined = await this.#join({ tenantId, userId, connectionId, nodeId: null, device, connectedAt: now })
+    const connectedAt = known?.connectedAt ?? now
+    this.#store.put({
+      tenantId,
+      userId,
+      connectionId,
+      sessionId: body.session_id ?? null,
+      browser: body.browser ?? client.browser,
+      deviceType: device,
+      ipAddress: client.ipAddress,
+      channels: [],
+      status: 'connected',
+      connectedAt,
+      lastActivityAt: now,
+      nodeId: known?.nodeId ?? null
+    })
+    return { fresh: joined.fresh, connectedAt }
+  }
+
+  /** Makes a socket the connection `connectionId`. Throws `RT_CONNECTION_TAKEN`. */
+  async open (connection: Connection, identity: Identity, connectionId: string, client: ClientDescription): Promise<Opened> {
+    const { tenantId, userId } = identity
+    const now = this.#realtime.clock.now()
+    const entry = { tenantId, userId, connectionId, nodeId: this.#realtime.nodeId, device: client.device, connectedAt: now }
+    const { generation } = await this.#join(entry)
+    if (connection.phase.name === 'closing') {
+      // Gone while the roster was asked: its close found nothing to clean up.
+      await this.#realtime.roster.leave({ tenantId, connectionId, generation })
+      throw new RealtimeError('RT_UNAUTHENTICATED')
+    }
+    connection.phase = { name: 'open', session: { identity, connectionId, generation, connectedAt: now, warned: false } }
+    this.#realtime.local.set(localKey(tenantId, connectionId), connection)
+    const automatic = [privateChannel(userId), ...this.#realtime.automaticChannels]
+    for (const channel of automatic) connection.automatic.add(channel)
+    // Asked for by REST before the socket opened.
+    const asked = await this.#realtime.roster.channels(tenantId, connectionId)
+    const joinings = await Promise.all([...new Set([...automatic, ...asked])].map(async (channel) => await connection.join(channel)))
+    this.record(connection, client)
+    return {
+      answer: this.describe(connection),
+      live: () => {
+        for (const joining of joinings) joining.live()
+        this.#realtime.events.emit('opened', connection)
+      }
+    }
+  }
+
+  /** Takes newer credentials of the same user. Throws `RT_IDENTITY_MISMATCH`. */
+  renew (connection: Connection, identity: Identity): Authenticated {
+    const { tenantId, userId } = connection.identity
+    if (identity.tenantId !== tenantId || identity.userId !== userId) throw new RealtimeError('RT_IDENTITY_MISMATCH')
+    if (connection.phase.name === 'open') connection.phase.session = { ...connection.phase.session, identity, warned: false }
+    return this.describe(connection)
+  }
+
+  describe (connection: Connection): Authenticated {
+    const { identity, id, channels } = connection
+    return {
+      status: 'ok',
+      connectionId: id,
+      userId: identity.userId,
+      clubId: identity.tenantId,
+      channels: [...channels],
+      expiresAt: identity.expiresAt === undefined || identity.expiresAt === null ? null : toIso(identity.expiresAt),
+      heartbeatInterval: this.#settings.pingInterval
+    }
+  }
+
+  /** Writes the connection's row, later, with the channels it has then. */
+  record (connection: Connection, client: ClientDescription): void {
+    if (connection.phase.name !== 'open') return
+    this.#store.put(this.#recordOf(connection.phase.session, [...connection.channels], client, 'connected'))
+  }
+
+  /** After a socket closed, for whatever reason: the one path on which everything of it is let go. Never rejects. */
+  async closed (connection: Connection, session: Session, client: ClientDescription): Promise<void> {
+    const ending = this.#letGo(connection, session, client)
+    this.#ending.add(ending)
+    await ending.finally(() => this.#ending.delete(ending))
+  }
+
+  /** Resolves when every socket closed so far is let go. */
+  async settled (): Promise<void> {
+    await Promise.all(this.#ending)
+  }
+
+  async #letGo (connection: Connection, session: Session, client: ClientDescription): Promise<void> {
+    const { tenantId, userId } = session.identity
+    const key = localKey(tenantId, session.connectionId)
+    const channels = [...connection.channels]
+    if (this.#realtime.local.get(key) === connection) {
+      this.#realtime.local.delete(key)
+      this.#store.put(this.#recordOf(session, channels, client, 'disconnected'))
+    }
+    for (const channel of channels) connection.leave(channel)
+    // A newer socket under the same id has another generation, and stays.
+    await this.#realtime.roster.leave({ tenantId, connectionId: session.connectionId, generation: session.generation })
+      .catch((err: unknown) => { this.#log.warn({ err, connection_id: session.connectionId }, 'the roster keeps a closed connection for now') })
+    this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId: session.connectionId })
+    this.#log.info({ connection_id: session.connectionId, user_id: userId, tenant_id: tenantId }, 'Connection closed')
+  }
+
+  /** Ends one of the caller's connections, on whichever node it is. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
+  async disconnect (identity: Identity, connectionId: string): Promise<void> {
+    await this.#end(await this.owned(identity, connectionId), CloseCode.disconnected, 'disconnected by request')
+  }
+
+  /** A sign of life of a connection without a socket. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
+  async heartbeat (identity: Identity, connectionId: string): Promise<void> {
+    await this.owned(identity, connectionId)
+    await this.#realtime.roster.touch(identity.tenantId, connectionId)
+  }
+
+  /** The caller's own connection of this id. */
+  async owned (identity: Identity, connectionId: string): Promise<Entry> {
+    const entry = await this.#realtime.roster.find(identity.tenantId, connectionId)
+    if (entry === null) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
+    if (entry.userId !== identity.userId) throw new RealtimeError('RT_FORBIDDEN', 'The connection is not yours')
+    return entry
+  }
+
+  /** Closes one connection, wherever it is. False: there is none. */
+  async close (tenantId: number, connectionId: string, code: number, reason: string): Promise<boolean> {
+    const entry = await this.#realtime.roster.find(tenantId, connectionId)
+    if (entry === null) return false
+    await this.#end(entry, code, reason)
+    return true
+  }
+
+  /** Closes every connection of a user; answers how many there were. */
+  async closeUser (tenantId: number, userId: number, code: number, reason: string): Promise<number> {
+    const entries = await this.#realtime.roster.connectionsOf(tenantId, userId)
+    await Promise.all(entries.map(async (entry) => { await this.#end(entry, code, reason) }))
+    return entries.length
+  }
+
+  async #join (entry: Omit<Entry, 'generation'>): Promise<{ fresh: boolean, generation: string }> {
+    const { tenantId, userId, connectionId } = entry
+    const joined = await this.#realtime.roster.join(entry, this.#settings.maxConnectionsPerUser)
+    if (joined.taken) throw new RealtimeError('RT_CONNECTION_TAKEN')
+    if (joined.replaced !== null) await this.#closeSocket(joined.replaced, CloseCode.replaced, 'opened again elsewhere')
+    for (const evicted of joined.evicted) {
+      await this.#closeSocket(evicted, CloseCode.replaced, 'too many connections: the oldest goes')
+      if (evicted.nodeId === null) this.#gone(evicted)
+    }
+    if (joined.fresh) {
+      this.#realtime.events.emit('connected', { tenantId, userId, connectionId })
+      this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection registered')
+    }
+    if (joined.first) this.#realtime.events.emit('online', { tenantId, userId, connectionId })
+    return joined
+  }
+
+  async #end (entry: Entry, code: number, reason: string): Promise<void> {
+    await this.#closeSocket(entry, code, reason)
+    const left = await this.#realtime.roster.leave(entry)
+    if (entry.nodeId === null && left) this.#gone(entry)
+  }
+
+  async #closeSocket ({ tenantId, connectionId, nodeId }: Entry, code: number, reason: string): Promise<void> {
+    if (nodeId === null) return
+    const request: CloseRequest = { tenantId, connectionId, code, reason }
+    await this.#realtime.backplane.ask(nodeId, 'connections.close', request).catch((err: unknown) => {
+      // Its lease will end it: the node is gone, or as good as gone.
+      this.#log.warn({ err, node: nodeId, connection_id: connectionId }, 'the node of a connection does not answer')
+    })
+  }
+
+  #closeLocal ({ tenantId, connectionId, code, reason }: CloseRequest): void {
+    this.#realtime.local.get(localKey(tenantId, connectionId))?.close(code, reason)
+  }
+
+  /** A connection without a socket is over. */
+  #gone ({ tenantId, userId, connectionId }: Entry): void {
+    this.#store.markDisconnected(tenantId, connectionId, this.#realtime.clock.now())
+      .catch((err: unknown) => { this.#log.warn({ err, connection_id: connectionId }, 'a connection’s row still says connected') })
+    this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
+    this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection closed')
+  }
+
+  #recordOf (session: Session, channels: string[], client: ClientDescription, status: ConnectionRecord['status']): ConnectionRecord {
+    return {
+      tenantId: session.identity.tenantId,
+      userId: session.identity.userId,
+      connectionId: session.connectionId,
+      sessionId: null,
+      browser: client.browser,
+      deviceType: client.device,
+      ipAddress: client.ipAddress,
+      channels,
+      status,
+      connectedAt: session.connectedAt,
+      lastActivityAt: this.#realtime.clock.now(),
+      nodeId: this.#realtime.nodeId
+    }
+  }
+}

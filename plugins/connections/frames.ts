@@ -1,0 +1,150 @@
+import { randomUUID } from 'node:crypto'
+import type { TObject } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import { toIso } from '../../lib/clock.js'
+import type { Realtime } from '../../lib/core.js'
+import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
+import { invalidData } from '../../lib/frame-router.js'
+import type { Identity } from '../../lib/identity.js'
+import { rateLimited } from '../../lib/limits.js'
+import { CloseCode, encodeFrame, ErrorData, idOf, parseFrame, type ClientFrame, type FrameId } from '../../lib/protocol.js'
+import type { Connection } from './connection.js'
+import type { ClientDescription, Connections } from './connections.js'
+import type { ReplySlot } from './reply-queue.js'
+import { AuthData, Authenticated, PingData, Pong, TokenExpiring } from './schemas.js'
+
+const checkAuth = TypeCompiler.Compile<TObject>(AuthData)
+
+/** What a connection's frames go through: rate, envelope, authentication, schema, handler, reply. */
+export class FrameGate {
+  readonly #realtime: Realtime
+  readonly #connections: Connections
+  readonly #log: FastifyBaseLogger
+
+  constructor (realtime: Realtime, connections: Connections, log: FastifyBaseLogger) {
+    this.#realtime = realtime
+    this.#connections = connections
+    this.#log = log
+    realtime.frames.describe(
+      { event: 'auth', direction: 'client', data: AuthData, ack: Authenticated },
+      { event: 'ping', direction: 'client', data: PingData, ack: Pong },
+      { event: 'authenticated', direction: 'server', data: Authenticated },
+      { event: 'pong', direction: 'server', data: Pong },
+      { event: 'token:expiring', direction: 'server', data: TokenExpiring },
+      { event: 'error', direction: 'server', data: ErrorData })
+  }
+
+  /** Takes one message of a socket. Its reply has its place in the order from now on. */
+  receive (connection: Connection, text: string | null, request: FastifyRequest, client: ClientDescription): void {
+    const slot = connection.replies.open()
+    const wait = connection.gauge.take()
+    if (wait > 0) {
+      this.#refuse(slot, text === null ? undefined : idOf(text), rateLimited(wait))
+      if (connection.gauge.floods()) connection.close(CloseCode.flooding, 'flooding')
+      return
+    }
+    void connection.inOrder(async () => {
+      const frame = text === null ? null : parseFrame(text)
+      if (frame === null) {
+        this.#invalid(connection, slot, text === null ? undefined : idOf(text), new RealtimeError('RT_INVALID_FRAME'))
+        return
+      }
+      try {
+        if (frame.event === 'ping') this.#pong(slot, frame.id)
+        else if (frame.event === 'auth') await this.#auth(connection, slot, frame, request, client)
+        else await this.#dispatch(connection, slot, frame)
+      } catch (err) {
+        const error = this.#told(err)
+        if (error.code === 'RT_INVALID_DATA' || error.code === 'RT_INVALID_FRAME') this.#invalid(connection, slot, frame.id, error)
+        else this.#refuse(slot, frame.id, error)
+      }
+    })
+  }
+
+  /** Authenticates a socket by what its upgrade request carried; where that is nothing, an `auth` frame may follow. */
+  async authenticateUpgrade (connection: Connection, token: string | undefined, request: FastifyRequest, client: ClientDescription): Promise<void> {
+    const slot = connection.replies.open()
+    try {
+      const identity = await this.#realtime.access.identify(token, request)
+      if (identity !== null) {
+        const { answer, live } = await this.#connections.open(connection, identity, randomUUID(), client)
+        slot.fill(encodeFrame('authenticated', answer), live)
+        return
+      }
+      if (token === undefined) slot.fill(null)
+      else throw new RealtimeError('RT_UNAUTHENTICATED')
+    } catch (err) {
+      const error = this.#told(err)
+      this.#refuse(slot, undefined, error, () => { connection.close(closeCodeFor(error), error.message) })
+    }
+  }
+
+  async #auth (connection: Connection, slot: ReplySlot, frame: ClientFrame, request: FastifyRequest, client: ClientDescription): Promise<void> {
+    const data = frame.data ?? {}
+    if (!checkAuth.Check(data)) throw invalidData(checkAuth.Errors(data).First())
+    const auth = data as AuthData // checked right above
+    const renewing = connection.phase.name === 'open'
+    try {
+      const identity = await this.#identify(auth, request)
+      const { answer, live } = renewing
+        ? { answer: this.#connections.renew(connection, identity), live: undefined }
+        : await this.#connections.open(connection, identity, auth.connectionId ?? randomUUID(), client)
+      slot.fill(encodeFrame(frame.id === undefined ? 'authenticated' : 'ack', answer, frame.id), live)
+    } catch (err) {
+      const error = this.#told(err)
+      // A live socket stays what it is when new credentials are bad, but not when they are another user's.
+      const fatal = error.code === 'RT_IDENTITY_MISMATCH' ||
+        (!renewing && (error.code === 'RT_UNAUTHENTICATED' || error.code === 'RT_TOKEN_EXPIRED'))
+      this.#refuse(slot, frame.id, error, fatal ? () => { connection.close(CloseCode.unauthenticated, error.message) } : undefined)
+    }
+  }
+
+  async #identify ({ token, userId, clubId }: AuthData, request: FastifyRequest): Promise<Identity> {
+    const identity = await this.#realtime.access.identify(token, request)
+    if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
+    if ((userId !== undefined && Number(userId) !== identity.userId) || (clubId !== undefined && Number(clubId) !== identity.tenantId)) {
+      throw new RealtimeError('RT_IDENTITY_MISMATCH')
+    }
+    return identity
+  }
+
+  #pong (slot: ReplySlot, id: FrameId | undefined): void {
+    slot.fill(encodeFrame(id === undefined ? 'pong' : 'ack', { timestamp: toIso(this.#realtime.clock.now()) }, id))
+  }
+
+  async #dispatch (connection: Connection, slot: ReplySlot, { event, data = {}, id }: ClientFrame): Promise<void> {
+    if (connection.phase.name !== 'open') throw new RealtimeError('RT_UNAUTHENTICATED')
+    const route = this.#realtime.frames.find(event, data)
+    const { ack, answer, afterReply } = await route.handle(
+      { identity: connection.identity, connectionId: connection.id, connection, asked: id !== undefined }, data)
+    const reply = (value: unknown): void => {
+      if (id !== undefined) slot.fill(encodeFrame('ack', value, id), afterReply)
+      else slot.fill(answer === undefined ? null : encodeFrame(answer, value), afterReply)
+    }
+    if (isLater(ack)) ack.later.then(reply, (err: unknown) => { this.#refuse(slot, id, this.#told(err)) })
+    else reply(ack)
+  }
+
+  #invalid (connection: Connection, slot: ReplySlot, id: FrameId | undefined, error: RealtimeError): void {
+    const last = connection.gauge.tooManyInvalid()
+    this.#refuse(slot, id, error, last ? () => { connection.close(CloseCode.badFrames, 'too many invalid frames') } : undefined)
+  }
+
+  #refuse (slot: ReplySlot, id: FrameId | undefined, error: RealtimeError, afterwards?: () => void): void {
+    const { code, message, retryAfter } = error
+    slot.fill(encodeFrame('error', retryAfter === undefined ? { code, message } : { code, message, retryAfter }, id), afterwards)
+  }
+
+  #told (err: unknown): RealtimeError {
+    const error = toRealtimeError(err)
+    if (error.code === 'RT_INTERNAL') this.#log.error({ err }, 'frame failed')
+    return error
+  }
+}
+
+const isLater = (ack: unknown): ack is { later: Promise<unknown> } =>
+  typeof ack === 'object' && ack !== null && 'later' in ack && ack.later instanceof Promise
+
+const closeCodeFor = ({ code }: RealtimeError): number =>
+  code === 'RT_STORAGE_UNAVAILABLE' || code === 'RT_INTERNAL' ? CloseCode.overloaded : CloseCode.unauthenticated

@@ -1,0 +1,73 @@
+import websocket from '@fastify/websocket'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { readSettings } from '../../lib/options.js'
+import { CloseCode } from '../../lib/protocol.js'
+import { restScope } from '../../lib/rest.js'
+import { Connections } from './connections.js'
+import { FrameGate } from './frames.js'
+import { ConnectionSettings } from './options.js'
+import { routes } from './routes.js'
+import { socketRoute } from './socket-route.js'
+import { ConnectionStore } from './store.js'
+import { Supervisor } from './supervisor.js'
+
+/** Options of the connections plugin; every one has a default. */
+export type ConnectionsOptions = Partial<ConnectionSettings>
+
+/** `fastify.realtime.connections` */
+export interface ConnectionsApi {
+  /** Sockets on this node. */
+  readonly size: number
+  /** Closes one connection, on whichever node it is; 4000 unless another code is given. False: there is none. */
+  close (tenantId: number, connectionId: string, code?: CloseCode, reason?: string): Promise<boolean>
+  /** Closes every connection of a user; answers how many there were. `CloseCode.forbidden` bans, as far as the client obeys. */
+  closeUser (tenantId: number, userId: number, code?: CloseCode, reason?: string): Promise<number>
+}
+
+declare module '../../lib/core.js' {
+  interface RealtimeParts {
+    connections: ConnectionsApi
+  }
+}
+
+async function connectionsPlugin (fastify: FastifyInstance, options: ConnectionsOptions): Promise<void> {
+  const settings = readSettings(ConnectionSettings, options)
+  const { realtime } = fastify
+  const store = new ConnectionStore(realtime.database.db, realtime.database.dialect, fastify.log)
+  const connections = new Connections(realtime, settings, store, fastify.log)
+  const supervisor = new Supervisor(settings, realtime.clock, fastify.log)
+  const gate = new FrameGate(realtime, connections, fastify.log)
+
+  realtime.connections = {
+    get size () { return supervisor.size },
+    close: async (tenantId, connectionId, code = CloseCode.disconnected, reason = 'closed by the host') =>
+      await connections.close(tenantId, connectionId, code, reason),
+    closeUser: async (tenantId, userId, code = CloseCode.disconnected, reason = 'closed by the host') =>
+      await connections.closeUser(tenantId, userId, code, reason)
+  }
+
+  // A host that uses @fastify/websocket for routes of its own keeps its server.
+  if (!fastify.hasDecorator('websocketServer')) {
+    await fastify.register(websocket, {
+      options: {
+        maxPayload: settings.maxFrameSize,
+        perMessageDeflate: settings.perMessageDeflate,
+        handleProtocols: (offered: Set<string>) => offered.has('bearer') ? 'bearer' : false
+      },
+      // A frame that breaks the protocol is the client's fault; ws has closed the socket with the fitting code.
+      errorHandler: (error, _socket, request) => { request.log.debug({ err: error }, 'socket error') }
+    })
+  }
+  await restScope(fastify, realtime, (scope) => { routes(scope, realtime, connections) })
+  socketRoute(fastify, { realtime, settings, connections, gate, supervisor })
+
+  fastify.addHook('onReady', async () => { supervisor.start(realtime.hub, realtime.settings.statsInterval) })
+  fastify.addHook('preClose', async () => { await supervisor.drain() })
+  realtime.beforeClose(async () => {
+    await connections.settled()
+    await store.drain()
+  })
+}
+
+export default fp(connectionsPlugin, { name: 'realtime-connections', fastify: '5.x', dependencies: ['realtime'] })

@@ -1,0 +1,41 @@
+/** A place in the order of replies; filled once, with the reply or with nothing where success is silent. */
+export interface ReplySlot {
+  fill (reply: Buffer | null, afterwards?: () => void): void
+}
+
+interface Slot { filled: boolean, reply: Buffer | null, afterwards: (() => void) | undefined }
+
+/**
+ * Replies leave in the order of their frames, although a durable send is answered only after its commit and the frames
+ * behind it are handled meanwhile.
+ */
+export class ReplyQueue {
+  readonly #slots: Slot[] = []
+  readonly #write: (reply: Buffer) => void
+
+  constructor (write: (reply: Buffer) => void) {
+    this.#write = write
+  }
+
+  open (): ReplySlot {
+    const slot: Slot = { filled: false, reply: null, afterwards: undefined }
+    this.#slots.push(slot)
+    return {
+      fill: (reply, afterwards) => {
+        slot.filled = true
+        slot.reply = reply
+        slot.afterwards = afterwards
+        this.#release()
+      }
+    }
+  }
+
+  #release (): void {
+    while (this.#slots[0]?.filled === true) {
+      const slot = this.#slots.shift()
+      if (slot === undefined) return
+      if (slot.reply !== null) this.#write(slot.reply)
+      slot.afterwards?.()
+    }
+  }
+}

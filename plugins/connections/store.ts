@@ -1,0 +1,81 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Database, Dialect } from '../../lib/database/dialect.js'
+import { toSqlTime } from '../../lib/database/time.js'
+import { upsert } from '../../lib/database/upsert.js'
+import { WriteBehind } from '../../lib/write-behind.js'
+
+/** A connection as the history keeps it. */
+export interface ConnectionRecord {
+  tenantId: number
+  userId: number
+  connectionId: string
+  sessionId: string | null
+  browser: string | null
+  deviceType: string | null
+  ipAddress: string | null
+  channels: string[]
+  status: 'connected' | 'disconnected'
+  connectedAt: number
+  lastActivityAt: number
+  nodeId: string | null
+}
+
+/** websocket_connections: history, written behind and coalesced. Who is connected now is the roster's to say. */
+export class ConnectionStore {
+  readonly #rows: WriteBehind<ConnectionRecord>
+  readonly #db: Database
+  readonly #dialect: Dialect
+
+  constructor (db: Database, dialect: Dialect, log: FastifyBaseLogger) {
+    this.#db = db
+    this.#dialect = dialect
+    this.#rows = new WriteBehind({ name: 'connection', log, key: keyOf, write: async (rows) => { await this.#write(rows) } })
+  }
+
+  put (record: ConnectionRecord): void {
+    // The socket does not know the session that REST connect told.
+    const waiting = this.#rows.peek(keyOf(record))
+    this.#rows.put({ ...record, sessionId: record.sessionId ?? waiting?.sessionId ?? null })
+  }
+
+  async markDisconnected (tenantId: number, connectionId: string, now: number): Promise<void> {
+    await this.#rows.drain()
+    await this.#db.updateTable('websocket_connections')
+      .set({ status: 'disconnected', disconnected_at: toSqlTime(now), updated_at: toSqlTime(now) })
+      .where('tenant_id', '=', tenantId).where('connection_id', '=', connectionId).execute()
+  }
+
+  async drain (): Promise<void> {
+    await this.#rows.drain()
+  }
+
+  async #write (records: ConnectionRecord[]): Promise<void> {
+    const now = toSqlTime(Date.now())
+    const rows = records.map((record) => ({
+      tenant_id: record.tenantId,
+      user_id: record.userId,
+      connection_id: record.connectionId,
+      session_id: record.sessionId,
+      browser: record.browser,
+      device_type: record.deviceType,
+      ip_address: record.ipAddress,
+      subscribed_channels: JSON.stringify(record.channels),
+      status: record.status,
+      connected_at: toSqlTime(record.connectedAt),
+      last_activity_at: toSqlTime(record.lastActivityAt),
+      disconnected_at: record.status === 'disconnected' ? toSqlTime(record.lastActivityAt) : null,
+      created_at: now,
+      updated_at: now,
+      node_id: record.nodeId ?? ''
+    }))
+    const keys = ['tenant_id', 'connection_id'] as const
+    const update = ['user_id', 'browser', 'device_type', 'ip_address', 'subscribed_channels', 'status', 'connected_at',
+      'last_activity_at', 'disconnected_at', 'updated_at', 'node_id'] as const
+    const named = rows.filter(({ session_id }) => session_id !== null)
+    const unnamed = rows.filter(({ session_id }) => session_id === null)
+    await upsert(this.#db, this.#dialect, 'websocket_connections', named, { keys: [...keys], update: [...update, 'session_id'] })
+    await upsert(this.#db, this.#dialect, 'websocket_connections', unnamed, { keys: [...keys], update: [...update] })
+  }
+}
+
+const keyOf = ({ tenantId, connectionId }: ConnectionRecord): string => `${tenantId}/${connectionId}`

@@ -1,0 +1,103 @@
+import type { FastifyBaseLogger } from 'fastify'
+import { toIso, type Clock } from '../../lib/clock.js'
+import type { Hub } from '../../lib/hub.js'
+import { CloseCode, encodeFrame } from '../../lib/protocol.js'
+import type { Connection } from './connection.js'
+import { CLOSE_TIMEOUT, EXPIRY_WARNING, type ConnectionSettings } from './options.js'
+
+const BEAT = 1000
+/** Sockets closed at once while draining, and the pause between two lots: not all clients come back in one instant. */
+const DRAIN_LOT = 500
+const DRAIN_PAUSE = 50
+
+/** Looks after all sockets of this node with one timer: pings, deadlines, expiring credentials, and the drain. */
+export class Supervisor {
+  readonly #connections = new Set<Connection>()
+  readonly #settings: ConnectionSettings
+  readonly #clock: Clock
+  readonly #log: FastifyBaseLogger
+  readonly #timers: NodeJS.Timeout[] = []
+  #empty: (() => void) | null = null
+  /** No new sockets from now on. */
+  draining = false
+
+  constructor (settings: ConnectionSettings, clock: Clock, log: FastifyBaseLogger) {
+    this.#settings = settings
+    this.#clock = clock
+    this.#log = log
+  }
+
+  /** Sockets of this node, authenticated or not. */
+  get size (): number {
+    return this.#connections.size
+  }
+
+  start (hub: Hub, statsInterval: number): void {
+    this.#timers.push(setInterval(() => { this.#beat() }, BEAT))
+    if (statsInterval === 0) return
+    this.#timers.push(setInterval(() => {
+      this.#log.info({ connections: this.size, subscriptions: hub.size, delivered: hub.delivered }, 'Stats')
+    }, statsInterval))
+  }
+
+  watch (connection: Connection): void {
+    this.#connections.add(connection)
+  }
+
+  forget (connection: Connection): void {
+    this.#connections.delete(connection)
+    if (this.#connections.size === 0) this.#empty?.()
+  }
+
+  /** Closes every socket with 1012, in lots, and ends what is left by the deadline. */
+  async drain (): Promise<void> {
+    this.draining = true
+    for (const timer of this.#timers) clearInterval(timer)
+    const deadline = Date.now() + this.#settings.closeDeadline
+    const closed = new Promise<void>((resolve) => { this.#empty = resolve })
+    const all = [...this.#connections]
+    for (let at = 0; at < all.length; at += DRAIN_LOT) {
+      for (const connection of all.slice(at, at + DRAIN_LOT)) connection.close(CloseCode.restarting, 'this node restarts')
+      if (at + DRAIN_LOT < all.length) await new Promise((resolve) => setTimeout(resolve, DRAIN_PAUSE))
+    }
+    if (this.#connections.size === 0) return
+    // Half a second for what comes after the sockets: the log, the history, the roster.
+    const timer = setTimeout(() => {
+      for (const connection of this.#connections) connection.terminate()
+    }, Math.min(Math.max(deadline - Date.now() - 500, 0), CLOSE_TIMEOUT))
+    await closed
+    clearTimeout(timer)
+  }
+
+  #beat (): void {
+    const now = this.#clock.now()
+    for (const connection of this.#connections) this.#look(connection, now)
+  }
+
+  #look (connection: Connection, now: number): void {
+    const { phase } = connection
+    if (phase.name === 'closing') {
+      if (now - phase.since >= CLOSE_TIMEOUT) connection.terminate()
+      return
+    }
+    if (phase.name === 'opening') {
+      if (now - phase.since >= this.#settings.authDeadline) connection.close(CloseCode.unauthenticated, 'not authenticated in time')
+      return
+    }
+    const { session } = phase
+    const expiresAt = session.identity.expiresAt ?? Infinity
+    if (now >= expiresAt) {
+      connection.send(encodeFrame('error', { code: 'RT_TOKEN_EXPIRED', message: 'The credentials have expired: get a new token' }))
+      connection.close(CloseCode.unauthenticated, 'the token expired')
+      return
+    }
+    if (!session.warned && now >= expiresAt - EXPIRY_WARNING) {
+      session.warned = true
+      connection.send(encodeFrame('token:expiring', { expiresAt: toIso(expiresAt) }))
+    }
+    if (now - connection.pingedAt < this.#settings.pingInterval) return
+    // Two pings without a sign: whoever was there is gone, whatever TCP still believes.
+    if (connection.unanswered >= 2) connection.terminate()
+    else connection.ping(now)
+  }
+}

@@ -1,0 +1,20 @@
+import type { Presence } from '../../lib/roster/contract.js'
+
+const MINUTE = 60_000
+
+/** For people: `Online on desktop`, `Away for 5m`, `Busy`, `Offline`; minutes, then hours, then days. */
+export function displayStatus (presence: Presence | null, now: number, { withDevice }: { withDevice: boolean }): string {
+  switch (presence?.status) {
+    case 'online': return withDevice ? `Online on ${presence.device}` : 'Online'
+    case 'away': return `Away for ${span(now - (presence.awaySince ?? now))}`
+    case 'busy': return 'Busy'
+    default: return 'Offline'
+  }
+}
+
+function span (ms: number): string {
+  const minutes = Math.max(0, Math.floor(ms / MINUTE))
+  if (minutes < 60) return `${minutes}m`
+  const hours = Math.floor(minutes / 60)
+  return hours < 24 ? `${hours}h` : `${Math.floor(hours / 24)}d`
+}

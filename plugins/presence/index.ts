@@ -1,0 +1,49 @@
+import { Type, type Static } from '@sinclair/typebox'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { readSettings } from '../../lib/options.js'
+import { restScope } from '../../lib/rest.js'
+import { frames } from './frames.js'
+import { PresenceRules } from './presence.js'
+import { routes } from './routes.js'
+import type { OnlineUsers, UserPresence } from './schemas.js'
+import { PresenceStore } from './store.js'
+
+const PresenceSettings = Type.Object({
+  updatesPerMinute: Type.Integer({ default: 60, minimum: 0, description: 'Presence updates of one user, REST and frames together; 0: no limit' })
+})
+
+/** Options of the presence plugin; every one has a default. */
+export type PresenceOptions = Partial<Static<typeof PresenceSettings>>
+
+/** `fastify.realtime.presence` */
+export interface PresenceApi {
+  /** The presence of these users, in their order. */
+  of (tenantId: number, userIds: number[]): Promise<UserPresence[]>
+  /** A page of those who are online, by user id; `cursor` is the `next_cursor` of the page before. */
+  online (tenantId: number, page?: { limit?: number, cursor?: number }): Promise<OnlineUsers>
+}
+
+declare module '../../lib/core.js' {
+  interface RealtimeParts {
+    presence: PresenceApi
+  }
+}
+
+async function presencePlugin (fastify: FastifyInstance, options: PresenceOptions): Promise<void> {
+  const { updatesPerMinute } = readSettings(PresenceSettings, options)
+  const { realtime } = fastify
+  const rate = { max: updatesPerMinute, window: 60_000 }
+  const store = new PresenceStore(realtime.database.db, realtime.database.dialect, fastify.log)
+  const presence = new PresenceRules(realtime, store, rate)
+
+  realtime.presence = {
+    of: async (tenantId, userIds) => await presence.of(tenantId, userIds),
+    online: async (tenantId, { limit = 100, ...page } = {}) => await presence.online(tenantId, { limit, ...page })
+  }
+  frames(realtime.frames, presence)
+  await restScope(fastify, realtime, (scope) => { routes(scope, presence, rate) })
+  realtime.beforeClose(async () => { await store.drain() })
+}
+
+export default fp(presencePlugin, { name: 'realtime-presence', fastify: '5.x', dependencies: ['realtime'] })

@@ -1,0 +1,111 @@
+import { PRESENCE_CHANNEL } from '../../lib/channels.js'
+import { toIso } from '../../lib/clock.js'
+import type { Realtime } from '../../lib/core.js'
+import type { Caller } from '../../lib/identity.js'
+import type { Rate } from '../../lib/limits.js'
+import { rateKey } from '../../lib/rest.js'
+import type { Presence } from '../../lib/roster/contract.js'
+import type { Device } from '../../lib/schemas.js'
+import { displayStatus } from './display-status.js'
+import type { OnlineUsers, PresenceAck, PresenceData, UserPresence } from './schemas.js'
+import type { PresenceStore } from './store.js'
+
+/** The key under which a user's updates are counted, REST and frames together. */
+export const RATE_KIND = 'presence'
+
+/** The rules of presence: who is online, away, busy; who is told. */
+export class PresenceRules {
+  readonly #realtime: Realtime
+  readonly #store: PresenceStore
+  readonly #rate: Rate
+
+  constructor (realtime: Realtime, store: PresenceStore, rate: Rate) {
+    this.#realtime = realtime
+    this.#store = store
+    this.#rate = rate
+    realtime.automaticChannels.add(PRESENCE_CHANNEL)
+    realtime.events.on('online', ({ tenantId, userId, connectionId }) => { this.#tellEdge('online', tenantId, userId, connectionId) })
+    realtime.events.on('offline', ({ tenantId, userId }) => { this.#tellEdge('offline', tenantId, userId, null) })
+  }
+
+  /** A frame's sign counts against the same rate as a request's. Throws `RT_RATE_LIMITED`. */
+  async count ({ identity }: Caller): Promise<void> {
+    await this.#realtime.rates.take(rateKey(RATE_KIND, identity), this.#rate)
+  }
+
+  /** Sets the caller's status, and tells the tenant. */
+  async update ({ identity }: Caller, { status, device, lastMessage }: PresenceData, fallback: Device): Promise<PresenceAck> {
+    const { tenantId, userId } = identity
+    const now = this.#realtime.clock.now()
+    const [before] = await this.#realtime.roster.presence(tenantId, [userId])
+    const presence: Presence = {
+      status,
+      device: device ?? before?.device ?? fallback,
+      lastMessage: lastMessage ?? null,
+      // Repeating `away` does not start it anew.
+      awaySince: status === 'away' ? (before?.status === 'away' ? before.awaySince : null) ?? now : null,
+      seenAt: now
+    }
+    const { first } = await this.#realtime.roster.setPresence(tenantId, userId, presence)
+    if (first) this.#realtime.events.emit('online', { tenantId, userId, connectionId: null })
+    this.#store.put({ tenantId, userId, ...presence })
+    const timestamp = toIso(now)
+    this.#tell('user:presence', tenantId, userId, { userId, status, device: presence.device, lastMessage: presence.lastMessage, timestamp })
+    this.#realtime.events.emit('presence', { tenantId, userId, presence })
+    return { status, device: presence.device, updatedAt: timestamp }
+  }
+
+  /** Of these users, in their order; those who are not online with what is known from before. */
+  async of (tenantId: number, userIds: number[]): Promise<UserPresence[]> {
+    const now = this.#realtime.clock.now()
+    const live = await this.#realtime.roster.presence(tenantId, userIds)
+    const away = await this.#store.lastSeen(tenantId, userIds.filter((_, i) => live[i] === null))
+    return userIds.map((userId, i) => {
+      const presence = live[i] ?? null
+      const last = presence ?? away.get(userId) ?? null
+      return {
+        user_id: userId,
+        status: presence?.status ?? 'offline',
+        device: last?.device ?? null,
+        display_status: displayStatus(presence, now, { withDevice: true }),
+        last_seen_at: last === null ? null : toIso(last.seenAt)
+      }
+    })
+  }
+
+  async online (tenantId: number, { limit, cursor }: { limit: number, cursor?: number }): Promise<OnlineUsers> {
+    const now = this.#realtime.clock.now()
+    const { users, total, next } = await this.#realtime.roster.online(tenantId, { limit, after: cursor ?? 0 })
+    const names = await this.#realtime.directory.names(tenantId, users.map(({ userId }) => userId))
+    return {
+      data: users.map(({ userId, presence }, i) => ({
+        user_id: userId,
+        name: names[i] ?? null,
+        status: presence.status,
+        device: presence.device,
+        display_status: displayStatus(presence, now, { withDevice: false })
+      })),
+      total,
+      next_cursor: next
+    }
+  }
+
+  #tellEdge (status: 'online' | 'offline', tenantId: number, userId: number, except: string | null): void {
+    const now = this.#realtime.clock.now()
+    this.#tell(`user:${status}`, tenantId, userId, { userId, status, timestamp: toIso(now) }, except)
+    void this.#writeEdge(status, tenantId, userId)
+  }
+
+  #tell (event: string, tenantId: number, userId: number, data: Record<string, unknown>, except: string | null = null): void {
+    this.#realtime.tell({ tenantId, channel: PRESENCE_CHANNEL, event, data, except })
+    this.#realtime.eventLog.audit({ tenantId, userId, type: event, channel: PRESENCE_CHANNEL, data })
+  }
+
+  async #writeEdge (status: 'online' | 'offline', tenantId: number, userId: number): Promise<void> {
+    const known = await this.#realtime.roster.presence(tenantId, [userId]).catch(() => [])
+    const presence = known[0]
+    // Told offline and settled meanwhile: the row keeps what the last update said, and gets its end by `offline` below.
+    if (presence === undefined || presence === null) return
+    this.#store.put({ tenantId, userId, ...presence, status: status === 'offline' ? 'offline' : presence.status })
+  }
+}

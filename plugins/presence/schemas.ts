@@ -1,0 +1,72 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Device, Id, Nullable, PresenceStatus, Timestamp } from '../../lib/schemas.js'
+
+const LastMessage = Type.String({ maxLength: 1000 })
+
+export const UpdateBody = Type.Object({
+  status: PresenceStatus,
+  device: Type.Optional(Device),
+  last_message: Type.Optional(Nullable(LastMessage))
+})
+
+export const Updated = Type.Object({
+  data: Type.Object({ status: PresenceStatus, device: Device, updated_at: Timestamp })
+})
+
+const DisplayStatus = Type.String({ description: 'For people: Online on desktop, Away for 5m, Busy, Offline' })
+
+export const UserPresence = Type.Object({
+  user_id: Id,
+  status: PresenceStatus,
+  device: Nullable(Device),
+  display_status: DisplayStatus,
+  last_seen_at: Nullable(Timestamp)
+})
+export type UserPresence = Static<typeof UserPresence>
+
+export const UserParams = Type.Object({ userId: Id })
+
+/** 1,2,3: up to 200 user ids. */
+export const UserIdsQuery = Type.Object({
+  user_ids: Type.String({
+    pattern: '^[1-9]\\d{0,15}(,[1-9]\\d{0,15}){0,199}$', description: 'Up to 200 user ids, separated by commas'
+  })
+})
+
+export const OnlineQuery = Type.Object({
+  limit: Type.Integer({ minimum: 1, maximum: 500, default: 100 }),
+  cursor: Type.Optional(Id)
+})
+
+export const OnlineUsers = Type.Object({
+  data: Type.Array(Type.Object({
+    user_id: Id,
+    name: Nullable(Type.String()),
+    status: PresenceStatus,
+    device: Nullable(Device),
+    display_status: DisplayStatus
+  })),
+  total: Type.Integer({ description: 'All who are online, not only this page' }),
+  next_cursor: Nullable(Id)
+})
+export type OnlineUsers = Static<typeof OnlineUsers>
+
+export const PresenceData = Type.Object({
+  status: PresenceStatus,
+  device: Type.Optional(Device),
+  lastMessage: Type.Optional(Nullable(LastMessage))
+})
+export type PresenceData = Static<typeof PresenceData>
+
+export const PresenceAck = Type.Object({ status: PresenceStatus, device: Device, updatedAt: Timestamp })
+export type PresenceAck = Static<typeof PresenceAck>
+
+/** server → client `user:presence` */
+export const PresenceChanged = Type.Object({
+  userId: Id, status: PresenceStatus, device: Device, lastMessage: Nullable(Type.String()), timestamp: Timestamp
+})
+
+/** server → client `user:online`, `user:offline` */
+export const UserEdge = Type.Object({
+  userId: Id, status: Type.Union([Type.Literal('online'), Type.Literal('offline')]), timestamp: Timestamp
+})

@@ -1,0 +1,76 @@
+import type { FastifyBaseLogger } from 'fastify'
+import { sql } from 'kysely'
+import type { Database, Dialect } from '../../lib/database/dialect.js'
+import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
+import { upsert } from '../../lib/database/upsert.js'
+import type { Device, PresenceStatus } from '../../lib/schemas.js'
+import { WriteBehind } from '../../lib/write-behind.js'
+
+export interface PresenceRecord {
+  tenantId: number
+  userId: number
+  status: PresenceStatus
+  device: Device
+  lastMessage: string | null
+  awaySince: number | null
+  seenAt: number
+}
+
+/** websocket_presence: one row per user, written behind; read only for those who are not online now. */
+export class PresenceStore {
+  readonly #rows: WriteBehind<PresenceRecord>
+  readonly #db: Database
+
+  constructor (db: Database, dialect: Dialect, log: FastifyBaseLogger) {
+    this.#db = db
+    this.#rows = new WriteBehind({
+      name: 'presence',
+      log,
+      key: keyOf,
+      write: async (records) => {
+        const now = toSqlTime(Date.now())
+        await upsert(db, dialect, 'websocket_presence', records.map((record) => ({
+          tenant_id: record.tenantId,
+          user_id: record.userId,
+          status: record.status,
+          device: record.device,
+          last_message: record.lastMessage,
+          away_since: record.awaySince === null ? null : toSqlTime(record.awaySince),
+          last_seen_at: toSqlTime(record.seenAt),
+          created_at: now,
+          updated_at: now
+        })), {
+          keys: ['tenant_id', 'user_id'],
+          update: ['status', 'device', 'last_message', 'away_since', 'last_seen_at', 'updated_at']
+        })
+      }
+    })
+  }
+
+  put (record: PresenceRecord): void {
+    this.#rows.put(record)
+  }
+
+  /** When these users were last seen, and on what; those never seen are left out. */
+  async lastSeen (tenantId: number, userIds: number[]): Promise<Map<number, { device: Device, seenAt: number }>> {
+    const found = new Map<number, { device: Device, seenAt: number }>()
+    if (userIds.length === 0) return found
+    const rows = await this.#db.selectFrom('websocket_presence')
+      .select(['user_id', 'device', sql<string>`cast(last_seen_at as char)`.as('seen_at')])
+      .where('tenant_id', '=', tenantId).where('user_id', 'in', userIds).execute()
+    for (const row of rows) {
+      found.set(Number(row.user_id), { device: (row.device ?? 'web') as Device, seenAt: fromSqlTime(row.seen_at) })
+    }
+    for (const userId of userIds) {
+      const waiting = this.#rows.peek(`${tenantId}/${userId}`)
+      if (waiting !== undefined) found.set(userId, waiting)
+    }
+    return found
+  }
+
+  async drain (): Promise<void> {
+    await this.#rows.drain()
+  }
+}
+
+const keyOf = ({ tenantId, userId }: PresenceRecord): string => `${tenantId}/${userId}`

@@ -1,0 +1,50 @@
+import { Type, type Static } from '@sinclair/typebox'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { OptionError } from '../../lib/errors.js'
+import { readSettings } from '../../lib/options.js'
+import { restScope } from '../../lib/rest.js'
+import { frames } from './frames.js'
+import { routes } from './routes.js'
+import { TypingStore } from './store.js'
+import { TypingRules, type Participants } from './typing.js'
+
+const TypingNumbers = Type.Object({
+  signsPerMinute: Type.Integer({ default: 60, minimum: 0, description: 'Typing signs of one user, REST and frames together; 0: no limit' }),
+  expiry: Type.Integer({ default: 30_000, minimum: 1000, maximum: 3600_000, description: 'Typing ends this long after the last sign, in milliseconds' })
+})
+
+/** Options of the typing plugin; every one has a default. */
+export interface TypingOptions extends Partial<Static<typeof TypingNumbers>> {
+  /** The users of a conversation; absent: who subscribed to `conversation.{conversationId}`. */
+  participants?: Participants
+}
+
+/** `fastify.realtime.typing` */
+export interface TypingApi {
+  /** Who types in a conversation now. */
+  in (tenantId: number, conversationId: string): Promise<Array<{ user_id: number, user_name: string | null, started_at: string }>>
+}
+
+declare module '../../lib/core.js' {
+  interface RealtimeParts {
+    typing: TypingApi
+  }
+}
+
+async function typingPlugin (fastify: FastifyInstance, options: TypingOptions): Promise<void> {
+  const { signsPerMinute, expiry } = readSettings(TypingNumbers, options)
+  const { participants } = options
+  if (participants !== undefined && typeof participants !== 'function') throw new OptionError('participants', 'must be a function')
+  const { realtime } = fastify
+  const rate = { max: signsPerMinute, window: 60_000 }
+  const store = new TypingStore(realtime.database.db, realtime.database.dialect, fastify.log)
+  const typing = new TypingRules(realtime, store, { rate, expiry, participants }, fastify.log)
+
+  realtime.typing = { in: async (tenantId, conversationId) => await typing.users(tenantId, conversationId) }
+  frames(realtime.frames, typing)
+  await restScope(fastify, realtime, (scope) => { routes(scope, typing, rate) })
+  realtime.beforeClose(async () => { await store.drain() })
+}
+
+export default fp(typingPlugin, { name: 'realtime-typing', fastify: '5.x', dependencies: ['realtime'] })

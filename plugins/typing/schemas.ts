@@ -1,0 +1,38 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Channel, ConversationId, ConversationType, Id, Nullable, Timestamp } from '../../lib/schemas.js'
+
+export const TypingBody = Type.Object({
+  conversation_id: ConversationId,
+  conversation_type: Type.Optional(ConversationType),
+  is_typing: Type.Boolean(),
+  channel: Type.Optional(Channel),
+  recipient_id: Type.Optional(Id)
+})
+
+export const TypingRecorded = Type.Object({
+  data: Type.Object({ conversation_id: ConversationId, is_typing: Type.Boolean(), expires_at: Timestamp })
+})
+
+export const ConversationParams = Type.Object({ conversationId: ConversationId })
+
+export const TypingUsers = Type.Object({
+  data: Type.Array(Type.Object({ user_id: Id, user_name: Nullable(Type.String()), started_at: Timestamp })),
+  count: Type.Integer()
+})
+
+export const TypingData = Type.Object({
+  conversationId: ConversationId,
+  conversationType: Type.Optional(ConversationType),
+  isTyping: Type.Boolean(),
+  channel: Type.Optional(Channel),
+  recipientId: Type.Optional(Id)
+})
+export type TypingData = Static<typeof TypingData>
+
+export const TypingAck = Type.Object({ conversationId: ConversationId, isTyping: Type.Boolean(), expiresAt: Timestamp })
+export type TypingAck = Static<typeof TypingAck>
+
+/** server → client `user:typing` */
+export const TypingChanged = Type.Object({
+  userId: Id, isTyping: Type.Boolean(), conversationId: ConversationId, conversationType: ConversationType, timestamp: Timestamp
+})

@@ -1,0 +1,46 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Database, Dialect } from '../../lib/database/dialect.js'
+import { toSqlTime } from '../../lib/database/time.js'
+import { upsert } from '../../lib/database/upsert.js'
+import type { TypingEntry } from '../../lib/roster/contract.js'
+import { WriteBehind } from '../../lib/write-behind.js'
+
+interface TypingRecord { entry: TypingEntry, isTyping: boolean, expiresAt: number }
+
+/** websocket_typing_indicators: written behind at starts and stops, never per keystroke. Who types now is the roster's to say. */
+export class TypingStore {
+  readonly #rows: WriteBehind<TypingRecord>
+
+  constructor (db: Database, dialect: Dialect, log: FastifyBaseLogger) {
+    this.#rows = new WriteBehind({
+      name: 'typing',
+      log,
+      key: ({ entry }) => `${entry.tenantId}/${entry.userId}/${entry.conversationId}`,
+      write: async (records) => {
+        const now = toSqlTime(Date.now())
+        await upsert(db, dialect, 'websocket_typing_indicators', records.map(({ entry, isTyping, expiresAt }) => ({
+          tenant_id: entry.tenantId,
+          user_id: entry.userId,
+          conversation_id: entry.conversationId,
+          conversation_type: entry.conversationType,
+          is_typing: isTyping ? 1 : 0,
+          started_at: toSqlTime(entry.startedAt),
+          expires_at: toSqlTime(expiresAt),
+          created_at: now,
+          updated_at: now
+        })), {
+          keys: ['tenant_id', 'user_id', 'conversation_id'],
+          update: ['conversation_type', 'is_typing', 'started_at', 'expires_at', 'updated_at']
+        })
+      }
+    })
+  }
+
+  put (record: TypingRecord): void {
+    this.#rows.put(record)
+  }
+
+  async drain (): Promise<void> {
+    await this.#rows.drain()
+  }
+}

@@ -1,0 +1,164 @@
+import { Value } from '@sinclair/typebox/value'
+import type { FastifyBaseLogger } from 'fastify'
+import { isReserved, privateChannel } from '../../lib/channels.js'
+import { toIso } from '../../lib/clock.js'
+import { localKey, type Realtime } from '../../lib/core.js'
+import { RealtimeError } from '../../lib/errors.js'
+import type { Caller, Identity } from '../../lib/identity.js'
+import type { Rate } from '../../lib/limits.js'
+import { rateKey } from '../../lib/rest.js'
+import type { TypingEntry } from '../../lib/roster/contract.js'
+import { Channel, type ConversationType } from '../../lib/schemas.js'
+import type { TypingAck, TypingData } from './schemas.js'
+import type { TypingStore } from './store.js'
+
+/** The users of a conversation, by the host's knowledge; they are told of typing in it. */
+export type Participants = (conversation: {
+  tenantId: number, conversationId: string, conversationType: ConversationType
+}) => number[] | Promise<number[]>
+
+export interface TypingSettings {
+  rate: Rate
+  /** Milliseconds after the last sign. */
+  expiry: number
+  participants: Participants | undefined
+}
+
+type TypingKey = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
+
+/** The key under which a user's signs are counted, REST and frames together. */
+export const RATE_KIND = 'typing'
+/** Conversations remembered per connection, to stop what it typed when it closes. */
+const MAX_REMEMBERED = 64
+
+/** The rules of typing: told at the start and at the stop, whatever the stop is: said, sent, disconnected, or run out. */
+export class TypingRules {
+  readonly #realtime: Realtime
+  readonly #store: TypingStore
+  readonly #settings: TypingSettings
+  readonly #log: FastifyBaseLogger
+  /** What connections of this node type, by {@link localKey}. */
+  readonly #byConnection = new Map<string, Map<string, TypingKey>>()
+  #stopping: TypingKey[] = []
+
+  constructor (realtime: Realtime, store: TypingStore, settings: TypingSettings, log: FastifyBaseLogger) {
+    this.#realtime = realtime
+    this.#store = store
+    this.#settings = settings
+    this.#log = log
+    realtime.events.on('typingExpired', (entry) => { this.#tell(entry, false) })
+    realtime.events.on('message', ({ tenantId, userId, data }) => {
+      if (typeof data.conversationId === 'string') this.#stopSoon({ tenantId, userId, conversationId: data.conversationId })
+    })
+    realtime.events.on('disconnected', ({ tenantId, connectionId }) => {
+      const key = localKey(tenantId, connectionId)
+      for (const typed of this.#byConnection.get(key)?.values() ?? []) this.#stopSoon(typed)
+      this.#byConnection.delete(key)
+    })
+  }
+
+  /** A frame's sign counts against the same rate as a request's. Throws `RT_RATE_LIMITED`. */
+  async count ({ identity }: Caller): Promise<void> {
+    await this.#realtime.rates.take(rateKey(RATE_KIND, identity), this.#settings.rate)
+  }
+
+  /** A sign of typing, or its end. Throws `RT_FORBIDDEN` where the caller may not publish to the channel or recipient named. */
+  async record (caller: Caller, { conversationId, conversationType, isTyping, channel, recipientId }: TypingData): Promise<TypingAck> {
+    const { identity, connectionId } = caller
+    const { tenantId, userId } = identity
+    const now = this.#realtime.clock.now()
+    if (!isTyping) {
+      await this.stop([{ tenantId, userId, conversationId }])
+      return { conversationId, isTyping, expiresAt: toIso(now) }
+    }
+    const type = conversationType ?? (channel === undefined ? 'direct' : 'group')
+    const expiresAt = now + this.#settings.expiry
+    const entry: TypingEntry = {
+      tenantId,
+      userId,
+      conversationId,
+      conversationType: type,
+      channels: await this.#audience(identity, { conversationId, conversationType: type, channel, recipientId }),
+      connectionId,
+      startedAt: now,
+      expiresAt
+    }
+    if (connectionId !== null) this.#remember(localKey(tenantId, connectionId), { tenantId, userId, conversationId })
+    if (await this.#realtime.roster.startTyping(entry)) this.#tell(entry, true)
+    return { conversationId, isTyping, expiresAt: toIso(expiresAt) }
+  }
+
+  /** Who types in a conversation now. */
+  async users (tenantId: number, conversationId: string): Promise<Array<{ user_id: number, user_name: string | null, started_at: string }>> {
+    const entries = await this.#realtime.roster.typing(tenantId, conversationId)
+    const names = await this.#realtime.directory.names(tenantId, entries.map(({ userId }) => userId))
+    return entries.map(({ userId, startedAt }, i) => ({ user_id: userId, user_name: names[i] ?? null, started_at: toIso(startedAt) }))
+  }
+
+  /** Ends typing where there is any, and tells it. */
+  async stop (keys: TypingKey[]): Promise<void> {
+    for (const entry of await this.#realtime.roster.stopTyping(keys)) this.#tell(entry, false)
+  }
+
+  /** What a turn of the event loop ends is one call of the roster: each message sent ends the typing of its sender. */
+  #stopSoon (key: TypingKey): void {
+    this.#stopping.push(key)
+    if (this.#stopping.length > 1) return
+    setImmediate(() => {
+      const keys = this.#stopping
+      this.#stopping = []
+      this.stop(keys).catch((err: unknown) => { this.#log.debug({ err }, 'typing ends by itself: the roster is away') })
+    })
+  }
+
+  async #audience (
+    identity: Identity,
+    { conversationId, conversationType, channel, recipientId }: {
+      conversationId: string, conversationType: ConversationType, channel: string | undefined, recipientId: number | undefined
+    }
+  ): Promise<string[]> {
+    const { tenantId, userId } = identity
+    if (channel !== undefined) {
+      if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
+      await this.#realtime.access.require({ identity, action: 'publish', channel })
+      return [channel]
+    }
+    if (recipientId !== undefined) {
+      const own = privateChannel(recipientId)
+      await this.#realtime.access.require({ identity, action: 'direct', channel: own })
+      return [own]
+    }
+    if (this.#settings.participants !== undefined) {
+      const ids = await this.#settings.participants({ tenantId, conversationId, conversationType })
+      return ids.filter((id) => id !== userId).map(privateChannel)
+    }
+    // Nobody was named: those who subscribed to the conversation, where the caller may speak in it; else nobody.
+    const conversation = `conversation.${conversationId}`
+    const open = Value.Check(Channel, conversation) &&
+      await this.#realtime.access.allows({ identity, action: 'publish', channel: conversation })
+    return open ? [conversation] : []
+  }
+
+  #remember (key: string, typed: TypingKey): void {
+    const known = this.#byConnection.get(key) ?? new Map<string, TypingKey>()
+    known.delete(typed.conversationId)
+    known.set(typed.conversationId, typed)
+    if (known.size > MAX_REMEMBERED) {
+      const oldest = known.keys().next()
+      if (oldest.done !== true) known.delete(oldest.value)
+    }
+    this.#byConnection.set(key, known)
+  }
+
+  #tell (entry: TypingEntry, isTyping: boolean): void {
+    const { tenantId, userId, conversationId, conversationType, connectionId } = entry
+    const now = this.#realtime.clock.now()
+    const data = { userId, isTyping, conversationId, conversationType, timestamp: toIso(now) }
+    for (const channel of entry.channels) {
+      this.#realtime.tell({ tenantId, channel, event: 'user:typing', data, except: connectionId })
+    }
+    this.#store.put({ entry, isTyping, expiresAt: isTyping ? entry.expiresAt : now })
+    this.#realtime.eventLog.audit({ tenantId, userId, type: 'user:typing', channel: entry.channels[0] ?? `conversation.${conversationId}`.slice(0, 255), data })
+    this.#realtime.events.emit('typing', { entry, isTyping })
+  }
+}
