@@ -9,6 +9,7 @@ import {
   channels, connections, migrate, openDatabase, presence, realtime, stats, typing, type Authenticate, type Authorize
 } from '../plugins/index.js'
 import type { Settings } from './settings.js'
+import { openUsers } from './users.js'
 
 /** What the tokens of this host say. */
 interface Claims { sub: string, club: number, name?: string, admin?: boolean, exp?: number }
@@ -70,12 +71,12 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     }
   }
 
-  // What are they called? A real host asks its users table; this one remembers who logged in.
-  const names = new Map<string, { name: string }>()
-  const resolveUsers = (tenantId: number, ids: number[]): Map<number, { name: string }> =>
-    new Map(ids.flatMap((id) => { const known = names.get(`${tenantId}/${id}`); return known === undefined ? [] : [[id, known]] }))
+  // What are they called?
+  const users = await openUsers(database)
 
-  await app.register(realtime, { database: database.db, redis: settings.redis, authenticate, authorize, resolveUsers })
+  await app.register(realtime, {
+    database: database.db, redis: settings.redis, authenticate, authorize, resolveUsers: users.names
+  })
   const plugins = {
     connections: async () => {
       await app.register(connections, { allowedOrigins: settings.allowedOrigins, framesPerSecond: settings.framesPerSecond })
@@ -95,7 +96,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   if (!settings.production) {
     app.post<{ Body: Static<typeof Login> }>('/login', { schema: { body: Login, tags: ['demo'] } }, async (request) => {
       const { userId, clubId, name = `User ${userId}`, admin = false } = request.body
-      names.set(`${clubId}/${userId}`, { name })
+      await users.remember(clubId, userId, name)
       const token = app.jwt.sign({ sub: String(userId), club: clubId, name, ...(admin ? { admin } : {}) })
       return { token, userId, clubId, name }
     })

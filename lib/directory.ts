@@ -5,6 +5,8 @@ import type { ResolveUsers } from './options.js'
 
 /** Names kept at most: a bound for hosts with very many users. */
 const MAX_NAMES = 50_000
+/** How long it is remembered that a user has no name, in milliseconds. */
+const UNKNOWN_TIME = 2000
 
 /** Names of users, from the host's `resolveUsers`: asked in batches, cached, absent where the host knows none. */
 export class Directory {
@@ -47,7 +49,8 @@ export class Directory {
     const name = await this.#load(key)
     if (name === undefined) return known?.name ?? null
     this.#cache.delete(key)
-    this.#cache.set(key, { name, until: now + this.#keep })
+    // Someone without a name may have just signed up: asked again soon.
+    this.#cache.set(key, { name, until: now + (name === null ? Math.min(this.#keep, UNKNOWN_TIME) : this.#keep) })
     if (this.#cache.size > MAX_NAMES) {
       const oldest = this.#cache.keys().next()
       if (oldest.done !== true) this.#cache.delete(oldest.value)

@@ -1,0 +1,24 @@
+import type { OpenDatabase } from '../plugins/index.js'
+
+type Users = { demo_users: { club_id: number, user_id: number, name: string } }
+
+/** The host's directory of users: a table of its own, since a name told to one node is asked for on another. */
+export async function openUsers (database: OpenDatabase) {
+  const db = database.db.withTables<Users>()
+  await db.schema.createTable('demo_users').ifNotExists()
+    .addColumn('club_id', 'bigint', (column) => column.notNull())
+    .addColumn('user_id', 'bigint', (column) => column.notNull())
+    .addColumn('name', 'varchar(100)', (column) => column.notNull())
+    .addPrimaryKeyConstraint('demo_users_pk', ['club_id', 'user_id'])
+    .execute()
+  return {
+    async remember (clubId: number, userId: number, name: string): Promise<void> {
+      await db.replaceInto('demo_users').values({ club_id: clubId, user_id: userId, name }).execute()
+    },
+    async names (clubId: number, userIds: number[]): Promise<Map<number, { name: string }>> {
+      const rows = await db.selectFrom('demo_users').select(['user_id', 'name'])
+        .where('club_id', '=', clubId).where('user_id', 'in', userIds).execute()
+      return new Map(rows.map(({ user_id: userId, name }) => [Number(userId), { name }]))
+    }
+  }
+}

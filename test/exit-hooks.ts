@@ -1,0 +1,34 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+const SIGNALS = { SIGHUP: 1, SIGINT: 2, SIGTERM: 15 }
+
+const hooks = new Set<() => void>()
+let listening = false
+
+/** Runs `hook` when this process ends, the newest first; returns a function that forgets it. */
+export function atExit (hook: () => void): () => void {
+  if (!listening) listen()
+  hooks.add(hook)
+  return () => void hooks.delete(hook)
+}
+
+/** A folder that is gone when this process is, in `TEST_FOLDER` or else in the system's temporary one. */
+export function temporaryFolder (prefix: string): string {
+  const folder = mkdtempSync(join(process.env.TEST_FOLDER ?? tmpdir(), `${prefix}-`))
+  // A server killed a moment ago may still be writing into it.
+  atExit(() => rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 20 }))
+  return folder
+}
+
+function listen (): void {
+  listening = true
+  process.once('exit', () => {
+    for (const hook of [...hooks].reverse()) hook()
+  })
+  // A signal without a listener ends the process without its exit event.
+  for (const [signal, number] of Object.entries(SIGNALS)) {
+    process.once(signal, () => process.exit(128 + number))
+  }
+}

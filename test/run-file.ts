@@ -1,0 +1,33 @@
+import { startChild } from './child-process.js'
+import { temporaryFolder } from './exit-hooks.js'
+import { tapResults, type Results } from './tap-results.js'
+
+export interface FileResults extends Results {
+  file: string
+  seconds: number
+  stderr: string
+}
+
+const TIMEOUT = 120
+// tap ends a file that takes too long and names what keeps it busy, but a blocked event loop never gets there.
+const LAST_RESORT = 2 * TIMEOUT
+
+/** Runs one test file in a process of its own. */
+export async function runFile (file: string): Promise<FileResults> {
+  // A test process that is killed leaves the removal of its folders to this one.
+  const folder = temporaryFolder('test')
+  const started = performance.now()
+  const child = await startChild(process.execPath, ['--import', 'tsx', file], {
+    env: { ...process.env, TAP_TIMEOUT: String(TIMEOUT), TEST_FOLDER: folder }
+  })
+  const { parser, finish } = tapResults(file)
+  child.stdout.pipe(parser)
+  let stderr = ''
+  child.stderr.on('data', (text: string) => (stderr += text))
+
+  const timer = setTimeout(() => void child.kill(), LAST_RESORT * 1000)
+  const { code, signal } = await child.exited
+  clearTimeout(timer)
+  const fault = code === 0 ? undefined : `ended with ${signal ?? `exit code ${code}`}`
+  return { file, ...finish (fault), seconds: (performance.now() - started) / 1000, stderr }
+}

@@ -1,0 +1,60 @@
+import { existsSync } from 'node:fs'
+import { readdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { runFile, type FileResults } from './run-file.js'
+import { startMariadb, startRedis, type Server } from './servers.js'
+
+const JOBS = 2
+
+process.chdir(fileURLToPath(new URL('..', import.meta.url)))
+
+let passed = 0
+let failed = 0
+const servers: Server[] = []
+try {
+  const files = await findFiles(process.argv.slice(2))
+  await startServers()
+  await Promise.all(Array.from({ length: JOBS }, () => runQueue(files)))
+} catch (error) {
+  failed += 1
+  console.error(error instanceof Error ? error.message : error)
+}
+await Promise.all(servers.map((server) => server.stop()))
+console.log(`${passed} passed, ${failed} failed`)
+process.exit(failed > 0 ? 1 : 0)
+
+async function findFiles (given: string[]): Promise<string[]> {
+  const missing = given.filter((file) => !existsSync(file))
+  if (missing.length > 0) throw new Error(`No such test file: ${missing.join(', ')}`)
+  if (given.length > 0) return given
+  const entries = await readdir('test', { recursive: true })
+  const files = entries.filter((entry) => entry.endsWith('.test.ts')).map((entry) => join('test', entry))
+  if (files.length === 0) throw new Error('There are no test files.')
+  return files.sort()
+}
+
+async function startServers (): Promise<void> {
+  process.env.DATABASE_URL ||= await start(startMariadb)
+  process.env.REDIS_URL ||= await start(startRedis)
+}
+
+async function start (startServer: () => Promise<Server>): Promise<string> {
+  const server = await startServer()
+  servers.push(server)
+  return server.url
+}
+
+async function runQueue (files: string[]): Promise<void> {
+  for (let file = files.shift(); file; file = files.shift()) report(await runFile(file))
+}
+
+function report (results: FileResults): void {
+  passed += results.passed
+  failed += results.failed
+  const verdict = results.failed > 0 ? 'FAIL' : 'ok  '
+  console.log(`${verdict} ${results.file} (${results.passed + results.failed} tests, ${results.seconds.toFixed(1)} s)`)
+  if (results.stderr) console.log(results.stderr.trimEnd())
+  for (const problem of results.problems) console.log(`\n✗ ${problem}`)
+  if (results.problems.length > 0) console.log()
+}
