@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import pLimit, { type LimitFunction } from 'p-limit'
 import { BROADCAST_CHANNEL, PRESENCE_CHANNEL, privateChannel } from './channels.js'
 import type { Clock } from './clock.js'
 import { RealtimeError } from './errors.js'
@@ -14,12 +15,15 @@ export class Access {
   readonly #authorize: Authorize
   readonly #clock: Clock
   readonly #log: FastifyBaseLogger
+  readonly #limit: LimitFunction
 
-  constructor ({ authenticate, authorize = defaultAuthorize, clock, log }: {
-    authenticate: Authenticate, authorize?: Authorize | undefined, clock: Clock, log: FastifyBaseLogger
+  constructor ({ authenticate, authorize = defaultAuthorize, concurrency, clock, log }: {
+    authenticate: Authenticate, authorize?: Authorize | undefined, concurrency: number, clock: Clock, log: FastifyBaseLogger
   }) {
     this.#authenticate = authenticate
     this.#authorize = authorize
+    // All clients come back at once after a deploy: the host's users table must not meet them all at once.
+    this.#limit = pLimit(concurrency)
     this.#clock = clock
     this.#log = log
   }
@@ -28,7 +32,7 @@ export class Access {
   async identify (token: string | undefined, request: FastifyRequest): Promise<Identity | null> {
     let identity: Identity | null
     try {
-      identity = await this.#authenticate({ token, request })
+      identity = await this.#limit(async () => await this.#authenticate({ token, request }))
     } catch (err) {
       this.#log.warn({ err }, 'authenticate failed')
       return null
@@ -47,7 +51,8 @@ export class Access {
     // These three are everyone's own: each connection is subscribed to them by itself.
     if (action === 'subscribe' && [privateChannel(identity.userId), PRESENCE_CHANNEL, BROADCAST_CHANNEL].includes(channel)) return true
     try {
-      return await this.#authorize(request)
+      // Subscriptions come in storms, with each reconnect; what is published has its rates.
+      return action === 'subscribe' ? await this.#limit(async () => await this.#authorize(request)) : await this.#authorize(request)
     } catch (err) {
       this.#log.error({ err, action, channel, userId: identity.userId, tenantId: identity.tenantId }, 'authorize failed: refused')
       return false

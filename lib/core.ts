@@ -10,10 +10,12 @@ import { systemClock, type Clock } from './clock.js'
 import type { Database, Dialect } from './database/dialect.js'
 import { openDatabase } from './database/open.js'
 import { Directory } from './directory.js'
-import { RealtimeError } from './errors.js'
+import { OptionError, RealtimeError } from './errors.js'
 import { EventLog } from './event-log/index.js'
+import { GapFiller } from './gap-filler.js'
 import { FrameRouter, type LocalConnection } from './frame-router.js'
 import { Hub } from './hub.js'
+import { inTime } from './in-time.js'
 import { createLifecycle, type Lifecycle } from './lifecycle.js'
 import { RateCounters } from './limits.js'
 import { Maintenance } from './maintenance.js'
@@ -23,7 +25,7 @@ import { connectRedis } from './redis.js'
 import type { Roster } from './roster/contract.js'
 import { MemoryRoster } from './roster/memory.js'
 import { RedisRoster } from './roster/redis.js'
-import { Sweeper } from './sweeper.js'
+import { SWEEP_INTERVAL, Sweeper } from './sweeper.js'
 
 /** An ephemeral event for whoever listens now. */
 export interface EphemeralEvent {
@@ -96,7 +98,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
           await database.close()
           throw err
         })
-  const times = { lease: settings.presenceLease - 1000, grace: settings.presenceGrace, restLease: settings.restLease }
+  const times = { lease: settings.presenceLease - 2 * SWEEP_INTERVAL, grace: settings.presenceGrace, restLease: settings.restLease }
   const roster: Roster = redis === null ? new MemoryRoster(nodeId, clock, times) : new RedisRoster(nodeId, redis, clock, times, log)
   const backplane: Backplane = redis === null ? new MemoryBackplane(nodeId) : new RedisBackplane(nodeId, redis, log)
   const hub = new Hub(backplane)
@@ -119,6 +121,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const sweeper = new Sweeper({
     roster, eventLog, maintenance, events, log, renewEvery: times.lease / 3, enabled: settings.maintenance
   })
+  const gapFiller = new GapFiller({ hub, eventLog, log })
   const asks = new Map<string, (data: unknown) => Promise<unknown>>()
   const closing: Array<() => Promise<void>> = []
 
@@ -126,7 +129,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     nodeId,
     settings,
     clock,
-    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, clock, log }),
+    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, concurrency: settings.authConcurrency, clock, log }),
     directory: new Directory({ resolveUsers: options.resolveUsers, clock, log, keep: settings.userCacheTime }),
     rates: new RateCounters(roster),
     frames: new FrameRouter(),
@@ -145,7 +148,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
         .catch(() => {}) // the backplane has told this node's own members
     },
     health: async () => {
-      const databaseOk = eventLog.healthy && await answers(eventLog.store.ping(), settings.storageTimeout)
+      const databaseOk = eventLog.healthy && await inTime(eventLog.store.ping(), settings.storageTimeout, () => new Error('no answer')).then(() => true, () => false)
       const redisOk = backplane.healthy && roster.healthy
       return { ok: databaseOk && redisOk, database: databaseOk, redis: redisOk }
     }
@@ -156,16 +159,26 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   await roster.start()
   await backplane.start({
     deliver: (key, frames) => { hub.deliver(key, frames) },
-    missed: () => {},
-    back: () => { void eventLog.outbox.catchUp() },
+    missed: (keys) => { gapFiller.missed(keys) },
+    heard: (sentAt) => { gapFiller.heard(sentAt) },
+    back: () => {
+      void eventLog.outbox.catchUp()
+      sweeper.hurry()
+    },
     asked: async (op, data) => {
       const handler = asks.get(op)
       if (handler === undefined) throw new RealtimeError('RT_NOT_FOUND', `No plugin of that node answers ${op}`)
       return await handler(data)
     }
   })
-  fastify.addHook('onReady', async () => { sweeper.start() })
+  fastify.addHook('onReady', async () => {
+    await gapFiller.start().catch((cause: unknown) => {
+      throw new OptionError('database', 'does not answer, or has no tables yet: run `npx fastify-realtime migrate`', cause)
+    })
+    sweeper.start()
+  })
   fastify.addHook('onClose', async () => {
+    gapFiller.stop()
     await sweeper.stop()
     for (const task of closing) await task()
     await eventLog.close()
@@ -185,16 +198,6 @@ async function onlineAmong (roster: Roster, users: ReadonlyArray<{ tenantId: num
     ids.forEach((userId, i) => { if (presences[i] !== null) found.add(`${tenantId}/${userId}`) })
   }
   return found
-}
-
-async function answers (ping: Promise<void>, timeout: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<boolean>((resolve) => { timer = setTimeout(() => { resolve(false) }, timeout) })
-  try {
-    return await Promise.race([ping.then(() => true, () => false), late])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 export const realtime = fp(realtimeCore, { name: 'realtime', fastify: '5.x' })

@@ -48,7 +48,7 @@ export class OptionError extends Error {
   override readonly name = 'OptionError'
   readonly code = 'RT_OPTION_INVALID'
 
-  constructor (option: string, problem: string) {
-    super(`option "${option}" ${problem}`)
+  constructor (option: string, problem: string, cause?: unknown) {
+    super(`option "${option}" ${problem}`, cause === undefined ? {} : { cause })
   }
 }

@@ -32,10 +32,14 @@ interface Channel {
   recent: Set<number>
   /** The largest durable id known on this channel; null until someone asked the log. */
   head: number | null
+  /** Frames that wait while a gap before them is filled; null: there is none. */
+  held: Frame[] | null
+  /** Milliseconds since 1970: nobody here had a right to what was handed on before. */
+  since: number
 }
 
 /** How many durable ids a channel remembers to recognise a repeat. Past it repeats are the client's to drop, by id. */
-const RECENT_IDS = 256
+const RECENT_IDS = 1024
 
 /**
  * Channel → local members. Frames published within one turn of the event loop leave as one write per member: with 500
@@ -49,6 +53,8 @@ export class Hub {
   #scheduled = false
   /** Deliveries since start, for the stats line. */
   delivered = 0
+  /** The largest durable id that came by, on any channel. */
+  newest = 0
 
   constructor (backplane: Pick<Backplane, 'subscribe' | 'unsubscribe'>) {
     this.#backplane = backplane
@@ -68,7 +74,15 @@ export class Hub {
     let channel = this.#channels.get(key)
     if (channel === undefined) {
       channel = {
-        key, members: new Set(), joining: new Map(), ready: this.#backplane.subscribe(key), queue: [], recent: new Set(), head: null
+        key,
+        members: new Set(),
+        joining: new Map(),
+        ready: this.#backplane.subscribe(key),
+        queue: [],
+        recent: new Set(),
+        head: null,
+        held: null,
+        since: Date.now()
       }
       this.#channels.set(key, channel)
     }
@@ -107,7 +121,31 @@ export class Hub {
   deliver (key: ChannelKey, frames: readonly Frame[]): void {
     const channel = this.#channels.get(key)
     if (channel === undefined) return
+    if (channel.held === null) this.#accept(channel, frames)
+    else channel.held.push(...frames)
+  }
+
+  /** Frames of this channel wait from now on, until `fill` brings what came before them. Since when it has members here. */
+  hold (key: ChannelKey): number | null {
+    const channel = this.#channels.get(key)
+    if (channel === undefined) return null
+    channel.held ??= []
+    return channel.since
+  }
+
+  /** Frames that were missed, then those that waited behind them. */
+  fill (key: ChannelKey, missed: readonly Frame[]): void {
+    const channel = this.#channels.get(key)
+    if (channel === undefined) return
+    const held = channel.held ?? []
+    channel.held = null
+    this.#accept(channel, missed)
+    this.#accept(channel, held)
+  }
+
+  #accept (channel: Channel, frames: readonly Frame[]): void {
     for (const frame of frames) {
+      if (frame.messageId > this.newest) this.newest = frame.messageId
       if (frame.messageId > 0 && !this.#isNew(channel, frame)) continue
       for (const held of channel.joining.values()) {
         held.frames.push(frame)

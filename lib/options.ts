@@ -35,6 +35,7 @@ const CoreSettings = Type.Object({
   restLease: ms('A connection without a socket lives this long after its last sign', 75_000, 1000),
   storageTimeout: ms('A database that does not answer for this long counts as away', 3000, 100),
   maxQueuedEvents: Type.Integer({ default: 10_000, minimum: 1, description: 'Durable events that may wait for the database' }),
+  authConcurrency: Type.Integer({ default: 100, minimum: 1, description: 'Calls of authenticate and authorize under way at once' }),
   userCacheTime: ms('How long a name from resolveUsers is kept', 60_000, 0),
   statsInterval: ms('Pause between two stats lines in the log; 0: none', 60_000, 0),
   retentionDays: Type.Integer({ default: 30, minimum: 1, description: 'Disconnected connections and delivered events are kept this long' }),

@@ -16,8 +16,8 @@ export interface SweeperOptions {
   enabled: boolean
 }
 
-/** Promises with a time in them (offline within the lease, typing told when it expires) hold to within this. */
-const TICK = 500
+/** Milliseconds. Promises with a time in them (typing told when it expires, offline after the grace) hold to within this. */
+export const SWEEP_INTERVAL = 500
 /** The lock of the node that sweeps; another takes over when it is not renewed. */
 const LOCK_TTL = 5000
 const PURGE_EVERY = 3600_000
@@ -45,19 +45,27 @@ export class Sweeper {
     for (const beat of this.#beats) beat.start()
   }
 
+  /** Redis is back: what it may have lost is written back at the next beat. */
+  hurry (): void {
+    this.#renewedAt = 0
+  }
+
   async stop (): Promise<void> {
     await Promise.all(this.#beats.map(async (beat) => { await beat.stop() }))
   }
 
   async #lookAfterRoster (): Promise<void> {
-    const { roster, renewEvery, enabled } = this.#options
+    const { roster, events, renewEvery, enabled } = this.#options
+    // Also while Redis is away: typing of this node runs out as ever.
+    const told = enabled ? this.#tellDue() : Promise.resolve()
+    told.catch(() => {}) // awaited below, unless the renewal fails first
     if (Date.now() - this.#renewedAt >= renewEvery) {
-      await roster.renew()
-      this.#renewedAt = Date.now()
+      const renewedAt = Date.now()
+      for (const entry of await roster.renew()) events.emit('online', entry)
+      this.#renewedAt = renewedAt
     }
-    if (!enabled) return
-    await this.#tellDue()
-    if (await roster.lock('reaper', LOCK_TTL)) await roster.reap()
+    await told
+    if (enabled && await roster.lock('reaper', LOCK_TTL)) await roster.reap()
   }
 
   async #lookAfterEvents (): Promise<void> {
@@ -97,7 +105,7 @@ class Beat {
   start (): void {
     this.#timer = setInterval(() => {
       this.#running ??= this.#run().finally(() => { this.#running = null })
-    }, TICK)
+    }, SWEEP_INTERVAL)
   }
 
   async stop (): Promise<void> {

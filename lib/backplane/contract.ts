@@ -17,6 +17,8 @@ export interface BackplaneHandlers {
   deliver (key: ChannelKey, frames: Frame[]): void
   /** This node may have missed frames of channels it is subscribed to: read them from the log. */
   missed (keys: ChannelKey[]): void
+  /** Everything published up to `sentAt` (milliseconds since 1970) on any node has been delivered here. */
+  heard (sentAt: number): void
   /** A question from another node; what it resolves to is the answer, an error thrown crosses as its code. */
   asked (op: string, data: unknown): Promise<unknown>
   /** Other nodes can be reached again. */

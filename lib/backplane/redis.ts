@@ -23,6 +23,10 @@ const CHUNK = 500
 /** Pause between two canaries, and between two comparisons of sequences with Redis. */
 const CANARY_INTERVAL = 5000
 const COMPARE_INTERVAL = 10_000
+/** What is under way is not lost: a lag is looked at again after this time. */
+const COMPARE_PAUSE = 1000
+/** The first byte of a canary, `!`; mail between nodes is JSON. */
+const CANARY = 0x21
 
 interface Batch {
   channels: Map<ChannelKey, Frame[]>
@@ -170,8 +174,9 @@ export class RedisBackplane implements Backplane {
       subscription.sequence = sequence
       if (hole) this.#handlers?.missed([key])
       this.#handlers?.deliver(key, frames)
-    } else if (message.length === 0) {
+    } else if (message[0] === CANARY) {
       this.#canarySeen = Date.now()
+      this.#handlers?.heard(Number(message.toString('latin1', 1)))
     } else {
       this.#mail.receive(message.toString())
     }
@@ -226,29 +231,44 @@ export class RedisBackplane implements Backplane {
       this.#subscriber.disconnect(true)
       return
     }
-    this.#commands.publish(this.#nodeTopic(this.nodeId), '').catch(() => {})
+    this.#commands.publish(this.#nodeTopic(this.nodeId), `!${Date.now()}`).catch(() => {}) // missed below, and seen in `healthy`
   }
 
-  /** Finds a loss on channels where no later message shows it. */
+  /** Finds a loss on channels where no later message shows it: the number here lags, now and a moment later too. */
   async #compare (): Promise<void> {
     if (!this.healthy) return
-    const all = [...this.#subscriptions]
-    const missed: ChannelKey[] = []
-    for (let at = 0; at < all.length; at += CHUNK) {
-      const part = all.slice(at, at + CHUNK).map(([key, subscription]) => ({ key, subscription, before: subscription.sequence }))
-      try {
-        const found = await this.#commands.mget(part.map(({ key }) => `${this.#prefix}sequence:${key}`))
-        part.forEach(({ key, subscription, before }, i) => {
-          const now = found[i] === null || found[i] === undefined ? null : Number(found[i])
-          // Moved on since the read began: the stream itself is alive there.
-          if (subscription.sequence !== before || now === null) return
-          subscription.sequence = now
-          if (before !== now && before !== null) missed.push(key)
-        })
-      } catch {
-        return
+    try {
+      const lagging = await this.#lagging([...this.#subscriptions.keys()])
+      if (lagging.size === 0) return
+      await new Promise((resolve) => setTimeout(resolve, COMPARE_PAUSE))
+      const missed: ChannelKey[] = []
+      for (const [key, { seen, sequence }] of await this.#lagging([...lagging.keys()])) {
+        const subscription = this.#subscriptions.get(key)
+        // Moved on meanwhile: what looked missing was under way.
+        if (subscription === undefined || lagging.get(key)?.seen !== seen) continue
+        subscription.sequence = sequence
+        missed.push(key)
       }
+      if (missed.length > 0) this.#handlers?.missed(missed)
+    } catch {
+      // Redis is away: the reconnect looks after everything
     }
-    if (missed.length > 0) this.#handlers?.missed(missed)
+  }
+
+  /** Channels whose number in Redis is not the one seen here. One not seen yet begins with what Redis says. */
+  async #lagging (keys: ChannelKey[]): Promise<Map<ChannelKey, { seen: number, sequence: number }>> {
+    const lagging = new Map<ChannelKey, { seen: number, sequence: number }>()
+    for (let at = 0; at < keys.length; at += CHUNK) {
+      const part = keys.slice(at, at + CHUNK)
+      const found = await this.#commands.mget(part.map((key) => `${this.#prefix}sequence:${key}`))
+      part.forEach((key, i) => {
+        const subscription = this.#subscriptions.get(key)
+        const sequence = Number(found[i] ?? 0)
+        if (subscription === undefined) return
+        subscription.sequence ??= sequence
+        if (subscription.sequence !== sequence) lagging.set(key, { seen: subscription.sequence, sequence })
+      })
+    }
+    return lagging
   }
 }

@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
+import { inTime } from '../in-time.js'
 import { DEDUPE_WINDOW, type EventRow, type EventStore } from './store.js'
 
 /** What became of a row: its id, its time, and whether it had been stored before. */
@@ -95,7 +96,7 @@ export class CommitQueue {
     let lookUp = batch.filter(({ keyed }) => keyed)
     for (;;) {
       try {
-        await inTime(this.#store(batch, lookUp), deadline - Date.now())
+        await inTime(this.#store(batch, lookUp), deadline - Date.now(), noAnswer)
         return
       } catch (err) {
         if (!isTransient(err)) {
@@ -181,7 +182,7 @@ export class CommitQueue {
   #probeLater (): void {
     if (this.#closed) return
     this.#probe = setTimeout(() => {
-      inTime(this.#options.store.ping(), this.#options.timeout).then(() => {
+      inTime(this.#options.store.ping(), this.#options.timeout, noAnswer).then(() => {
         this.#away = false
         this.#options.log.info('database back: durable events are accepted')
       }, () => { this.#probeLater() })
@@ -193,17 +194,7 @@ const keyOf = (row: EventRow): string => `${row.tenantId}/${row.userId}/${row.de
 
 const unavailable = (): RealtimeError => new RealtimeError('RT_STORAGE_UNAVAILABLE', undefined, { retryAfter: 1 })
 
-async function inTime<T> (promise: Promise<T>, ms: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => { reject(new Error('the database does not answer')) }, Math.max(ms, 0))
-  })
-  try {
-    return await Promise.race([promise, late])
-  } finally {
-    clearTimeout(timer)
-  }
-}
+const noAnswer = (): Error => new Error('the database does not answer')
 
 /** Deadlock, lock wait, too many connections, shutting down. */
 const TRANSIENT_ERRNO = new Set([1040, 1053, 1152, 1158, 1159, 1160, 1161, 1205, 1213, 1927, 2006, 2013])

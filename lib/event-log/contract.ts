@@ -37,6 +37,6 @@ export interface StoredEvent {
   /** JSON of the frame's data without `messageId`. */
   payload: string
   retryCount: number
-  /** False: no node was handed it yet. */
-  handed: boolean
+  /** When it was handed to every node, in milliseconds since 1970; null: not yet. */
+  handedAt: number | null
 }

@@ -1,9 +1,11 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Backplane } from '../backplane/contract.js'
-import { channelKey } from '../channels.js'
+import { channelKey, privateChannel } from '../channels.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect } from '../database/dialect.js'
+import { RealtimeError } from '../errors.js'
 import type { Hub } from '../hub.js'
+import { inTime } from '../in-time.js'
 import { encodeStored } from '../protocol.js'
 import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed } from './commit-queue.js'
@@ -114,18 +116,18 @@ export class EventLog {
     const key = channelKey(tenantId, channel)
     const known = this.#options.hub.head(key)
     if (known !== null) return known
-    const head = await this.store.head(tenantId, channel)
+    const head = await this.#ask(async () => await this.store.head(tenantId, channel))
     this.#options.hub.learnHead(key, head)
     return this.#options.hub.head(key) ?? head
   }
 
   /** What came after `since` on a channel, oldest first, at most `limit`. */
   async read (tenantId: number, channel: string, since: number, limit: number): Promise<Recovery> {
-    const [floor, later, earlier] = await Promise.all([
+    const [floor, later, earlier] = await this.#ask(async () => await Promise.all([
       this.store.floor(tenantId, channel),
       this.store.after(tenantId, channel, since, limit + 1),
       since > 0 && this.#options.clustered ? this.store.overtaken(tenantId, channel, since) : []
-    ])
+    ]))
     const more = later.length > limit
     const events = [...earlier, ...later.slice(0, limit)]
     return { events, position: later[Math.min(later.length, limit) - 1]?.id ?? since, recovered: since >= floor, more }
@@ -136,6 +138,22 @@ export class EventLog {
     const found = await this.read(tenantId, channel, since, MAX_REPLAY)
     if (found.recovered && !found.more) return found
     return { events: [], position: await this.position(tenantId, channel), recovered: false, more: false }
+  }
+
+  /** What waits for a user to be confirmed, oldest first. Rejects with `RT_STORAGE_UNAVAILABLE`. */
+  async pendingFor (tenantId: number, userId: number): Promise<StoredEvent[]> {
+    return await this.#ask(async () => await this.outbox.pendingFor(tenantId, userId))
+  }
+
+  /** The user has these events: they are not sent again. Answers those found, each `fresh` the first time. */
+  async confirm (tenantId: number, userId: number, ids: number[]): Promise<Array<{ id: number, senderId: number, fresh: boolean }>> {
+    const now = this.#options.clock.now()
+    return await this.#ask(async () => await this.store.confirm(tenantId, privateChannel(userId), ids, now))
+  }
+
+  /** Events of a tenant by status. */
+  async counts (tenantId: number): Promise<{ pending: number, failed: number }> {
+    return await this.#ask(async () => await this.store.counts(tenantId))
   }
 
   /** The wire form of a stored event. */
@@ -150,6 +168,18 @@ export class EventLog {
     await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)))
     await this.outbox.drain()
     await this.#audit.drain()
+  }
+
+  /** A read for a client: refused at once while the database is away, and after its time, so that nobody queues up behind it. */
+  async #ask<T> (read: () => Promise<T>): Promise<T> {
+    const refused = (cause?: unknown): RealtimeError =>
+      new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Events cannot be read now', { retryAfter: 1, cause })
+    if (!this.healthy) throw refused()
+    try {
+      return await inTime(read(), this.#options.timeout, refused)
+    } catch (err) {
+      throw err instanceof RealtimeError ? err : refused(err)
+    }
   }
 
   #committed (row: EventRow, { id, repeated }: Committed): void {

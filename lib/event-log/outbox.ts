@@ -93,10 +93,10 @@ export class Outbox {
     const reachable = await online(unconfirmed.map((event) => ({ tenantId: event.tenantId, userId: privateOwner(event.channel) ?? 0 })))
     const isOnline = (event: StoredEvent): boolean => reachable.has(`${event.tenantId}/${privateOwner(event.channel) ?? 0}`)
 
-    const again = unconfirmed.filter((event) => isOnline(event) && event.handed)
+    const again = unconfirmed.filter((event) => isOnline(event) && event.handedAt !== null)
     const exhausted = again.filter((event) => event.retryCount >= RETRY_DELAYS.length)
     const retries = again.filter((event) => event.retryCount < RETRY_DELAYS.length)
-    const first = due.filter((event) => !event.handed)
+    const first = due.filter((event) => event.handedAt === null)
 
     await store.markFailed(exhausted.map(({ id }) => id), `not confirmed after ${RETRY_DELAYS.length} retries`, now)
     for (const event of exhausted) this.#options.failed(event)

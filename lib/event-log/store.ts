@@ -27,7 +27,10 @@ const columns = ['tenant_id', 'user_id', 'event_type', 'channel', 'payload', 'st
   'durable', 'dedupe_id', 'origin', 'due_at', 'handed_at'] as const
 const rowOfMarks = `(${columns.map(() => '?').join(', ')})`
 
-const stored = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload', 'retry_count', 'handed_at'] as const
+const plain = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload', 'retry_count'] as const
+/** Times are read as text, so that no driver shifts them. */
+const handedAt = sql<string | null>`cast(handed_at as char)`.as('handed_at')
+const stored = [...plain, handedAt]
 
 /** The only file of the log that speaks SQL (websocket_events). */
 export class EventStore {
@@ -157,7 +160,7 @@ export class EventStore {
    */
   async overtaken (tenantId: number, channel: string, since: number): Promise<StoredEvent[]> {
     const { rows } = await sql<Parameters<typeof toStored>[0]>`
-      select ${sql.join(stored.map((name) => sql.ref(`e.${name}`)))} from (
+      select ${sql.join(plain.map((name) => sql.ref(`e.${name}`)))}, cast(e.handed_at as char) as handed_at from (
         select * from websocket_events
         where tenant_id = ${tenantId} and channel = ${channel} and durable = 1 and id < ${since}
         order by id desc limit ${OVERTAKEN_WINDOW}
@@ -165,6 +168,20 @@ export class EventStore {
       where e.handed_at is null or e.handed_at >= ${this.#minus(sql.ref('s.created_at'), CLOCK_SKEW)}
       order by e.id`.execute(this.#db)
     return rows.map(toStored)
+  }
+
+  /** Durable events of several channels of one tenant above an id, oldest first. */
+  async afterInAll (tenantId: number, channels: string[], since: number, limit: number): Promise<StoredEvent[]> {
+    const rows = await this.#db.selectFrom('websocket_events').select(stored)
+      .where('tenant_id', '=', tenantId).where('channel', 'in', channels).where('durable', '=', 1)
+      .where('id', '>', since).orderBy('id').limit(limit).execute()
+    return rows.map(toStored)
+  }
+
+  /** The newest id of all. */
+  async newest (): Promise<number> {
+    const row = await this.#db.selectFrom('websocket_events').select((eb) => eb.fn.max('id').as('id')).executeTakeFirst()
+    return Number(row?.id ?? 0)
   }
 
   /** The newest durable id of a channel, 0 without any. */
@@ -225,7 +242,7 @@ export class EventStore {
 }
 
 function toStored (row: {
-  id: number, tenant_id: number, user_id: number, channel: string, event_type: string, payload: unknown, retry_count: number, handed_at: unknown
+  id: number, tenant_id: number, user_id: number, channel: string, event_type: string, payload: unknown, retry_count: number, handed_at: string | null
 }): StoredEvent {
   return {
     id: Number(row.id),
@@ -235,6 +252,6 @@ function toStored (row: {
     type: row.event_type,
     payload: jsonText(row.payload),
     retryCount: row.retry_count,
-    handed: row.handed_at !== null
+    handedAt: row.handed_at === null ? null : fromSqlTime(row.handed_at)
   }
 }

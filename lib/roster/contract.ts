@@ -93,6 +93,8 @@ export interface RosterTimes {
  * - A user is told online once, at the first connection, and offline once, after the last one and the grace.
  * - What a dead node held is removed by whichever node looks next, however often it is interrupted (`reap`).
  * - Counts are derived from the entries, never counted up and down.
+ * - While shared state is away, what this node's own sockets do is accepted (`join`, `leave`, `setPresence`, typing, `hit`)
+ *   and written by the next `renew`; reads about others reject with `RT_STORAGE_UNAVAILABLE`.
  */
 export interface Roster {
   readonly nodeId: string
@@ -129,8 +131,11 @@ export interface Roster {
   due (): Promise<Due[]>
   /** The users were told offline; answers those who came back meanwhile. Until then they are due again. */
   settle (tenantId: number, userIds: number[]): Promise<number[]>
-  /** Prolongs this node's lease; after a loss it writes back what this node holds. */
-  renew (): Promise<void>
+  /**
+   * Prolongs this node's lease; after a loss or an absence it writes back what this node holds. Answers users whose first
+   * connection came while nobody could know it was the first.
+   */
+  renew (): Promise<Array<Pick<Entry, 'tenantId' | 'userId' | 'connectionId'>>>
   /** Removes what dead nodes held. Their users become due at once: the lease was their grace. */
   reap (): Promise<void>
 

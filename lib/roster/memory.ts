@@ -206,7 +206,9 @@ export class MemoryRoster implements Roster {
     })
   }
 
-  async renew (): Promise<void> {}
+  async renew (): Promise<[]> {
+    return []
+  }
 
   async reap (): Promise<void> {}
 

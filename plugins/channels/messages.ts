@@ -3,7 +3,7 @@ import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
-import type { EventLog, NewEvent, Receipt } from '../../lib/event-log/index.js'
+import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Caller } from '../../lib/identity.js'
 import type { BroadcastData, DirectData, GroupData, NotificationData, NotificationsAccepted } from './schemas.js'
 
@@ -79,13 +79,13 @@ export class Messages {
 
   /** Confirmations of one turn: one read and one write per user. */
   async #confirmAll (keys: string[]): Promise<Map<string, number>> {
-    const { eventLog, clock } = this.#realtime
+    const { eventLog } = this.#realtime
     const found = new Map<string, number>()
     const owners = [...new Set(keys.map((key) => key.slice(0, key.lastIndexOf('/'))))]
     await Promise.all(owners.map(async (owner) => {
       const [tenantId = 0, userId = 0] = owner.split('/').map(Number)
       const ids = keys.filter((key) => key.startsWith(`${owner}/`)).map((key) => Number(key.slice(owner.length + 1)))
-      for (const { id, senderId, fresh } of await confirmIn(eventLog, tenantId, userId, ids, clock.now())) {
+      for (const { id, senderId, fresh } of await eventLog.confirm(tenantId, userId, ids)) {
         found.set(`${owner}/${id}`, id)
         if (fresh) this.#tellSender(tenantId, userId, id, senderId)
       }
@@ -97,13 +97,5 @@ export class Messages {
     const data = { messageId, userId, timestamp: toIso(this.#realtime.clock.now()) }
     if (senderId > 0) this.#realtime.tell({ tenantId, channel: privateChannel(senderId), event: 'message:delivered', data })
     this.#realtime.events.emit('delivered', { tenantId, userId, messageId, senderId })
-  }
-}
-
-async function confirmIn (eventLog: EventLog, tenantId: number, userId: number, ids: number[], now: number): ReturnType<EventLog['store']['confirm']> {
-  try {
-    return await eventLog.store.confirm(tenantId, privateChannel(userId), ids, now)
-  } catch (cause) {
-    throw new RealtimeError('RT_STORAGE_UNAVAILABLE', undefined, { retryAfter: 1, cause })
   }
 }

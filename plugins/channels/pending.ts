@@ -10,7 +10,7 @@ export function sendPending (realtime: Realtime, log: FastifyBaseLogger): void {
   const send = async (connection: LocalConnection): Promise<void> => {
     const { tenantId, userId } = connection.identity
     const { eventLog } = realtime
-    const events = await eventLog.outbox.pendingFor(tenantId, userId)
+    const events = await eventLog.pendingFor(tenantId, userId)
     if (events.length === 0) return
     await connection.replay(events.map((event) => eventLog.encode(event)))
     await eventLog.outbox.wereSent(events)

@@ -1,0 +1,81 @@
+import type { Redis } from 'ioredis'
+import type { Clock } from '../clock.js'
+import { RealtimeError } from '../errors.js'
+import type { RedisConnections } from '../redis.js'
+import type { Device } from '../schemas.js'
+import type { Entry, Presence } from './contract.js'
+import * as scripts from './redis-scripts.js'
+
+type Script = keyof typeof scripts
+type Argument = string | number
+type WithScripts = Redis & Record<`rt_${Script}`, (...args: Argument[]) => Promise<unknown>>
+
+/** The roster's keys and scripts on one Redis, with one kind of failure. */
+export class RosterCommands {
+  readonly prefix: string
+  readonly nodesKey: string
+  readonly dueKey: string
+  readonly #redis: WithScripts
+  readonly #nodeId: string
+  readonly #clock: Clock
+
+  constructor ({ commands, prefix }: RedisConnections, nodeId: string, clock: Clock) {
+    for (const [name, lua] of Object.entries(scripts)) commands.defineCommand(`rt_${name}`, { lua, numberOfKeys: 1 })
+    this.#redis = commands as WithScripts
+    this.prefix = prefix
+    this.nodesKey = `${prefix}nodes`
+    this.dueKey = `${prefix}due`
+    this.#nodeId = nodeId
+    this.#clock = clock
+  }
+
+  get ready (): boolean {
+    return this.#redis.status === 'ready'
+  }
+
+  /** What the keys of one tenant begin with. */
+  base (tenantId: number): string {
+    return `${this.prefix}{${tenantId}}:`
+  }
+
+  /** Runs a script. Throws `RT_STORAGE_UNAVAILABLE` while Redis is away. */
+  async run (script: Script, key: string, ...args: Argument[]): Promise<unknown> {
+    const offset = this.#clock.now() - Date.now()
+    return await this.attempt(async (redis) => await redis[`rt_${script}`](key, offset, ...args))
+  }
+
+  async attempt<T> (command: (redis: WithScripts) => Promise<T>): Promise<T> {
+    try {
+      return await command(this.#redis)
+    } catch (cause) {
+      throw new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Presence cannot be read or written now', { retryAfter: 1, cause })
+    }
+  }
+
+  /** Written before the entries, so that a reaper finds every tenant in which this node may hold something. */
+  async remember (tenantId: number): Promise<void> {
+    await this.attempt(async (redis) => await redis.sadd(this.tenantsKey(this.#nodeId), tenantId))
+  }
+
+  /** Written before what becomes due: at worst a sweep finds nothing, never is something due and not found. */
+  async dueAt (tenantId: number, inMs: number): Promise<void> {
+    await this.attempt(async (redis) => await redis.zadd(this.dueKey, 'LT', this.#clock.now() + inMs, String(tenantId)))
+  }
+
+  tenantsKey (nodeId: string): string {
+    return `${this.prefix}tenants:${nodeId}`
+  }
+}
+
+export function toEntry (tenantId: number, text: string): Entry {
+  const { id, u, n, g, d, c } = JSON.parse(text) as { id: string, u: string, n: string, g: string, d: Device, c: string }
+  return { tenantId, userId: Number(u), connectionId: id, nodeId: n === '' ? null : n, generation: g, device: d, connectedAt: Number(c) }
+}
+
+export const encodePresence = ({ status, device, lastMessage, awaySince }: Presence): string =>
+  JSON.stringify({ status, device, lastMessage, awaySince })
+
+export function decodePresence (text: string | undefined, seen: string | undefined): Presence | null {
+  if (text === undefined || text === '') return null
+  return { ...JSON.parse(text) as Omit<Presence, 'seenAt'>, seenAt: Number(seen) }
+}
