@@ -6,7 +6,7 @@ import swaggerUi from '@fastify/swagger-ui'
 import { Type, type Static } from '@sinclair/typebox'
 import Fastify, { type FastifyInstance } from 'fastify'
 import {
-  channels, connections, migrate, openDatabase, presence, realtime, stats, typing, type Authenticate, type Authorize
+  channels, connections, openDatabase, presence, realtime, stats, typing, type Authenticate, type Authorize
 } from '../plugins/index.js'
 import type { Settings } from './settings.js'
 import { openUsers } from './users.js'
@@ -38,9 +38,8 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   await app.register(swagger, { openapi: { openapi: '3.1.0', info: { title: 'fastify-realtime example host', version: '1.0.0' } } })
   await app.register(swaggerUi, { routePrefix: '/docs' })
 
-  // Migrations run at start; a host with a release process of its own runs `npx fastify-realtime migrate` there.
+  // One database for the host's own table and the suite's. What the host opened, the host closes.
   const database = openDatabase(settings.database)
-  await migrate(database.db)
   app.addHook('onClose', async () => { await database.close() })
 
   // Who is it? An expired token is told apart from a wrong one: the suite compares `expiresAt` itself.

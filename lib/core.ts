@@ -5,9 +5,11 @@ import { Access } from './access.js'
 import type { Backplane } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
+import { linkTo } from './backplane/redis-link.js'
 import { channelKey } from './channels.js'
 import { systemClock, type Clock } from './clock.js'
 import type { Database, Dialect } from './database/dialect.js'
+import { migrate } from './database/migrator.js'
 import { openDatabase } from './database/open.js'
 import { Directory } from './directory.js'
 import { OptionError, RealtimeError } from './errors.js'
@@ -91,6 +93,12 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const log = fastify.log
   const nodeId = randomUUID()
   const database = openDatabase(options.database)
+  if (settings.migrate) {
+    await migrate(database.db).catch(async (cause: unknown) => {
+      await database.close()
+      throw new OptionError('database', `cannot be migrated: ${messageOf(cause)}`, cause)
+    })
+  }
   const redis = options.redis === undefined
     ? null
     : await connectRedis(options.redis, settings.keyPrefix, (err) => { log.debug({ err }, 'redis connection') })
@@ -100,7 +108,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
         })
   const times = { lease: settings.presenceLease - 2 * SWEEP_INTERVAL, grace: settings.presenceGrace, restLease: settings.restLease }
   const roster: Roster = redis === null ? new MemoryRoster(nodeId, clock, times) : new RedisRoster(nodeId, redis, clock, times, log)
-  const backplane: Backplane = redis === null ? new MemoryBackplane(nodeId) : new RedisBackplane(nodeId, redis, log)
+  const backplane: Backplane = redis === null ? new MemoryBackplane(nodeId) : new RedisBackplane(nodeId, linkTo(redis), redis.prefix, log)
   const hub = new Hub(backplane)
   const events = createLifecycle()
   const eventLog = new EventLog({
@@ -173,7 +181,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   })
   fastify.addHook('onReady', async () => {
     await gapFiller.start().catch((cause: unknown) => {
-      throw new OptionError('database', 'does not answer, or has no tables yet: run `npx fastify-realtime migrate`', cause)
+      throw new OptionError('database', `has no tables yet, or does not answer (run npx fastify-realtime migrate): ${messageOf(cause)}`, cause)
     })
     sweeper.start()
   })
@@ -199,5 +207,7 @@ async function onlineAmong (roster: Roster, users: ReadonlyArray<{ tenantId: num
   }
   return found
 }
+
+const messageOf = (err: unknown): string => err instanceof Error ? err.message : String(err)
 
 export const realtime = fp(realtimeCore, { name: 'realtime', fastify: '5.x' })

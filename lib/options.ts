@@ -38,6 +38,7 @@ const CoreSettings = Type.Object({
   authConcurrency: Type.Integer({ default: 100, minimum: 1, description: 'Calls of authenticate and authorize under way at once' }),
   userCacheTime: ms('How long a name from resolveUsers is kept', 60_000, 0),
   statsInterval: ms('Pause between two stats lines in the log; 0: none', 60_000, 0),
+  migrate: Type.Boolean({ default: true, description: 'Bring the tables up to date at registration; false where a release process does it' }),
   retentionDays: Type.Integer({ default: 30, minimum: 1, description: 'Disconnected connections and delivered events are kept this long' }),
   maintenance: Type.Boolean({ default: true, description: 'This node takes part in sweeps and purges' })
 })

@@ -1,25 +1,10 @@
-import type { Redis } from 'ioredis'
 import type { FastifyBaseLogger } from 'fastify'
 import type { ChannelKey } from '../channels.js'
-import type { RedisConnections } from '../redis.js'
 import type { Backplane, BackplaneHandlers, Frame } from './contract.js'
 import { decodeMessage, encodeFrames } from './envelope.js'
 import { NodeMail } from './node-mail.js'
+import type { RedisLink } from './redis-link.js'
 
-/**
- * Publishes and numbers in one step, so that every node sees one order per channel and a hole in the numbers proves a
- * loss. Keys: a counter per channel; arguments: a topic and a message per channel.
- */
-const PUBLISH = `
-for i, key in ipairs(KEYS) do
-  local sequence = redis.call('INCR', key)
-  if sequence == 1 then redis.call('EXPIRE', key, 604800) end
-  redis.call('PUBLISH', ARGV[2 * i - 1], sequence .. '\\n' .. ARGV[2 * i])
-end
-return #KEYS`
-
-/** Channels in one script call or one SUBSCRIBE: keeps Redis responsive to others in between. */
-const CHUNK = 500
 /** Pause between two canaries, and between two comparisons of sequences with Redis. */
 const CANARY_INTERVAL = 5000
 const COMPARE_INTERVAL = 10_000
@@ -40,12 +25,9 @@ interface Subscription {
   sequence: number | null
 }
 
-type WithPublish = Redis & { rtPublish (keys: number, ...args: Array<string | Buffer>): Promise<number> }
-
 export class RedisBackplane implements Backplane {
   readonly nodeId: string
-  readonly #commands: WithPublish
-  readonly #subscriber: Redis
+  readonly #link: RedisLink
   readonly #prefix: string
   readonly #log: FastifyBaseLogger
   readonly #mail: NodeMail
@@ -57,29 +39,27 @@ export class RedisBackplane implements Backplane {
   #canarySeen = Date.now()
   #cut = false
 
-  constructor (nodeId: string, { commands, subscriber, prefix }: RedisConnections, log: FastifyBaseLogger) {
+  constructor (nodeId: string, link: RedisLink, prefix: string, log: FastifyBaseLogger) {
     this.nodeId = nodeId
-    commands.defineCommand('rtPublish', { lua: PUBLISH })
-    this.#commands = commands as WithPublish
-    this.#subscriber = subscriber
+    this.#link = link
     this.#prefix = prefix
     this.#log = log
-    this.#mail = new NodeMail(nodeId, async (to, text) => { await this.#commands.publish(this.#nodeTopic(to), text) })
+    this.#mail = new NodeMail(nodeId, async (to, text) => { await this.#link.send(this.#nodeTopic(to), text) })
   }
 
   get healthy (): boolean {
-    return !this.#cut && this.#commands.status === 'ready' && this.#subscriber.status === 'ready' &&
-      Date.now() - this.#canarySeen < 3 * CANARY_INTERVAL
+    return !this.#cut && this.#link.ready && Date.now() - this.#canarySeen < 3 * CANARY_INTERVAL
   }
 
   async start (handlers: BackplaneHandlers): Promise<void> {
     this.#handlers = handlers
     this.#mail.handler = handlers.asked
-    this.#subscriber.on('messageBuffer', (topic: Buffer, message: Buffer) => { this.#receive(topic.toString(), message) })
-    this.#subscriber.on('close', () => { this.#cut = true })
-    this.#subscriber.on('ready', () => { void this.#resubscribe() })
-    this.#commands.on('ready', () => { if (!this.#cut) this.#handlers?.back() })
-    await this.#subscriber.subscribe(this.#nodeTopic(this.nodeId))
+    this.#link.listen({
+      message: (topic, message) => { this.#receive(topic, message) },
+      cut: () => { this.#cut = true },
+      ready: () => { void this.#resubscribe() }
+    })
+    await this.#link.subscribe([this.#nodeTopic(this.nodeId)])
     this.#timers.push(setInterval(() => { this.#canary() }, CANARY_INTERVAL))
     this.#timers.push(setInterval(() => { void this.#compare() }, COMPARE_INTERVAL))
   }
@@ -102,7 +82,7 @@ export class RedisBackplane implements Backplane {
 
   unsubscribe (key: ChannelKey): void {
     if (!this.#subscriptions.delete(key) || this.#joining?.keys.delete(key) === true) return
-    this.#subscriber.unsubscribe(this.#topic(key)).catch(() => {}) // gone with the connection anyway
+    this.#link.unsubscribe(this.#topic(key))
   }
 
   async ask (nodeId: string, op: string, data: unknown): Promise<unknown> {
@@ -116,8 +96,13 @@ export class RedisBackplane implements Backplane {
     this.#handlers = null
   }
 
+  /** The braces keep a channel's topic and its counter on one shard of a cluster. */
   #topic (key: ChannelKey): string {
-    return `${this.#prefix}channel:${key}`
+    return `${this.#prefix}channel:{${key}}`
+  }
+
+  #counter (key: ChannelKey): string {
+    return `${this.#prefix}sequence:{${key}}`
   }
 
   #nodeTopic (nodeId: string): string {
@@ -138,17 +123,10 @@ export class RedisBackplane implements Backplane {
   }
 
   async #send (channels: Array<[ChannelKey, Frame[]]>): Promise<void> {
-    const parts: Array<Promise<unknown>> = []
     try {
-      for (let at = 0; at < channels.length; at += CHUNK) {
-        const part = channels.slice(at, at + CHUNK)
-        parts.push(this.#commands.rtPublish(part.length,
-          ...part.map(([key]) => `${this.#prefix}sequence:${key}`),
-          ...part.flatMap(([key, frames]) => [this.#topic(key), encodeFrames(frames)])))
-      }
-      await Promise.all(parts)
+      await this.#link.publish(channels.map(([key, frames]) =>
+        ({ counter: this.#counter(key), topic: this.#topic(key), message: encodeFrames(frames) })))
     } catch (err) {
-      await Promise.allSettled(parts)
       // Redis is away: the users of this node still reach each other. Ids that come again later are dropped by the hub.
       for (const [key, frames] of channels) this.#deliverHere(key, frames)
       throw err
@@ -166,7 +144,7 @@ export class RedisBackplane implements Backplane {
   #receive (topic: string, message: Buffer): void {
     const name = topic.slice(this.#prefix.length)
     if (name.startsWith('channel:')) {
-      const key = name.slice('channel:'.length)
+      const key = name.slice('channel:{'.length, -1)
       const subscription = this.#subscriptions.get(key)
       if (subscription === undefined) return // left meanwhile
       const { sequence, frames } = decodeMessage(message)
@@ -197,21 +175,18 @@ export class RedisBackplane implements Backplane {
   }
 
   async #subscribeAll (keys: ChannelKey[]): Promise<void> {
-    for (let at = 0; at < keys.length; at += CHUNK) {
-      try {
-        await this.#subscriber.subscribe(...keys.slice(at, at + CHUNK).map((key) => this.#topic(key)))
-      } catch {
-        return // Redis is away: the table above is what is subscribed when it is back
-      }
+    try {
+      await this.#link.subscribe(keys.map((key) => this.#topic(key)))
+    } catch {
+      // Redis is away: the table above is what is subscribed when it is back
     }
   }
 
   /** After every reconnect, from the local table: what the connection knew is gone with it. */
   async #resubscribe (): Promise<void> {
     try {
-      await this.#subscriber.subscribe(this.#nodeTopic(this.nodeId))
       const keys = [...this.#subscriptions.keys()]
-      await this.#subscribeAll(keys)
+      await this.#link.subscribe([this.#nodeTopic(this.nodeId), ...keys.map((key) => this.#topic(key))])
       for (const subscription of this.#subscriptions.values()) subscription.sequence = null
       this.#cut = false
       this.#canarySeen = Date.now()
@@ -225,13 +200,13 @@ export class RedisBackplane implements Backplane {
 
   /** A message to itself tells a subscription that died silently from a quiet one. */
   #canary (): void {
-    if (this.#subscriber.status === 'ready' && Date.now() - this.#canarySeen > 3 * CANARY_INTERVAL) {
+    if (this.#link.ready && Date.now() - this.#canarySeen > 3 * CANARY_INTERVAL) {
       this.#log.warn('backplane hears nothing: connecting again')
       this.#canarySeen = Date.now()
-      this.#subscriber.disconnect(true)
+      this.#link.reconnect()
       return
     }
-    this.#commands.publish(this.#nodeTopic(this.nodeId), `!${Date.now()}`).catch(() => {}) // missed below, and seen in `healthy`
+    this.#link.send(this.#nodeTopic(this.nodeId), `!${Date.now()}`).catch(() => {}) // missed below, and seen in `healthy`
   }
 
   /** Finds a loss on channels where no later message shows it: the number here lags, now and a moment later too. */
@@ -258,17 +233,14 @@ export class RedisBackplane implements Backplane {
   /** Channels whose number in Redis is not the one seen here. One not seen yet begins with what Redis says. */
   async #lagging (keys: ChannelKey[]): Promise<Map<ChannelKey, { seen: number, sequence: number }>> {
     const lagging = new Map<ChannelKey, { seen: number, sequence: number }>()
-    for (let at = 0; at < keys.length; at += CHUNK) {
-      const part = keys.slice(at, at + CHUNK)
-      const found = await this.#commands.mget(part.map((key) => `${this.#prefix}sequence:${key}`))
-      part.forEach((key, i) => {
-        const subscription = this.#subscriptions.get(key)
-        const sequence = Number(found[i] ?? 0)
-        if (subscription === undefined) return
-        subscription.sequence ??= sequence
-        if (subscription.sequence !== sequence) lagging.set(key, { seen: subscription.sequence, sequence })
-      })
-    }
+    const found = await this.#link.counters(keys.map((key) => this.#counter(key)))
+    keys.forEach((key, i) => {
+      const subscription = this.#subscriptions.get(key)
+      const sequence = Number(found[i] ?? 0)
+      if (subscription === undefined) return
+      subscription.sequence ??= sequence
+      if (subscription.sequence !== sequence) lagging.set(key, { seen: subscription.sequence, sequence })
+    })
     return lagging
   }
 }

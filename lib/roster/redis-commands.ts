@@ -1,4 +1,4 @@
-import type { Redis } from 'ioredis'
+import type { Cluster, Redis } from 'ioredis'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import type { RedisConnections } from '../redis.js'
@@ -8,7 +8,7 @@ import * as scripts from './redis-scripts.js'
 
 type Script = keyof typeof scripts
 type Argument = string | number
-type WithScripts = Redis & Record<`rt_${Script}`, (...args: Argument[]) => Promise<unknown>>
+type WithScripts = (Redis | Cluster) & Record<`rt_${Script}`, (...args: Argument[]) => Promise<unknown>>
 
 /** The roster's keys and scripts on one Redis, with one kind of failure. */
 export class RosterCommands {
