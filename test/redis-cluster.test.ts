@@ -1,0 +1,77 @@
+import Fastify from 'fastify'
+import { Cluster } from 'ioredis'
+import t from 'tap'
+import type { Frame } from '../lib/backplane/contract.js'
+import { linkTo } from '../lib/backplane/redis-link.js'
+import { RedisBackplane } from '../lib/backplane/redis.js'
+import { systemClock } from '../lib/clock.js'
+import { connectRedis } from '../lib/redis.js'
+import { RedisRoster } from '../lib/roster/redis.js'
+import { startRedisCluster } from './redis-cluster.js'
+
+const { log } = Fastify()
+
+t.test('On a Redis Cluster of three masters', async (t) => {
+  const redis = await startRedisCluster()
+  const host = new Cluster(redis.nodes)
+  host.on('error', () => {})
+  t.teardown(async () => {
+    host.disconnect()
+    await redis.stop()
+  })
+
+  const startNode = async (nodeId: string) => {
+    const connections = await connectRedis(host, 'test', () => {})
+    const backplane = new RedisBackplane(nodeId, linkTo(connections), connections.prefix, log)
+    const roster = new RedisRoster(nodeId, connections, systemClock, { lease: 13_000, grace: 5000, restLease: 75_000 }, log)
+    const delivered: Array<{ key: string, text: string }> = []
+    let wake: () => void = () => {}
+    await roster.start()
+    await backplane.start({
+      deliver: (key, frames) => {
+        for (const { payload } of frames) delivered.push({ key, text: payload.toString() })
+        wake()
+      },
+      missed: () => {},
+      heard: () => {},
+      back: () => {},
+      asked: async (op, data) => ({ op, data })
+    })
+    t.teardown(async () => {
+      await backplane.close()
+      connections.close()
+    })
+    const until = async (count: number): Promise<void> => {
+      while (delivered.length < count) await new Promise<void>((resolve) => { wake = resolve })
+    }
+    return { backplane, roster, delivered, until }
+  }
+  const a = await startNode('node-a')
+  const b = await startNode('node-b')
+  const frame = (text: string): Frame => ({ payload: Buffer.from(text), messageId: 0, except: null, again: false })
+  // Enough channels that every shard carries some.
+  const keys = Array.from({ length: 30 }, (_, i) => `7/group.${i}`)
+
+  t.test('frames of every shard reach the other node, in order, through sharded topics', async (t) => {
+    await Promise.all(keys.map(async (key) => { await b.backplane.subscribe(key) }))
+    await Promise.all(keys.flatMap((key) => [1, 2, 3].map(async (n) => { await a.backplane.publish(key, frame(`${n}`)) })))
+    await b.until(keys.length * 3)
+    for (const key of keys) {
+      t.strictSame(b.delivered.filter((one) => one.key === key).map(({ text }) => text), ['1', '2', '3'])
+    }
+    t.equal(await host.spublish('test:0:channel:{7/group.1}', ''), 1, 'one sharded subscriber: node b')
+  })
+
+  t.test('a node answers the questions of another', async (t) => {
+    t.strictSame(await a.backplane.ask('node-b', 'hello', { n: 1 }), { op: 'hello', data: { n: 1 } })
+  })
+
+  t.test('the roster decides the edges of tenants on every shard', async (t) => {
+    for (const tenantId of [1, 2, 3, 4, 5]) {
+      const entry = { tenantId, userId: 9, connectionId: `c${tenantId}`, nodeId: 'node-a', device: 'web' as const, connectedAt: 1 }
+      t.equal((await a.roster.join(entry, 20)).first, true)
+      t.equal((await b.roster.join({ ...entry, connectionId: `d${tenantId}`, nodeId: 'node-b' }, 20)).first, false)
+      t.match(await b.roster.counts(tenantId), { total: 2, active: 2, users: 1 })
+    }
+  })
+})
