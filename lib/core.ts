@@ -117,7 +117,6 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     hub,
     clock,
     log,
-    clustered: redis !== null,
     maxQueued: settings.maxQueuedEvents,
     timeout: settings.storageTimeout,
     online: async (users) => await onlineAmong(roster, users),

@@ -2,7 +2,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Backplane } from '../backplane/contract.js'
 import { channelKey, privateChannel } from '../channels.js'
 import { toIso, type Clock } from '../clock.js'
-import type { Database, Dialect } from '../database/dialect.js'
+import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { RealtimeError } from '../errors.js'
 import type { Hub } from '../hub.js'
 import { inTime } from '../in-time.js'
@@ -25,8 +25,6 @@ export interface EventLogOptions {
   hub: Hub
   clock: Clock
   log: FastifyBaseLogger
-  /** Several nodes write: what their ids hide by order is replayed too. */
-  clustered: boolean
   /** Events that may wait for the database, 10 000. */
   maxQueued: number
   /** Milliseconds until a database that does not answer counts as away, 3000. */
@@ -82,20 +80,8 @@ export class EventLog {
    * Rejects with `RT_STORAGE_UNAVAILABLE`, and a `retryAfter`, when the database cannot take it now.
    */
   async append (event: NewEvent): Promise<Receipt> {
-    const { clock, backplane } = this.#options
-    const createdAt = clock.now()
     const keyed = event.dedupeId !== undefined
-    const row: EventRow = {
-      tenantId: event.tenantId,
-      userId: event.userId,
-      type: event.type,
-      channel: event.channel,
-      payload: JSON.stringify({ ...event.data, timestamp: toIso(createdAt) }),
-      createdAt,
-      // The client's keys and the node's own live apart, so that nobody can guess another's.
-      dedupeId: keyed ? `c:${event.dedupeId}` : `n:${backplane.nodeId}:${this.#serial++}`,
-      dueAt: createdAt + RETRY_DELAYS[0]
-    }
+    const row = this.#rowOf(event, RETRY_DELAYS[0])
     if (event.except !== undefined && event.except !== null) this.#excepts.set(row, event.except)
     try {
       const committed = await this.#queue.push(row, keyed)
@@ -103,6 +89,15 @@ export class EventLog {
     } finally {
       this.#excepts.delete(row)
     }
+  }
+
+  /**
+   * Stores an event within a transaction of the host's: it is handed on by the sweeper, within a second of the commit,
+   * and never where the transaction rolls back. An insert that repeats a dedupe id fails the statement.
+   */
+  async appendWithin (transaction: Executor, event: NewEvent): Promise<Receipt> {
+    const row = this.#rowOf(event, 0)
+    return { messageId: await this.store.insertWithin(transaction, row), timestamp: toIso(row.createdAt) }
   }
 
   /** The audit row of an ephemeral event, written behind; lost rows of this kind harm nobody. */
@@ -126,7 +121,7 @@ export class EventLog {
     const [floor, later, earlier] = await this.#ask(async () => await Promise.all([
       this.store.floor(tenantId, channel),
       this.store.after(tenantId, channel, since, limit + 1),
-      since > 0 && this.#options.clustered ? this.store.overtaken(tenantId, channel, since) : []
+      since > 0 ? this.store.overtaken(tenantId, channel, since) : []
     ]))
     const more = later.length > limit
     const events = [...earlier, ...later.slice(0, limit)]
@@ -168,6 +163,22 @@ export class EventLog {
     await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)))
     await this.outbox.drain()
     await this.#audit.drain()
+  }
+
+  #rowOf ({ tenantId, userId, type, channel, data, dedupeId }: NewEvent, dueIn: number): EventRow {
+    const { clock, backplane } = this.#options
+    const createdAt = clock.now()
+    return {
+      tenantId,
+      userId,
+      type,
+      channel,
+      payload: JSON.stringify({ ...data, timestamp: toIso(createdAt) }),
+      createdAt,
+      // The client's keys and the node's own live apart, so that nobody can guess another's.
+      dedupeId: dedupeId === undefined ? `n:${backplane.nodeId}:${this.#serial++}` : `c:${dedupeId}`,
+      dueAt: createdAt + dueIn
+    }
   }
 
   /** A read for a client: refused at once while the database is away, and after its time, so that nobody queues up behind it. */

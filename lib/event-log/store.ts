@@ -1,5 +1,5 @@
 import { CompiledQuery, sql } from 'kysely'
-import { jsonText, type Database, type Dialect } from '../database/dialect.js'
+import { jsonText, type Database, type Dialect, type Executor } from '../database/dialect.js'
 import { fromSqlTime, toSqlTime } from '../database/time.js'
 import type { StoredEvent } from './contract.js'
 
@@ -18,6 +18,8 @@ export interface EventRow {
 /** How long a client's dedupe id answers the first result. */
 export const DEDUPE_WINDOW = 5 * 60_000
 
+/** The origin of rows inserted by a host's own transaction: no node's, so that none vouches for their order. */
+const HOST_ORIGIN = 'host'
 /** How far clocks of nodes may differ, for what ordering by id alone could hide (see `overtaken`). */
 const CLOCK_SKEW = 1000
 /** How far below `since` late rows are looked for. */
@@ -47,32 +49,34 @@ export class EventStore {
 
   /** Inserts all rows with one statement and returns their ids, in order. */
   async insert (rows: readonly EventRow[]): Promise<number[]> {
-    return await this.#insert(rows.map((row) => {
-      const at = toSqlTime(row.createdAt)
-      return [row.tenantId, row.userId, row.type, row.channel, row.payload, 'pending', at, at, 1, row.dedupeId, this.#origin,
-        toSqlTime(row.dueAt), null]
-    }))
+    return await this.#insert(this.#db, rows.map((row) => valuesOf(row, this.#origin)))
+  }
+
+  /** Inserts a row within a transaction of the host's; it exists for the sweeper once that is committed. */
+  async insertWithin (transaction: Executor, row: EventRow): Promise<number> {
+    const [id = 0] = await this.#insert(transaction, [valuesOf(row, HOST_ORIGIN)])
+    return id
   }
 
   /** Rows of ephemeral events, for the record only: never recovered, never sent again. */
   async insertAudit (rows: ReadonlyArray<Omit<EventRow, 'dedupeId' | 'dueAt'>>): Promise<void> {
     for (let at = 0; at < rows.length; at += 500) {
-      await this.#insert(rows.slice(at, at + 500).map((row) => {
+      await this.#insert(this.#db, rows.slice(at, at + 500).map((row) => {
         const time = toSqlTime(row.createdAt)
         return [row.tenantId, row.userId, row.type, row.channel, row.payload, 'delivered', time, time, 0, null, this.#origin, null, time]
       }))
     }
   }
 
-  async #insert (rows: unknown[][]): Promise<number[]> {
+  async #insert (db: Executor, rows: unknown[][]): Promise<number[]> {
     const text = `insert into websocket_events (${columns.join(', ')}) values ${rows.map(() => rowOfMarks).join(', ')}`
     if (this.#dialect === 'sqlite') {
-      const result = await this.#db.executeQuery<{ id: number }>(CompiledQuery.raw(`${text} returning id`, rows.flat()))
+      const result = await db.executeQuery<{ id: number }>(CompiledQuery.raw(`${text} returning id`, rows.flat()))
       return result.rows.map(({ id }) => Number(id)).sort((a, b) => a - b)
     }
     // The ids of one simple insert are consecutive in every innodb_autoinc_lock_mode; the step is 1 but on some clusters.
     const step = this.#step ??= await this.#idStep()
-    const result = await this.#db.executeQuery(CompiledQuery.raw(text, rows.flat()))
+    const result = await db.executeQuery(CompiledQuery.raw(text, rows.flat()))
     const first = Number(result.insertId ?? 0)
     return rows.map((_, i) => first + i * step)
   }
@@ -239,6 +243,11 @@ export class EventStore {
       ? sql`${time} - interval ${ms * 1000} microsecond`
       : sql`strftime('%Y-%m-%d %H:%M:%f', ${time}, ${`-${ms / 1000} seconds`})`
   }
+}
+
+const valuesOf = (row: EventRow, origin: string): unknown[] => {
+  const at = toSqlTime(row.createdAt)
+  return [row.tenantId, row.userId, row.type, row.channel, row.payload, 'pending', at, at, 1, row.dedupeId, origin, toSqlTime(row.dueAt), null]
 }
 
 function toStored (row: {

@@ -2,6 +2,8 @@ import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { BROADCAST_CHANNEL, privateChannel } from '../../lib/channels.js'
+import type { Realtime } from '../../lib/core.js'
+import type { Executor } from '../../lib/database/dialect.js'
 import type { Receipt } from '../../lib/event-log/index.js'
 import { readSettings } from '../../lib/options.js'
 import { restScope } from '../../lib/rest.js'
@@ -28,8 +30,11 @@ interface FromHost {
 
 /** `fastify.realtime.channels`: what clients can send, without asking `authorize`; the host decides. */
 export interface ChannelsApi {
-  /** Any event on any channel. Durable: stored, then told; resolves when it is stored. */
-  publish (event: FromHost & { channel: string, event: string, data: Record<string, unknown> }): Promise<Receipt>
+  /**
+   * Any event on any channel. Durable: stored, then told; resolves when it is stored. With a `transaction` of the host's own
+   * (the same database) it is told within a second after the commit, and never after a rollback.
+   */
+  publish (event: FromHost & { channel: string, event: string, data: Record<string, unknown>, transaction?: Executor }): Promise<Receipt>
   /** An event for whoever listens now: not stored, not recovered. */
   tell (event: { tenantId: number, channel: string, event: string, data: Record<string, unknown> }): void
   /** A direct message. */
@@ -55,16 +60,20 @@ async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOption
   const messages = new Messages(realtime)
 
   realtime.automaticChannels.add(BROADCAST_CHANNEL)
-  realtime.channels = createApi(messages, realtime.tell)
+  realtime.channels = createApi(messages, realtime)
   frames(realtime.frames, subscriptions, messages)
   sendPending(realtime, fastify.log)
   await restScope(fastify, realtime, (scope) => { routes(scope, realtime, subscriptions, messages) })
 }
 
-function createApi (messages: Messages, tell: ChannelsApi['tell']): ChannelsApi {
+function createApi (messages: Messages, { tell, eventLog }: Realtime): ChannelsApi {
   return {
-    publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId }) =>
-      await messages.store({ tenantId, userId, channel, type: event, data, dedupeId }),
+    publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId, transaction }) => {
+      const stored = { tenantId, userId, channel, type: event, data, dedupeId }
+      return transaction === undefined
+        ? await messages.store(stored)
+        : await eventLog.appendWithin(transaction, stored)
+    },
     tell,
     message: async ({ tenantId, userId = 0, recipientId, message, conversationId, dedupeId }) => await messages.store({
       tenantId, userId, channel: privateChannel(recipientId), type: 'message:direct', data: { senderId: userId, message, conversationId }, dedupeId
