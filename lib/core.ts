@@ -18,7 +18,7 @@ import { GapFiller } from './gap-filler.js'
 import { FrameRouter, type LocalConnection } from './frame-router.js'
 import { Hub } from './hub.js'
 import { inTime } from './in-time.js'
-import { createLifecycle, type Lifecycle } from './lifecycle.js'
+import { Lifecycle } from './lifecycle.js'
 import { RateCounters } from './limits.js'
 import { Maintenance } from './maintenance.js'
 import { readCoreOptions, type CoreSettings, type RealtimeOptions } from './options.js'
@@ -110,7 +110,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const roster: Roster = redis === null ? new MemoryRoster(nodeId, clock, times) : new RedisRoster(nodeId, redis, clock, times, log)
   const backplane: Backplane = redis === null ? new MemoryBackplane(nodeId) : new RedisBackplane(nodeId, linkTo(redis), redis.prefix, log)
   const hub = new Hub(backplane)
-  const events = createLifecycle()
+  const events = new Lifecycle(log)
   const eventLog = new EventLog({
     ...database,
     backplane,
@@ -193,7 +193,6 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     await backplane.close()
     redis?.close()
     await database.close()
-    events.removeAllListeners()
   })
 }
 

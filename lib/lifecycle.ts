@@ -1,4 +1,4 @@
-import { EventEmitter } from 'node:events'
+import type { FastifyBaseLogger } from 'fastify'
 import type { StoredEvent } from './event-log/contract.js'
 import type { LocalConnection } from './frame-router.js'
 import type { Entry, Presence, TypingEntry } from './roster/contract.js'
@@ -33,6 +33,47 @@ export interface LifecycleEvents {
   failed: [StoredEvent]
 }
 
-export type Lifecycle = EventEmitter<LifecycleEvents>
+type Listener<Event extends keyof LifecycleEvents> = (...args: LifecycleEvents[Event]) => unknown
 
-export const createLifecycle = (): Lifecycle => new EventEmitter<LifecycleEvents>()
+/** A listener that throws is logged and harms nobody else: it is the host's code in the suite's path. */
+export class Lifecycle {
+  readonly #listeners: { [Event in keyof LifecycleEvents]?: Array<Listener<Event>> } = {}
+  readonly #log: Pick<FastifyBaseLogger, 'error'>
+
+  constructor (log: Pick<FastifyBaseLogger, 'error'>) {
+    this.#log = log
+  }
+
+  on<Event extends keyof LifecycleEvents> (event: Event, listener: Listener<Event>): this {
+    this.#of(event).push(listener)
+    return this
+  }
+
+  off<Event extends keyof LifecycleEvents> (event: Event, listener: Listener<Event>): this {
+    const listeners = this.#of(event)
+    const at = listeners.indexOf(listener)
+    if (at >= 0) listeners.splice(at, 1)
+    return this
+  }
+
+  emit<Event extends keyof LifecycleEvents> (event: Event, ...args: LifecycleEvents[Event]): void {
+    for (const listener of [...this.#of(event)]) {
+      try {
+        const outcome = listener(...args)
+        if (outcome instanceof Promise) outcome.catch((err: unknown) => { this.#failed(event, err) })
+      } catch (err) {
+        this.#failed(event, err)
+      }
+    }
+  }
+
+  #of<Event extends keyof LifecycleEvents> (event: Event): Array<Listener<Event>> {
+    const listeners: Array<Listener<Event>> = this.#listeners[event] ?? []
+    Object.assign(this.#listeners, { [event]: listeners })
+    return listeners
+  }
+
+  #failed (event: string, err: unknown): void {
+    this.#log.error({ err, event }, 'a lifecycle listener failed')
+  }
+}

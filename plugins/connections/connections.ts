@@ -55,6 +55,8 @@ export class Connections {
     const device = body.device_type ?? client.device
     const joined = await this.#join({ tenantId, userId, connectionId, nodeId: null, device, connectedAt: now })
     const connectedAt = known?.connectedAt ?? now
+    // An open socket's row is its node's to write, with the channels it has.
+    if (known !== null && known.nodeId !== null) return { fresh: false, connectedAt }
     this.#store.put({
       tenantId,
       userId,
@@ -67,7 +69,7 @@ export class Connections {
       status: 'connected',
       connectedAt,
       lastActivityAt: now,
-      nodeId: known?.nodeId ?? null
+      nodeId: null
     })
     return { fresh: joined.fresh, connectedAt }
   }
@@ -81,6 +83,7 @@ export class Connections {
     if (connection.phase.name === 'closing') {
       // Gone while the roster was asked: its close found nothing to clean up.
       await this.#realtime.roster.leave({ tenantId, connectionId, generation })
+      this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
       throw new RealtimeError('RT_UNAUTHENTICATED')
     }
     connection.phase = { name: 'open', session: { identity, connectionId, generation, connectedAt: now, warned: false } }
@@ -88,7 +91,7 @@ export class Connections {
     const automatic = [privateChannel(userId), ...this.#realtime.automaticChannels]
     for (const channel of automatic) connection.automatic.add(channel)
     // Asked for by REST before the socket opened.
-    const asked = await this.#realtime.roster.channels(tenantId, connectionId)
+    const asked = await this.#realtime.roster.channels(tenantId, connectionId).catch(() => [])
     const joinings = await Promise.all([...new Set([...automatic, ...asked])].map(async (channel) => await connection.join(channel)))
     this.record(connection, client)
     return {
