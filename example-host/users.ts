@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises'
 import type { OpenDatabase } from '../plugins/index.js'
 
 type Users = { demo_users: { club_id: number, user_id: number, name: string } }
@@ -12,8 +13,10 @@ export async function openUsers (database: OpenDatabase) {
     .addPrimaryKeyConstraint('demo_users_pk', ['club_id', 'user_id'])
     .execute()
   return {
+    /** Nobody waits long for it: a name can be missed, a login during a database's absence cannot. */
     async remember (clubId: number, userId: number, name: string): Promise<void> {
-      await db.replaceInto('demo_users').values({ club_id: clubId, user_id: userId, name }).execute()
+      const written = db.replaceInto('demo_users').values({ club_id: clubId, user_id: userId, name }).execute()
+      await Promise.race([written.catch(() => {}), setTimeout(500)])
     },
     async names (clubId: number, userIds: number[]): Promise<Map<number, { name: string }>> {
       const rows = await db.selectFrom('demo_users').select(['user_id', 'name'])
