@@ -20,7 +20,7 @@ export interface Host {
 }
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const START_TIMEOUT = 10_000
+const START_TIMEOUT = 30_000
 const STOP_TIMEOUT = 20_000
 
 export async function startHost (options: { env?: Record<string, string> } = {}): Promise<Host> {

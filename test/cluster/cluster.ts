@@ -1,0 +1,99 @@
+import { readFileSync } from 'node:fs'
+import { Redis } from 'ioredis'
+import { createPool, type Pool, type RowDataPacket } from 'mysql2/promise'
+import { startHost, type Host } from '../hosts.js'
+import { startMariadb, startRedis, type Server } from '../servers.js'
+import { SECRET } from './client.js'
+import { startProxy, type Proxy } from './proxy.js'
+
+export interface NodeOptions {
+  /** What this node reaches through a proxy of its own. */
+  proxied?: 'redis' | 'database'
+  env?: Record<string, string>
+}
+
+/** An example host of the cluster; `proxy` is there where the node was started with `proxied`. */
+export interface Node extends Host {
+  readonly proxy: Proxy
+}
+
+/** A MariaDB and a Redis of its own, and example hosts on them. */
+export interface Cluster {
+  readonly mariadb: Server
+  readonly redis: Server
+  readonly nodes: Node[]
+  start (options?: NodeOptions): Promise<Node>
+  /** Rows of the database, past all proxies. */
+  rows (statement: string, values?: unknown[]): Promise<RowDataPacket[]>
+  /** A client of the Redis, past all proxies. */
+  readonly keys: Redis
+  stop (): Promise<void>
+}
+
+export async function startCluster (nodes: NodeOptions[]): Promise<Cluster> {
+  const [mariadb, redis] = await Promise.all([startMariadb(), startRedis()])
+  const pool: Pool = createPool({ uri: mariadb.url, dateStrings: true, timezone: 'Z', connectionLimit: 4 })
+  const keys = new Redis(redis.url, { maxRetriesPerRequest: null, retryStrategy: () => 100 })
+  keys.on('error', () => {}) // tests stop it
+  const proxies: Proxy[] = []
+
+  const through = async (url: string, proxied: boolean): Promise<[string, Proxy | null]> => {
+    if (!proxied) return [url, null]
+    const proxy = await startProxy(Number(new URL(url).port))
+    proxies.push(proxy)
+    const own = new URL(url)
+    own.port = String(proxy.port)
+    return [own.href, proxy]
+  }
+  const cluster: Cluster = {
+    mariadb,
+    redis,
+    nodes: [],
+    keys,
+    async start ({ proxied, env = {} } = {}) {
+      const [DATABASE_URL, toDatabase] = await through(mariadb.url, proxied === 'database')
+      const [REDIS_URL, toRedis] = await through(redis.url, proxied === 'redis')
+      const host = await startHost({ env: { DATABASE_URL, REDIS_URL, JWT_SECRET: SECRET, FRAMES_PER_SECOND: '0', ...env } })
+      const proxy = toDatabase ?? toRedis
+      const node: Node = {
+        ...host,
+        get proxy () {
+          if (proxy === null) throw new Error('this node was started without a proxy')
+          return proxy
+        }
+      }
+      cluster.nodes.push(node)
+      return node
+    },
+    async rows (statement, values = []) {
+      const [rows] = await pool.query<RowDataPacket[]>(statement, values)
+      return rows
+    },
+    async stop () {
+      keys.disconnect()
+      pool.end().catch(() => {})
+      await Promise.all(cluster.nodes.map(async (node) => { await node.kill() }))
+      await Promise.all(proxies.map(async (proxy) => { await proxy.close() }))
+      await Promise.all([mariadb.kill(), redis.kill()])
+    }
+  }
+  try {
+    // The first one migrates; the others find it done.
+    for (const options of nodes) await cluster.start(options)
+  } catch (err) {
+    await cluster.stop()
+    throw err
+  }
+  return cluster
+}
+
+/** Resident memory of a process, in MiB. */
+export function memoryOf ({ pid }: Pick<Host, 'pid'>): number {
+  const match = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  return Number(match?.[1]) / 1024
+}
+
+/** What `/health` answers. */
+export async function healthOf ({ url }: Pick<Host, 'url'>): Promise<number> {
+  return (await fetch(`${url}/health`)).status
+}
