@@ -1,3 +1,4 @@
+/* eslint-disable @typescript-eslint/no-explicit-any -- what comes from outside has the shape that the test then asserts */
 import { createHmac, randomInt } from 'node:crypto'
 import { WebSocket, type ClientOptions } from 'ws'
 

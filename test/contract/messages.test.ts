@@ -1,8 +1,8 @@
-import { Client, connect, newClub, rest, tokenFor } from './client.js'
+import { type Client, connect, newClub, rest, tokenFor } from './client.js'
 import { overTopologies } from './topologies.js'
 
-overTopologies({}, async (t, { at }) => {
-  t.test('a direct message reaches every connection of the recipient and the sender’s other ones', async (t) => {
+overTopologies({}, (test, { at }) => {
+  test('a direct message reaches every connection of the recipient and the sender’s other ones', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const senderToo = await connect(at(1), tokenFor(1, club))
@@ -15,7 +15,7 @@ overTopologies({}, async (t, { at }) => {
     t.strictSame(await sender.soFar('message:direct'), [], 'not to the connection that sent it')
   })
 
-  t.test('a group message reaches the channel except the connection that sent it', async (t) => {
+  test('a group message reaches the channel except the connection that sent it', async (t) => {
     const club = newClub()
     const [one, two, other] = await Promise.all([1, 2, 3].map(async (id) => await connect(at(id), tokenFor(id, club)))) as [Client, Client, Client]
     await one.request('subscribe', { channel: 'group.events' })
@@ -27,7 +27,7 @@ overTopologies({}, async (t, { at }) => {
     t.strictSame(await other.soFar('message:group'), [], 'not to who is not subscribed')
   })
 
-  t.test('one sender’s messages arrive in the order sent, and their acks too', async (t) => {
+  test('one sender’s messages arrive in the order sent, and their acks too', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const reader = await connect(at(1), tokenFor(2, club))
@@ -41,7 +41,7 @@ overTopologies({}, async (t, { at }) => {
     t.strictSame(acked, Array.from({ length: 50 }, (_, i) => `m${i}`))
   })
 
-  t.test('a broadcast is for admins and reaches everyone in the club', async (t) => {
+  test('a broadcast is for admins and reaches everyone in the club', async (t) => {
     const club = newClub()
     const admin = await connect(at(0), tokenFor(1, club, { admin: true }))
     const member = await connect(at(1), tokenFor(2, club))
@@ -51,7 +51,7 @@ overTopologies({}, async (t, { at }) => {
     t.strictSame(await member.next('broadcast:message'), expected)
   })
 
-  t.test('a notification is one event with an id of its own for each recipient', async (t) => {
+  test('a notification is one event with an id of its own for each recipient', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const readers = await Promise.all([2, 3].map(async (id) => await connect(at(id), tokenFor(id, club))))
@@ -63,7 +63,7 @@ overTopologies({}, async (t, { at }) => {
     }
   })
 
-  t.test('what waits for an offline user is sent on connect, until it is confirmed, and the sender is told', async (t) => {
+  test('what waits for an offline user is sent on connect, until it is confirmed, and the sender is told', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const { messageId } = await sender.request('message:direct', { recipientId: 2, message: 'later', conversationId: 'c' })
@@ -81,7 +81,7 @@ overTopologies({}, async (t, { at }) => {
     await t.rejects(sender.request('message:delivered', { messageId }), { code: 'RT_NOT_FOUND' }, 'only its recipient confirms it')
   })
 
-  t.test('the same messages go out by REST, with 202', async (t) => {
+  test('the same messages go out by REST, with 202', async (t) => {
     const club = newClub()
     const token = tokenFor(1, club, { admin: true })
     const reader = await connect(at(1), tokenFor(2, club))
@@ -97,13 +97,13 @@ overTopologies({}, async (t, { at }) => {
     t.match(await reader.next('notification:received'), { messageId: notifications.body.data.message_ids[0], icon: null, tag: null })
   })
 
-  t.test('the same dedupeId answers the first result', async (t) => {
+  test('the same dedupeId answers the first result', async (t) => {
     const sender = await connect(at(0), tokenFor(1, newClub()))
     const data = { channel: 'group.once', message: 'once', conversationId: 'c', dedupeId: 'key-1' }
     t.strictSame(await sender.request('message:group', data), await sender.request('message:group', data))
   })
 
-  t.test('two clubs with the same users and channels never meet', async (t) => {
+  test('two clubs with the same users and channels never meet', async (t) => {
     const [here, there] = [newClub(), newClub()]
     const sender = await connect(at(0), tokenFor(1, here, { admin: true }))
     const stranger = await connect(at(1), tokenFor(2, there))

@@ -1,11 +1,11 @@
 import { connect, newClub, rest, tokenFor, type Client } from './client.js'
 import { overTopologies } from './topologies.js'
 
-overTopologies({ FRAMES_PER_SECOND: '0' }, async (t, { at }) => {
+overTopologies({ FRAMES_PER_SECOND: '0' }, (test, { at }) => {
   const say = async (client: Client, channel: string, texts: string[]): Promise<number[]> =>
     await Promise.all(texts.map(async (message) => (await client.request('message:group', { channel, message, conversationId: 'c' })).messageId))
 
-  t.test('since replays what came after it, oldest first, before anything live', async (t) => {
+  test('since replays what came after it, oldest first, before anything live', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const reader = await connect(at(1), tokenFor(2, club))
@@ -25,7 +25,7 @@ overTopologies({ FRAMES_PER_SECOND: '0' }, async (t, { at }) => {
     t.strictSame(got.slice(0, 3).map(({ messageId }) => messageId), missed)
   })
 
-  t.test('position says where the next since starts', async (t) => {
+  test('position says where the next since starts', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const ids = await say(sender, 'group.p', ['1', '2'])
@@ -35,7 +35,7 @@ overTopologies({ FRAMES_PER_SECOND: '0' }, async (t, { at }) => {
     t.match(await reader.request('subscribe', { channel: 'group.p', since: position }), { recovered: true, position })
   })
 
-  t.test('a gap of more than 1000 events is told, not hidden', async (t) => {
+  test('a gap of more than 1000 events is told, not hidden', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const ids = await say(sender, 'group.big', Array.from({ length: 1001 }, (_, i) => `${i}`))
@@ -47,7 +47,7 @@ overTopologies({ FRAMES_PER_SECOND: '0' }, async (t, { at }) => {
     for (let i = 1; i <= 1000; i++) t.equal((await reader.next('message:group')).messageId, ids[i])
   })
 
-  t.test('GET /events pages with the same cursor', async (t) => {
+  test('GET /events pages with the same cursor', async (t) => {
     const club = newClub()
     const token = tokenFor(1, club)
     const sender = await connect(at(0), token)
@@ -60,7 +60,7 @@ overTopologies({ FRAMES_PER_SECOND: '0' }, async (t, { at }) => {
     t.match(await rest(at(0), token, 'GET', '/events?channel=private-user.2'), { status: 403, body: { code: 'RT_FORBIDDEN' } })
   })
 
-  t.test('user:me is the caller’s own private channel, and recovers direct messages', async (t) => {
+  test('user:me is the caller’s own private channel, and recovers direct messages', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const { messageId } = await sender.request('message:direct', { recipientId: 2, message: 'x', conversationId: 'c' })

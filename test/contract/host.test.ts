@@ -1,0 +1,38 @@
+import t from 'tap'
+import { startHost } from '../hosts.js'
+import { connect, newClub, rest, tokenFor } from './client.js'
+import { overTopologies } from './topologies.js'
+
+overTopologies({}, (test, { at }) => {
+  test('it is healthy, has a page and shows its API', async (t) => {
+    t.equal((await fetch(`${at(0)}/health`)).status, 200)
+    t.match((await fetch(at(1))).headers.get('content-type'), /text\/html/)
+    t.equal((await fetch(`${at(0)}/docs`)).status, 200)
+    const { paths } = await (await fetch(`${at(0)}/docs/json`)).json() as { paths: Record<string, Record<string, { responses: object }>> }
+    const routes = ['connect', 'disconnect', 'heartbeat', 'presence/{userId}', 'presence', 'online-users', 'presence/update', 'typing',
+      'typing/{conversationId}', 'subscribe', 'unsubscribe', 'stats', 'messages/direct', 'messages/group', 'broadcast', 'notifications', 'events']
+    for (const route of routes) {
+      const methods = paths[`/api/websocket/${route}`]
+      t.ok(methods, route)
+      for (const { responses } of Object.values(methods ?? {})) t.ok('401' in responses && '429' in responses && '500' in responses, route)
+    }
+  })
+})
+
+t.test('in production there is no demo login, and a secret is required', async (t) => {
+  const host = await startHost({ env: { NODE_ENV: 'production' } })
+  t.teardown(async () => { await host.stop() })
+  const login = await fetch(`${host.url}/login`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: '{"userId":1,"clubId":1}' })
+  t.equal(login.status, 404)
+  await t.rejects(startHost({ env: { NODE_ENV: 'production', JWT_SECRET: '' } }), /JWT_SECRET/)
+})
+
+t.test('SUITE chooses the plugins', async (t) => {
+  const host = await startHost({ env: { SUITE: 'connections,stats' } })
+  t.teardown(async () => { await host.stop() })
+  const token = tokenFor(1, newClub())
+  t.match(await rest(host.url, token, 'GET', '/stats'), { status: 200 })
+  t.match(await rest(host.url, token, 'GET', '/online-users'), { status: 404 })
+  const client = await connect(host.url, token)
+  await t.rejects(client.request('subscribe', { channel: 'group.x' }), { code: 'RT_INVALID_FRAME' })
+})
