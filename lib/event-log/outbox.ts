@@ -31,13 +31,8 @@ export interface OutboxOptions {
 }
 
 /** A committed event, ready to be handed on. */
-export interface Outgoing {
-  id: number
-  tenantId: number
-  userId: number
-  channel: string
-  type: string
-  payload: string
+export interface Outgoing extends Omit<StoredEvent, 'retryCount' | 'handedAt'> {
+  /** The connection that sent it and must not get it back. */
   except: string | null
 }
 

@@ -3,7 +3,7 @@ import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { FrameContext, FrameResult, LocalConnection } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
-import type { Entry } from '../../lib/roster/contract.js'
+import { ownedConnection } from '../../lib/owned-connection.js'
 import type { SubscribeData, Subscribed } from './schemas.js'
 
 interface RemoteSubscription { tenantId: number, connectionId: string, channel: string }
@@ -67,7 +67,7 @@ export class Subscriptions {
   /** By REST: wherever the socket is, and before it opens. Throws also `RT_NOT_FOUND`. Answers the channel's own name. */
   async subscribeConnection (identity: Identity, connectionId: string, name: string): Promise<string> {
     const channel = resolveAlias(name, identity.userId)
-    const { nodeId } = await this.#owned(identity, connectionId)
+    const { nodeId } = await ownedConnection(this.#realtime.roster, identity, connectionId)
     await this.#realtime.access.require({ identity, action: 'subscribe', channel })
     const { tenantId } = identity
     if (nodeId !== null) {
@@ -80,18 +80,11 @@ export class Subscriptions {
 
   async unsubscribeConnection (identity: Identity, connectionId: string, name: string): Promise<string> {
     const channel = resolveAlias(name, identity.userId)
-    const { nodeId } = await this.#owned(identity, connectionId)
+    const { nodeId } = await ownedConnection(this.#realtime.roster, identity, connectionId)
     const { tenantId } = identity
     if (nodeId === null) await this.#realtime.roster.removeChannel(tenantId, connectionId, channel)
     else await this.#realtime.backplane.ask(nodeId, 'channels.unsubscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
     return channel
-  }
-
-  async #owned (identity: Identity, connectionId: string): Promise<Entry> {
-    const entry = await this.#realtime.roster.find(identity.tenantId, connectionId)
-    if (entry === null) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
-    if (entry.userId !== identity.userId) throw new RealtimeError('RT_FORBIDDEN', 'The connection is not yours')
-    return entry
   }
 
   async #onLocal ({ tenantId, connectionId, channel }: RemoteSubscription, task: (connection: LocalConnection, channel: string) => Promise<void>): Promise<void> {

@@ -4,6 +4,7 @@ import { toIso } from '../../lib/clock.js'
 import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
+import { ownedConnection } from '../../lib/owned-connection.js'
 import { CloseCode } from '../../lib/protocol.js'
 import type { Entry } from '../../lib/roster/contract.js'
 import type { Device } from '../../lib/schemas.js'
@@ -160,21 +161,13 @@ export class Connections {
 
   /** Ends one of the caller's connections, on whichever node it is. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
   async disconnect (identity: Identity, connectionId: string): Promise<void> {
-    await this.#end(await this.owned(identity, connectionId), CloseCode.disconnected, 'disconnected by request')
+    await this.#end(await ownedConnection(this.#realtime.roster, identity, connectionId), CloseCode.disconnected, 'disconnected by request')
   }
 
   /** A sign of life of a connection without a socket. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
   async heartbeat (identity: Identity, connectionId: string): Promise<void> {
-    await this.owned(identity, connectionId)
+    await ownedConnection(this.#realtime.roster, identity, connectionId)
     await this.#realtime.roster.touch(identity.tenantId, connectionId)
-  }
-
-  /** The caller's own connection of this id. */
-  async owned (identity: Identity, connectionId: string): Promise<Entry> {
-    const entry = await this.#realtime.roster.find(identity.tenantId, connectionId)
-    if (entry === null) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
-    if (entry.userId !== identity.userId) throw new RealtimeError('RT_FORBIDDEN', 'The connection is not yours')
-    return entry
   }
 
   /** Closes one connection, wherever it is. False: there is none. */
