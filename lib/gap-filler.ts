@@ -33,7 +33,8 @@ export class GapFiller {
   readonly #missed = new Set<ChannelKey>()
   #complete = 0
   #filling: Promise<void> | null = null
-  #timers: NodeJS.Timeout[] = []
+  #marking: NodeJS.Timeout | null = null
+  #stopped = false
 
   constructor (options: GapFillerOptions) {
     this.#options = options
@@ -42,15 +43,15 @@ export class GapFiller {
   async start (): Promise<void> {
     this.#complete = await this.#options.eventLog.store.newest()
     this.#options.hub.newest = this.#complete
-    this.#timers.push(setInterval(() => {
+    this.#marking = setInterval(() => {
       this.#marks.push({ at: Date.now(), id: this.#options.hub.newest })
       if (this.#marks.length > MARKS) this.#marks.shift()
-    }, MARK_EVERY))
+    }, MARK_EVERY)
   }
 
   stop (): void {
-    for (const timer of this.#timers) clearTimeout(timer)
-    this.#timers = []
+    if (this.#marking !== null) clearInterval(this.#marking)
+    this.#stopped = true
     this.#missed.clear()
   }
 
@@ -70,7 +71,7 @@ export class GapFiller {
   }
 
   async #fillAll (): Promise<void> {
-    const { eventLog, hub, log } = this.#options
+    const { hub, log } = this.#options
     while (this.#missed.size > 0) {
       const keys = nextOfOneTenant(this.#missed)
       try {
@@ -80,9 +81,9 @@ export class GapFiller {
         log.warn({ err, channels: this.#missed.size }, 'missed events wait for the database')
         // Live frames go on; what is missing follows, and is in its place again for a client that sorts by id.
         for (const key of this.#missed) hub.fill(key, [])
-        await new Promise((resolve) => { this.#timers.push(setTimeout(resolve, RETRY)) })
+        await new Promise((resolve) => setTimeout(resolve, RETRY).unref())
+        if (this.#stopped) return
         for (const key of this.#missed) hub.hold(key)
-        if (!eventLog.healthy) continue
       }
     }
   }
@@ -92,10 +93,12 @@ export class GapFiller {
     const { tenantId } = splitKey(keys[0] ?? '')
     const channels = keys.map((key) => splitKey(key).channel)
     for (let since = this.#complete; ;) {
-      const events = await this.#options.eventLog.store.afterInAll(tenantId, channels, since, EVENTS_PER_READ)
+      const events = await this.#options.eventLog.afterInAll(tenantId, channels, since, EVENTS_PER_READ)
       for (const event of events) {
         const key = channelKey(tenantId, event.channel)
-        found.set(key, [...found.get(key) ?? [], event])
+        const known = found.get(key)
+        if (known === undefined) found.set(key, [event])
+        else known.push(event)
       }
       const last = events.at(-1)
       if (last === undefined || events.length < EVENTS_PER_READ) return found

@@ -135,6 +135,11 @@ export class EventLog {
     return { events: [], position: await this.position(tenantId, channel), recovered: false, more: false }
   }
 
+  /** Events of several channels of one tenant above an id, oldest first; for filling gaps. */
+  async afterInAll (tenantId: number, channels: string[], since: number, limit: number): Promise<StoredEvent[]> {
+    return await this.#ask(async () => await this.store.afterInAll(tenantId, channels, since, limit))
+  }
+
   /** What waits for a user to be confirmed, oldest first. Rejects with `RT_STORAGE_UNAVAILABLE`. */
   async pendingFor (tenantId: number, userId: number): Promise<StoredEvent[]> {
     return await this.#ask(async () => await this.outbox.pendingFor(tenantId, userId))

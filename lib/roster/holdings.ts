@@ -15,11 +15,15 @@ type Key = Pick<Entry, 'tenantId' | 'connectionId'>
 export class Holdings {
   readonly #entries = new Map<string, Held>()
   readonly #presences = new Map<string, Presence>()
+  /** How many entries each user has here. */
+  readonly #users = new Map<string, number>()
   /** Left while nobody could be told. */
   readonly #gone = new Map<string, Entry>()
 
   hold (entry: Entry): Held {
     const held = { entry, written: false }
+    this.#count(this.#entries.get(keyOf(entry))?.entry, -1)
+    this.#count(entry, 1)
     this.#entries.set(keyOf(entry), held)
     this.#gone.delete(keyOf(entry))
     return held
@@ -30,6 +34,7 @@ export class Holdings {
     const held = this.#entries.get(keyOf(key))
     if (held === undefined || held.entry.generation !== key.generation) return null
     this.#entries.delete(keyOf(key))
+    this.#count(held.entry, -1)
     return held.entry
   }
 
@@ -44,7 +49,7 @@ export class Holdings {
 
   /** Kept for users with a connection here; the others' is the shared roster's to keep. */
   setPresence (tenantId: number, userId: number, presence: Presence): void {
-    this.#presences.set(`${tenantId}/${userId}`, presence)
+    if (this.#users.has(`${tenantId}/${userId}`)) this.#presences.set(`${tenantId}/${userId}`, presence)
   }
 
   get entries (): Held[] {
@@ -55,14 +60,24 @@ export class Holdings {
     return [...this.#gone.values()]
   }
 
-  /** The statuses set by users that are connected here; those of others are forgotten. */
-  presences (): Array<{ tenantId: number, userId: number, presence: Presence }> {
-    const here = new Map([...this.#entries.values()].map(({ entry }) => [`${entry.tenantId}/${entry.userId}`, entry]))
-    for (const key of this.#presences.keys()) if (!here.has(key)) this.#presences.delete(key)
-    return [...this.#presences].flatMap(([key, presence]) => {
-      const entry = here.get(key)
-      return entry === undefined ? [] : [{ tenantId: entry.tenantId, userId: entry.userId, presence }]
+  /** The statuses set by users that are connected here. */
+  get presences (): Array<{ tenantId: number, userId: number, presence: Presence }> {
+    return [...this.#presences].map(([key, presence]) => {
+      const [tenantId = 0, userId = 0] = key.split('/').map(Number)
+      return { tenantId, userId, presence }
     })
+  }
+
+  #count (entry: Entry | undefined, by: number): void {
+    if (entry === undefined) return
+    const key = `${entry.tenantId}/${entry.userId}`
+    const count = (this.#users.get(key) ?? 0) + by
+    if (count > 0) {
+      this.#users.set(key, count)
+    } else {
+      this.#users.delete(key)
+      this.#presences.delete(key)
+    }
   }
 }
 

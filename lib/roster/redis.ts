@@ -193,7 +193,7 @@ export class RedisRoster implements Roster {
       if (first && !held.written) firsts.push(held.entry)
       held.written = true
     }
-    for (const { tenantId, userId, presence } of this.#holdings.presences()) await this.#setPresence(tenantId, userId, presence)
+    for (const { tenantId, userId, presence } of this.#holdings.presences) await this.#setPresence(tenantId, userId, presence)
     for (const entry of gone) {
       // Listeners still see the user: back in for a moment, so that the grace and the one `offline` take their course.
       if (!known) await this.#join(entry, Number.MAX_SAFE_INTEGER)
