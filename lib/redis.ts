@@ -14,7 +14,8 @@ export interface RedisConnections {
 
 /** How long one command may take before it counts as failed: a frozen Redis must not hold requests for ever. */
 const COMMAND_TIMEOUT = 2000
-const READY_TIMEOUT = 10_000
+/** Below Fastify's own limit for a plugin, whose message would not say what is missing. */
+const READY_TIMEOUT = 5000
 
 const shared = { enableOfflineQueue: false, lazyConnect: true } as const
 
