@@ -1,0 +1,133 @@
+import type { Frame } from '../lib/backplane/contract.js'
+import { Hub, type Joining, type Member } from '../lib/hub.js'
+import { wireFrame } from '../lib/ws-frame.js'
+
+/** Where a line was heard: on a channel, or written to the member directly. */
+export interface Line { on: string, text: string }
+
+/** A member that notes what it was sent, and checks that both forms of it agree. */
+export class Listener implements Member {
+  readonly lines: Line[] = []
+  readonly writes: Array<{ count: number, ephemeral: boolean }> = []
+  broken = ''
+
+  constructor (readonly id: string) {}
+
+  write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
+    if (!wire.equals(Buffer.concat(payloads.map(wireFrame)))) this.broken = `${this.id}: the wire form is not that of its payloads`
+    const lines = payloads.map((payload) => JSON.parse(payload.toString()) as Line & { id: number })
+    if (ephemeral !== lines.every(({ id }) => id === 0)) this.broken = `${this.id}: ephemeral is ${ephemeral}`
+    this.lines.push(...lines.map(({ on, text }) => ({ on, text })))
+    this.writes.push({ count: payloads.length, ephemeral })
+  }
+
+  texts (): string[] {
+    return this.lines.map(({ text }) => text)
+  }
+}
+
+export const frameOn = (on: string, text: string, rest: Partial<Frame> = {}): Frame => {
+  const frame = { messageId: 0, except: null, again: false, ...rest }
+  return { ...frame, payload: Buffer.from(JSON.stringify({ on, text, id: frame.messageId })) }
+}
+
+/** A hub on a backplane that notes what is subscribed, and takes as long for it as `subscribing` does. */
+export function newHub (subscribing: () => Promise<void> = async () => {}): { hub: Hub, subscribed: Set<string> } {
+  const subscribed = new Set<string>()
+  const hub = new Hub({
+    subscribe: async (key) => {
+      subscribed.add(key)
+      await subscribing()
+    },
+    unsubscribe: (key) => { subscribed.delete(key) }
+  })
+  return { hub, subscribed }
+}
+
+interface Waiting {
+  /** Null until the channel is subscribed. */
+  joining: Joining | null
+  held: Frame[]
+}
+
+interface Place {
+  members: Set<Listener>
+  waiting: Map<Listener, Waiting>
+  seen: Set<number>
+  /** Frames behind a gap. */
+  gap: Frame[] | null
+}
+
+/** The hub once more, without coalescing: what each member must have heard, on each channel, in order. */
+export class Model {
+  readonly expected = new Map<Listener, Line[]>()
+  readonly places = new Map<string, Place>()
+
+  /** Returns whom to tell when the hub's own `join` is through. */
+  joined (key: string, member: Listener): Waiting {
+    const place = this.places.get(key) ?? { members: new Set(), waiting: new Map(), seen: new Set(), gap: null }
+    this.places.set(key, place)
+    place.members.delete(member)
+    const waiting = place.waiting.get(member) ?? { joining: null, held: [] }
+    place.waiting.set(member, waiting)
+    return waiting
+  }
+
+  live (key: string, member: Listener, replayed: ReadonlySet<number>): void {
+    const place = this.places.get(key)
+    const held = place?.waiting.get(member)?.held ?? []
+    place?.waiting.delete(member)
+    place?.members.add(member)
+    for (const frame of held) if (frame.messageId === 0 || !replayed.has(frame.messageId)) this.#hears(member, frame)
+  }
+
+  left (key: string, member: Listener): void {
+    const place = this.places.get(key)
+    place?.members.delete(member)
+    place?.waiting.delete(member)
+    if (place?.members.size === 0 && place.waiting.size === 0) this.places.delete(key)
+  }
+
+  delivered (key: string, frames: readonly Frame[]): void {
+    const place = this.places.get(key)
+    if (place === undefined) return
+    if (place.gap === null) for (const frame of frames) this.#passes(place, frame)
+    else place.gap.push(...frames)
+  }
+
+  held (key: string): void {
+    const place = this.places.get(key)
+    if (place !== undefined) place.gap ??= []
+  }
+
+  filled (key: string, missed: readonly Frame[]): void {
+    const place = this.places.get(key)
+    const gap = place?.gap ?? []
+    if (place !== undefined) place.gap = null
+    this.delivered(key, [...missed, ...gap])
+  }
+
+  wrote (member: Listener, line: Line): void {
+    this.expected.set(member, [...this.expected.get(member) ?? [], line])
+  }
+
+  /** What differs, on any channel of any member: order holds within a channel, and between it and what was written directly. */
+  differences (members: readonly Listener[], keys: readonly string[]): string[] {
+    return members.flatMap((member) => [...member.broken === '' ? [] : [member.broken], ...keys.flatMap((key) => {
+      const of = (lines: readonly Line[]): string => lines.filter(({ on }) => on === key || on === 'direct').map(({ text }) => text).join()
+      const [expected, actual] = [of(this.expected.get(member) ?? []), of(member.lines)]
+      return expected === actual ? [] : [`${member.id} on ${key} should hear\n${expected}\nand heard\n${actual}`]
+    })])
+  }
+
+  #passes ({ members, waiting, seen }: Place, frame: Frame): void {
+    if (frame.messageId > 0 && seen.has(frame.messageId) && !frame.again) return
+    seen.add(frame.messageId)
+    for (const member of members) this.#hears(member, frame)
+    for (const { held } of waiting.values()) held.push(frame)
+  }
+
+  #hears (member: Listener, frame: Frame): void {
+    if (frame.except !== member.id) this.wrote(member, JSON.parse(frame.payload.toString()) as Line)
+  }
+}

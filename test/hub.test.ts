@@ -1,0 +1,190 @@
+import t from 'tap'
+import type { Frame } from '../lib/backplane/contract.js'
+import { frameOn, Listener, Model, newHub } from './hub-model.js'
+import { seeded, turn } from './suites.js'
+
+const KEYS = ['1/a', '1/b', '2/a']
+
+t.test('However frames, gaps, joins, leaves, replies and turns interleave, each member hears its frames in order, once', async (t) => {
+  let heard = 0
+  for (let round = 0; round < 300; round++) {
+    const random = seeded(round)
+    const { hub, subscribed } = newHub(async () => { for (let turns = random(3); turns > 0; turns--) await turn() })
+    const model = new Model()
+    const members = Array.from({ length: 5 }, (_, i) => new Listener(`c${i}`))
+    const pick = <T>(from: readonly T[]): T => from[random(from.length)] as T
+    let serial = 0
+    const someFrames = (key: string): Frame[] => Array.from({ length: random(4) }, () => frameOn(key, String(serial++), {
+      messageId: random(3) === 0 ? 0 : random(30) + 1, except: random(3) === 0 ? pick(members).id : null, again: random(5) === 0
+    }))
+    const someIds = (): Set<number> => new Set(Array.from({ length: random(10) }, () => random(30) + 1))
+    const deliver = (): void => {
+      const key = pick(KEYS)
+      const frames = someFrames(key)
+      hub.deliver(key, frames)
+      model.delivered(key, frames)
+    }
+    const steps: Array<() => void | Promise<void>> = [
+      deliver, deliver, deliver, deliver, deliver,
+      () => { hub.flush() },
+      turn,
+      () => {
+        const [key, member] = [pick(KEYS), pick(members)]
+        const waiting = model.joined(key, member)
+        void hub.join(key, member).then((joining) => { waiting.joining = joining })
+      },
+      () => {
+        const ready = [...model.places].flatMap(([key, { waiting }]) =>
+          [...waiting].flatMap(([member, { joining }]) => joining === null ? [] : [{ key, member, joining }]))
+        if (ready.length === 0) return
+        const { key, member, joining: { live } } = pick(ready)
+        const replayed = someIds()
+        live(replayed)
+        model.live(key, member, replayed)
+      },
+      () => {
+        const key = pick(KEYS)
+        hub.hold(key)
+        model.held(key)
+      },
+      () => {
+        const key = pick(KEYS)
+        const missed = someFrames(key)
+        hub.fill(key, missed)
+        model.filled(key, missed)
+      },
+      () => {
+        const [key, member] = [pick(KEYS), pick(members)]
+        hub.leave(key, member)
+        model.left(key, member)
+      },
+      () => {
+        const member = pick(members)
+        const reply = frameOn('direct', String(serial++), { messageId: 1 })
+        hub.flush()
+        member.write(Buffer.concat([Buffer.from([0x81, reply.payload.length]), reply.payload]), [reply.payload], false)
+        model.wrote(member, { on: 'direct', text: String(serial - 1) })
+      }
+    ]
+    for (let step = 0; step < 120; step++) await pick(steps)()
+    await turn()
+    heard += members.reduce((sum, { lines }) => sum + lines.length, 0)
+    const differences = model.differences(members, KEYS)
+    if (differences.length > 0) t.fail(`round ${round}: ${differences.join('\n')}`)
+    if ([...subscribed].sort().join() !== [...model.places.keys()].sort().join()) t.fail(`round ${round}: subscribed to ${[...subscribed].join()}`)
+  }
+  t.ok(heard > 10_000, `${heard} frames were heard in all`)
+})
+
+const joined = async (...ids: string[]) => {
+  const { hub, subscribed } = newHub()
+  const members = ids.map((id) => new Listener(id))
+  for (const member of members) (await hub.join('1/a', member)).live()
+  return { hub, subscribed, members }
+}
+
+t.test('What is delivered within one turn leaves as one write for each member', async (t) => {
+  const { hub, members: [a, b] } = await joined('a', 'b')
+  for (const text of ['1', '2', '3']) hub.deliver('1/a', [frameOn('1/a', text)])
+  hub.deliver('1/a', [frameOn('1/a', '4', { messageId: 9 })])
+  t.strictSame(a?.writes, [], 'not before the turn ends')
+  await turn()
+  t.strictSame(a?.writes, [{ count: 4, ephemeral: false }])
+  t.strictSame(b?.texts(), ['1', '2', '3', '4'])
+  hub.deliver('1/a', [frameOn('1/a', '5')])
+  await turn()
+  t.strictSame(a?.writes.at(-1), { count: 1, ephemeral: true })
+  t.equal(hub.delivered, 10)
+})
+
+t.test('Each sender misses its own frames of a batch, and only these', async (t) => {
+  const { hub, members: [a, b, c] } = await joined('a', 'b', 'c')
+  hub.deliver('1/a', [frameOn('1/a', 'of a', { except: 'a', messageId: 1 }), frameOn('1/a', 'of b', { except: 'b' }),
+    frameOn('1/a', 'of nobody'), frameOn('1/a', 'of a again', { except: 'a' })])
+  await turn()
+  t.strictSame(a?.texts(), ['of b', 'of nobody'])
+  t.strictSame(b?.texts(), ['of a', 'of nobody', 'of a again'])
+  t.strictSame(c?.texts(), ['of a', 'of b', 'of nobody', 'of a again'])
+  t.strictSame(a?.writes, [{ count: 2, ephemeral: true }], 'what is left for a is ephemeral')
+  t.strictSame(b?.writes, [{ count: 3, ephemeral: false }])
+  hub.deliver('1/a', [frameOn('1/a', 'alone', { except: 'a' })])
+  await turn()
+  t.equal(a?.writes.length, 1, 'nothing at all is no write')
+})
+
+t.test('An id that comes again is dropped, unless it is sent again on purpose', async (t) => {
+  const { hub, members: [a] } = await joined('a')
+  const one = frameOn('1/a', 'one', { messageId: 1 })
+  for (const frames of [[one, one], [one], [{ ...one, again: true }], [frameOn('1/a', 'none'), frameOn('1/a', 'none')]]) {
+    hub.deliver('1/a', frames)
+    await turn()
+  }
+  t.strictSame(a?.texts(), ['one', 'one', 'none', 'none'])
+  for (let id = 2; id <= 1025; id++) hub.deliver('1/a', [frameOn('1/a', 'x', { messageId: id })])
+  hub.deliver('1/a', [frameOn('1/a', 'of late', { messageId: 2 }), frameOn('1/a', 'long ago', { messageId: 1 })])
+  await turn()
+  t.strictSame(a?.texts().slice(-2), ['x', 'long ago'], 'memory is bounded: only ids of late are known')
+})
+
+t.test('Whoever joins hears nothing live before its reply, then what waited, without what was replayed', async (t) => {
+  const { hub, members: [a] } = await joined('a')
+  const b = new Listener('b')
+  hub.deliver('1/a', [frameOn('1/a', 'before', { messageId: 1 })])
+  const joining = await hub.join('1/a', b)
+  t.equal(joining.waiting, 0)
+  const frames = [2, 3, 4].map((id) => frameOn('1/a', String(id), { messageId: id }))
+  hub.deliver('1/a', [...frames, frameOn('1/a', 'own', { except: 'b' }), frameOn('1/a', 'typing')])
+  await turn()
+  t.strictSame(b.lines, [])
+  t.equal(joining.waiting, [...frames, frameOn('1/a', 'own'), frameOn('1/a', 'typing')].reduce((sum, { payload }) => sum + payload.length, 0))
+  joining.live(new Set([2, 3]))
+  t.strictSame(b.texts(), ['4', 'typing'], 'at once')
+  hub.deliver('1/a', [frameOn('1/a', 'after')])
+  await turn()
+  t.strictSame(b.texts(), ['4', 'typing', 'after'])
+  t.strictSame(a?.texts(), ['before', '2', '3', '4', 'own', 'typing', 'after'], 'the others are not held up')
+})
+
+t.test('Whoever leaves while joining hears nothing more, and the last one ends the subscription', async (t) => {
+  const { hub, subscribed, members: [a] } = await joined('a')
+  const b = new Listener('b')
+  const joining = await hub.join('1/a', b)
+  hub.deliver('1/a', [frameOn('1/a', '1')])
+  hub.leave('1/a', b)
+  joining.live()
+  hub.deliver('1/a', [frameOn('1/a', '2')])
+  if (a !== undefined) hub.leave('1/a', a)
+  t.strictSame([b.texts(), a?.texts()], [[], ['1', '2']], 'what came before a left is still a’s')
+  t.strictSame([[...subscribed], hub.size], [[], 0])
+  hub.deliver('1/a', [frameOn('1/a', '3')])
+  await turn()
+  t.strictSame([b.texts(), a?.texts()], [[], ['1', '2']])
+})
+
+t.test('Frames behind a gap wait until it is filled, and come after what was missed', async (t) => {
+  const { hub, members: [a] } = await joined('a')
+  const frame = (id: number): Frame => frameOn('1/a', String(id), { messageId: id })
+  hub.deliver('1/a', [frame(1)])
+  t.type(hub.hold('1/a'), 'number')
+  hub.deliver('1/a', [frame(4)])
+  await turn()
+  t.strictSame(a?.texts(), ['1'])
+  hub.fill('1/a', [frame(1), frame(2), frame(3), frame(4)])
+  hub.deliver('1/a', [frame(5)])
+  await turn()
+  t.strictSame(a?.texts(), ['1', '2', '3', '4', '5'])
+  t.equal(hub.hold('1/none'), null, 'a channel without members has no gap')
+})
+
+t.test('The head of a channel is known once the log was asked, and goes on with what comes', async (t) => {
+  const { hub } = await joined('a')
+  t.equal(hub.head('1/a'), null)
+  hub.deliver('1/a', [frameOn('1/a', 'x', { messageId: 5 })])
+  t.equal(hub.head('1/a'), null, 'older ones of other nodes may be larger')
+  hub.learnHead('1/a', 7)
+  hub.deliver('1/a', [frameOn('1/a', 'x', { messageId: 9 }), frameOn('1/a', 'x', { messageId: 8 })])
+  t.equal(hub.head('1/a'), 9)
+  hub.learnHead('1/a', 3)
+  t.equal(hub.head('1/a'), 9, 'what the log said late takes nothing back')
+  t.equal(hub.newest, 9)
+})

@@ -1,0 +1,114 @@
+import t from 'tap'
+import type { Frame } from '../lib/backplane/contract.js'
+import { decodeMessage, encodeFrames } from '../lib/backplane/envelope.js'
+import { channelKey, isReserved, privateChannel, privateOwner, resolveAlias, splitKey } from '../lib/channels.js'
+import { encodeFrame, encodeStored, idOf, parseFrame } from '../lib/protocol.js'
+import { wireFrame } from '../lib/ws-frame.js'
+import { seeded } from './suites.js'
+
+const parse = (bytes: Buffer): unknown => JSON.parse(bytes.toString())
+
+t.test('A frame of a client', async (t) => {
+  t.test('is its event, its data and its id, and what else it holds is no fault', async (t) => {
+    t.strictSame(parseFrame('{"event":"ping"}'), { event: 'ping' })
+    t.strictSame(parseFrame(' {"event":"subscribe","data":{"channel":"a","more":[1]},"id":7} '),
+      { event: 'subscribe', data: { channel: 'a', more: [1] }, id: 7 })
+    t.strictSame(parseFrame(`{"event":"${'e'.repeat(50)}","id":"${'i'.repeat(64)}","extra":null}`)?.id, 'i'.repeat(64))
+    for (const id of [0, -1, Number.MAX_SAFE_INTEGER]) t.equal(parseFrame(JSON.stringify({ event: 'ping', id }))?.id, id)
+  })
+
+  const faults = [
+    '', 'ping', '{"event":"ping"', 'null', '7', '"ping"', '[]', '[{"event":"ping"}]', '{}', '{"data":{}}', '{"event":""}', '{"event":7}',
+    '{"event":null}', `{"event":"${'e'.repeat(51)}"}`, '{"event":"ping","data":null}', '{"event":"ping","data":[]}', '{"event":"ping","data":"x"}',
+    '{"event":"ping","data":1}', '{"event":"ping","id":null}', '{"event":"ping","id":1.5}', '{"event":"ping","id":true}', '{"event":"ping","id":""}',
+    `{"event":"ping","id":"${'i'.repeat(65)}"}`, '{"event":"ping","id":{}}', '{"event":"ping"}{"event":"ping"}', '\u0000'
+  ]
+  t.test('is null where the text is not one', async (t) => {
+    for (const fault of faults) t.equal(parseFrame(fault), null, fault)
+  })
+
+  t.test('has an id that is found where the rest of it is no frame', async (t) => {
+    t.equal(idOf('{"event":"","id":7}'), 7)
+    t.equal(idOf('{"id":"a"}'), 'a')
+    t.equal(idOf('{"data":[],"id":0}'), 0)
+    for (const text of ['', 'x', 'null', '7', '[]', '{}', '{"id":1.5}', '{"id":""}', '{"id":null}', '{"id":{}}', `{"id":"${'i'.repeat(65)}"}`]) {
+      t.equal(idOf(text), undefined, text)
+    }
+  })
+})
+
+t.test('A frame of the server', async (t) => {
+  const data = { text: 'žluťoučký 日本語 👩‍👩‍👧 "\\ \u0000\n', none: null, list: [1, { a: true }], 'key "q"': 1 }
+
+  t.test('carries event, data and the client’s id, and no id where there was none', async (t) => {
+    t.strictSame(parse(encodeFrame('ack', data, 7)), { event: 'ack', id: 7, data })
+    t.strictSame(parse(encodeFrame('ack', data, 'a"b')), { event: 'ack', id: 'a"b', data })
+    t.strictSame(parse(encodeFrame('ack', data, 0)), { event: 'ack', id: 0, data })
+    t.strictSame(parse(encodeFrame('pong', data)), { event: 'pong', data })
+    t.strictSame(parseFrame(encodeFrame('ack', data, 7).toString()), { event: 'ack', id: 7, data })
+  })
+
+  t.test('of a stored event is its payload with the id in front', async (t) => {
+    for (const payload of [data, {}, { a: {} }, { text: '{}' }]) {
+      const id = Number.MAX_SAFE_INTEGER
+      t.strictSame(parse(encodeStored('custom:"event"', id, JSON.stringify(payload))), { event: 'custom:"event"', data: { messageId: id, ...payload } })
+    }
+  })
+})
+
+t.test('The frames of one Redis message come out as they went in', async (t) => {
+  const random = seeded(3)
+  for (let round = 0; round < 200; round++) {
+    const frames = Array.from({ length: random(5) }, (): Frame => ({
+      payload: Buffer.from(Array.from({ length: random(300) }, () => random(256))),
+      messageId: random(3) === 0 ? 0 : random(2 ** 32) * 2 ** 21 + random(2 ** 21),
+      except: random(2) === 0 ? null : 'c'.repeat(random(255) + 1),
+      again: random(2) === 0
+    }))
+    const sequence = random(2 ** 32) + 1
+    const decoded = decodeMessage(Buffer.concat([Buffer.from(`${sequence}\n`), encodeFrames(frames)]))
+    const same = decoded.sequence === sequence && decoded.frames.length === frames.length && frames.every((frame, i) => {
+      const other = decoded.frames[i]
+      return other?.payload.equals(frame.payload) === true && other.messageId === frame.messageId &&
+        other.except === frame.except && other.again === frame.again
+    })
+    if (!same) t.strictSame(decoded, { sequence, frames })
+  }
+  t.strictSame(decodeMessage(Buffer.from('12\n')), { sequence: 12, frames: [] })
+})
+
+t.test('A WebSocket frame announces its length in the shortest of the three forms', async (t) => {
+  for (const [length, header] of [
+    [0, [0x81, 0]], [125, [0x81, 125]], [126, [0x81, 126, 0, 126]], [127, [0x81, 126, 0, 127]],
+    [65535, [0x81, 126, 0xff, 0xff]], [65536, [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]]
+  ] as const) {
+    const payload = Buffer.alloc(length, 'ž')
+    const frame = wireFrame(payload)
+    t.strictSame([...frame.subarray(0, header.length)], header, `${length} bytes`)
+    t.ok(frame.subarray(header.length).equals(payload), 'and then the payload')
+  }
+})
+
+t.test('The names of channels', async (t) => {
+  t.test('make a key with their tenant, and come out of it again', async (t) => {
+    for (const channel of ['group.1', 'private-user.7', 'a:b_c-d.e']) {
+      t.strictSame(splitKey(channelKey(42, channel)), { tenantId: 42, channel })
+    }
+    t.not(channelKey(1, '1.a'), channelKey(11, '.a'))
+  })
+
+  t.test('say whose a private one is', async (t) => {
+    t.equal(privateOwner(privateChannel(7)), 7)
+    t.equal(privateOwner(privateChannel(Number.MAX_SAFE_INTEGER)), Number.MAX_SAFE_INTEGER)
+    for (const name of ['private-user.', 'private-user.0', 'private-user.07', 'private-user.7a', 'private-user.-7', 'private-user.1e3', 'xprivate-user.7', 'group.7']) {
+      t.equal(privateOwner(name), null, name)
+    }
+    t.equal(resolveAlias('user:me', 7), 'private-user.7')
+    t.equal(resolveAlias('user:you', 7), 'user:you')
+  })
+
+  t.test('are the suite’s own where only the suite writes to them', async (t) => {
+    for (const name of ['presence', 'broadcast', 'private-user.7', 'private-user.x']) t.ok(isReserved(name), name)
+    for (const name of ['presence.1', 'broadcasts', 'group.7', 'conversation.7']) t.notOk(isReserved(name), name)
+  })
+})
