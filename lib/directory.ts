@@ -1,12 +1,15 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { batched } from './batch.js'
 import type { Clock } from './clock.js'
+import { inTime } from './in-time.js'
 import type { ResolveUsers } from './options.js'
 
 /** Names kept at most: a bound for hosts with very many users. */
 const MAX_NAMES = 50_000
 /** How long it is remembered that a user has no name, in milliseconds. */
 const UNKNOWN_TIME = 2000
+/** How long an answer waits for names, in milliseconds. */
+const PATIENCE = 500
 
 /** Names of users, from the host's `resolveUsers`: asked in batches, cached, absent where the host knows none. */
 export class Directory {
@@ -37,9 +40,13 @@ export class Directory {
     })
   }
 
-  /** The names of these users, in their order; null where none is known. */
+  /** The names of these users, in their order; null where none is known, or where the host takes too long. */
   async names (tenantId: number, userIds: number[]): Promise<Array<string | null>> {
-    return await Promise.all(userIds.map(async (id) => await this.#name(`${tenantId}/${id}`)))
+    const keys = userIds.map((id) => `${tenantId}/${id}`)
+    const names = Promise.all(keys.map(async (key) => await this.#name(key)))
+    // The host's users table may be away; who is online is still worth an answer.
+    return await inTime(names, PATIENCE, () => new Error('resolveUsers takes too long'))
+      .catch(() => keys.map((key) => this.#cache.get(key)?.name ?? null))
   }
 
   async #name (key: string): Promise<string | null> {

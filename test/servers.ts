@@ -34,7 +34,9 @@ export async function startMariadb (): Promise<Server> {
     `--datadir=${join(folder, 'data')}`,
     '--innodb-log-file-size=16M',
     '--innodb-buffer-pool-size=64M',
-    '--aria-log-file-size=8M'
+    '--aria-log-file-size=8M',
+    // Shared, two servers made at once fall over each other's temporary tables.
+    `--tmpdir=${folder}`
   ]
 
   async function create (): Promise<void> {

@@ -192,7 +192,8 @@ export class RedisBackplane implements Backplane {
       this.#canarySeen = Date.now()
       this.#log.info({ channels: keys.length }, 'backplane subscribed again')
       this.#handlers?.missed(keys)
-      this.#handlers?.back()
+      // With only the subscriber back nothing can be sent yet; the other connection calls again.
+      if (this.#link.ready) this.#handlers?.back()
     } catch (err) {
       this.#log.warn({ err }, 'backplane cannot subscribe again yet')
     }

@@ -9,6 +9,7 @@ import {
 import { Holdings } from './holdings.js'
 import { MemoryRoster } from './memory.js'
 import { decodePresence, encodePresence, RosterCommands, toEntry } from './redis-commands.js'
+import { TypedHere } from './typed-here.js'
 
 /** How long a node has to tell what became due before another one does. */
 const CLAIM = 5000
@@ -21,7 +22,8 @@ export class RedisRoster implements Roster {
   readonly #times: RosterTimes
   readonly #log: FastifyBaseLogger
   readonly #holdings = new Holdings()
-  /** Typing and counters of this node while Redis is away. */
+  readonly #typed = new TypedHere()
+  /** Counters of this node while Redis is away. */
   readonly #alone: MemoryRoster
 
   constructor (nodeId: string, redis: RedisConnections, clock: Clock, times: RosterTimes, log: FastifyBaseLogger) {
@@ -120,23 +122,33 @@ export class RedisRoster implements Roster {
   }
 
   async startTyping (entry: TypingEntry): Promise<boolean> {
+    const before = this.#typed.get(entry, this.#clock.now())
+    const lasting = before === null ? entry : { ...before.entry, expiresAt: entry.expiresAt }
     try {
-      await this.#commands.dueAt(entry.tenantId, entry.expiresAt - this.#clock.now())
-      const started = await this.#commands.run('startTyping', this.#commands.base(entry.tenantId), typingKey(entry), JSON.stringify(entry), entry.expiresAt) === 1
-      const alone = await this.#alone.stopTyping([entry])
-      return started && alone.length === 0
+      const started = await this.#startTyping(lasting)
+      this.#typed.set(lasting, true)
+      // Where it began while Redis was away it was told then.
+      return started && before === null
     } catch {
-      return await this.#alone.startTyping(entry)
+      this.#typed.set(lasting, false)
+      return before === null
     }
   }
 
   async stopTyping (keys: Array<Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>>): Promise<TypingEntry[]> {
+    const here = this.#typed.take(keys)
     const tenants = [...new Set(keys.map(({ tenantId }) => tenantId))]
     const stopped = await Promise.all(tenants.map(async (tenantId) => {
       const own = keys.filter((key) => key.tenantId === tenantId).map(typingKey)
-      return await this.#commands.run('stopTyping', this.#commands.base(tenantId), ...own).catch(() => []) as string[]
+      try {
+        const found = await this.#commands.run('stopTyping', this.#commands.base(tenantId), ...own) as string[]
+        return [...here.filter(({ entry, written }) => entry.tenantId === tenantId && !written).map(({ entry }) => entry),
+          ...found.map((text) => JSON.parse(text) as TypingEntry)]
+      } catch {
+        return here.filter(({ entry }) => entry.tenantId === tenantId).map(({ entry }) => entry)
+      }
     }))
-    return [...await this.#alone.stopTyping(keys), ...stopped.flat().map((text) => JSON.parse(text) as TypingEntry)]
+    return stopped.flat()
   }
 
   async typing (tenantId: number, conversationId: string): Promise<TypingEntry[]> {
@@ -149,13 +161,15 @@ export class RedisRoster implements Roster {
   }
 
   async due (): Promise<Due[]> {
-    const alone = await this.#alone.due()
+    const expired = this.#typed.expired(this.#clock.now())
+    const tell = (typed: typeof expired): Due[] =>
+      typed.map(({ entry }) => ({ tenantId: entry.tenantId, offline: [], typing: [entry], lapsed: [] }))
     try {
       const [ends = '', ...tenants] = await this.#commands.run('claimDue', this.#commands.dueKey, CLAIM) as string[]
-      return [...alone, ...await Promise.all(tenants.map(async (tenant) => await this.#dueIn(tenant, ends)))]
+      return [...tell(expired.filter(({ written }) => !written)), ...await Promise.all(tenants.map(async (tenant) => await this.#dueIn(tenant, ends)))]
     } catch (err) {
-      if (alone.length === 0) throw err
-      return alone
+      if (expired.length === 0) throw err
+      return tell(expired)
     }
   }
 
@@ -181,6 +195,11 @@ export class RedisRoster implements Roster {
     const known = await this.#commands.run('renew', this.#commands.nodesKey, this.nodeId, this.#times.lease) === 1
     const { entries, gone } = this.#holdings
     const missing = known ? entries.filter(({ written }) => !written) : entries
+    for (const { entry, written } of this.#typed.all) {
+      if (known && written) continue
+      await this.#startTyping(entry)
+      this.#typed.set(entry, true)
+    }
     if (missing.length + gone.length === 0) return []
     this.#log.warn({ connections: missing.length, left: gone.length, emptied: !known }, 'writing to the roster what it missed of this node')
     for (const tenantId of new Set([...missing.map(({ entry }) => entry.tenantId), ...gone.map((entry) => entry.tenantId)])) {
@@ -261,6 +280,12 @@ export class RedisRoster implements Roster {
   async #leave ({ tenantId, connectionId, generation }: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
     await this.#commands.dueAt(tenantId, this.#times.grace)
     return await this.#commands.run('leave', this.#commands.base(tenantId), connectionId, generation, this.#times.grace) === 1
+  }
+
+  async #startTyping (entry: TypingEntry): Promise<boolean> {
+    const { tenantId, expiresAt } = entry
+    await this.#commands.dueAt(tenantId, expiresAt - this.#clock.now())
+    return await this.#commands.run('startTyping', this.#commands.base(tenantId), typingKey(entry), JSON.stringify(entry), expiresAt) === 1
   }
 
   async #setPresence (tenantId: number, userId: number, presence: Presence): Promise<boolean> {

@@ -47,7 +47,11 @@ export async function check (cluster: Pick<Cluster, 'rows'>, load: Load, { withi
     problems.push(`${sent?.outcome ?? 'never sent'} and not delivered: ${row.text} as ${row.id} on ${row.channel} to ${users.join(', ')}`)
   }
   const known = new Map(stored.map((row) => [row.id, row]))
-  for (const receiver of load.receivers) problems.push(...disorder(receiver, known, sentByText))
+  const disordered = new Map<string, number[]>()
+  for (const receiver of load.receivers) {
+    for (const line of disorder(receiver, known, sentByText)) disordered.set(line, [...disordered.get(line) ?? [], receiver.who.userId])
+  }
+  for (const [line, users] of disordered) problems.push(`${line} at ${users.join(', ')}`)
 
   const count = (outcome: Sent['outcome']): number => load.sent.filter((sent) => sent.outcome === outcome).length
   return {
@@ -63,7 +67,7 @@ export async function check (cluster: Pick<Cluster, 'rows'>, load: Load, { withi
 
 async function readTable (cluster: Pick<Cluster, 'rows'>, load: Load): Promise<Stored[]> {
   const rows = await cluster.rows(
-    'select id, channel, payload from websocket_events where tenant_id = ? and durable = 1 order by id', [load.clubId])
+    'select id, channel, cast(payload as char) as payload from websocket_events where tenant_id = ? and durable = 1 order by id', [load.clubId])
   return rows.map(({ id, channel, payload }) =>
     ({ id: Number(id), channel: channel as string, text: (JSON.parse(payload as string) as { message: string }).message }))
 }
@@ -78,13 +82,13 @@ function disorder (receiver: Receiver, known: ReadonlyMap<number, Stored>, sentB
     const row = known.get(id)
     const sent = row === undefined ? undefined : sentByText.get(row.text)
     if (row === undefined || sent === undefined) {
-      problems.push(`delivered and not stored: ${id} to ${receiver.who.userId}`)
+      problems.push(`delivered and not stored: ${id}`)
       continue
     }
     const key = `${sent.sender} ${row.channel}`
     const before = last.get(key)
     if (before !== undefined && before.sent.n > sent.n) {
-      problems.push(`out of order at ${receiver.who.userId}: ${name(sent)} as ${id} after ${name(before.sent)} as ${before.id}`)
+      problems.push(`out of order: ${name(sent)} as ${id} after ${name(before.sent)} as ${before.id}`)
     } else last.set(key, { sent, id })
   }
   return problems

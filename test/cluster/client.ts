@@ -68,7 +68,8 @@ export class Client {
     this.#socket = socket
     socket.on('message', (bytes: RawData) => { this.#receive(bytes as Buffer) })
     socket.on('error', () => {}) // told by `closed`
-    this.closed = once(socket, 'close').then(([code, reason]: [number, Buffer]) => {
+    this.closed = once(socket, 'close').then((closed) => {
+      const [code, reason] = closed as [number, Buffer]
       this.isClosed = true
       for (const { reject } of this.#open.values()) reject(new Lost(`closed with ${code}`))
       this.#open.clear()
@@ -135,6 +136,15 @@ export class Client {
   async close (): Promise<void> {
     this.#socket.close(1000)
     await this.closed
+  }
+
+  /** Reads nothing more from the connection, not even pings and closes. */
+  pause (): void {
+    this.#socket.pause()
+  }
+
+  resume (): void {
+    this.#socket.resume()
   }
 
   /** Gone without a word. */

@@ -12,15 +12,17 @@ export interface NodeOptions {
   env?: Record<string, string>
 }
 
-/** An example host of the cluster; `proxy` is there where the node was started with `proxied`. */
+/** An example host of the cluster. */
 export interface Node extends Host {
-  readonly proxy: Proxy
+  /** Where it was started with `proxied`. */
+  proxy (): Proxy
 }
 
 /** A MariaDB and a Redis of its own, and example hosts on them. */
 export interface Cluster {
   readonly mariadb: Server
   readonly redis: Server
+  /** In the order in which they were asked for. */
   readonly nodes: Node[]
   start (options?: NodeOptions): Promise<Node>
   /** Rows of the database, past all proxies. */
@@ -57,7 +59,7 @@ export async function startCluster (nodes: NodeOptions[]): Promise<Cluster> {
       const proxy = toDatabase ?? toRedis
       const node: Node = {
         ...host,
-        get proxy () {
+        proxy () {
           if (proxy === null) throw new Error('this node was started without a proxy')
           return proxy
         }
@@ -79,12 +81,24 @@ export async function startCluster (nodes: NodeOptions[]): Promise<Cluster> {
   }
   try {
     // The first one migrates; the others find it done.
-    for (const options of nodes) await cluster.start(options)
+    const [first, ...others] = nodes
+    const started = first === undefined ? [] : [await cluster.start(first)]
+    started.push(...await Promise.all(others.map(async (options) => await cluster.start(options))))
+    cluster.nodes.splice(0, Infinity, ...started)
   } catch (err) {
     await cluster.stop()
     throw err
   }
   return cluster
+}
+
+/** A cluster for one test file, stopped when `t` is through, and its nodes. */
+export async function clusterFor<const T extends readonly NodeOptions[]> (
+  t: { teardown (task: () => Promise<void>): void }, nodes: T
+): Promise<{ cluster: Cluster, nodes: { [K in keyof T]: Node } }> {
+  const cluster = await startCluster([...nodes])
+  t.teardown(async () => { await cluster.stop() })
+  return { cluster, nodes: [...cluster.nodes] as { [K in keyof T]: Node } }
 }
 
 /** Resident memory of a process, in MiB. */

@@ -16,7 +16,7 @@ export interface KillRound {
 
 /** kill -9 of the node of all senders, then of the node of all receivers, under load; `spare` is where they meet again. */
 export async function killRound (
-  cluster: Cluster, [sending, receiving, spare]: [Node, Node, Node], { before, between, after, ...options }: KillRound
+  cluster: Cluster, [sending, receiving, spare]: readonly [Node, Node, Node], { before, between, after, ...options }: KillRound
 ): Promise<Findings> {
   let alive = [sending, receiving, spare]
   const load = await Load.start({ senders: [sending], receivers: [receiving], nodes: () => alive, ...options })

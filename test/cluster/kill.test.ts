@@ -1,5 +1,5 @@
 import t from 'tap'
-import { startCluster } from './cluster.js'
+import { clusterFor } from './cluster.js'
 import { killRound } from './kill-round.js'
 
 const rounds = [
@@ -7,14 +7,11 @@ const rounds = [
 ]
 
 t.test('kill -9 of the sending node, then of the receiving node, under load', async (t) => {
-  const cluster = await startCluster([{}, {}, {}])
-  t.teardown(async () => { await cluster.stop() })
-  const [a, b, c] = cluster.nodes
-  if (a === undefined || b === undefined || c === undefined) throw new Error('three nodes')
+  const { cluster, nodes } = await clusterFor(t, [{}, {}, {}])
 
   for (const { name, ...round } of rounds) {
     await t.test(`loses nothing that was acked, ${name}`, async (t) => {
-      const { problems, ...figures } = await killRound(cluster, [a, b, c], round)
+      const { problems, ...figures } = await killRound(cluster, nodes, round)
       t.comment(figures)
       t.strictSame(problems, [])
       t.ok(figures.acked > 500, `${figures.acked} acked`)

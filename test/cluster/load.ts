@@ -6,10 +6,10 @@ export const GROUP = 'group.load'
 
 export interface LoadOptions {
   /** Where senders and receivers connect first, each list in turn; later wherever it works. */
-  senders: Target[]
-  receivers: Target[]
+  senders: readonly Target[]
+  receivers: readonly Target[]
   /** Every node on which a client may come back. */
-  nodes: () => Target[]
+  nodes: () => readonly Target[]
   /** Its own for each round. */
   clubId?: number
   count?: number
@@ -38,14 +38,14 @@ export class Load {
   readonly refusals: Refusal[] = []
   readonly receivers: Receiver[]
   readonly senders: Sender[]
-  readonly nodes: () => Target[]
+  readonly nodes: () => readonly Target[]
 
   private constructor (options: LoadOptions) {
     const { count = 20, clubId = 1, pause = 50, retrying = 0.5, nodes } = options
     this.clubId = clubId
     this.nodes = nodes
     const each = <T>(make: (i: number) => T): T[] => Array.from({ length: count }, (_, i) => make(i))
-    const place = (targets: Target[], i: number): Target => targets[i % targets.length] as Target
+    const place = (targets: readonly Target[], i: number): Target => targets[i % targets.length] as Target
     this.receivers = each((i) => new Receiver(this, { userId: 1000 + i, clubId }, place(options.receivers, i), i % 2 === 0))
     this.senders = each((i) => new Sender(this, i, place(options.senders, i), pause, i < count * retrying))
   }
@@ -214,7 +214,7 @@ export class Sender extends Returning {
 
   async #run (): Promise<void> {
     const under = new Set<Promise<void>>()
-    while (!this.#stopping) {
+    while (!this.#stopping && !this.ended) {
       if (this.client === null) {
         await sleep(20)
         continue

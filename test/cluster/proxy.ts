@@ -62,7 +62,7 @@ export async function startProxy (target: number): Promise<Proxy> {
     async accept () {
       if (server !== null) return
       server = createServer((client) => {
-        const link = new Pair(client, target, (bytes) => proxy.inspect(bytes, link), () => { links.delete(link) })
+        const link: Pair = new Pair(client, target, (bytes) => proxy.inspect(bytes, link), () => { links.delete(link) })
         links.add(link)
         if (stalled) link.stall()
       })

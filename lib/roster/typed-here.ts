@@ -1,0 +1,43 @@
+import type { TypingEntry } from './contract.js'
+
+type Key = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
+
+interface Typed {
+  entry: TypingEntry
+  /** The shared roster has it, and will tell when it runs out. */
+  written: boolean
+}
+
+/** Typing that was said to this node: enough to tell its stop while the shared roster is away, and to write it back. */
+export class TypedHere {
+  readonly #entries = new Map<string, Typed>()
+
+  /** What was typed there and has not run out at `now`. */
+  get (key: Key, now: number): Typed | null {
+    const typed = this.#entries.get(keyOf(key))
+    return typed !== undefined && typed.entry.expiresAt > now ? typed : null
+  }
+
+  set (entry: TypingEntry, written: boolean): void {
+    this.#entries.set(keyOf(entry), { entry, written })
+  }
+
+  take (keys: Key[]): Typed[] {
+    return keys.flatMap((key) => {
+      const typed = this.#entries.get(keyOf(key))
+      this.#entries.delete(keyOf(key))
+      return typed ?? []
+    })
+  }
+
+  /** Takes out what ran out. */
+  expired (now: number): Typed[] {
+    return this.take([...this.#entries.values()].filter(({ entry }) => entry.expiresAt <= now).map(({ entry }) => entry))
+  }
+
+  get all (): Typed[] {
+    return [...this.#entries.values()]
+  }
+}
+
+const keyOf = ({ tenantId, userId, conversationId }: Key): string => `${tenantId}/${userId}:${conversationId}`

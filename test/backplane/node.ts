@@ -1,0 +1,74 @@
+import type { Test } from 'tap'
+import type { Backplane, BackplaneHandlers, Frame } from '../../lib/backplane/contract.js'
+import type { ChannelKey } from '../../lib/channels.js'
+import { within } from '../cluster/until.js'
+
+/** Everything that a backplane told its node. */
+export class Recorder implements BackplaneHandlers {
+  readonly frames: Array<Frame & { key: ChannelKey }> = []
+  /** Channels of which frames may have been missed. */
+  readonly missing: ChannelKey[] = []
+  readonly heardAt: number[] = []
+  /** In which order things were told. */
+  readonly told: Array<'deliver' | 'missed' | 'heard' | 'back'> = []
+  answer: (op: string, data: unknown) => unknown = (op, data) => ({ op, data })
+  readonly asked = async (op: string, data: unknown): Promise<unknown> => this.answer(op, data)
+  #wake: Array<() => void> = []
+
+  deliver (key: ChannelKey, frames: Frame[]): void {
+    this.frames.push(...frames.map((frame) => ({ ...frame, key })))
+    this.#tell('deliver')
+  }
+
+  missed (keys: ChannelKey[]): void {
+    this.missing.push(...keys)
+    this.#tell('missed')
+  }
+
+  heard (sentAt: number): void {
+    this.heardAt.push(sentAt)
+    this.#tell('heard')
+  }
+
+  back (): void {
+    this.#tell('back')
+  }
+
+  /** Texts of the frames, of one channel or of all, in order of arrival. */
+  texts (key?: ChannelKey): string[] {
+    return this.frames.filter((frame) => key === undefined || frame.key === key).map(({ payload }) => payload.toString())
+  }
+
+  /** Resolves when the condition holds, looking each time that something was told. */
+  async until (what: string, condition: () => boolean): Promise<void> {
+    const wait = async (): Promise<void> => {
+      while (!condition()) await new Promise<void>((resolve) => { this.#wake.push(resolve) })
+    }
+    await within(8000, what, wait())
+  }
+
+  async untilText (text: string): Promise<void> {
+    await this.until(`${text} is heard`, () => this.texts().includes(text))
+  }
+
+  #tell (what: 'deliver' | 'missed' | 'heard' | 'back'): void {
+    this.told.push(what)
+    for (const wake of this.#wake.splice(0)) wake()
+  }
+}
+
+export interface Node {
+  backplane: Backplane
+  recorder: Recorder
+}
+
+/** Starts a backplane and closes it when `t` is through. */
+export async function startNode (t: Test, backplane: Backplane): Promise<Node> {
+  const recorder = new Recorder()
+  await backplane.start(recorder)
+  t.teardown(async () => { await backplane.close() })
+  return { backplane, recorder }
+}
+
+export const frame = (text: string, rest: Partial<Frame> = {}): Frame =>
+  ({ payload: Buffer.from(text), messageId: 0, except: null, again: false, ...rest })

@@ -1,0 +1,184 @@
+import type { Test } from 'tap'
+import { errorCodes, RealtimeError } from '../../lib/errors.js'
+import { seeded, turn } from '../suites.js'
+import { frame, type Node } from './node.js'
+
+/** What `Backplane` promises in lib/backplane/contract.ts, on the node that does it. */
+export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
+  t.test('publish reaches this node’s own subscribers, and nobody who did not subscribe', async (t) => {
+    const { backplane, recorder } = await start(t)
+    await backplane.subscribe('1/a')
+    await Promise.all([backplane.publish('1/b', frame('unheard')), backplane.publish('1/a', frame('heard'))])
+    await recorder.untilText('heard')
+    t.strictSame(recorder.frames.map(({ key, payload }) => [key, payload.toString()]), [['1/a', 'heard']])
+  })
+
+  t.test('frames of a channel arrive in the order of the calls, within a turn and over many', async (t) => {
+    const { backplane, recorder } = await start(t)
+    const random = seeded(1)
+    const keys = ['1/a', '1/b', '2/a']
+    await Promise.all(keys.map(async (key) => { await backplane.subscribe(key) }))
+    const sent: Record<string, string[]> = { '1/a': [], '1/b': [], '2/a': [] }
+    const published: Array<Promise<void>> = []
+    for (let i = 0; i < 2000; i++) {
+      const key = keys[random(keys.length)] ?? ''
+      sent[key]?.push(String(i))
+      published.push(backplane.publish(key, frame(String(i))))
+      if (random(20) === 0) await turn()
+    }
+    await Promise.all(published)
+    await recorder.until('2000 frames', () => recorder.frames.length >= 2000)
+    for (const key of keys) t.strictSame(recorder.texts(key), sent[key], key)
+  })
+
+  t.test('every byte of a payload arrives as it was, and what routes it', async (t) => {
+    const { backplane, recorder } = await start(t)
+    await backplane.subscribe('1/a')
+    const frames = [
+      frame('{"text":"žluťoučký 日本語 👩‍👩‍👧 \\u0000\\n"}\n\n', { messageId: 1 }),
+      frame('', { messageId: Number.MAX_SAFE_INTEGER, except: 'c'.repeat(255), again: true }),
+      { ...frame('', { except: 'tab-1' }), payload: Buffer.from(Array.from({ length: 256 }, (_, i) => i)) },
+      { ...frame('', { messageId: 2 ** 40 }), payload: Buffer.alloc(70_000, 'ž') }
+    ]
+    await Promise.all(frames.map(async (one) => { await backplane.publish('1/a', one) }))
+    await recorder.until('all frames', () => recorder.frames.length >= frames.length)
+    t.strictSame(recorder.frames.map(({ key: _, ...rest }) => ({ ...rest, payload: Buffer.from(rest.payload) })), frames)
+  })
+
+  t.test('the last of subscribe and unsubscribe wins, however they race', async (t) => {
+    const { backplane, recorder } = await start(t)
+    const random = seeded(2)
+    await backplane.subscribe('1/end')
+    const wanted: string[] = []
+    const pending: Array<Promise<void>> = []
+    for (let i = 0; i < 200; i++) {
+      const key = `1/race.${i}`
+      let subscribed = false
+      for (let step = random(6) + 1; step > 0; step--) {
+        subscribed = random(2) === 0
+        if (subscribed) pending.push(backplane.subscribe(key))
+        else backplane.unsubscribe(key)
+        if (random(3) === 0) await turn()
+      }
+      if (subscribed) wanted.push(key)
+    }
+    await Promise.all(pending)
+    for (let i = 0; i < 200; i++) await backplane.publish(`1/race.${i}`, frame('x'))
+    await backplane.publish('1/end', frame('end'))
+    await recorder.untilText('end')
+    t.ok(wanted.length > 50 && wanted.length < 150, `${wanted.length} of 200 end as subscribed`)
+    t.strictSame(recorder.frames.filter(({ key }) => key !== '1/end').map(({ key }) => key), wanted)
+  })
+
+  t.test('subscribing twice hears once, and unsubscribing once is enough', async (t) => {
+    const { backplane, recorder } = await start(t)
+    await Promise.all(['1/a', '1/a', '1/end'].map(async (key) => { await backplane.subscribe(key) }))
+    await backplane.subscribe('1/a')
+    await backplane.publish('1/a', frame('once'))
+    await recorder.untilText('once')
+    backplane.unsubscribe('1/a')
+    await backplane.publish('1/a', frame('left'))
+    await backplane.publish('1/end', frame('end'))
+    await recorder.untilText('end')
+    t.strictSame(recorder.texts(), ['once', 'end'])
+  })
+
+  t.test('a node answers its own questions, and its errors keep their code', async (t) => {
+    const { backplane, recorder } = await start(t)
+    t.strictSame(await backplane.ask(backplane.nodeId, 'close', { id: 'ž' }), { op: 'close', data: { id: 'ž' } })
+    recorder.answer = () => { throw new RealtimeError('RT_LIMIT_EXCEEDED', 'enough') }
+    await t.rejects(backplane.ask(backplane.nodeId, 'subscribe', {}), { code: 'RT_LIMIT_EXCEEDED', message: 'enough' })
+  })
+
+  t.test('a question to a node that is gone is refused as not found', async (t) => {
+    const { backplane } = await start(t)
+    await t.rejects(backplane.ask('no-such-node', 'close', {}), { code: 'RT_NOT_FOUND' })
+  })
+}
+
+/** What it promises between two nodes. */
+export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>): void {
+  t.test('what another node publishes from the moment subscribe resolved is heard', async (t) => {
+    const [a, b] = await start(t)
+    const keys = Array.from({ length: 200 }, (_, i) => `1/now.${i}`)
+    await Promise.all(keys.map(async (key) => {
+      await b.backplane.subscribe(key)
+      await a.backplane.publish(key, frame(key))
+    }))
+    await b.recorder.until('a frame of each channel', () => b.recorder.frames.length >= keys.length)
+    t.strictSame(new Set(b.recorder.texts()), new Set(keys))
+    t.equal(b.recorder.frames.length, keys.length, 'each once')
+  })
+
+  t.test('two nodes that publish at once are heard in one and the same order everywhere', async (t) => {
+    const [a, b] = await start(t)
+    await Promise.all([a, b].map(async ({ backplane }) => { await backplane.subscribe('1/a') }))
+    for (let i = 0; i < 300; i++) {
+      for (const [name, { backplane }] of [['a', a], ['b', b]] as const) void backplane.publish('1/a', frame(`${name}${i}`))
+      if (i % 3 === 0) await turn()
+    }
+    for (const { recorder } of [a, b]) await recorder.until('600 frames', () => recorder.frames.length >= 600)
+    t.strictSame(a.recorder.texts(), b.recorder.texts())
+    t.strictSame(a.recorder.texts().filter((text) => text.startsWith('a')), Array.from({ length: 300 }, (_, i) => `a${i}`))
+  })
+
+  t.test('publish resolves once the other node was handed the frame', async (t) => {
+    const [a, b] = await start(t)
+    await b.backplane.subscribe('1/a')
+    for (let i = 0; i < 20; i++) {
+      await a.backplane.publish('1/a', frame(String(i)))
+      // On the wire before the publisher is told; a question sent after it cannot overtake it.
+      await a.backplane.ask(b.backplane.nodeId, 'ping', null)
+      t.equal(b.recorder.frames.length, i + 1)
+    }
+  })
+
+  t.test('many channels of several tenants in one turn reach their own subscribers', async (t) => {
+    const [a, b] = await start(t)
+    const keys = [1, 2, 3].flatMap((tenant) => Array.from({ length: 400 }, (_, i) => `${tenant}/group.${i}`))
+    const heard = keys.filter((key) => !key.startsWith('2/'))
+    await Promise.all(heard.map(async (key) => { await b.backplane.subscribe(key) }))
+    await Promise.all(keys.flatMap((key) => ['1', '2'].map(async (text) => { await a.backplane.publish(key, frame(text)) })))
+    await b.recorder.until('all frames', () => b.recorder.frames.length >= heard.length * 2)
+    for (const key of heard) {
+      const texts = b.recorder.texts(key)
+      if (texts.join() !== '1,2') t.strictSame(texts, ['1', '2'], key)
+    }
+    t.equal(b.recorder.frames.length, heard.length * 2)
+    t.equal(a.recorder.frames.length, 0, 'the sender subscribed to none of them')
+  })
+
+  t.test('a node answers another one’s questions, many at once, each with its own answer', async (t) => {
+    const [a, b] = await start(t)
+    b.recorder.answer = async (op, data) => {
+      if ((data as { n: number }).n % 2 === 0) await turn()
+      return op === 'nothing' ? undefined : { op, data, text: 'ž' }
+    }
+    const answers = await Promise.all(Array.from({ length: 50 }, async (_, n) => await a.backplane.ask(b.backplane.nodeId, 'op', { n })))
+    t.strictSame(answers, Array.from({ length: 50 }, (_, n) => ({ op: 'op', data: { n }, text: 'ž' })))
+    t.equal(await a.backplane.ask(b.backplane.nodeId, 'nothing', { n: 1 }), undefined)
+  })
+
+  t.test('an error of the node that was asked arrives with its code, and a secret stays there', async (t) => {
+    const [a, b] = await start(t)
+    for (const code of errorCodes) {
+      b.recorder.answer = () => { throw new RealtimeError(code, `because of ${code}`) }
+      await t.rejects(a.backplane.ask(b.backplane.nodeId, 'op', {}), { name: 'RealtimeError', code, message: `because of ${code}` })
+    }
+    b.recorder.answer = () => { throw new Error('password is wrong') }
+    const told = await a.backplane.ask(b.backplane.nodeId, 'op', {}).catch((err: unknown) => err)
+    t.match(told, { code: 'RT_INTERNAL' })
+    t.notMatch((told as Error).message, /password/)
+  })
+
+  t.test('close sends what was published before it, and refuses questions that are still open', async (t) => {
+    const [a, b] = await start(t)
+    await b.backplane.subscribe('1/a')
+    const unanswered = t.rejects(a.backplane.ask('no-such-node', 'op', {}), { code: 'RT_NOT_FOUND' })
+    void a.backplane.publish('1/a', frame('last words'))
+    await a.backplane.close()
+    await b.recorder.untilText('last words')
+    await unanswered
+    t.equal(b.recorder.frames.length, 1)
+  })
+}

@@ -1,0 +1,184 @@
+import { once } from 'node:events'
+import { Redis } from 'ioredis'
+import type { Test } from 'tap'
+import { linkTo } from '../../lib/backplane/redis-link.js'
+import { RedisBackplane } from '../../lib/backplane/redis.js'
+import type { RedisConnections } from '../../lib/redis.js'
+import { until } from '../cluster/until.js'
+import { startRedis } from '../servers.js'
+import { freshPrefix, log, openRedis } from '../suites.js'
+import { frame, startNode, type Node } from './node.js'
+
+export interface RedisNode extends Node {
+  connections: RedisConnections
+  /** The connection that hears; its end of the wire is what others can cut. */
+  subscriber: Redis
+}
+
+/** Two nodes on one Redis. */
+export async function startNodes (t: Test, url?: string): Promise<[RedisNode, RedisNode]> {
+  const prefix = freshPrefix()
+  const open = async (nodeId: string): Promise<RedisNode> => {
+    const connections = await openRedis(t, prefix, url)
+    const node = await startNode(t, new RedisBackplane(nodeId, linkTo(connections), connections.prefix, log))
+    return { ...node, connections, subscriber: connections.subscriber as Redis }
+  }
+  return [await open('node-a'), await open('node-b')]
+}
+
+/** A client beside the suite. */
+function openAdmin (t: Test, url = process.env.REDIS_URL ?? ''): Redis {
+  const admin = new Redis(url, { retryStrategy: () => 20 })
+  admin.on('error', () => {})
+  t.teardown(() => { admin.disconnect() })
+  return admin
+}
+
+async function cutSubscriber (admin: Redis, { subscriber }: RedisNode): Promise<void> {
+  const closed = once(subscriber, 'close')
+  await admin.client('KILL', 'ADDR', `127.0.0.1:${subscriber.stream.localPort}`)
+  await closed
+}
+
+const topicsOf = async (admin: Redis, { connections }: RedisNode): Promise<string[]> =>
+  await admin.pubsub('CHANNELS', `${connections.prefix}*`) as string[]
+
+/** From now on intervals are run, and the system's clock is moved, by the function this returns; connections keep their time. */
+function holdBeats (t: Test): (ms: number) => void {
+  const { now, setInterval } = { now: Date.now, setInterval: globalThis.setInterval }
+  t.teardown(() => { Object.assign(globalThis, { setInterval }); Date.now = now })
+  let time = Date.now()
+  const beats: Array<{ run: () => void, every: number, next: number }> = []
+  Date.now = () => time
+  const hold = (run: () => void, every: number): object => {
+    beats.push({ run, every, next: time + every })
+    return {}
+  }
+  Object.assign(globalThis, { setInterval: hold })
+  return (ms) => {
+    time += ms
+    for (const beat of beats) for (; beat.next <= time; beat.next += beat.every) beat.run()
+  }
+}
+
+/** What can go wrong with Redis, and must not be noticed. */
+export function overFailures (t: Test): void {
+  t.test('nothing stays subscribed on Redis after the last unsubscribe', async (t) => {
+    const [a, b] = await startNodes(t)
+    const admin = openAdmin(t)
+    const keys = Array.from({ length: 50 }, (_, i) => `1/leak.${i}`)
+    for (const { backplane } of [a, b]) await Promise.all(keys.map(async (key) => { await backplane.subscribe(key) }))
+    t.equal((await topicsOf(admin, a)).length, keys.length + 2)
+    for (const { backplane } of [a, b]) for (const key of keys) backplane.unsubscribe(key)
+    await until('only the two nodes’ own topics are left', 5000, async () => (await topicsOf(admin, a)).length === 2)
+    t.pass()
+  })
+
+  t.test('a lost message is told as missed before what comes after it, on its channel only', async (t) => {
+    const [a, b] = await startNodes(t)
+    const admin = openAdmin(t)
+    for (const key of ['1/a', '1/b']) await a.backplane.subscribe(key)
+    for (const key of ['1/a', '1/b']) await b.backplane.publish(key, frame(`${key} before`))
+    await a.recorder.untilText('1/b before')
+    const topic = (await topicsOf(admin, a)).find((name) => name.includes('1/a')) ?? ''
+    await a.subscriber.unsubscribe(topic)
+    await b.backplane.publish('1/a', frame('lost'))
+    await a.subscriber.subscribe(topic)
+    t.strictSame(a.recorder.missing, [])
+    for (const key of ['1/b', '1/a']) await b.backplane.publish(key, frame(`${key} after`))
+    await a.recorder.untilText('1/a after')
+    t.strictSame(a.recorder.missing, ['1/a'])
+    t.strictSame(a.recorder.told.slice(-3), ['deliver', 'missed', 'deliver'])
+    t.strictSame(a.recorder.texts('1/a'), ['1/a before', '1/a after'])
+  })
+
+  t.test('a cut subscription is made again from the local table, told as missed, and hears again', async (t) => {
+    const [a, b] = await startNodes(t)
+    const admin = openAdmin(t)
+    for (const key of ['1/a', '1/b', '1/left']) await a.backplane.subscribe(key)
+    a.backplane.unsubscribe('1/left')
+    await cutSubscriber(admin, a)
+    t.notOk(a.backplane.healthy)
+    void a.backplane.publish('1/a', frame('own'))
+    await a.recorder.untilText('own')
+    await a.recorder.until('back', () => a.recorder.told.includes('back'))
+    t.strictSame(new Set(a.recorder.missing), new Set(['1/a', '1/b']))
+    t.ok(a.backplane.healthy)
+    for (const key of ['1/left', '1/a', '1/b']) await b.backplane.publish(key, frame(`${key} again`))
+    await a.recorder.untilText('1/b again')
+    t.strictSame(a.recorder.texts(), ['own', '1/a again', '1/b again'])
+    t.strictSame(await b.backplane.ask('node-a', 'op', 1), { op: 'op', data: 1 }, 'and its own topic too')
+  })
+
+  t.test('cut again and again it comes back each time, and each frame arrives once', async (t) => {
+    const [a, b] = await startNodes(t)
+    const admin = openAdmin(t)
+    await a.backplane.subscribe('1/a')
+    for (let round = 1; round <= 4; round++) {
+      await cutSubscriber(admin, a)
+      await a.recorder.until('back', () => a.recorder.told.filter((what) => what === 'back').length === round)
+      await b.backplane.publish('1/a', frame(`round ${round}`))
+      await a.recorder.untilText(`round ${round}`)
+    }
+    t.strictSame(a.recorder.texts(), ['round 1', 'round 2', 'round 3', 'round 4'])
+  })
+
+  t.test('while Redis is away publish rejects and reaches this node, and all is well when it is back', async (t) => {
+    const redis = await startRedis()
+    t.teardown(async () => { await redis.stop() })
+    const [a, b] = await startNodes(t, redis.url)
+    await a.backplane.subscribe('1/a')
+    await a.backplane.subscribe('1/left')
+    await redis.stop()
+    await until('a notices', 5000, () => !a.backplane.healthy)
+    await Promise.all([
+      t.rejects(a.backplane.publish('1/a', frame('one'))), t.rejects(a.backplane.publish('1/a', frame('two'))),
+      t.rejects(a.backplane.publish('1/unheard', frame('three'))), t.rejects(a.backplane.ask('node-b', 'op', 1))
+    ])
+    t.strictSame(a.recorder.texts(), ['one', 'two'])
+    await a.backplane.subscribe('1/new')
+    a.backplane.unsubscribe('1/left')
+    await t.rejects(a.backplane.publish('1/new', frame('three')))
+    t.strictSame(a.recorder.texts(), ['one', 'two', 'three'])
+
+    await redis.restart()
+    for (const { recorder } of [a, b]) await recorder.until('back', () => recorder.told.includes('back'))
+    t.ok(a.backplane.healthy && b.backplane.healthy)
+    t.strictSame(new Set(a.recorder.missing), new Set(['1/a', '1/new']))
+    for (const key of ['1/left', '1/a', '1/new']) await b.backplane.publish(key, frame(`${key} again`))
+    await a.recorder.untilText('1/new again')
+    t.strictSame(a.recorder.texts().slice(3), ['1/a again', '1/new again'])
+    t.strictSame(await a.backplane.ask('node-b', 'op', 2), { op: 'op', data: 2 })
+  })
+
+  t.test('a subscription that died in silence is noticed by its canary, and a last message that was lost by its number', async (t) => {
+    const pass = holdBeats(t)
+    const [a, b] = await startNodes(t)
+    const admin = openAdmin(t)
+    await a.backplane.subscribe('1/a')
+    await b.backplane.publish('1/a', frame('first'))
+    pass(5000)
+    await a.recorder.until('its canary', () => a.recorder.heardAt.length === 1)
+    t.strictSame(a.recorder.heardAt, [Date.now()], 'heard up to when it was sent')
+
+    const topics = await topicsOf(admin, a)
+    const topic = topics.find((name) => name.includes('1/a')) ?? ''
+    await a.subscriber.unsubscribe(topic)
+    await b.backplane.publish('1/a', frame('lost'))
+    await a.subscriber.subscribe(topic)
+    pass(5000)
+    await a.recorder.until('missed', () => a.recorder.missing.length > 0)
+    t.strictSame(a.recorder.missing, ['1/a'], 'no later message showed the hole')
+
+    await a.subscriber.unsubscribe(...topics.filter((name) => !name.includes('node-b')))
+    t.ok(a.backplane.healthy, 'nothing shows yet')
+    for (let i = 0; i < 3; i++) pass(5000)
+    t.notOk(a.backplane.healthy)
+    pass(5000)
+    await a.recorder.until('back', () => a.recorder.told.includes('back'))
+    t.ok(a.backplane.healthy)
+    await b.backplane.publish('1/a', frame('again'))
+    await a.recorder.untilText('again')
+    t.strictSame(a.recorder.texts(), ['first', 'again'])
+  })
+}

@@ -1,0 +1,68 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { check } from './check.js'
+import { Client, rest, type Who } from './client.js'
+import { clusterFor, healthOf, type Node } from './cluster.js'
+import { Load } from './load.js'
+import { until } from './until.js'
+
+const who = (userId: number): Who => ({ userId, clubId: 2 })
+const usersOn = async (node: Node): Promise<number[]> =>
+  ((await rest(node, who(9), '/online-users')).data as Array<{ user_id: number }>).map((user) => user.user_id)
+
+t.test('Redis frozen for 16 s, longer than a lease', async (t) => {
+  const { cluster, nodes } = await clusterFor(t, [{}, {}])
+  const [a, b] = nodes
+  const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, count: 10, pause: 100 })
+  t.teardown(async () => { await load.close() })
+  const [watcher] = await Promise.all([Client.connect(b, who(1)), Client.connect(a, who(2))])
+  await until('messages flow', 5000, () => load.acked.length > 50)
+
+  cluster.redis.pause()
+  const acked = load.acked.length
+  await sleep(16_000)
+  cluster.redis.resume()
+  const backAt = Date.now()
+
+  await t.test('sends are acked all along, and all of it arrives within 30 s of the return', async (t) => {
+    t.ok(load.acked.length > acked + 500, `${load.acked.length - acked} acked meanwhile`)
+    await until('both are healthy', 15_000, async () => await healthOf(a) === 200 && await healthOf(b) === 200)
+    await load.stopSending()
+    const { problems, ...figures } = await check(cluster, load, { within: 30_000 - (Date.now() - backAt) })
+    t.comment({ ...figures, all: Date.now() - backAt })
+    t.strictSame(problems, [])
+    t.strictSame([load.refusals, load.closeCodes], [[], []])
+  })
+
+  await t.test('presence is right again within 15 s, and nobody who stayed was told offline', async (t) => {
+    await until('the lists are right', 15_000, async () => [await usersOn(a), await usersOn(b)].every((users) => users.join() === '1,2'))
+    t.strictSame(watcher.all('user:offline'), [])
+  })
+})
+
+t.test('One node alone cannot reach Redis, until it counts as dead', async (t) => {
+  const { cluster, nodes } = await clusterFor(t, [{}, { proxied: 'redis' }])
+  const [a, b] = nodes
+  const [watcher, cutOff] = await Promise.all([Client.connect(a, who(1)), Client.connect(b, who(2))])
+  await watcher.next('user:online', 2000, (data) => data.userId === 2)
+  const nodeIds = await cluster.keys.zrange('rt:0:nodes', 0, -1)
+
+  await b.proxy().refuse()
+  b.proxy().cut()
+  await until('it notices', 3000, async () => await healthOf(b) === 503)
+  // Its lease is ended by hand, and the other's goes on.
+  for (const id of nodeIds) await cluster.keys.zadd('rt:0:nodes', 1, id)
+  await watcher.next('user:offline', 15_000, (data) => data.userId === 2)
+  t.strictSame(await usersOn(a), [1])
+
+  await b.proxy().accept()
+  const backAt = Date.now()
+  await t.test('back again, its users are online again, and are told so', async (t) => {
+    await until('the lists are right', 15_000, async () => [await usersOn(a), await usersOn(b)].every((users) => users.join() === '1,2'))
+    t.comment(`right after ${Date.now() - backAt} ms`)
+    await until('the other node is told', 2000, () => watcher.all('user:online').filter(({ data }) => data.userId === 2).length === 2)
+    t.equal(cutOff.isClosed, false, 'its socket stayed')
+    const { messageId } = await watcher.request('message:direct', { recipientId: 2, message: 'hello again', conversationId: 'x' })
+    await cutOff.next('message:direct', 2000, (data) => data.messageId === messageId)
+  })
+})
