@@ -58,6 +58,11 @@ export interface Realtime {
   readonly events: Lifecycle
   /** Channels to which every authenticated connection is subscribed, besides its own private one. */
   readonly automaticChannels: Set<string>
+  /**
+   * What a connection is sent right after it is authenticated, while its private channel waits: the ids of the events sent.
+   * Never reject.
+   */
+  readonly greetings: Array<(connection: LocalConnection) => Promise<ReadonlySet<number>>>
   /** The connections whose socket is on this node, by {@link localKey}. Filled by the connections plugin. */
   readonly local: Map<string, LocalConnection>
   /** Answers questions of other nodes: `ask(nodeId, op, data)` there resolves to what the handler here resolves to. */
@@ -147,6 +152,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     database,
     events,
     automaticChannels: new Set(),
+    greetings: [],
     local: new Map(),
     onAsk: (op, handler) => { asks.set(op, handler) },
     beforeClose: (task) => { closing.push(task) },

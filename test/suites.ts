@@ -10,8 +10,21 @@ export const { log } = Fastify()
 
 interface Teardown { teardown (task: () => void | Promise<void>): void }
 
-/** Time that moves only when a test says so. The Redis implementations take their offset from it. */
+/** The system's time, and what a test adds to it. Redis keeps its own time: the implementation takes the difference from here. */
 export class TestClock implements Clock {
+  #ahead = 0
+
+  now (): number {
+    return Date.now() + this.#ahead
+  }
+
+  advance (ms: number): void {
+    this.#ahead += ms
+  }
+}
+
+/** Time that moves only when a test says so, to the millisecond. */
+export class StillClock implements Clock {
   #now = Date.now()
 
   now (): number {

@@ -23,8 +23,8 @@ export interface CommitQueueOptions {
   maxQueued: number
   /** Milliseconds until a database that does not answer counts as away. */
   timeout: number
-  /** Called in order, right after a commit and before the senders are told. */
-  committed (row: EventRow, committed: Committed): void
+  /** Called in order, right after a commit; the sender is told when it resolves. Never rejects. */
+  committed (row: EventRow, committed: Committed): Promise<void>
 }
 
 /** Rows, and bytes of payload, of one statement. */
@@ -145,12 +145,7 @@ export class CommitQueue {
       const own = results.get(waiting)
       const first = firstOfKey.get(keyOf(waiting.row))
       const result = own ?? { ...(first !== undefined ? results.get(first) : undefined), repeated: true } as Committed
-      results.set(waiting, result)
-      this.#options.committed(waiting.row, result)
-    }
-    for (const waiting of batch) {
-      const result = results.get(waiting)
-      if (result !== undefined) waiting.resolve(result)
+      void this.#options.committed(waiting.row, result).then(() => { waiting.resolve(result) })
     }
   }
 

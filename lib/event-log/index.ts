@@ -58,7 +58,7 @@ export class EventLog {
     this.store = new EventStore(db, dialect, backplane.nodeId)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.#queue = new CommitQueue({
-      store: this.store, clock, log, maxQueued, timeout, committed: (row, committed) => { this.#committed(row, committed) }
+      store: this.store, clock, log, maxQueued, timeout, committed: async (row, committed) => { await this.#committed(row, committed) }
     })
     this.#audit = new WriteBehind({
       name: 'audit', log, interval: 1000, write: async (rows) => { await this.store.insertAudit(rows) }
@@ -198,9 +198,9 @@ export class EventLog {
     }
   }
 
-  #committed (row: EventRow, { id, repeated }: Committed): void {
+  async #committed (row: EventRow, { id, repeated }: Committed): Promise<void> {
     if (repeated) return
     const { tenantId, userId, channel, type, payload } = row
-    this.outbox.hand({ id, tenantId, userId, channel, type, payload, except: this.#excepts.get(row) ?? null })
+    await this.outbox.hand({ id, tenantId, userId, channel, type, payload, except: this.#excepts.get(row) ?? null })
   }
 }

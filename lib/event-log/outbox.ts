@@ -58,17 +58,24 @@ export class Outbox {
     return this.#behind
   }
 
-  /** Hands one event on, or leaves it to the catching up where older ones wait. Never throws. */
-  hand (event: Outgoing): void {
+  /**
+   * Hands one event on, or leaves it to the catching up where older ones wait. Resolves when the other nodes were handed it
+   * or cannot be reached; never rejects. The sender is told after that: were it told before and this node killed right
+   * then, what the sender sends next through another node would overtake this.
+   */
+  async hand (event: Outgoing): Promise<void> {
     const frame = this.#frame(event, false)
     if (this.#behind) {
       this.#addedWhileBehind++
       for (const key of this.#keys(event)) this.#options.hub.deliver(key, [frame])
       return
     }
-    this.#publish(event, frame).then(
-      () => { this.#mark(event) },
-      (err: unknown) => { this.#fallBehind(err) })
+    try {
+      await this.#publish(event, frame)
+      this.#mark(event)
+    } catch (err) {
+      this.#fallBehind(err)
+    }
   }
 
   /** Called when other nodes can be reached again. */

@@ -14,19 +14,17 @@ type Key = Pick<Entry, 'tenantId' | 'connectionId'>
  */
 export class Holdings {
   readonly #entries = new Map<string, Held>()
-  readonly #presences = new Map<string, Presence>()
+  readonly #presences = new Map<string, { presence: Presence, written: boolean }>()
   /** How many entries each user has here. */
   readonly #users = new Map<string, number>()
   /** Left while nobody could be told. */
   readonly #gone = new Map<string, Entry>()
 
-  hold (entry: Entry): Held {
-    const held = { entry, written: false }
+  hold (entry: Entry, written: boolean): void {
     this.#count(this.#entries.get(keyOf(entry))?.entry, -1)
     this.#count(entry, 1)
-    this.#entries.set(keyOf(entry), held)
+    this.#entries.set(keyOf(entry), { entry, written })
     this.#gone.delete(keyOf(entry))
-    return held
   }
 
   /** Forgets an entry of this generation. */
@@ -48,8 +46,8 @@ export class Holdings {
   }
 
   /** Kept for users with a connection here; the others' is the shared roster's to keep. */
-  setPresence (tenantId: number, userId: number, presence: Presence): void {
-    if (this.#users.has(`${tenantId}/${userId}`)) this.#presences.set(`${tenantId}/${userId}`, presence)
+  setPresence (tenantId: number, userId: number, presence: Presence, written: boolean): void {
+    if (this.#users.has(`${tenantId}/${userId}`)) this.#presences.set(`${tenantId}/${userId}`, { presence, written })
   }
 
   get entries (): Held[] {
@@ -61,10 +59,10 @@ export class Holdings {
   }
 
   /** The statuses set by users that are connected here. */
-  get presences (): Array<{ tenantId: number, userId: number, presence: Presence }> {
-    return [...this.#presences].map(([key, presence]) => {
+  get presences (): Array<{ tenantId: number, userId: number, presence: Presence, written: boolean }> {
+    return [...this.#presences].map(([key, said]) => {
       const [tenantId = 0, userId = 0] = key.split('/').map(Number)
-      return { tenantId, userId, presence }
+      return { tenantId, userId, ...said }
     })
   }
 

@@ -68,8 +68,9 @@ export class MemoryRoster implements Roster {
       user.connections.delete(oldest.connectionId)
       tenant.connections.delete(oldest.connectionId)
     }
+    const kept = tenant.connections.get(entry.connectionId)?.generation ?? generation
     const replaced = entry.nodeId !== null && known !== undefined && known.nodeId !== null ? known : null
-    return { taken: false, fresh: known === undefined, first, replaced, evicted, generation }
+    return { taken: false, fresh: known === undefined, first, replaced, evicted, generation: kept }
   }
 
   async leave ({ tenantId, connectionId, generation }: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
@@ -81,8 +82,12 @@ export class MemoryRoster implements Roster {
   }
 
   async touch (tenantId: number, connectionId: string): Promise<void> {
-    const entry = this.#tenants.get(tenantId)?.connections.get(connectionId)
-    if (entry !== undefined) entry.heardAt = this.#clock.now()
+    const tenant = this.#tenants.get(tenantId)
+    const entry = tenant?.connections.get(connectionId)
+    if (tenant === undefined || entry === undefined) return
+    entry.heardAt = this.#clock.now()
+    const user = tenant.users.get(entry.userId)
+    if (user !== undefined) user.presence.seenAt = entry.heardAt
   }
 
   async find (tenantId: number, connectionId: string): Promise<Entry | null> {

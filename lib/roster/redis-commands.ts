@@ -1,10 +1,14 @@
+import { randomUUID } from 'node:crypto'
 import type { Cluster, Redis } from 'ioredis'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import type { RedisConnections } from '../redis.js'
 import type { Device } from '../schemas.js'
-import type { Entry, Presence } from './contract.js'
-import * as scripts from './redis-scripts.js'
+import type { Entry, JoinResult, Presence } from './contract.js'
+import * as tenantScripts from './redis-scripts.js'
+import * as sharedScripts from './redis-shared-scripts.js'
+
+const scripts = { ...tenantScripts, ...sharedScripts }
 
 type Script = keyof typeof scripts
 type Argument = string | number
@@ -24,7 +28,7 @@ export class RosterCommands {
     this.#redis = commands as WithScripts
     this.prefix = prefix
     this.nodesKey = `${prefix}nodes`
-    this.dueKey = `${prefix}due`
+    this.dueKey = `${prefix}{due}`
     this.#nodeId = nodeId
     this.#clock = clock
   }
@@ -57,9 +61,26 @@ export class RosterCommands {
     await this.attempt(async (redis) => await redis.sadd(this.tenantsKey(this.#nodeId), tenantId))
   }
 
-  /** Written before what becomes due: at worst a sweep finds nothing, never is something due and not found. */
-  async dueAt (tenantId: number, inMs: number): Promise<void> {
-    await this.attempt(async (redis) => await redis.zadd(this.dueKey, 'LT', this.#clock.now() + inMs, String(tenantId)))
+  /**
+   * Does something that becomes due, and has the tenant looked at then. Said before, so that a crash in between leaves at
+   * worst a look at nothing; and after, since a look that came in between found nothing and forgot the tenant.
+   */
+  async becomingDue<T> (tenantId: number, inMs: number, act: () => Promise<T>): Promise<T> {
+    await this.#dueAt(tenantId, inMs)
+    const outcome = await act()
+    await this.#dueAt(tenantId, inMs)
+    return outcome
+  }
+
+  async #dueAt (tenantId: number, inMs: number): Promise<void> {
+    await this.run('dueAt', this.dueKey, inMs, tenantId)
+  }
+
+  /** Names what this Redis holds: another name than before, and it was emptied or replaced meanwhile. */
+  async epoch (): Promise<string> {
+    const key = `${this.prefix}epoch`
+    await this.attempt(async (redis) => await redis.set(key, randomUUID(), 'NX'))
+    return await this.attempt(async (redis) => await redis.get(key)) ?? ''
   }
 
   tenantsKey (nodeId: string): string {
@@ -70,6 +91,20 @@ export class RosterCommands {
 export function toEntry (tenantId: number, text: string): Entry {
   const { id, u, n, g, d, c } = JSON.parse(text) as { id: string, u: string, n: string, g: string, d: Device, c: string }
   return { tenantId, userId: Number(u), connectionId: id, nodeId: n === '' ? null : n, generation: g, device: d, connectedAt: Number(c) }
+}
+
+/** The answer of the join script. */
+export function toJoinResult ({ tenantId, generation }: Entry, answer: unknown): JoinResult & { generation: string } {
+  const [state, fresh, first, replaced, kept, ...evicted] = answer as [string, number, number, string, string, ...string[]]
+  if (state === 'taken') return { taken: true, fresh: false, first: false, replaced: null, evicted: [], generation }
+  return {
+    taken: false,
+    fresh: fresh === 1,
+    first: first === 1,
+    replaced: replaced === '' ? null : toEntry(tenantId, replaced),
+    evicted: evicted.map((text) => toEntry(tenantId, text)),
+    generation: kept
+  }
 }
 
 export const encodePresence = ({ status, device, lastMessage, awaySince }: Presence): string =>

@@ -1,3 +1,5 @@
+import { prelude } from './redis-prelude.js'
+
 /**
  * The roster's rules, each one atomic script over the keys of one tenant. `KEYS[1]` is the tenant's base,
  * `{prefix}{tenant}:` with the tenant as hash tag, so that a script's keys share a slot on a Redis Cluster.
@@ -11,56 +13,12 @@
  *     present       zset   users that count as online, by id      grace   zset   users without connections → deadline
  *     visible       zset   the same less those who say "offline"  signs   zset   users online by a REST update → end
  *     presence      hash   user → presence                        seen    hash   user → last heard of
+ *     said          hash   user → when the presence was said
  *     typing        zset   user:conversation → end                types   hash   user:conversation → entry
  *     typers:{conv} set    user:conversation
  *
  * Ids stay text all through: Lua's JSON would round them.
  */
-const prelude = `
-local base = KEYS[1]
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000) + tonumber(ARGV[1])
-local function stamp(ms) return string.format('%.0f', ms) end
-local function find(id)
-  local text = redis.call('HGET', base .. 'connections', id)
-  if not text then return nil end
-  return cjson.decode(text)
-end
-local function export(id, entry)
-  entry.id = id
-  return cjson.encode(entry)
-end
-local function arrive(user, presence)
-  local first = not redis.call('ZSCORE', base .. 'present', user)
-  redis.call('ZREM', base .. 'grace', user)
-  redis.call('HSET', base .. 'seen', user, stamp(now))
-  if first then
-    redis.call('ZADD', base .. 'present', user, user)
-    redis.call('ZADD', base .. 'visible', user, user)
-    redis.call('HSET', base .. 'presence', user, presence)
-  end
-  return first
-end
-local function remove(id, entry, deadline)
-  redis.call('HDEL', base .. 'connections', id)
-  redis.call('SREM', base .. 'of:' .. entry.u, id)
-  redis.call('ZREM', base .. 'rest', id)
-  redis.call('DEL', base .. 'channels:' .. id)
-  if entry.n ~= '' then redis.call('SREM', base .. 'node:' .. entry.n, id) end
-  redis.call('HSET', base .. 'seen', entry.u, stamp(now))
-  if redis.call('SCARD', base .. 'of:' .. entry.u) == 0 and not redis.call('ZSCORE', base .. 'signs', entry.u) then
-    redis.call('ZADD', base .. 'grace', 'NX', deadline, entry.u)
-  end
-end
-local function stop(key)
-  local text = redis.call('HGET', base .. 'types', key)
-  redis.call('ZREM', base .. 'typing', key)
-  if not text then return nil end
-  redis.call('HDEL', base .. 'types', key)
-  redis.call('SREM', base .. 'typers:' .. string.match(key, ':(.*)$'), key)
-  return text
-end
-`
 
 /** id, user, node, generation, device, connected at, limit, rest lease, default presence */
 export const join = prelude + `
@@ -138,9 +96,15 @@ if redis.call('SISMEMBER', key, ARGV[3]) == 0 and redis.call('SCARD', key) >= to
 redis.call('SADD', key, ARGV[3])
 return 1`
 
-/** user, presence, '1' where others see the user, rest lease */
+/**
+ * user, presence, '1' where others see the user, rest lease, when it was said, '1' for writing back what was said before:
+ * that takes nothing back that was said through another node since
+ */
 export const setPresence = prelude + `
 local user = ARGV[2]
+local said = redis.call('HGET', base .. 'said', user)
+if ARGV[7] == '1' and said and tonumber(said) > tonumber(ARGV[6]) then return 0 end
+redis.call('HSET', base .. 'said', user, ARGV[6])
 local first = arrive(user, ARGV[3])
 redis.call('HSET', base .. 'presence', user, ARGV[3])
 if ARGV[4] == '1' then redis.call('ZADD', base .. 'visible', user, user) else redis.call('ZREM', base .. 'visible', user) end
@@ -254,6 +218,7 @@ for i = 2, #ARGV do
     redis.call('ZREM', base .. 'visible', user)
     redis.call('HDEL', base .. 'presence', user)
     redis.call('HDEL', base .. 'seen', user)
+    redis.call('HDEL', base .. 'said', user)
   else
     table.insert(back, user)
   end
@@ -269,42 +234,3 @@ for _, id in ipairs(redis.call('SRANDMEMBER', key, 500)) do
   redis.call('SREM', key, id)
 end
 return redis.call('SCARD', key)`
-
-/** KEYS[1] the nodes; boot id, lease → 1 where the node was known. */
-export const renew = prelude + `
-local known = redis.call('ZSCORE', base, ARGV[2])
-redis.call('ZADD', base, now + tonumber(ARGV[3]), ARGV[2])
-return known and 1 or 0`
-
-/** KEYS[1] the nodes; '1' for the dead, '0' for the living. */
-export const nodes = prelude + `
-if ARGV[2] == '1' then return redis.call('ZRANGEBYSCORE', base, '-inf', now) end
-return redis.call('ZRANGEBYSCORE', base, '(' .. stamp(now), '+inf')`
-
-/** KEYS[1] tenants by their next due time; claim → tenants, each claimed for a while, and the claim's end. */
-export const claimDue = prelude + `
-local tenants = redis.call('ZRANGEBYSCORE', base, '-inf', now, 'LIMIT', 0, 200)
-local ends = stamp(now + tonumber(ARGV[2]))
-for _, tenant in ipairs(tenants) do redis.call('ZADD', base, ends, tenant) end
-table.insert(tenants, 1, ends)
-return tenants`
-
-/** KEYS[1] tenants by their next due time; tenant, end of the claim, next or ''. Keeps what was made due meanwhile. */
-export const finishDue = prelude + `
-local score = redis.call('ZSCORE', base, ARGV[2])
-if not score or tonumber(score) ~= tonumber(ARGV[3]) then return 0 end
-if ARGV[4] == '' then redis.call('ZREM', base, ARGV[2]) else redis.call('ZADD', base, ARGV[4], ARGV[2]) end
-return 1`
-
-/** KEYS[1] a counter; window → count and what is left of the window. */
-export const hit = `
-local count = redis.call('INCR', KEYS[1])
-if count == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
-return { count, redis.call('PTTL', KEYS[1]) }`
-
-/** KEYS[1] a lock; owner, time to live → 1 where the owner has it. */
-export const lock = `
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[2] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1`

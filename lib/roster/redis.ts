@@ -8,8 +8,8 @@ import {
 } from './contract.js'
 import { Holdings } from './holdings.js'
 import { MemoryRoster } from './memory.js'
-import { decodePresence, encodePresence, RosterCommands, toEntry } from './redis-commands.js'
-import { TypedHere } from './typed-here.js'
+import { decodePresence, encodePresence, RosterCommands, toEntry, toJoinResult } from './redis-commands.js'
+import { RedisTyping, type TypingKey } from './redis-typing.js'
 
 /** How long a node has to tell what became due before another one does. */
 const CLAIM = 5000
@@ -22,13 +22,15 @@ export class RedisRoster implements Roster {
   readonly #times: RosterTimes
   readonly #log: FastifyBaseLogger
   readonly #holdings = new Holdings()
-  readonly #typed = new TypedHere()
+  readonly #typing: RedisTyping
+  #epoch = ''
   /** Counters of this node while Redis is away. */
   readonly #alone: MemoryRoster
 
   constructor (nodeId: string, redis: RedisConnections, clock: Clock, times: RosterTimes, log: FastifyBaseLogger) {
     this.nodeId = nodeId
     this.#commands = new RosterCommands(redis, nodeId, clock)
+    this.#typing = new RedisTyping(this.#commands, clock)
     this.#clock = clock
     this.#times = times
     this.#log = log
@@ -41,19 +43,20 @@ export class RedisRoster implements Roster {
 
   async start (): Promise<void> {
     await this.#commands.run('renew', this.#commands.nodesKey, this.nodeId, this.#times.lease)
+    this.#epoch = await this.#commands.epoch()
   }
 
   async join (entry: Omit<Entry, 'generation'>, limit: number): Promise<JoinResult & { generation: string }> {
     const generation = randomUUID()
-    const held = entry.nodeId === null ? null : this.#holdings.hold({ ...entry, generation })
+    const mine = { ...entry, generation }
     try {
       await this.#commands.remember(entry.tenantId)
-      const joined = await this.#join({ ...entry, generation }, limit)
-      if (joined.taken) this.#holdings.drop({ ...entry, generation })
-      else if (held !== null) held.written = true
+      const joined = await this.#join(mine, limit)
+      if (entry.nodeId !== null && !joined.taken) this.#holdings.hold(mine, true)
       return joined
     } catch (err) {
-      if (held === null) throw err
+      if (entry.nodeId === null) throw err
+      this.#holdings.hold(mine, false)
       return { taken: false, fresh: true, first: false, replaced: null, evicted: [], generation }
     }
   }
@@ -96,8 +99,14 @@ export class RedisRoster implements Roster {
   }
 
   async setPresence (tenantId: number, userId: number, presence: Presence): Promise<{ first: boolean }> {
-    this.#holdings.setPresence(tenantId, userId, presence)
-    return { first: await this.#setPresence(tenantId, userId, presence).catch(() => false) }
+    try {
+      const first = await this.#setPresence(tenantId, userId, presence, false)
+      this.#holdings.setPresence(tenantId, userId, presence, true)
+      return { first }
+    } catch {
+      this.#holdings.setPresence(tenantId, userId, presence, false)
+      return { first: false }
+    }
   }
 
   async presence (tenantId: number, userIds: number[]): Promise<Array<Presence | null>> {
@@ -122,62 +131,37 @@ export class RedisRoster implements Roster {
   }
 
   async startTyping (entry: TypingEntry): Promise<boolean> {
-    const before = this.#typed.get(entry, this.#clock.now())
-    const lasting = before === null ? entry : { ...before.entry, expiresAt: entry.expiresAt }
-    try {
-      const started = await this.#startTyping(lasting)
-      this.#typed.set(lasting, true)
-      // Where it began while Redis was away it was told then.
-      return started && before === null
-    } catch {
-      this.#typed.set(lasting, false)
-      return before === null
-    }
+    return await this.#typing.start(entry)
   }
 
-  async stopTyping (keys: Array<Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>>): Promise<TypingEntry[]> {
-    const here = this.#typed.take(keys)
-    const tenants = [...new Set(keys.map(({ tenantId }) => tenantId))]
-    const stopped = await Promise.all(tenants.map(async (tenantId) => {
-      const own = keys.filter((key) => key.tenantId === tenantId).map(typingKey)
-      try {
-        const found = await this.#commands.run('stopTyping', this.#commands.base(tenantId), ...own) as string[]
-        return [...here.filter(({ entry, written }) => entry.tenantId === tenantId && !written).map(({ entry }) => entry),
-          ...found.map((text) => JSON.parse(text) as TypingEntry)]
-      } catch {
-        return here.filter(({ entry }) => entry.tenantId === tenantId).map(({ entry }) => entry)
-      }
-    }))
-    return stopped.flat()
+  async stopTyping (keys: TypingKey[]): Promise<TypingEntry[]> {
+    return await this.#typing.stop(keys)
   }
 
   async typing (tenantId: number, conversationId: string): Promise<TypingEntry[]> {
-    const found = await this.#commands.run('typing', this.#commands.base(tenantId), conversationId) as string[]
-    const entries: TypingEntry[] = []
-    for (let i = 0; i + 1 < found.length; i += 2) {
-      entries.push({ ...JSON.parse(found[i] ?? '') as TypingEntry, expiresAt: Number(found[i + 1]) })
-    }
-    return entries.sort((a, b) => a.startedAt - b.startedAt)
+    return await this.#typing.in(tenantId, conversationId)
   }
 
   async due (): Promise<Due[]> {
-    const expired = this.#typed.expired(this.#clock.now())
+    const expired = this.#typing.expired()
     const tell = (typed: typeof expired): Due[] =>
       typed.map(({ entry }) => ({ tenantId: entry.tenantId, offline: [], typing: [entry], lapsed: [] }))
     try {
-      const [ends = '', ...tenants] = await this.#commands.run('claimDue', this.#commands.dueKey, CLAIM) as string[]
-      return [...tell(expired.filter(({ written }) => !written)), ...await Promise.all(tenants.map(async (tenant) => await this.#dueIn(tenant, ends)))]
+      const [ends = '', ...claimed] = await this.#commands.run('claimDue', this.#commands.dueKey, CLAIM) as string[]
+      const tenants = claimed.filter((_, i) => i % 2 === 0)
+      const shared = await Promise.all(tenants.map(async (tenant, i) => await this.#dueIn(tenant, ends, claimed[2 * i + 1] ?? '0')))
+      return [...tell(expired.filter(({ written }) => !written)), ...shared]
     } catch (err) {
       if (expired.length === 0) throw err
       return tell(expired)
     }
   }
 
-  async #dueIn (tenant: string, ends: string): Promise<Due> {
+  async #dueIn (tenant: string, ends: string, mark: string): Promise<Due> {
     const tenantId = Number(tenant)
     const [offline, typing, lapsed, next] = await this.#commands.run('due', this.#commands.base(tenantId), this.#times.grace, CLAIM) as
       [string[], string[], string[], string]
-    await this.#commands.run('finishDue', this.#commands.dueKey, tenant, ends, next)
+    await this.#commands.run('finishDue', this.#commands.dueKey, tenant, ends, mark, next)
     return {
       tenantId,
       offline: offline.map(Number),
@@ -193,32 +177,36 @@ export class RedisRoster implements Roster {
 
   async renew (): Promise<Array<Pick<Entry, 'tenantId' | 'userId' | 'connectionId'>>> {
     const known = await this.#commands.run('renew', this.#commands.nodesKey, this.nodeId, this.#times.lease) === 1
+    const epoch = await this.#commands.epoch()
+    const emptied = epoch !== this.#epoch
     const { entries, gone } = this.#holdings
-    const missing = known ? entries.filter(({ written }) => !written) : entries
-    for (const { entry, written } of this.#typed.all) {
-      if (known && written) continue
-      await this.#startTyping(entry)
-      this.#typed.set(entry, true)
+    const missing = known && !emptied ? entries.filter(({ written }) => !written) : entries
+    await this.#typing.writeBack(emptied)
+    const firsts: Entry[] = []
+    if (missing.length + gone.length > 0) {
+      this.#log.warn({ connections: missing.length, left: gone.length, emptied }, 'writing to the roster what it missed of this node')
     }
-    if (missing.length + gone.length === 0) return []
-    this.#log.warn({ connections: missing.length, left: gone.length, emptied: !known }, 'writing to the roster what it missed of this node')
     for (const tenantId of new Set([...missing.map(({ entry }) => entry.tenantId), ...gone.map((entry) => entry.tenantId)])) {
       await this.#commands.remember(tenantId)
     }
-    const firsts: Entry[] = []
     for (const held of missing) {
       const { first } = await this.#join(held.entry, Number.MAX_SAFE_INTEGER)
-      // Who was written before was told online before.
-      if (first && !held.written) firsts.push(held.entry)
+      // Nobody was told offline by an emptied Redis; whoever took this node for dead did tell.
+      if (first && !(emptied && held.written)) firsts.push(held.entry)
       held.written = true
     }
-    for (const { tenantId, userId, presence } of this.#holdings.presences) await this.#setPresence(tenantId, userId, presence)
+    for (const { tenantId, userId, presence, written } of this.#holdings.presences) {
+      if (written && !emptied) continue
+      await this.#setPresence(tenantId, userId, presence, true)
+      this.#holdings.setPresence(tenantId, userId, presence, true)
+    }
     for (const entry of gone) {
       // Listeners still see the user: back in for a moment, so that the grace and the one `offline` take their course.
-      if (!known) await this.#join(entry, Number.MAX_SAFE_INTEGER)
+      if (emptied) await this.#join(entry, Number.MAX_SAFE_INTEGER)
       await this.#leave(entry)
       this.#holdings.buried(entry)
     }
+    this.#epoch = epoch
     return firsts
   }
 
@@ -227,8 +215,9 @@ export class RedisRoster implements Roster {
     for (const nodeId of dead) {
       const key = this.#commands.tenantsKey(nodeId)
       for (const tenant of await this.#commands.attempt(async (redis) => await redis.smembers(key))) {
-        await this.#commands.dueAt(Number(tenant), 0)
-        while (await this.#commands.run('reap', this.#commands.base(Number(tenant)), nodeId) as number > 0);
+        await this.#commands.becomingDue(Number(tenant), 0, async () => {
+          while (await this.#commands.run('reap', this.#commands.base(Number(tenant)), nodeId) as number > 0);
+        })
         await this.#commands.attempt(async (redis) => await redis.srem(key, tenant))
       }
       // Last, so that whoever is interrupted leaves the node to the next reaper.
@@ -262,37 +251,20 @@ export class RedisRoster implements Roster {
 
   async #join (entry: Entry, limit: number): Promise<JoinResult & { generation: string }> {
     const { tenantId, generation, device } = entry
-    if (entry.nodeId === null) await this.#commands.dueAt(tenantId, this.#times.restLease)
-    const [state, fresh, first, replaced, kept, ...evicted] = await this.#commands.run('join', this.#commands.base(tenantId), entry.connectionId, entry.userId,
-      entry.nodeId ?? '', generation, device, entry.connectedAt, limit, this.#times.restLease,
-      encodePresence(defaultPresence(device, this.#clock.now()))) as [string, number, number, string, string, ...string[]]
-    if (state === 'taken') return { taken: true, fresh: false, first: false, replaced: null, evicted: [], generation }
-    return {
-      taken: false,
-      fresh: fresh === 1,
-      first: first === 1,
-      replaced: replaced === '' ? null : toEntry(tenantId, replaced),
-      evicted: evicted.map((text) => toEntry(tenantId, text)),
-      generation: kept
-    }
+    const join = async (): Promise<unknown> => await this.#commands.run('join', this.#commands.base(tenantId), entry.connectionId,
+      entry.userId, entry.nodeId ?? '', generation, device, entry.connectedAt, limit, this.#times.restLease,
+      encodePresence(defaultPresence(device, this.#clock.now())))
+    return toJoinResult(entry, entry.nodeId === null ? await this.#commands.becomingDue(tenantId, this.#times.restLease, join) : await join())
   }
 
   async #leave ({ tenantId, connectionId, generation }: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
-    await this.#commands.dueAt(tenantId, this.#times.grace)
-    return await this.#commands.run('leave', this.#commands.base(tenantId), connectionId, generation, this.#times.grace) === 1
+    return await this.#commands.becomingDue(tenantId, this.#times.grace, async () =>
+      await this.#commands.run('leave', this.#commands.base(tenantId), connectionId, generation, this.#times.grace)) === 1
   }
 
-  async #startTyping (entry: TypingEntry): Promise<boolean> {
-    const { tenantId, expiresAt } = entry
-    await this.#commands.dueAt(tenantId, expiresAt - this.#clock.now())
-    return await this.#commands.run('startTyping', this.#commands.base(tenantId), typingKey(entry), JSON.stringify(entry), expiresAt) === 1
-  }
-
-  async #setPresence (tenantId: number, userId: number, presence: Presence): Promise<boolean> {
-    await this.#commands.dueAt(tenantId, this.#times.restLease)
-    return await this.#commands.run('setPresence', this.#commands.base(tenantId), userId, encodePresence(presence),
-      presence.status === 'offline' ? '0' : '1', this.#times.restLease) === 1
+  async #setPresence (tenantId: number, userId: number, presence: Presence, again: boolean): Promise<boolean> {
+    return await this.#commands.becomingDue(tenantId, this.#times.restLease, async () =>
+      await this.#commands.run('setPresence', this.#commands.base(tenantId), userId, encodePresence(presence),
+        presence.status === 'offline' ? '0' : '1', this.#times.restLease, presence.seenAt, again ? '1' : '0')) === 1
   }
 }
-
-const typingKey = ({ userId, conversationId }: Pick<TypingEntry, 'userId' | 'conversationId'>): string => `${userId}:${conversationId}`

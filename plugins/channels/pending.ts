@@ -5,23 +5,30 @@ import type { LocalConnection } from '../../lib/frame-router.js'
 /** Pause before asking again when the database did not answer; as long as the connection lives. */
 const RETRY = 2000
 
-/** Sends a user who connects what waited for them. */
+/** Sends a user who connects what waited for them, before anything newer. */
 export function sendPending (realtime: Realtime, log: FastifyBaseLogger): void {
-  const send = async (connection: LocalConnection): Promise<void> => {
+  const { eventLog } = realtime
+
+  const send = async (connection: LocalConnection): Promise<ReadonlySet<number>> => {
     const { tenantId, userId } = connection.identity
-    const { eventLog } = realtime
     const events = await eventLog.pendingFor(tenantId, userId)
-    if (events.length === 0) return
-    await connection.replay(events.map((event) => eventLog.encode(event)))
-    await eventLog.outbox.wereSent(events)
+    if (events.length > 0) {
+      await connection.replay(events.map((event) => eventLog.encode(event)))
+      await eventLog.outbox.wereSent(events)
+    }
+    return new Set(events.map(({ id }) => id))
   }
 
-  const attempt = (connection: LocalConnection): void => {
-    if (connection.closed) return
-    send(connection).catch((err: unknown) => {
+  const attempt = async (connection: LocalConnection): Promise<ReadonlySet<number>> => {
+    if (connection.closed) return new Set()
+    try {
+      return await send(connection)
+    } catch (err) {
+      // Not worth keeping newer events back: those follow when the database is back.
       log.debug({ err, connection_id: connection.id }, 'pending events wait for the database')
-      setTimeout(() => { attempt(connection) }, RETRY).unref()
-    })
+      setTimeout(() => { void attempt(connection) }, RETRY).unref()
+      return new Set()
+    }
   }
-  realtime.events.on('opened', attempt)
+  realtime.greetings.push(attempt)
 }

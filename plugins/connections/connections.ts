@@ -93,12 +93,14 @@ export class Connections {
     for (const channel of automatic) connection.automatic.add(channel)
     // Asked for by REST before the socket opened.
     const asked = await this.#realtime.roster.channels(tenantId, connectionId).catch(() => [])
-    const joinings = await Promise.all([...new Set([...automatic, ...asked])].map(async (channel) => await connection.join(channel)))
+    const [own, ...others] = await Promise.all([...new Set([...automatic, ...asked])].map(async (channel) => await connection.join(channel)))
     this.record(connection, client)
     return {
       answer: this.describe(connection),
       live: () => {
-        for (const joining of joinings) joining.live()
+        for (const joining of others) joining.live()
+        // What waited for the user is older than what comes now.
+        void this.#greet(connection).then((sent) => { own?.live(sent) })
         this.#realtime.events.emit('opened', connection)
       }
     }
@@ -200,6 +202,11 @@ export class Connections {
     }
     if (joined.first) this.#realtime.events.emit('online', { tenantId, userId, connectionId })
     return joined
+  }
+
+  async #greet (connection: Connection): Promise<ReadonlySet<number>> {
+    const sent = await Promise.all(this.#realtime.greetings.map(async (greet) => await greet(connection)))
+    return new Set(sent.flatMap((ids) => [...ids]))
   }
 
   async #end (entry: Entry, code: number, reason: string): Promise<void> {

@@ -15,6 +15,9 @@ export interface Findings {
   arrivedAfter: number
 }
 
+/** Of one kind of problem; the rest is counted. */
+const SHOWN = 5
+
 interface Stored { id: number, channel: string, text: string }
 
 /**
@@ -42,7 +45,8 @@ export async function check (cluster: Pick<Cluster, 'rows'>, load: Load, { withi
   }
   const lost = new Map<Stored, string[]>()
   for (const { row, receiver } of missing()) lost.set(row, [...lost.get(row) ?? [], String(receiver.who.userId)])
-  for (const [row, users] of lost) {
+  if (lost.size > SHOWN) problems.push(`… ${lost.size - SHOWN} more not delivered`)
+  for (const [row, users] of [...lost].slice(0, SHOWN)) {
     const sent = sentByText.get(row.text)
     problems.push(`${sent?.outcome ?? 'never sent'} and not delivered: ${row.text} as ${row.id} on ${row.channel} to ${users.join(', ')}`)
   }
@@ -51,7 +55,8 @@ export async function check (cluster: Pick<Cluster, 'rows'>, load: Load, { withi
   for (const receiver of load.receivers) {
     for (const line of disorder(receiver, known, sentByText)) disordered.set(line, [...disordered.get(line) ?? [], receiver.who.userId])
   }
-  for (const [line, users] of disordered) problems.push(`${line} at ${users.join(', ')}`)
+  for (const [line, users] of [...disordered].slice(0, SHOWN)) problems.push(`${line} at ${users.join(', ')}`)
+  if (disordered.size > SHOWN) problems.push(`… ${disordered.size - SHOWN} more out of order`)
 
   const count = (outcome: Sent['outcome']): number => load.sent.filter((sent) => sent.outcome === outcome).length
   return {

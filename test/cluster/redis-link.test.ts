@@ -15,9 +15,18 @@ t.test('Redis frozen for 16 s, longer than a lease', async (t) => {
   const [a, b] = nodes
   const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, count: 10, pause: 100 })
   t.teardown(async () => { await load.close() })
-  const [watcher] = await Promise.all([Client.connect(b, who(1)), Client.connect(a, who(2))])
+  const [watcher, stayer] = await Promise.all([Client.connect(b, who(1)), Client.connect(a, who(2))])
   await until('messages flow', 5000, () => load.acked.length > 50)
 
+  // 3 s after a canary of node a: it takes the connection for dead before it comes back, and does not reconnect yet.
+  const ear = cluster.keys.duplicate({ enableReadyCheck: false })
+  ear.on('error', () => {})
+  t.teardown(async () => { ear.disconnect() })
+  const canary = new Promise<void>((resolve) => { ear.on('message', (_topic, text: string) => { if (text.startsWith('!')) resolve() }) })
+  const { n: idOfA } = JSON.parse((await cluster.keys.hvals('rt:0:{2}:connections')).find((text) => text.includes('"u":"2"')) ?? '') as { n: string }
+  await ear.subscribe(`rt:0:node:${idOfA}`)
+  await canary
+  await sleep(3000)
   cluster.redis.pause()
   const acked = load.acked.length
   await sleep(16_000)
@@ -32,6 +41,11 @@ t.test('Redis frozen for 16 s, longer than a lease', async (t) => {
     t.comment({ ...figures, all: Date.now() - backAt })
     t.strictSame(problems, [])
     t.strictSame([load.refusals, load.closeCodes], [[], []])
+  })
+
+  await t.test('what is sent now reaches the other node at once', async (t) => {
+    const { messageId } = await stayer.request('message:direct', { recipientId: 1, message: 'now', conversationId: 'x' })
+    await t.resolves(watcher.next('message:direct', 2000, (data) => data.messageId === messageId))
   })
 
   await t.test('presence is right again within 15 s, and nobody who stayed was told offline', async (t) => {

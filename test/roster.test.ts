@@ -1,0 +1,44 @@
+import t, { type Test } from 'tap'
+import { MemoryRoster } from '../lib/roster/memory.js'
+import { connections } from './roster/connections.js'
+import { edges } from './roster/edges.js'
+import { interleaved } from './roster/interleaved.js'
+import { emptied, nodes } from './roster/nodes.js'
+import { presence } from './roster/presence.js'
+import { openCluster } from './roster/redis.js'
+import { tenants } from './roster/tenants.js'
+import { typing } from './roster/typing.js'
+import { times, type OpenWorld } from './roster/world.js'
+import { startRedis } from './servers.js'
+import { TestClock } from './suites.js'
+
+function obligations (t: Test, open: OpenWorld): void {
+  edges(t, open)
+  connections(t, open)
+  presence(t, open)
+  typing(t, open)
+  tenants(t, open)
+}
+
+t.test('The roster of one process', async (t) => {
+  obligations(t, async (t) => {
+    const clock = new TestClock()
+    const roster = new MemoryRoster('node-here', clock, times)
+    await roster.start()
+    t.teardown(async () => { await roster.close() })
+    return { clock, here: roster, there: roster }
+  })
+})
+
+t.test('The roster of several nodes over Redis', async (t) => {
+  const open = await openCluster(t)
+  obligations(t, open)
+  nodes(t, open)
+  interleaved(t, open)
+})
+
+t.test('The roster over a Redis that loses everything', async (t) => {
+  const redis = await startRedis()
+  t.teardown(async () => { await redis.stop() })
+  emptied(t, await openCluster(t, redis.url))
+})

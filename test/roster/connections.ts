@@ -1,0 +1,177 @@
+import type { Test } from 'tap'
+import type { Entry } from '../../lib/roster/contract.js'
+import { enter, LIMIT, nothing, socket, SOON, sweepBoth, times, type OpenWorld } from './world.js'
+
+/** Who holds which connection: ownership, generations, limits, and connections without a socket. */
+export function connections (t: Test, open: OpenWorld): void {
+  t.test('an id that belongs to someone else is refused, and nothing is changed', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    const entry = await enter(here, 'a')
+    for (const node of [here, there]) {
+      t.match(await node.join(socket(node, 'a', { userId: 8 }), LIMIT), { taken: true, fresh: false, first: false, replaced: null, evicted: [] })
+      t.match(await node.join(socket(node, 'a', { userId: 8, nodeId: null }), LIMIT), { taken: true, first: false })
+    }
+    t.match(await there.find(1, 'a'), entry)
+    t.match(await there.presence(1, [7, 8]), [{ status: 'online' }, null])
+    t.strictSame(await there.connectionsOf(1, 8), [])
+    t.match(await there.counts(1), { total: 1, users: 1 })
+    t.equal(await here.leave(entry), true, 'its owner still holds it')
+    clock.advance(times.grace + SOON)
+    t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
+  })
+
+  t.test('its owner may register an open socket again, which changes nothing about the socket', async (t) => {
+    const { here, there } = await open(t)
+    const entry = await enter(here, 'a', { connectedAt: 5 })
+    t.match(await there.join(socket(there, 'a', { nodeId: null, device: 'tablet', connectedAt: 9 }), LIMIT),
+      { taken: false, fresh: false, first: false, replaced: null, generation: entry.generation })
+    t.match(await there.find(1, 'a'), { nodeId: here.nodeId, generation: entry.generation, connectedAt: 5 })
+    t.equal(await here.leave(entry), true)
+    t.equal(await there.find(1, 'a'), null)
+  })
+
+  t.test('a socket takes a connection over that had none, which then never lapses', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    t.match(await there.join(socket(there, 'a', { nodeId: null, connectedAt: 5 }), LIMIT), { fresh: true, first: true, replaced: null })
+    const joined = await here.join(socket(here, 'a', { connectedAt: 9 }), LIMIT)
+    t.match(joined, { taken: false, fresh: false, first: false, replaced: null })
+    t.match(await there.find(1, 'a'), { nodeId: here.nodeId, connectedAt: 5, generation: joined.generation })
+    clock.advance(2 * times.restLease)
+    t.strictSame(await sweepBoth(world), nothing)
+  })
+
+  t.test('a new socket under the same id replaces the old one, whose late leave does nothing', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    const old = await enter(here, 'a', { connectedAt: 5 })
+    const joined = await there.join(socket(there, 'a', { connectedAt: 9 }), LIMIT)
+    t.match(joined, { fresh: false, first: false, replaced: { tenantId: 1, connectionId: 'a', nodeId: here.nodeId, generation: old.generation } })
+    t.not(joined.generation, old.generation)
+    t.equal(await here.leave(old), false)
+    t.match(await here.find(1, 'a'), { nodeId: there.nodeId, generation: joined.generation })
+    clock.advance(times.grace + SOON)
+    t.strictSame(await sweepBoth(world), nothing)
+    t.equal(await there.leave({ ...old, generation: joined.generation }), true)
+    t.equal(await there.leave({ ...old, generation: joined.generation }), false, 'once')
+    t.strictSame(await here.connectionsOf(1, 7), [])
+  })
+
+  t.test('a leave of what was never there says so', async (t) => {
+    const { here } = await open(t)
+    t.equal(await here.leave({ tenantId: 1, connectionId: 'a', generation: 'none' }), false)
+    await enter(here, 'a')
+    t.equal(await here.leave({ tenantId: 1, connectionId: 'a', generation: 'none' }), false)
+    t.equal(await here.leave({ tenantId: 2, connectionId: 'a', generation: 'none' }), false)
+  })
+
+  t.test('over the limit the oldest go, over all nodes, and nobody is told offline', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    const entries: Entry[] = []
+    for (const [i, at] of [30, 10, 40, 20].entries()) entries.push(await enter(i % 2 === 0 ? here : there, `at${at}`, { connectedAt: at }))
+    const third = await here.join(socket(here, 'at50', { connectedAt: 50 }), 3)
+    t.match(third.evicted, [{ tenantId: 1, userId: 7, connectionId: 'at10', nodeId: there.nodeId, generation: entries[1]?.generation },
+      { connectionId: 'at20', nodeId: there.nodeId }])
+    t.equal(third.evicted.length, 2)
+    t.strictSame((await there.connectionsOf(1, 7)).map(({ connectionId }) => connectionId).toSorted(), ['at30', 'at40', 'at50'])
+    t.equal(await there.leave(entries[1] ?? { tenantId: 1, connectionId: '', generation: '' }), false, 'it is gone already')
+    clock.advance(times.grace + SOON)
+    t.strictSame(await sweepBoth(world), nothing)
+  })
+
+  t.test('never the newcomer, though it says that it is the oldest, and not at a limit of one', async (t) => {
+    const { here, there } = await open(t)
+    await enter(here, 'a', { connectedAt: 10 })
+    t.match((await there.join(socket(there, 'b', { connectedAt: 1 }), 1)).evicted, [{ connectionId: 'a' }])
+    t.strictSame((await here.connectionsOf(1, 7)).map(({ connectionId }) => connectionId), ['b'])
+    t.strictSame((await here.join(socket(here, 'b', { connectedAt: 20 }), 1)).evicted, [], 'replacing is not one more')
+  })
+
+  t.test('another user’s connections do not count', async (t) => {
+    const { here, there } = await open(t)
+    await enter(here, 'a')
+    t.strictSame((await there.join(socket(there, 'b', { userId: 8 }), 1)).evicted, [])
+  })
+
+  t.test('a connection without a socket lapses after its lease, and its user goes after the grace', async (t) => {
+    const world = await open(t)
+    const { clock, here } = world
+    await enter(here, 'a', { nodeId: null })
+    clock.advance(times.restLease - SOON)
+    t.strictSame(await sweepBoth(world), nothing)
+    clock.advance(2 * SOON)
+    t.match(await sweepBoth(world), { ...nothing, lapsed: [{ tenantId: 1, userId: 7, connectionId: 'a', nodeId: null }] })
+    t.equal(await here.find(1, 'a'), null)
+    t.strictSame(await sweepBoth(world), nothing, 'once, and in the grace')
+    clock.advance(times.grace + SOON)
+    t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
+  })
+
+  t.test('a touch keeps it, on whichever node, and so does registering it again', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    await enter(here, 'a', { nodeId: null })
+    for (let i = 0; i < 3; i++) {
+      clock.advance(times.restLease - SOON)
+      await there.touch(1, 'a')
+      t.strictSame(await sweepBoth(world), nothing)
+    }
+    clock.advance(times.restLease - SOON)
+    t.match(await here.join(socket(here, 'a', { nodeId: null }), LIMIT), { fresh: false, first: false })
+    clock.advance(times.restLease - SOON)
+    t.strictSame(await sweepBoth(world), nothing)
+    clock.advance(2 * SOON)
+    t.equal((await sweepBoth(world)).lapsed.length, 1)
+    await here.touch(1, 'a')
+    t.equal(await here.find(1, 'a'), null, 'a touch too late brings nothing back')
+  })
+
+  t.test('counts tell who is registered, who is active, and how many users that is', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    t.strictSame(await here.counts(1), { total: 0, active: 0, users: 0 })
+    const a = await enter(here, 'a')
+    await enter(there, 'b')
+    await enter(here, 'c', { userId: 8, nodeId: null })
+    await enter(there, 'd', { userId: 9, nodeId: null })
+    t.strictSame(await there.counts(1), { total: 4, active: 4, users: 3 })
+    clock.advance(times.restLease / 2 + SOON)
+    await here.touch(1, 'd')
+    t.strictSame(await here.counts(1), { total: 4, active: 3, users: 3 }, 'c was not heard of lately')
+    await here.leave(a)
+    clock.advance(times.restLease / 2 + SOON)
+    await sweepBoth(world)
+    t.strictSame(await there.counts(1), { total: 2, active: 1, users: 2 }, 'c lapsed, d was not heard of lately')
+    await there.leave(await enter(there, 'b'))
+    t.strictSame(await here.counts(1), { total: 1, active: 0, users: 1 }, 'who is in the grace has no connection')
+  })
+
+  t.test('channels asked for before the socket are kept with the connection, up to the limit', async (t) => {
+    const { here, there } = await open(t)
+    await enter(here, 'a', { nodeId: null })
+    t.equal(await here.addChannel(1, 'a', 'group.1', 2), true)
+    t.equal(await there.addChannel(1, 'a', 'group.2', 2), true)
+    t.equal(await there.addChannel(1, 'a', 'group.2', 2), true, 'the same one is not one more')
+    t.equal(await here.addChannel(1, 'a', 'group.3', 2), false)
+    t.strictSame((await here.channels(1, 'a')).toSorted(), ['group.1', 'group.2'])
+    await there.removeChannel(1, 'a', 'group.1')
+    t.equal(await here.addChannel(1, 'a', 'group.3', 2), true)
+    const entry = await enter(there, 'a')
+    t.strictSame((await here.channels(1, 'a')).toSorted(), ['group.2', 'group.3'], 'the socket finds them')
+    await there.leave(entry)
+    await enter(here, 'a')
+    t.strictSame(await there.channels(1, 'a'), [], 'and they go with it')
+  })
+
+  t.test('channels of a connection that is not there are not kept for whoever takes its id', async (t) => {
+    const { here, there } = await open(t)
+    await here.addChannel(1, 'a', 'group.1', 5)
+    await here.removeChannel(1, 'a', 'group.1')
+    await here.addChannel(1, 'a', 'group.2', 5)
+    await enter(there, 'a')
+    t.strictSame(await here.channels(1, 'a'), [])
+    t.strictSame(await here.channels(1, 'b'), [])
+  })
+}

@@ -1,0 +1,246 @@
+import type { Redis } from 'ioredis'
+import type { Test } from 'tap'
+import type { TypingEntry } from '../../lib/roster/contract.js'
+import { until } from '../cluster/until.js'
+import { cutOff, disturb, type OpenRedisWorld, type RedisWorld } from './redis.js'
+import { enter, LIMIT, nothing, saying, socket, SOON, sweep, sweepBoth, times } from './world.js'
+
+/** `here` falls silent for longer than its lease, while the others do not. */
+async function hereDies ({ clock, there, third }: RedisWorld): Promise<void> {
+  for (const part of [times.lease / 2, times.lease / 2 + SOON]) {
+    clock.advance(part)
+    for (const node of [there, third]) await node.renew()
+  }
+}
+
+/** Nodes that die, come back, are cut off, or lose what they shared. */
+export function nodes (t: Test, open: OpenRedisWorld): void {
+  t.test('what a dead node held is removed by another, and its users are told at once: the lease was their grace', async (t) => {
+    const world = await open(t)
+    const { here, there } = world
+    await enter(here, 'a')
+    await enter(here, 'b', { userId: 8, tenantId: 2 })
+    await enter(here, 'c', { userId: 9 })
+    await enter(there, 'd', { userId: 9 })
+    await enter(there, 'e', { userId: 10 })
+    t.strictSame((await there.aliveNodes()).toSorted(), ['node-here', 'node-there', 'node-third'])
+    await there.reap()
+    t.strictSame(await sweepBoth(world), nothing, 'nobody is dead yet')
+    await hereDies(world)
+    t.strictSame((await there.aliveNodes()).toSorted(), ['node-there', 'node-third'])
+    await there.reap()
+    t.strictSame((await sweep(there)).offline.toSorted(), [7, 8], 'user 9 still has a tab on the other node')
+    t.equal(await there.find(1, 'a'), null)
+    t.strictSame(await there.counts(1), { total: 2, active: 2, users: 2 })
+    await there.reap()
+    t.strictSame(await sweep(there), nothing)
+  })
+
+  t.test('a node that renews its lease in time is never taken for dead', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    await enter(here, 'a')
+    for (let i = 0; i < 5; i++) {
+      clock.advance(times.lease - SOON)
+      t.strictSame(await here.renew(), [])
+      await there.renew()
+      await there.reap()
+    }
+    t.strictSame(await sweepBoth(world), nothing)
+  })
+
+  t.test('a reaper that dies half way leaves the rest to the next one, and each user is told once', async (t) => {
+    for (let at = 0; ; at++) {
+      const world = await open(t)
+      const { clock, here, there, third, redis } = world
+      // The dead one is the third, so that `here` can be the reaper that fails.
+      for (const userId of [7, 8, 9]) await enter(third, `c${userId}`, { userId, tenantId: userId % 2 + 1 })
+      await enter(there, 'other', { userId: 9, tenantId: 2 })
+      clock.advance(times.lease + SOON)
+      for (const node of [here, there]) await node.renew()
+      const heal = disturb(redis, (count) => { if (count >= at) throw new Error('dead') })
+      const died = await here.reap().then(() => false, () => true)
+      heal()
+      if (!died) {
+        t.ok(at > 5, `${at} places to die at`)
+        break
+      }
+      await there.reap()
+      const told = [...(await sweep(there)).offline, ...(await sweep(there)).offline]
+      t.strictSame(told.toSorted(), [7, 8], `dead before command ${at + 1}`)
+      t.match([await there.counts(1), await there.counts(2)], [{ total: 0 }, { total: 1 }])
+      clock.advance(times.grace + SOON)
+      t.strictSame(await sweep(there), nothing)
+    }
+  })
+
+  t.test('two reapers at once tell no more than one', async (t) => {
+    const world = await open(t)
+    const { here, there, third } = world
+    const users = Array.from({ length: 600 }, (_, i) => i + 1)
+    await Promise.all(users.map(async (userId) => await enter(here, `c${userId}`, { userId })))
+    await hereDies(world)
+    await Promise.all([there.reap(), third.reap()])
+    const told: number[] = []
+    for (let i = 0; i < 3; i++) told.push(...(await Promise.all([sweep(there), sweep(third)])).flatMap(({ offline }) => offline))
+    t.strictSame(told.toSorted((a, b) => a - b), users)
+  })
+
+  t.test('a node that was taken for dead writes back what it holds, and its users are told online again', async (t) => {
+    const world = await open(t)
+    const { here, there } = world
+    const entry = await enter(here, 'a')
+    await hereDies(world)
+    await there.reap()
+    t.strictSame((await sweep(there)).offline, [7])
+    t.match(await here.renew(), [{ tenantId: 1, userId: 7, connectionId: 'a' }])
+    t.match(await there.find(1, 'a'), entry)
+    t.match(await there.presence(1, [7]), [{ status: 'online' }])
+    t.strictSame(await sweepBoth(world), nothing)
+  })
+
+  t.test('where they were not told offline yet, they are not told at all', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    await enter(here, 'a')
+    await hereDies(world)
+    await there.reap()
+    t.strictSame(await here.renew(), [])
+    clock.advance(times.grace + SOON)
+    t.strictSame(await sweepBoth(world), nothing)
+  })
+
+  t.test('who left while their node was cut off and taken for dead is told offline once', async (t) => {
+    const world = await open(t)
+    const { clock, here, there, redis } = world
+    const entry = await enter(here, 'a')
+    const heal = cutOff(redis)
+    t.equal(await here.leave(entry), true)
+    await hereDies(world)
+    await there.reap()
+    t.strictSame((await sweep(there)).offline, [7])
+    heal()
+    t.strictSame(await here.renew(), [])
+    clock.advance(times.grace + SOON)
+    t.strictSame(await sweepBoth(world), nothing)
+  })
+
+  t.test('what a node’s sockets do while it is cut off is accepted, and written when it is back', async (t) => {
+    const world = await open(t)
+    const { clock, here, there, redis } = world
+    const [left, kept] = [await enter(here, 'left'), await enter(here, 'kept', { userId: 8 })]
+    const heal = cutOff(redis)
+    t.equal(await here.leave(left), true)
+    const joined = await here.join(socket(here, 'new', { userId: 9 }), LIMIT)
+    t.match(joined, { taken: false, fresh: true, replaced: null, evicted: [] })
+    await here.setPresence(1, 8, saying('busy'))
+    const short = await here.join(socket(here, 'short', { userId: 10 }), LIMIT)
+    t.equal(await here.leave({ tenantId: 1, connectionId: 'short', generation: short.generation }), true)
+    t.strictSame([(await here.hit('x', 60_000)).count, (await here.hit('x', 60_000)).count], [1, 2])
+    const reads: Array<() => Promise<unknown>> = [
+      () => here.find(1, 'kept'), () => here.connectionsOf(1, 8), () => here.presence(1, [8]), () => here.online(1, { limit: 9, after: 0 }),
+      () => here.counts(1), () => here.typing(1, '42'), () => here.channels(1, 'kept'), () => here.join(socket(here, 'rest', { nodeId: null }), LIMIT)
+    ]
+    for (const read of reads) await t.rejects(read(), { code: 'RT_STORAGE_UNAVAILABLE', retryAfter: 1 })
+    heal()
+    t.match(await here.renew(), [{ tenantId: 1, userId: 9, connectionId: 'new' }], 'whose first connection nobody could know')
+    t.strictSame(await here.renew(), [], 'once')
+    t.match(await there.find(1, 'new'), { nodeId: here.nodeId, generation: joined.generation })
+    t.match(await there.find(1, 'kept'), kept)
+    t.equal(await there.find(1, 'short'), null)
+    t.match(await there.presence(1, [8]), [{ status: 'busy' }])
+    clock.advance(times.grace + SOON)
+    t.strictSame((await sweepBoth(world)).offline, [7], 'told late, but once')
+  })
+
+  t.test('typing begins, goes on and ends on a node that is cut off, and ends once when it is back', async (t) => {
+    const world = await open(t)
+    const { clock, here, redis } = world
+    const sign = (conversationId: string): TypingEntry => ({
+      tenantId: 1, userId: 7, conversationId, conversationType: 'group', channels: [], connectionId: 'a',
+      startedAt: clock.now(), expiresAt: clock.now() + 30_000
+    })
+    const heal = cutOff(redis)
+    for (const first of [true, false]) for (const id of ['stopped', 'forgotten', 'kept']) t.equal(await here.startTyping(sign(id)), first)
+    t.match(await here.stopTyping([sign('stopped')]), [{ conversationId: 'stopped' }])
+    clock.advance(20_000)
+    t.equal(await here.startTyping(sign('kept')), false)
+    clock.advance(11_000)
+    t.match((await here.due()).flatMap(({ typing }) => typing), [{ conversationId: 'forgotten' }])
+    heal()
+    t.equal(await here.startTyping(sign('kept')), false)
+    clock.advance(31_000)
+    t.match(await sweepBoth(world), { ...nothing, typing: [{ conversationId: 'kept' }] })
+    t.strictSame(await sweepBoth(world), nothing)
+  })
+
+  t.test('what it writes back takes nothing back that was said on another node since', async (t) => {
+    const { here, there, redis } = await open(t)
+    await enter(here, 'a')
+    await here.setPresence(1, 7, saying('busy'))
+    await there.setPresence(1, 7, saying('away'))
+    const heal = cutOff(redis)
+    await here.join(socket(here, 'b', { userId: 8 }), LIMIT)
+    heal()
+    await here.renew()
+    t.match(await there.presence(1, [7]), [{ status: 'away' }])
+  })
+
+  t.test('a node that closes gives back what it holds, and is no longer counted among the living', async (t) => {
+    const { clock, here, there } = await open(t)
+    await enter(here, 'a')
+    await enter(here, 'b', { userId: 8 })
+    await enter(there, 'c', { userId: 8 })
+    await here.close()
+    t.strictSame((await there.aliveNodes()).toSorted(), ['node-there', 'node-third'])
+    t.strictSame(await there.counts(1), { total: 1, active: 1, users: 1 })
+    t.strictSame(await sweep(there), nothing, 'a restart is a short absence')
+    clock.advance(times.grace + SOON)
+    t.strictSame(await sweep(there), { ...nothing, offline: [7] })
+  })
+
+  t.test('a lock is one node’s until its time is over, unless that node takes it again', async (t) => {
+    const { here, there } = await open(t)
+    t.equal(await here.lock('sweeper', 60_000), true)
+    t.equal(await there.lock('sweeper', 60_000), false)
+    t.equal(await there.lock('reaper', 60_000), true, 'another lock')
+    t.equal(await here.lock('sweeper', 50), true, 'its owner sets the time anew')
+    await until('the lock is free', 5000, async () => await there.lock('sweeper', 60_000))
+    t.equal(await here.lock('sweeper', 60_000), false)
+  })
+}
+
+/** What only a Redis of one's own can show, since it is emptied. */
+export function emptied (t: Test, open: OpenRedisWorld): void {
+  t.test('after Redis was emptied each node writes back what it holds, and nobody is told anything', async (t) => {
+    const world = await open(t)
+    const { clock, here, there, redis } = world
+    const [a, b] = [await enter(here, 'a', { connectedAt: 3 }), await enter(there, 'b', { userId: 8 })]
+    const left = await enter(here, 'left', { userId: 9 })
+    await here.setPresence(1, 7, saying('busy', { lastMessage: 'ž' }))
+    await here.setPresence(1, 8, saying('offline'))
+    await here.leave(left)
+    await (redis.commands as Redis).flushall()
+    t.strictSame(await there.presence(1, [7, 8]), [null, null])
+    t.strictSame([await here.renew(), await there.renew()], [[], []])
+    t.match([await there.find(1, 'a'), await here.find(1, 'b'), await here.find(1, 'left')], [a, b, null])
+    t.match(await there.presence(1, [7, 8, 9]), [{ status: 'busy', lastMessage: 'ž' }, {}, null])
+    t.strictSame(await here.counts(1), { total: 2, active: 2, users: 2 })
+    t.strictSame(await here.renew(), [])
+    t.equal(await here.leave(a), true, 'under the generation it had')
+    await hereDies(world)
+    await there.reap()
+    clock.advance(times.grace + SOON)
+    t.strictSame((await sweepBoth(world)).offline, [7])
+  })
+
+  t.test('an id that was refused to someone else is still written back for its owner', async (t) => {
+    const { here, redis } = await open(t)
+    const entry = await enter(here, 'a')
+    t.match(await here.join(socket(here, 'a', { userId: 8 }), LIMIT), { taken: true })
+    await (redis.commands as Redis).flushall()
+    await here.renew()
+    t.match(await here.find(1, 'a'), entry)
+    t.equal(await here.leave(entry), true)
+  })
+}

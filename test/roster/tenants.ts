@@ -1,0 +1,79 @@
+import type { Test } from 'tap'
+import { until } from '../cluster/until.js'
+import { enter, LIMIT, nothing, saying, socket, SOON, sweepBoth, times, type OpenWorld } from './world.js'
+
+/** Everything is keyed by tenant; and counters and locks, which are keyed by a name. */
+export function tenants (t: Test, open: OpenWorld): void {
+  t.test('the same user, connection and conversation in two tenants never meet', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    const [one, two] = [await enter(here, 'a', { connectedAt: 1 }), await enter(there, 'a', { tenantId: 2, connectedAt: 2 })]
+    t.match(await there.find(1, 'a'), { nodeId: here.nodeId, generation: one.generation })
+    t.match(await here.find(2, 'a'), { nodeId: there.nodeId, generation: two.generation })
+    t.strictSame((await here.join(socket(here, 'b', { tenantId: 2, connectedAt: 3 }), 2)).evicted, [], 'limits')
+    t.strictSame((await here.join(socket(here, 'c', { tenantId: 3, userId: 8, connectionId: 'a' }), LIMIT)).taken, false, 'ownership')
+    t.strictSame([await here.counts(1), await here.counts(2)], [{ total: 1, active: 1, users: 1 }, { total: 2, active: 2, users: 1 }])
+    t.equal(await here.leave({ ...two, tenantId: 1 }), false, 'a generation of the other')
+    await here.setPresence(1, 7, saying('busy'))
+    t.match([await there.presence(1, [7]), await there.presence(2, [7])], [[{ status: 'busy' }], [{ status: 'online' }]])
+    await here.addChannel(1, 'a', 'group.1', 5)
+    t.strictSame(await there.channels(2, 'a'), [])
+    await here.leave(one)
+    clock.advance(times.grace + SOON)
+    t.match(await here.due(), [{ tenantId: 1, offline: [7] }])
+    t.strictSame(await here.settle(2, [7]), [7], 'who is online there')
+    t.strictSame(await here.settle(1, [7]), [])
+    t.match([await there.presence(1, [7]), await there.presence(2, [7])], [[null], [{ status: 'online' }]])
+    t.match([await there.online(1, { limit: 9, after: 0 }), await there.online(2, { limit: 9, after: 0 })], [{ total: 0 }, { total: 1 }])
+    t.strictSame(await sweepBoth(world), nothing)
+  })
+
+  t.test('typing in one tenant is nothing in another', async (t) => {
+    const { clock, here, there } = await open(t)
+    const entry = {
+      tenantId: 1, userId: 7, conversationId: '42', conversationType: 'group' as const, channels: ['group.42'], connectionId: 'a',
+      startedAt: clock.now(), expiresAt: clock.now() + 30_000
+    }
+    t.equal(await here.startTyping(entry), true)
+    t.strictSame(await there.typing(2, '42'), [])
+    t.strictSame(await there.stopTyping([{ ...entry, tenantId: 2 }]), [])
+    t.equal(await there.startTyping({ ...entry, tenantId: 2 }), true)
+    const stopped = await here.stopTyping([entry, { ...entry, tenantId: 2 }, { ...entry, tenantId: 3 }])
+    t.strictSame(stopped.map(({ tenantId }) => tenantId).toSorted(), [1, 2])
+  })
+
+  t.test('what becomes due in several tenants at once is told for each', async (t) => {
+    const { clock, here, there } = await open(t)
+    const ids = Array.from({ length: 30 }, (_, i) => i + 1)
+    for (const tenantId of ids) await here.leave(await enter(here, 'a', { tenantId, userId: 100 + tenantId }))
+    clock.advance(times.grace + SOON)
+    const due = await there.due()
+    t.strictSame(due.map(({ tenantId, offline }) => [tenantId, offline]).toSorted(([a], [b]) => Number(a) - Number(b)),
+      ids.map((tenantId) => [tenantId, [100 + tenantId]]))
+  })
+
+  t.test('signs are counted over all nodes within a window that starts with the first one', async (t) => {
+    const { clock, here, there } = await open(t)
+    const window = 60_000
+    const counts = await Promise.all(Array.from({ length: 10 }, async (_, i) => await (i % 2 === 0 ? here : there).hit('typing:1:7', window)))
+    t.strictSame(counts.map(({ count }) => count).toSorted((a, b) => a - b), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
+    for (const { ttl } of counts) t.ok(ttl > window - 5000 && ttl <= window, `${ttl} ms are left`)
+    t.match(await here.hit('typing:1:8', window), { count: 1 }, 'another key has a window of its own')
+    // Redis lets a counter's window run by its own time: a short one, and both clocks.
+    await here.hit('short', 100)
+    t.match(await there.hit('short', 60_000), { count: 2 })
+    clock.advance(101)
+    t.match(await until('a new window', 5000, async () => {
+      const hit = await here.hit('short', 100)
+      return hit.count === 1 ? hit : null
+    }), { count: 1 }, 'a later sign does not prolong it')
+  })
+
+  t.test('a node is alive by its own account, and holds the locks that it takes', async (t) => {
+    const { here } = await open(t)
+    t.ok((await here.aliveNodes()).includes(here.nodeId))
+    t.ok(here.healthy)
+    t.equal(await here.lock('sweeper', 5000), true)
+    t.equal(await here.lock('sweeper', 5000), true, 'again')
+  })
+}

@@ -1,0 +1,72 @@
+import type { Test } from 'tap'
+import type { Due, Entry, Presence, Roster, RosterTimes, TypingEntry } from '../../lib/roster/contract.js'
+import type { TestClock } from '../suites.js'
+
+export const times: RosterTimes = { lease: 13_000, grace: 5000, restLease: 75_000 }
+/** More than a test takes by itself: before and after a deadline by this much there is one right answer. */
+export const SOON = 1000
+/** Due once told is due again after this time, for the case that who was to tell it died. */
+export const CLAIM = 5000
+
+/** Rosters of one cluster: two nodes, or one node twice where there can be no other. */
+export interface World {
+  clock: TestClock
+  here: Roster
+  there: Roster
+}
+
+export type OpenWorld = (t: Test) => Promise<World>
+
+/** What was told, as the host's events would say it: each user once where it must be once. */
+export interface Told {
+  offline: number[]
+  typing: TypingEntry[]
+  lapsed: Entry[]
+  /** Came back between `due` and `settle`. */
+  online: number[]
+}
+
+/** One look of the sweeper: what is due is told, then settled. */
+export async function sweep (roster: Roster): Promise<Told> {
+  const told: Told = { offline: [], typing: [], lapsed: [], online: [] }
+  for (const due of await roster.due()) {
+    collect(told, due)
+    told.online.push(...await roster.settle(due.tenantId, due.offline))
+  }
+  return told
+}
+
+/** Both nodes look at the same time. */
+export async function sweepBoth ({ here, there }: World): Promise<Told> {
+  const told: Told = { offline: [], typing: [], lapsed: [], online: [] }
+  const parts = here === there ? [await sweep(here)] : await Promise.all([sweep(here), sweep(there)])
+  for (const part of parts) {
+    collect(told, part)
+    told.online.push(...part.online)
+  }
+  return told
+}
+
+function collect (told: Told, { offline, typing, lapsed }: Pick<Due, 'offline' | 'typing' | 'lapsed'>): void {
+  told.offline.push(...offline)
+  told.typing.push(...typing)
+  told.lapsed.push(...lapsed)
+}
+
+export const nothing: Told = { offline: [], typing: [], lapsed: [], online: [] }
+
+/** A connection of user 7 in tenant 1, with its socket on this node, unless said otherwise. */
+export const socket = (roster: Roster, connectionId: string, rest: Partial<Omit<Entry, 'generation'>> = {}): Omit<Entry, 'generation'> =>
+  ({ tenantId: 1, userId: 7, connectionId, nodeId: roster.nodeId, device: 'web', connectedAt: 1, ...rest })
+
+export const saying = (status: Presence['status'], rest: Partial<Presence> = {}): Presence =>
+  ({ status, device: 'mobile', lastMessage: null, awaySince: null, seenAt: 0, ...rest })
+
+export const LIMIT = 20
+
+/** Joins and answers what is needed to leave again. */
+export async function enter (roster: Roster, connectionId: string, rest: Partial<Omit<Entry, 'generation'>> = {}): Promise<Entry> {
+  const entry = socket(roster, connectionId, rest)
+  const { generation } = await roster.join(entry, LIMIT)
+  return { ...entry, generation }
+}
