@@ -2,10 +2,11 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import { inTime } from '../in-time.js'
+import type { StoredEvent } from './contract.js'
 import { DEDUPE_WINDOW, type EventRow, type EventStore } from './store.js'
 
-/** What became of a row: its id, its time, and whether it had been stored before. */
-export interface Committed { id: number, createdAt: number, repeated: boolean }
+/** What became of a row: its id, its time, and, where it had been stored before, the event that was. */
+export interface Committed { id: number, createdAt: number, before: StoredEvent | null }
 
 interface Waiting {
   row: EventRow
@@ -126,10 +127,11 @@ export class CommitQueue {
       const key = keyOf(waiting.row)
       const found = known.get(key)
       if (found !== undefined && (!waiting.keyed || found.createdAt > clock.now() - DEDUPE_WINDOW)) {
-        results.set(waiting, { ...found, repeated: waiting.keyed })
+        // Under a key of the node's own it is this very insert, of which only the answer was lost.
+        results.set(waiting, { id: found.event.id, createdAt: found.createdAt, before: waiting.keyed ? found.event : null })
         continue
       }
-      if (found !== undefined) expired.push(found.id)
+      if (found !== undefined) expired.push(found.event.id)
       if (firstOfKey.has(key)) continue
       firstOfKey.set(key, waiting)
       fresh.push(waiting)
@@ -138,14 +140,17 @@ export class CommitQueue {
     if (fresh.length > 0) {
       const ids = await store.insert(fresh.map(({ row }) => row))
       fresh.forEach((waiting, i) => {
-        results.set(waiting, { id: ids[i] ?? 0, createdAt: waiting.row.createdAt, repeated: false })
+        results.set(waiting, { id: ids[i] ?? 0, createdAt: waiting.row.createdAt, before: null })
       })
     }
     for (const waiting of batch) {
       const own = results.get(waiting)
       const first = firstOfKey.get(keyOf(waiting.row))
-      const result = own ?? { ...(first !== undefined ? results.get(first) : undefined), repeated: true } as Committed
-      void this.#options.committed(waiting.row, result).then(() => { waiting.resolve(result) })
+      const result = own ?? (first === undefined ? undefined : results.get(first))
+      if (result === undefined) continue
+      // The same key twice in one batch is one event.
+      const handed = own === undefined ? Promise.resolve() : this.#options.committed(waiting.row, own)
+      void handed.then(() => { waiting.resolve(result) })
     }
   }
 

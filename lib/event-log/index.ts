@@ -198,9 +198,12 @@ export class EventLog {
     }
   }
 
-  async #committed (row: EventRow, { id, repeated }: Committed): Promise<void> {
-    if (repeated) return
+  async #committed (row: EventRow, { id, before }: Committed): Promise<void> {
+    const except = this.#excepts.get(row) ?? null
+    // Sent before, through a node that died before it handed it on: now is its place in the sender's order.
+    if (before !== null && before.handedAt === null) await this.outbox.hand({ ...before, except })
+    if (before !== null) return
     const { tenantId, userId, channel, type, payload } = row
-    await this.outbox.hand({ id, tenantId, userId, channel, type, payload, except: this.#excepts.get(row) ?? null })
+    await this.outbox.hand({ id, tenantId, userId, channel, type, payload, except })
   }
 }

@@ -86,15 +86,17 @@ export class EventStore {
     return Number(rows[0]?.step ?? 1)
   }
 
-  /** What is already stored under these keys: `{user}/{key}` of the tenant → id and time. */
-  async findByKey (keys: ReadonlyArray<{ tenantId: number, userId: number, dedupeId: string }>): Promise<Map<string, { id: number, createdAt: number }>> {
+  /** What is already stored under these keys: `{tenant}/{user}/{key}` → the event, and when it was stored. */
+  async findByKey (keys: ReadonlyArray<{ tenantId: number, userId: number, dedupeId: string }>): Promise<Map<string, { event: StoredEvent, createdAt: number }>> {
     if (keys.length === 0) return new Map()
     const tuples = sql.join(keys.map((key) => sql`(${key.tenantId}, ${key.userId}, ${key.dedupeId})`))
-    const { rows } = await sql<{ id: number, tenant_id: number, user_id: number, dedupe_id: string, created_at: string }>`
-      select id, tenant_id, user_id, dedupe_id, cast(created_at as char) as created_at from websocket_events
+    const { rows } = await sql<Parameters<typeof toStored>[0] & { dedupe_id: string, created_at: string }>`
+      select ${sql.join(plain.map((name) => sql.ref(name)))}, cast(handed_at as char) as handed_at, dedupe_id,
+        cast(created_at as char) as created_at
+      from websocket_events
       where (tenant_id, user_id, dedupe_id) in (${this.#dialect === 'sqlite' ? sql`values ${tuples}` : tuples})`.execute(this.#db)
     return new Map(rows.map((row) =>
-      [`${row.tenant_id}/${row.user_id}/${row.dedupe_id}`, { id: Number(row.id), createdAt: fromSqlTime(row.created_at) }]))
+      [`${row.tenant_id}/${row.user_id}/${row.dedupe_id}`, { event: toStored(row), createdAt: fromSqlTime(row.created_at) }]))
   }
 
   /** Frees the client's keys of rows whose window is over. */
@@ -136,14 +138,18 @@ export class EventStore {
 
   /** Events on this user's channel that the user confirms now; answers those that were not confirmed before. */
   async confirm (tenantId: number, channel: string, ids: number[], now: number): Promise<Array<{ id: number, senderId: number, fresh: boolean }>> {
-    const found = await this.#db.selectFrom('websocket_events').select(['id', 'user_id', 'status'])
-      .where('id', 'in', ids).where('tenant_id', '=', tenantId).where('channel', '=', channel).where('durable', '=', 1).execute()
-    const fresh = found.filter(({ status }) => status !== 'delivered').map(({ id }) => id)
-    if (fresh.length > 0) {
-      await this.#db.updateTable('websocket_events')
-        .set({ status: 'delivered', due_at: null, error_message: null, updated_at: toSqlTime(now) }).where('id', 'in', fresh).execute()
-    }
-    return found.map((row) => ({ id: Number(row.id), senderId: Number(row.user_id), fresh: row.status !== 'delivered' }))
+    return await this.#db.transaction().execute(async (trx) => {
+      const query = trx.selectFrom('websocket_events').select(['id', 'user_id', 'status'])
+        .where('id', 'in', ids).where('tenant_id', '=', tenantId).where('channel', '=', channel).where('durable', '=', 1)
+      // Locked, so that of two tabs that confirm at once one is the first.
+      const found = await (this.#dialect === 'mysql' ? query.forUpdate() : query).execute()
+      const fresh = found.filter(({ status }) => status !== 'delivered').map(({ id }) => id)
+      if (fresh.length > 0) {
+        await trx.updateTable('websocket_events')
+          .set({ status: 'delivered', due_at: null, error_message: null, updated_at: toSqlTime(now) }).where('id', 'in', fresh).execute()
+      }
+      return found.map((row) => ({ id: Number(row.id), senderId: Number(row.user_id), fresh: row.status !== 'delivered' }))
+    })
   }
 
   /** Durable events of one channel above `since`, oldest first. */

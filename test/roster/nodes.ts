@@ -1,17 +1,8 @@
-import type { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import type { TypingEntry } from '../../lib/roster/contract.js'
 import { until } from '../cluster/until.js'
-import { cutOff, disturb, type OpenRedisWorld, type RedisWorld } from './redis.js'
+import { cutOff, disturb, hereDies, type OpenRedisWorld } from './redis.js'
 import { enter, LIMIT, nothing, saying, socket, SOON, sweep, sweepBoth, times } from './world.js'
-
-/** `here` falls silent for longer than its lease, while the others do not. */
-async function hereDies ({ clock, there, third }: RedisWorld): Promise<void> {
-  for (const part of [times.lease / 2, times.lease / 2 + SOON]) {
-    clock.advance(part)
-    for (const node of [there, third]) await node.renew()
-  }
-}
 
 /** Nodes that die, come back, are cut off, or lose what they shared. */
 export function nodes (t: Test, open: OpenRedisWorld): void {
@@ -207,40 +198,5 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.equal(await here.lock('sweeper', 50), true, 'its owner sets the time anew')
     await until('the lock is free', 5000, async () => await there.lock('sweeper', 60_000))
     t.equal(await here.lock('sweeper', 60_000), false)
-  })
-}
-
-/** What only a Redis of one's own can show, since it is emptied. */
-export function emptied (t: Test, open: OpenRedisWorld): void {
-  t.test('after Redis was emptied each node writes back what it holds, and nobody is told anything', async (t) => {
-    const world = await open(t)
-    const { clock, here, there, redis } = world
-    const [a, b] = [await enter(here, 'a', { connectedAt: 3 }), await enter(there, 'b', { userId: 8 })]
-    const left = await enter(here, 'left', { userId: 9 })
-    await here.setPresence(1, 7, saying('busy', { lastMessage: 'ž' }))
-    await here.setPresence(1, 8, saying('offline'))
-    await here.leave(left)
-    await (redis.commands as Redis).flushall()
-    t.strictSame(await there.presence(1, [7, 8]), [null, null])
-    t.strictSame([await here.renew(), await there.renew()], [[], []])
-    t.match([await there.find(1, 'a'), await here.find(1, 'b'), await here.find(1, 'left')], [a, b, null])
-    t.match(await there.presence(1, [7, 8, 9]), [{ status: 'busy', lastMessage: 'ž' }, {}, null])
-    t.strictSame(await here.counts(1), { total: 2, active: 2, users: 2 })
-    t.strictSame(await here.renew(), [])
-    t.equal(await here.leave(a), true, 'under the generation it had')
-    await hereDies(world)
-    await there.reap()
-    clock.advance(times.grace + SOON)
-    t.strictSame((await sweepBoth(world)).offline, [7])
-  })
-
-  t.test('an id that was refused to someone else is still written back for its owner', async (t) => {
-    const { here, redis } = await open(t)
-    const entry = await enter(here, 'a')
-    t.match(await here.join(socket(here, 'a', { userId: 8 }), LIMIT), { taken: true })
-    await (redis.commands as Redis).flushall()
-    await here.renew()
-    t.match(await here.find(1, 'a'), entry)
-    t.equal(await here.leave(entry), true)
   })
 }

@@ -3,7 +3,7 @@ import type { Test } from 'tap'
 import type { RedisConnections } from '../../lib/redis.js'
 import { RedisRoster } from '../../lib/roster/redis.js'
 import { freshPrefix, log, openRedis, TestClock } from '../suites.js'
-import { times, type World } from './world.js'
+import { SOON, times, type World } from './world.js'
 
 export interface RedisWorld extends World {
   /** A third node, whose connection is its own too. */
@@ -54,3 +54,11 @@ export function disturb (redis: RedisConnections, hook: (count: number) => void 
 
 /** This node reaches Redis no more, while the others do, until the returned function is called. */
 export const cutOff = (redis: RedisConnections): () => void => disturb(redis, () => { throw new Error('cut off') })
+
+/** `here` falls silent for longer than its lease, while the others do not. */
+export async function hereDies ({ clock, there, third }: RedisWorld): Promise<void> {
+  for (const part of [times.lease / 2, times.lease / 2 + SOON]) {
+    clock.advance(part)
+    for (const node of [there, third]) await node.renew()
+  }
+}

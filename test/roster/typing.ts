@@ -91,6 +91,19 @@ export function typing (t: Test, open: OpenWorld): void {
     t.equal(await here.startTyping(sign(clock)), true)
   })
 
+  t.test('who was stopped on another node begins anew', async (t) => {
+    const { clock, here, there } = await open(t)
+    for (const [typed, stopped] of [[here, there], [there, here]] as const) {
+      t.equal(await typed.startTyping(sign(clock)), true)
+      clock.advance(SOON)
+      t.equal((await stopped.stopTyping([sign(clock)])).length, 1)
+      clock.advance(SOON)
+      t.equal(await typed.startTyping(sign(clock)), true)
+      t.equal((await typed.typing(1, '42')).length, 1)
+      t.equal((await stopped.stopTyping([sign(clock)])).length, 1)
+    }
+  })
+
   t.test('two stops at the same moment are answered once', async (t) => {
     const { clock, here, there } = await open(t)
     await here.startTyping(sign(clock))

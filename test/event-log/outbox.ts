@@ -1,0 +1,177 @@
+import type { Test } from 'tap'
+import { toSqlTime } from '../../lib/database/time.js'
+import { direct, group, type OpenNode } from './world.js'
+
+/** What becomes of a stored event until everybody has it: handed on, confirmed, tried again, or failed. */
+export function outbox (t: Test, open: OpenNode): void {
+  t.test('what was handed to every node is delivered, but for what its recipient must confirm', async (t) => {
+    const { log, settle, rows, clock } = await open(t)
+    await log.append(group('all'))
+    const { messageId } = await log.append(direct('one'))
+    await settle()
+    t.match(await rows(), [
+      { status: 'delivered', handed_at: toSqlTime(clock.now()), due_at: null },
+      { status: 'pending', handed_at: toSqlTime(clock.now()), due_at: toSqlTime(clock.now() + 5000) }
+    ])
+    t.strictSame([await log.counts(1), await log.counts(2)], [{ pending: 1, failed: 0 }, { pending: 0, failed: 0 }])
+    t.strictSame(await log.confirm(1, 8, [messageId]), [{ id: messageId, senderId: 7, fresh: true }])
+    t.match((await rows())[1], { status: 'delivered', due_at: null })
+    t.strictSame(await log.counts(1), { pending: 0, failed: 0 })
+  })
+
+  t.test('only its recipient confirms an event, and it is fresh once', async (t) => {
+    const { log, settle, rows } = await open(t)
+    const { messageId: one } = await log.append(direct('one'))
+    const { messageId: two } = await log.append(direct('two', { userId: 9 }))
+    const { messageId: public_ } = await log.append(group('all'))
+    await settle()
+    for (const [tenantId, userId] of [[1, 7], [1, 9], [2, 8]] as const) t.strictSame(await log.confirm(tenantId, userId, [one, two]), [])
+    t.strictSame(await log.confirm(1, 8, [public_, 404_404]), [])
+    t.equal((await rows())[0]?.status, 'pending')
+    t.strictSame(await log.confirm(1, 8, [one]), [{ id: one, senderId: 7, fresh: true }])
+    t.strictSame(await log.confirm(1, 8, [one, two]), [{ id: one, senderId: 7, fresh: false }, { id: two, senderId: 9, fresh: true }])
+  })
+
+  t.test('two tabs that confirm at the same moment are one fresh confirmation', async (t) => {
+    const { log, settle } = await open(t)
+    const { messageId } = await log.append(direct('one'))
+    await settle()
+    const confirmed = await Promise.all([1, 2, 3, 4].map(async () => await log.confirm(1, 8, [messageId])))
+    t.equal(confirmed.flat().filter(({ fresh }) => fresh).length, 1)
+  })
+
+  t.test('an unconfirmed event is sent again after 5, 15, 60, 60 and 60 s to who is online, then it is failed', async (t) => {
+    const { log, settle, rows, clock, online, listen, failed } = await open(t)
+    online.add('1/8')
+    const [recipient, sender] = [await listen('private-user.8'), await listen('private-user.7')]
+    const { messageId } = await log.append(direct('one'))
+    await settle()
+    const sweep = async (): Promise<void> => {
+      await log.outbox.sweep()
+      await settle()
+    }
+    for (const [i, seconds] of [5, 15, 60, 60, 60].entries()) {
+      clock.advance(seconds * 1000 - 1)
+      await sweep()
+      t.equal(recipient.frames.length, i + 1, `not before ${seconds} s`)
+      clock.advance(1)
+      await sweep()
+      t.equal(recipient.frames.length, i + 2, `after ${seconds} s`)
+      await sweep()
+      t.match(await rows(), [{ status: 'pending', retry_count: i + 1 }])
+    }
+    t.strictSame(failed, [])
+    clock.advance(60_000)
+    await sweep()
+    t.match(await rows(), [{ status: 'failed', retry_count: 5, error_message: 'not confirmed after 5 retries', due_at: null }])
+    t.match(failed, [{ id: messageId, tenantId: 1, userId: 7, channel: 'private-user.8' }])
+    clock.advance(600_000)
+    await sweep()
+    t.strictSame(recipient.ids(), Array(6).fill(messageId))
+    t.strictSame(sender.ids(), [messageId], 'the sender’s other connections hear it once')
+    t.strictSame([failed.length, await log.counts(1)], [1, { pending: 0, failed: 1 }])
+    t.match(await log.confirm(1, 8, [messageId]), [{ fresh: true }], 'a confirmation too late still counts')
+    t.match(await rows(), [{ status: 'delivered', error_message: null }])
+  })
+
+  t.test('a confirmation ends the tries', async (t) => {
+    const { log, settle, clock, online, listen } = await open(t)
+    online.add('1/8')
+    const recipient = await listen('private-user.8')
+    const { messageId } = await log.append(direct('one'))
+    await settle()
+    await log.confirm(1, 8, [messageId])
+    clock.advance(5000)
+    await log.outbox.sweep()
+    await settle()
+    t.equal(recipient.frames.length, 1)
+  })
+
+  t.test('an event for who is offline waits without being tried, and is sent when they come', async (t) => {
+    const { log, settle, rows, clock, online, listen } = await open(t)
+    const { messageId } = await log.append(direct('one'))
+    const { messageId: second } = await log.append(direct('two'))
+    await log.append(direct('other', { channel: 'private-user.9' }))
+    await settle()
+    clock.advance(5000)
+    await log.outbox.sweep()
+    for (const row of await rows()) t.match(row, { status: 'pending', retry_count: 0, due_at: null })
+    clock.advance(3600_000)
+    await log.outbox.sweep()
+    t.strictSame((await rows()).map(({ retry_count: count }) => count), [0, 0, 0])
+
+    online.add('1/8')
+    const recipient = await listen('private-user.8')
+    const waiting = await log.pendingFor(1, 8)
+    t.strictSame(waiting.map(({ id }) => id), [messageId, second])
+    t.strictSame([await log.pendingFor(1, 7), await log.pendingFor(2, 8)], [[], []])
+    await log.outbox.wereSent(waiting)
+    await log.confirm(1, 8, [second])
+    t.strictSame((await log.pendingFor(1, 8)).map(({ id }) => id), [messageId])
+    clock.advance(5000)
+    await log.outbox.sweep()
+    await settle()
+    t.strictSame(recipient.ids(), [messageId], 'from now on it is tried again')
+  })
+
+  t.test('what a node committed and died before handing on is handed on by another', async (t) => {
+    const a = await open(t)
+    // To the others it is as if it had died after the commit.
+    a.backplane.healthy = false
+    for (const event of [group('all'), direct('one'), group('more')]) await a.log.append(event)
+    await a.settle()
+    const b = await open.beside(t, a, { origin: 'node-b' })
+    b.online.add('1/8')
+    const [everyone, recipient] = [await b.listen('group.1'), await b.listen('private-user.8')]
+    await b.log.outbox.sweep()
+    await b.settle()
+    t.strictSame(everyone.frames, [], 'its own node may still do it')
+    b.clock.advance(5000)
+    await b.log.outbox.sweep()
+    await b.settle()
+    t.strictSame([everyone.messages(), recipient.messages()], [['all', 'more'], ['one']])
+    t.match(await b.rows(), [{ status: 'delivered', due_at: null }, { status: 'pending', retry_count: 0 }, { status: 'delivered', due_at: null }])
+    b.clock.advance(5000)
+    await b.log.outbox.sweep()
+    await b.settle()
+    t.strictSame([everyone.messages(), recipient.messages()], [['all', 'more'], ['one', 'one']], 'and confirmed or tried again from then on')
+  })
+
+  t.test('while others cannot be reached events wait in the table, and reach them in order when they can', async (t) => {
+    const a = await open(t)
+    const b = await open.beside(t, a, { origin: 'node-b' })
+    const [here, there] = [await a.listen('group.1'), await b.listen('group.1')]
+    a.backplane.healthy = false
+    const ids: number[] = []
+    for (const message of ['1', '2', '3']) ids.push((await a.log.append(group(message))).messageId)
+    await a.settle()
+    t.strictSame([here.messages(), there.messages()], [['1', '2', '3'], []])
+    t.strictSame((await a.rows()).map(({ status, handed_at: at }) => [status, at]), ids.map(() => ['pending', null]))
+    a.backplane.healthy = true
+    ids.push((await a.log.append(group('4'))).messageId)
+    await a.settle()
+    t.strictSame(there.messages(), [], 'nothing overtakes what waits')
+    await Promise.all([a.log.outbox.catchUp(), a.log.append(group('5')).then(({ messageId }) => ids.push(messageId))])
+    await a.settle()
+    b.hub.flush()
+    t.strictSame([here.ids(), there.ids()], [ids, ids])
+    t.strictSame((await a.rows()).map(({ status }) => status), ids.map(() => 'delivered'))
+    t.notOk(a.log.outbox.behind)
+  })
+
+  t.test('an event of a host’s own transaction is told after its commit, and never after its rollback', async (t) => {
+    const { log, settle, rows, listen, db } = await open(t)
+    const reader = await listen('group.1')
+    await t.rejects(db.db.transaction().execute(async (transaction) => {
+      await log.appendWithin(transaction, group('rolled back'))
+      throw new Error('no')
+    }), { message: 'no' })
+    const receipt = await db.db.transaction().execute(async (transaction) => await log.appendWithin(transaction, group('committed')))
+    await settle()
+    t.strictSame(reader.frames, [], 'by the sweeper')
+    await log.outbox.sweep()
+    await settle()
+    t.strictSame(reader.frames, [{ event: 'message:group', data: { messageId: receipt.messageId, userId: 7, message: 'committed', timestamp: receipt.timestamp } }])
+    t.match(await rows(), [{ status: 'delivered' }])
+  })
+}

@@ -1,0 +1,185 @@
+import { join } from 'node:path'
+import type { Selectable } from 'kysely'
+import type { Test } from 'tap'
+import type { Backplane, BackplaneHandlers, Frame } from '../../lib/backplane/contract.js'
+import { channelKey, privateChannel } from '../../lib/channels.js'
+import { migrate } from '../../lib/database/migrator.js'
+import { openDatabase, type OpenDatabase } from '../../lib/database/open.js'
+import type { Tables } from '../../lib/database/tables.js'
+import { EventLog, type EventLogOptions, type NewEvent, type StoredEvent } from '../../lib/event-log/index.js'
+import { Hub, type Member } from '../../lib/hub.js'
+import { temporaryFolder } from '../exit-hooks.js'
+import { createDatabase } from '../servers.js'
+import { log, StillClock, turn } from '../suites.js'
+
+/** The backplane of a node that can be cut off: it then hears only itself, and its publishers are told. */
+export class CuttableBackplane implements Backplane {
+  healthy = true
+  peers: CuttableBackplane[] = [this]
+  readonly #subscribed = new Set<string>()
+  #handlers: BackplaneHandlers | null = null
+
+  constructor (readonly nodeId: string) {}
+
+  async start (handlers: BackplaneHandlers): Promise<void> {
+    this.#handlers = handlers
+  }
+
+  async publish (key: string, frame: Frame): Promise<void> {
+    for (const peer of this.healthy ? this.peers.filter(({ healthy }) => healthy) : [this]) {
+      if (peer.#subscribed.has(key)) peer.#handlers?.deliver(key, [frame])
+    }
+    if (!this.healthy) throw new Error('cut off')
+  }
+
+  async subscribe (key: string): Promise<void> {
+    this.#subscribed.add(key)
+  }
+
+  unsubscribe (key: string): void {
+    this.#subscribed.delete(key)
+  }
+
+  async ask (): Promise<unknown> {
+    throw new Error('nobody asks')
+  }
+
+  async close (): Promise<void> {}
+}
+
+/** What a subscriber heard, in order. */
+export class Reader implements Member {
+  readonly frames: Array<{ event: string, data: Record<string, unknown> & { messageId: number } }> = []
+
+  constructor (readonly id: string) {}
+
+  write (_wire: Buffer, payloads: readonly Buffer[]): void {
+    for (const payload of payloads) this.frames.push(JSON.parse(payload.toString()) as Reader['frames'][number])
+  }
+
+  ids (): number[] {
+    return this.frames.map(({ data }) => data.messageId)
+  }
+
+  messages (): unknown[] {
+    return this.frames.map(({ data }) => data.message)
+  }
+}
+
+/** One node's log, with what stands around it. */
+export interface Node {
+  log: EventLog
+  hub: Hub
+  backplane: CuttableBackplane
+  clock: StillClock
+  db: OpenDatabase
+  /** `{tenant}/{user}` of those who are online. */
+  online: Set<string>
+  failed: StoredEvent[]
+  listen (channel: string, id?: string, tenantId?: number): Promise<Reader>
+  rows (): Promise<Array<Selectable<Tables['websocket_events']>>>
+  /** What was accepted is handed on, and the table says so. */
+  settle (): Promise<void>
+}
+
+type Options = Partial<Pick<EventLogOptions, 'maxQueued' | 'timeout'>> & { origin?: string, db?: OpenDatabase }
+
+/** A kind of database, and a way to make one with the suite's tables. */
+export interface Storage {
+  name: string
+  create (t: Test): Promise<() => OpenDatabase>
+  /** What no row may be, here. */
+  poison: Partial<NewEvent>
+}
+
+export const storages: Storage[] = [
+  {
+    name: 'SQLite',
+    create: async () => {
+      const url = `sqlite:${join(temporaryFolder('event-log'), 'realtime.db')}`
+      return () => openDatabase(url)
+    },
+    poison: { channel: null as unknown as string }
+  },
+  {
+    name: 'MariaDB',
+    create: async (t) => {
+      const { url, drop } = await createDatabase(process.env.DATABASE_URL ?? '')
+      t.teardown(drop)
+      return () => openDatabase(url)
+    },
+    poison: { type: 'x'.repeat(51) }
+  }
+]
+
+export interface OpenNode {
+  /** The first node of a test finds the tables empty. */
+  (t: Test, options?: Options): Promise<Node>
+  /** Another node on the same database, which `first` can reach. */
+  beside (t: Test, first: Node, options: Options): Promise<Node>
+  /** Another handle to the same database. */
+  database (t: Test): OpenDatabase
+}
+
+export async function openStorage (t: Test, storage: Storage): Promise<OpenNode> {
+  const connect = await storage.create(t)
+  const shared = connect()
+  t.teardown(async () => { await shared.close() })
+  await migrate(shared.db)
+  const start = async (t: Test, clock: StillClock, { origin = 'node-a', db = shared, maxQueued = 10_000, timeout = 3000 }: Options): Promise<Node> => {
+    const backplane = new CuttableBackplane(origin)
+    const hub = new Hub(backplane)
+    const online = new Set<string>()
+    const failed: StoredEvent[] = []
+    const eventLog = new EventLog({
+      ...db, backplane, hub, clock, log, maxQueued, timeout,
+      online: async (users) => new Set(users.map(({ tenantId, userId }) => `${tenantId}/${userId}`).filter((user) => online.has(user))),
+      failed: (event) => { failed.push(event) }
+    })
+    await backplane.start({
+      deliver: (key, frames) => { hub.deliver(key, frames) }, missed: () => {}, heard: () => {}, back: () => {}, asked: async () => null
+    })
+    eventLog.declare('message:direct', { confirm: true, tellSender: true })
+    eventLog.declare('notification:received', { confirm: true })
+    t.teardown(async () => { await eventLog.close() })
+    return {
+      log: eventLog, hub, backplane, clock, db, online, failed,
+      listen: async (channel, id = 'reader', tenantId = 1) => {
+        const reader = new Reader(id)
+        const joining = await hub.join(channelKey(tenantId, channel), reader)
+        joining.live()
+        return reader
+      },
+      rows: async () => await shared.db.selectFrom('websocket_events').selectAll().orderBy('id').execute(),
+      settle: async () => {
+        await turn()
+        await eventLog.outbox.drain()
+        hub.flush()
+      }
+    }
+  }
+  const open = async (t: Test, options: Options = {}): Promise<Node> => {
+    for (const table of ['websocket_events', 'websocket_channel_floors'] as const) await shared.db.deleteFrom(table).execute()
+    return await start(t, new StillClock(), options)
+  }
+  return Object.assign(open, {
+    beside: async (t: Test, first: Node, options: Options) => {
+      const node = await start(t, first.clock, options)
+      node.backplane.peers = first.backplane.peers
+      node.backplane.peers.push(node.backplane)
+      return node
+    },
+    database: (t: Test) => {
+      const handle = connect()
+      t.teardown(async () => { await handle.close() })
+      return handle
+    }
+  })
+}
+
+export const group = (message: string, rest: Partial<NewEvent> = {}): NewEvent =>
+  ({ tenantId: 1, userId: 7, channel: 'group.1', type: 'message:group', data: { userId: 7, message }, ...rest })
+
+/** From user 7 to user 8. */
+export const direct = (message: string, rest: Partial<NewEvent> = {}): NewEvent =>
+  ({ tenantId: 1, userId: 7, channel: privateChannel(8), type: 'message:direct', data: { senderId: 7, message }, ...rest })
