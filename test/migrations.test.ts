@@ -1,19 +1,29 @@
-import { execFile } from 'node:child_process'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
+import { sql } from 'kysely'
 import t from 'tap'
-import { migrate, openDatabase } from '../plugins/index.js'
+import { migrate, openDatabase, type OpenDatabase } from '../plugins/index.js'
 import { temporaryFolder } from './exit-hooks.js'
 import { createDatabase } from './servers.js'
 
-const run = promisify(execFile)
-
-const columns: Record<string, string[]> = {
-  websocket_events: ['id', 'tenant_id', 'user_id', 'event_type', 'channel', 'payload', 'status', 'retry_count', 'error_message', 'created_at', 'updated_at'],
-  websocket_connections: ['id', 'tenant_id', 'user_id', 'connection_id', 'session_id', 'browser', 'device_type', 'ip_address', 'subscribed_channels',
-    'status', 'connected_at', 'last_activity_at', 'disconnected_at', 'created_at', 'updated_at'],
-  websocket_typing_indicators: ['id', 'tenant_id', 'user_id', 'conversation_id', 'conversation_type', 'is_typing', 'started_at', 'expires_at', 'created_at', 'updated_at'],
-  websocket_presence: ['id', 'tenant_id', 'user_id', 'status', 'device', 'last_message', 'away_since', 'last_seen_at', 'created_at', 'updated_at']
+/** The guide's tables: columns, and indexes as the columns they begin with; `!` where the columns are unique. */
+const guide: Record<string, { columns: string[], indexes: string[] }> = {
+  websocket_events: {
+    columns: ['id', 'tenant_id', 'user_id', 'event_type', 'channel', 'payload', 'status', 'retry_count', 'error_message', 'created_at', 'updated_at'],
+    indexes: ['tenant_id,user_id', 'event_type,channel', 'status,created_at', 'tenant_id,channel,durable,id']
+  },
+  websocket_connections: {
+    columns: ['id', 'tenant_id', 'user_id', 'connection_id', 'session_id', 'browser', 'device_type', 'ip_address', 'subscribed_channels',
+      'status', 'connected_at', 'last_activity_at', 'disconnected_at', 'created_at', 'updated_at'],
+    indexes: ['!tenant_id,connection_id', 'user_id,status']
+  },
+  websocket_typing_indicators: {
+    columns: ['id', 'tenant_id', 'user_id', 'conversation_id', 'conversation_type', 'is_typing', 'started_at', 'expires_at', 'created_at', 'updated_at'],
+    indexes: ['!tenant_id,user_id,conversation_id', 'conversation_id,expires_at']
+  },
+  websocket_presence: {
+    columns: ['id', 'tenant_id', 'user_id', 'status', 'device', 'last_message', 'away_since', 'last_seen_at', 'created_at', 'updated_at'],
+    indexes: ['!tenant_id,user_id']
+  }
 }
 
 const databases: Array<[name: string, create: () => Promise<{ url: string, drop: () => Promise<void> }>]> = [
@@ -21,51 +31,103 @@ const databases: Array<[name: string, create: () => Promise<{ url: string, drop:
   ['MariaDB', async () => await createDatabase(process.env.DATABASE_URL ?? '')]
 ]
 
+async function tables ({ db }: OpenDatabase): Promise<Map<string, string[]>> {
+  const all = await db.introspection.getTables()
+  return new Map(all.filter(({ name }) => name.startsWith('websocket_') && !name.includes('migrations'))
+    .map(({ name, columns }) => [name, columns.map((column) => column.name)]))
+}
+
+async function indexes ({ db, dialect }: OpenDatabase, table: string): Promise<string[]> {
+  const query = dialect === 'sqlite'
+    ? sql<{ name: string, alone: number, field: string }>`
+        select list.name, list."unique" as alone, info.name as field
+        from pragma_index_list(${table}) as list, pragma_index_info(list.name) as info order by list.name, info.seqno`
+    : sql<{ name: string, alone: number, field: string }>`
+        select index_name as name, 1 - non_unique as alone, column_name as field from information_schema.statistics
+        where table_schema = database() and table_name = ${table} order by index_name, seq_in_index`
+  const found = new Map<string, string>()
+  for (const { name, alone, field } of (await query.execute(db)).rows) {
+    const before = found.get(name)
+    found.set(name, before === undefined ? `${Number(alone) === 1 ? '!' : ''}${field}` : `${before},${field}`)
+  }
+  return [...found.values()]
+}
+
 for (const [name, create] of databases) {
   t.test(`On ${name}`, async (t) => {
     const { url, drop } = await create()
-    const { db, close } = openDatabase(url)
+    const database = openDatabase(url)
     t.teardown(async () => {
-      await close()
+      await database.close()
       await drop()
     })
-    const tables = async () => (await db.introspection.getTables()).filter((table) => table.name.startsWith('websocket_') && !table.name.includes('migration'))
+    const { db } = database
 
-    t.test('migrations go up, down and up again, with the guide’s tables and columns', async (t) => {
+    await t.test('migrations go up, do nothing when they are done, go down and up again', async (t) => {
       for (let round = 0; round < 2; round++) {
-        t.same(await migrate(db), ['001-initial'])
-        const found = await tables()
-        for (const [table, expected] of Object.entries(columns)) {
-          const names = found.find((one) => one.name === table)?.columns.map((column) => column.name) ?? []
-          t.same(expected.filter((column) => !names.includes(column)), [], table)
+        t.strictSame(await migrate(db), ['001-initial'])
+        const found = await tables(database)
+        for (const [table, { columns }] of Object.entries(guide)) {
+          t.strictSame(columns.filter((column) => found.get(table)?.includes(column) !== true), [], `columns that ${table} lacks`)
         }
-        t.same(await migrate(db), [], 'nothing left to do')
-        t.same(await migrate(db, 'down'), ['001-initial'])
-        t.same(await tables(), [])
+        t.strictSame(await migrate(db), [])
+        if (round === 1) break
+        t.strictSame(await migrate(db, 'down'), ['001-initial'])
+        t.strictSame([...(await tables(database)).keys()], [])
+        t.strictSame(await migrate(db, 'down'), [])
       }
     })
 
-    // SQLite is for one process.
-    if (name === 'MariaDB') t.test('two nodes may migrate at once', async (t) => {
-      const other = openDatabase(url)
-      t.teardown(other.close)
-      const done = await Promise.all([migrate(db), migrate(other.db)])
-      t.same(done.flat(), ['001-initial'])
-      await migrate(db, 'down')
+    await t.test('the guide’s indexes are there, and one for recovery', async (t) => {
+      for (const [table, expected] of Object.entries(guide)) {
+        const found = await indexes(database, table)
+        for (const index of expected.indexes) t.ok(found.includes(index), `${table} (${index}) among ${found.join(' · ')}`)
+      }
     })
 
-    t.test('the command line migrates, cleans up and says what it did', async (t) => {
-      const cli = async (...args: string[]) => (await run(process.execPath, ['--import', 'tsx', 'lib/cli.ts', ...args], { env: { ...process.env, DATABASE_URL: url } })).stdout
-      t.match(await cli('migrate'), /migrated: 001-initial/)
-      t.match(await cli('cleanup'), /events: 0, connections: 0/)
-      t.match(await cli('cleanup-typing'), /typing: 0/)
-      t.match(await cli('migrate', 'down'), /taken back: 001-initial/)
-      await t.rejects(cli('nonsense'), { code: 2, stderr: /usage/ })
+    await t.test('defaults are the guide’s', async (t) => {
+      const now = '2026-01-01 00:00:00.000'
+      const times = sql`${now}, ${now}`
+      await sql`insert into websocket_events (tenant_id, user_id, event_type, channel, payload, origin, created_at, updated_at)
+        values (1, 1, 'news', 'group.x', '{}', 'test', ${times})`.execute(db)
+      await sql`insert into websocket_connections (tenant_id, user_id, connection_id, connected_at, last_activity_at, created_at, updated_at)
+        values (1, 1, 'tab', ${times}, ${times})`.execute(db)
+      await sql`insert into websocket_typing_indicators (tenant_id, user_id, conversation_id, conversation_type, started_at, expires_at, created_at, updated_at)
+        values (1, 1, 'c', 'direct', ${times}, ${times})`.execute(db)
+      await sql`insert into websocket_presence (tenant_id, user_id, last_seen_at, created_at, updated_at) values (1, 1, ${now}, ${times})`.execute(db)
+      t.match(await db.selectFrom('websocket_events').selectAll().execute(), [{ id: 1, status: 'pending', retry_count: 0, error_message: null }])
+      t.match(await db.selectFrom('websocket_connections').selectAll().execute(), [{ id: 1, status: 'connected', disconnected_at: null }])
+      t.match(await db.selectFrom('websocket_typing_indicators').selectAll().execute(), [{ id: 1, is_typing: 1 }])
+      t.match(await db.selectFrom('websocket_presence').selectAll().execute(), [{ id: 1, status: 'online', away_since: null }])
+    })
+
+    await t.test('names that differ in case are two, and those of two tenants do not meet', async (t) => {
+      const now = '2026-01-01 00:00:00.000'
+      for (const [tenant, id] of [[3, 'Tab'], [3, 'tab'], [4, 'tab']]) {
+        await sql`insert into websocket_connections (tenant_id, user_id, connection_id, connected_at, last_activity_at, created_at, updated_at)
+          values (${tenant}, 1, ${id}, ${now}, ${now}, ${now}, ${now})`.execute(db)
+      }
+      const found = await db.selectFrom('websocket_connections').select('connection_id').where('tenant_id', '=', 3).where('connection_id', '=', 'tab').execute()
+      t.strictSame(found.map(({ connection_id: id }) => id), ['tab'])
+    })
+
+    await t.test('the largest ids come back as they went in', async (t) => {
+      const id = Number.MAX_SAFE_INTEGER
+      await db.insertInto('websocket_presence').values({
+        tenant_id: id, user_id: id, status: 'busy', device: null, last_message: '🙂', away_since: null,
+        last_seen_at: '2026-01-01 00:00:00.123', created_at: '2026-01-01 00:00:00.123', updated_at: '2026-01-01 00:00:00.123'
+      }).execute()
+      const [row] = await db.selectFrom('websocket_presence').selectAll().where('tenant_id', '=', id).execute()
+      t.same([Number(row?.user_id), row?.last_message, row?.last_seen_at], [id, '🙂', '2026-01-01 00:00:00.123'])
+    })
+
+    await t.test('migrating from two connections at once is done by one of them', async (t) => {
+      const other = openDatabase(url)
+      t.teardown(async () => { await other.close() })
+      await migrate(db, 'down')
+      const done = await Promise.all([migrate(db), migrate(other.db), migrate(db)])
+      t.strictSame(done.flat(), ['001-initial'])
+      t.equal((await tables(other)).size, 5)
     })
   })
 }
-
-t.test('The command line says that it needs a database', async (t) => {
-  const env = { ...process.env, DATABASE_URL: '' }
-  await t.rejects(run(process.execPath, ['--import', 'tsx', 'lib/cli.ts', 'migrate'], { env }), { code: 2, stderr: /DATABASE_URL/ })
-})

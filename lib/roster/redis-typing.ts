@@ -23,7 +23,7 @@ export class RedisTyping {
       const started = await this.#write(lasting)
       this.#typed.set(lasting, true)
       // Where it began while Redis was away it was told then.
-      return started && before === null
+      return started && (before === null || before.written)
     } catch {
       this.#typed.set(lasting, false)
       return before === null
