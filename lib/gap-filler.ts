@@ -12,6 +12,11 @@ const LATE_COMMITS = 10_000
 const CHANNELS_PER_READ = 200
 const EVENTS_PER_READ = 1000
 const RETRY = 1000
+/**
+ * How far below the complete id events are looked for that were handed on long after they were stored, by a node that
+ * could not reach Redis meanwhile.
+ */
+const HANDED_LATE = 100_000
 /** Nodes' clocks, and the times in the table, may differ by this much. */
 const CLOCK_SKEW = 1000
 
@@ -31,7 +36,8 @@ export class GapFiller {
   readonly #options: GapFillerOptions
   readonly #marks: Array<{ at: number, id: number }> = []
   readonly #missed = new Set<ChannelKey>()
-  #complete = 0
+  /** Up to this id, and when it was the newest, nothing is missing here. */
+  #complete = { at: 0, id: 0 }
   #filling: Promise<void> | null = null
   #marking: NodeJS.Timeout | null = null
   #stopped = false
@@ -41,8 +47,10 @@ export class GapFiller {
   }
 
   async start (): Promise<void> {
-    this.#complete = await this.#options.eventLog.store.newest()
-    this.#options.hub.newest = this.#complete
+    const at = Date.now()
+    const id = await this.#options.eventLog.store.newest()
+    this.#complete = { at, id }
+    this.#options.hub.newest = id
     this.#marking = setInterval(() => {
       this.#marks.push({ at: Date.now(), id: this.#options.hub.newest })
       if (this.#marks.length > MARKS) this.#marks.shift()
@@ -57,9 +65,9 @@ export class GapFiller {
 
   /** Everything published until `sentAt` came through. */
   heard (sentAt: number): void {
-    if (this.#missed.size > 0) return
+    if (this.#filling !== null) return
     const complete = this.#marks.findLast(({ at }) => at <= sentAt - LATE_COMMITS)
-    if (complete !== undefined) this.#complete = complete.id
+    if (complete !== undefined) this.#complete = complete
   }
 
   /** Channels of which frames may be missing. */
@@ -74,10 +82,15 @@ export class GapFiller {
     const { hub, log } = this.#options
     while (this.#missed.size > 0) {
       const keys = nextOfOneTenant(this.#missed)
+      for (const key of keys) this.#missed.delete(key)
       try {
         const events = await this.#read(keys)
-        for (const key of keys) this.#release(key, events.get(key) ?? [])
+        for (const key of keys) {
+          // Missed once more while it was read: what was lost then may have been stored after the read.
+          if (!this.#missed.has(key)) this.#release(key, events.get(key) ?? [])
+        }
       } catch (err) {
+        for (const key of keys) this.#missed.add(key)
         log.warn({ err, channels: this.#missed.size }, 'missed events wait for the database')
         // Live frames go on; what is missing follows, and is in its place again for a client that sorts by id.
         for (const key of this.#missed) hub.fill(key, [])
@@ -92,8 +105,10 @@ export class GapFiller {
     const found = new Map<ChannelKey, StoredEvent[]>()
     const { tenantId } = splitKey(keys[0] ?? '')
     const channels = keys.map((key) => splitKey(key).channel)
-    for (let since = this.#complete; ;) {
-      const events = await this.#options.eventLog.afterInAll(tenantId, channels, since, EVENTS_PER_READ)
+    const { at, id } = this.#complete
+    const handedSince = at - CLOCK_SKEW
+    for (let since = Math.max(0, id - HANDED_LATE); ;) {
+      const events = await this.#options.eventLog.missedInAll({ tenantId, channels, since, complete: id, handedSince, limit: EVENTS_PER_READ })
       for (const event of events) {
         const key = channelKey(tenantId, event.channel)
         const known = found.get(key)
@@ -108,7 +123,6 @@ export class GapFiller {
 
   #release (key: ChannelKey, events: StoredEvent[]): void {
     const { hub, eventLog } = this.#options
-    this.#missed.delete(key)
     const since = hub.hold(key)
     if (since === null) return // the last member left meanwhile
     const frames = events

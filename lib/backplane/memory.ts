@@ -18,6 +18,10 @@ export class MemoryBackplane implements Backplane {
   }
 
   async publish (key: ChannelKey, frame: Frame): Promise<void> {
+    this.publishHere(key, frame)
+  }
+
+  publishHere (key: ChannelKey, frame: Frame): void {
     if (this.#subscribed.has(key)) this.#handlers?.deliver(key, [frame])
   }
 

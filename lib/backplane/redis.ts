@@ -3,13 +3,13 @@ import type { ChannelKey } from '../channels.js'
 import type { Backplane, BackplaneHandlers, Frame } from './contract.js'
 import { decodeMessage, encodeFrames } from './envelope.js'
 import { NodeMail } from './node-mail.js'
+import { OwnFrames } from './own-frames.js'
 import type { RedisLink } from './redis-link.js'
+import { Sequences } from './sequences.js'
 
 /** Pause between two canaries, and between two comparisons of sequences with Redis. */
 const CANARY_INTERVAL = 5000
 const COMPARE_INTERVAL = 10_000
-/** What is under way is not lost: a lag is looked at again after this time. */
-const COMPARE_PAUSE = 1000
 /** The first byte of a canary, `!`; mail between nodes is JSON. */
 const CANARY = 0x21
 
@@ -19,19 +19,16 @@ interface Batch {
   settle: (result: Promise<void>) => void
 }
 
-interface Subscription {
-  ready: Promise<void>
-  /** The last sequence seen; null before the first. */
-  sequence: number | null
-}
-
 export class RedisBackplane implements Backplane {
   readonly nodeId: string
   readonly #link: RedisLink
   readonly #prefix: string
   readonly #log: FastifyBaseLogger
   readonly #mail: NodeMail
-  readonly #subscriptions = new Map<ChannelKey, Subscription>()
+  /** Each with what resolves when Redis has it. */
+  readonly #subscriptions = new Map<ChannelKey, Promise<void>>()
+  readonly #sequences: Sequences
+  readonly #own = new OwnFrames((key, frames) => { this.#deliverHere(key, frames) })
   readonly #timers: NodeJS.Timeout[] = []
   #joining: { keys: Set<ChannelKey>, done: Promise<void> } | null = null
   #batch: Batch | null = null
@@ -44,6 +41,7 @@ export class RedisBackplane implements Backplane {
     this.#link = link
     this.#prefix = prefix
     this.#log = log
+    this.#sequences = new Sequences(async (keys) => (await link.counters(keys.map((key) => this.#counter(key)))).map(Number))
     this.#mail = new NodeMail(nodeId, async (to, text) => { await this.#link.send(this.#nodeTopic(to), text) })
   }
 
@@ -56,7 +54,10 @@ export class RedisBackplane implements Backplane {
     this.#mail.handler = handlers.asked
     this.#link.listen({
       message: (topic, message) => { this.#receive(topic, message) },
-      cut: () => { this.#cut = true },
+      cut: () => {
+        this.#cut = true
+        this.#own.deliverAll()
+      },
       ready: () => { void this.#resubscribe() }
     })
     await this.#link.subscribe([this.#nodeTopic(this.nodeId)])
@@ -69,18 +70,27 @@ export class RedisBackplane implements Backplane {
     const frames = batch.channels.get(key)
     if (frames === undefined) batch.channels.set(key, [frame])
     else frames.push(frame)
+    if (frame.messageId > 0 && !frame.again && this.#subscriptions.has(key)) this.#own.add(key, frame)
     await batch.done
+  }
+
+  publishHere (key: ChannelKey, frame: Frame): void {
+    this.#own.deliver(key)
+    this.#deliverHere(key, [frame])
   }
 
   async subscribe (key: ChannelKey): Promise<void> {
     const known = this.#subscriptions.get(key)
-    if (known !== undefined) return await known.ready
-    const subscription: Subscription = { ready: this.#joinNext(key), sequence: null }
-    this.#subscriptions.set(key, subscription)
-    await subscription.ready
+    if (known !== undefined) return await known
+    const ready = this.#joinNext(key)
+    this.#subscriptions.set(key, ready)
+    this.#sequences.add(key)
+    await ready
   }
 
   unsubscribe (key: ChannelKey): void {
+    this.#own.forget(key)
+    this.#sequences.delete(key)
     if (!this.#subscriptions.delete(key) || this.#joining?.keys.delete(key) === true) return
     this.#link.unsubscribe(this.#topic(key))
   }
@@ -127,14 +137,18 @@ export class RedisBackplane implements Backplane {
       await this.#link.publish(channels.map(([key, frames]) =>
         ({ counter: this.#counter(key), topic: this.#topic(key), message: encodeFrames(frames) })))
     } catch (err) {
-      // Redis is away: the users of this node still reach each other. Ids that come again later are dropped by the hub.
-      for (const [key, frames] of channels) this.#deliverHere(key, frames)
+      // Redis is away: the users of this node still reach each other.
+      this.#tellHere(channels)
       throw err
     }
-    if (this.#cut) {
-      // Published, but this node's own subscription is down: it would be the only one not to hear it.
-      for (const [key, frames] of channels) this.#deliverHere(key, frames)
-    }
+    // Published, but this node's own subscription is down: it would be the only one not to hear it.
+    if (this.#cut) this.#tellHere(channels)
+  }
+
+  /** Older frames first, whose turn to fail may be still to come. Ids that come again are dropped by the hub. */
+  #tellHere (channels: Array<[ChannelKey, Frame[]]>): void {
+    this.#own.deliverAll()
+    for (const [key, frames] of channels) this.#deliverHere(key, frames)
   }
 
   #deliverHere (key: ChannelKey, frames: Frame[]): void {
@@ -145,12 +159,10 @@ export class RedisBackplane implements Backplane {
     const name = topic.slice(this.#prefix.length)
     if (name.startsWith('channel:')) {
       const key = name.slice('channel:{'.length, -1)
-      const subscription = this.#subscriptions.get(key)
-      if (subscription === undefined) return // left meanwhile
+      if (!this.#subscriptions.has(key)) return // left meanwhile
       const { sequence, frames } = decodeMessage(message)
-      const hole = subscription.sequence !== null && sequence !== subscription.sequence + 1
-      subscription.sequence = sequence
-      if (hole) this.#handlers?.missed([key])
+      this.#own.came(key, frames)
+      if (!this.#sequences.follows(key, sequence)) this.#handlers?.missed([key])
       this.#handlers?.deliver(key, frames)
     } else if (message[0] === CANARY) {
       this.#canarySeen = Date.now()
@@ -177,6 +189,7 @@ export class RedisBackplane implements Backplane {
   async #subscribeAll (keys: ChannelKey[]): Promise<void> {
     try {
       await this.#link.subscribe(keys.map((key) => this.#topic(key)))
+      await this.#sequences.begin(keys)
     } catch {
       // Redis is away: the table above is what is subscribed when it is back
     }
@@ -187,13 +200,14 @@ export class RedisBackplane implements Backplane {
     try {
       const keys = [...this.#subscriptions.keys()]
       await this.#link.subscribe([this.#nodeTopic(this.nodeId), ...keys.map((key) => this.#topic(key))])
-      for (const subscription of this.#subscriptions.values()) subscription.sequence = null
+      this.#sequences.forget()
       this.#cut = false
       this.#canarySeen = Date.now()
       this.#log.info({ channels: keys.length }, 'backplane subscribed again')
       this.#handlers?.missed(keys)
       // With only the subscriber back nothing can be sent yet; the other connection calls again.
       if (this.#link.ready) this.#handlers?.back()
+      await this.#sequences.begin(keys).catch(() => {}) // then each begins with its next message
     } catch (err) {
       this.#log.warn({ err }, 'backplane cannot subscribe again yet')
     }
@@ -210,38 +224,13 @@ export class RedisBackplane implements Backplane {
     this.#link.send(this.#nodeTopic(this.nodeId), `!${Date.now()}`).catch(() => {}) // missed below, and seen in `healthy`
   }
 
-  /** Finds a loss on channels where no later message shows it: the number here lags, now and a moment later too. */
   async #compare (): Promise<void> {
     if (!this.healthy) return
     try {
-      const lagging = await this.#lagging([...this.#subscriptions.keys()])
-      if (lagging.size === 0) return
-      await new Promise((resolve) => setTimeout(resolve, COMPARE_PAUSE))
-      const missed: ChannelKey[] = []
-      for (const [key, { seen, sequence }] of await this.#lagging([...lagging.keys()])) {
-        const subscription = this.#subscriptions.get(key)
-        // Moved on meanwhile: what looked missing was under way.
-        if (subscription === undefined || lagging.get(key)?.seen !== seen) continue
-        subscription.sequence = sequence
-        missed.push(key)
-      }
-      if (missed.length > 0) this.#handlers?.missed(missed)
+      const lost = await this.#sequences.lost()
+      if (lost.length > 0) this.#handlers?.missed(lost)
     } catch {
       // Redis is away: the reconnect looks after everything
     }
-  }
-
-  /** Channels whose number in Redis is not the one seen here. One not seen yet begins with what Redis says. */
-  async #lagging (keys: ChannelKey[]): Promise<Map<ChannelKey, { seen: number, sequence: number }>> {
-    const lagging = new Map<ChannelKey, { seen: number, sequence: number }>()
-    const found = await this.#link.counters(keys.map((key) => this.#counter(key)))
-    keys.forEach((key, i) => {
-      const subscription = this.#subscriptions.get(key)
-      const sequence = Number(found[i] ?? 0)
-      if (subscription === undefined) return
-      subscription.sequence ??= sequence
-      if (subscription.sequence !== sequence) lagging.set(key, { seen: subscription.sequence, sequence })
-    })
-    return lagging
   }
 }

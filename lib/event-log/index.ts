@@ -11,7 +11,7 @@ import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed } from './commit-queue.js'
 import type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
-import { EventStore, type EventRow } from './store.js'
+import { EventStore, type EventRow, type MissedRange } from './store.js'
 
 export type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
 
@@ -135,9 +135,9 @@ export class EventLog {
     return { events: [], position: await this.position(tenantId, channel), recovered: false, more: false }
   }
 
-  /** Events of several channels of one tenant above an id, oldest first; for filling gaps. */
-  async afterInAll (tenantId: number, channels: string[], since: number, limit: number): Promise<StoredEvent[]> {
-    return await this.#ask(async () => await this.store.afterInAll(tenantId, channels, since, limit))
+  /** What a node may have missed on several channels, oldest first. */
+  async missedInAll (range: MissedRange): Promise<StoredEvent[]> {
+    return await this.#ask(async () => await this.store.missedInAll(range))
   }
 
   /** What waits for a user to be confirmed, oldest first. Rejects with `RT_STORAGE_UNAVAILABLE`. */

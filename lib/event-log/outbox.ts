@@ -2,7 +2,6 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Backplane, Frame } from '../backplane/contract.js'
 import { channelKey, privateChannel, privateOwner } from '../channels.js'
 import type { Clock } from '../clock.js'
-import type { Hub } from '../hub.js'
 import { encodeStored } from '../protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
 import type { EventStore } from './store.js'
@@ -15,13 +14,14 @@ export const MAX_PENDING_AGE = 7 * 24 * 3600_000
 const CHUNK = 500
 /** How long ids of handed events gather before one statement marks them. */
 const MARK_INTERVAL = 200
+/** Pause between two tries to hand on what was left behind. */
+const CATCH_UP_INTERVAL = 1000
 /** Ids that may wait for that; past it the sweeper finds the rows instead. */
 const MAX_MARKS = 20_000
 
 export interface OutboxOptions {
   store: EventStore
   backplane: Backplane
-  hub: Hub
   clock: Clock
   log: FastifyBaseLogger
   typeOf (name: string): EventType
@@ -67,7 +67,7 @@ export class Outbox {
     const frame = this.#frame(event, false)
     if (this.#behind) {
       this.#addedWhileBehind++
-      for (const key of this.#keys(event)) this.#options.hub.deliver(key, [frame])
+      for (const key of this.#keys(event)) this.#options.backplane.publishHere(key, frame)
       return
     }
     try {
@@ -141,7 +141,7 @@ export class Outbox {
   }
 
   async #drainBacklog (): Promise<void> {
-    const { store, backplane, log } = this.#options
+    const { store, log } = this.#options
     if (!this.#behind) return
     let handed = 0
     try {
@@ -163,7 +163,6 @@ export class Outbox {
       log.info({ events: handed }, 'outbox caught up')
     } catch (err) {
       log.warn({ err }, 'outbox cannot catch up yet')
-      setTimeout(() => { if (backplane.healthy) void this.catchUp() }, 1000).unref()
     }
   }
 
@@ -190,8 +189,15 @@ export class Outbox {
     if (this.#behind) return
     this.#behind = true
     this.#options.log.warn({ err }, 'backplane away: events wait in the table for the other nodes')
-    // It may have been one failed write on a connection that is fine again, in which case nobody calls.
-    setTimeout(() => { if (this.#options.backplane.healthy) void this.catchUp() }, 1000).unref()
+    this.#catchUpLater()
+  }
+
+  /** A connection that was slow, not cut, is fine again without anybody calling. */
+  #catchUpLater (): void {
+    setTimeout(() => {
+      const caughtUp = this.#options.backplane.healthy ? this.catchUp() : Promise.resolve()
+      void caughtUp.then(() => { if (this.#behind) this.#catchUpLater() })
+    }, CATCH_UP_INTERVAL).unref()
   }
 
   #mark ({ id, type }: { id: number, type: string }): void {

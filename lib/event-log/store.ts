@@ -15,6 +15,18 @@ export interface EventRow {
   dueAt: number
 }
 
+/** What one node may have missed on channels of one tenant. */
+export interface MissedRange {
+  tenantId: number
+  channels: string[]
+  /** Ids above this are looked at, */
+  since: number
+  /** and taken above this, or where they were not handed on yet, or only since then (milliseconds since 1970). */
+  complete: number
+  handedSince: number
+  limit: number
+}
+
 /** How long a client's dedupe id answers the first result. */
 export const DEDUPE_WINDOW = 5 * 60_000
 
@@ -180,11 +192,12 @@ export class EventStore {
     return rows.map(toStored)
   }
 
-  /** Durable events of several channels of one tenant above an id, oldest first. */
-  async afterInAll (tenantId: number, channels: string[], since: number, limit: number): Promise<StoredEvent[]> {
+  /** Durable events of several channels above `since`, oldest first: those above `complete`, or handed on late. */
+  async missedInAll ({ tenantId, channels, since, complete, handedSince, limit }: MissedRange): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
-      .where('tenant_id', '=', tenantId).where('channel', 'in', channels).where('durable', '=', 1)
-      .where('id', '>', since).orderBy('id').limit(limit).execute()
+      .where('tenant_id', '=', tenantId).where('channel', 'in', channels).where('durable', '=', 1).where('id', '>', since)
+      .where((eb) => eb.or([eb('id', '>', complete), eb('handed_at', 'is', null), eb('handed_at', '>=', toSqlTime(handedSince))]))
+      .orderBy('id').limit(limit).execute()
     return rows.map(toStored)
   }
 

@@ -6,7 +6,7 @@ import { RedisBackplane } from '../../lib/backplane/redis.js'
 import type { RedisConnections } from '../../lib/redis.js'
 import { until } from '../cluster/until.js'
 import { startRedis } from '../servers.js'
-import { freshPrefix, log, openRedis } from '../suites.js'
+import { freshPrefix, log, openRedis, turn } from '../suites.js'
 import { frame, startNode, type Node } from './node.js'
 
 export interface RedisNode extends Node {
@@ -70,8 +70,25 @@ export function overFailures (t: Test): void {
     for (const { backplane } of [a, b]) await Promise.all(keys.map(async (key) => { await backplane.subscribe(key) }))
     t.equal((await topicsOf(admin, a)).length, keys.length + 2)
     for (const { backplane } of [a, b]) for (const key of keys) backplane.unsubscribe(key)
+    for (const key of keys) {
+      const subscribed = a.backplane.subscribe(`${key}.raced`)
+      a.backplane.unsubscribe(`${key}.raced`)
+      await subscribed
+    }
     await until('only the two nodes’ own topics are left', 5000, async () => (await topicsOf(admin, a)).length === 2)
     t.pass()
+  })
+
+  t.test('close sends what was published before it, though the connection is closed right after', async (t) => {
+    const [a, b] = await startNodes(t)
+    await b.backplane.subscribe('1/a')
+    void a.backplane.publish('1/a', frame('under way'))
+    await turn()
+    void a.backplane.publish('1/a', frame('queued'))
+    await a.backplane.close()
+    a.connections.close()
+    await b.recorder.untilText('queued')
+    t.strictSame(b.recorder.texts(), ['under way', 'queued'])
   })
 
   t.test('a lost message is told as missed before what comes after it, on its channel only', async (t) => {
@@ -149,6 +166,49 @@ export function overFailures (t: Test): void {
     await a.recorder.untilText('1/new again')
     t.strictSame(a.recorder.texts().slice(3), ['1/a again', '1/new again'])
     t.strictSame(await a.backplane.ask('node-b', 'op', 2), { op: 'op', data: 2 })
+  })
+
+  t.test('while Redis hangs a node tells its own members in the order published, whichever answer fails first', async (t) => {
+    const redis = await startRedis()
+    t.teardown(async () => { await redis.stop() })
+    const [a] = await startNodes(t, redis.url)
+    await a.backplane.subscribe('1/a')
+    redis.pause()
+    t.teardown(() => { redis.resume() })
+    const first = a.backplane.publish('1/a', frame('one', { messageId: 1 }))
+    await turn()
+    const second = a.backplane.publish('1/a', frame('two', { messageId: 2 }))
+    second.catch(() => {}) // looked at below
+    await t.rejects(first)
+    a.backplane.publishHere('1/a', frame('three', { messageId: 3 }))
+    await t.rejects(second)
+    const texts = a.recorder.texts()
+    t.strictSame([...new Set(texts)], ['one', 'two', 'three'])
+  })
+
+  t.test('what was on its way back when the subscription was cut comes before what is published then', async (t) => {
+    const [a] = await startNodes(t)
+    const admin = openAdmin(t)
+    await a.backplane.subscribe('1/a')
+    const [topic = ''] = (await topicsOf(admin, a)).filter((name) => name.includes('1/a'))
+    await a.subscriber.unsubscribe(topic)
+    await a.backplane.publish('1/a', frame('one', { messageId: 1 }))
+    await cutSubscriber(admin, a)
+    await a.backplane.publish('1/a', frame('two', { messageId: 2 }))
+    t.strictSame([...new Set(a.recorder.texts())], ['one', 'two'])
+  })
+
+  t.test('the loss of a channel’s first message is found too', async (t) => {
+    const pass = holdBeats(t)
+    const [a, b] = await startNodes(t)
+    const admin = openAdmin(t)
+    await a.backplane.subscribe('1/a')
+    const [topic = ''] = (await topicsOf(admin, a)).filter((name) => name.includes('1/a'))
+    await a.subscriber.unsubscribe(topic)
+    await b.backplane.publish('1/a', frame('lost'))
+    pass(10_000)
+    await a.recorder.until('missed', () => a.recorder.missing.length > 0)
+    t.strictSame(a.recorder.missing, ['1/a'])
   })
 
   t.test('a subscription that died in silence is noticed by its canary, and a last message that was lost by its number', async (t) => {

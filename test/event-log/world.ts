@@ -32,6 +32,10 @@ export class CuttableBackplane implements Backplane {
     if (!this.healthy) throw new Error('cut off')
   }
 
+  publishHere (key: string, frame: Frame): void {
+    if (this.#subscribed.has(key)) this.#handlers?.deliver(key, [frame])
+  }
+
   async subscribe (key: string): Promise<void> {
     this.#subscribed.add(key)
   }

@@ -1,0 +1,58 @@
+import type { ChannelKey } from '../channels.js'
+import type { Frame } from './contract.js'
+
+/** Past this many on one channel they are delivered at once; the hub remembers enough ids to drop what still comes. */
+const MAX_AWAITED = 500
+
+/**
+ * Durable frames that this node published and has not heard back yet. Its own members get them by way of Redis, as
+ * everybody does. When that way breaks they are delivered from here, oldest first, so that nothing newer passes them.
+ */
+export class OwnFrames {
+  readonly #awaited = new Map<ChannelKey, Map<number, Frame>>()
+  readonly #deliver: (key: ChannelKey, frames: Frame[]) => void
+
+  constructor (deliver: (key: ChannelKey, frames: Frame[]) => void) {
+    this.#deliver = deliver
+  }
+
+  add (key: ChannelKey, frame: Frame): void {
+    const awaited = this.#awaited.get(key)
+    if (awaited === undefined) {
+      this.#awaited.set(key, new Map([[frame.messageId, frame]]))
+      return
+    }
+    awaited.set(frame.messageId, frame)
+    if (awaited.size >= MAX_AWAITED) this.deliver(key)
+  }
+
+  /** These came by way of Redis. What this node published before them will not come any more: it is filled from the log. */
+  came (key: ChannelKey, frames: readonly Frame[]): void {
+    const awaited = this.#awaited.get(key)
+    if (awaited === undefined) return
+    for (const { messageId } of frames) {
+      if (!awaited.has(messageId)) continue
+      for (const id of awaited.keys()) {
+        awaited.delete(id)
+        if (id === messageId) break
+      }
+    }
+    if (awaited.size === 0) this.#awaited.delete(key)
+  }
+
+  /** Delivers what is awaited on one channel. */
+  deliver (key: ChannelKey): void {
+    const awaited = this.#awaited.get(key)
+    if (awaited === undefined) return
+    this.#awaited.delete(key)
+    this.#deliver(key, [...awaited.values()])
+  }
+
+  deliverAll (): void {
+    for (const key of [...this.#awaited.keys()]) this.deliver(key)
+  }
+
+  forget (key: ChannelKey): void {
+    this.#awaited.delete(key)
+  }
+}
