@@ -16,6 +16,8 @@ export class Access {
   readonly #clock: Clock
   readonly #log: FastifyBaseLogger
   readonly #limit: LimitFunction
+  /** Subscriptions about to be asked for, by channel. Taken by the question; a renewed identity forgets its own. */
+  readonly #foreseen = new WeakMap<Identity, Map<string, Promise<boolean>>>()
 
   constructor ({ authenticate, authorize = defaultAuthorize, concurrency, clock, log }: {
     authenticate: Authenticate, authorize?: Authorize | undefined, concurrency: number, clock: Clock, log: FastifyBaseLogger
@@ -46,7 +48,32 @@ export class Access {
     return identity
   }
 
+  /**
+   * `allows` will be asked for this subscription soon: the host is asked now. A client that comes back subscribes to its
+   * channels with one frame after the other, which would else wait for the host one after the other.
+   */
+  foresee (identity: Identity, channel: string): void {
+    const foreseen = this.#foreseen.get(identity) ?? new Map<string, Promise<boolean>>()
+    this.#foreseen.set(identity, foreseen)
+    if (!foreseen.has(channel)) foreseen.set(channel, this.#ask({ identity, action: 'subscribe', channel }))
+  }
+
   async allows (request: AccessRequest): Promise<boolean> {
+    const { identity, action, channel } = request
+    if (action !== 'subscribe') return await this.#ask(request)
+    const foreseen = this.#foreseen.get(identity)
+    const answer = foreseen?.get(channel)
+    foreseen?.delete(channel)
+    return await (answer ?? this.#ask(request))
+  }
+
+  /** Throws `RT_FORBIDDEN`. */
+  async require (request: AccessRequest): Promise<void> {
+    if (!await this.allows(request)) throw new RealtimeError('RT_FORBIDDEN')
+  }
+
+  /** Never rejects. */
+  async #ask (request: AccessRequest): Promise<boolean> {
     const { identity, action, channel } = request
     // These three are everyone's own: each connection is subscribed to them by itself.
     if (action === 'subscribe' && [privateChannel(identity.userId), PRESENCE_CHANNEL, BROADCAST_CHANNEL].includes(channel)) return true
@@ -57,11 +84,6 @@ export class Access {
       this.#log.error({ err, action, channel, userId: identity.userId, tenantId: identity.tenantId }, 'authorize failed: refused')
       return false
     }
-  }
-
-  /** Throws `RT_FORBIDDEN`. */
-  async require (request: AccessRequest): Promise<void> {
-    if (!await this.allows(request)) throw new RealtimeError('RT_FORBIDDEN')
   }
 }
 

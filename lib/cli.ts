@@ -24,6 +24,12 @@ async function run ([command, direction]: string[]): Promise<number> {
     console.error('DATABASE_URL is missing: mysql://user:password@host:port/db or sqlite:path')
     return 2
   }
+  const retentionDays = Number(process.env.RETENTION_DAYS ?? 30)
+  // An empty variable is 0 days: it would purge everything.
+  if (!Number.isInteger(retentionDays) || retentionDays < 1) {
+    console.error('RETENTION_DAYS must be a whole number of days, at least 1')
+    return 2
+  }
   const database = openDatabase(url)
   try {
     if (command === 'migrate') {
@@ -35,7 +41,7 @@ async function run ([command, direction]: string[]): Promise<number> {
       ...database,
       clock: systemClock,
       log: { info: () => {} },
-      retentionDays: Number(process.env.RETENTION_DAYS ?? 30),
+      retentionDays,
       aliveNodes: async () => null
     })
     const removed = command === 'cleanup' ? await maintenance.run() : { typing: await maintenance.cleanupTyping() }

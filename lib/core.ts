@@ -93,6 +93,8 @@ export const localKey = (tenantId: number, connectionId: string): string => `${t
  * Opens what is given as a URL, and closes only that. Throws an {@link OptionError} that names a missing or wrong option.
  */
 async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions): Promise<void> {
+  // Before anything is opened that nobody would close.
+  if (fastify.hasDecorator('realtime')) throw new Error('the core is registered already: register it once and the plugins after it')
   const settings = readCoreOptions(options)
   const clock = options.clock ?? systemClock
   const log = fastify.log
@@ -169,6 +171,16 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
 
   // The parts come as the plugins register.
   fastify.decorate('realtime', realtime as Realtime & RealtimeParts)
+  fastify.addHook('onClose', async () => {
+    gapFiller.stop()
+    await sweeper.stop()
+    for (const task of closing) await task()
+    await eventLog.close()
+    await roster.close()
+    await backplane.close()
+    redis?.close()
+    await database.close()
+  })
   await roster.start()
   await backplane.start({
     deliver: (key, frames) => { hub.deliver(key, frames) },
@@ -189,16 +201,6 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
       throw new OptionError('database', `has no tables yet, or does not answer (run npx fastify-realtime migrate): ${messageOf(cause)}`, cause)
     })
     sweeper.start()
-  })
-  fastify.addHook('onClose', async () => {
-    gapFiller.stop()
-    await sweeper.stop()
-    for (const task of closing) await task()
-    await eventLog.close()
-    await roster.close()
-    await backplane.close()
-    redis?.close()
-    await database.close()
   })
 }
 

@@ -52,11 +52,14 @@ export interface FrameDefinition<Data extends TObject, Ack extends TSchema> {
   event: string
   data: Data
   ack: Ack
+  /** Begins, as soon as the frame came, what need not wait for the frames before it. */
+  ahead? (identity: Identity, data: Static<Data>): void
   handle (context: FrameContext, data: Static<Data>): Promise<FrameResult<Static<Ack>>>
 }
 
 export interface Route {
   check: TypeCheck<TObject>
+  ahead: ((identity: Identity, data: unknown) => void) | null
   handle (context: FrameContext, data: unknown): Promise<FrameResult<unknown>>
 }
 
@@ -66,11 +69,15 @@ export class FrameRouter {
   readonly #catalogue: EventDescription[] = []
 
   /** Adds an event that clients send. */
-  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, handle }: FrameDefinition<Data, Ack>): void {
+  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, ahead, handle }: FrameDefinition<Data, Ack>): void {
     if (this.#routes.has(event)) throw new Error(`the event ${event} is defined twice`)
     const check = TypeCompiler.Compile(data)
     // Checked right before: the handler gets what its schema says.
-    this.#routes.set(event, { check, handle: async (context, value) => await handle(context, value as Static<Data>) })
+    this.#routes.set(event, {
+      check,
+      ahead: ahead === undefined ? null : (identity, value) => { ahead(identity, value as Static<Data>) },
+      handle: async (context, value) => await handle(context, value as Static<Data>)
+    })
     this.#catalogue.push({ event, direction: 'client', data, ack })
   }
 
@@ -82,6 +89,12 @@ export class FrameRouter {
   /** Every event of the registered plugins. */
   get catalogue (): readonly EventDescription[] {
     return this.#catalogue
+  }
+
+  /** A valid frame has come, and waits for those before it. */
+  ahead (identity: Identity, event: string, data: unknown): void {
+    const route = this.#routes.get(event)
+    if (route !== undefined && route.ahead !== null && route.check.Check(data)) route.ahead(identity, data)
   }
 
   /** Throws `RT_INVALID_FRAME` for an unknown event, `RT_INVALID_DATA` naming the field that breaks the schema. */

@@ -30,7 +30,8 @@ const CoreSettings = Type.Object({
   prefix: Type.String({ default: '/api/websocket', pattern: '^(/[^/]+)*$', description: 'Where all routes stand' }),
   keyPrefix: Type.String({ default: 'rt', pattern: '^[A-Za-z0-9._-]+$', description: 'Put before every Redis key and topic' }),
   requestsPerMinute: Type.Integer({ default: 600, minimum: 0, description: 'REST requests of one user; 0: no limit' }),
-  presenceLease: ms('A node not heard of for this long is dead, and its users offline', 15_000, 1000),
+  // Below the minimum one late beat of the sweeper would cost a healthy node its lease.
+  presenceLease: ms('A node not heard of for this long is dead, and its users offline', 15_000, 3000),
   presenceGrace: ms('A user without connections is still online for this long', 5000, 0),
   restLease: ms('A connection without a socket lives this long after its last sign', 75_000, 1000),
   storageTimeout: ms('A database that does not answer for this long counts as away', 3000, 100),
@@ -79,6 +80,9 @@ export function readCoreOptions (options: RealtimeOptions): CoreSettings {
   }
   for (const name of ['authorize', 'resolveUsers'] as const) {
     if (options[name] !== undefined && typeof options[name] !== 'function') throw new OptionError(name, 'must be a function')
+  }
+  if (options.clock !== undefined && typeof options.clock?.now !== 'function') {
+    throw new OptionError('clock', 'must be an object with now(), milliseconds since 1970')
   }
   const settings = readSettings(CoreSettings, options)
   if (settings.presenceLease <= settings.presenceGrace) {

@@ -20,6 +20,7 @@ export class WriteBehind<Row> {
   #timer: NodeJS.Timeout | null = null
   #writing: Promise<void> | null = null
   #failed = false
+  #closed = false
 
   constructor (options: WriteBehindOptions<Row>) {
     this.#options = { interval: 500, limit: 10_000, ...options }
@@ -31,6 +32,7 @@ export class WriteBehind<Row> {
   }
 
   put (row: Row): void {
+    if (this.#closed) return
     const key = this.#options.key?.(row) ?? String(this.#serial++)
     this.#waiting.delete(key)
     this.#waiting.set(key, row)
@@ -41,7 +43,15 @@ export class WriteBehind<Row> {
     this.#schedule()
   }
 
-  /** Writes everything that waits now; used at shutdown. One attempt. */
+  /** Writes what waits, in one attempt, and takes nothing any more: a row that nobody can write must not keep the process. */
+  async close (): Promise<void> {
+    await this.drain()
+    this.#closed = true
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+  }
+
+  /** Writes everything that waits now. One attempt. */
   async drain (): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
@@ -54,7 +64,7 @@ export class WriteBehind<Row> {
       this.#timer = null
       this.#writing ??= this.#flush().finally(() => {
         this.#writing = null
-        if (this.#waiting.size > 0) this.#schedule()
+        if (this.#waiting.size > 0 && !this.#closed) this.#schedule()
       })
     }, this.#options.interval)
   }

@@ -121,9 +121,10 @@ for (const [name, create] of databases) {
       t.same([Number(row?.user_id), row?.last_message, row?.last_seen_at], [id, '🙂', '2026-01-01 00:00:00.123'])
     })
 
-    await t.test('migrating from two connections at once is done by one of them', async (t) => {
-      const other = openDatabase(url)
-      t.teardown(async () => { await other.close() })
+    await t.test('migrating twice at once is done once', async (t) => {
+      // SQLite is for one process; on MariaDB another node does the same.
+      const other = name === 'SQLite' ? database : openDatabase(url)
+      t.teardown(async () => { if (other !== database) await other.close() })
       await migrate(db, 'down')
       const done = await Promise.all([migrate(db), migrate(other.db), migrate(db)])
       t.strictSame(done.flat(), ['001-initial'])

@@ -1,78 +1,134 @@
-import Fastify from 'fastify'
-import { Redis } from 'ioredis'
+import Fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyPluginCallback } from 'fastify'
+import { Kysely, PostgresAdapter, DummyDriver, PostgresIntrospector, PostgresQueryCompiler } from 'kysely'
 import t from 'tap'
-import { channels, connections, openDatabase, presence, realtime, stats, typing, type RealtimeOptions } from '../plugins/index.js'
-import { authenticate, buildApp } from './app.js'
+import {
+  channels, connections, presence, realtime, stats, typing, type ChannelsOptions, type ConnectionsOptions, type PresenceOptions,
+  type RealtimeOptions, type TypingOptions
+} from '../plugins/index.js'
 
-const good = { database: 'sqlite::memory:', authenticate }
+type AnyPlugin = FastifyPluginAsync | FastifyPluginCallback
+/** Values of each option with which nothing could work. */
+type Wrong<Options> = { [Name in keyof Required<Options>]: unknown[] }
 
-t.test('A wrong option of the core fails the registration and is named', async (t) => {
-  const wrong: Array<[option: string, options: Partial<Record<keyof RealtimeOptions, unknown>>]> = [
-    ['database', { database: undefined }], ['database', { database: 'postgres://x' }], ['database', { database: {} }],
-    ['authenticate', { authenticate: undefined }], ['authorize', { authorize: true }], ['resolveUsers', { resolveUsers: 'x' }],
-    ['redis', { redis: 'http://x' }], ['redis', { redis: {} }], ['redis', { redis: 'redis://127.0.0.1:1' }],
-    ['prefix', { prefix: 'no-slash' }], ['keyPrefix', { keyPrefix: 'a b' }], ['presenceLease', { presenceLease: 5000, presenceGrace: 5000 }],
-    ['presenceGrace', { presenceGrace: -1 }], ['storageTimeout', { storageTimeout: 'soon' }], ['maxQueuedEvents', { maxQueuedEvents: 0 }],
-    ['requestsPerMinute', { requestsPerMinute: 1.5 }], ['retentionDays', { retentionDays: 0 }]
-  ]
-  for (const [option, options] of wrong) {
-    const app = Fastify()
-    await t.rejects(async () => { await app.register(realtime, { ...good, ...options } as RealtimeOptions) },
-      { code: 'RT_OPTION_INVALID', message: new RegExp(`option "${option}"`) }, option)
-    await app.close().catch(() => {})
+const postgres = new Kysely({
+  dialect: {
+    createAdapter: () => new PostgresAdapter(),
+    createDriver: () => new DummyDriver(),
+    createIntrospector: (db) => new PostgresIntrospector(db),
+    createQueryCompiler: () => new PostgresQueryCompiler()
   }
 })
 
-t.test('So does one of a plugin', async (t) => {
-  const app = async () => {
-    const app = Fastify()
-    await app.register(realtime, good)
-    return app
-  }
-  const named = (option: string) => ({ message: new RegExp(`option "${option}`) })
-  await t.rejects(async () => { await (await app()).register(connections, { pingInterval: 0 }) }, named('pingInterval'))
-  await t.rejects(async () => { await (await app()).register(connections, { allowedOrigins: ['example.com'] }) }, named('allowedOrigins'))
-  await t.rejects(async () => { await (await app()).register(presence, { updatesPerMinute: -1 }) }, named('updatesPerMinute'))
-  await t.rejects(async () => { await (await app()).register(typing, { expiry: 1 }) }, named('expiry'))
-  await t.rejects(async () => { await (await app()).register(typing, { participants: [] as never }) }, named('participants'))
-  await t.rejects(async () => { await (await app()).register(channels, { maxChannelsPerConnection: 0 }) }, named('maxChannelsPerConnection'))
-})
+const core: Wrong<RealtimeOptions> = {
+  database: [undefined, null, 5, {}, '', 'data/realtime.db', 'sqlite:', 'postgres://localhost/db', postgres, 'mysql://rt:rt@127.0.0.1:1/none'],
+  redis: [null, 5, {}, 'localhost:6379', 'http://localhost'],
+  authenticate: [undefined, null, 'jwt', {}],
+  authorize: [null, true, {}],
+  resolveUsers: [null, 'users', new Map()],
+  clock: [5, {}, { now: 5 }],
+  prefix: ['api', '/api/', '//', 5],
+  keyPrefix: ['', 'a b', '{rt}', 5],
+  requestsPerMinute: [-1, 1.5, '600', null],
+  presenceLease: [0, 999, 5000, '15s', Infinity],
+  presenceGrace: [-1, 15_000, '5s'],
+  restLease: [0, 999, '75s'],
+  storageTimeout: [0, 99, '3s'],
+  maxQueuedEvents: [0, -1, '10'],
+  authConcurrency: [0, 0.5, '10'],
+  userCacheTime: [-1, '1m'],
+  statsInterval: [-1, '1m'],
+  migrate: ['yes', 1, null],
+  retentionDays: [0, -1, '30'],
+  maintenance: ['yes', 1, null]
+}
 
-t.test('A plugin without the core says what is missing', async (t) => {
-  for (const plugin of [connections, presence, typing, channels, stats]) {
-    await t.rejects(async () => { await Fastify().register(plugin) }, /realtime/)
-  }
-})
+const plugins: Array<[name: string, plugin: AnyPlugin, wrong: Record<string, unknown[]>]> = [
+  ['connections', connections, {
+    pingInterval: [0, -1, '25s'],
+    authDeadline: [0, -1, '10s'],
+    maxConnectionsPerUser: [0, -1, '20'],
+    framesPerSecond: [-1, 1.5, '50'],
+    frameBurst: [0, -1, '100'],
+    maxFrameSize: [0, 1023, '64k'],
+    maxBuffered: [0, 1023, '1m'],
+    allowedOrigins: ['https://example.com', ['example.com'], ['https://example.com/'], ['*'], [5]],
+    closeDeadline: [0, 99, '10s'],
+    perMessageDeflate: ['yes', 1, {}]
+  } satisfies Wrong<ConnectionsOptions>],
+  ['presence', presence, { updatesPerMinute: [-1, 0.5, '60'] } satisfies Wrong<PresenceOptions>],
+  ['typing', typing, {
+    signsPerMinute: [-1, 0.5, '60'], expiry: [0, 999, '30s'], participants: [null, [1, 2], 'all']
+  } satisfies Wrong<TypingOptions>],
+  ['channels', channels, { maxChannelsPerConnection: [0, -1, '100'] } satisfies Wrong<ChannelsOptions>]
+]
 
-t.test('What the host passes in stays open when the app closes', async (t) => {
-  const database = openDatabase('sqlite::memory:')
-  const redis = new Redis(process.env.REDIS_URL ?? '')
-  t.teardown(async () => {
-    redis.disconnect()
-    await database.close()
-  })
-  const app = await buildApp(t, { database: database.db, redis, keyPrefix: `own-${process.pid}` })
-  await app.ready()
-  await app.close()
-  t.equal(await redis.ping(), 'PONG')
-  t.same(await database.db.selectFrom('websocket_events').select('id').execute(), [])
-})
+const sound = { database: 'sqlite::memory:', authenticate: () => null }
 
-t.test('Two apps in one process do not mix', async (t) => {
-  const [one, two] = await Promise.all([buildApp(t, { database: 'sqlite::memory:' }), buildApp(t, { database: 'sqlite::memory:' })])
-  await Promise.all([one.ready(), two.ready()])
-  await one.realtime.channels.message({ tenantId: 1, recipientId: 1, message: 'x', conversationId: 'c' })
-  t.match(await one.realtime.stats.of(1), { pending_events: 1 })
-  t.match(await two.realtime.stats.of(1), { pending_events: 0 })
-})
-
-t.test('A host may have decorators of the same names', async (t) => {
+/** What `register` says, after which the host can still be closed. */
+async function refusal (register: (app: FastifyInstance) => PromiseLike<unknown>): Promise<Error> {
   const app = Fastify()
-  t.teardown(async () => { await app.close() })
-  app.decorate('stats', 'mine')
-  app.decorate('presence', 'mine')
-  await app.register(realtime, good)
-  for (const plugin of [stats, presence]) await app.register(plugin)
-  await app.ready()
-  t.match(await app.realtime.stats.of(1), { total_connections: 0 })
+  try {
+    await register(app)
+  } catch (err) {
+    return err as Error
+  } finally {
+    await app.close()
+  }
+  return new Error('nothing was refused')
+}
+
+const show = (value: unknown): string => value === postgres ? 'a Kysely instance for PostgreSQL' : JSON.stringify(value) ?? 'undefined'
+
+// Beside the rest: a Redis is given its time to answer.
+t.jobs = 2
+t.test('a Redis that does not answer fails register with a message that names it', { buffered: true }, async (t) => {
+  t.match((await refusal((app) => app.register(realtime, { ...sound, redis: 'redis://127.0.0.1:1' }))).message, /^option "redis" /)
+})
+
+t.test('a wrong option of the core', { buffered: true }, async (t) => {
+  for (const [name, values] of Object.entries(core)) {
+    await t.test(`${name} fails register with a message that names it`, async (t) => {
+      for (const value of values) {
+        const { message } = await refusal((app) => app.register(realtime, { ...sound, [name]: value }))
+        t.match(message, new RegExp(`^option ".*${name}`), show(value))
+      }
+    })
+  }
+})
+
+for (const [plugin, register, wrong] of plugins) {
+  t.test(`a wrong option of ${plugin}`, async (t) => {
+    for (const [name, values] of Object.entries(wrong)) {
+      await t.test(`${name} fails register with a message that names it`, async (t) => {
+        for (const value of values) {
+          const { message } = await refusal(async (app) => {
+            await app.register(realtime, sound)
+            await app.register(register, { [name]: value })
+          })
+          t.match(message, new RegExp(`^option ".*${name}`), show(value))
+        }
+      })
+    }
+  })
+}
+
+t.test('a host that migrates by itself is told at its start where tables are missing', async (t) => {
+  const { message } = await refusal(async (app) => {
+    await app.register(realtime, { ...sound, migrate: false })
+    await app.ready()
+  })
+  t.match(message, /^option "database" .*migrate/)
+})
+
+t.test('a lease shorter than a node can renew it is refused', async (t) => {
+  for (const presenceLease of [1000, 1200]) {
+    const { message } = await refusal((app) => app.register(realtime, { ...sound, presenceLease, presenceGrace: 0 }))
+    t.match(message, /^option "presenceLease"/, `${presenceLease}`)
+  }
+})
+
+t.test('a plugin without the core fails register with a message that names the core', async (t) => {
+  for (const plugin of [connections, presence, typing, channels, stats]) {
+    t.match((await refusal((app) => app.register(plugin as AnyPlugin))).message, /'realtime'/)
+  }
 })

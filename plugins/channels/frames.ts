@@ -8,6 +8,7 @@ export function frames (router: FrameRouter, subscriptions: Subscriptions, messa
     event: 'subscribe',
     data: schema.SubscribeData,
     ack: schema.Subscribed,
+    ahead: (identity, { channel }) => { subscriptions.foresee(identity, channel) },
     handle: async (context, data) => await subscriptions.subscribe(context, data)
   })
   router.on({

@@ -27,7 +27,9 @@ export class Messages {
     const { identity } = caller
     const channel = privateChannel(recipientId)
     await this.#realtime.access.require({ identity, action: 'direct', channel })
-    return { later: this.#append(caller, 'message:direct', channel, { senderId: identity.userId, message, conversationId }, dedupeId) }
+    // Who writes to himself is the recipient, with every connection.
+    const from = recipientId === identity.userId ? { identity, connectionId: null } : caller
+    return { later: this.#append(from, 'message:direct', channel, { senderId: identity.userId, message, conversationId }, dedupeId) }
   }
 
   async group (caller: Caller, { channel: name, message, conversationId, dedupeId }: GroupData): Promise<{ later: Promise<Receipt> }> {

@@ -27,6 +27,11 @@ export class Subscriptions {
     })
   }
 
+  /** A subscription that waits for other frames of its connection. */
+  foresee (identity: Identity, name: string): void {
+    this.#realtime.access.foresee(identity, resolveAlias(name, identity.userId))
+  }
+
   /** The frame: live from the reply on, after what came since `since`. Throws `RT_FORBIDDEN`, `RT_LIMIT_EXCEEDED`. */
   async subscribe ({ identity, connection }: FrameContext, data: SubscribeData): Promise<FrameResult<Subscribed>> {
     const { tenantId } = identity

@@ -105,6 +105,8 @@ export class Connection implements Member, LocalConnection {
     if (waiting > this.#maxBuffered / 2) {
       if (ephemeral) return
       if (waiting > this.#maxBuffered) {
+        // Many at once: whoever reads takes them one by one, and only what is left behind waits.
+        if (payloads.length > 1) return payloads.forEach((payload) => { this.write(wireFrame(payload), [payload], false) })
         this.close(CloseCode.tooSlow, 'too slow')
         return
       }

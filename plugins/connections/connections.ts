@@ -147,18 +147,26 @@ export class Connections {
 
   async #letGo (connection: Connection, session: Session, client: ClientDescription): Promise<void> {
     const { tenantId, userId } = session.identity
-    const key = localKey(tenantId, session.connectionId)
+    const { connectionId, generation } = session
+    const key = localKey(tenantId, connectionId)
     const channels = [...connection.channels]
-    if (this.#realtime.local.get(key) === connection) {
-      this.#realtime.local.delete(key)
-      this.#store.put(this.#recordOf(session, channels, client, 'disconnected'))
-    }
+    if (this.#realtime.local.get(key) === connection) this.#realtime.local.delete(key)
     for (const channel of channels) connection.leave(channel)
-    // A newer socket under the same id has another generation, and stays.
-    await this.#realtime.roster.leave({ tenantId, connectionId: session.connectionId, generation: session.generation })
-      .catch((err: unknown) => { this.#log.warn({ err, connection_id: session.connectionId }, 'the roster keeps a closed connection for now') })
-    this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId: session.connectionId })
-    this.#log.info({ connection_id: session.connectionId, user_id: userId, tenant_id: tenantId }, 'Connection closed')
+    if (await this.#goesOn({ tenantId, connectionId, generation })) return
+    this.#store.put(this.#recordOf(session, channels, client, 'disconnected'))
+    this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
+    this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection closed')
+  }
+
+  /** Takes a closed socket from the roster. True: a newer one under the same id, with another generation, took its place. */
+  async #goesOn (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
+    const { roster } = this.#realtime
+    try {
+      return !await roster.leave(entry) && await roster.find(entry.tenantId, entry.connectionId) !== null
+    } catch (err) {
+      this.#log.warn({ err, connection_id: entry.connectionId }, 'the roster keeps a closed connection for now')
+      return false
+    }
   }
 
   /** Ends one of the caller's connections, on whichever node it is. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */

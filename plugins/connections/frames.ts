@@ -44,8 +44,9 @@ export class FrameGate {
       if (connection.gauge.floods()) connection.close(CloseCode.flooding, 'flooding')
       return
     }
+    const frame = text === null ? null : parseFrame(text)
+    if (frame !== null && connection.phase.name === 'open') this.#realtime.frames.ahead(connection.identity, frame.event, frame.data)
     void connection.inOrder(async () => {
-      const frame = text === null ? null : parseFrame(text)
       if (frame === null) {
         this.#invalid(connection, slot, text === null ? undefined : idOf(text), new RealtimeError('RT_INVALID_FRAME'))
         return

@@ -63,11 +63,12 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   socketRoute(fastify, { realtime, settings, connections, gate, supervisor })
 
   fastify.addHook('onReady', async () => { supervisor.start(realtime.hub, realtime.settings.statsInterval) })
-  fastify.addHook('preClose', async () => { await supervisor.drain() })
-  realtime.beforeClose(async () => {
+  fastify.addHook('preClose', async () => {
+    await supervisor.drain()
+    // Before the other plugins end: they look after what a closed connection leaves behind.
     await connections.settled()
-    await store.drain()
   })
+  realtime.beforeClose(async () => { await store.close() })
 }
 
 export default fp(connectionsPlugin, { name: 'realtime-connections', fastify: '5.x', dependencies: ['realtime'] })

@@ -45,8 +45,8 @@ export class ConnectionStore {
       .where('tenant_id', '=', tenantId).where('connection_id', '=', connectionId).execute()
   }
 
-  async drain (): Promise<void> {
-    await this.#rows.drain()
+  async close (): Promise<void> {
+    await this.#rows.close()
   }
 
   async #write (records: ConnectionRecord[]): Promise<void> {
@@ -73,8 +73,9 @@ export class ConnectionStore {
       'last_activity_at', 'disconnected_at', 'updated_at', 'node_id'] as const
     const named = rows.filter(({ session_id }) => session_id !== null)
     const unnamed = rows.filter(({ session_id }) => session_id === null)
-    await upsert(this.#db, this.#dialect, 'websocket_connections', named, { keys: [...keys], update: [...update, 'session_id'] })
-    await upsert(this.#db, this.#dialect, 'websocket_connections', unnamed, { keys: [...keys], update: [...update] })
+    await upsert(this.#db, this.#dialect, 'websocket_connections', named,
+      { keys: [...keys], update: [...update, 'session_id'], newest: 'connected_at' })
+    await upsert(this.#db, this.#dialect, 'websocket_connections', unnamed, { keys: [...keys], update: [...update], newest: 'connected_at' })
   }
 }
 

@@ -43,7 +43,7 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
   }
   frames(realtime.frames, presence)
   await restScope(fastify, realtime, (scope) => { routes(scope, presence, rate) })
-  realtime.beforeClose(async () => { await store.drain() })
+  realtime.beforeClose(async () => { await store.close() })
 }
 
 export default fp(presencePlugin, { name: 'realtime-presence', fastify: '5.x', dependencies: ['realtime'] })

@@ -68,8 +68,8 @@ export class PresenceStore {
     return found
   }
 
-  async drain (): Promise<void> {
-    await this.#rows.drain()
+  async close (): Promise<void> {
+    await this.#rows.close()
   }
 }
 

@@ -44,7 +44,10 @@ async function typingPlugin (fastify: FastifyInstance, options: TypingOptions): 
   realtime.typing = { in: async (tenantId, conversationId) => await typing.users(tenantId, conversationId) }
   frames(realtime.frames, typing)
   await restScope(fastify, realtime, (scope) => { routes(scope, typing, rate) })
-  realtime.beforeClose(async () => { await store.drain() })
+  realtime.beforeClose(async () => {
+    await typing.settled()
+    await store.close()
+  })
 }
 
 export default fp(typingPlugin, { name: 'realtime-typing', fastify: '5.x', dependencies: ['realtime'] })

@@ -40,7 +40,7 @@ export class TypingStore {
     this.#rows.put(record)
   }
 
-  async drain (): Promise<void> {
-    await this.#rows.drain()
+  async close (): Promise<void> {
+    await this.#rows.close()
   }
 }

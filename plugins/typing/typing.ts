@@ -40,6 +40,7 @@ export class TypingRules {
   /** What connections of this node type, by {@link localKey}. */
   readonly #byConnection = new Map<string, Map<string, TypingKey>>()
   #stopping: TypingKey[] = []
+  #stopped: Promise<void> = Promise.resolve()
 
   constructor (realtime: Realtime, store: TypingStore, settings: TypingSettings, log: FastifyBaseLogger) {
     this.#realtime = realtime
@@ -100,6 +101,12 @@ export class TypingRules {
     for (const entry of await this.#realtime.roster.stopTyping(keys)) this.#tell(entry, false)
   }
 
+  /** Resolves when what was ended so far is told. */
+  async settled (): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve))
+    await this.#stopped
+  }
+
   /** What a turn of the event loop ends is one call of the roster: each message sent ends the typing of its sender. */
   #stopSoon (key: TypingKey): void {
     this.#stopping.push(key)
@@ -107,7 +114,7 @@ export class TypingRules {
     setImmediate(() => {
       const keys = this.#stopping
       this.#stopping = []
-      this.stop(keys).catch((err: unknown) => { this.#log.debug({ err }, 'typing ends by itself: the roster is away') })
+      this.#stopped = this.stop(keys).catch((err: unknown) => { this.#log.debug({ err }, 'typing ends by itself: the roster is away') })
     })
   }
 

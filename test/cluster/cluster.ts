@@ -3,7 +3,7 @@ import { Redis } from 'ioredis'
 import { createPool, type Pool, type RowDataPacket } from 'mysql2/promise'
 import { startHost, type Host } from '../hosts.js'
 import { startMariadb, startRedis, type Server } from '../servers.js'
-import { SECRET } from './client.js'
+import { SECRET, type Who } from './client.js'
 import { startProxy, type Proxy } from './proxy.js'
 
 export interface NodeOptions {
@@ -99,6 +99,14 @@ export async function clusterFor<const T extends readonly NodeOptions[]> (
   const cluster = await startCluster([...nodes])
   t.teardown(async () => { await cluster.stop() })
   return { cluster, nodes: [...cluster.nodes] as { [K in keyof T]: Node } }
+}
+
+/** The boot id of the node that holds a user's socket, as the roster has it. */
+export async function bootIdOf ({ keys }: Cluster, { userId, clubId = 1 }: Who): Promise<string> {
+  const entries = (await keys.hvals(`rt:0:{${clubId}}:connections`)).map((text) => JSON.parse(text) as { u: string, n: string })
+  const entry = entries.find(({ u }) => u === String(userId))
+  if (entry === undefined) throw new Error(`user ${userId} has no connection`)
+  return entry.n
 }
 
 /** Resident memory of a process, in MiB. */

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { check } from './check.js'
 import { Client, rest, type Who } from './client.js'
-import { clusterFor, healthOf, type Node } from './cluster.js'
+import { bootIdOf, clusterFor, healthOf, type Node } from './cluster.js'
 import { Load } from './load.js'
 import { until } from './until.js'
 
@@ -23,8 +23,7 @@ t.test('Redis frozen for 16 s, longer than a lease', async (t) => {
   ear.on('error', () => {})
   t.teardown(async () => { ear.disconnect() })
   const canary = new Promise<void>((resolve) => { ear.on('message', (_topic, text: string) => { if (text.startsWith('!')) resolve() }) })
-  const { n: idOfA } = JSON.parse((await cluster.keys.hvals('rt:0:{2}:connections')).find((text) => text.includes('"u":"2"')) ?? '') as { n: string }
-  await ear.subscribe(`rt:0:node:${idOfA}`)
+  await ear.subscribe(`rt:0:node:${await bootIdOf(cluster, who(2))}`)
   await canary
   await sleep(3000)
   cluster.redis.pause()

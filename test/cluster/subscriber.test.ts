@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { check } from './check.js'
-import { Client } from './client.js'
+import { Client, rest } from './client.js'
 import { clusterFor, healthOf } from './cluster.js'
 import { GROUP, Load } from './load.js'
 import type { Link } from './proxy.js'
-import { until } from './until.js'
+import { until, within } from './until.js'
 
 t.test('The connection that hears other nodes breaks under load', async (t) => {
   const { cluster, nodes } = await clusterFor(t, [{}, { proxied: 'redis' }])
@@ -63,6 +63,9 @@ t.test('The connection that hears other nodes breaks under load', async (t) => {
     const stalledAt = Date.now()
     const { messageId } = await sender.request('message:group', { ...group, message: 'into the silence' })
 
+    await t.test('row 5, one connection that waits blocks the others: lists and figures are answered meanwhile', async (t) => {
+      for (const path of ['/stats', '/online-users', '/presence/20']) await t.resolves(within(1000, path, rest(b, { userId: 21 }, path)), path)
+    })
     const found = receiver.next('message:group', 16_000, (data) => data.messageId === messageId).then(() => Date.now() - stalledAt)
     found.catch(() => {}) // looked at below
     await until('/health says so', 21_000, async () => await healthOf(b) === 503)
