@@ -24,7 +24,9 @@ const START_TIMEOUT = 30_000
 const STOP_TIMEOUT = 20_000
 
 export async function startHost (options: { env?: Record<string, string> } = {}): Promise<Host> {
-  const child = await startChild(process.execPath, ['--import', 'tsx', 'example-host/server.ts'], {
+  const { BUNDLED_HOST } = process.env
+  const script = BUNDLED_HOST === undefined ? ['--import', 'tsx', 'example-host/server.ts'] : [BUNDLED_HOST]
+  const child = await startChild(process.execPath, script, {
     cwd: ROOT,
     env: { ...systemEnv(), ...defaults(options.env), ...options.env }
   })

@@ -10,9 +10,10 @@ interface Outcome { code: number, stdout: string, stderr: string }
 
 /** Runs `fastify-realtime …args` with these variables. */
 async function cli (env: Record<string, string>, ...args: string[]): Promise<Outcome> {
-  const { DATABASE_URL: _, ...rest } = process.env
+  const { DATABASE_URL: _, BUNDLED_CLI, ...rest } = process.env
+  const script = BUNDLED_CLI === undefined ? ['--import', 'tsx', 'lib/cli.ts'] : [BUNDLED_CLI]
   return await new Promise((resolve) => {
-    execFile(process.execPath, ['--import', 'tsx', 'lib/cli.ts', ...args], { env: { ...rest, ...env } }, (error, stdout, stderr) => {
+    execFile(process.execPath, [...script, ...args], { env: { ...rest, ...env } }, (error, stdout, stderr) => {
       resolve({ code: Number(error?.code ?? 0), stdout, stderr })
     })
   })

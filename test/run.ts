@@ -2,10 +2,12 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { bundle } from './bundle.js'
 import { runFile, type FileResults } from './run-file.js'
 import { startMariadb, startRedis, type Server } from './servers.js'
 
-const JOBS = 2
+/** Most files wait for leases and timers: one more than the cores of a small machine keeps it busy. */
+const JOBS = 3
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
 
@@ -14,6 +16,8 @@ let failed = 0
 const servers: Server[] = []
 try {
   const files = await findFiles(process.argv.slice(2))
+  const { host, cli } = await bundle()
+  Object.assign(process.env, { BUNDLED_HOST: host, BUNDLED_CLI: cli })
   await startServers()
   await Promise.all(Array.from({ length: JOBS }, () => runQueue(files)))
 } catch (error) {

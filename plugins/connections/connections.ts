@@ -152,10 +152,12 @@ export class Connections {
     const channels = [...connection.channels]
     if (this.#realtime.local.get(key) === connection) this.#realtime.local.delete(key)
     for (const channel of channels) connection.leave(channel)
-    if (await this.#goesOn({ tenantId, connectionId, generation })) return
-    this.#store.put(this.#recordOf(session, channels, client, 'disconnected'))
-    this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
-    this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection closed')
+    const goesOn = await this.#goesOn({ tenantId, connectionId, generation })
+    if (!goesOn) {
+      this.#store.put(this.#recordOf(session, channels, client, 'disconnected'))
+      this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
+    }
+    this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, goesOn ? 'Connection replaced' : 'Connection closed')
   }
 
   /** Takes a closed socket from the roster. True: a newer one under the same id, with another generation, took its place. */

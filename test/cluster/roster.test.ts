@@ -47,7 +47,7 @@ t.test('Who is connected, over two nodes', async (t) => {
     old.terminate()
     const back = await within(5000, 'the same connection on the other node', Client.connect(b, who(1), { connectionId: 'the-tab' }))
     a.resume()
-    await until('the old node lets go of the old socket', 5000, () => /"connection_id":"the-tab".*"msg":"Connection closed"/.test(a.output()))
+    await until('the old node lets go of the old socket', 5000, () => /"connection_id":"the-tab".*"msg":"Connection replaced"/.test(a.output()))
     for (const node of nodes) {
       t.match((await rest(node, who(2), '/stats')).data, { total_connections: 2, active_connections: 2, unique_users: 2 })
       t.strictSame(await usersOn(node, who(2)), [1, 2])

@@ -1,0 +1,24 @@
+import { cp } from 'node:fs/promises'
+import { join } from 'node:path'
+import { build } from 'esbuild'
+
+const FOLDER = 'node_modules/.cache/fastify-realtime'
+
+/**
+ * The example host and the command-line tool, as one file of plain JavaScript each: the many processes of a run start in
+ * a third of the time. Their paths.
+ */
+export async function bundle (): Promise<{ host: string, cli: string }> {
+  await Promise.all([
+    build({
+      entryPoints: { server: 'example-host/server.ts', cli: 'lib/cli.ts' },
+      bundle: true,
+      packages: 'external',
+      platform: 'node',
+      format: 'esm',
+      outdir: FOLDER
+    }),
+    cp('example-host/public', join(FOLDER, 'public'), { recursive: true })
+  ])
+  return { host: join(FOLDER, 'server.js'), cli: join(FOLDER, 'cli.js') }
+}
