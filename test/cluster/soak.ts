@@ -1,3 +1,4 @@
+import { bundle } from '../bundle.js'
 import { startCluster, type Node } from './cluster.js'
 import { killRound, type KillRound } from './kill-round.js'
 
@@ -17,6 +18,7 @@ const LOADS: Array<Pick<KillRound, 'pause' | 'retrying'>> = [
 ]
 const within = (from: number, to: number): number => from + Math.random() * (to - from)
 
+process.env.BUNDLED_HOST = (await bundle()).host
 const cluster = await startCluster([{}, {}, {}])
 let [a, b, c] = cluster.nodes as [Node, Node, Node]
 const deadline = Date.now() + minutes * 60_000
