@@ -1,4 +1,5 @@
 import Fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyPluginCallback } from 'fastify'
+import { Type } from '@sinclair/typebox'
 import { Kysely, PostgresAdapter, DummyDriver, PostgresIntrospector, PostgresQueryCompiler } from 'kysely'
 import t from 'tap'
 import {
@@ -59,7 +60,14 @@ const plugins: Array<[name: string, plugin: AnyPlugin, wrong: Record<string, unk
   ['typing', typing, {
     signsPerMinute: [-1, 0.5, '60'], expiry: [0, 999, '30s'], participants: [null, [1, 2], 'all']
   } satisfies Wrong<TypingOptions>],
-  ['channels', channels, { maxChannelsPerConnection: [0, -1, '100'] } satisfies Wrong<ChannelsOptions>]
+  ['channels', channels, {
+    maxChannelsPerConnection: [0, -1, '100'],
+    events: [
+      null, 5, { nocolon: { data: Type.Object({}) } }, { 'order:shipped': {} }, { 'order:shipped': { data: Type.String() } },
+      { 'order:shipped': { data: Type.Object({ timestamp: Type.String() }) } },
+      { 'order:shipped': { data: Type.Object({}), durable: 'yes' } }, { 'order:shipped': { data: Type.Object({}), direction: 'up' } }
+    ]
+  } satisfies Wrong<ChannelsOptions>]
 ]
 
 const sound = { database: 'sqlite::memory:', authenticate: () => null }

@@ -7,6 +7,9 @@ import type { Executor } from '../../lib/database/dialect.js'
 import type { Receipt } from '../../lib/event-log/index.js'
 import { readSettings } from '../../lib/options.js'
 import { restScope } from '../../lib/rest.js'
+import { toIso } from '../../lib/clock.js'
+import { OptionError } from '../../lib/errors.js'
+import { CustomEvents, type CustomEvent } from './custom-events.js'
 import { frames } from './frames.js'
 import { Messages } from './messages.js'
 import { sendPending } from './pending.js'
@@ -18,7 +21,20 @@ const ChannelsSettings = Type.Object({
 })
 
 /** Options of the channels plugin; every one has a default. */
-export type ChannelsOptions = Partial<Static<typeof ChannelsSettings>>
+export interface ChannelsOptions extends Partial<Static<typeof ChannelsSettings>> {
+  /** Events of the host's own, by name: `{ 'order:shipped': { data: Type.Object({ … }), durable, direction } }`. */
+  events?: Record<string, CustomEvent>
+}
+
+/**
+ * What the host's own events carry, for typed `publish` and `tell`, by declaration merging:
+ * `declare module 'fastify-realtime' { interface HostEvents { 'order:shipped': { order: number } } }`.
+ */
+// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the host
+export interface HostEvents {}
+
+/** The data of an event: as the host declared them, else any. */
+type DataOf<Name extends string> = Name extends keyof HostEvents ? HostEvents[Name] & Record<string, unknown> : Record<string, unknown>
 
 interface FromHost {
   tenantId: number
@@ -34,9 +50,9 @@ export interface ChannelsApi {
    * Any event on any channel. Durable: stored, then told; resolves when it is stored. With a `transaction` of the host's own
    * (the same database) it is told within a second after the commit, and never after a rollback.
    */
-  publish (event: FromHost & { channel: string, event: string, data: Record<string, unknown>, transaction?: Executor }): Promise<Receipt>
+  publish<Name extends string> (event: FromHost & { channel: string, event: Name, data: DataOf<Name>, transaction?: Executor }): Promise<Receipt>
   /** An event for whoever listens now: not stored, not recovered. */
-  tell (event: { tenantId: number, channel: string, event: string, data: Record<string, unknown> }): void
+  tell<Name extends string> (event: { tenantId: number, channel: string, event: Name, data: DataOf<Name> }): void
   /** A direct message. */
   message (message: FromHost & { recipientId: number, message: string, conversationId: string }): Promise<Receipt>
   /** One notification for each recipient. */
@@ -55,26 +71,33 @@ declare module '../../lib/core.js' {
 
 async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOptions): Promise<void> {
   const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options)
+  const { events = {} } = options
   const { realtime } = fastify
   const subscriptions = new Subscriptions(realtime, maxChannelsPerConnection)
   const messages = new Messages(realtime)
 
+  if (typeof events !== 'object' || events === null) throw new OptionError('events', 'must be an object: event name → { data, durable, direction }')
+  const customEvents = new CustomEvents(realtime, messages, events)
+
   realtime.automaticChannels.add(BROADCAST_CHANNEL)
-  realtime.channels = createApi(messages, realtime)
+  realtime.channels = createApi(messages, customEvents, realtime)
   frames(realtime.frames, subscriptions, messages)
   sendPending(realtime, fastify.log)
   await restScope(fastify, realtime, (scope) => { routes(scope, realtime, subscriptions, messages) })
 }
 
-function createApi (messages: Messages, { tell, eventLog }: Realtime): ChannelsApi {
+function createApi (messages: Messages, events: CustomEvents, { tell, eventLog, clock }: Realtime): ChannelsApi {
   return {
     publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId, transaction }) => {
-      const stored = { tenantId, userId, channel, type: event, data, dedupeId }
+      const stored = { tenantId, userId, channel, type: event, data: events.outgoing(event, true, { channel, userId, data }), dedupeId }
       return transaction === undefined
         ? await messages.store(stored)
         : await eventLog.appendWithin(transaction, stored)
     },
-    tell,
+    tell: ({ tenantId, channel, event, data }) => {
+      const outgoing = events.outgoing(event, false, { channel, userId: 0, data })
+      tell({ tenantId, channel, event, data: outgoing === data ? data : { ...outgoing, timestamp: toIso(clock.now()) } })
+    },
     message: async ({ tenantId, userId = 0, recipientId, message, conversationId, dedupeId }) => await messages.store({
       tenantId, userId, channel: privateChannel(recipientId), type: 'message:direct', data: { senderId: userId, message, conversationId }, dedupeId
     }),
