@@ -187,7 +187,7 @@ overBackends((test, backend) => {
     const began = Date.now()
     const closing = host.app.close()
     t.strictSame(await Promise.all([...clients, unauthenticated].map(async ({ closed }) => await closed)), [1012, 1012, 1012, 1012])
-    const late = new Client(host)
+    const late = new Client(new WebSocket(`${host.url.replace('http', 'ws')}${PREFIX}/ws`))
     let opened = false
     late.socket.on('open', () => { opened = true })
     await late.closed

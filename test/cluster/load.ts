@@ -164,6 +164,8 @@ export class Receiver extends Returning {
     // Taken before anything comes on this socket: the largest id seen so far.
     const since = new Map([GROUP, this.own].map((channel) => [channel, this.#largest.get(channel)]))
     client.onFrame = (frame) => { this.#take(client, frame) }
+    // What waited for the user may have come in one piece with the answer to the authentication.
+    for (const frame of client.frames) this.#take(client, frame)
     await Promise.all([...since].map(async ([channel, id]) => {
       const { position, recovered } = await client.request('subscribe', { channel, ...(id === undefined ? {} : { since: id }) })
       if (recovered === false) this.unrecovered++
