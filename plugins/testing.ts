@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
@@ -69,7 +70,7 @@ export async function buildApp (options: TestAppOptions = {}): Promise<{ app: Fa
 }
 
 /**
- * An authenticated client of an app, which need not listen: `const ann = await connect(app, { tenantId: 1, userId: 1 })`.
+ * An authenticated client of an app, which listens on a free port from then on if it did not yet: `const ann = await connect(app, { tenantId: 1, userId: 1 })`.
  * With null for the identity, `headers` carry what the host's own `authenticate` reads.
  */
 export async function connect (
@@ -84,17 +85,10 @@ export async function connect (
 }
 
 async function openSocket (app: FastifyInstance, headers: Record<string, string>): Promise<TestClient> {
-  await app.ready()
-  const path = app.realtime.settings.prefix + SOCKET_PATH
-  if (app.server.listening) {
-    const { port } = app.server.address() as AddressInfo
-    const socket = new WebSocket(`ws://127.0.0.1:${port}${path}`, { headers })
-    const client = new TestClient(socket)
-    await new Promise((resolve, reject) => { socket.once('open', resolve).once('error', reject) })
-    return client
-  }
-  let client: TestClient | undefined
-  await app.injectWS(path, { headers }, { onInit: (socket) => { client = new TestClient(socket) } })
-  if (client === undefined) throw new Error('the socket was not opened')
+  if (!app.server.listening) await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address() as AddressInfo
+  const socket = new WebSocket(`ws://127.0.0.1:${port}${app.realtime.settings.prefix}${SOCKET_PATH}`, { headers })
+  const client = new TestClient(socket)
+  await once(socket, 'open')
   return client
 }

@@ -1,7 +1,7 @@
 import t from 'tap'
 import { buildApp, connect } from '../plugins/testing.js'
 
-t.test('an app in memory, clients that need no port, and a clock to move', async (t) => {
+t.test('an app in memory, its clients, and a clock to move', async (t) => {
   const { app, clock } = await buildApp({ core: { authorize: () => true } })
   t.teardown(async () => { await app.close() })
   const [ann, ben] = [await connect(app, { tenantId: 1, userId: 1 }), await connect(app, { tenantId: 1, userId: 2 }, { connectionId: 'tab' })]
