@@ -39,7 +39,7 @@ const SQL = ['lib/database/**', 'lib/event-log*', 'lib/event-log/**', 'lib/maint
 const REDIS = ['lib/redis*', 'lib/redis/**', 'lib/backplane/redis*', 'lib/roster/redis*']
 
 export default defineConfig(
-  { ignores: ['dist/', 'data/', '.tap/', '**/public/'] },
+  { ignores: ['dist/', 'data/', '.tap/', '**/public/', 'bench/peers/'] },
   tseslint.configs.recommendedTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },

@@ -1,0 +1,78 @@
+import { createHmac } from 'node:crypto'
+import { frameOf, RawClient } from './raw-client.js'
+import { JWT_SECRET, startPeer, startSuite, type Target } from './servers.js'
+
+export interface User { id: number, club: number }
+
+/** How one speaks to a server: the same work in each one's own words. */
+export interface Dialect {
+  name: string
+  start (env?: Record<string, string>): Promise<Target>
+  /** Opens a client, authenticated where the server does that. */
+  open (port: number, user: User, localAddress?: string): Promise<RawClient>
+  /** Puts it into the room of the fan-out rows. */
+  join (client: RawClient): Promise<void>
+  /** A message to everyone else in the room. */
+  message (text: string): Buffer
+}
+
+const base64 = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
+const HEADER = base64({ alg: 'HS256', typ: 'JWT' })
+
+/** Signed here: what it costs must not depend on a library of one of the peers. */
+export function tokenOf ({ id, club }: User): string {
+  const body = `${HEADER}.${base64({ sub: String(id), club, name: `User ${id}`, exp: 4_000_000_000 })}`
+  return `${body}.${createHmac('sha256', JWT_SECRET).update(body).digest('base64url')}`
+}
+
+const JOIN = frameOf('j')
+const plain = (name: string): Dialect => ({
+  name,
+  start: async (env) => await startPeer(name, env),
+  open: async (port, _user, localAddress) => await RawClient.open(port, '/', localAddress === undefined ? {} : { localAddress }),
+  join: async (client) => {
+    client.send(JOIN)
+    await client.next((text) => text === 'j')
+  },
+  message: frameOf
+})
+
+export const ws = plain('ws')
+export const bun = plain('bun')
+export const fastifyWs = plain('fastify-ws')
+
+export const socketIo: Dialect = {
+  name: 'socket-io',
+  start: async (env) => await startPeer('socket-io', env),
+  open: async (port, user, localAddress) => {
+    const client = await RawClient.open(port, '/socket.io/?EIO=4&transport=websocket', localAddress === undefined ? {} : { localAddress })
+    const connected = client.next((text) => text.startsWith('40'))
+    client.send(frameOf(`40${JSON.stringify({ token: tokenOf(user) })}`))
+    await connected
+    return client
+  },
+  join: async (client) => {
+    client.send(frameOf('42["j"]'))
+    await client.next((text) => text === '42["j"]')
+  },
+  message: (text) => frameOf(`42${JSON.stringify(['m', text])}`)
+}
+
+export const CHANNEL = 'group.bench'
+
+export const suite: Dialect = {
+  name: 'suite',
+  start: startSuite,
+  open: async (port, user, localAddress) => {
+    const client = await RawClient.open(port, '/api/websocket/ws', {
+      headers: { authorization: `Bearer ${tokenOf(user)}` }, ...localAddress === undefined ? {} : { localAddress }
+    })
+    await client.next((text) => text.startsWith('{"event":"authenticated"'))
+    return client
+  },
+  join: async (client) => {
+    client.send(frameOf(JSON.stringify({ event: 'subscribe', id: 1, data: { channel: CHANNEL } })))
+    await client.next((text) => text.startsWith('{"event":"ack"'))
+  },
+  message: (message) => frameOf(JSON.stringify({ event: 'message:group', data: { channel: CHANNEL, message, conversationId: 'bench' } }))
+}

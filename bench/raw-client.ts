@@ -1,0 +1,117 @@
+import { once } from 'node:events'
+import { connect, type Socket } from 'node:net'
+
+const PONG = Buffer.from([0x8a, 0x80, 0, 0, 0, 0])
+const ENGINE_PONG = frameOf('3')
+
+/** A client's text frame. The mask is zero: valid, and nothing to compute. */
+export function frameOf (text: string): Buffer {
+  const payload = Buffer.from(text)
+  const { length } = payload
+  const header = length < 126 ? Buffer.from([0x81, 0x80 | length]) : Buffer.from([0x81, 0xfe, length >> 8, length & 255])
+  return Buffer.concat([header, Buffer.alloc(4), payload])
+}
+
+/** Frames by their headers alone: a generator that parsed each one would cost more than the servers it measures. */
+export class RawClient {
+  readonly socket: Socket
+  /** Text frames that came. */
+  count = 0
+  /** Called with how many came at once. */
+  onCount: ((count: number) => void) | null = null
+  /** Called for each frame with its payload; null: frames are only counted. */
+  onFrame: ((payload: Buffer) => void) | null = null
+  #rest: Buffer | null = null
+
+  private constructor (socket: Socket) {
+    this.socket = socket
+    socket.on('data', (bytes: Buffer) => { this.#take(bytes) })
+  }
+
+  static async open (port: number, path: string, { headers = {}, localAddress = '127.0.0.1' }: { headers?: Record<string, string>, localAddress?: string } = {}): Promise<RawClient> {
+    const socket = connect({ port, host: '127.0.0.1', localAddress, noDelay: true })
+    socket.setMaxListeners(0)
+    await once(socket, 'connect')
+    const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('')
+    socket.write(`GET ${path} HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n` +
+      `sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n${lines}\r\n`)
+    const head = await readHead(socket)
+    const client = new RawClient(socket)
+    if (head.rest.length > 0) setImmediate(() => { client.#take(head.rest) })
+    return client
+  }
+
+  send (frame: Buffer): void {
+    this.socket.write(frame)
+  }
+
+  /** The first frame that fits. */
+  async next (fits: (text: string) => boolean = () => true): Promise<string> {
+    const { onFrame } = this
+    try {
+      return await new Promise((resolve, reject) => {
+        const timer = setTimeout(() => { reject(new Error('the server does not answer')) }, 20_000)
+        this.onFrame = (payload) => {
+          const text = payload.toString()
+          if (!fits(text)) return
+          clearTimeout(timer)
+          resolve(text)
+        }
+      })
+    } finally {
+      this.onFrame = onFrame
+    }
+  }
+
+  close (): void {
+    this.socket.destroy()
+  }
+
+  #take (chunk: Buffer): void {
+    const bytes = this.#rest === null ? chunk : Buffer.concat([this.#rest, chunk])
+    let at = 0
+    let count = 0
+    while (at + 2 <= bytes.length) {
+      const opcode = (bytes[at] ?? 0) & 15
+      let length = (bytes[at + 1] ?? 0) & 127
+      let from = at + 2
+      if (length === 126) {
+        if (from + 2 > bytes.length) break
+        length = bytes.readUInt16BE(from)
+        from += 2
+      } else if (length === 127) {
+        if (from + 8 > bytes.length) break
+        length = Number(bytes.readBigUInt64BE(from))
+        from += 8
+      }
+      if (from + length > bytes.length) break
+      at = from + length
+      if (opcode === 9) this.socket.write(PONG)
+      else if (length === 1 && bytes[from] === 0x32) this.socket.write(ENGINE_PONG) // engine.io asks with a 2
+      else if (opcode !== 8) {
+        count++
+        this.onFrame?.(bytes.subarray(from, at))
+      }
+    }
+    this.#rest = at === bytes.length ? null : bytes.subarray(at)
+    if (count === 0) return
+    this.count += count
+    this.onCount?.(count)
+  }
+}
+
+async function readHead (socket: Socket): Promise<{ rest: Buffer }> {
+  let head = Buffer.alloc(0)
+  return await new Promise((resolve, reject) => {
+    const onData = (bytes: Buffer): void => {
+      head = Buffer.concat([head, bytes])
+      const end = head.indexOf('\r\n\r\n')
+      if (end < 0) return
+      socket.off('data', onData)
+      if (head.toString('latin1', 9, 12) === '101') resolve({ rest: head.subarray(end + 4) })
+      else reject(new Error(head.toString('latin1', 0, end)))
+    }
+    socket.on('data', onData)
+    socket.once('error', reject)
+  })
+}

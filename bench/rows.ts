@@ -1,0 +1,139 @@
+import { bun, fastifyWs, socketIo, suite, ws, type Dialect } from './dialects.js'
+import { acrossNodes } from './rows/across-nodes.js'
+import { handshakes, idleMemory } from './rows/connections.js'
+import { directMessages, loneMessage, oneRowEach } from './rows/durable.js'
+import { fanOut } from './rows/fan-out.js'
+import { latency } from './rows/latency.js'
+import { onlinePage } from './rows/online-list.js'
+import { calls, restRequests, USERS } from './rows/rest.js'
+
+export interface Servers {
+  mariadb: { url: string }
+  redis: { url: string, pid: number }
+}
+
+/** What one round found: a figure for each peer, by name. */
+export type Figures = Record<string, number>
+
+/** `suite` held against another figure: at most, or at least, so many times it. */
+export interface Bar { than: string, atMost?: number, atLeast?: number, of?: string }
+
+export interface Row {
+  name: string
+  work: string
+  unit: string
+  bars: Bar[]
+  round (servers: Servers): Promise<Figures>
+}
+
+/** The peers one after the other: none measures while another runs. */
+async function each (dialects: Dialect[], measure: (dialect: Dialect) => Promise<number>): Promise<Figures> {
+  const figures: Figures = {}
+  for (const dialect of dialects) figures[dialect.name] = await measure(dialect)
+  return figures
+}
+
+const load = { members: 500, publishers: 2, inFlight: 8, seconds: 3 }
+const both = ({ mariadb, redis }: Servers) => ({ DATABASE_URL: mariadb.url, REDIS_URL: redis.url })
+
+export const rows: Row[] = [
+  {
+    name: 'fan-out under load',
+    work: '500 members, 2 publishers × 8 in flight, 128 B',
+    unit: 'µs CPU per delivery',
+    bars: [{ than: 'socket-io', atMost: 1 / 6 }, { than: 'bun', atMost: 1.3 }],
+    round: async () => await each([socketIo, ws, bun, suite], async (dialect) => await fanOut(dialect, load))
+  },
+  {
+    name: 'fan-out, one at a time',
+    work: '500 members, 1 in flight',
+    unit: 'µs CPU per delivery',
+    bars: [{ than: 'socket-io', atMost: 0.75 }, { than: 'ws', atMost: 1.05 }],
+    round: async () => await each([socketIo, ws, bun, suite], async (dialect) => await fanOut(dialect, { ...load, publishers: 1, inFlight: 1 }))
+  },
+  {
+    name: 'fan-out grows',
+    work: '50, 500, 5000 members, 2 publishers × 8 in flight',
+    unit: 'µs CPU per delivery',
+    bars: [{ of: '5000 members', than: '50 members', atMost: 1.3 }, { of: '50 members', than: '5000 members', atMost: 1.3 },
+      { of: '500 members', than: '5000 members', atMost: 1.3 }, { of: '5000 members', than: '500 members', atMost: 1.3 }],
+    round: async () => {
+      const figures: Figures = {}
+      for (const members of [50, 500, 5000]) figures[`${members} members`] = await fanOut(suite, { ...load, members })
+      return figures
+    }
+  },
+  {
+    name: 'across nodes',
+    work: 'published on one, 500 members on the other, through Redis; MariaDB for the suite',
+    unit: 'µs CPU of the receiving node per delivery',
+    bars: [{ than: 'socket-io', atMost: 1 / 5 }],
+    round: async (servers) => ({
+      ...await each([socketIo], async (dialect) => await acrossNodes(dialect, load, { REDIS_URL: servers.redis.url })),
+      ...await each([suite], async (dialect) => await acrossNodes(dialect, load, both(servers)))
+    })
+  },
+  {
+    name: 'direct messages, durable',
+    work: '500 pairs, acked, MariaDB',
+    unit: 'acked messages per second',
+    bars: [{ than: 'one-row-each', atLeast: 4 }],
+    round: async ({ mariadb }) => await each([oneRowEach, suite], async (dialect) =>
+      await directMessages(dialect, { pairs: 500, seconds: 4 }, { DATABASE_URL: mariadb.url }))
+  },
+  {
+    name: 'lone durable message',
+    work: '1 in flight, MariaDB',
+    unit: 'ms to the ack, median',
+    bars: [{ than: 'one-row-each', atMost: 1.2 }],
+    round: async ({ mariadb }) => await each([oneRowEach, suite], async (dialect) =>
+      await loneMessage(dialect, { seconds: 2 }, { DATABASE_URL: mariadb.url }))
+  },
+  {
+    name: 'idle memory',
+    work: '10,000 connections; the suite’s authenticated and present',
+    unit: 'KiB per connection',
+    bars: [{ than: 'fastify-ws', atMost: 1.25 }, { than: 'socket-io', atMost: 0.75 }],
+    round: async () => await each([socketIo, fastifyWs, suite], async (dialect) => await idleMemory(dialect, { connections: 10_000 }) / 1024)
+  },
+  {
+    name: 'connect',
+    work: 'handshakes, JWT verified',
+    unit: 'handshakes per CPU second',
+    bars: [{ than: 'socket-io', atLeast: 1 }],
+    round: async () => await each([socketIo, suite], async (dialect) => await handshakes(dialect, { count: 3000 }))
+  },
+  ...Object.entries(calls).map(([name, call]): Row => ({
+    name: `REST: ${name}`,
+    work: 'beside a bare Fastify route that verifies the JWT and answers the same bytes',
+    unit: 'requests per CPU second',
+    bars: [{ than: 'bare', atLeast: 0.8 }],
+    // Nobody listens to what is told: fan-out has rows of its own. Whom a list names must be online.
+    round: async () => ({ ...await restRequests(call, { count: 4000, sockets: name === 'online list' ? USERS : 0 }) })
+  })),
+  {
+    name: 'online list grows',
+    work: 'a page of 100 with 100, 10,000, 100,000 online, Redis',
+    unit: 'µs CPU of node and Redis per page',
+    bars: [{ of: '100000 online', than: '100 online', atMost: 1.5 }, { of: '10000 online', than: '100 online', atMost: 1.5 }],
+    round: async ({ redis }) => {
+      const figures: Figures = {}
+      for (const online of [100, 10_000, 100_000]) figures[`${online} online`] = await onlinePage({ online, count: 2000 }, redis)
+      return figures
+    }
+  },
+  {
+    name: 'latency',
+    work: '500 members, 60 messages a second: half of what Socket.IO can',
+    unit: 'ms',
+    bars: [{ of: 'suite p50', than: 'socket-io p50', atMost: 1 }, { of: 'suite p99', than: 'socket-io p99', atMost: 1 }],
+    round: async () => {
+      const figures: Figures = {}
+      for (const dialect of [socketIo, ws, bun, suite]) {
+        const { p50, p99 } = await latency(dialect, { members: 500, rate: 60, seconds: 4 })
+        Object.assign(figures, { [`${dialect.name} p50`]: p50, [`${dialect.name} p99`]: p99 })
+      }
+      return figures
+    }
+  }
+]

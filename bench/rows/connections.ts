@@ -1,0 +1,54 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Dialect, User } from '../dialects.js'
+import type { RawClient } from '../raw-client.js'
+import { JWT_SECRET } from '../servers.js'
+
+const AT_ONCE = 50
+/** Users of one tenant, who hear of each other's coming. */
+const CLUB = 100
+
+const userOf = (i: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / CLUB) })
+
+/** Resident bytes of the server for each connection that is open, authenticated and quiet. */
+export async function idleMemory (dialect: Dialect, { connections }: { connections: number }): Promise<number> {
+  const server = await dialect.start({ JWT_SECRET })
+  const clients: RawClient[] = []
+  try {
+    await open(500)
+    await sleep(2000) // until what is needed once is there
+    const before = server.memory()
+    await open(connections)
+    await sleep(5000)
+    return (server.memory() - before) / connections
+  } finally {
+    for (const client of clients) client.close()
+    await server.stop()
+  }
+
+  async function open (count: number): Promise<void> {
+    for (let at = 0; at < count; at += AT_ONCE) {
+      clients.push(...await Promise.all(Array.from({ length: Math.min(AT_ONCE, count - at) },
+        async (_, i) => await dialect.open(server.port, userOf(clients.length + i)))))
+    }
+  }
+}
+
+/** Authenticated handshakes for each second of the server's processor time; each connection is closed again. */
+export async function handshakes (dialect: Dialect, { count }: { count: number }): Promise<number> {
+  const server = await dialect.start({ JWT_SECRET })
+  try {
+    const round = async (from: number, count: number): Promise<void> => {
+      for (let at = 0; at < count; at += AT_ONCE) {
+        const clients = await Promise.all(Array.from({ length: AT_ONCE }, async (_, i) => await dialect.open(server.port, userOf(from + at + i))))
+        for (const client of clients) client.close()
+      }
+    }
+    await round(0, 1000)
+    const before = server.cpu()
+    await round(1000, count)
+    await sleep(200)
+    return count / ((server.cpu() - before) / 1e6)
+  } finally {
+    await server.stop()
+  }
+}

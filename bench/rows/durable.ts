@@ -1,0 +1,79 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { suite, tokenOf, type Dialect } from '../dialects.js'
+import { frameOf, RawClient } from '../raw-client.js'
+import { JWT_SECRET, startPeer } from '../servers.js'
+
+/** Fastify and ws, one INSERT per message. */
+export const oneRowEach: Dialect = {
+  ...suite,
+  name: 'one-row-each',
+  start: async (env) => await startPeer('one-row-each', { JWT_SECRET, ...env }),
+  open: async (port, user) => {
+    const client = await RawClient.open(port, '/', { headers: { authorization: `Bearer ${tokenOf(user)}` } })
+    await client.next((text) => text === 'j')
+    return client
+  }
+}
+
+const ACK = Buffer.from('{"event":"ack"')
+const PAIRS_PER_CLUB = 25
+
+/** Acked messages a second of `pairs` senders, each with one message under way, to as many receivers. */
+export async function directMessages (dialect: Dialect, { pairs, seconds }: { pairs: number, seconds: number }, env: Record<string, string>): Promise<number> {
+  const server = await dialect.start(env)
+  const clients: RawClient[] = []
+  try {
+    let acked = 0
+    const senders: Array<() => void> = []
+    for (let i = 0; i < pairs; i++) {
+      const club = 1 + Math.floor(i / PAIRS_PER_CLUB)
+      const [sender, receiver] = await Promise.all([
+        dialect.open(server.port, { id: 1 + 2 * i, club }), dialect.open(server.port, { id: 2 + 2 * i, club })
+      ])
+      clients.push(sender, receiver)
+      const frame = direct(2 + 2 * i)
+      sender.onFrame = (payload) => {
+        if (payload.compare(ACK, 0, ACK.length, 0, ACK.length) !== 0) return
+        acked++
+        sender.send(frame)
+      }
+      senders.push(() => { sender.send(frame) })
+    }
+    await sleep(500)
+    for (const send of senders) send()
+    await sleep(1500)
+    const from = acked
+    await sleep(seconds * 1000)
+    return (acked - from) / seconds
+  } finally {
+    for (const client of clients) client.close()
+    await server.stop()
+  }
+}
+
+/** Milliseconds from a message to its ack, the median, with one message under way in all. */
+export async function loneMessage (dialect: Dialect, { seconds }: { seconds: number }, env: Record<string, string>): Promise<number> {
+  const server = await dialect.start(env)
+  try {
+    const [sender, receiver] = await Promise.all([dialect.open(server.port, { id: 1, club: 1 }), dialect.open(server.port, { id: 2, club: 1 })])
+    const frame = direct(2)
+    await sleep(500)
+    const took: number[] = []
+    for (const end = performance.now() + seconds * 1000; performance.now() < end;) {
+      const began = performance.now()
+      sender.send(frame)
+      await sender.next((text) => text.startsWith('{"event":"ack"'))
+      took.push(performance.now() - began)
+    }
+    sender.close()
+    receiver.close()
+    took.sort((a, b) => a - b)
+    return took[Math.floor(took.length / 2)] ?? NaN
+  } finally {
+    await server.stop()
+  }
+}
+
+const direct = (recipientId: number): Buffer => frameOf(JSON.stringify({
+  event: 'message:direct', id: 1, data: { recipientId, message: 'x'.repeat(128), conversationId: 'bench' }
+}))

@@ -1,0 +1,94 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Dialect, User } from '../dialects.js'
+import { RawClient } from '../raw-client.js'
+import type { Target } from '../servers.js'
+
+/** Of each message, in bytes. */
+const SIZE = 128
+const SETTLE = 500
+
+export interface FanOut {
+  members: number
+  publishers: number
+  /** Messages of each publisher that not every member has yet. */
+  inFlight: number
+  seconds: number
+}
+
+/** Members that are joined, and what has come to them. */
+export class Room {
+  delivered = 0
+  readonly members: RawClient[] = []
+  readonly #dialect: Dialect
+
+  constructor (dialect: Dialect) {
+    this.#dialect = dialect
+  }
+
+  async fill (port: number, members: number): Promise<void> {
+    for (let at = 0; at < members; at += 50) {
+      this.members.push(...await Promise.all(Array.from({ length: Math.min(50, members - at) }, async (_, i) => {
+        const client = await this.#dialect.open(port, userOf(at + i))
+        await this.#dialect.join(client)
+        return client
+      })))
+    }
+  }
+
+  /** Counts from now on. */
+  watch (onDelivered: (count: number) => void): void {
+    for (const member of this.members) {
+      member.onCount = (count) => {
+        this.delivered += count
+        onDelivered(count)
+      }
+    }
+  }
+
+  close (): void {
+    for (const member of this.members) member.close()
+  }
+}
+
+const userOf = (i: number): User => ({ id: i + 1, club: 1 })
+export const publisherOf = (i: number): User => ({ id: 100_000 + i, club: 1 })
+
+/** Microseconds of the server's processor time for each message that reached a member. */
+export async function fanOut (dialect: Dialect, { members, publishers, inFlight, seconds }: FanOut, env?: Record<string, string>): Promise<number> {
+  const server = await dialect.start(env)
+  try {
+    return await measure(dialect, server, server, { members, publishers, inFlight, seconds })
+  } finally {
+    await server.stop()
+  }
+}
+
+/** Members on `receiving`, whose time counts; publishers on `sending`. */
+export async function measure (dialect: Dialect, sending: Target, receiving: Target, { members, publishers, inFlight, seconds }: FanOut): Promise<number> {
+  const room = new Room(dialect)
+  await room.fill(receiving.port, members)
+  const senders = await Promise.all(Array.from({ length: publishers }, async (_, i) => await dialect.open(sending.port, publisherOf(i))))
+  await sleep(SETTLE)
+
+  const frame = dialect.message('x'.repeat(SIZE))
+  let running = true
+  let sent = 0
+  let seen = 0
+  const wake: Array<() => void> = []
+  const send = (): void => { senders[sent++ % publishers]?.send(frame) }
+  room.watch((count) => {
+    seen += count
+    while (running && seen >= (sent - inFlight * publishers + 1) * members) send()
+    if (seen >= sent * members) for (const resolve of wake.splice(0)) resolve()
+  })
+  for (let i = 0; i < inFlight * publishers; i++) send()
+  await sleep(1000) // until the code is compiled
+  const [cpu, from] = [receiving.cpu(), seen]
+  await sleep(seconds * 1000)
+  const [used, deliveries] = [receiving.cpu() - cpu, seen - from]
+  running = false
+  await Promise.race([new Promise<void>((resolve) => { wake.push(resolve) }), sleep(3000)])
+  room.close()
+  for (const sender of senders) sender.close()
+  return used / deliveries
+}

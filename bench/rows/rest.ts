@@ -1,0 +1,77 @@
+import { Agent, request } from 'node:http'
+import { suite, tokenOf, type User } from '../dialects.js'
+import type { RawClient } from '../raw-client.js'
+import { JWT_SECRET, startPeer, startSuite, type Target } from '../servers.js'
+
+export const USERS = 400
+const AT_ONCE = 16
+
+export interface Call { method: 'GET' | 'POST', path: string, body?: object }
+
+const PREFIX = '/api/websocket'
+export const calls = {
+  'presence update': { method: 'POST', path: `${PREFIX}/presence/update`, body: { status: 'busy', device: 'web' } },
+  typing: { method: 'POST', path: `${PREFIX}/typing`, body: { conversation_id: 'bench', channel: 'group.bench', is_typing: true } },
+  'online list': { method: 'GET', path: `${PREFIX}/online-users?limit=100` }
+} as const satisfies Record<string, Call>
+
+/** Each user is in a club of 100, whose list fills one page. */
+const userOf = (i: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / 100) })
+const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE })
+
+/** Requests for each second of processor time: the suite's, and a bare route's that answers the same bytes. */
+export async function restRequests (call: Call, { count, sockets }: { count: number, sockets: number }): Promise<{ suite: number, bare: number }> {
+  const host = await startSuite()
+  const online: RawClient[] = []
+  try {
+    for (let i = 0; i < sockets; i++) online.push(await suite.open(host.port, userOf(i)))
+    const body = await send(host.port, call, userOf(0))
+    const bare = await startPeer('bare-routes', {
+      JWT_SECRET, ANSWERS: JSON.stringify([{ method: call.method, path: call.path.split('?')[0], body }])
+    })
+    try {
+      return { suite: await perSecond(host, call, count), bare: await perSecond(bare, call, count) }
+    } finally {
+      await bare.stop()
+    }
+  } finally {
+    for (const client of online) client.close()
+    await host.stop()
+  }
+}
+
+/** Requests for each second of the server's processor time. */
+export async function perSecond (server: Pick<Target, 'port' | 'cpu'>, call: Call, count: number): Promise<number> {
+  const run = async (count: number): Promise<void> => {
+    let next = 0
+    await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+      while (next < count) await send(server.port, call, userOf(next++ % USERS))
+    }))
+  }
+  await run(Math.min(1000, count))
+  const before = server.cpu()
+  await run(count)
+  return count / ((server.cpu() - before) / 1e6)
+}
+
+const tokens = new Map<number, string>()
+
+async function send (port: number, { method, path, body }: Call, user: User): Promise<string> {
+  const token = tokens.get(user.id) ?? tokenOf(user)
+  tokens.set(user.id, token)
+  const text = body === undefined ? undefined : JSON.stringify(body)
+  return await new Promise((resolve, reject) => {
+    const sent = request({
+      port, host: '127.0.0.1', method, path, agent,
+      headers: { authorization: `Bearer ${token}`, ...text === undefined ? {} : { 'content-type': 'application/json', 'content-length': text.length } }
+    }, (response) => {
+      let answer = ''
+      response.setEncoding('utf8').on('data', (chunk: string) => { answer += chunk }).on('end', () => {
+        if (response.statusCode === 200) resolve(answer)
+        else reject(new Error(`${method} ${path}: ${response.statusCode} ${answer}`))
+      })
+    })
+    sent.on('error', reject)
+    sent.end(text)
+  })
+}

@@ -1,0 +1,80 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpus } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { startMariadb, startRedis } from '../test/servers.js'
+import { chart } from './chart.js'
+import { rows, type Bar, type Figures, type Row } from './rows.js'
+
+/**
+ * `npm run bench`: every row, peers and suite in turn, in several rounds; medians as a table, as results.json and as
+ * chart.svg. `-- --rounds 3 --row connect --row latency` for less.
+ */
+const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, row: { type: 'string', multiple: true } } })
+const rounds = Number(values.rounds)
+const chosen = values.row === undefined ? rows : rows.filter(({ name }) => values.row?.includes(name))
+if (!(rounds > 0) || chosen.length === 0) throw new Error(`--rounds: a number; --row: one of ${rows.map(({ name }) => name).join('; ')}`)
+
+const HERE = import.meta.dirname
+if (!existsSync(join(HERE, 'node_modules'))) execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: HERE, stdio: 'inherit' })
+
+const [mariadb, redis] = await Promise.all([startMariadb(), startRedis()])
+const found = new Map<Row, Figures[]>()
+try {
+  for (let round = 1; round <= rounds; round++) {
+    for (const row of chosen) {
+      const figures = await row.round({ mariadb, redis })
+      found.set(row, [...found.get(row) ?? [], figures])
+      console.error(`round ${round}, ${row.name}: ${Object.entries(figures).map(([name, value]) => `${name} ${show(value)}`).join(', ')}`)
+    }
+  }
+} finally {
+  await Promise.all([mariadb.stop(), redis.stop()])
+}
+
+const results = chosen.map((row) => {
+  const medians = mediansOf(found.get(row) ?? [])
+  return { name: row.name, work: row.work, unit: row.unit, medians, bars: row.bars.map((bar) => judge(bar, medians)) }
+})
+const about = {
+  date: new Date().toISOString().slice(0, 10),
+  machine: `${cpus().length} cores, ${cpus()[0]?.model ?? 'unknown'}`,
+  node: process.version,
+  versions: Object.fromEntries(['socket.io', '@socket.io/redis-adapter', 'ws', '@fastify/websocket', 'fastify', 'bun', 'mysql2'].map((name) => [name, versionOf(name)])),
+  command: `npm run bench -- --rounds ${rounds}`
+}
+if (values.row === undefined) {
+  writeFileSync(join(HERE, 'results.json'), `${JSON.stringify({ ...about, results }, null, 2)}\n`)
+  writeFileSync(join(HERE, 'chart.svg'), chart(results))
+}
+console.log('| row | work | medians | held against |\n|---|---|---|---|')
+for (const { name, work, unit, medians, bars } of results) {
+  const figures = Object.entries(medians).map(([peer, value]) => `${peer} ${show(value)}`).join(', ')
+  console.log(`| ${name} | ${work} | ${figures} ${unit} | ${bars.map(({ text }) => text).join('; ')} |`)
+}
+const missed = results.flatMap(({ bars }) => bars).filter(({ held }) => !held).length
+console.log(`\n${missed === 0 ? 'all bars held' : `${missed} bars missed`}, ${JSON.stringify(about)}`)
+process.exit(0)
+
+function mediansOf (all: Figures[]): Figures {
+  return Object.fromEntries(Object.keys(all[0] ?? {}).map((name) => {
+    const sorted = all.map((figures) => figures[name] ?? NaN).sort((a, b) => a - b)
+    return [name, sorted[Math.floor(sorted.length / 2)] ?? NaN]
+  }))
+}
+
+function judge ({ of = 'suite', than, atMost, atLeast }: Bar, medians: Figures): { text: string, held: boolean, ratio: number } {
+  const ratio = (medians[of] ?? NaN) / (medians[than] ?? NaN)
+  const held = atMost !== undefined ? ratio <= atMost : ratio >= (atLeast ?? 0)
+  const bar = atMost !== undefined ? `≤ ${show(atMost)}` : `≥ ${show(atLeast ?? 0)}`
+  return { text: `${show(ratio)} × ${than} (${bar}) ${held ? 'held' : '**missed**'}`, held, ratio }
+}
+
+function show (value: number): string {
+  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)
+}
+
+function versionOf (name: string): string {
+  return (JSON.parse(readFileSync(join(HERE, 'node_modules', name, 'package.json'), 'utf8')) as { version: string }).version
+}

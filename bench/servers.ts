@@ -1,0 +1,71 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { startChild } from '../test/child-process.js'
+import { bundle } from '../test/bundle.js'
+import { temporaryFolder } from '../test/exit-hooks.js'
+
+export const JWT_SECRET = 'bench-secret-bench-secret-bench-secret'
+const BENCH = import.meta.dirname
+const TICK = 10_000 // microseconds of one clock tick, as /proc counts them
+
+/** A server under measurement, in a process of its own. */
+export interface Target {
+  port: number
+  pid: number
+  /** Processor time it used so far, user and system, in microseconds. */
+  cpu (): number
+  /** Resident memory, in bytes. */
+  memory (): number
+  stop (): Promise<void>
+}
+
+async function start (command: string, args: string[], env: Record<string, string>): Promise<Target> {
+  const { PATH, HOME } = process.env
+  const child = await startChild(command, args, {
+    cwd: join(BENCH, '..'), env: { PATH, HOME, NODE_ENV: 'production', ...env } as NodeJS.ProcessEnv
+  })
+  const [, port] = await child.waitFor(/listening on (?:http:\/\/[^:]+:)?(\d+)/, 120_000)
+  const status = (): string => readFileSync(`/proc/${child.pid}/stat`, 'utf8')
+  return {
+    port: Number(port),
+    pid: child.pid,
+    cpu: () => cpuOf(status()),
+    memory: () => {
+      const match = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))
+      return Number(match?.[1] ?? 0) * 1024
+    },
+    stop: async () => { await child.kill() }
+  }
+}
+
+/** Fields 14 and 15; the name before them may hold spaces. */
+function cpuOf (status: string): number {
+  const fields = status.slice(status.lastIndexOf(')') + 2).split(' ')
+  return (Number(fields[11]) + Number(fields[12])) * TICK
+}
+
+/** Processor time of any process, e.g. of the Redis beside. */
+export const cpuOfProcess = (pid: number): number => cpuOf(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+
+/** A peer of bench/peers, with Node or with Bun. */
+export async function startPeer (name: string, env: Record<string, string> = {}): Promise<Target> {
+  const command = name === 'bun' ? join(BENCH, 'node_modules/.bin/bun') : process.execPath
+  return await start(command, [join(BENCH, 'peers', `${name}.mjs`)], env)
+}
+
+/** A script of this kit, in TypeScript. */
+export async function startScript (script: string, env: Record<string, string>): Promise<Target> {
+  return await start(process.execPath, ['--import', 'tsx', script], env)
+}
+
+let bundled: ReturnType<typeof bundle> | null = null
+
+/** The example host with everything on; SQLite unless the environment says otherwise. */
+export async function startSuite (env: Record<string, string> = {}): Promise<Target> {
+  bundled ??= bundle()
+  const { host } = await bundled
+  const own = env.DATABASE_URL === undefined ? { DATABASE_URL: `sqlite:${join(temporaryFolder('bench'), 'realtime.db')}` } : {}
+  return await start(process.execPath, [...process.env.BENCH_NODE_FLAGS?.split(' ') ?? [], host], {
+    SOCKET_PORT: '0', LOG_LEVEL: 'warn', JWT_SECRET, FRAMES_PER_SECOND: '0', ...own, ...env
+  })
+}
