@@ -22,7 +22,7 @@ export interface Target {
 async function start (command: string, args: string[], env: Record<string, string>): Promise<Target> {
   const { PATH, HOME } = process.env
   const child = await startChild(command, args, {
-    cwd: join(BENCH, '..'), env: { PATH, HOME, NODE_ENV: 'production', ...env } as NodeJS.ProcessEnv
+    cwd: join(BENCH, '..'), env: { PATH, HOME, NODE_ENV: 'production', ...env }
   })
   const [, port] = await child.waitFor(/listening on (?:http:\/\/[^:]+:)?(\d+)/, 120_000)
   const status = (): string => readFileSync(`/proc/${child.pid}/stat`, 'utf8')

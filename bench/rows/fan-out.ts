@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dialect, User } from '../dialects.js'
-import { RawClient } from '../raw-client.js'
+import type { RawClient } from '../raw-client.js'
 import type { Target } from '../servers.js'
 
 /** Of each message, in bytes. */
