@@ -4,10 +4,8 @@ import type { RawClient } from '../raw-client.js'
 import { JWT_SECRET } from '../servers.js'
 
 const AT_ONCE = 50
-/** Users of one tenant, who hear of each other's coming. */
-const CLUB = 100
-
-const userOf = (i: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / CLUB) })
+/** A user of a tenant of so many, who hear of each other's coming. */
+const userOf = (i: number, clubOf: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / clubOf) })
 
 /** Resident bytes of the server for each connection that is open, authenticated and quiet. */
 export async function idleMemory (dialect: Dialect, { connections }: { connections: number }): Promise<number> {
@@ -28,18 +26,18 @@ export async function idleMemory (dialect: Dialect, { connections }: { connectio
   async function open (count: number): Promise<void> {
     for (let at = 0; at < count; at += AT_ONCE) {
       clients.push(...await Promise.all(Array.from({ length: Math.min(AT_ONCE, count - at) },
-        async (_, i) => await dialect.open(server.port, userOf(clients.length + i)))))
+        async (_, i) => await dialect.open(server.port, userOf(clients.length + i, 100)))))
     }
   }
 }
 
-/** Authenticated handshakes for each second of the server's processor time; each connection is closed again. */
+/** Authenticated handshakes for each second of the server's processor time; nobody else is there to be told, and each is closed again. */
 export async function handshakes (dialect: Dialect, { count }: { count: number }): Promise<number> {
   const server = await dialect.start({ JWT_SECRET })
   try {
     const round = async (from: number, count: number): Promise<void> => {
       for (let at = 0; at < count; at += AT_ONCE) {
-        const clients = await Promise.all(Array.from({ length: AT_ONCE }, async (_, i) => await dialect.open(server.port, userOf(from + at + i))))
+        const clients = await Promise.all(Array.from({ length: AT_ONCE }, async (_, i) => await dialect.open(server.port, userOf(from + at + i, 1))))
         for (const client of clients) client.close()
       }
     }

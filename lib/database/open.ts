@@ -1,7 +1,7 @@
 import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import Libsql from 'libsql'
-import { Kysely, MysqlDialect, SqliteDialect } from 'kysely'
+import { Kysely, MysqlDialect, SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely'
 import { createPool } from 'mysql2'
 import { OptionError } from '../errors.js'
 import { dialectOf, type Database, type Dialect } from './dialect.js'
@@ -16,6 +16,8 @@ export interface OpenDatabase {
 
 /** Statements of one node at a time: the log's single writer, write-behind, sweeps and reads. */
 const POOL_SIZE = 10
+/** SQLite statements kept ready. */
+const MAX_PREPARED = 200
 
 /**
  * A Kysely instance from the `database` option: the host's own as it is, or one opened for a URL
@@ -53,12 +55,27 @@ function openUrl (url: string): OpenDatabase {
   throw new OptionError('database', 'must be a URL of the form mysql://…, sqlite:path or sqlite::memory:')
 }
 
-function openSqlite (path: string): Libsql.Database {
+function openSqlite (path: string): SqliteDatabase {
   if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
   const file = new Libsql(path)
   // A write-ahead log synced at each commit: an acked event survives a power cut, and readers never block the writer.
   file.exec('pragma journal_mode = wal')
   file.exec('pragma synchronous = full')
   file.exec('pragma busy_timeout = 5000')
-  return file
+  const prepared = new Map<string, SqliteStatement>()
+  return {
+    close: () => { file.close() },
+    // The suite says the same few things again and again: preparing them cost more than running them.
+    prepare: (text) => {
+      const known = prepared.get(text)
+      if (known !== undefined) return known
+      const statement = file.prepare(text) as unknown as SqliteStatement
+      prepared.set(text, statement)
+      if (prepared.size > MAX_PREPARED) {
+        const oldest = prepared.keys().next()
+        if (oldest.done !== true) prepared.delete(oldest.value)
+      }
+      return statement
+    }
+  }
 }
