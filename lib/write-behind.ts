@@ -20,6 +20,7 @@ export class WriteBehind<Row> {
   #timer: NodeJS.Timeout | null = null
   #writing: Promise<void> | null = null
   #failed = false
+  #closed = false
 
   constructor (options: WriteBehindOptions<Row>) {
     this.#options = { interval: 500, limit: 10_000, ...options }
@@ -41,7 +42,7 @@ export class WriteBehind<Row> {
     this.#schedule()
   }
 
-  /** Writes everything that waits now; used at shutdown. One attempt. */
+  /** Writes everything that waits now. One attempt. */
   async drain (): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
@@ -49,7 +50,15 @@ export class WriteBehind<Row> {
     await this.#flush()
   }
 
+  /** Writes everything that waits now, once, and nothing from then on. */
+  async close (): Promise<void> {
+    this.#closed = true
+    await this.drain()
+  }
+
   #schedule (): void {
+    // What comes after the end, or could not be written by then, must not keep the process alive.
+    if (this.#closed) return
     this.#timer ??= setTimeout(() => {
       this.#timer = null
       this.#writing ??= this.#flush().finally(() => {

@@ -167,7 +167,7 @@ export class EventLog {
     // Publishing ends with the turn; what is handed by then is marked.
     await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)))
     await this.outbox.drain()
-    await this.#audit.drain()
+    await this.#audit.close()
   }
 
   #rowOf ({ tenantId, userId, type, channel, data, dedupeId }: NewEvent, dueIn: number): EventRow {

@@ -46,7 +46,7 @@ export class ConnectionStore {
   }
 
   async drain (): Promise<void> {
-    await this.#rows.drain()
+    await this.#rows.close()
   }
 
   async #write (records: ConnectionRecord[]): Promise<void> {

@@ -69,7 +69,7 @@ export class PresenceStore {
   }
 
   async drain (): Promise<void> {
-    await this.#rows.drain()
+    await this.#rows.close()
   }
 }
 

@@ -41,6 +41,6 @@ export class TypingStore {
   }
 
   async drain (): Promise<void> {
-    await this.#rows.drain()
+    await this.#rows.close()
   }
 }
