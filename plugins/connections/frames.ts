@@ -8,11 +8,11 @@ import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
 import { rateLimited } from '../../lib/limits.js'
-import { CloseCode, encodeFrame, ErrorData, idOf, parseFrame, type ClientFrame, type FrameId } from '../../lib/protocol.js'
+import { CloseCode, encodeFrame, idOf, parseFrame, type ClientFrame, type ErrorData, type FrameId } from '../../lib/protocol.js'
 import type { Connection } from './connection.js'
 import type { ClientDescription, Connections } from './connections.js'
 import type { ReplySlot } from './reply-queue.js'
-import { AuthData, Authenticated, PingData, Pong, TokenExpiring } from './schemas.js'
+import { AuthData, clientEvents, serverEvents, type Pong } from './schemas.js'
 
 const checkAuth = TypeCompiler.Compile<TObject>(AuthData)
 
@@ -26,13 +26,7 @@ export class FrameGate {
     this.#realtime = realtime
     this.#connections = connections
     this.#log = log
-    realtime.frames.describe(
-      { event: 'auth', direction: 'client', data: AuthData, ack: Authenticated },
-      { event: 'ping', direction: 'client', data: PingData, ack: Pong },
-      { event: 'authenticated', direction: 'server', data: Authenticated },
-      { event: 'pong', direction: 'server', data: Pong },
-      { event: 'token:expiring', direction: 'server', data: TokenExpiring },
-      { event: 'error', direction: 'server', data: ErrorData })
+    realtime.frames.describe({ client: clientEvents, server: serverEvents })
   }
 
   /** Takes one message of a socket. Its reply has its place in the order from now on. */
@@ -110,7 +104,8 @@ export class FrameGate {
   }
 
   #pong (slot: ReplySlot, id: FrameId | undefined): void {
-    slot.fill(encodeFrame(id === undefined ? 'pong' : 'ack', { timestamp: toIso(this.#realtime.clock.now()) }, id))
+    const pong: Pong = { timestamp: toIso(this.#realtime.clock.now()) }
+    slot.fill(encodeFrame(id === undefined ? 'pong' : 'ack', pong, id))
   }
 
   async #dispatch (connection: Connection, slot: ReplySlot, { event, data = {}, id }: ClientFrame): Promise<void> {
@@ -133,7 +128,8 @@ export class FrameGate {
 
   #refuse (slot: ReplySlot, id: FrameId | undefined, error: RealtimeError, afterwards?: () => void): void {
     const { code, message, retryAfter } = error
-    slot.fill(encodeFrame('error', retryAfter === undefined ? { code, message } : { code, message, retryAfter }, id), afterwards)
+    const data: ErrorData = retryAfter === undefined ? { code, message } : { code, message, retryAfter }
+    slot.fill(encodeFrame('error', data, id), afterwards)
   }
 
   #told (err: unknown): RealtimeError {
