@@ -1,6 +1,7 @@
 /** The public plugins and types: everything a host needs, and nothing else. */
 export { realtime, type Realtime, type RealtimeParts } from '../lib/core.js'
 export { defaultAuthorize } from '../lib/access.js'
+export { asyncapi, type AsyncApiDocument, type AsyncApiOptions } from '../lib/asyncapi.js'
 export { systemClock, type Clock } from '../lib/clock.js'
 export { migrate } from '../lib/database/migrator.js'
 export { openDatabase, type OpenDatabase } from '../lib/database/open.js'
