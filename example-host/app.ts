@@ -76,7 +76,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     presence: async () => { await app.register(presence) },
     typing: async () => { await app.register(typing) },
     channels: async () => { await app.register(channels) },
-    stats: async () => { await app.register(stats) }
+    stats: async () => { await app.register(stats, settings.metrics === undefined ? {} : { metrics: settings.metrics }) }
   }
   for (const name of settings.plugins) await plugins[name]()
 

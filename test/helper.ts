@@ -8,7 +8,7 @@ import t, { type Test } from 'tap'
 import { WebSocket, type ClientOptions } from 'ws'
 import {
   channels, connections, presence, realtime, stats, typing, type ChannelsOptions, type Clock, type ConnectionsOptions, type Identity,
-  type PresenceOptions, type RealtimeOptions, type TypingOptions
+  type PresenceOptions, type RealtimeOptions, type StatsOptions, type TypingOptions
 } from '../plugins/index.js'
 import { createDatabase } from './servers.js'
 
@@ -34,6 +34,7 @@ export interface HostSettings {
   presence?: PresenceOptions
   typing?: TypingOptions
   channels?: ChannelsOptions
+  stats?: StatsOptions
   /** The host's own things, before and after the suite is registered. */
   before?: (app: FastifyInstance) => unknown
   after?: (app: FastifyInstance) => unknown
@@ -127,7 +128,7 @@ async function registerSuite (app: FastifyInstance, settings: HostSettings, opti
     presence: () => app.register(presence, settings.presence ?? {}),
     typing: () => app.register(typing, settings.typing ?? {}),
     channels: () => app.register(channels, settings.channels ?? {}),
-    stats: () => app.register(stats)
+    stats: () => app.register(stats, settings.stats ?? {})
   }
   for (const name of settings.plugins ?? pluginNames) await plugins[name]()
 }

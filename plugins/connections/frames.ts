@@ -33,13 +33,16 @@ export class FrameGate {
   receive (connection: Connection, text: string | null, request: FastifyRequest, client: ClientDescription): void {
     const slot = connection.replies.open()
     const wait = connection.gauge.take()
+    const { framesIn } = this.#realtime.meters
     if (wait > 0) {
+      framesIn?.add('') // not even read
       this.#refuse(slot, text === null ? undefined : idOf(text), rateLimited(wait))
       if (connection.gauge.floods()) connection.close(CloseCode.flooding, 'flooding')
       return
     }
     void connection.inOrder(async () => {
       const frame = text === null ? null : parseFrame(text)
+      framesIn?.add(frame?.event ?? '')
       if (frame === null) {
         this.#invalid(connection, slot, text === null ? undefined : idOf(text), new RealtimeError('RT_INVALID_FRAME'))
         return
@@ -128,6 +131,7 @@ export class FrameGate {
 
   #refuse (slot: ReplySlot, id: FrameId | undefined, error: RealtimeError, afterwards?: () => void): void {
     const { code, message, retryAfter } = error
+    this.#realtime.meters.refuse(code)
     const data: ErrorData = retryAfter === undefined ? { code, message } : { code, message, retryAfter }
     slot.fill(encodeFrame('error', data, id), afterwards)
   }
