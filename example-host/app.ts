@@ -1,13 +1,14 @@
 import { readFile } from 'node:fs/promises'
 import cors from '@fastify/cors'
 import jwt from '@fastify/jwt'
-import swagger from '@fastify/swagger'
-import swaggerUi from '@fastify/swagger-ui'
-import { Type, type Static } from '@sinclair/typebox'
+import type { Static } from '@sinclair/typebox'
 import Fastify, { type FastifyInstance } from 'fastify'
 import {
   channels, connections, openDatabase, presence, realtime, stats, typing, type Authenticate, type Authorize
 } from '../plugins/index.js'
+import { ErrorResponse } from '../plugins/schemas.js'
+import { documents, open } from './documents.js'
+import { Health, LoggedIn, Login } from './schemas.js'
 import type { Settings } from './settings.js'
 import { openUsers } from './users.js'
 
@@ -21,13 +22,6 @@ declare module '@fastify/jwt' {
   }
 }
 
-const Login = Type.Object({
-  userId: Type.Integer({ minimum: 1 }),
-  clubId: Type.Integer({ minimum: 1 }),
-  name: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
-  admin: Type.Optional(Type.Boolean())
-})
-
 /** A host that composes the whole suite with JWTs of its own. Short enough to be read as the manual. */
 export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   const app = Fastify({ logger: { level: settings.logLevel }, forceCloseConnections: true })
@@ -36,8 +30,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   // An expired token is told apart from a wrong one: the suite compares `expiresAt` itself.
   await app.register(jwt, { secret: settings.jwtSecret, sign: { expiresIn: '12h' }, verify: { ignoreExpiration: true } })
   await app.register(cors, { origin: settings.allowedOrigins, credentials: true })
-  await app.register(swagger, { openapi: { openapi: '3.1.0', info: { title: 'fastify-realtime example host', version: '1.0.0' } } })
-  await app.register(swaggerUi, { routePrefix: '/docs' })
+  await documents(app)
 
   // One database for the host's own table and the suite's. What the host opened, the host closes.
   const database = openDatabase(settings.database)
@@ -84,17 +77,27 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     presence: async () => { await app.register(presence) },
     typing: async () => { await app.register(typing) },
     channels: async () => { await app.register(channels) },
-    stats: async () => { await app.register(stats) }
+    stats: async () => { await app.register(stats, settings.metrics === undefined ? {} : { metrics: settings.metrics }) }
   }
   for (const name of settings.plugins) await plugins[name]()
 
-  app.get('/health', async (_request, reply) => {
+  app.get('/health', {
+    schema: { ...open, tags: ['host'], summary: 'Whether database and Redis answer', response: { 200: Health, 503: Health } }
+  }, async (_request, reply) => {
     const health = await app.realtime.health()
     return await reply.code(health.ok ? 200 : 503).send(health)
   })
 
   if (!settings.production) {
-    app.post<{ Body: Static<typeof Login> }>('/login', { schema: { body: Login, tags: ['demo'] } }, async (request) => {
+    app.post<{ Body: Static<typeof Login> }>('/login', {
+      schema: {
+        ...open,
+        tags: ['host'],
+        summary: 'A token for whoever one says to be: for the demo only',
+        body: Login,
+        response: { 200: LoggedIn, 400: ErrorResponse, 413: ErrorResponse, 415: ErrorResponse, 500: ErrorResponse }
+      }
+    }, async (request) => {
       const { userId, clubId, name = `User ${userId}`, admin = false } = request.body
       await users.remember(clubId, userId, name)
       const token = app.jwt.sign({ sub: String(userId), club: clubId, name, ...(admin ? { admin } : {}) })

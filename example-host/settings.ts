@@ -14,6 +14,7 @@ export interface Settings {
   framesPerSecond: number
   logLevel: string
   plugins: SuitePlugin[]
+  metrics: string | undefined
   production: boolean
 }
 
@@ -31,6 +32,7 @@ export function readSettings (env: NodeJS.ProcessEnv): Settings {
     framesPerSecond: number(env, 'FRAMES_PER_SECOND', 50),
     logLevel: env.LOG_LEVEL ?? 'info',
     plugins: plugins(env.SUITE),
+    metrics: env.METRICS_PATH || undefined,
     production
   }
 }

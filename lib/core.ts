@@ -21,6 +21,7 @@ import { inTime } from './in-time.js'
 import { Lifecycle } from './lifecycle.js'
 import { RateCounters } from './limits.js'
 import { Maintenance } from './maintenance.js'
+import { Meters } from './meters.js'
 import { readCoreOptions, type CoreSettings, type RealtimeOptions } from './options.js'
 import { encodeFrame } from './protocol.js'
 import { connectRedis } from './redis.js'
@@ -53,6 +54,7 @@ export interface Realtime {
   readonly backplane: Backplane
   readonly roster: Roster
   readonly eventLog: EventLog
+  readonly meters: Meters
   readonly database: { readonly db: Database, readonly dialect: Dialect }
   /** What happens, for host code: `events.on('online', …)`. */
   readonly events: Lifecycle
@@ -118,6 +120,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const backplane: Backplane = redis === null ? new MemoryBackplane(nodeId) : new RedisBackplane(nodeId, linkTo(redis), redis.prefix, log)
   const hub = new Hub(backplane)
   const events = new Lifecycle(log)
+  const meters = new Meters()
   const eventLog = new EventLog({
     ...database,
     backplane,
@@ -127,7 +130,8 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     maxQueued: settings.maxQueuedEvents,
     timeout: settings.storageTimeout,
     online: async (users) => await onlineAmong(roster, users),
-    failed: (event) => { events.emit('failed', event) }
+    failed: (event) => { events.emit('failed', event) },
+    measured: (rows, seconds) => { meters.committed?.(rows, seconds) }
   })
   const maintenance = new Maintenance({
     ...database, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes()
@@ -151,6 +155,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     backplane,
     roster,
     eventLog,
+    meters,
     database,
     events,
     automaticChannels: new Set(),
@@ -185,7 +190,10 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   await backplane.start({
     deliver: (key, frames) => { hub.deliver(key, frames) },
     missed: (keys) => { gapFiller.missed(keys) },
-    heard: (sentAt) => { gapFiller.heard(sentAt) },
+    heard: (sentAt) => {
+      meters.roundTrip?.((Date.now() - sentAt) / 1000)
+      gapFiller.heard(sentAt)
+    },
     back: () => {
       void eventLog.outbox.catchUp()
       sweeper.hurry()

@@ -4,7 +4,7 @@ import type { ValueError } from '@sinclair/typebox/errors'
 import { RealtimeError } from './errors.js'
 import type { Joining } from './hub.js'
 import type { Caller, Identity } from './identity.js'
-import type { EventDescription } from './protocol.js'
+import { eventsOf, type ClientEvents, type EventDescription, type ServerEvents } from './protocol.js'
 
 /** A local connection, as plugins other than connections/ see it. */
 export interface LocalConnection {
@@ -81,9 +81,9 @@ export class FrameRouter {
     this.#catalogue.push({ event, direction: 'client', data, ack })
   }
 
-  /** Describes an event that the server sends, or one that is handled elsewhere. */
-  describe (...events: EventDescription[]): void {
-    this.#catalogue.push(...events)
+  /** Describes events that the server sends, and events of clients that are handled elsewhere. */
+  describe (events: { client?: ClientEvents, server?: ServerEvents }): void {
+    this.#catalogue.push(...eventsOf(events))
   }
 
   /** Every event of the registered plugins. */

@@ -1,4 +1,4 @@
-import { Type, type Static, type TSchema } from '@sinclair/typebox'
+import { Type, type Static, type TObject, type TSchema } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { ErrorResponse, Id } from './schemas.js'
 
@@ -58,17 +58,29 @@ export const ErrorData = Type.Object({
   message: Type.String(),
   retryAfter: Type.Optional(Type.Number({ description: 'seconds' }))
 })
+export type ErrorData = Static<typeof ErrorData>
+
+/** The data of an `ack`: what its event answers. */
+export const AckData = Type.Record(Type.String(), Type.Unknown(), { description: 'What the event of this id answers' })
 
 /** What every durable event answers: its id, and when it was accepted. */
 export const Accepted = Type.Object({ messageId: Id, timestamp: Type.String() })
 
+/** client → server events, by name. */
+export type ClientEvents = Readonly<Record<string, { data: TObject, ack: TSchema }>>
+/** server → client events, by name. */
+export type ServerEvents = Readonly<Record<string, TSchema>>
+
 /** One event of the catalogue, as documents and clients read it. */
-export interface EventDescription {
-  event: string
-  direction: 'client' | 'server'
-  data: TSchema
-  ack?: TSchema
-}
+export type EventDescription =
+  | { event: string, direction: 'client', data: TObject, ack: TSchema }
+  | { event: string, direction: 'server', data: TSchema }
+
+/** The catalogue of these events. */
+export const eventsOf = ({ client = {}, server = {} }: { client?: ClientEvents, server?: ServerEvents }): EventDescription[] => [
+  ...Object.entries(client).map(([event, { data, ack }]): EventDescription => ({ event, direction: 'client', data, ack })),
+  ...Object.entries(server).map(([event, data]): EventDescription => ({ event, direction: 'server', data }))
+]
 
 /** The frame in a text, or null where it is not one. */
 export function parseFrame (text: string): ClientFrame | null {

@@ -7,6 +7,9 @@ import { errorCodes } from './errors.js'
 export const Id = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
 export type Id = Static<typeof Id>
 
+/** In whose name an event was sent. */
+export const SenderId = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: '0: the system itself' })
+
 export const Timestamp = Type.String({ format: 'date-time', description: 'ISO 8601, UTC, with milliseconds' })
 
 /** A channel's name inside its tenant. */
@@ -53,3 +56,6 @@ export const ErrorResponse = Type.Object({
 export const errorResponses = {
   400: ErrorResponse, 401: ErrorResponse, 403: ErrorResponse, 429: ErrorResponse, 500: ErrorResponse, 503: ErrorResponse
 } as const
+
+/** Those of a route that takes a body: it may also be too large, or no JSON. */
+export const bodyErrorResponses = { ...errorResponses, 413: ErrorResponse, 415: ErrorResponse } as const

@@ -60,11 +60,13 @@ export class WriteBehind<Row> {
   }
 
   #schedule (): void {
+    // What comes after the end, or could not be written by then, must not keep the process alive.
+    if (this.#closed) return
     this.#timer ??= setTimeout(() => {
       this.#timer = null
       this.#writing ??= this.#flush().finally(() => {
         this.#writing = null
-        if (this.#waiting.size > 0 && !this.#closed) this.#schedule()
+        if (this.#waiting.size > 0) this.#schedule()
       })
     }, this.#options.interval)
   }

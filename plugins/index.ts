@@ -1,6 +1,7 @@
 /** The public plugins and types: everything a host needs, and nothing else. */
 export { realtime, type Realtime, type RealtimeParts } from '../lib/core.js'
 export { defaultAuthorize } from '../lib/access.js'
+export { asyncapi, type AsyncApiDocument, type AsyncApiOptions } from '../lib/asyncapi.js'
 export { systemClock, type Clock } from '../lib/clock.js'
 export { migrate } from '../lib/database/migrator.js'
 export { openDatabase, type OpenDatabase } from '../lib/database/open.js'
@@ -13,5 +14,5 @@ export { default as channels, type ChannelsApi, type ChannelsOptions, type HostE
 export type { CustomEvent } from './channels/custom-events.js'
 export { default as connections, type ConnectionsApi, type ConnectionsOptions } from './connections/index.js'
 export { default as presence, type PresenceApi, type PresenceOptions } from './presence/index.js'
-export { default as stats, type StatsApi } from './stats/index.js'
+export { default as stats, type StatsApi, type StatsOptions } from './stats/index.js'
 export { default as typing, type TypingApi, type TypingOptions } from './typing/index.js'

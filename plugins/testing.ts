@@ -9,7 +9,7 @@ import { TestClient } from '../lib/testing/client.js'
 import { MovableClock } from '../lib/testing/clock.js'
 import {
   channels, connections, presence, realtime, stats, typing, type ChannelsOptions, type ConnectionsOptions, type PresenceOptions,
-  type TypingOptions
+  type StatsOptions, type TypingOptions
 } from './index.js'
 
 export { TestClient, type TestFrame } from '../lib/testing/client.js'
@@ -27,6 +27,7 @@ export interface TestAppOptions {
   presence?: PresenceOptions
   typing?: TypingOptions
   channels?: ChannelsOptions
+  stats?: StatsOptions
   /** The host's own things, before and after the suite is registered. */
   before?: (app: FastifyInstance) => unknown
   after?: (app: FastifyInstance) => unknown
@@ -58,7 +59,7 @@ export async function buildApp (options: TestAppOptions = {}): Promise<{ app: Fa
       presence: () => app.register(presence, options.presence ?? {}),
       typing: () => app.register(typing, options.typing ?? {}),
       channels: () => app.register(channels, options.channels ?? {}),
-      stats: () => app.register(stats)
+      stats: () => app.register(stats, options.stats ?? {})
     }
     for (const name of options.plugins ?? pluginNames) await plugins[name]()
     await options.after?.(app)

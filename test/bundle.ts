@@ -11,7 +11,7 @@ const FOLDER = 'node_modules/.cache/fastify-realtime'
 export async function bundle (): Promise<{ host: string, cli: string }> {
   await Promise.all([
     build({
-      entryPoints: { server: 'example-host/server.ts', cli: 'lib/cli.ts' },
+      entryPoints: { server: 'example-host/server.ts', cli: 'plugins/cli.ts' },
       bundle: true,
       packages: 'external',
       platform: 'node',

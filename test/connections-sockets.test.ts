@@ -6,7 +6,7 @@ import type { FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import type { Authenticate } from '../plugins/index.js'
 import {
-  allowAll, buildHost, Client, connect, identityOf, open, overBackends, PREFIX, rest, rowsOf, tokenOf,
+  allowAll, buildHost, connect, identityOf, open, overBackends, PREFIX, rest, rowsOf, socketTo, tokenOf,
   until, user, type Host
 } from './helper.js'
 
@@ -187,7 +187,7 @@ overBackends((test, backend) => {
     const began = Date.now()
     const closing = host.app.close()
     t.strictSame(await Promise.all([...clients, unauthenticated].map(async ({ closed }) => await closed)), [1012, 1012, 1012, 1012])
-    const late = new Client(new WebSocket(`${host.url.replace('http', 'ws')}${PREFIX}/ws`))
+    const late = socketTo(host)
     let opened = false
     late.socket.on('open', () => { opened = true })
     await late.closed

@@ -10,7 +10,7 @@ import type { Identity, RealtimeOptions } from '../plugins/index.js'
 import { buildApp, MovableClock, TestClient, tokenOf, type TestAppOptions } from '../plugins/testing.js'
 import { createDatabase } from './servers.js'
 
-export { identityOf, pluginNames, TestClient as Client, tokenOf, type PluginName, type TestFrame as Frame } from '../plugins/testing.js'
+export { identityOf, pluginNames, tokenOf, type PluginName, type TestClient as Client, type TestFrame as Frame } from '../plugins/testing.js'
 
 export const PREFIX = '/api/websocket'
 const DEADLINE = 10_000
@@ -116,9 +116,13 @@ export async function until<T> (what: string, ask: () => T | Promise<T>): Promis
   }
 }
 
+/** A socket that is opening. */
+export const socketTo = ({ url }: Pick<Host, 'url'>, { protocols = [], ...options }: ClientOptions & { protocols?: string[] } = {}): TestClient =>
+  new TestClient(new WebSocket(`${url.replace(/^http/, 'ws')}${PREFIX}/ws`, protocols, options))
+
 /** A client that is open, not authenticated by anything but what the options carry. */
-export async function open ({ url }: Pick<Host, 'url'>, { protocols = [], ...options }: ClientOptions & { protocols?: string[] } = {}): Promise<TestClient> {
-  const client = new TestClient(new WebSocket(`${url.replace(/^http/, 'ws')}${PREFIX}/ws`, protocols, options))
+export async function open (host: Pick<Host, 'url'>, options: ClientOptions & { protocols?: string[] } = {}): Promise<TestClient> {
+  const client = socketTo(host, options)
   await once(client.socket, 'open')
   return client
 }

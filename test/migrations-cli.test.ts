@@ -11,7 +11,7 @@ interface Outcome { code: number, stdout: string, stderr: string }
 /** Runs `fastify-realtime …args` with these variables. */
 async function cli (env: Record<string, string>, ...args: string[]): Promise<Outcome> {
   const { DATABASE_URL: _, BUNDLED_CLI, ...rest } = process.env
-  const script = BUNDLED_CLI === undefined ? ['--import', 'tsx', 'lib/cli.ts'] : [BUNDLED_CLI]
+  const script = BUNDLED_CLI === undefined ? ['--import', 'tsx', 'plugins/cli.ts'] : [BUNDLED_CLI]
   return await new Promise((resolve) => {
     execFile(process.execPath, [...script, ...args], { env: { ...rest, ...env } }, (error, stdout, stderr) => {
       resolve({ code: Number(error?.code ?? 0), stdout, stderr })

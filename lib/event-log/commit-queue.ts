@@ -26,6 +26,8 @@ export interface CommitQueueOptions {
   timeout: number
   /** Called in order, right after a commit; the sender is told when it resolves. Never rejects. */
   committed (row: EventRow, committed: Committed): Promise<void>
+  /** Called after each statement that was committed. */
+  measured?: ((rows: number, seconds: number) => void) | undefined
 }
 
 /** Rows, and bytes of payload, of one statement. */
@@ -93,11 +95,13 @@ export class CommitQueue {
   }
 
   async #commit (batch: Waiting[]): Promise<void> {
+    const began = performance.now()
     const deadline = Date.now() + this.#options.timeout
     let lookUp = batch.filter(({ keyed }) => keyed)
     for (;;) {
       try {
         await inTime(this.#store(batch, lookUp), deadline - Date.now(), noAnswer)
+        this.#options.measured?.(batch.length, (performance.now() - began) / 1000)
         return
       } catch (err) {
         if (!isTransient(err)) {

@@ -31,6 +31,7 @@ export interface EventLogOptions {
   timeout: number
   online: OutboxOptions['online']
   failed: OutboxOptions['failed']
+  measured?: (rows: number, seconds: number) => void
 }
 
 /** What a subscriber missed: `recovered` false where something is gone and the client must reload. */
@@ -53,12 +54,12 @@ export class EventLog {
   #serial = 0
 
   constructor (options: EventLogOptions) {
-    const { db, dialect, backplane, clock, log, maxQueued, timeout } = options
+    const { db, dialect, backplane, clock, log, maxQueued, timeout, measured } = options
     this.#options = options
     this.store = new EventStore(db, dialect, backplane.nodeId)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.#queue = new CommitQueue({
-      store: this.store, clock, log, maxQueued, timeout, committed: async (row, committed) => { await this.#committed(row, committed) }
+      store: this.store, clock, log, maxQueued, timeout, measured, committed: async (row, committed) => { await this.#committed(row, committed) }
     })
     this.#audit = new WriteBehind({
       name: 'audit', log, interval: 1000, write: async (rows) => { await this.store.insertAudit(rows) }
@@ -68,6 +69,11 @@ export class EventLog {
   /** False while the database cannot take events. */
   get healthy (): boolean {
     return this.#queue.healthy
+  }
+
+  /** Events that wait for the database. */
+  get queued (): number {
+    return this.#queue.queued
   }
 
   /** Tells what holds for the events of a type; a type that nobody declared is durable and needs no confirmation. */

@@ -62,7 +62,7 @@ export class CustomEvents {
   #describe (name: string, { data, durable }: Declared): void {
     const added: TProperties = { userId: Type.Integer({ minimum: 0, description: '0: the host' }), channel: Channel, timestamp: Timestamp }
     this.#realtime.frames.describe({
-      event: name, direction: 'server', data: Type.Object({ ...durable ? { messageId: Id } : {}, ...data.properties, ...added })
+      server: { [name]: Type.Object({ ...durable ? { messageId: Id } : {}, ...data.properties, ...added }) }
     })
   }
 

@@ -14,6 +14,7 @@ import { frames } from './frames.js'
 import { Messages } from './messages.js'
 import { sendPending } from './pending.js'
 import { routes } from './routes.js'
+import type { Stored } from './schemas.js'
 import { Subscriptions } from './subscriptions.js'
 
 const ChannelsSettings = Type.Object({
@@ -98,21 +99,25 @@ function createApi (messages: Messages, events: CustomEvents, { tell, eventLog, 
       const outgoing = events.outgoing(event, false, { channel, userId: 0, data })
       tell({ tenantId, channel, event, data: outgoing === data ? data : { ...outgoing, timestamp: toIso(clock.now()) } })
     },
-    message: async ({ tenantId, userId = 0, recipientId, message, conversationId, dedupeId }) => await messages.store({
-      tenantId, userId, channel: privateChannel(recipientId), type: 'message:direct', data: { senderId: userId, message, conversationId }, dedupeId
-    }),
-    notify: async ({ tenantId, userId = 0, recipientIds, title, body, icon = null, tag = null, dedupeId }) =>
-      await Promise.all(recipientIds.map(async (recipientId) => await messages.store({
+    message: async ({ tenantId, userId = 0, recipientId, message, conversationId, dedupeId }) => {
+      const data: Stored<'message:direct'> = { senderId: userId, message, conversationId }
+      return await messages.store({ tenantId, userId, channel: privateChannel(recipientId), type: 'message:direct', data, dedupeId })
+    },
+    notify: async ({ tenantId, userId = 0, recipientIds, title, body, icon = null, tag = null, dedupeId }) => {
+      const data: Stored<'notification:received'> = { title, body, icon, tag }
+      return await Promise.all(recipientIds.map(async (recipientId) => await messages.store({
         tenantId,
         userId,
         channel: privateChannel(recipientId),
         type: 'notification:received',
-        data: { title, body, icon, tag },
+        data,
         dedupeId: dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`
-      }))),
-    broadcast: async ({ tenantId, userId = 0, message, messageType = 'info', dedupeId }) => await messages.store({
-      tenantId, userId, channel: BROADCAST_CHANNEL, type: 'broadcast:message', data: { message, messageType, senderId: userId }, dedupeId
-    })
+      })))
+    },
+    broadcast: async ({ tenantId, userId = 0, message, messageType = 'info', dedupeId }) => {
+      const data: Stored<'broadcast:message'> = { message, messageType, senderId: userId }
+      return await messages.store({ tenantId, userId, channel: BROADCAST_CHANNEL, type: 'broadcast:message', data, dedupeId })
+    }
   }
 }
 

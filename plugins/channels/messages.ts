@@ -5,7 +5,7 @@ import type { Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Caller } from '../../lib/identity.js'
-import type { BroadcastData, DirectData, GroupData, NotificationData, NotificationsAccepted } from './schemas.js'
+import type { BroadcastData, Delivered, DirectData, GroupData, NotificationData, NotificationsAccepted, Stored } from './schemas.js'
 
 /**
  * The rules of durable events: who may send what to whom. Each answers in two steps: the outer promise when the event
@@ -29,7 +29,8 @@ export class Messages {
     await this.#realtime.access.require({ identity, action: 'direct', channel })
     // Who writes to himself is the recipient, with every connection.
     const from = recipientId === identity.userId ? { identity, connectionId: null } : caller
-    return { later: this.#append(from, 'message:direct', channel, { senderId: identity.userId, message, conversationId }, dedupeId) }
+    const data: Stored<'message:direct'> = { senderId: identity.userId, message, conversationId }
+    return { later: this.#append(from, 'message:direct', channel, data, dedupeId) }
   }
 
   async group (caller: Caller, { channel: name, message, conversationId, dedupeId }: GroupData): Promise<{ later: Promise<Receipt> }> {
@@ -38,21 +39,23 @@ export class Messages {
     // Whatever the host allows: these channels carry what only the suite may say.
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
     await this.#realtime.access.require({ identity, action: 'publish', channel })
-    return { later: this.#append(caller, 'message:group', channel, { userId: identity.userId, channel, message, conversationId }, dedupeId) }
+    const data: Stored<'message:group'> = { userId: identity.userId, channel, message, conversationId }
+    return { later: this.#append(caller, 'message:group', channel, data, dedupeId) }
   }
 
   async broadcast (caller: Caller, { message, messageType = 'info', dedupeId }: BroadcastData): Promise<{ later: Promise<Receipt> }> {
     const { identity } = caller
     await this.#realtime.access.require({ identity, action: 'broadcast', channel: BROADCAST_CHANNEL })
-    const data = { message, messageType, senderId: identity.userId }
+    const data: Stored<'broadcast:message'> = { message, messageType, senderId: identity.userId }
     return { later: this.#append({ identity, connectionId: null }, 'broadcast:message', BROADCAST_CHANNEL, data, dedupeId) }
   }
 
   async notify (caller: Caller, { recipientIds, title, body, icon = null, tag = null, dedupeId }: NotificationData): Promise<{ later: Promise<NotificationsAccepted> }> {
     const { identity } = caller
     await this.#realtime.access.require({ identity, action: 'notify', channel: privateChannel(identity.userId) })
+    const data: Stored<'notification:received'> = { title, body, icon, tag }
     const receipts = recipientIds.map(async (recipientId) => await this.#append({ identity, connectionId: null }, 'notification:received',
-      privateChannel(recipientId), { title, body, icon, tag }, dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`))
+      privateChannel(recipientId), data, dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`))
     const later = Promise.all(receipts).then((all) => ({
       messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#realtime.clock.now())
     }))
@@ -96,7 +99,7 @@ export class Messages {
   }
 
   #tellSender (tenantId: number, userId: number, messageId: number, senderId: number): void {
-    const data = { messageId, userId, timestamp: toIso(this.#realtime.clock.now()) }
+    const data: Delivered = { messageId, userId, timestamp: toIso(this.#realtime.clock.now()) }
     if (senderId > 0) this.#realtime.tell({ tenantId, channel: privateChannel(senderId), event: 'message:delivered', data })
     this.#realtime.events.emit('delivered', { tenantId, userId, messageId, senderId })
   }

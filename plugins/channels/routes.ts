@@ -2,9 +2,8 @@ import { resolveAlias } from '../../lib/channels.js'
 import type { Realtime } from '../../lib/core.js'
 import type { Receipt } from '../../lib/event-log/index.js'
 import { callerOf, type RestScope } from '../../lib/rest.js'
-import { ErrorResponse, errorResponses } from '../../lib/schemas.js'
 import type { Messages } from './messages.js'
-import * as schema from './schemas.js'
+import { rest } from './schemas.js'
 import type { Subscriptions } from './subscriptions.js'
 
 const accepted = ({ messageId, timestamp }: Receipt) => ({ data: { message_id: messageId, timestamp } })
@@ -16,18 +15,12 @@ export function routes (scope: RestScope, realtime: Realtime, subscriptions: Sub
   subscriptionRoutes(scope, subscriptions)
   messageRoutes(scope, messages)
 
-  scope.get('/events', {
-    schema: {
-      tags: ['channels'],
-      summary: 'The durable events of a channel, oldest first: the same cursor as subscribe with since',
-      querystring: schema.EventsQuery,
-      response: { ...errorResponses, 200: schema.EventsAnswer }
-    }
-  }, async (request) => {
+  scope.get('/events', { schema: rest['GET /events'] }, async (request) => {
     const { identity } = callerOf(request)
+    const { since = 0, limit = 100 } = request.query
     const channel = resolveAlias(request.query.channel, identity.userId)
     await realtime.access.require({ identity, action: 'subscribe', channel })
-    const { events, position, recovered, more } = await realtime.eventLog.read(identity.tenantId, channel, request.query.since, request.query.limit)
+    const { events, position, recovered, more } = await realtime.eventLog.read(identity.tenantId, channel, since, limit)
     const data = events.map(({ id, type, payload }) =>
       ({ event: type, data: { messageId: id, ...JSON.parse(payload) as Record<string, unknown> } }))
     return { data, position, recovered, more }
@@ -35,12 +28,7 @@ export function routes (scope: RestScope, realtime: Realtime, subscriptions: Sub
 }
 
 function subscriptionRoutes (scope: RestScope, subscriptions: Subscriptions): void {
-  const response = { ...errorResponses, 200: schema.SubscribeAnswer, 404: ErrorResponse, 409: ErrorResponse }
-  const tags = ['channels']
-
-  scope.post('/subscribe', {
-    schema: { tags, summary: 'Subscribe a connection, on whichever node it is', body: schema.SubscribeBody, response }
-  }, async (request) => {
+  scope.post('/subscribe', { schema: rest['POST /subscribe'] }, async (request) => {
     const { connection_id, channel } = request.body
     return {
       message: 'Subscribed to channel',
@@ -48,9 +36,7 @@ function subscriptionRoutes (scope: RestScope, subscriptions: Subscriptions): vo
     }
   })
 
-  scope.post('/unsubscribe', {
-    schema: { tags, summary: 'Unsubscribe a connection, on whichever node it is', body: schema.SubscribeBody, response }
-  }, async (request) => {
+  scope.post('/unsubscribe', { schema: rest['POST /unsubscribe'] }, async (request) => {
     const { connection_id, channel } = request.body
     return {
       message: 'Unsubscribed from channel',
@@ -60,41 +46,25 @@ function subscriptionRoutes (scope: RestScope, subscriptions: Subscriptions): vo
 }
 
 function messageRoutes (scope: RestScope, messages: Messages): void {
-  const response = { ...errorResponses, 202: schema.AcceptedAnswer }
-  const tags = ['messages']
-
-  scope.post('/messages/direct', {
-    schema: { tags, summary: 'Send a direct message', body: schema.DirectBody, response }
-  }, async (request, reply) => {
+  scope.post('/messages/direct', { schema: rest['POST /messages/direct'] }, async (request, reply) => {
     const { recipient_id: recipientId, message, conversation_id: conversationId } = request.body
     const { later } = await messages.direct(callerOf(request), { recipientId, message, conversationId, ...dedupe(request.body) })
     return await reply.code(202).send(accepted(await later))
   })
 
-  scope.post('/messages/group', {
-    schema: { tags, summary: 'Send a message to a channel', body: schema.GroupBody, response }
-  }, async (request, reply) => {
+  scope.post('/messages/group', { schema: rest['POST /messages/group'] }, async (request, reply) => {
     const { channel, message, conversation_id: conversationId } = request.body
     const { later } = await messages.group(callerOf(request), { channel, message, conversationId, ...dedupe(request.body) })
     return await reply.code(202).send(accepted(await later))
   })
 
-  scope.post('/broadcast', {
-    schema: { tags, summary: 'Tell everyone in the tenant', body: schema.BroadcastBody, response }
-  }, async (request, reply) => {
+  scope.post('/broadcast', { schema: rest['POST /broadcast'] }, async (request, reply) => {
     const { message, message_type: messageType = 'info' } = request.body
     const { later } = await messages.broadcast(callerOf(request), { message, messageType, ...dedupe(request.body) })
     return await reply.code(202).send(accepted(await later))
   })
 
-  scope.post('/notifications', {
-    schema: {
-      tags,
-      summary: 'Notify up to 500 users, one event for each',
-      body: schema.NotificationsBody,
-      response: { ...errorResponses, 202: schema.NotificationsAnswer }
-    }
-  }, async (request, reply) => {
+  scope.post('/notifications', { schema: rest['POST /notifications'] }, async (request, reply) => {
     const { recipient_ids: recipientIds, title, body, icon = null, tag = null } = request.body
     const { later } = await messages.notify(callerOf(request), { recipientIds, title, body, icon, tag, ...dedupe(request.body) })
     const { messageIds, timestamp } = await later

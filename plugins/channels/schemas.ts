@@ -1,6 +1,8 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Accepted, ServerFrame } from '../../lib/protocol.js'
-import { Channel, ConnectionId, ConversationId, DedupeId, Id, Nullable, Timestamp } from '../../lib/schemas.js'
+import {
+  bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, ErrorResponse, errorResponses, Id, Nullable, SenderId, Timestamp
+} from '../../lib/schemas.js'
 
 const Message = Type.String({ minLength: 1, maxLength: 5000 })
 const MessageType = Type.String({ minLength: 1, maxLength: 50, default: 'info' })
@@ -53,8 +55,6 @@ export type NotificationsAccepted = Static<typeof NotificationsAccepted>
 export const DeliveredData = Type.Object({ messageId: Id, senderId: Type.Optional(Id) })
 export const DeliveredAck = Type.Object({ messageId: Id })
 
-export { Accepted }
-
 // … as requests …
 
 export const DirectBody = Type.Object({
@@ -71,25 +71,26 @@ export const NotificationsAnswer = Type.Object({ data: Type.Object({ message_ids
 // … and as clients receive them
 
 export const DirectMessage = Type.Object({
-  messageId: Id, senderId: Id, message: Message, conversationId: ConversationId, timestamp: Timestamp
+  messageId: Id, senderId: SenderId, message: Message, conversationId: ConversationId, timestamp: Timestamp
 })
 export const GroupMessage = Type.Object({
   messageId: Id, userId: Id, channel: Channel, message: Message, conversationId: ConversationId, timestamp: Timestamp
 })
 export const BroadcastMessage = Type.Object({
-  messageId: Id, message: Message, messageType: MessageType, senderId: Id, timestamp: Timestamp
+  messageId: Id, message: Message, messageType: MessageType, senderId: SenderId, timestamp: Timestamp
 })
 export const Notification = Type.Object({
   messageId: Id, title: Title, body: Body, icon: Nullable(Type.String()), tag: Nullable(Type.String()), timestamp: Timestamp
 })
 export const Delivered = Type.Object({ messageId: Id, userId: Id, timestamp: Timestamp })
+export type Delivered = Static<typeof Delivered>
 
 // History
 
 export const EventsQuery = Type.Object({
   channel: Channel,
-  since: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 }),
-  limit: Type.Integer({ minimum: 1, maximum: 1000, default: 100 })
+  since: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 })),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 100 }))
 })
 export const EventsAnswer = Type.Object({
   data: Type.Array(ServerFrame),
@@ -97,3 +98,55 @@ export const EventsAnswer = Type.Object({
   recovered: Type.Boolean({ description: 'False: something before this page is gone' }),
   more: Type.Boolean({ description: 'There is another page' })
 })
+
+// Which is which
+
+export const clientEvents = {
+  subscribe: { data: SubscribeData, ack: Subscribed },
+  unsubscribe: { data: ChannelData, ack: ChannelData },
+  'message:direct': { data: DirectData, ack: Accepted },
+  'message:group': { data: GroupData, ack: Accepted },
+  'broadcast:message': { data: BroadcastData, ack: Accepted },
+  'notification:send': { data: NotificationData, ack: NotificationsAccepted },
+  'message:delivered': { data: DeliveredData, ack: DeliveredAck }
+} as const
+
+export const serverEvents = {
+  subscribed: Subscribed,
+  unsubscribed: ChannelData,
+  'message:direct': DirectMessage,
+  'message:group': GroupMessage,
+  'broadcast:message': BroadcastMessage,
+  'notification:received': Notification,
+  'message:delivered': Delivered
+} as const
+
+/** What is stored of a durable event: id and time are the log's to add. */
+export type Stored<Event extends keyof typeof serverEvents> = Omit<Static<typeof serverEvents[Event]>, 'messageId' | 'timestamp'>
+
+const subscription = {
+  tags: ['channels'],
+  body: SubscribeBody,
+  response: { ...bodyErrorResponses, 200: SubscribeAnswer, 404: ErrorResponse, 409: ErrorResponse }
+} as const
+const message = { tags: ['messages'], response: { ...bodyErrorResponses, 202: AcceptedAnswer } } as const
+
+export const rest = {
+  'POST /subscribe': { ...subscription, summary: 'Subscribe a connection, on whichever node it is' },
+  'POST /unsubscribe': { ...subscription, summary: 'Unsubscribe a connection, on whichever node it is' },
+  'POST /messages/direct': { ...message, summary: 'Send a direct message', body: DirectBody },
+  'POST /messages/group': { ...message, summary: 'Send a message to a channel', body: GroupBody },
+  'POST /broadcast': { ...message, summary: 'Tell everyone in the tenant', body: BroadcastBody },
+  'POST /notifications': {
+    tags: ['messages'],
+    summary: 'Notify up to 500 users, one event for each',
+    body: NotificationsBody,
+    response: { ...bodyErrorResponses, 202: NotificationsAnswer }
+  },
+  'GET /events': {
+    tags: ['channels'],
+    summary: 'The durable events of a channel, oldest first: the same cursor as subscribe with since',
+    querystring: EventsQuery,
+    response: { ...errorResponses, 200: EventsAnswer }
+  }
+} as const

@@ -2,9 +2,11 @@ import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import { channelKey } from '../../lib/channels.js'
 import type { Clock } from '../../lib/clock.js'
+import type { Realtime } from '../../lib/core.js'
 import type { LocalConnection } from '../../lib/frame-router.js'
 import type { Hub, Joining, Member } from '../../lib/hub.js'
 import type { Identity } from '../../lib/identity.js'
+import type { Meters } from '../../lib/meters.js'
 import { CloseCode } from '../../lib/protocol.js'
 import { wireFrame } from '../../lib/ws-frame.js'
 import { FrameGauge, type FrameLimits } from './frame-gauge.js'
@@ -51,15 +53,17 @@ export class Connection implements Member, LocalConnection {
   readonly #raw: Socket | null
   readonly #hub: Hub
   readonly #clock: Clock
+  readonly #meters: Meters
   readonly #maxBuffered: number
   readonly #tasks: Array<() => Promise<void>> = []
   #working = false
 
-  constructor (socket: WebSocket, raw: Socket | null, hub: Hub, clock: Clock, options: ConnectionOptions) {
+  constructor (socket: WebSocket, raw: Socket | null, { hub, clock, meters }: Pick<Realtime, 'hub' | 'clock' | 'meters'>, options: ConnectionOptions) {
     this.#socket = socket
     this.#raw = raw
     this.#hub = hub
     this.#clock = clock
+    this.#meters = meters
     this.#maxBuffered = options.maxBuffered
     this.gauge = new FrameGauge(clock, options)
     this.replies = new ReplyQueue((reply) => { this.send(reply) })
@@ -99,18 +103,27 @@ export class Connection implements Member, LocalConnection {
   }
 
   write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
-    if (this.phase.name === 'closing' || this.#socket.readyState !== this.#socket.OPEN) return
+    const { dropped, framesOut } = this.#meters
+    if (this.phase.name === 'closing' || this.#socket.readyState !== this.#socket.OPEN) {
+      dropped.closing += payloads.length
+      return
+    }
     // Counted with the frames to come: a single large one must not jump the limit.
     const waiting = this.#waiting + wire.length
     if (waiting > this.#maxBuffered / 2) {
-      if (ephemeral) return
+      if (ephemeral) {
+        dropped.ephemeral += payloads.length
+        return
+      }
       if (waiting > this.#maxBuffered) {
         // Many at once: whoever reads takes them one by one, and only what is left behind waits.
         if (payloads.length > 1) return payloads.forEach((payload) => { this.write(wireFrame(payload), [payload], false) })
+        dropped.tooSlow += payloads.length
         this.close(CloseCode.tooSlow, 'too slow')
         return
       }
     }
+    if (framesOut !== null) for (const payload of payloads) framesOut.addPayload(payload)
     if (this.#raw !== null) this.#raw.write(wire)
     else for (const payload of payloads) this.#socket.send(payload, { binary: false })
   }

@@ -8,11 +8,11 @@ import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
 import { rateLimited } from '../../lib/limits.js'
-import { CloseCode, encodeFrame, ErrorData, idOf, parseFrame, type ClientFrame, type FrameId } from '../../lib/protocol.js'
+import { CloseCode, encodeFrame, idOf, parseFrame, type ClientFrame, type ErrorData, type FrameId } from '../../lib/protocol.js'
 import type { Connection } from './connection.js'
 import type { ClientDescription, Connections } from './connections.js'
 import type { ReplySlot } from './reply-queue.js'
-import { AuthData, Authenticated, PingData, Pong, TokenExpiring } from './schemas.js'
+import { AuthData, clientEvents, serverEvents, type Pong } from './schemas.js'
 
 const checkAuth = TypeCompiler.Compile<TObject>(AuthData)
 
@@ -26,20 +26,16 @@ export class FrameGate {
     this.#realtime = realtime
     this.#connections = connections
     this.#log = log
-    realtime.frames.describe(
-      { event: 'auth', direction: 'client', data: AuthData, ack: Authenticated },
-      { event: 'ping', direction: 'client', data: PingData, ack: Pong },
-      { event: 'authenticated', direction: 'server', data: Authenticated },
-      { event: 'pong', direction: 'server', data: Pong },
-      { event: 'token:expiring', direction: 'server', data: TokenExpiring },
-      { event: 'error', direction: 'server', data: ErrorData })
+    realtime.frames.describe({ client: clientEvents, server: serverEvents })
   }
 
   /** Takes one message of a socket. Its reply has its place in the order from now on. */
   receive (connection: Connection, text: string | null, request: FastifyRequest, client: ClientDescription): void {
     const slot = connection.replies.open()
     const wait = connection.gauge.take()
+    const { framesIn } = this.#realtime.meters
     if (wait > 0) {
+      framesIn?.add('') // not even read
       this.#refuse(slot, text === null ? undefined : idOf(text), rateLimited(wait))
       if (connection.gauge.floods()) connection.close(CloseCode.flooding, 'flooding')
       return
@@ -47,6 +43,7 @@ export class FrameGate {
     const frame = text === null ? null : parseFrame(text)
     if (frame !== null && connection.phase.name === 'open') this.#realtime.frames.ahead(connection.identity, frame.event, frame.data)
     void connection.inOrder(async () => {
+      framesIn?.add(frame?.event ?? '')
       if (frame === null) {
         this.#invalid(connection, slot, text === null ? undefined : idOf(text), new RealtimeError('RT_INVALID_FRAME'))
         return
@@ -111,7 +108,8 @@ export class FrameGate {
   }
 
   #pong (slot: ReplySlot, id: FrameId | undefined): void {
-    slot.fill(encodeFrame(id === undefined ? 'pong' : 'ack', { timestamp: toIso(this.#realtime.clock.now()) }, id))
+    const pong: Pong = { timestamp: toIso(this.#realtime.clock.now()) }
+    slot.fill(encodeFrame(id === undefined ? 'pong' : 'ack', pong, id))
   }
 
   async #dispatch (connection: Connection, slot: ReplySlot, { event, data = {}, id }: ClientFrame): Promise<void> {
@@ -134,7 +132,9 @@ export class FrameGate {
 
   #refuse (slot: ReplySlot, id: FrameId | undefined, error: RealtimeError, afterwards?: () => void): void {
     const { code, message, retryAfter } = error
-    slot.fill(encodeFrame('error', retryAfter === undefined ? { code, message } : { code, message, retryAfter }, id), afterwards)
+    this.#realtime.meters.refuse(code)
+    const data: ErrorData = retryAfter === undefined ? { code, message } : { code, message, retryAfter }
+    slot.fill(encodeFrame('error', data, id), afterwards)
   }
 
   #told (err: unknown): RealtimeError {

@@ -1,14 +1,13 @@
 import { Type, type Static } from '@sinclair/typebox'
+import { AckData, ErrorData } from '../../lib/protocol.js'
+import { bodyErrorResponses, Channel, ConnectionId, Device, ErrorResponse, Id, Nullable, Timestamp } from '../../lib/schemas.js'
 import { TenantStats } from '../../lib/tenant-stats.js'
-import { Channel, ConnectionId, Id, Nullable, Timestamp } from '../../lib/schemas.js'
 
 export const ConnectBody = Type.Object({
   connection_id: ConnectionId,
   session_id: Type.Optional(Type.String({ minLength: 1, maxLength: 255 })),
   browser: Type.Optional(Type.String({ minLength: 1, maxLength: 50, description: 'Read from the User-Agent when absent' })),
-  device_type: Type.Optional(Type.Union([Type.Literal('mobile'), Type.Literal('desktop'), Type.Literal('tablet'), Type.Literal('web')], {
-    description: 'Read from the User-Agent when absent'
-  }))
+  device_type: Type.Optional(Type.Union(Device.anyOf, { description: 'Read from the User-Agent when absent' }))
 })
 export type ConnectBody = Static<typeof ConnectBody>
 
@@ -52,4 +51,38 @@ export type Authenticated = Static<typeof Authenticated>
 
 export const PingData = Type.Object({})
 export const Pong = Type.Object({ timestamp: Timestamp })
+export type Pong = Static<typeof Pong>
 export const TokenExpiring = Type.Object({ expiresAt: Timestamp })
+export type TokenExpiring = Static<typeof TokenExpiring>
+
+export const clientEvents = {
+  auth: { data: AuthData, ack: Authenticated },
+  ping: { data: PingData, ack: Pong }
+} as const
+
+export const serverEvents = {
+  authenticated: Authenticated, pong: Pong, 'token:expiring': TokenExpiring, ack: AckData, error: ErrorData
+} as const
+
+const tags = ['connections'] as const
+
+export const rest = {
+  'POST /connect': {
+    tags,
+    summary: 'Register a connection, before its socket or without one',
+    body: ConnectBody,
+    response: { ...bodyErrorResponses, 200: Connected, 201: Connected, 409: ErrorResponse }
+  },
+  'POST /disconnect': {
+    tags,
+    summary: 'End a connection; its socket, on whichever node, is closed with 4000',
+    body: ConnectionBody,
+    response: { ...bodyErrorResponses, 200: Disconnected, 404: ErrorResponse }
+  },
+  'POST /heartbeat': {
+    tags,
+    summary: 'Keep a connection without a socket alive; answers like /stats',
+    body: ConnectionBody,
+    response: { ...bodyErrorResponses, 200: Heartbeat, 404: ErrorResponse }
+  }
+} as const

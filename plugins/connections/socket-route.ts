@@ -37,7 +37,7 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
     const client = describeClient(request)
     // Frames go straight to the TCP socket where nothing sits between: not with compression, not in injectWS.
     const raw = request.raw.socket instanceof Socket && !settings.perMessageDeflate ? request.raw.socket : null
-    const connection = new Connection(socket, raw, realtime.hub, realtime.clock, settings)
+    const connection = new Connection(socket, raw, realtime, settings)
     connection.onChannels = () => { connections.record(connection, client) }
     supervisor.watch(connection)
 

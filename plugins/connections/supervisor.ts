@@ -1,9 +1,10 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { toIso, type Clock } from '../../lib/clock.js'
 import type { Hub } from '../../lib/hub.js'
-import { CloseCode, encodeFrame } from '../../lib/protocol.js'
+import { CloseCode, encodeFrame, type ErrorData } from '../../lib/protocol.js'
 import type { Connection } from './connection.js'
 import { CLOSE_TIMEOUT, EXPIRY_WARNING, type ConnectionSettings } from './options.js'
+import type { TokenExpiring } from './schemas.js'
 
 const BEAT = 1000
 /** Sockets closed at once while draining, and the pause between two lots: not all clients come back in one instant. */
@@ -87,13 +88,15 @@ export class Supervisor {
     const { session } = phase
     const expiresAt = session.identity.expiresAt ?? Infinity
     if (now >= expiresAt) {
-      connection.send(encodeFrame('error', { code: 'RT_TOKEN_EXPIRED', message: 'The credentials have expired: get a new token' }))
+      const data: ErrorData = { code: 'RT_TOKEN_EXPIRED', message: 'The credentials have expired: get a new token' }
+      connection.send(encodeFrame('error', data))
       connection.close(CloseCode.unauthenticated, 'the token expired')
       return
     }
     if (!session.warned && now >= expiresAt - EXPIRY_WARNING) {
       session.warned = true
-      connection.send(encodeFrame('token:expiring', { expiresAt: toIso(expiresAt) }))
+      const data: TokenExpiring = { expiresAt: toIso(expiresAt) }
+      connection.send(encodeFrame('token:expiring', data))
     }
     if (now - connection.pingedAt < this.#settings.pingInterval) return
     // Two pings without a sign: whoever was there is gone, whatever TCP still believes.

@@ -39,7 +39,7 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
 
   realtime.presence = {
     of: async (tenantId, userIds) => await presence.of(tenantId, userIds),
-    online: async (tenantId, { limit = 100, ...page } = {}) => await presence.online(tenantId, { limit, ...page })
+    online: async (tenantId, page = {}) => await presence.online(tenantId, page)
   }
   frames(realtime.frames, presence)
   await restScope(fastify, realtime, (scope) => { routes(scope, presence, rate) })

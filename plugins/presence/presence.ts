@@ -7,7 +7,7 @@ import { rateKey } from '../../lib/rest.js'
 import type { Presence } from '../../lib/roster/contract.js'
 import type { Device } from '../../lib/schemas.js'
 import { displayStatus } from './display-status.js'
-import type { OnlineUsers, PresenceAck, PresenceData, UserPresence } from './schemas.js'
+import type { OnlineUsers, PresenceAck, PresenceChanged, PresenceData, UserEdge, UserPresence } from './schemas.js'
 import type { PresenceStore } from './store.js'
 
 /** The key under which a user's updates are counted, REST and frames together. */
@@ -50,7 +50,8 @@ export class PresenceRules {
     if (first) this.#realtime.events.emit('online', { tenantId, userId, connectionId: null })
     this.#store.put({ tenantId, userId, ...presence })
     const timestamp = toIso(now)
-    this.#tell('user:presence', tenantId, userId, { userId, status, device: presence.device, lastMessage: presence.lastMessage, timestamp })
+    const changed: PresenceChanged = { userId, status, device: presence.device, lastMessage: presence.lastMessage, timestamp }
+    this.#tell('user:presence', tenantId, userId, changed)
     this.#realtime.events.emit('presence', { tenantId, userId, presence })
     return { status, device: presence.device, updatedAt: timestamp }
   }
@@ -73,7 +74,7 @@ export class PresenceRules {
     })
   }
 
-  async online (tenantId: number, { limit, cursor }: { limit: number, cursor?: number }): Promise<OnlineUsers> {
+  async online (tenantId: number, { limit = 100, cursor }: { limit?: number, cursor?: number }): Promise<OnlineUsers> {
     const now = this.#realtime.clock.now()
     const { users, total, next } = await this.#realtime.roster.online(tenantId, { limit, after: cursor ?? 0 })
     const names = await this.#realtime.directory.names(tenantId, users.map(({ userId }) => userId))
@@ -91,8 +92,8 @@ export class PresenceRules {
   }
 
   #tellEdge (status: 'online' | 'offline', tenantId: number, userId: number, except: string | null): void {
-    const now = this.#realtime.clock.now()
-    this.#tell(`user:${status}`, tenantId, userId, { userId, status, timestamp: toIso(now) }, except)
+    const data: UserEdge = { userId, status, timestamp: toIso(this.#realtime.clock.now()) }
+    this.#tell(`user:${status}`, tenantId, userId, data, except)
     void this.#writeEdge(status, tenantId, userId)
   }
 

@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { Device, Id, Nullable, PresenceStatus, Timestamp } from '../../lib/schemas.js'
+import { bodyErrorResponses, Device, errorResponses, Id, Nullable, PresenceStatus, Timestamp } from '../../lib/schemas.js'
 
 const LastMessage = Type.String({ maxLength: 1000 })
 
@@ -34,7 +34,7 @@ export const UserIdsQuery = Type.Object({
 })
 
 export const OnlineQuery = Type.Object({
-  limit: Type.Integer({ minimum: 1, maximum: 500, default: 100 }),
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 500, default: 100 })),
   cursor: Type.Optional(Id)
 })
 
@@ -65,8 +65,37 @@ export type PresenceAck = Static<typeof PresenceAck>
 export const PresenceChanged = Type.Object({
   userId: Id, status: PresenceStatus, device: Device, lastMessage: Nullable(Type.String()), timestamp: Timestamp
 })
+export type PresenceChanged = Static<typeof PresenceChanged>
 
 /** server → client `user:online`, `user:offline` */
 export const UserEdge = Type.Object({
   userId: Id, status: Type.Union([Type.Literal('online'), Type.Literal('offline')]), timestamp: Timestamp
 })
+export type UserEdge = Static<typeof UserEdge>
+
+export const clientEvents = { 'user:presence': { data: PresenceData, ack: PresenceAck } } as const
+
+export const serverEvents = { 'user:presence': PresenceChanged, 'user:online': UserEdge, 'user:offline': UserEdge } as const
+
+const tags = ['presence'] as const
+
+export const rest = {
+  'GET /presence/:userId': {
+    tags,
+    summary: 'The presence of one user',
+    params: UserParams,
+    response: { ...errorResponses, 200: Type.Object({ data: UserPresence }) }
+  },
+  'GET /presence': {
+    tags,
+    summary: 'The presence of up to 200 users in one read, in the order asked',
+    querystring: UserIdsQuery,
+    response: { ...errorResponses, 200: Type.Object({ data: Type.Array(UserPresence) }) }
+  },
+  'GET /online-users': {
+    tags, summary: 'Who is online, by user id', querystring: OnlineQuery, response: { ...errorResponses, 200: OnlineUsers }
+  },
+  'POST /presence/update': {
+    tags, summary: 'Set the caller’s status', body: UpdateBody, response: { ...bodyErrorResponses, 200: Updated }
+  }
+} as const

@@ -1,17 +1,14 @@
 import type { Rate } from '../../lib/limits.js'
 import { callerOf, rateKey, type RestScope } from '../../lib/rest.js'
-import { errorResponses } from '../../lib/schemas.js'
-import { ConversationParams, TypingBody, TypingRecorded, TypingUsers } from './schemas.js'
+import { rest } from './schemas.js'
 import { RATE_KIND, type TypingRules } from './typing.js'
 
 export function routes (scope: RestScope, typing: TypingRules, rate: Rate): void {
-  const tags = ['typing']
-
   scope.post('/typing', {
     config: {
       rateLimit: { max: rate.max || Number.MAX_SAFE_INTEGER, timeWindow: rate.window, keyGenerator: (request) => rateKey(RATE_KIND, callerOf(request).identity) }
     },
-    schema: { tags, summary: 'Say that the caller types, or has stopped', body: TypingBody, response: { ...errorResponses, 200: TypingRecorded } }
+    schema: rest['POST /typing']
   }, async (request) => {
     const { conversation_id, conversation_type, is_typing, channel, recipient_id } = request.body
     const { conversationId, isTyping, expiresAt } = await typing.record(callerOf(request), {
@@ -24,14 +21,7 @@ export function routes (scope: RestScope, typing: TypingRules, rate: Rate): void
     return { data: { conversation_id: conversationId, is_typing: isTyping, expires_at: expiresAt } }
   })
 
-  scope.get('/typing/:conversationId', {
-    schema: {
-      tags,
-      summary: 'Who types in a conversation now',
-      params: ConversationParams,
-      response: { ...errorResponses, 200: TypingUsers }
-    }
-  }, async (request) => {
+  scope.get('/typing/:conversationId', { schema: rest['GET /typing/:conversationId'] }, async (request) => {
     const data = await typing.users(callerOf(request).identity.tenantId, request.params.conversationId)
     return { data, count: data.length }
   })

@@ -1,5 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { Channel, ConversationId, ConversationType, Id, Nullable, Timestamp } from '../../lib/schemas.js'
+import {
+  bodyErrorResponses, Channel, ConversationId, ConversationType, errorResponses, Id, Nullable, Timestamp
+} from '../../lib/schemas.js'
 
 export const TypingBody = Type.Object({
   conversation_id: ConversationId,
@@ -36,3 +38,19 @@ export type TypingAck = Static<typeof TypingAck>
 export const TypingChanged = Type.Object({
   userId: Id, isTyping: Type.Boolean(), conversationId: ConversationId, conversationType: ConversationType, timestamp: Timestamp
 })
+export type TypingChanged = Static<typeof TypingChanged>
+
+export const clientEvents = { 'user:typing': { data: TypingData, ack: TypingAck } } as const
+
+export const serverEvents = { 'user:typing': TypingChanged } as const
+
+const tags = ['typing'] as const
+
+export const rest = {
+  'POST /typing': {
+    tags, summary: 'Say that the caller types, or has stopped', body: TypingBody, response: { ...bodyErrorResponses, 200: TypingRecorded }
+  },
+  'GET /typing/:conversationId': {
+    tags, summary: 'Who types in a conversation now', params: ConversationParams, response: { ...errorResponses, 200: TypingUsers }
+  }
+} as const

@@ -9,7 +9,7 @@ import type { Rate } from '../../lib/limits.js'
 import { rateKey } from '../../lib/rest.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
 import { Channel, type ConversationType } from '../../lib/schemas.js'
-import type { TypingAck, TypingData } from './schemas.js'
+import type { TypingAck, TypingChanged, TypingData } from './schemas.js'
 import type { TypingStore } from './store.js'
 
 /** The users of a conversation, by the host's knowledge; they are told of typing in it. */
@@ -160,7 +160,7 @@ export class TypingRules {
   #tell (entry: TypingEntry, isTyping: boolean): void {
     const { tenantId, userId, conversationId, conversationType, connectionId } = entry
     const now = this.#realtime.clock.now()
-    const data = { userId, isTyping, conversationId, conversationType, timestamp: toIso(now) }
+    const data: TypingChanged = { userId, isTyping, conversationId, conversationType, timestamp: toIso(now) }
     for (const channel of entry.channels) {
       this.#realtime.tell({ tenantId, channel, event: 'user:typing', data, except: connectionId })
     }

@@ -1,8 +1,11 @@
 #!/usr/bin/env node
-import { systemClock } from './clock.js'
-import { migrate } from './database/migrator.js'
-import { openDatabase } from './database/open.js'
-import { Maintenance } from './maintenance.js'
+import { asyncapi } from '../lib/asyncapi.js'
+import { systemClock } from '../lib/clock.js'
+import { migrate } from '../lib/database/migrator.js'
+import { openDatabase } from '../lib/database/open.js'
+import { Maintenance } from '../lib/maintenance.js'
+import { eventsOf } from '../lib/protocol.js'
+import { clientEvents, serverEvents } from './schemas.js'
 
 const usage = `usage: fastify-realtime <command>
 
@@ -10,10 +13,15 @@ const usage = `usage: fastify-realtime <command>
   migrate down        take the last migration back
   cleanup             purge what is older than RETENTION_DAYS (30)
   cleanup-typing      remove typing indicators that ran out
+  asyncapi            print the socket's AsyncAPI document, of all plugins
 
 The database is DATABASE_URL: mysql://user:password@host:port/db or sqlite:path`
 
 async function run ([command, direction]: string[]): Promise<number> {
+  if (command === 'asyncapi') {
+    console.log(JSON.stringify(asyncapi({ events: eventsOf({ client: clientEvents, server: serverEvents }) }), null, 2))
+    return 0
+  }
   const url = process.env.DATABASE_URL
   const known = command === 'migrate' ? direction === undefined || direction === 'down' : command === 'cleanup' || command === 'cleanup-typing'
   if (!known) {

@@ -1,0 +1,42 @@
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance } from 'fastify'
+import { asyncapi } from '../plugins/index.js'
+import { Document } from './schemas.js'
+
+const info = { title: 'fastify-realtime example host', version: '1.0.0' }
+
+/** A route that asks for no credentials. */
+export const open: { security: [] } = { security: [] }
+
+/** OpenAPI at `/docs`, the socket's AsyncAPI at `/docs/asyncapi.json`. Before the routes: what comes earlier is not seen. */
+export async function documents (app: FastifyInstance): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info,
+      externalDocs: { url: '/docs/asyncapi.json', description: 'The socket, as AsyncAPI' },
+      tags: [
+        { name: 'connections', description: 'Who has which devices and tabs open' },
+        { name: 'presence', description: 'Who is online, away, busy' },
+        { name: 'typing', description: 'Who types where' },
+        { name: 'channels', description: 'Subscriptions, and what was sent' },
+        { name: 'messages', description: 'Durable events: a 202 comes after the commit' },
+        { name: 'stats', description: 'Figures of a tenant' },
+        { name: 'host', description: 'The example host’s own' }
+      ],
+      // How people log in is the host's business, and so is its description; every route of the suite needs it.
+      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
+      security: [{ bearer: [] }]
+    }
+  })
+  await app.register(swaggerUi, { routePrefix: '/docs' })
+  app.get('/docs/asyncapi.json', {
+    schema: { ...open, tags: ['host'], summary: 'The socket as an AsyncAPI 3 document', response: { 200: Document } }
+  }, async ({ host, protocol }) => asyncapi({
+    ...info,
+    events: app.realtime.frames.catalogue,
+    prefix: app.realtime.settings.prefix,
+    server: { host, protocol: protocol === 'https' ? 'wss' : 'ws' }
+  }))
+}

@@ -1,0 +1,47 @@
+import type { Static, TSchema } from '@sinclair/typebox'
+import * as channels from './channels/schemas.js'
+import * as connections from './connections/schemas.js'
+import * as presence from './presence/schemas.js'
+import * as stats from './stats/schemas.js'
+import * as typing from './typing/schemas.js'
+
+/** The JSON Schemas of everything that crosses the wire: those that validate it, and their types. */
+
+/** client → server: the data of each event, and of its ack. */
+export const clientEvents = {
+  ...connections.clientEvents, ...channels.clientEvents, ...presence.clientEvents, ...typing.clientEvents
+} as const
+
+/** server → client: the data of each event. */
+export const serverEvents = {
+  ...connections.serverEvents, ...channels.serverEvents, ...presence.serverEvents, ...typing.serverEvents
+} as const
+
+/** The routes, as `POST /connect`: params, querystring, body, and the response of each status. */
+export const rest = { ...connections.rest, ...channels.rest, ...presence.rest, ...typing.rest, ...stats.rest } as const
+
+/** The envelopes around the data. */
+export { ClientFrame, ServerFrame } from '../lib/protocol.js'
+export { ErrorResponse } from '../lib/schemas.js'
+
+export type ClientEvent = keyof typeof clientEvents
+export type ServerEvent = keyof typeof serverEvents
+export type RestRoute = keyof typeof rest
+
+/** What a client sends with an event. */
+export type ClientData<Event extends ClientEvent> = Static<typeof clientEvents[Event]['data']>
+/** What the ack of an event answers. */
+export type Ack<Event extends ClientEvent> = Static<typeof clientEvents[Event]['ack']>
+/** What a client receives with an event. */
+export type ServerData<Event extends ServerEvent> = Static<typeof serverEvents[Event]>
+
+type Of<Part extends string, Route extends RestRoute> = typeof rest[Route] extends Record<Part, infer Schema extends TSchema> ? Static<Schema> : never
+type Response<Route extends RestRoute> = typeof rest[Route]['response']
+
+/** The body of a request; never where it has none. */
+export type RestBody<Route extends RestRoute> = Of<'body', Route>
+/** The query of a request; never where it has none. */
+export type RestQuery<Route extends RestRoute> = Of<'querystring', Route>
+/** What a route answers with a status. */
+export type RestAnswer<Route extends RestRoute, Status extends keyof Response<Route>> =
+  Response<Route>[Status] extends TSchema ? Static<Response<Route>[Status]> : never

@@ -1,0 +1,138 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks'
+import type { FastifyInstance } from 'fastify'
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { Realtime, RealtimeParts } from '../../lib/core.js'
+import { EventCounts } from '../../lib/meters.js'
+
+type Values = Array<[labels: Record<string, string>, value: number]>
+
+/** Milliseconds between two looks at the event loop. */
+const LOOP_RESOLUTION = 20
+
+/** Serves what this node does as Prometheus text, from a registry of this app's own. Everything is read at the scrape. */
+export function serveMetrics (fastify: FastifyInstance, realtime: Realtime & Partial<RealtimeParts>, path: string): void {
+  const registry = new Registry()
+  counts(registry, realtime)
+  sizes(registry, realtime)
+  times(registry, realtime)
+  fastify.addHook('onClose', eventLoop(registry))
+
+  fastify.addHook('onReady', async () => {
+    const { catalogue } = realtime.frames
+    const named = (direction: 'client' | 'server') => catalogue.filter((event) => event.direction === direction).map(({ event }) => event)
+    realtime.meters.framesIn = new EventCounts(named('client'))
+    realtime.meters.framesOut = new EventCounts(named('server'))
+  })
+  fastify.get(path, { schema: { hide: true } }, async (_request, reply) =>
+    await reply.type(registry.contentType).send(await registry.metrics()))
+}
+
+function counts (registry: Registry, { hub, meters }: Realtime): void {
+  const counter = (name: string, help: string, label: string | null, read: () => Values): void => {
+    const metric = new Counter({
+      name,
+      help,
+      labelNames: label === null ? [] : [label],
+      registers: [registry],
+      collect: () => {
+        metric.reset()
+        for (const [labels, value] of read()) metric.inc(labels, value)
+      }
+    })
+  }
+  const byEvent = (found: EventCounts | null): Values => (found?.counts ?? []).map(([event, count]) => [{ event }, count])
+  counter('realtime_frames_received_total', 'Frames from clients, by event; other: unknown, not a frame, or past the rate', 'event',
+    () => byEvent(meters.framesIn))
+  counter('realtime_frames_sent_total', 'Frames written to sockets, by event; other: events of the host', 'event',
+    () => byEvent(meters.framesOut))
+  counter('realtime_frames_refused_total', 'Frames of clients that were answered with an error, by its code', 'code',
+    () => [...meters.refused].map(([code, count]) => [{ code }, count]))
+  counter('realtime_deliveries_total', 'Events handed to the sockets of their channels, those dropped there included', null,
+    () => [[{}, hub.delivered]])
+  counter('realtime_frames_dropped_total', 'Frames that were not written to their socket, by reason', 'reason', () => [
+    [{ reason: 'slow_reader' }, meters.dropped.ephemeral],
+    [{ reason: 'too_slow' }, meters.dropped.tooSlow],
+    [{ reason: 'closing' }, meters.dropped.closing]
+  ])
+}
+
+function sizes (registry: Registry, realtime: Realtime & Partial<RealtimeParts>): void {
+  const { local, hub, eventLog, backplane, roster } = realtime
+  gauge(registry, 'realtime_sockets', 'Sockets of this node, authenticated or not', () => [[{}, realtime.connections?.size ?? 0]])
+  gauge(registry, 'realtime_connections', 'Authenticated connections of this node', () => [[{}, local.size]])
+  gauge(registry, 'realtime_roster_users', 'Users with a connection on this node', () => {
+    const users = new Set<string>()
+    for (const { identity } of open(local)) users.add(`${identity.tenantId}/${identity.userId}`)
+    return [[{}, users.size]]
+  })
+  gauge(registry, 'realtime_roster_tenants', 'Tenants with a connection on this node', () => {
+    const tenants = new Set<number>()
+    for (const { identity } of open(local)) tenants.add(identity.tenantId)
+    return [[{}, tenants.size]]
+  })
+  gauge(registry, 'realtime_channels', 'Channels that connections of this node are subscribed to', () => [[{}, hub.size]])
+  gauge(registry, 'realtime_log_queued_events', 'Durable events that wait for the database', () => [[{}, eventLog.queued]])
+  gauge(registry, 'realtime_healthy', '1: it answers this node; 0: it is away', () => [
+    [{ part: 'database' }, Number(eventLog.healthy)],
+    [{ part: 'backplane' }, Number(backplane.healthy)],
+    [{ part: 'roster' }, Number(roster.healthy)]
+  ], 'part')
+}
+
+/** A closing connection has no identity any more. */
+const open = (local: Realtime['local']) => [...local.values()].filter(({ closed }) => !closed)
+
+function times (registry: Registry, { meters }: Realtime): void {
+  const rows = new Histogram({
+    name: 'realtime_log_batch_rows',
+    help: 'Durable events of one commit',
+    buckets: [1, 2, 5, 10, 20, 50, 100, 200, 500],
+    registers: [registry]
+  })
+  const commits = new Histogram({
+    name: 'realtime_log_commit_seconds',
+    help: 'From the statement to the commit, with its retries',
+    buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5],
+    registers: [registry]
+  })
+  const roundTrips = new Histogram({
+    name: 'realtime_backplane_round_trip_seconds',
+    help: 'From this node through Redis and back, every 5 s; none without Redis',
+    buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5],
+    registers: [registry]
+  })
+  meters.committed = (count, seconds) => {
+    rows.observe(count)
+    commits.observe(seconds)
+  }
+  meters.roundTrip = (seconds) => { roundTrips.observe(seconds) }
+}
+
+/** Since the scrape before. Answers what stops the watching. */
+function eventLoop (registry: Registry): () => Promise<void> {
+  const delay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION })
+  delay.enable()
+  gauge(registry, 'realtime_event_loop_delay_seconds', 'How late the event loop was since the last scrape', () => {
+    // What is measured is the pause between two looks, as a whole.
+    const late = (nanoseconds: number): number => delay.count === 0 ? 0 : Math.max(0, nanoseconds / 1e9 - LOOP_RESOLUTION / 1000)
+    const values: Values = [
+      [{ statistic: 'mean' }, late(delay.mean)],
+      [{ statistic: 'p50' }, late(delay.percentile(50))],
+      [{ statistic: 'p99' }, late(delay.percentile(99))],
+      [{ statistic: 'max' }, late(delay.max)]
+    ]
+    delay.reset()
+    return values
+  }, 'statistic')
+  return async () => { delay.disable() }
+}
+
+function gauge (registry: Registry, name: string, help: string, read: () => Values, label: string | null = null): void {
+  const metric = new Gauge({
+    name,
+    help,
+    labelNames: label === null ? [] : [label],
+    registers: [registry],
+    collect: () => { for (const [labels, value] of read()) metric.set(labels, value) }
+  })
+}

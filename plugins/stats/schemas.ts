@@ -1,0 +1,11 @@
+import { Type } from '@sinclair/typebox'
+import { errorResponses } from '../../lib/schemas.js'
+import { TenantStats } from '../../lib/tenant-stats.js'
+
+export const rest = {
+  'GET /stats': {
+    tags: ['stats'],
+    summary: 'The figures of the caller’s tenant, over all nodes',
+    response: { ...errorResponses, 200: Type.Object({ data: TenantStats }) }
+  }
+} as const
