@@ -34,7 +34,8 @@ async function start (command: string, args: string[], env: Record<string, strin
       const match = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))
       return Number(match?.[1] ?? 0) * 1024
     },
-    stop: async () => { await child.kill() }
+    // A profile is written by a process that ends by itself.
+    stop: async () => { await (process.env.BENCH_NODE_FLAGS === undefined ? child.kill() : child.stop(6000)) }
   }
 }
 
