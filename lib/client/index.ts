@@ -1,0 +1,11 @@
+/** The client, for browsers and Node: no dependency, and of the server's code only its types. */
+export { WebSocketClient, type ClientState } from './client.js'
+export type { ClientClock } from './clock.js'
+export { ClientError, type ClientErrorCode } from './errors.js'
+export type { SocketClass, SocketLike } from './link.js'
+export type { WebSocketClientOptions } from './options.js'
+export type { Fetch } from './rest.js'
+export type { TokenSource } from './tokens.js'
+export type {
+  Audience, ClientEvents, OnlineUser, PresenceAck, PresenceStatus, Sends, ServerEvents, Stats, Subscribed, Transport, TypingUser, UserPresence
+} from './types.js'
