@@ -86,9 +86,10 @@ export class Link {
     })
   }
 
-  /** The data of the next event of this name. */
+  /** The data of the first event of this name, which may have come with the opening. */
   async expect (event: string): Promise<unknown> {
-    return await this.#wait(event, () => {})
+    const early = this.#early.find((frame) => frame.event === event)
+    return early !== undefined ? early.data : await this.#wait(event, () => {})
   }
 
   /** A sign of life is asked for, past the queue. */

@@ -68,7 +68,7 @@ t.test('what was missed is told after a reconnect, in order and once, the own ch
   await next('message:group', 5)
   t.strictSame(of('message:group').map(({ message }) => message), ['1', '2', '3', '4', '5'])
   t.strictSame(of('message:direct').map(({ message }) => message), ['1', '2', '3', '4', '5'])
-  t.equal(of('broadcast:message').length, 1)
+  t.equal(of('broadcast:message').filter(({ message }) => message === 'b').length, 1)
   t.strictSame(of('gap'), [])
   t.match(told.filter(({ event, data }) => event === 'subscribed' && data.recovered === true).length, 3, 'own, broadcast and the group')
   await until('all are confirmed', async () => (await rowsOf(host, 'websocket_events'))

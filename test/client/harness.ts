@@ -31,13 +31,15 @@ export function clientOf (t: Test, { url }: { url: string }, who: Identity | nul
   })
   const told: Heard['told'] = []
   for (const event of EVENTS) if (event !== 'heartbeat') client.on(event, (data) => { told.push({ event, data }) })
+  const errors: ClientError[] = []
+  client.on('error', (err) => { errors.push(err) })
   t.teardown(async () => { await client.disconnect() })
   const of = (event: string) => told.filter((one) => one.event === event).map(({ data }) => data)
   return {
     client,
     told,
     of,
-    get errors () { return of('error') as ClientError[] },
+    errors,
     next: async (event, times = 1) => await until(`${event} ${times}`, () => of(event)[times - 1] ?? null).catch((err: unknown) => { throw new Error(`${String(err)}: ${JSON.stringify(told)}`) })
   }
 }
