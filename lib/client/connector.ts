@@ -6,8 +6,8 @@ import type { Closed } from './link.js'
 import { randomId } from './outbox.js'
 import { outcomeOfClose, type Outcome } from './outcome.js'
 
-/** Milliseconds from the beginning of one attempt to the next, whatever the server, the network or the page does. */
-const SPACING = 1000
+/** Milliseconds from one attempt to the next, whatever the server, the network or the page does: a second, and what networks sway. */
+const SPACING = 1250
 /** Sockets that never opened, one after the other, while REST answers: something on the way refuses them. */
 const BLOCKED_AFTER = 2
 
@@ -89,6 +89,7 @@ export class Connector {
     } catch (thrown) {
       const outcome = thrown as Outcome
       if (this.#run !== run) return null
+      this.#attemptedAt = this.parts.clock.now()
       if (outcome.then !== 'never') this.#hooks.failed(outcome.error)
       return outcome
     }

@@ -72,6 +72,8 @@ export interface Door {
   blocked: boolean
   /** Nothing is passed on, in no direction; connections stay. */
   silent: boolean
+  /** Nothing is passed on from the host. */
+  mute: boolean
   /** Nobody listens. */
   shut (): Promise<void>
   open (): Promise<void>
@@ -92,6 +94,7 @@ export async function doorTo (t: Test, host: Pick<Host, 'url'>): Promise<Door> {
     requests: [],
     blocked: false,
     silent: false,
+    mute: false,
     cut: () => { for (const socket of sockets) socket.destroy() },
     async shut () {
       server.close()
@@ -132,7 +135,7 @@ export async function doorTo (t: Test, host: Pick<Host, 'url'>): Promise<Door> {
     for (let i = 0; i < request.rawHeaders.length; i += 2) lines.push(`${request.rawHeaders[i]}: ${request.rawHeaders[i + 1]}`)
     const onward = connectTcp(Number(target.port), target.hostname)
     onward.write(`${lines.join('\r\n')}\r\n\r\n`)
-    onward.on('data', (bytes) => { if (!door.silent) socket.write(bytes) }).on('error', () => {}).on('close', () => { if (!door.silent) socket.destroy() })
+    onward.on('data', (bytes) => { if (!door.silent && !door.mute) socket.write(bytes) }).on('error', () => {}).on('close', () => { if (!door.silent) socket.destroy() })
     socket.on('data', (bytes) => { if (!door.silent) onward.write(bytes) }).on('close', () => { onward.destroy() })
   }
   await door.open()
