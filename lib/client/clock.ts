@@ -12,30 +12,21 @@ export const systemClock: ClientClock = {
   now: () => Date.now(),
   setTimeout: (task, ms) => setTimeout(task, ms),
   clearTimeout: (timer) => { clearTimeout(timer as number) },
-  random: () => Math.random()
+  random: Math.random
 }
 
 /** A wait that can be cut short. One at a time. */
-export class Pause {
-  readonly #clock: ClientClock
-  #timer: unknown
-  #end: (() => void) | null = null
-
-  constructor (clock: ClientClock) {
-    this.#clock = clock
-  }
-
-  async wait (ms: number): Promise<void> {
-    this.end()
-    await new Promise<void>((resolve) => {
-      this.#end = resolve
-      this.#timer = this.#clock.setTimeout(() => { this.end() }, Math.max(0, ms))
-    })
-  }
-
-  end (): void {
-    this.#clock.clearTimeout(this.#timer)
-    this.#end?.()
-    this.#end = null
+export function createPause (clock: ClientClock): { wait: (ms: number) => Promise<void>, end: () => void } {
+  let timer: unknown
+  let done = (): void => {}
+  return {
+    wait: (ms) => new Promise((resolve) => {
+      done = resolve
+      timer = clock.setTimeout(resolve, ms)
+    }),
+    end: () => {
+      clock.clearTimeout(timer)
+      done()
+    }
   }
 }

@@ -1,15 +1,22 @@
-import { attempt, type AttemptParts, type Session } from './attempt.js'
-import type { BackOff } from './backoff.js'
-import { Pause } from './clock.js'
-import type { ClientError } from './errors.js'
-import type { Closed } from './link.js'
+import { attempt, type Session } from './attempt.js'
+import { createBackOff } from './backoff.js'
+import { createPause } from './clock.js'
+import { toClientError, type ClientError } from './errors.js'
+import { closedError, type Closed } from './link.js'
+import type { Settings } from './options.js'
 import { randomId } from './outbox.js'
-import { outcomeOfClose, type Outcome } from './outcome.js'
+import type { Rest } from './rest.js'
 
 /** Milliseconds from one attempt to the next, whatever the server, the network or the page does: a second, and what networks sway. */
 const SPACING = 1250
-/** Sockets that never opened, one after the other, while REST answers: something on the way refuses them. */
+/** Sockets that never opened, one after the other, while REST answers. */
 const BLOCKED_AFTER = 2
+/** Another try would be told the same: by request, replaced, too many bad frames, banned, too big a frame. */
+const STAY_AWAY = [4000, 4001, 4400, 4403, 1009]
+const FINAL = ['RT_URL_INVALID', 'RT_IDENTITY_MISMATCH', 'RT_FORBIDDEN', 'RT_INVALID_DATA']
+const REFUSED = ['RT_UNAUTHENTICATED', 'RT_TOKEN_EXPIRED']
+/** Overloaded, or flooded. */
+const LATER = [1013, 4429]
 
 interface Hooks {
   opened (session: Session): void
@@ -18,119 +25,113 @@ interface Hooks {
   blocked (userId: number): boolean
   retrying (attempt: number, delay: number): void
   failed (err: ClientError): void
-  /** No further attempts. Null: as many were made as allowed. */
-  ended (err: ClientError | null): void
+  /** No further attempts. Absent: as many were made as allowed. */
+  ended (err?: ClientError): void
 }
 
 /** Opens a socket and opens it again, as often as its close codes and the back-off allow. */
-export class Connector {
-  readonly parts: AttemptParts
-  readonly #hooks: Hooks
-  readonly #backOff: BackOff
-  readonly #maxAttempts: number
-  readonly #pause: Pause
-  #run: symbol | null = null
-  #attemptedAt = -Infinity
-  #blocked = 0
-  session: Session | null = null
-
-  constructor (parts: AttemptParts, backOff: BackOff, maxAttempts: number, hooks: Hooks) {
-    this.parts = parts
-    this.#backOff = backOff
-    this.#maxAttempts = maxAttempts
-    this.#hooks = hooks
-    this.#pause = new Pause(parts.clock)
-  }
-
-  get isRunning (): boolean {
-    return this.#run !== null
-  }
-
-  start (): void {
-    this.#backOff.attempts = 0
-    this.#blocked = 0
-    void this.#loop(this.#run = Symbol('run'))
-  }
-
+export interface Connector {
+  session: Session | null
+  isRunning: boolean
+  start (): void
   /** Nothing is heard of it any more. */
-  stop (): void {
-    this.#run = null
-    this.#pause.end()
-    this.session?.link.close(1000, '')
-    this.session = null
+  stop (): void
+  /** Now is a good moment for an attempt. */
+  wake (): void
+}
+
+export function createConnector (rest: Rest, settings: Settings, hooks: Hooks): Connector {
+  const { clock } = settings
+  const pause = createPause(clock)
+  const backOff = createBackOff(clock, settings.reconnectDelay, settings.maxReconnectDelay)
+  let run = 0
+  let attemptedAt = -Infinity
+  let blocked = 0
+  let user = 0
+
+  /** Another try would be told the same. */
+  const isFinal = ({ code, closeCode = 0 }: ClientError): boolean => {
+    const isRefused = closeCode === 4401 || REFUSED.includes(code)
+    if (isRefused) rest.refuse()
+    return STAY_AWAY.includes(closeCode) || FINAL.includes(code) || (isRefused && typeof rest.source !== 'function')
   }
 
-  /** Now is a good moment: not all who share a network come back in the same instant, though. */
-  wake (): void {
-    const run = this.#run
-    this.parts.clock.setTimeout(() => { if (this.#run === run) this.#pause.end() }, this.parts.clock.random() * 500)
+  const end = (err?: ClientError): void => {
+    connector.isRunning = false
+    hooks.ended(err)
   }
 
-  async #loop (run: symbol): Promise<void> {
-    const { clock } = this.parts
-    while (this.#run === run) {
-      for (let wait = 1; wait > 0 && this.#run === run;) {
-        wait = this.#attemptedAt + SPACING - clock.now()
-        if (wait > 0) await this.#pause.wait(wait)
+  /** One attempt, and the life of its socket: why it ended. */
+  const live = async (isStill: () => boolean): Promise<ClientError> => {
+    const session = await attempt(rest, settings, (userId) => { user = userId })
+    if (!isStill()) session.link.close()
+    else {
+      const openedAt = clock.now()
+      blocked = 0
+      connector.session = session
+      hooks.opened(session)
+      const closed = await session.link.closed
+      const err = closedError(closed)
+      if (isStill()) {
+        connector.session = null
+        backOff.closed(openedAt)
+        hooks.closed(closed, !isFinal(err))
       }
-      if (this.#run !== run) return
-      this.#attemptedAt = clock.now()
-      const outcome = await this.#live(run)
-      if (this.#run !== run || outcome === null) return
-      await this.#after(outcome)
+      return err
+    }
+    return closedError({ code: 1000, reason: '' })
+  }
+
+  const loop = async (mine: number): Promise<void> => {
+    const isStill = (): boolean => run === mine && connector.isRunning
+    while (isStill()) {
+      for (let wait = 0; isStill() && (wait = attemptedAt + SPACING - clock.now()) > 0;) await pause.wait(wait)
+      if (!isStill()) return
+      attemptedAt = clock.now()
+      const err = await live(isStill).catch((thrown: unknown) => {
+        attemptedAt = clock.now()
+        const err = toClientError(thrown)
+        if (isStill() && !isFinal(err)) hooks.failed(err)
+        return err
+      })
+      if (!isStill()) return
+      if (isFinal(err)) {
+        end(err)
+        return
+      }
+      if (err.code === 'RT_CONNECTION_TAKEN') settings.connectionId = randomId()
+      const isBlocked = err.code === 'RT_SOCKET_BLOCKED'
+      blocked = isBlocked ? blocked + 1 : 0
+      const hasOtherWay = isBlocked && (blocked >= BLOCKED_AFTER || settings.WebSocket === undefined) && hooks.blocked(user)
+      if (!hasOtherWay && backOff.attempts >= settings.maxReconnectAttempts) {
+        end()
+        return
+      }
+      const delay = Math.round(backOff.next(err.code === 'RT_RATE_LIMITED' || LATER.includes(err.closeCode ?? 0), err.retryAfter))
+      hooks.retrying(backOff.attempts, delay)
+      await pause.wait(delay)
     }
   }
 
-  /** One attempt, and the life of its socket. Null: stopped meanwhile. */
-  async #live (run: symbol): Promise<Outcome | null> {
-    let session: Session
-    try {
-      session = await attempt(this.parts)
-    } catch (thrown) {
-      const outcome = thrown as Outcome
-      if (this.#run !== run) return null
-      this.#attemptedAt = this.parts.clock.now()
-      if (outcome.then !== 'never') this.#hooks.failed(outcome.error)
-      return outcome
+  const connector: Connector = {
+    session: null,
+    isRunning: false,
+    start: () => {
+      connector.isRunning = true
+      backOff.attempts = blocked = 0
+      void loop(++run)
+    },
+    stop: () => {
+      connector.isRunning = false
+      pause.end()
+      connector.session?.link.close()
+      connector.session = null
+    },
+    wake: () => {
+      const mine = run
+      // Not all who share a network come back in the same instant.
+      clock.setTimeout(() => { if (run === mine && connector.session === null) pause.end() }, clock.random() * 500)
     }
-    if (this.#run !== run) {
-      session.link.close(1000, '')
-      return null
-    }
-    this.#blocked = 0
-    this.#backOff.opened()
-    this.session = session
-    this.#hooks.opened(session)
-    const closed = await session.link.closed
-    if (this.#run !== run) return null
-    this.session = null
-    this.#backOff.closed()
-    const outcome = outcomeOfClose(closed, this.parts.tokens)
-    this.#hooks.closed(closed, outcome.then !== 'never')
-    return outcome
   }
-
-  /** What a failure leads to: the end, or a pause. */
-  async #after ({ then, error, blocked }: Outcome): Promise<void> {
-    if (then === 'never') {
-      this.#end(error)
-      return
-    }
-    if (error.code === 'RT_CONNECTION_TAKEN') this.parts.connectionId = randomId()
-    this.#blocked = blocked === null ? 0 : this.#blocked + 1
-    const enough = this.parts.WebSocket === undefined ? 1 : BLOCKED_AFTER
-    const otherWay = blocked !== null && this.#blocked >= enough && this.#hooks.blocked(blocked.userId)
-    if (!otherWay && this.#backOff.attempts >= this.#maxAttempts) {
-      this.#end(null)
-      return
-    }
-    const delay = Math.round(this.#backOff.next({ later: then === 'later', retryAfter: error.retryAfter }))
-    this.#hooks.retrying(this.#backOff.attempts, delay)
-    await this.#pause.wait(delay)
-  }
-
-  #end (err: ClientError | null): void {
-    this.#run = null
-    this.#hooks.ended(err)
-  }
+  return connector
 }

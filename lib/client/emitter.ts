@@ -1,37 +1,34 @@
+import { ClientError } from './errors.js'
+
 type Listener = (data: never) => void
 
-/** Names and listeners. Types are the client's business; a listener that throws is told to `onThrow` and harms no other. */
-export class Emitter {
-  readonly #listeners = new Map<string, Set<Listener>>()
-  readonly #onThrow: (err: unknown, event: string) => void
+/** Names and listeners; their types are the client's business. */
+export interface Emitter {
+  on (event: string, listener: Listener): void
+  off (event: string, listener: Listener): void
+  /** A listener that throws is told as an error, and harms no other. Errors that nobody listens for go to the console. */
+  emit (event: string, data: unknown): void
+  has (event: string): boolean
+}
 
-  constructor (onThrow: (err: unknown, event: string) => void) {
-    this.#onThrow = onThrow
-  }
-
-  on (event: string, listener: Listener): void {
-    const listeners = this.#listeners.get(event) ?? new Set()
-    this.#listeners.set(event, listeners.add(listener))
-  }
-
-  off (event: string, listener: Listener): void {
-    this.#listeners.get(event)?.delete(listener)
-  }
-
-  /** False: nobody listens. */
-  emit (event: string, data: unknown): boolean {
-    const listeners = [...this.#listeners.get(event) ?? []]
-    for (const listener of listeners) {
+export function createEmitter (): Emitter {
+  const all = new Map<string, Set<Listener>>()
+  const has = (event: string): boolean => (all.get(event)?.size ?? 0) > 0
+  const emit: Emitter['emit'] = (event, data) => {
+    if (event === 'error' && !has(event)) console.error(data)
+    all.get(event)?.forEach((listener) => {
       try {
         listener(data as never)
-      } catch (err) {
-        this.#onThrow(err, event)
+      } catch (cause) {
+        if (event === 'error') console.error(cause)
+        else emit('error', new ClientError('RT_LISTENER_FAILED', event, {}, cause))
       }
-    }
-    return listeners.length > 0
+    })
   }
-
-  has (event: string): boolean {
-    return (this.#listeners.get(event)?.size ?? 0) > 0
+  return {
+    on: (event, listener) => { all.set(event, (all.get(event) ?? new Set()).add(listener)) },
+    off: (event, listener) => { all.get(event)?.delete(listener) },
+    emit,
+    has
   }
 }

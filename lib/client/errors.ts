@@ -6,7 +6,9 @@ export type ClientErrorCode = ErrorCode
   | 'RT_URL_INVALID'
   /** No answer, or none that the suite gives. */
   | 'RT_SERVER_UNREACHABLE'
-  /** The socket was closed; `closeCode` says why. */
+  /** REST answers, and sockets do not open: something on the way refuses them. */
+  | 'RT_SOCKET_BLOCKED'
+  /** The socket was closed, or is needed and not there; `closeCode` says why. */
   | 'RT_SOCKET_CLOSED'
   /** The token function threw, or gave no token. */
   | 'RT_TOKEN_FAILED'
@@ -14,37 +16,39 @@ export type ClientErrorCode = ErrorCode
   | 'RT_QUEUE_FULL'
   /** Sent, and the answer lost for longer than the server knows its `dedupeId`: it may be stored or not. */
   | 'RT_OUTCOME_UNKNOWN'
-  /** `disconnect()` was called, or the reconnects are used up. */
+  /** `disconnect()` or `unsubscribe()` was called, or the reconnects are used up. */
   | 'RT_CLIENT_STOPPED'
   /** A listener of the application threw; `cause` is what. */
   | 'RT_LISTENER_FAILED'
 
-interface Details { retryAfter?: number | undefined, closeCode?: number | undefined, channel?: string | undefined, cause?: unknown }
+interface Details {
+  /** Seconds until another try makes sense. */
+  retryAfter?: number | undefined
+  /** How the socket was closed. */
+  closeCode?: number
+  /** The channel it is about. */
+  channel?: string
+}
 
 /** The one error of the client: rejections of its methods, and its `error` event. */
-export class ClientError extends Error {
+export class ClientError extends Error implements Details {
   override readonly name = 'ClientError'
   readonly code: ClientErrorCode
-  /** Seconds until another try makes sense. */
-  readonly retryAfter: number | undefined
-  /** How the socket was closed. */
-  readonly closeCode: number | undefined
-  /** The channel it is about. */
-  readonly channel: string | undefined
+  declare readonly retryAfter?: number | undefined
+  declare readonly closeCode?: number
+  declare readonly channel?: string
 
-  constructor (code: ClientErrorCode, message: string, { retryAfter, closeCode, channel, cause }: Details = {}) {
-    super(message, cause === undefined ? {} : { cause })
+  constructor (code: ClientErrorCode, message: string, details: Details = {}, cause?: unknown) {
+    super(message, { cause })
     this.code = code
-    this.retryAfter = retryAfter
-    this.closeCode = closeCode
-    this.channel = channel
+    Object.assign(this, details)
   }
 }
 
 /** Whatever was thrown, as a {@link ClientError}. */
 export const toClientError = (err: unknown, code: ClientErrorCode = 'RT_SERVER_UNREACHABLE'): ClientError =>
-  err instanceof ClientError ? err : new ClientError(code, err instanceof Error ? err.message : String(err), { cause: err })
+  err instanceof ClientError ? err : new ClientError(code, String(err), {}, err)
 
 /** The same may work a moment later. */
 export const isPassing = ({ code }: ClientError): boolean =>
-  ['RT_RATE_LIMITED', 'RT_STORAGE_UNAVAILABLE', 'RT_INTERNAL', 'RT_SERVER_UNREACHABLE'].includes(code)
+  /RATE_LIMITED|STORAGE_UNAVAILABLE|INTERNAL|UNREACHABLE/.test(code)

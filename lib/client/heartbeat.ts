@@ -4,52 +4,47 @@ import type { Link } from './link.js'
 /** Milliseconds in which a peer has to answer a client that just woke up. */
 const WAKE_TIMEOUT = 5000
 
-/** Finds out that a socket is dead though nobody closed it. Gives the function that ends it, and one that asks at once. */
-export function beat (link: Link, clock: ClientClock, interval: number, onBeat: () => void): { stop: () => void, now: () => void } {
-  let pingedAt: number | null = null
+/** Finds out that a socket is dead though nobody closed it, until `link` is closed. Gives the function that asks at once. */
+export function beat (link: Link, clock: ClientClock, interval: number, onBeat: () => void): () => void {
+  let pingedAt = 0
   let timer: unknown
+  let isOver = false
 
-  const look = (patience: number): void => {
-    const now = clock.now()
-    if (pingedAt !== null && link.heardAt >= pingedAt) pingedAt = null
-    // A timer that was slowed down or slept is no sign that the peer did not answer: only an open ping is.
-    if (pingedAt !== null && now - pingedAt >= patience) link.drop('no sign of the server')
-    else if (pingedAt === null) {
-      pingedAt = now
-      link.ping()
-    }
+  const ping = (): void => {
+    pingedAt = clock.now()
+    link.ping()
   }
-  const tick = (): void => {
-    look(2 * interval)
-    onBeat()
-    timer = clock.setTimeout(tick, interval)
+  const next = (ms: number, patience: number): void => {
+    clock.clearTimeout(timer)
+    if (isOver) return
+    timer = clock.setTimeout(() => {
+      // A timer that was slowed down or slept says nothing of the peer: only a ping without any sign after it does.
+      if (link.heardAt >= pingedAt) ping()
+      else if (clock.now() - pingedAt >= patience) link.drop()
+      onBeat()
+      next(interval, 2 * interval)
+    }, ms)
   }
-  timer = clock.setTimeout(tick, interval)
-  const stop = (): void => { clock.clearTimeout(timer) }
-  void link.closed.then(stop)
-  return {
-    stop,
-    now: () => {
-      pingedAt = null
-      look(Infinity)
-      clock.clearTimeout(timer)
-      timer = clock.setTimeout(() => {
-        look(0)
-        tick()
-      }, Math.min(WAKE_TIMEOUT, 2 * interval))
-    }
+  next(interval, 2 * interval)
+  void link.closed.then(() => {
+    isOver = true
+    clock.clearTimeout(timer)
+  })
+  return () => {
+    ping()
+    next(WAKE_TIMEOUT, 0)
   }
 }
 
 /** Calls `wake` when a page is seen again or the network is back. Gives the function that ends it. */
 export function onWake (wake: () => void): () => void {
-  const { document: page } = globalThis as { document?: EventTarget & { hidden?: boolean } }
-  const whole = globalThis as Partial<Pick<EventTarget, 'addEventListener' | 'removeEventListener'>>
-  const seen = (): void => { if (page?.hidden !== true) wake() }
-  page?.addEventListener('visibilitychange', seen)
+  type Source = Partial<Pick<EventTarget, 'addEventListener' | 'removeEventListener'>>
+  const whole = globalThis as Source & { document?: Source & { hidden?: boolean } }
+  const seen = (): void => { if (whole.document?.hidden !== true) wake() }
+  whole.document?.addEventListener?.('visibilitychange', seen)
   whole.addEventListener?.('online', wake)
   return () => {
-    page?.removeEventListener('visibilitychange', seen)
+    whole.document?.removeEventListener?.('visibilitychange', seen)
     whole.removeEventListener?.('online', wake)
   }
 }

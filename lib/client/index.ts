@@ -4,8 +4,7 @@ export type { ClientClock } from './clock.js'
 export { ClientError, type ClientErrorCode } from './errors.js'
 export type { SocketClass, SocketLike } from './link.js'
 export type { WebSocketClientOptions } from './options.js'
-export type { Fetch } from './rest.js'
-export type { TokenSource } from './tokens.js'
+export type { Fetch, TokenSource } from './rest.js'
 export type {
-  Audience, ClientEvents, OnlineUser, PresenceAck, PresenceStatus, Sends, ServerEvents, Stats, Subscribed, Transport, TypingUser, UserPresence
+  Audience, ClientEvents, OnlineUser, PresenceAck, PresenceDetails, PresenceStatus, Sends, ServerEvents, Stats, Subscribed, Transport, TypingUser, UserPresence
 } from './types.js'

@@ -6,6 +6,8 @@ import type { Frame } from './types.js'
 export interface SocketLike {
   send (text: string): void
   close (code?: number, reason?: string): void
+  /** Only `ws` has it; a browser's `close` waits for the peer, unseen. */
+  terminate? (): void
   addEventListener (type: 'open' | 'error', listener: () => void): void
   addEventListener (type: 'message', listener: (event: { data: unknown }) => void): void
   addEventListener (type: 'close', listener: (event: Closed) => void): void
@@ -14,156 +16,134 @@ export type SocketClass = new (url: string) => SocketLike
 
 export interface Closed { code: number, reason: string }
 
-interface Waiting { resolve: (data: unknown) => void, reject: (err: ClientError) => void, onAck?: ((data: unknown) => void) | undefined, timer: unknown }
-
-/** Below the server's 50 a second and 100 at once: a hundred channels to resume must not look like a flood. */
-const FRAMES_PER_SECOND = 40
-const BURST = 60
-/** The server answers each frame in order and in time; one that does not is as good as gone. */
-const REPLY_TIMEOUT = 15_000
+/** One way to the server and back. `onAck` is given the answer before the next frame is looked at, which a promise is not. */
+export type Carrier = (event: string, data: object, onAck?: (data: unknown) => void) => Promise<unknown>
 
 /** One socket: frames out, no faster than the server takes them, and their replies. */
-export class Link {
+export interface Link {
+  /** False: it closed instead. */
   readonly opened: Promise<boolean>
   readonly closed: Promise<Closed>
   /** When anything came last. */
   heardAt: number
-  readonly #socket: SocketLike
-  readonly #clock: ClientClock
-  /** By the frame's id, or by the name of an event that comes unasked. */
-  readonly #waiting = new Map<unknown, Waiting>()
-  /** Frames that came before anyone listened. */
-  #early: Frame[] = []
-  #onFrame = (frame: Frame): void => { this.#early.push(frame) }
-  #queue: Array<() => void> = []
-  #tokens = BURST
-  #filledAt: number
-  #ids = 0
-  #gone: ((closed: Closed) => void) | null = null
-
-  /** Throws what the constructor of the socket throws. */
-  constructor (socket: SocketLike, clock: ClientClock) {
-    this.#socket = socket
-    this.#clock = clock
-    this.heardAt = this.#filledAt = clock.now()
-    this.closed = new Promise((resolve) => { this.#gone = resolve })
-    this.opened = new Promise((resolve) => {
-      socket.addEventListener('open', () => { resolve(true) })
-      void this.closed.then(() => { resolve(false) })
-    })
-    socket.addEventListener('error', () => {}) // `close` follows
-    socket.addEventListener('close', ({ code, reason }) => { this.#end({ code, reason }) })
-    socket.addEventListener('message', ({ data }) => {
-      if (this.#gone === null) return
-      this.heardAt = clock.now()
-      const frame = JSON.parse(String(data)) as Frame
-      if (!this.#answer(frame)) this.#onFrame(frame)
-    })
-  }
-
-  get isClosed (): boolean {
-    return this.#gone === null
-  }
-
-  /** From now on, and what came before: the server sends what waited right behind its first answer. */
-  listen (onFrame: (frame: Frame) => void): void {
-    this.#onFrame = onFrame
-    for (const frame of this.#early.splice(0)) onFrame(frame)
-  }
-
-  /**
-   * The ack's data. Rejects with what an `error` frame says, and with `RT_SOCKET_CLOSED`. `onAck` is given it before the
-   * next frame is looked at, which a promise is not.
-   */
-  async request (event: string, data: object, onAck?: (data: unknown) => void): Promise<unknown> {
-    const id = ++this.#ids
-    return await this.#wait(id, (waiting) => {
-      waiting.onAck = onAck
-      this.#write(() => {
-        waiting.timer = this.#clock.setTimeout(() => { this.drop('no reply in time') }, REPLY_TIMEOUT)
-        this.#socket.send(JSON.stringify({ event, data, id }))
-      })
-    })
-  }
-
+  /** The ack's data. Rejects with what an `error` frame says, and with `RT_SOCKET_CLOSED`. */
+  readonly request: Carrier
   /** The data of the first event of this name, which may have come with the opening. */
-  async expect (event: string): Promise<unknown> {
-    const early = this.#early.find((frame) => frame.event === event)
-    return early !== undefined ? early.data : await this.#wait(event, () => {})
-  }
-
-  /** A sign of life is asked for, past the queue. */
-  ping (): void {
-    if (!this.isClosed) this.#socket.send('{"event":"ping"}')
-  }
-
-  close (code: number, reason: string): void {
-    this.#socket.close(code, reason)
-    this.#end({ code, reason })
-  }
-
+  expect (event: string): Promise<unknown>
+  /** From now on, and what came before: the server sends what waited right behind its first answer. */
+  listen (onFrame: (frame: Frame) => void): void
+  /** Asks for a sign of life, past the queue. */
+  ping (): void
+  close (): void
   /** Gives it up without waiting for a peer that may be gone. */
-  drop (reason: string): void {
-    // Only `ws` has it; a browser's `close` waits for the peer, unseen.
-    if ('terminate' in this.#socket) (this.#socket as SocketLike & { terminate: () => void }).terminate()
-    else this.#socket.close()
-    this.#end({ code: 1006, reason })
-  }
+  drop (): void
+}
 
-  async #wait (key: unknown, begin: (waiting: Waiting) => void): Promise<unknown> {
-    return await new Promise((resolve, reject) => {
-      if (this.isClosed) {
-        reject(new ClientError('RT_SOCKET_CLOSED', 'The socket is closed'))
-        return
+interface Waiting { resolve: (data: unknown) => void, reject: (err: ClientError) => void, onAck?: ((data: unknown) => void) | undefined, timer?: unknown }
+
+/** Below the server's 50 a second and 100 at once: a hundred channels to resume must not look like a flood. */
+const BURST = 50
+const WINDOW = 1250
+/** The server answers each frame in order and in time; one that does not is as good as gone. */
+const REPLY_TIMEOUT = 15_000
+
+export function createLink (socket: SocketLike, clock: ClientClock): Link {
+  /** By the frame's id, or by the name of an event that comes unasked. */
+  const waiting = new Map<unknown, Waiting>()
+  const early: Frame[] = []
+  const queue: Array<() => void> = []
+  let receive = (frame: Frame): void => { early.push(frame) }
+  let ids = 0
+  let sent = 0
+  let gone = false
+  let opened: (isOpen: boolean) => void
+  let ended: (closed: Closed) => void
+
+  const end = (code: number, reason = ''): void => {
+    if (gone) return
+    gone = true
+    queue.length = 0
+    for (const { reject, timer } of waiting.values()) {
+      clock.clearTimeout(timer)
+      reject(closedError({ code, reason }))
+    }
+    opened(false)
+    ended({ code, reason })
+  }
+  const wait = (key: unknown, begin: (one: Waiting) => void): Promise<unknown> => new Promise((resolve, reject) => {
+    const one: Waiting = { resolve, reject }
+    if (gone) reject(closedError({ code: 1006, reason: '' }))
+    else begin(waiting.set(key, one) && one)
+  })
+  const drain = (): void => {
+    while (queue.length > 0 && sent < BURST) {
+      if (sent++ === 0) {
+        clock.setTimeout(() => {
+          sent = 0
+          drain()
+        }, WINDOW)
       }
-      const waiting: Waiting = { resolve, reject, timer: undefined }
-      this.#waiting.set(key, waiting)
-      begin(waiting)
-    })
+      queue.shift()?.()
+    }
   }
-
-  #answer ({ event, id, data }: Frame): boolean {
-    const waiting = this.#waiting.get(id ?? event)
-    if (waiting === undefined) return id !== undefined || event === 'pong'
-    this.#waiting.delete(id ?? event)
-    this.#clock.clearTimeout(waiting.timer)
-    if (event === 'error') waiting.reject(errorOf(data))
+  /** False: nobody asked for it. */
+  const answer = ({ event, id, data }: Frame): boolean => {
+    const one = waiting.get(id ?? event)
+    if (one === undefined) return id !== undefined || event === 'pong'
+    waiting.delete(id ?? event)
+    clock.clearTimeout(one.timer)
+    if (event === 'error') one.reject(errorOf(data))
     else {
-      waiting.onAck?.(data)
-      waiting.resolve(data)
+      one.onAck?.(data)
+      one.resolve(data)
     }
     return true
   }
 
-  #write (send: () => void): void {
-    this.#queue.push(send)
-    if (this.#queue.length === 1) this.#drain()
-  }
-
-  #drain (): void {
-    const now = this.#clock.now()
-    this.#tokens = Math.min(BURST, this.#tokens + (now - this.#filledAt) * FRAMES_PER_SECOND / 1000)
-    this.#filledAt = now
-    while (this.#queue.length > 0 && this.#tokens >= 1) {
-      this.#tokens--
-      this.#queue.shift()?.()
+  const link: Link = {
+    opened: new Promise((resolve) => { opened = resolve }),
+    closed: new Promise((resolve) => { ended = resolve }),
+    heardAt: clock.now(),
+    request: (event, data, onAck) => {
+      const id = ++ids
+      return wait(id, (one) => {
+        one.onAck = onAck
+        queue.push(() => {
+          one.timer = clock.setTimeout(link.drop, REPLY_TIMEOUT)
+          socket.send(JSON.stringify({ event, data, id }))
+        })
+        drain()
+      })
+    },
+    expect: async (event) => early.find((frame) => frame.event === event)?.data ?? await wait(event, () => {}),
+    listen: (onFrame) => {
+      receive = onFrame
+      early.splice(0).forEach(onFrame)
+    },
+    ping: () => { if (!gone) socket.send('{"event":"ping"}') },
+    close: () => {
+      socket.close(1000)
+      end(1000)
+    },
+    drop: () => {
+      if (socket.terminate !== undefined) socket.terminate()
+      else socket.close()
+      end(1006)
     }
-    if (this.#queue.length > 0) this.#clock.setTimeout(() => { this.#drain() }, 100)
   }
-
-  #end (closed: Closed): void {
-    if (this.#gone === null) return
-    this.#queue = []
-    for (const { reject, timer } of this.#waiting.values()) {
-      this.#clock.clearTimeout(timer)
-      reject(new ClientError('RT_SOCKET_CLOSED', `The socket was closed with ${closed.code} ${closed.reason}`, { closeCode: closed.code }))
-    }
-    this.#waiting.clear()
-    const gone = this.#gone
-    this.#gone = null
-    gone(closed)
-  }
+  socket.addEventListener('open', () => { opened(true) })
+  socket.addEventListener('error', () => {}) // `close` follows
+  socket.addEventListener('close', ({ code, reason }) => { end(code, reason) })
+  socket.addEventListener('message', ({ data }) => {
+    if (gone) return
+    link.heardAt = clock.now()
+    const frame = JSON.parse(String(data)) as Frame
+    if (!answer(frame)) receive(frame)
+  })
+  return link
 }
+
+export const closedError = ({ code, reason }: Closed): ClientError => new ClientError('RT_SOCKET_CLOSED', `Closed with ${code} ${reason}`, { closeCode: code })
 
 /** An `error` frame's data as an error. */
 export function errorOf (data: object): ClientError {

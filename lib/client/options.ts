@@ -1,7 +1,6 @@
 import type { ClientClock } from './clock.js'
 import type { SocketClass } from './link.js'
-import type { Fetch } from './rest.js'
-import type { TokenSource } from './tokens.js'
+import type { Fetch, TokenSource } from './rest.js'
 
 /** Options of the client; only `baseUrl` is required. */
 export interface WebSocketClientOptions {
@@ -45,5 +44,8 @@ export interface WebSocketClientOptions {
   clock?: ClientClock
 }
 
-export type Settings = Required<Omit<WebSocketClientOptions, 'token' | 'WebSocket' | 'heartbeatInterval' | 'userId' | 'clubId'>> &
-  Pick<WebSocketClientOptions, 'heartbeatInterval' | 'userId' | 'clubId'> & { WebSocket: SocketClass | undefined }
+type Open = 'token' | 'heartbeatInterval' | 'autoConnect' | 'userId' | 'clubId'
+
+/** With the defaults; what has none stays open. */
+export type Settings = Required<Omit<WebSocketClientOptions, Open | 'WebSocket'>> & Pick<WebSocketClientOptions, Open> &
+  { WebSocket: SocketClass | undefined }

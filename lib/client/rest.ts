@@ -1,7 +1,28 @@
 import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
-import type { Tokens } from './tokens.js'
+import type { Carrier } from './link.js'
 
 export type Fetch = (url: string, init: RequestInit) => Promise<Response>
+
+/** A text, or what is asked for a new one each time. */
+export type TokenSource = string | (() => string | Promise<string>)
+
+/** The suite's REST routes, and the credentials that sockets and requests share. */
+export interface Rest {
+  /** Undefined: none, the host reads cookies. */
+  source: TokenSource | undefined
+  /** The server has said no to this one: it is not shown again. */
+  refused: string | undefined
+  /** Asks for a new token, so that a client that slept does not come with an old one. Rejects with `RT_TOKEN_FAILED`. */
+  fresh (): Promise<string | undefined>
+  /** The last one was no good. */
+  refuse (): void
+  /** Throws `RT_URL_INVALID`. */
+  url (path: string): string
+  /** A request's answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. `renew`: asks for another token when this one is refused. */
+  call (path: string, body?: object, renew?: boolean): Promise<unknown>
+  /** A frame by way of a request: the same names, the same answer. */
+  readonly request: Carrier
+}
 
 /** Frames that are also requests, for where there is no socket. */
 const routes: Record<string, string> = {
@@ -14,71 +35,63 @@ const routes: Record<string, string> = {
 }
 const TIMEOUT = 15_000
 
-/** The suite's REST routes, with the client's token. */
-export class Rest {
-  readonly #baseUrl: string
-  readonly #tokens: Tokens
-  readonly #fetch: Fetch
+export function createRest (baseUrl: string, source: TokenSource | undefined, fetch: Fetch): Rest {
+  let token = typeof source === 'string' ? source : undefined
 
-  constructor (baseUrl: string, tokens: Tokens, fetch: Fetch) {
-    this.#baseUrl = baseUrl
-    this.#tokens = tokens
-    this.#fetch = fetch
-  }
-
-  /** Throws `RT_URL_INVALID`. */
-  get socketUrl (): string {
-    return this.#url('/ws').replace(/^http/, 'ws')
-  }
-
-  /** A request's answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
-  async call (path: string, body?: object, { renew = true } = {}): Promise<unknown> {
-    const { current } = this.#tokens
-    const init: RequestInit = { method: body === undefined ? 'GET' : 'POST', headers: {}, signal: AbortSignal.timeout(TIMEOUT) }
-    const headers: Record<string, string> = current === undefined ? {} : { authorization: `Bearer ${current}` }
-    if (body !== undefined) {
-      headers['content-type'] = 'application/json'
-      init.body = JSON.stringify(body)
-      // The last words of a page that is being closed.
-      init.keepalive = true
+  const rest: Rest = {
+    source,
+    refused: undefined,
+    fresh: async () => {
+      const { source } = rest
+      try {
+        token = typeof source === 'function' ? await source() : source
+        if (source !== undefined && !token) throw new Error('no token')
+      } catch (err) {
+        throw toClientError(err, 'RT_TOKEN_FAILED')
+      }
+      return token
+    },
+    refuse: () => { rest.refused = token },
+    url: (path) => {
+      try {
+        const { href } = new URL(baseUrl, (globalThis as { location?: { href: string } }).location?.href)
+        if (href.startsWith('http')) return href.replace(/\/*$/, path)
+      } catch {}
+      throw new ClientError('RT_URL_INVALID', baseUrl)
+    },
+    call: async (path, body, renew = true) => {
+      const shown = token
+      const response = await fetch(rest.url(path), {
+        signal: AbortSignal.timeout(TIMEOUT),
+        headers: {
+          ...(shown === undefined ? {} : { authorization: `Bearer ${shown}` }),
+          ...(body === undefined ? {} : { 'content-type': 'application/json' })
+        },
+        // They may be the last words of a page that is being closed.
+        ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body), keepalive: true })
+      }).catch((err: unknown) => { throw toClientError(err) })
+      const answer: unknown = await response.json().catch(() => null)
+      if (response.ok && answer !== null) return answer
+      if (response.status === 401 && renew && await rest.fresh() !== shown) return await rest.call(path, body, false)
+      throw refusal(response, answer)
+    },
+    request: async (event, data) => {
+      const path = routes[event]
+      if (path === undefined) throw new ClientError('RT_SOCKET_CLOSED', event)
+      const { data: answer } = await rest.call(path, rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)) as { data: object }
+      return rename(answer, /_./g, (letter) => letter.slice(1).toUpperCase())
     }
-    const response = await this.#fetch(this.#url(path), { ...init, headers }).catch((err: unknown) => { throw toClientError(err) })
-    const answer: unknown = await response.json().catch(() => null)
-    if (response.ok && answer !== null) return answer
-    if (response.status === 401 && renew && !this.#tokens.isFixed) {
-      await this.#tokens.fresh()
-      if (this.#tokens.current !== current) return await this.call(path, body, { renew: false })
-    }
-    throw refusal(response, answer)
   }
-
-  /** Relative to the page, where there is one. */
-  #url (path: string): string {
-    const { location } = globalThis as { location?: { href: string } }
-    try {
-      const { href, protocol } = new URL(this.#baseUrl, location?.href)
-      if (protocol === 'http:' || protocol === 'https:') return href.replace(/\/*$/, '') + path
-    } catch {}
-    throw new ClientError('RT_URL_INVALID', `baseUrl cannot be used here: ${this.#baseUrl}`)
-  }
-
-  /** A frame by way of a request: the same names, the same answer. */
-  async send (event: string, data: object): Promise<unknown> {
-    const path = routes[event]
-    if (path === undefined) throw new ClientError('RT_SOCKET_CLOSED', `${event} needs a socket`)
-    const { data: answer } = await this.call(path, rename(data, (key) => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))) as { data: object }
-    return rename(answer, (key) => key.replace(/_(.)/g, (_, letter: string) => letter.toUpperCase()))
-  }
+  return rest
 }
 
-const rename = (data: object, to: (key: string) => string): object =>
-  Object.fromEntries(Object.entries(data).map(([key, value]) => [to(key), value as unknown]))
+const rename = (data: object, letters: RegExp, to: (letter: string) => string): object =>
+  Object.fromEntries(Object.entries(data).map(([key, value]) => [key.replace(letters, to), value as unknown]))
 
 function refusal ({ status, headers }: Response, answer: unknown): ClientError {
-  const { code, message } = (answer ?? {}) as { code?: ClientErrorCode, message?: string }
-  const retryAfter = Number(headers.get('retry-after') ?? NaN)
-  const details = Number.isFinite(retryAfter) ? { retryAfter } : {}
-  if (code?.startsWith('RT_') === true) return new ClientError(code, message ?? code, details)
-  if (status === 400) return new ClientError('RT_INVALID_DATA', message ?? 'Not valid')
-  return new ClientError('RT_SERVER_UNREACHABLE', `What answered is not the suite: status ${status}`, details)
+  const { code, message = '' } = (answer ?? {}) as { code?: string, message?: string }
+  const retryAfter = Number(headers.get('retry-after') ?? undefined) || undefined
+  // Fastify's own refusal of a body says the same as the socket's.
+  const known = code?.startsWith('RT_') === true ? code as ClientErrorCode : status === 400 ? 'RT_INVALID_DATA' : 'RT_SERVER_UNREACHABLE'
+  return new ClientError(known, `${status} ${message}`, { retryAfter })
 }

@@ -1,162 +1,199 @@
 import { ClientError, isPassing, toClientError } from './errors.js'
-import { Entry, type Told } from './subscription.js'
+import type { Carrier } from './link.js'
 import type { Frame, Subscribed } from './types.js'
 
-/** Ids remembered to drop repeats: more than one replay, and the rows around it that the server sends again to be sure. */
-const REMEMBERED = 4096
-const OWN = 'private-user.'
+/** A durable event. */
+export type Durable = Frame & { data: { messageId: number } }
 
-/** One way to the server and back, for as long as it lasts. */
-export type Carrier = (event: string, data: object, onAck?: (data: unknown) => void) => Promise<unknown>
+/** One channel the client wants to hear. */
+export interface Entry {
+  channel: string
+  /** Nothing up to this id is missing; null: it was never subscribed. */
+  cursor: number | null
+  /** The server's last answer on this connection. */
+  last: Subscribed | null
+  /**
+   * While the server is asked to go on from the cursor: what comes before the replay does not move the cursor, or the
+   * replay would be lost with the socket. Null: nothing is known to be missing.
+   */
+  held: Durable[] | null
+  /** The id that ends the replay, once it is known. */
+  target: number
+  waiters: Array<{ resolve: (answer: Subscribed) => void, reject: (err: ClientError) => void }>
+}
 
 interface Hooks {
-  tell (event: string, data: object): void
+  emit (event: string, data: unknown): void
   /** A durable event, in order; `fresh: false` where it came before. */
-  deliver (frame: Frame & Told, fresh: boolean): void
+  deliver (frame: Durable, fresh: boolean): void
   /** Waits, and says whether the connection is still the same. */
   again (carrier: Carrier, seconds: number): Promise<boolean>
-  refused (err: ClientError): void
 }
 
 /** What the client wants to hear, how far it has heard it, and what it heard before. */
-export class Subscriptions {
-  readonly entries = new Map<string, Entry>()
-  readonly #seen = new Set<number>()
-  readonly #hooks: Hooks
-  #me = 0
-  #carrier: Carrier | null = null
-
-  constructor (since: Readonly<Record<string, number>>, hooks: Hooks) {
-    this.#hooks = hooks
-    for (const [channel, cursor] of Object.entries(since)) this.#entry(channel).cursor = cursor
-  }
-
-  /** The largest id up to which nothing of a channel is missing. */
-  get cursors (): Record<string, number> {
-    return Object.fromEntries([...this.entries].flatMap(([name, { cursor }]) => cursor === null ? [] : [[name, cursor]]))
-  }
-
+export interface Subscriptions {
+  readonly entries: Map<string, Entry>
   /** Resolves when the server has subscribed it, which may be after the next connection. */
-  async add (name: string, since?: number): Promise<Subscribed> {
-    const entry = this.#entry(this.#resolve(name))
-    if (since !== undefined) entry.cursor = since
-    if (entry.last !== null && since === undefined) return entry.last
-    const done = entry.wait()
-    if (this.#carrier !== null) void this.#subscribe(this.#carrier, entry)
-    return await done
-  }
-
-  /** False: it was not subscribed. */
-  remove (name: string): string {
-    const channel = this.#resolve(name)
-    this.entries.get(channel)?.settle(new ClientError('RT_CLIENT_STOPPED', `${channel} was unsubscribed`))
-    this.entries.delete(channel)
-    return channel
-  }
-
-  /** A new socket: everything is subscribed again, from where it was left. `automatic`: what the server subscribed by itself. */
-  resume (carrier: Carrier, me: number, automatic: readonly string[]): void {
-    this.identify(me)
-    this.#carrier = carrier
-    for (const channel of automatic) this.#entry(channel)
-    for (const entry of this.entries.values()) {
-      entry.begin()
-      void this.#subscribe(carrier, entry)
-    }
-  }
-
+  add (name: string, since?: number): Promise<Subscribed>
+  /** Answers the channel's own name. */
+  remove (name: string): string
   /** Who the client is: only now has `user:me` a name. */
-  identify (me: number): void {
-    this.#me = me
-    const alias = this.entries.get('user:me')
-    if (alias === undefined) return
-    this.entries.delete('user:me')
-    this.#entry(OWN + me).adopt(alias)
-  }
-
-  /** The socket is gone. */
-  suspend (): void {
-    this.#carrier = null
-    for (const entry of this.entries.values()) entry.suspend()
-  }
-
-  /** Everyone who waits is told why in vain. */
-  stop (err: ClientError): void {
-    this.suspend()
-    for (const entry of this.entries.values()) entry.settle(err)
-  }
-
+  identify (userId: number): void
+  /** A new socket: everything is subscribed again, from where it was left. `automatic`: what the server subscribed by itself. */
+  resume (carrier: Carrier, automatic: readonly string[]): void
+  /** The connection is gone; with an error, for good. */
+  suspend (err?: ClientError): void
   /** A durable event came by the socket: it is delivered, with those held back for it, or held back itself. */
-  take (frame: Frame & Told): void {
-    const channel = this.#channelOf(frame)
-    const entry = channel === null ? undefined : this.entries.get(channel)
-    const told = entry === undefined ? [frame] : entry.take(frame)
-    if (entry === undefined) for (const other of this.entries.values()) told.push(...other.reached(frame.data.messageId))
-    this.deliver(told)
-  }
-
-  deliver (frames: ReadonlyArray<Frame & Told>): void {
-    for (const frame of frames) {
-      const fresh = !this.#seen.has(frame.data.messageId)
-      this.#seen.add(frame.data.messageId)
-      const oldest = this.#seen.values().next()
-      if (this.#seen.size > REMEMBERED && oldest.done !== true) this.#seen.delete(oldest.value)
-      this.#hooks.deliver(frame, fresh)
-    }
-  }
-
-  /** It stands on the user's own channel, and waits to be confirmed. */
-  isToMe ({ event, data }: Frame): boolean {
-    return event === 'notification:received' || (event === 'message:direct' && data.senderId !== this.#me)
-  }
-
-  async #subscribe (carrier: Carrier, entry: Entry): Promise<void> {
-    const { channel, cursor } = entry
-    try {
-      await carrier('subscribe', cursor === null ? { channel } : { channel, since: cursor }, (answer) => {
-        if (this.entries.get(channel) === entry) this.#subscribed(entry, answer as Subscribed)
-      })
-    } catch (thrown) {
-      if (this.#carrier !== carrier || this.entries.get(channel) !== entry) return
-      const err = toClientError(thrown)
-      if (err.code === 'RT_SOCKET_CLOSED') return
-      if (isPassing(err)) {
-        if (await this.#hooks.again(carrier, err.retryAfter ?? 1)) await this.#subscribe(carrier, entry)
-        return
-      }
-      this.refuse(entry, err)
-    }
-  }
-
-  #subscribed (entry: Entry, answer: Subscribed): void {
-    const held = entry.subscribed(answer)
-    this.#hooks.tell('subscribed', answer)
-    if (answer.recovered === false) this.#hooks.tell('gap', { channel: answer.channel, position: answer.position })
-    this.deliver(held)
-  }
-
+  take (frame: Durable): void
+  /** In this order, repeats marked. */
+  deliver (frames: readonly Durable[]): void
+  /** The server's answer. */
+  subscribed (entry: Entry, answer: Subscribed): void
   /** Not allowed, or not any more: it is not asked for again, and one error says so. */
-  refuse (entry: Entry, { code, message }: ClientError): void {
-    const err = new ClientError(code, `${entry.channel}: ${message}`, { channel: entry.channel })
-    this.entries.delete(entry.channel)
-    if (!entry.settle(err)) this.#hooks.refused(err)
-  }
+  refuse (entry: Entry, err: ClientError): void
+  /** It stands on the user's own channel, and waits to be confirmed. */
+  isToMe (frame: Frame): boolean
+}
 
-  #entry (channel: string): Entry {
-    const entry = this.entries.get(channel) ?? new Entry(channel)
-    this.entries.set(channel, entry)
+/** Ids remembered to drop repeats: more than one replay, and the rows around it that the server sends again to be sure. */
+const REMEMBERED = 4096
+const ME = 'user:me'
+
+export function createSubscriptions (since: Readonly<Record<string, number>>, { emit, deliver, again }: Hooks): Subscriptions {
+  const entries = new Map<string, Entry>()
+  const seen = new Set<number>()
+  let me = 0
+  let current: Carrier | null = null
+
+  const resolveName = (name: string): string => name === ME && me > 0 ? `private-user.${me}` : name
+  const entryOf = (name: string): Entry => {
+    const channel = resolveName(name)
+    const entry = entries.get(channel) ?? { channel, cursor: null, last: null, held: null, target: Infinity, waiters: [] }
+    entries.set(channel, entry)
     return entry
   }
+  /** False: nobody waited. */
+  const settle = (entry: Entry, err: ClientError): boolean => entry.waiters.splice(0).map(({ reject }) => { reject(err) }).length > 0
 
-  #resolve (name: string): string {
-    return name === 'user:me' && this.#me > 0 ? OWN + this.#me : name
+  /** The replay ends with its target: from there on, what was held back. */
+  const reached = (entry: Entry, id: number): Durable[] => {
+    const { held } = entry
+    if (held === null || entry.target !== id) return []
+    held.sort((a, b) => a.data.messageId - b.data.messageId)
+    entry.held = null
+    entry.cursor = held.at(-1)?.data.messageId ?? id
+    return held
   }
-
+  const accept = (entry: Entry, frame: Durable): Durable[] => {
+    const id = frame.data.messageId
+    if (entry.held === null) {
+      if (entry.cursor !== null && id > entry.cursor) entry.cursor = id
+      return [frame]
+    }
+    // Live, or what waited for the user: newer than the replay, which comes yet.
+    if (entry.target === Infinity || id > entry.target) return entry.held.push(frame) > 0 ? [] : []
+    return [frame, ...reached(entry, id)]
+  }
   /** The channel whose cursor an event moves. A copy of one's own direct message stands on the recipient's. */
-  #channelOf (frame: Frame): string | null {
-    const { event, data } = frame
-    if (this.isToMe(frame)) return OWN + this.#me
-    if (event === 'broadcast:message') return 'broadcast'
-    return event !== 'message:direct' && typeof data.channel === 'string' ? data.channel : null
+  const channelOf = (frame: Frame): unknown => subscriptions.isToMe(frame)
+    ? resolveName(ME)
+    : frame.event === 'broadcast:message' ? 'broadcast' : frame.event === 'message:direct' ? null : frame.data.channel
+
+  const subscribe = async (carrier: Carrier, entry: Entry): Promise<void> => {
+    const { channel, cursor } = entry
+    const isStill = (): boolean => current === carrier && entries.get(channel) === entry
+    try {
+      await carrier('subscribe', { channel, since: cursor ?? undefined }, (answer) => {
+        if (isStill()) subscriptions.subscribed(entry, answer as Subscribed)
+      })
+    } catch (thrown) {
+      const err = toClientError(thrown)
+      if (!isStill() || err.code === 'RT_SOCKET_CLOSED') return
+      if (!isPassing(err)) subscriptions.refuse(entry, err)
+      else if (await again(carrier, err.retryAfter ?? 1)) await subscribe(carrier, entry)
+    }
   }
+
+  const subscriptions: Subscriptions = {
+    entries,
+    add: (name, from) => new Promise((resolve, reject) => {
+      const entry = entryOf(name)
+      if (from === undefined && entry.last !== null) {
+        resolve(entry.last)
+        return
+      }
+      entry.cursor = from ?? entry.cursor
+      entry.waiters.push({ resolve, reject })
+      if (current !== null) void subscribe(current, entry)
+    }),
+    remove: (name) => {
+      const entry = entryOf(name)
+      entries.delete(entry.channel)
+      settle(entry, new ClientError('RT_CLIENT_STOPPED', name))
+      return entry.channel
+    },
+    identify: (userId) => {
+      me = userId
+      const alias = entries.get(ME)
+      if (alias === undefined) return
+      entries.delete(ME)
+      const own = entryOf(ME)
+      own.cursor ??= alias.cursor
+      own.waiters.push(...alias.waiters)
+    },
+    resume: (carrier, automatic) => {
+      current = carrier
+      automatic.forEach(entryOf)
+      for (const entry of entries.values()) {
+        entry.held = entry.cursor === null ? null : []
+        entry.target = Infinity
+        entry.last = null
+        void subscribe(carrier, entry)
+      }
+    },
+    suspend: (err) => {
+      current = null
+      for (const entry of entries.values()) {
+        entry.last = null
+        // What was held back stands behind the cursor, and comes again.
+        entry.held = null
+        if (err !== undefined) settle(entry, err)
+      }
+    },
+    take: (frame) => {
+      const entry = entries.get(channelOf(frame) as string)
+      subscriptions.deliver(entry !== undefined
+        ? accept(entry, frame)
+        // An event of the host's own that names no channel: it may still be the end of a replay.
+        : [frame, ...[...entries.values()].flatMap((other) => reached(other, frame.data.messageId))])
+    },
+    deliver: (frames) => {
+      for (const frame of frames) {
+        const fresh = seen.size < seen.add(frame.data.messageId).size
+        if (seen.size > REMEMBERED) seen.delete(seen.values().next().value ?? 0)
+        deliver(frame, fresh)
+      }
+    },
+    subscribed: (entry, answer) => {
+      const { channel, position, recovered } = answer
+      const { cursor } = entry
+      entry.last = answer
+      entry.target = position
+      for (const { resolve } of entry.waiters.splice(0)) resolve(answer)
+      if (entry.held === null) entry.cursor = Math.max(cursor ?? 0, position)
+      emit('subscribed', answer)
+      if (recovered === false) emit('gap', { channel, position })
+      // Nothing comes: there is nothing newer, or it is too much.
+      if (recovered === false || position <= (cursor ?? 0)) subscriptions.deliver(reached(entry, position))
+    },
+    refuse: (entry, { code, message }) => {
+      const { channel } = entry
+      const err = new ClientError(code, `${channel}: ${message}`, { channel })
+      entries.delete(channel)
+      if (!settle(entry, err)) emit('error', err)
+    },
+    isToMe: ({ event, data }) => event === 'notification:received' || (event === 'message:direct' && data.senderId !== me)
+  }
+  for (const [channel, cursor] of Object.entries(since)) entryOf(channel).cursor = cursor
+  return subscriptions
 }

@@ -46,9 +46,11 @@ export interface ClientEvents {
 
 export type Stats = Static<typeof TenantStats>
 export type UserPresence = Static<typeof presence.UserPresence>
-export type OnlineUser = Static<typeof presence.OnlineUsers>['data'][number]
+export type OnlineUsers = presence.OnlineUsers
+export type OnlineUser = OnlineUsers['data'][number]
 export type TypingUser = Static<typeof typing.TypingUsers>['data'][number]
 export type PresenceStatus = presence.PresenceData['status']
+export type PresenceDetails = Omit<presence.PresenceData, 'status'>
 export type Audience = Omit<typing.TypingData, 'conversationId' | 'isTyping'>
 
 /** What a client sends and what it is answered. */

@@ -79,7 +79,7 @@ t.test('without a class of sockets it polls at once, and with polling switched o
   const tries = clientOf(t, door, user(22), { polling: false, maxReconnectAttempts: 2 })
   await tries.next('max-reconnect-attempts-reached')
   t.strictSame([tries.of('transport'), door.upgrades.length], [[], 3])
-  t.match(tries.errors.map(({ code }) => code), ['RT_SERVER_UNREACHABLE'])
+  t.match(tries.errors.map(({ code }) => code), ['RT_SOCKET_BLOCKED'])
 })
 
 t.test('a channel that may not be heard is one error while polling, too', { buffered: true }, async (t) => {
