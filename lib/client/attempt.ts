@@ -17,7 +17,7 @@ export interface Session extends Authenticated { link: Link }
 export async function attempt (rest: Rest, settings: Settings, onUser: (userId: number) => void): Promise<Session> {
   const { clock, connectionId, userId, clubId, WebSocket } = settings
   const token = await rest.fresh()
-  if (token !== undefined && token === rest.refused) throw new ClientError('RT_UNAUTHENTICATED', 'This token was refused before')
+  if (token !== undefined && token === rest.refused) throw new ClientError('RT_UNAUTHENTICATED')
   const register = async (): Promise<void> => {
     const { data } = await rest.call('/connect', { connection_id: connectionId }, false) as { data: { user_id: number } }
     onUser(data.user_id)
@@ -27,7 +27,7 @@ export async function attempt (rest: Rest, settings: Settings, onUser: (userId: 
   let link: Link
   try {
     link = createLink(new (WebSocket as NonNullable<typeof WebSocket>)(rest.url('/ws').replace('http', 'ws')), clock)
-    if (!await inTime(link, clock, link.opened)) throw new Error('The socket does not open')
+    if (!await inTime(link, clock, link.opened)) throw new ClientError('RT_SOCKET_BLOCKED')
   } catch (err) {
     if (token === undefined) await register()
     throw toClientError(err, 'RT_SOCKET_BLOCKED')
@@ -42,6 +42,5 @@ export async function attempt (rest: Rest, settings: Settings, onUser: (userId: 
 }
 
 async function inTime<T> (link: Link, clock: ClientClock, answer: Promise<T>): Promise<T> {
-  const timer = clock.setTimeout(link.drop, DEADLINE)
-  return await answer.finally(() => { clock.clearTimeout(timer) })
+  return await answer.finally(clock.after(DEADLINE, link.drop))
 }

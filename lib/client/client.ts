@@ -6,15 +6,15 @@ import type { Settings, WebSocketClientOptions } from './options.js'
 import { randomId } from './outbox.js'
 import type { TokenSource } from './rest.js'
 import type {
-  Audience, ClientEvents, OnlineUser, OnlineUsers, PresenceAck, PresenceDetails, PresenceStatus, Sends, ServerEvents, Stats, Subscribed,
-  Transport, TypingUser, UserPresence
+  Audience, ClientEvents, OnlineUser, OnlineUsers, PresenceAck, PresenceDetails, PresenceStatus, Sends, ServerEvents, Subscribed,
+  Transport, UserPresence
 } from './types.js'
 
 type Events<Own> = ClientEvents & ServerEvents & Own
 type Name<Own> = keyof Events<Own> & string
 
 /** Where a client is: polling counts as connected, waiting for the next attempt as connecting. */
-export type ClientState = 'idle' | 'connecting' | 'connected' | 'stopped'
+export type ClientState = 'connecting' | 'connected' | 'stopped'
 
 /**
  * A user's connection, kept up: it connects, authenticates, subscribes and resumes, and comes back by itself. `Own` names
@@ -24,7 +24,7 @@ export class WebSocketClient<Own extends object = object> {
   readonly #settings: Settings
   readonly #core: Core
 
-  /** Connects in the next turn, so that listeners can be added first. */
+  /** Nothing is told before the next turn: listeners can be added first. */
   constructor (options: WebSocketClientOptions) {
     this.#settings = {
       maxReconnectAttempts: Infinity,
@@ -43,15 +43,15 @@ export class WebSocketClient<Own extends object = object> {
       ...options
     }
     this.#core = createCore(this.#settings)
-    if (options.autoConnect !== false) queueMicrotask(this.#core.start)
+    if (options.autoConnect !== false) this.connect()
   }
 
   /** Of this device or tab. */
   get connectionId (): string { return this.#settings.connectionId }
 
   get state (): ClientState {
-    const { transport, connector, begun } = this.#core
-    return transport !== null ? 'connected' : connector.isRunning ? 'connecting' : begun ? 'stopped' : 'idle'
+    const { transport, connector } = this.#core
+    return transport !== null ? 'connected' : connector.isRunning ? 'connecting' : 'stopped'
   }
 
   /** Null: not connected. */
@@ -122,30 +122,23 @@ export class WebSocketClient<Own extends object = object> {
   }
 
   async getPresence (userId: number): Promise<UserPresence> {
-    return (await this.#get<{ data: UserPresence }>(`/presence/${userId}`)).data
+    return (await this.get(`/presence/${userId}`) as { data: UserPresence }).data
   }
 
   /** A page of those online, by user id; `nextCursor` leads to the next. */
   async getOnlineUsers ({ limit = 100, cursor }: { limit?: number, cursor?: number } = {}): Promise<OnlineUser[] & { total: number, nextCursor: number | null }> {
     const after = cursor === undefined ? '' : `&cursor=${cursor}`
-    const { data, total, next_cursor: nextCursor } = await this.#get<OnlineUsers>(`/online-users?limit=${limit}${after}`)
+    const { data, total, next_cursor: nextCursor } = await this.get(`/online-users?limit=${limit}${after}`) as OnlineUsers
     return Object.assign(data, { total, nextCursor })
   }
 
-  async getTyping (conversationId: string): Promise<TypingUser[]> {
-    return (await this.#get<{ data: TypingUser[] }>(`/typing/${encodeURIComponent(conversationId)}`)).data
-  }
-
-  async getStats (): Promise<Stats> {
-    return (await this.#get<{ data: Stats }>('/stats')).data
+  /** What any other route of the suite answers, e.g. `/stats` or `/typing/42`. */
+  async get (path: string): Promise<unknown> {
+    return await this.#core.rest.call(path)
   }
 
   /** Nothing would come of it. */
   #require (): void {
-    if (this.state === 'stopped') throw new ClientError('RT_CLIENT_STOPPED', 'stopped')
-  }
-
-  async #get<T> (path: string): Promise<T> {
-    return await this.#core.rest.call(path) as T
+    if (this.state === 'stopped') throw new ClientError('RT_CLIENT_STOPPED')
   }
 }

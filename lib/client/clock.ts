@@ -2,31 +2,32 @@
 export interface ClientClock {
   /** Milliseconds since any moment; never back. */
   now (): number
-  setTimeout (task: () => void, ms: number): unknown
-  clearTimeout (timer: unknown): void
+  /** Runs `task` in `ms`, unless the function that it answers is called before. */
+  after (ms: number, task: () => void): () => void
   /** From 0 to below 1. */
   random (): number
 }
 
 export const systemClock: ClientClock = {
   now: () => Date.now(),
-  setTimeout: (task, ms) => setTimeout(task, ms),
-  clearTimeout: (timer) => { clearTimeout(timer as number) },
+  after: (ms, task) => {
+    const timer = setTimeout(task, ms)
+    return () => { clearTimeout(timer) }
+  },
   random: Math.random
 }
 
 /** A wait that can be cut short. One at a time. */
 export function createPause (clock: ClientClock): { wait: (ms: number) => Promise<void>, end: () => void } {
-  let timer: unknown
-  let done = (): void => {}
+  let end = (): void => {}
   return {
     wait: (ms) => new Promise((resolve) => {
-      done = resolve
-      timer = clock.setTimeout(resolve, ms)
+      const cancel = clock.after(ms, resolve)
+      end = () => {
+        cancel()
+        resolve()
+      }
     }),
-    end: () => {
-      clock.clearTimeout(timer)
-      done()
-    }
+    end: () => { end() }
   }
 }

@@ -1,7 +1,7 @@
 import { attempt, type Session } from './attempt.js'
 import { createBackOff } from './backoff.js'
 import { createPause } from './clock.js'
-import { toClientError, type ClientError } from './errors.js'
+import type { ClientError } from './errors.js'
 import { closedError, type Closed } from './link.js'
 import type { Settings } from './options.js'
 import { randomId } from './outbox.js'
@@ -13,8 +13,8 @@ const SPACING = 1250
 const BLOCKED_AFTER = 2
 /** Another try would be told the same: by request, replaced, too many bad frames, banned, too big a frame. */
 const STAY_AWAY = [4000, 4001, 4400, 4403, 1009]
-const FINAL = ['RT_URL_INVALID', 'RT_IDENTITY_MISMATCH', 'RT_FORBIDDEN', 'RT_INVALID_DATA']
-const REFUSED = ['RT_UNAUTHENTICATED', 'RT_TOKEN_EXPIRED']
+const FINAL = /URL|MISMATCH|FORBIDDEN|INVALID/
+const REFUSED = /UNAUTH|EXPIRED/
 /** Overloaded, or flooded. */
 const LATER = [1013, 4429]
 
@@ -25,8 +25,8 @@ interface Hooks {
   blocked (userId: number): boolean
   retrying (attempt: number, delay: number): void
   failed (err: ClientError): void
-  /** No further attempts. Absent: as many were made as allowed. */
-  ended (err?: ClientError): void
+  /** No further attempts: `isFinal`, for this reason, or as many were made as allowed. */
+  ended (err: ClientError, isFinal: boolean): void
 }
 
 /** Opens a socket and opens it again, as often as its close codes and the back-off allow. */
@@ -51,65 +51,61 @@ export function createConnector (rest: Rest, settings: Settings, hooks: Hooks): 
 
   /** Another try would be told the same. */
   const isFinal = ({ code, closeCode = 0 }: ClientError): boolean => {
-    const isRefused = closeCode === 4401 || REFUSED.includes(code)
+    const isRefused = closeCode === 4401 || REFUSED.test(code)
     if (isRefused) rest.refuse()
-    return STAY_AWAY.includes(closeCode) || FINAL.includes(code) || (isRefused && typeof rest.source !== 'function')
-  }
-
-  const end = (err?: ClientError): void => {
-    connector.isRunning = false
-    hooks.ended(err)
-  }
-
-  /** One attempt, and the life of its socket: why it ended. */
-  const live = async (isStill: () => boolean): Promise<ClientError> => {
-    const session = await attempt(rest, settings, (userId) => { user = userId })
-    if (!isStill()) session.link.close()
-    else {
-      const openedAt = clock.now()
-      blocked = 0
-      connector.session = session
-      hooks.opened(session)
-      const closed = await session.link.closed
-      const err = closedError(closed)
-      if (isStill()) {
-        connector.session = null
-        backOff.closed(openedAt)
-        hooks.closed(closed, !isFinal(err))
-      }
-      return err
-    }
-    return closedError({ code: 1000, reason: '' })
+    return STAY_AWAY.includes(closeCode) || FINAL.test(code) || (isRefused && typeof rest.source !== 'function')
   }
 
   const loop = async (mine: number): Promise<void> => {
     const isStill = (): boolean => run === mine && connector.isRunning
     while (isStill()) {
-      for (let wait = 0; isStill() && (wait = attemptedAt + SPACING - clock.now()) > 0;) await pause.wait(wait)
-      if (!isStill()) return
-      attemptedAt = clock.now()
-      const err = await live(isStill).catch((thrown: unknown) => {
-        attemptedAt = clock.now()
-        const err = toClientError(thrown)
-        if (isStill() && !isFinal(err)) hooks.failed(err)
-        return err
-      })
-      if (!isStill()) return
-      if (isFinal(err)) {
-        end(err)
-        return
+      const early = attemptedAt + SPACING - clock.now()
+      if (early > 0) {
+        await pause.wait(early)
+        continue
       }
-      if (err.code === 'RT_CONNECTION_TAKEN') settings.connectionId = randomId()
+      const err = await live(isStill)
+      if (err === null) return
       const isBlocked = err.code === 'RT_SOCKET_BLOCKED'
       blocked = isBlocked ? blocked + 1 : 0
       const hasOtherWay = isBlocked && (blocked >= BLOCKED_AFTER || settings.WebSocket === undefined) && hooks.blocked(user)
-      if (!hasOtherWay && backOff.attempts >= settings.maxReconnectAttempts) {
-        end()
+      if (isFinal(err) || (!hasOtherWay && backOff.attempts >= settings.maxReconnectAttempts)) {
+        connector.isRunning = false
+        hooks.ended(err, isFinal(err))
         return
       }
+      if (err.code === 'RT_CONNECTION_TAKEN') settings.connectionId = randomId()
       const delay = Math.round(backOff.next(err.code === 'RT_RATE_LIMITED' || LATER.includes(err.closeCode ?? 0), err.retryAfter))
       hooks.retrying(backOff.attempts, delay)
       await pause.wait(delay)
+    }
+  }
+
+  /** One attempt, and the life of its socket: why it ended. Null: the client was stopped meanwhile. */
+  const live = async (isStill: () => boolean): Promise<ClientError | null> => {
+    attemptedAt = clock.now()
+    try {
+      const session = await attempt(rest, settings, (userId) => { user = userId })
+      if (!isStill()) {
+        session.link.close()
+        return null
+      }
+      const openedAt = clock.now()
+      connector.session = session
+      hooks.opened(session)
+      const closed = await session.link.closed
+      if (!isStill()) return null
+      const err = closedError(closed)
+      connector.session = null
+      backOff.closed(openedAt)
+      hooks.closed(closed, !isFinal(err))
+      return err
+    } catch (thrown) {
+      if (!isStill()) return null
+      const err = thrown as ClientError
+      attemptedAt = clock.now()
+      if (!isFinal(err)) hooks.failed(err)
+      return err
     }
   }
 
@@ -128,9 +124,8 @@ export function createConnector (rest: Rest, settings: Settings, hooks: Hooks): 
       connector.session = null
     },
     wake: () => {
-      const mine = run
       // Not all who share a network come back in the same instant.
-      clock.setTimeout(() => { if (run === mine && connector.session === null) pause.end() }, clock.random() * 500)
+      clock.after(clock.random() * 500, pause.end)
     }
   }
   return connector

@@ -1,7 +1,7 @@
 import type { Session } from './attempt.js'
 import { createConnector, type Connector } from './connector.js'
 import { createEmitter, type Emitter } from './emitter.js'
-import { ClientError, toClientError } from './errors.js'
+import { ClientError } from './errors.js'
 import { beat, onWake } from './heartbeat.js'
 import { errorOf, type Carrier, type Closed } from './link.js'
 import type { Settings } from './options.js'
@@ -11,9 +11,6 @@ import { createRest, type Rest, type TokenSource } from './rest.js'
 import { createSubscriptions, type Durable, type Subscriptions } from './subscriptions.js'
 import type { ClientEvents, Frame, Transport } from './types.js'
 import { createTyping, type Typing } from './typing.js'
-
-/** Milliseconds between heartbeats until the server said how often. */
-const HEARTBEAT = 30_000
 
 /** What the client is made of, and how its parts follow the connection. */
 export interface Core extends Emitter {
@@ -25,8 +22,6 @@ export interface Core extends Emitter {
   transport: Transport | null
   /** The way to the server, while there is one. */
   carrier: Carrier | null
-  /** `start` or `disconnect` was called. */
-  begun: boolean
   start (): void
   disconnect (): Promise<void>
   renew (source?: TokenSource): Promise<void>
@@ -43,15 +38,14 @@ export function createCore (settings: Settings): Core {
   const reported = new Set<string>()
   let wakeLink = (): void => {}
   let stopWaking = (): void => {}
-  let beatAt = 0
 
   const emit = <K extends keyof ClientEvents>(event: K, data: ClientEvents[K]): void => { emitter.emit(event, data) }
   const failed = (err: ClientError): void => {
     if (reported.size < reported.add(err.code).size) emit('error', err)
   }
-  /** The guide's heartbeat: over a socket only where anyone wants the figures; a connection that polls lives by it. */
+  /** The guide's heartbeat, only where anyone wants the figures. */
   const heartbeat = (): void => {
-    if (core.transport === 'websocket' && !emitter.has('heartbeat')) return
+    if (!emitter.has('heartbeat')) return
     rest.call('/heartbeat', { connection_id: settings.connectionId })
       .then((answer) => { emit('heartbeat', (answer as { data: ClientEvents['heartbeat'] }).data) }, () => {})
   }
@@ -117,18 +111,10 @@ export function createCore (settings: Settings): Core {
     emit: emitter.emit,
     deliver,
     again: (carrier, seconds) => new Promise((resolve) => {
-      clock.setTimeout(() => { resolve(core.carrier === carrier) }, (seconds + clock.random()) * 1000)
+      clock.after((seconds + clock.random()) * 1000, () => { resolve(core.carrier === carrier) })
     })
   })
-  const poller = createPoller(rest, subscriptions, clock, settings.pollInterval, {
-    emit: emitter.emit,
-    failed,
-    onRound: () => {
-      if (clock.now() - beatAt < (settings.heartbeatInterval ?? HEARTBEAT)) return
-      beatAt = clock.now()
-      heartbeat()
-    }
-  })
+  const poller = createPoller(rest, subscriptions, clock, settings.pollInterval, emitter.emit, failed)
   const connector = createConnector(rest, settings, {
     opened,
     closed,
@@ -142,10 +128,9 @@ export function createCore (settings: Settings): Core {
     },
     retrying: (attempt, delay) => { emit('reconnecting', { attempt, delay }) },
     failed,
-    ended: (err) => {
-      const attempts = settings.maxReconnectAttempts
-      stop(err ?? new ClientError('RT_CLIENT_STOPPED', 'No attempts left'), err?.closeCode ?? 1006)
-      if (err === undefined) emit('max-reconnect-attempts-reached', { attempts })
+    ended: (err, isFinal) => {
+      stop(isFinal ? err : new ClientError('RT_CLIENT_STOPPED'), err.closeCode ?? 1006)
+      if (!isFinal) emit('max-reconnect-attempts-reached', { attempts: settings.maxReconnectAttempts })
       // By request, of the host or of another of the user's devices: nothing is wrong.
       else if (err.closeCode !== 4000) failed(err)
     }
@@ -160,11 +145,9 @@ export function createCore (settings: Settings): Core {
     connector,
     transport: null,
     carrier: null,
-    begun: false,
-    poll: () => { poller.wake() },
+    poll: poller.wake,
     start: () => {
       if (connector.isRunning) return
-      core.begun = true
       reported.clear()
       stopWaking = onWake(() => {
         wakeLink()
@@ -175,9 +158,8 @@ export function createCore (settings: Settings): Core {
     },
     disconnect: async () => {
       const isRegistered = connector.isRunning && connector.session === null
-      core.begun = true
       connector.stop()
-      stop(new ClientError('RT_CLIENT_STOPPED', 'disconnect()'), 1000)
+      stop(new ClientError('RT_CLIENT_STOPPED'), 1000)
       // A closed socket ends its connection; one that was only registered has to be ended by name.
       if (isRegistered) await rest.call('/disconnect', { connection_id: settings.connectionId }).catch(() => {})
     },
@@ -186,7 +168,7 @@ export function createCore (settings: Settings): Core {
       try {
         await connector.session?.link.request('auth', { token: await rest.fresh() })
       } catch (err) {
-        failed(toClientError(err))
+        failed(err as ClientError)
       }
     }
   }

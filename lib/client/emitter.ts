@@ -1,12 +1,10 @@
-import { ClientError } from './errors.js'
-
 type Listener = (data: never) => void
 
 /** Names and listeners; their types are the client's business. */
 export interface Emitter {
   on (event: string, listener: Listener): void
   off (event: string, listener: Listener): void
-  /** A listener that throws is told as an error, and harms no other. Errors that nobody listens for go to the console. */
+  /** A listener that throws harms no other. What it throws, and errors that nobody listens for, go to the console. */
   emit (event: string, data: unknown): void
   has (event: string): boolean
 }
@@ -19,9 +17,8 @@ export function createEmitter (): Emitter {
     all.get(event)?.forEach((listener) => {
       try {
         listener(data as never)
-      } catch (cause) {
-        if (event === 'error') console.error(cause)
-        else emit('error', new ClientError('RT_LISTENER_FAILED', event, {}, cause))
+      } catch (err) {
+        console.error(err)
       }
     })
   }

@@ -18,8 +18,6 @@ export type ClientErrorCode = ErrorCode
   | 'RT_OUTCOME_UNKNOWN'
   /** `disconnect()` or `unsubscribe()` was called, or the reconnects are used up. */
   | 'RT_CLIENT_STOPPED'
-  /** A listener of the application threw; `cause` is what. */
-  | 'RT_LISTENER_FAILED'
 
 interface Details {
   /** Seconds until another try makes sense. */
@@ -38,7 +36,7 @@ export class ClientError extends Error implements Details {
   declare readonly closeCode?: number
   declare readonly channel?: string
 
-  constructor (code: ClientErrorCode, message: string, details: Details = {}, cause?: unknown) {
+  constructor (code: ClientErrorCode, message: string = code, details: Details = {}, cause?: unknown) {
     super(message, { cause })
     this.code = code
     Object.assign(this, details)

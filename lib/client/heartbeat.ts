@@ -7,7 +7,7 @@ const WAKE_TIMEOUT = 5000
 /** Finds out that a socket is dead though nobody closed it, until `link` is closed. Gives the function that asks at once. */
 export function beat (link: Link, clock: ClientClock, interval: number, onBeat: () => void): () => void {
   let pingedAt = 0
-  let timer: unknown
+  let cancel = (): void => {}
   let isOver = false
 
   const ping = (): void => {
@@ -15,20 +15,20 @@ export function beat (link: Link, clock: ClientClock, interval: number, onBeat: 
     link.ping()
   }
   const next = (ms: number, patience: number): void => {
-    clock.clearTimeout(timer)
+    cancel()
     if (isOver) return
-    timer = clock.setTimeout(() => {
+    cancel = clock.after(ms, () => {
       // A timer that was slowed down or slept says nothing of the peer: only a ping without any sign after it does.
       if (link.heardAt >= pingedAt) ping()
       else if (clock.now() - pingedAt >= patience) link.drop()
       onBeat()
       next(interval, 2 * interval)
-    }, ms)
+    })
   }
   next(interval, 2 * interval)
   void link.closed.then(() => {
     isOver = true
-    clock.clearTimeout(timer)
+    cancel()
   })
   return () => {
     ping()
@@ -38,13 +38,10 @@ export function beat (link: Link, clock: ClientClock, interval: number, onBeat: 
 
 /** Calls `wake` when a page is seen again or the network is back. Gives the function that ends it. */
 export function onWake (wake: () => void): () => void {
-  type Source = Partial<Pick<EventTarget, 'addEventListener' | 'removeEventListener'>>
+  type Source = Partial<Pick<EventTarget, 'addEventListener'>>
   const whole = globalThis as Source & { document?: Source & { hidden?: boolean } }
-  const seen = (): void => { if (whole.document?.hidden !== true) wake() }
-  whole.document?.addEventListener?.('visibilitychange', seen)
-  whole.addEventListener?.('online', wake)
-  return () => {
-    whole.document?.removeEventListener?.('visibilitychange', seen)
-    whole.removeEventListener?.('online', wake)
-  }
+  const ending = new AbortController()
+  whole.document?.addEventListener?.('visibilitychange', () => { if (whole.document?.hidden !== true) wake() }, ending)
+  whole.addEventListener?.('online', wake, ending)
+  return () => { ending.abort() }
 }

@@ -6,5 +6,5 @@ export type { SocketClass, SocketLike } from './link.js'
 export type { WebSocketClientOptions } from './options.js'
 export type { Fetch, TokenSource } from './rest.js'
 export type {
-  Audience, ClientEvents, OnlineUser, PresenceAck, PresenceDetails, PresenceStatus, Sends, ServerEvents, Stats, Subscribed, Transport, TypingUser, UserPresence
+  Audience, ClientEvents, OnlineUser, PresenceAck, PresenceDetails, PresenceStatus, Sends, ServerEvents, Stats, Subscribed, Transport, UserPresence
 } from './types.js'

@@ -39,7 +39,7 @@ export interface Link {
   drop (): void
 }
 
-interface Waiting { resolve: (data: unknown) => void, reject: (err: ClientError) => void, onAck?: ((data: unknown) => void) | undefined, timer?: unknown }
+interface Waiting { resolve: (data: unknown) => void, reject: (err: ClientError) => void, onAck?: ((data: unknown) => void) | undefined, arrived?: () => void }
 
 /** Below the server's 50 a second and 100 at once: a hundred channels to resume must not look like a flood. */
 const BURST = 50
@@ -63,12 +63,13 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
     if (gone) return
     gone = true
     queue.length = 0
-    for (const { reject, timer } of waiting.values()) {
-      clock.clearTimeout(timer)
-      reject(closedError({ code, reason }))
+    const closed = { code, reason }
+    for (const { reject, arrived } of waiting.values()) {
+      arrived?.()
+      reject(closedError(closed))
     }
     opened(false)
-    ended({ code, reason })
+    ended(closed)
   }
   const wait = (key: unknown, begin: (one: Waiting) => void): Promise<unknown> => new Promise((resolve, reject) => {
     const one: Waiting = { resolve, reject }
@@ -78,10 +79,10 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
   const drain = (): void => {
     while (queue.length > 0 && sent < BURST) {
       if (sent++ === 0) {
-        clock.setTimeout(() => {
+        clock.after(WINDOW, () => {
           sent = 0
           drain()
-        }, WINDOW)
+        })
       }
       queue.shift()?.()
     }
@@ -91,7 +92,7 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
     const one = waiting.get(id ?? event)
     if (one === undefined) return id !== undefined || event === 'pong'
     waiting.delete(id ?? event)
-    clock.clearTimeout(one.timer)
+    one.arrived?.()
     if (event === 'error') one.reject(errorOf(data))
     else {
       one.onAck?.(data)
@@ -109,7 +110,7 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
       return wait(id, (one) => {
         one.onAck = onAck
         queue.push(() => {
-          one.timer = clock.setTimeout(link.drop, REPLY_TIMEOUT)
+          one.arrived = clock.after(REPLY_TIMEOUT, link.drop)
           socket.send(JSON.stringify({ event, data, id }))
         })
         drain()
@@ -126,8 +127,7 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
       end(1000)
     },
     drop: () => {
-      if (socket.terminate !== undefined) socket.terminate()
-      else socket.close()
+      socket[socket.terminate === undefined ? 'close' : 'terminate']?.()
       end(1006)
     }
   }

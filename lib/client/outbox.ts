@@ -1,5 +1,5 @@
 import { createPause, type ClientClock } from './clock.js'
-import { ClientError, isPassing, toClientError } from './errors.js'
+import { ClientError, isPassing } from './errors.js'
 import type { Carrier } from './link.js'
 
 /** The server knows a `dedupeId` for 5 minutes; later the same one would be stored again. */
@@ -35,13 +35,11 @@ export function createOutbox (clock: ClientClock, max: number): Outbox {
 
   const send = async (item: Item, carrier: Carrier): Promise<void> => {
     item.sentAt ??= clock.now()
-    let settle: () => void
     try {
-      if (clock.now() - item.sentAt > KNOWN_FOR) throw new ClientError('RT_OUTCOME_UNKNOWN', 'The answer was lost')
-      const ack = await carrier(item.event, item.data)
-      settle = () => { item.resolve(ack) }
+      if (clock.now() - item.sentAt > KNOWN_FOR) throw new ClientError('RT_OUTCOME_UNKNOWN')
+      item.resolve(await carrier(item.event, item.data))
     } catch (thrown) {
-      const err = toClientError(thrown)
+      const err = thrown as ClientError
       if (err.code === 'RT_SOCKET_CLOSED') {
         if (current === carrier) current = null
         return
@@ -50,10 +48,9 @@ export function createOutbox (clock: ClientClock, max: number): Outbox {
         await pause.wait(((err.retryAfter ?? 1) + clock.random()) * 1000)
         return
       }
-      settle = () => { item.reject(err) }
+      item.reject(err)
     }
     if (items[0] === item) items.shift()
-    settle()
   }
   const flush = async (): Promise<void> => {
     if (busy) return
@@ -65,7 +62,7 @@ export function createOutbox (clock: ClientClock, max: number): Outbox {
   const outbox: Outbox = {
     add: (event, data) => new Promise((resolve, reject) => {
       if (items.length >= max) {
-        reject(new ClientError('RT_QUEUE_FULL', event))
+        reject(new ClientError('RT_QUEUE_FULL'))
         return
       }
       items.push({ event, data: { dedupeId: randomId(), ...data }, resolve, reject })

@@ -1,5 +1,5 @@
 import { createPause, type ClientClock } from './clock.js'
-import { toClientError, type ClientError } from './errors.js'
+import type { ClientError } from './errors.js'
 import type { Rest } from './rest.js'
 import type { Durable, Entry, Subscriptions } from './subscriptions.js'
 
@@ -20,7 +20,7 @@ const PER_CHANNEL = 200
 
 export function createPoller (
   rest: Rest, subscriptions: Subscriptions, clock: ClientClock, interval: number,
-  { emit, failed, onRound }: { emit: (event: string, data: unknown) => void, failed: (err: ClientError) => void, onRound: () => void }
+  emit: (event: string, data: unknown) => void, failed: (err: ClientError) => void
 ): Poller {
   const { entries } = subscriptions
   const pause = createPause(clock)
@@ -44,16 +44,15 @@ export function createPoller (
     if (isBusy) return
     isBusy = true
     while (poller.isOn) {
-      onRound()
       let least = interval
       for (const entry of entries.values()) {
         try {
           // Presence is not stored.
           if (entry.channel !== 'presence') await read(entry)
         } catch (thrown) {
-          const err = toClientError(thrown)
+          const err = thrown as ClientError
           if (!poller.isOn) break
-          if (err.code === 'RT_FORBIDDEN' || err.code === 'RT_INVALID_DATA') subscriptions.refuse(entry, err)
+          if (/FORBIDDEN|INVALID/.test(err.code)) subscriptions.refuse(entry, err)
           else {
             failed(err)
             least = (err.retryAfter ?? 0) * 1000

@@ -1,4 +1,4 @@
-import { ClientError, isPassing, toClientError } from './errors.js'
+import { ClientError, isPassing } from './errors.js'
 import type { Carrier } from './link.js'
 import type { Frame, Subscribed } from './types.js'
 
@@ -91,7 +91,7 @@ export function createSubscriptions (since: Readonly<Record<string, number>>, { 
       return [frame]
     }
     // Live, or what waited for the user: newer than the replay, which comes yet.
-    if (entry.target === Infinity || id > entry.target) return entry.held.push(frame) > 0 ? [] : []
+    if (entry.target === Infinity || id > entry.target) return entry.held.push(frame) > 0 ? [] : [frame]
     return [frame, ...reached(entry, id)]
   }
   /** The channel whose cursor an event moves. A copy of one's own direct message stands on the recipient's. */
@@ -107,7 +107,7 @@ export function createSubscriptions (since: Readonly<Record<string, number>>, { 
         if (isStill()) subscriptions.subscribed(entry, answer as Subscribed)
       })
     } catch (thrown) {
-      const err = toClientError(thrown)
+      const err = thrown as ClientError
       if (!isStill() || err.code === 'RT_SOCKET_CLOSED') return
       if (!isPassing(err)) subscriptions.refuse(entry, err)
       else if (await again(carrier, err.retryAfter ?? 1)) await subscribe(carrier, entry)
@@ -129,17 +129,13 @@ export function createSubscriptions (since: Readonly<Record<string, number>>, { 
     remove: (name) => {
       const entry = entryOf(name)
       entries.delete(entry.channel)
-      settle(entry, new ClientError('RT_CLIENT_STOPPED', name))
+      settle(entry, new ClientError('RT_CLIENT_STOPPED'))
       return entry.channel
     },
     identify: (userId) => {
       me = userId
-      const alias = entries.get(ME)
-      if (alias === undefined) return
-      entries.delete(ME)
-      const own = entryOf(ME)
-      own.cursor ??= alias.cursor
-      own.waiters.push(...alias.waiters)
+      const waiters = entries.get(ME)?.waiters ?? []
+      if (entries.delete(ME)) entryOf(ME).waiters.push(...waiters)
     },
     resume: (carrier, automatic) => {
       current = carrier

@@ -48,7 +48,6 @@ export type Stats = Static<typeof TenantStats>
 export type UserPresence = Static<typeof presence.UserPresence>
 export type OnlineUsers = presence.OnlineUsers
 export type OnlineUser = OnlineUsers['data'][number]
-export type TypingUser = Static<typeof typing.TypingUsers>['data'][number]
 export type PresenceStatus = presence.PresenceData['status']
 export type PresenceDetails = Omit<presence.PresenceData, 'status'>
 export type Audience = Omit<typing.TypingData, 'conversationId' | 'isTyping'>

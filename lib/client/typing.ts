@@ -10,8 +10,8 @@ interface Conversation {
   sentAt: number
   /** The others see it. */
   shown: boolean
-  later?: unknown
-  idle?: unknown
+  later?: () => void
+  idle?: () => void
 }
 
 /** Signs of typing, as few as say it: keystrokes in, at most one start every 3 s out, and one stop. */
@@ -27,7 +27,7 @@ export function createTyping (clock: ClientClock, idleAfter: number, send: (sign
   const all = new Map<string, Conversation>()
 
   const start = (conversationId: string, one: Conversation): void => {
-    clock.clearTimeout(one.later)
+    one.later?.()
     const wait = one.sentAt + REPEAT - clock.now()
     if (wait <= 0) {
       one.sentAt = clock.now()
@@ -35,19 +35,17 @@ export function createTyping (clock: ClientClock, idleAfter: number, send: (sign
       send({ conversationId, isTyping: true, ...one.audience })
     } else if (!one.shown) {
       // A new start after a stop, too early: it is said when its time comes, if it is still true.
-      one.later = clock.setTimeout(() => { start(conversationId, one) }, wait)
+      one.later = clock.after(wait, () => { start(conversationId, one) })
     }
   }
-  const quiet = (conversationId: string, one: Conversation): void => {
+  const quiet = (one: Conversation): void => {
     one.shown = false
-    clock.clearTimeout(one.later)
-    clock.clearTimeout(one.idle)
-    // Kept until its next start may go out, then forgotten.
-    one.later = clock.setTimeout(() => { all.delete(conversationId) }, one.sentAt + REPEAT - clock.now())
+    one.later?.()
+    one.idle?.()
   }
   const stop = (conversationId: string, one: Conversation): void => {
     if (one.shown) send({ conversationId, isTyping: false, ...one.audience })
-    quiet(conversationId, one)
+    quiet(one)
   }
 
   return {
@@ -59,19 +57,16 @@ export function createTyping (clock: ClientClock, idleAfter: number, send: (sign
       }
       all.set(conversationId, one)
       one.audience = audience ?? one.audience
-      clock.clearTimeout(one.idle)
-      one.idle = clock.setTimeout(() => { stop(conversationId, one) }, idleAfter)
+      one.idle?.()
+      one.idle = clock.after(idleAfter, () => { stop(conversationId, one) })
       start(conversationId, one)
     },
     sent: (conversationId) => {
       const one = all.get(conversationId)
-      if (one !== undefined) quiet(conversationId, one)
+      if (one !== undefined) quiet(one)
     },
     clear: () => {
-      for (const [id, one] of all) {
-        quiet(id, one)
-        clock.clearTimeout(one.later)
-      }
+      all.forEach(quiet)
       all.clear()
     }
   }

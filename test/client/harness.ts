@@ -55,8 +55,10 @@ export async function connected (t: Test, host: { url: string }, who: Identity, 
 export function fastClock (speed: number, random = Math.random): ClientClock {
   return {
     now: () => performance.now() * speed,
-    setTimeout: (task, ms) => setTimeout(task, ms / speed),
-    clearTimeout: (timer) => { clearTimeout(timer as NodeJS.Timeout) },
+    after: (ms, task) => {
+      const timer = setTimeout(task, ms / speed)
+      return () => { clearTimeout(timer) }
+    },
     random
   }
 }
