@@ -11,29 +11,29 @@ const DEADLINE = 10_000
 export interface Session extends Authenticated { link: Link }
 
 /**
- * Registers the connection, opens a socket and authenticates it; `onUser` is told who the user is as soon as REST says it.
- * Rejects with the server's code, `RT_SOCKET_CLOSED`, or `RT_SOCKET_BLOCKED` where REST answers and the socket does not open.
+ * Registers the connection, opens a socket and authenticates it. Rejects with the server's code, `RT_SOCKET_CLOSED`, or
+ * `RT_SOCKET_BLOCKED` where REST answers and the socket does not open.
  */
-export async function attempt (rest: Rest, settings: Settings, onUser: (userId: number) => void): Promise<Session> {
+export async function attempt (rest: Rest, settings: Settings): Promise<Session> {
   const { clock, connectionId, userId, clubId, WebSocket } = settings
   const token = await rest.fresh()
-  if (token !== undefined && token === rest.refused) throw new ClientError('RT_UNAUTHENTICATED')
+  if (token && token === rest.refused) throw new ClientError('RT_UNAUTHENTICATED')
   const register = async (): Promise<void> => {
-    const { data } = await rest.call('/connect', { connection_id: connectionId }, false) as { data: { user_id: number } }
-    onUser(data.user_id)
+    const { data } = await rest.call('/connect', { connection_id: connectionId }) as { data: { user_id: number } }
+    rest.userId = data.user_id
   }
   // Where cookies say who it is, the server names the connection: registering another would leave a second one behind.
-  if (token !== undefined) await register()
+  if (token) await register()
   let link: Link
   try {
     link = createLink(new (WebSocket as NonNullable<typeof WebSocket>)(rest.url('/ws').replace('http', 'ws')), clock)
     if (!await inTime(link, clock, link.opened)) throw new ClientError('RT_SOCKET_BLOCKED')
   } catch (err) {
-    if (token === undefined) await register()
+    if (!token) await register()
     throw toClientError(err, 'RT_SOCKET_BLOCKED')
   }
   try {
-    const answer = token === undefined ? link.expect('authenticated') : link.request('auth', { token, connectionId, userId, clubId })
+    const answer = token ? link.request('auth', { token, connectionId, userId, clubId }) : link.expect('authenticated')
     return { ...await inTime(link, clock, answer) as Authenticated, link }
   } catch (err) {
     link.close()

@@ -4,7 +4,6 @@ import { ClientError } from './errors.js'
 import type { SocketClass } from './link.js'
 import type { Settings, WebSocketClientOptions } from './options.js'
 import { randomId } from './outbox.js'
-import type { TokenSource } from './rest.js'
 import type {
   Audience, ClientEvents, OnlineUser, OnlineUsers, PresenceAck, PresenceDetails, PresenceStatus, Sends, ServerEvents, Subscribed,
   Transport, UserPresence
@@ -51,7 +50,7 @@ export class WebSocketClient<Own extends object = object> {
 
   get state (): ClientState {
     const { transport, connector } = this.#core
-    return transport !== null ? 'connected' : connector.isRunning ? 'connecting' : 'stopped'
+    return transport ? 'connected' : connector.isRunning ? 'connecting' : 'stopped'
   }
 
   /** Null: not connected. */
@@ -74,10 +73,7 @@ export class WebSocketClient<Own extends object = object> {
   connect (): void { this.#core.start() }
 
   /** Ends it: what waits is rejected with `RT_CLIENT_STOPPED`, and the server is told. */
-  async disconnect (): Promise<void> { await this.#core.disconnect() }
-
-  /** A newer token, for the next attempt and for the socket that is open. */
-  async setToken (token: TokenSource): Promise<void> { await this.#core.renew(token) }
+  disconnect (): Promise<void> { return this.#core.disconnect() }
 
   /**
    * Hears a channel until `unsubscribe`, over all reconnects; `user:me` is the user's own. With `since`, what came after
@@ -91,9 +87,9 @@ export class WebSocketClient<Own extends object = object> {
   }
 
   async unsubscribe (name: string): Promise<void> {
-    const { subscriptions, carrier, transport, emit } = this.#core
+    const { subscriptions, connector, emit } = this.#core
     const channel = subscriptions.remove(name)
-    if (transport === 'websocket') await carrier?.('unsubscribe', { channel })
+    await connector.session?.link.request('unsubscribe', { channel })
     emit('unsubscribed', { channel })
   }
 
@@ -108,8 +104,8 @@ export class WebSocketClient<Own extends object = object> {
   }
 
   /** Any other frame, over the socket that is open now: the ack's data. */
-  async request (event: string, data: object = {}): Promise<unknown> {
-    return await (this.#core.connector.session?.link ?? this.#core.rest).request(event, data)
+  request (event: string, data: object = {}): Promise<unknown> {
+    return this.#core.request(event, data)
   }
 
   /** For each keystroke; few of them are sent. `audience` says who is told, as in the frame. */
@@ -118,23 +114,21 @@ export class WebSocketClient<Own extends object = object> {
   }
 
   async updatePresence (status: PresenceStatus, details: PresenceDetails = {}): Promise<PresenceAck> {
-    return await (this.#core.carrier ?? this.#core.rest.request)('user:presence', { status, ...details }) as PresenceAck
+    return await this.request('user:presence', { status, ...details }) as PresenceAck
   }
 
   async getPresence (userId: number): Promise<UserPresence> {
     return (await this.get(`/presence/${userId}`) as { data: UserPresence }).data
   }
 
-  /** A page of those online, by user id; `nextCursor` leads to the next. */
-  async getOnlineUsers ({ limit = 100, cursor }: { limit?: number, cursor?: number } = {}): Promise<OnlineUser[] & { total: number, nextCursor: number | null }> {
-    const after = cursor === undefined ? '' : `&cursor=${cursor}`
-    const { data, total, next_cursor: nextCursor } = await this.get(`/online-users?limit=${limit}${after}`) as OnlineUsers
-    return Object.assign(data, { total, nextCursor })
+  /** Those online, by user id: the first 500 with an id above `cursor`. */
+  async getOnlineUsers (cursor?: number): Promise<OnlineUser[]> {
+    return (await this.get(`/online-users?limit=500${cursor ? `&cursor=${cursor}` : ''}`) as OnlineUsers).data
   }
 
   /** What any other route of the suite answers, e.g. `/stats` or `/typing/42`. */
-  async get (path: string): Promise<unknown> {
-    return await this.#core.rest.call(path)
+  get (path: string): Promise<unknown> {
+    return this.#core.rest.call(path)
   }
 
   /** Nothing would come of it. */

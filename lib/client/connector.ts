@@ -4,26 +4,24 @@ import { createPause } from './clock.js'
 import type { ClientError } from './errors.js'
 import { closedError, type Closed } from './link.js'
 import type { Settings } from './options.js'
-import { randomId } from './outbox.js'
 import type { Rest } from './rest.js'
 
 /** Milliseconds from one attempt to the next, whatever the server, the network or the page does: a second, and what networks sway. */
 const SPACING = 1250
 /** Sockets that never opened, one after the other, while REST answers. */
 const BLOCKED_AFTER = 2
-/** Another try would be told the same: by request, replaced, too many bad frames, banned, too big a frame. */
-const STAY_AWAY = [4000, 4001, 4400, 4403, 1009]
-const FINAL = /URL|MISMATCH|FORBIDDEN|INVALID/
-const REFUSED = /UNAUTH|EXPIRED/
+/** Codes of errors and of closes. Another try would be told the same: by request, replaced, too many bad frames, banned, too big a frame. */
+const FINAL = /400[01]|440[03]|1009|URL|MISMATCH|FORBIDDEN|INVALID|TAKEN/
+/** The token is no good. */
+const REFUSED = /4401|UNAUTH|EXPIRED/
 /** Overloaded, or flooded. */
-const LATER = [1013, 4429]
+const LATER = /1013|4429|LIMITED/
 
 interface Hooks {
   opened (session: Session): void
   closed (closed: Closed, willReconnect: boolean): void
   /** REST answers and sockets do not open. True: there is another way, and such attempts do not count. */
-  blocked (userId: number): boolean
-  retrying (attempt: number, delay: number): void
+  blocked (): boolean
   failed (err: ClientError): void
   /** No further attempts: `isFinal`, for this reason, or as many were made as allowed. */
   ended (err: ClientError, isFinal: boolean): void
@@ -40,20 +38,18 @@ export interface Connector {
   wake (): void
 }
 
-export function createConnector (rest: Rest, settings: Settings, hooks: Hooks): Connector {
+export function createConnector (rest: Rest, settings: Settings, emit: (event: string, data: unknown) => void, hooks: Hooks): Connector {
   const { clock } = settings
   const pause = createPause(clock)
   const backOff = createBackOff(clock, settings.reconnectDelay, settings.maxReconnectDelay)
   let run = 0
   let attemptedAt = -Infinity
   let blocked = 0
-  let user = 0
 
-  /** Another try would be told the same. */
-  const isFinal = ({ code, closeCode = 0 }: ClientError): boolean => {
-    const isRefused = closeCode === 4401 || REFUSED.test(code)
+  const isFinal = (err: ClientError): boolean => {
+    const isRefused = REFUSED.test(codesOf(err))
     if (isRefused) rest.refuse()
-    return STAY_AWAY.includes(closeCode) || FINAL.test(code) || (isRefused && typeof rest.source !== 'function')
+    return FINAL.test(codesOf(err)) || (isRefused && typeof settings.token !== 'function')
   }
 
   const loop = async (mine: number): Promise<void> => {
@@ -68,15 +64,14 @@ export function createConnector (rest: Rest, settings: Settings, hooks: Hooks): 
       if (err === null) return
       const isBlocked = err.code === 'RT_SOCKET_BLOCKED'
       blocked = isBlocked ? blocked + 1 : 0
-      const hasOtherWay = isBlocked && (blocked >= BLOCKED_AFTER || settings.WebSocket === undefined) && hooks.blocked(user)
+      const hasOtherWay = isBlocked && (blocked >= BLOCKED_AFTER || settings.WebSocket === undefined) && hooks.blocked()
       if (isFinal(err) || (!hasOtherWay && backOff.attempts >= settings.maxReconnectAttempts)) {
         connector.isRunning = false
         hooks.ended(err, isFinal(err))
         return
       }
-      if (err.code === 'RT_CONNECTION_TAKEN') settings.connectionId = randomId()
-      const delay = Math.round(backOff.next(err.code === 'RT_RATE_LIMITED' || LATER.includes(err.closeCode ?? 0), err.retryAfter))
-      hooks.retrying(backOff.attempts, delay)
+      const delay = Math.round(backOff.next(LATER.test(codesOf(err)), err.retryAfter))
+      emit('reconnecting', { attempt: backOff.attempts, delay })
       await pause.wait(delay)
     }
   }
@@ -85,7 +80,7 @@ export function createConnector (rest: Rest, settings: Settings, hooks: Hooks): 
   const live = async (isStill: () => boolean): Promise<ClientError | null> => {
     attemptedAt = clock.now()
     try {
-      const session = await attempt(rest, settings, (userId) => { user = userId })
+      const session = await attempt(rest, settings)
       if (!isStill()) {
         session.link.close()
         return null
@@ -123,10 +118,9 @@ export function createConnector (rest: Rest, settings: Settings, hooks: Hooks): 
       connector.session?.link.close()
       connector.session = null
     },
-    wake: () => {
-      // Not all who share a network come back in the same instant.
-      clock.after(clock.random() * 500, pause.end)
-    }
+    wake: pause.end
   }
   return connector
 }
+
+const codesOf = ({ code, closeCode }: ClientError): string => `${code} ${closeCode}`

@@ -4,20 +4,24 @@ import type { Link } from './link.js'
 /** Milliseconds in which a peer has to answer a client that just woke up. */
 const WAKE_TIMEOUT = 5000
 
-/** Finds out that a socket is dead though nobody closed it, until `link` is closed. Gives the function that asks at once. */
-export function beat (link: Link, clock: ClientClock, interval: number, onBeat: () => void): () => void {
+/** Finds out that a socket is dead though nobody closed it. */
+export interface Heartbeat {
+  /** Asks at once: whoever woke up wants to know soon. */
+  now (): void
+  stop (): void
+}
+
+export function beat (link: Link, clock: ClientClock, interval: number, onBeat: () => void): Heartbeat {
   let pingedAt = 0
-  let cancel = (): void => {}
-  let isOver = false
+  let stop = (): void => {}
 
   const ping = (): void => {
     pingedAt = clock.now()
     link.ping()
   }
   const next = (ms: number, patience: number): void => {
-    cancel()
-    if (isOver) return
-    cancel = clock.after(ms, () => {
+    stop()
+    stop = clock.after(ms, () => {
       // A timer that was slowed down or slept says nothing of the peer: only a ping without any sign after it does.
       if (link.heardAt >= pingedAt) ping()
       else if (clock.now() - pingedAt >= patience) link.drop()
@@ -26,13 +30,12 @@ export function beat (link: Link, clock: ClientClock, interval: number, onBeat: 
     })
   }
   next(interval, 2 * interval)
-  void link.closed.then(() => {
-    isOver = true
-    cancel()
-  })
-  return () => {
-    ping()
-    next(WAKE_TIMEOUT, 0)
+  return {
+    now: () => {
+      ping()
+      next(WAKE_TIMEOUT, 0)
+    },
+    stop: () => { stop() }
   }
 }
 

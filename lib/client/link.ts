@@ -39,19 +39,17 @@ export interface Link {
   drop (): void
 }
 
-interface Waiting { resolve: (data: unknown) => void, reject: (err: ClientError) => void, onAck?: ((data: unknown) => void) | undefined, arrived?: () => void }
+interface Waiting { resolve: (data: unknown) => void, reject: (err: ClientError) => void, onAck?: ((data: unknown) => void) | undefined }
 
 /** Below the server's 50 a second and 100 at once: a hundred channels to resume must not look like a flood. */
 const BURST = 50
 const WINDOW = 1250
-/** The server answers each frame in order and in time; one that does not is as good as gone. */
-const REPLY_TIMEOUT = 15_000
 
 export function createLink (socket: SocketLike, clock: ClientClock): Link {
   /** By the frame's id, or by the name of an event that comes unasked. */
   const waiting = new Map<unknown, Waiting>()
   const early: Frame[] = []
-  const queue: Array<() => void> = []
+  const queue: string[] = []
   let receive = (frame: Frame): void => { early.push(frame) }
   let ids = 0
   let sent = 0
@@ -64,17 +62,13 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
     gone = true
     queue.length = 0
     const closed = { code, reason }
-    for (const { reject, arrived } of waiting.values()) {
-      arrived?.()
-      reject(closedError(closed))
-    }
+    for (const { reject } of waiting.values()) reject(closedError(closed))
     opened(false)
     ended(closed)
   }
-  const wait = (key: unknown, begin: (one: Waiting) => void): Promise<unknown> => new Promise((resolve, reject) => {
-    const one: Waiting = { resolve, reject }
+  const wait = (key: unknown, onAck?: Waiting['onAck']): Promise<unknown> => new Promise((resolve, reject) => {
     if (gone) reject(closedError({ code: 1006, reason: '' }))
-    else begin(waiting.set(key, one) && one)
+    waiting.set(key, { resolve, reject, onAck })
   })
   const drain = (): void => {
     while (queue.length > 0 && sent < BURST) {
@@ -84,15 +78,14 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
           drain()
         })
       }
-      queue.shift()?.()
+      socket.send(queue.shift() ?? '')
     }
   }
   /** False: nobody asked for it. */
   const answer = ({ event, id, data }: Frame): boolean => {
     const one = waiting.get(id ?? event)
-    if (one === undefined) return id !== undefined || event === 'pong'
+    if (!one) return Boolean(id) || event === 'pong'
     waiting.delete(id ?? event)
-    one.arrived?.()
     if (event === 'error') one.reject(errorOf(data))
     else {
       one.onAck?.(data)
@@ -107,16 +100,11 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
     heardAt: clock.now(),
     request: (event, data, onAck) => {
       const id = ++ids
-      return wait(id, (one) => {
-        one.onAck = onAck
-        queue.push(() => {
-          one.arrived = clock.after(REPLY_TIMEOUT, link.drop)
-          socket.send(JSON.stringify({ event, data, id }))
-        })
-        drain()
-      })
+      if (!gone) queue.push(JSON.stringify({ event, data, id }))
+      drain()
+      return wait(id, onAck)
     },
-    expect: async (event) => early.find((frame) => frame.event === event)?.data ?? await wait(event, () => {}),
+    expect: async (event) => early.find((frame) => frame.event === event)?.data ?? await wait(event),
     listen: (onFrame) => {
       receive = onFrame
       early.splice(0).forEach(onFrame)
@@ -127,7 +115,7 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
       end(1000)
     },
     drop: () => {
-      socket[socket.terminate === undefined ? 'close' : 'terminate']?.()
+      socket[socket.terminate ? 'terminate' : 'close']?.()
       end(1006)
     }
   }

@@ -55,7 +55,7 @@ export function createOutbox (clock: ClientClock, max: number): Outbox {
   const flush = async (): Promise<void> => {
     if (busy) return
     busy = true
-    for (let item = items[0]; item !== undefined && current !== null; item = items[0]) await send(item, current)
+    for (let item = items[0]; item && current; item = items[0]) await send(item, current)
     busy = false
   }
 

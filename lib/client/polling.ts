@@ -36,7 +36,7 @@ export function createPoller (
       if (!isNew) subscriptions.deliver(page.data)
       ;({ position, more } = page)
       if (!isNew || !more) entry.cursor = position
-      if (!more && entry.last === null) subscriptions.subscribed(entry, { channel, position })
+      if (!more && entry.waiters.length > 0) subscriptions.subscribed(entry, { channel, position })
     }
   }
   let isBusy = false

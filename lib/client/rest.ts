@@ -8,18 +8,18 @@ export type TokenSource = string | (() => string | Promise<string>)
 
 /** The suite's REST routes, and the credentials that sockets and requests share. */
 export interface Rest {
-  /** Undefined: none, the host reads cookies. */
-  source: TokenSource | undefined
+  /** Who `connect` said it is. */
+  userId?: number
   /** The server has said no to this one: it is not shown again. */
-  refused: string | undefined
-  /** Asks for a new token, so that a client that slept does not come with an old one. Rejects with `RT_TOKEN_FAILED`. */
+  refused?: string | undefined
+  /** A new token, so that a client that slept does not come with an old one; undefined: none. Rejects with `RT_TOKEN_FAILED`. */
   fresh (): Promise<string | undefined>
   /** The last one was no good. */
   refuse (): void
   /** Throws `RT_URL_INVALID`. */
   url (path: string): string
-  /** A request's answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. `renew`: asks for another token when this one is refused. */
-  call (path: string, body?: object, renew?: boolean): Promise<unknown>
+  /** A request's answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
+  call (path: string, body?: object): Promise<unknown>
   /** A frame by way of a request: the same names, the same answer. */
   readonly request: Carrier
 }
@@ -36,16 +36,13 @@ const routes: Record<string, string> = {
 const TIMEOUT = 15_000
 
 export function createRest (baseUrl: string, source: TokenSource | undefined, fetch: Fetch): Rest {
-  let token = typeof source === 'string' ? source : undefined
+  let token: string | undefined
 
   const rest: Rest = {
-    source,
-    refused: undefined,
     fresh: async () => {
-      const { source } = rest
       try {
         token = typeof source === 'function' ? await source() : source
-        if (source !== undefined && !token) throw new Error('no token')
+        if (source && !token) throw new ClientError('RT_TOKEN_FAILED')
       } catch (err) {
         throw toClientError(err, 'RT_TOKEN_FAILED')
       }
@@ -59,25 +56,23 @@ export function createRest (baseUrl: string, source: TokenSource | undefined, fe
       } catch {}
       throw new ClientError('RT_URL_INVALID', baseUrl)
     },
-    call: async (path, body, renew = true) => {
-      const shown = token
+    call: async (path, body) => {
+      const headers = new Headers()
+      if (token ?? await rest.fresh()) headers.set('authorization', `Bearer ${token}`)
+      if (body) headers.set('content-type', 'application/json')
       const response = await fetch(rest.url(path), {
+        headers,
         signal: AbortSignal.timeout(TIMEOUT),
-        headers: {
-          ...(shown === undefined ? {} : { authorization: `Bearer ${shown}` }),
-          ...(body === undefined ? {} : { 'content-type': 'application/json' })
-        },
         // They may be the last words of a page that is being closed.
-        ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body), keepalive: true })
+        ...(body && { method: 'POST', body: JSON.stringify(body), keepalive: true })
       }).catch((err: unknown) => { throw toClientError(err) })
       const answer: unknown = await response.json().catch(() => null)
-      if (response.ok && answer !== null) return answer
-      if (response.status === 401 && renew && await rest.fresh() !== shown) return await rest.call(path, body, false)
+      if (response.ok && answer) return answer
       throw refusal(response, answer)
     },
     request: async (event, data) => {
       const path = routes[event]
-      if (path === undefined) throw new ClientError('RT_SOCKET_CLOSED', event)
+      if (!path) throw new ClientError('RT_SOCKET_CLOSED')
       const { data: answer } = await rest.call(path, rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)) as { data: object }
       return rename(answer, /_./g, (letter) => letter.slice(1).toUpperCase())
     }
@@ -90,8 +85,8 @@ const rename = (data: object, letters: RegExp, to: (letter: string) => string): 
 
 function refusal ({ status, headers }: Response, answer: unknown): ClientError {
   const { code, message = '' } = (answer ?? {}) as { code?: string, message?: string }
-  const retryAfter = Number(headers.get('retry-after') ?? undefined) || undefined
+  const retryAfter = Number(headers.get('retry-after')) || undefined
   // Fastify's own refusal of a body says the same as the socket's.
-  const known = code?.startsWith('RT_') === true ? code as ClientErrorCode : status === 400 ? 'RT_INVALID_DATA' : 'RT_SERVER_UNREACHABLE'
+  const known = code?.startsWith('RT_') ? code as ClientErrorCode : status === 400 ? 'RT_INVALID_DATA' : 'RT_SERVER_UNREACHABLE'
   return new ClientError(known, `${status} ${message}`, { retryAfter })
 }

@@ -8,10 +8,8 @@ interface Conversation {
   audience: Audience
   /** When the last start was sent. */
   sentAt: number
-  /** The others see it. */
-  shown: boolean
-  later?: () => void
-  idle?: () => void
+  /** Not idle yet. */
+  busy?: () => void
 }
 
 /** Signs of typing, as few as say it: keystrokes in, at most one start every 3 s out, and one stop. */
@@ -26,48 +24,24 @@ export interface Typing {
 export function createTyping (clock: ClientClock, idleAfter: number, send: (sign: { conversationId: string, isTyping: boolean } & Audience) => void): Typing {
   const all = new Map<string, Conversation>()
 
-  const start = (conversationId: string, one: Conversation): void => {
-    one.later?.()
-    const wait = one.sentAt + REPEAT - clock.now()
-    if (wait <= 0) {
-      one.sentAt = clock.now()
-      one.shown = true
-      send({ conversationId, isTyping: true, ...one.audience })
-    } else if (!one.shown) {
-      // A new start after a stop, too early: it is said when its time comes, if it is still true.
-      one.later = clock.after(wait, () => { start(conversationId, one) })
-    }
-  }
-  const quiet = (one: Conversation): void => {
-    one.shown = false
-    one.later?.()
-    one.idle?.()
-  }
-  const stop = (conversationId: string, one: Conversation): void => {
-    if (one.shown) send({ conversationId, isTyping: false, ...one.audience })
-    quiet(one)
-  }
-
-  return {
+  const typing: Typing = {
     record: (conversationId, isTyping, audience) => {
-      const one = all.get(conversationId) ?? { audience: {}, sentAt: -Infinity, shown: false }
-      if (!isTyping) {
-        stop(conversationId, one)
-        return
-      }
-      all.set(conversationId, one)
+      const one = all.get(conversationId) ?? { audience: {}, sentAt: -Infinity }
       one.audience = audience ?? one.audience
-      one.idle?.()
-      one.idle = clock.after(idleAfter, () => { stop(conversationId, one) })
-      start(conversationId, one)
+      typing.sent(conversationId)
+      if (isTyping) {
+        all.set(conversationId, one)
+        one.busy = clock.after(idleAfter, () => { typing.record(conversationId, false) })
+        if (clock.now() - one.sentAt < REPEAT) return
+        one.sentAt = clock.now()
+      } else if (!one.busy) return
+      send({ conversationId, isTyping, ...one.audience })
     },
     sent: (conversationId) => {
-      const one = all.get(conversationId)
-      if (one !== undefined) quiet(one)
+      all.get(conversationId)?.busy?.()
+      all.delete(conversationId)
     },
-    clear: () => {
-      all.forEach(quiet)
-      all.clear()
-    }
+    clear: () => { for (const id of all.keys()) typing.sent(id) }
   }
+  return typing
 }

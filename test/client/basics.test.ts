@@ -38,7 +38,6 @@ t.test('it sends everything that is durable, typed by the protocol, and asks wha
   t.match(await client.getPresence(11), { user_id: 11, status: 'busy', display_status: 'Busy' })
   const users = await client.getOnlineUsers()
   t.ok(users.map(({ user_id: id }) => id).includes(11))
-  t.ok(users.total >= 2)
   t.match((await client.get('/stats') as { data: object }).data, { active_connections: Number })
   t.match(await client.get('/typing/c'), { data: [], count: 0 })
   t.match(await client.request('ping'), { timestamp: String })
