@@ -1,11 +1,10 @@
-import type { ClientClock } from './clock.js'
-import { ClientError, toClientError } from './errors.js'
+import { ClientError } from './errors.js'
 import { createLink, type Link } from './link.js'
 import type { Settings } from './options.js'
 import type { Rest } from './rest.js'
 import type { Authenticated } from './types.js'
 
-/** Milliseconds that a socket may take to open, and to authenticate: the server's own deadline. */
+/** Milliseconds that a socket may take to open and to authenticate: the server's own deadline. */
 const DEADLINE = 10_000
 
 export interface Session extends Authenticated { link: Link }
@@ -15,7 +14,7 @@ export interface Session extends Authenticated { link: Link }
  * `RT_SOCKET_BLOCKED` where REST answers and the socket does not open.
  */
 export async function attempt (rest: Rest, settings: Settings): Promise<Session> {
-  const { clock, connectionId, userId, clubId, WebSocket } = settings
+  const { clock, connectionId, WebSocket } = settings
   const token = await rest.fresh()
   if (token && token === rest.refused) throw new ClientError('RT_UNAUTHENTICATED')
   const register = async (): Promise<void> => {
@@ -24,23 +23,22 @@ export async function attempt (rest: Rest, settings: Settings): Promise<Session>
   }
   // Where cookies say who it is, the server names the connection: registering another would leave a second one behind.
   if (token) await register()
-  let link: Link
+  let link: Link | undefined
+  let isOpen = false
+  let stop = (): void => {}
   try {
     link = createLink(new (WebSocket as NonNullable<typeof WebSocket>)(rest.url('/ws').replace('http', 'ws')), clock)
-    if (!await inTime(link, clock, link.opened)) throw new ClientError('RT_SOCKET_BLOCKED')
+    stop = clock.after(DEADLINE, link.drop)
+    await link.opened
+    isOpen = true
+    const answer = await (token ? link.request('auth', { token, connectionId }) : link.expect('authenticated'))
+    return { ...answer as Authenticated, link }
   } catch (err) {
+    link?.close()
+    if (isOpen) throw err
     if (!token) await register()
-    throw toClientError(err, 'RT_SOCKET_BLOCKED')
+    throw new ClientError('RT_SOCKET_BLOCKED', undefined, {}, err)
+  } finally {
+    stop()
   }
-  try {
-    const answer = token ? link.request('auth', { token, connectionId, userId, clubId }) : link.expect('authenticated')
-    return { ...await inTime(link, clock, answer) as Authenticated, link }
-  } catch (err) {
-    link.close()
-    throw err
-  }
-}
-
-async function inTime<T> (link: Link, clock: ClientClock, answer: Promise<T>): Promise<T> {
-  return await answer.finally(clock.after(DEADLINE, link.drop))
 }

@@ -23,10 +23,10 @@ export function createBackOff (clock: ClientClock, first: number, longest: numbe
   const backOff: BackOff = {
     attempts: 0,
     closed: (openedAt) => { if (clock.now() - openedAt >= STABLE) backOff.attempts = 0 },
-    next: (later = false, retryAfter = 0) => {
+    next: (later, retryAfter = 0) => {
       const most = Math.min(longest, first * 2 ** backOff.attempts++)
       const least = Math.max(later ? LATER : 0, retryAfter * 1000)
-      return least + clock.random() * (least > 0 ? Math.max(most, 1000) : most)
+      return least + clock.random() * Math.max(most, least)
     }
   }
   return backOff

@@ -37,7 +37,7 @@ export class WebSocketClient<Own extends object = object> {
       polling: true,
       pollInterval: 5000,
       WebSocket: (globalThis as { WebSocket?: SocketClass }).WebSocket,
-      fetch: (url, init) => fetch(url, init),
+      fetch,
       clock: systemClock,
       ...options
     }
@@ -50,7 +50,7 @@ export class WebSocketClient<Own extends object = object> {
 
   get state (): ClientState {
     const { transport, connector } = this.#core
-    return transport ? 'connected' : connector.isRunning ? 'connecting' : 'stopped'
+    return transport ? 'connected' : connector.run ? 'connecting' : 'stopped'
   }
 
   /** Null: not connected. */
@@ -121,9 +121,9 @@ export class WebSocketClient<Own extends object = object> {
     return (await this.get(`/presence/${userId}`) as { data: UserPresence }).data
   }
 
-  /** Those online, by user id: the first 500 with an id above `cursor`. */
-  async getOnlineUsers (cursor?: number): Promise<OnlineUser[]> {
-    return (await this.get(`/online-users?limit=500${cursor ? `&cursor=${cursor}` : ''}`) as OnlineUsers).data
+  /** Those online, by user id, at most 500; further pages by `get`. */
+  async getOnlineUsers (): Promise<OnlineUser[]> {
+    return (await this.get('/online-users?limit=500') as OnlineUsers).data
   }
 
   /** What any other route of the suite answers, e.g. `/stats` or `/typing/42`. */

@@ -9,7 +9,7 @@ export interface ClientClock {
 }
 
 export const systemClock: ClientClock = {
-  now: () => Date.now(),
+  now: Date.now,
   after: (ms, task) => {
     const timer = setTimeout(task, ms)
     return () => { clearTimeout(timer) }

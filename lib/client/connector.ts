@@ -30,7 +30,8 @@ interface Hooks {
 /** Opens a socket and opens it again, as often as its close codes and the back-off allow. */
 export interface Connector {
   session: Session | null
-  isRunning: boolean
+  /** 0: stopped. */
+  run: number
   start (): void
   /** Nothing is heard of it any more. */
   stop (): void
@@ -42,7 +43,7 @@ export function createConnector (rest: Rest, settings: Settings, emit: (event: s
   const { clock } = settings
   const pause = createPause(clock)
   const backOff = createBackOff(clock, settings.reconnectDelay, settings.maxReconnectDelay)
-  let run = 0
+  let runs = 0
   let attemptedAt = -Infinity
   let blocked = 0
 
@@ -53,7 +54,7 @@ export function createConnector (rest: Rest, settings: Settings, emit: (event: s
   }
 
   const loop = async (mine: number): Promise<void> => {
-    const isStill = (): boolean => run === mine && connector.isRunning
+    const isStill = (): boolean => connector.run === mine
     while (isStill()) {
       const early = attemptedAt + SPACING - clock.now()
       if (early > 0) {
@@ -61,16 +62,16 @@ export function createConnector (rest: Rest, settings: Settings, emit: (event: s
         continue
       }
       const err = await live(isStill)
-      if (err === null) return
+      if (!err || !isStill()) return
       const isBlocked = err.code === 'RT_SOCKET_BLOCKED'
       blocked = isBlocked ? blocked + 1 : 0
-      const hasOtherWay = isBlocked && (blocked >= BLOCKED_AFTER || settings.WebSocket === undefined) && hooks.blocked()
+      const hasOtherWay = isBlocked && blocked >= BLOCKED_AFTER && hooks.blocked()
       if (isFinal(err) || (!hasOtherWay && backOff.attempts >= settings.maxReconnectAttempts)) {
-        connector.isRunning = false
+        connector.run = 0
         hooks.ended(err, isFinal(err))
         return
       }
-      const delay = Math.round(backOff.next(LATER.test(codesOf(err)), err.retryAfter))
+      const delay = backOff.next(LATER.test(codesOf(err)), err.retryAfter)
       emit('reconnecting', { attempt: backOff.attempts, delay })
       await pause.wait(delay)
     }
@@ -89,7 +90,6 @@ export function createConnector (rest: Rest, settings: Settings, emit: (event: s
       connector.session = session
       hooks.opened(session)
       const closed = await session.link.closed
-      if (!isStill()) return null
       const err = closedError(closed)
       connector.session = null
       backOff.closed(openedAt)
@@ -106,14 +106,13 @@ export function createConnector (rest: Rest, settings: Settings, emit: (event: s
 
   const connector: Connector = {
     session: null,
-    isRunning: false,
+    run: 0,
     start: () => {
-      connector.isRunning = true
       backOff.attempts = blocked = 0
-      void loop(++run)
+      void loop(connector.run = ++runs)
     },
     stop: () => {
-      connector.isRunning = false
+      connector.run = 0
       pause.end()
       connector.session?.link.close()
       connector.session = null

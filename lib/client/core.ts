@@ -77,14 +77,13 @@ export function createCore (settings: Settings): Core {
   const opened = ({ link, userId, channels, heartbeatInterval, connectionId }: Session): void => {
     poller.stop()
     settings.connectionId = connectionId
-    subscriptions.identify(userId)
     // Where the channels plugin is, the server has subscribed `broadcast`; presence has nothing to resume.
-    subscriptions.resume(link.request, channels.includes('broadcast') ? channels.filter((channel) => channel !== 'presence') : [])
+    subscriptions.resume(link.request, userId, channels.includes('broadcast') ? channels.filter((channel) => channel !== 'presence') : [])
     carry('websocket', userId)
     pulse = beat(link, clock, settings.heartbeatInterval ?? heartbeatInterval, heartbeat)
     link.listen(receive)
   }
-  const closed = ({ code, reason }: Closed, willReconnect: boolean): void => {
+  const closed = (why: Closed, willReconnect: boolean): void => {
     pulse?.stop()
     pulse = null
     typing.clear()
@@ -92,7 +91,7 @@ export function createCore (settings: Settings): Core {
     outbox.carry(null)
     if (core.transport) {
       core.transport = null
-      emit('disconnected', { code, reason, willReconnect })
+      emit('disconnected', { ...why, willReconnect })
     }
   }
   const stop = (err: ClientError, code: number): void => {
@@ -140,7 +139,7 @@ export function createCore (settings: Settings): Core {
     request,
     poll: poller.wake,
     start: () => {
-      if (connector.isRunning) return
+      if (connector.run) return
       reported.clear()
       stopWaking = onWake(() => {
         pulse?.now()
@@ -150,7 +149,7 @@ export function createCore (settings: Settings): Core {
       connector.start()
     },
     disconnect: async () => {
-      const isRegistered = connector.isRunning && connector.session === null
+      const isRegistered = connector.run && connector.session === null
       connector.stop()
       stop(new ClientError('RT_CLIENT_STOPPED'), 1000)
       // A closed socket ends its connection; one that was only registered has to be ended by name.

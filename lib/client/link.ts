@@ -21,8 +21,8 @@ export type Carrier = (event: string, data: object, onAck?: (data: unknown) => v
 
 /** One socket: frames out, no faster than the server takes them, and their replies. */
 export interface Link {
-  /** False: it closed instead. */
-  readonly opened: Promise<boolean>
+  /** Rejects when it closes instead. */
+  readonly opened: Promise<void>
   readonly closed: Promise<Closed>
   /** When anything came last. */
   heardAt: number
@@ -54,7 +54,6 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
   let ids = 0
   let sent = 0
   let gone = false
-  let opened: (isOpen: boolean) => void
   let ended: (closed: Closed) => void
 
   const end = (code: number, reason = ''): void => {
@@ -62,8 +61,7 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
     gone = true
     queue.length = 0
     const closed = { code, reason }
-    for (const { reject } of waiting.values()) reject(closedError(closed))
-    opened(false)
+    waiting.forEach(({ reject }) => { reject(closedError(closed)) })
     ended(closed)
   }
   const wait = (key: unknown, onAck?: Waiting['onAck']): Promise<unknown> => new Promise((resolve, reject) => {
@@ -95,8 +93,11 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
   }
 
   const link: Link = {
-    opened: new Promise((resolve) => { opened = resolve }),
     closed: new Promise((resolve) => { ended = resolve }),
+    opened: new Promise((resolve, reject) => {
+      socket.addEventListener('open', resolve)
+      socket.addEventListener('close', reject)
+    }),
     heardAt: clock.now(),
     request: (event, data, onAck) => {
       const id = ++ids
@@ -119,7 +120,6 @@ export function createLink (socket: SocketLike, clock: ClientClock): Link {
       end(1006)
     }
   }
-  socket.addEventListener('open', () => { opened(true) })
   socket.addEventListener('error', () => {}) // `close` follows
   socket.addEventListener('close', ({ code, reason }) => { end(code, reason) })
   socket.addEventListener('message', ({ data }) => {
@@ -135,6 +135,6 @@ export const closedError = ({ code, reason }: Closed): ClientError => new Client
 
 /** An `error` frame's data as an error. */
 export function errorOf (data: object): ClientError {
-  const { code, message, retryAfter } = data as { code: ClientErrorCode, message: string, retryAfter?: number }
-  return new ClientError(code, message, { retryAfter })
+  const told = data as { code: ClientErrorCode, message: string, retryAfter?: number }
+  return new ClientError(told.code, told.message, told)
 }

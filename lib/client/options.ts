@@ -20,10 +20,6 @@ export interface WebSocketClientOptions {
   autoConnect?: boolean
   /** Of this device or tab. Default: a random one. */
   connectionId?: string
-  /** Checked by the server against the token, never trusted. */
-  userId?: number | string
-  /** Checked like `userId`. */
-  clubId?: number | string
   /** Channel → the largest id seen, as `cursors` gave it: to resume after a reload. */
   since?: Readonly<Record<string, number>>
   /** Tell the server that messages to this user have come, so that they are not sent again. Default true. */
@@ -44,7 +40,7 @@ export interface WebSocketClientOptions {
   clock?: ClientClock
 }
 
-type Open = 'token' | 'heartbeatInterval' | 'autoConnect' | 'userId' | 'clubId'
+type Open = 'token' | 'heartbeatInterval' | 'autoConnect'
 
 /** With the defaults; what has none stays open. */
 export type Settings = Required<Omit<WebSocketClientOptions, Open | 'WebSocket'>> & Pick<WebSocketClientOptions, Open> &

@@ -41,13 +41,10 @@ export function createOutbox (clock: ClientClock, max: number): Outbox {
     } catch (thrown) {
       const err = thrown as ClientError
       if (err.code === 'RT_SOCKET_CLOSED') {
-        if (current === carrier) current = null
+        current = null
         return
       }
-      if (isPassing(err)) {
-        await pause.wait(((err.retryAfter ?? 1) + clock.random()) * 1000)
-        return
-      }
+      if (isPassing(err)) return await pause.wait(((err.retryAfter ?? 1) + clock.random()) * 1000)
       item.reject(err)
     }
     if (items[0] === item) items.shift()

@@ -84,9 +84,8 @@ const rename = (data: object, letters: RegExp, to: (letter: string) => string): 
   Object.fromEntries(Object.entries(data).map(([key, value]) => [key.replace(letters, to), value as unknown]))
 
 function refusal ({ status, headers }: Response, answer: unknown): ClientError {
-  const { code, message = '' } = (answer ?? {}) as { code?: string, message?: string }
-  const retryAfter = Number(headers.get('retry-after')) || undefined
+  const { code, message } = (answer ?? {}) as { code?: string, message?: string }
   // Fastify's own refusal of a body says the same as the socket's.
   const known = code?.startsWith('RT_') ? code as ClientErrorCode : status === 400 ? 'RT_INVALID_DATA' : 'RT_SERVER_UNREACHABLE'
-  return new ClientError(known, `${status} ${message}`, { retryAfter })
+  return new ClientError(known, message ?? `status ${status}`, { retryAfter: Number(headers.get('retry-after')) || undefined })
 }

@@ -31,7 +31,7 @@ export interface Subscriptions {
   /** Who the client is: only now has `user:me` a name. */
   identify (userId?: number): void
   /** A new socket: everything is subscribed again, from where it was left. `automatic`: what the server subscribed by itself. */
-  resume (carrier: Carrier, automatic: readonly string[]): void
+  resume (carrier: Carrier, userId: number, automatic: readonly string[]): void
   /** The connection is gone; with an error, for good. */
   suspend (err?: ClientError): void
   /** A durable event came by the socket: it is delivered, with those held back for it, or held back itself. */
@@ -107,8 +107,8 @@ export function createSubscriptions ({ clock, since, confirm }: Settings, emit: 
     }),
     remove: (name) => {
       const entry = entryOf(name)
-      entries.delete(entry.channel)
       settle(entry, new ClientError('RT_CLIENT_STOPPED'))
+      entries.delete(entry.channel)
       return entry.channel
     },
     identify: (userId = 0) => {
@@ -116,7 +116,8 @@ export function createSubscriptions ({ clock, since, confirm }: Settings, emit: 
       const waiters = entries.get(ME)?.waiters ?? []
       if (entries.delete(ME)) entryOf(ME).waiters.push(...waiters)
     },
-    resume: (carrier, automatic) => {
+    resume: (carrier, userId, automatic) => {
+      subscriptions.identify(userId)
       current = carrier
       automatic.forEach(entryOf)
       for (const entry of entries.values()) void subscribe(carrier, entry)

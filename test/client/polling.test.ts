@@ -71,7 +71,7 @@ t.test('a socket that once worked leaves its cursors to polling, and polling lea
   t.equal(client.transport, 'websocket')
 })
 
-t.test('without a class of sockets it polls at once, and with polling switched off it goes on trying', { buffered: true }, async (t) => {
+t.test('without a class of sockets it polls, and with polling switched off it goes on trying', { buffered: true }, async (t) => {
   const polls = clientOf(t, host, user(21), { WebSocket: class { constructor () { throw new Error('none here') } } as never })
   t.match(await polls.next('transport'), { transport: 'polling' })
   const door = await doorTo(t, host)
