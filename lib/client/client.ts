@@ -57,17 +57,14 @@ export class WebSocketClient<Own extends object = object> {
   get transport (): Transport | null { return this.#core.transport }
 
   /** Channel → the id up to which nothing is missing: for the option `since` after a reload. */
-  get cursors (): Record<string, number> {
-    return Object.fromEntries([...this.#core.subscriptions.entries].flatMap(([name, { cursor }]) => cursor === null ? [] : [[name, cursor]]))
+  get cursors (): Record<string, number | undefined> {
+    return Object.fromEntries([...this.#core.subscriptions.entries].map(([name, { cursor }]) => [name, cursor]))
   }
 
   /** Answers the function that takes the listener off again. */
   on<K extends Name<Own>> (event: K, listener: (data: Events<Own>[K]) => void): () => void {
-    this.#core.on(event, listener)
-    return () => { this.#core.off(event, listener) }
+    return this.#core.on(event, listener)
   }
-
-  off<K extends Name<Own>> (event: K, listener: (data: Events<Own>[K]) => void): void { this.#core.off(event, listener) }
 
   /** Begins, or begins again after `disconnect()` or a final close. Does nothing while it is under way. */
   connect (): void { this.#core.start() }

@@ -2,8 +2,8 @@ type Listener = (data: never) => void
 
 /** Names and listeners; their types are the client's business. */
 export interface Emitter {
-  on (event: string, listener: Listener): void
-  off (event: string, listener: Listener): void
+  /** Answers the function that takes the listener off again. */
+  on (event: string, listener: Listener): () => void
   /** A listener that throws harms no other. What it throws, and errors that nobody listens for, go to the console. */
   emit (event: string, data: unknown): void
   has (event: string): boolean
@@ -23,8 +23,11 @@ export function createEmitter (): Emitter {
     })
   }
   return {
-    on: (event, listener) => { all.set(event, (all.get(event) ?? new Set()).add(listener)) },
-    off: (event, listener) => { all.get(event)?.delete(listener) },
+    on: (event, listener) => {
+      const listeners = all.get(event) ?? new Set()
+      all.set(event, listeners.add(listener))
+      return () => { listeners.delete(listener) }
+    },
     emit,
     has
   }

@@ -21,7 +21,7 @@ export interface WebSocketClientOptions {
   /** Of this device or tab. Default: a random one. */
   connectionId?: string
   /** Channel → the largest id seen, as `cursors` gave it: to resume after a reload. */
-  since?: Readonly<Record<string, number>>
+  since?: Readonly<Record<string, number | undefined>>
   /** Tell the server that messages to this user have come, so that they are not sent again. Default true. */
   confirm?: boolean
   /** Sends that may wait for the server. Default 1000. */

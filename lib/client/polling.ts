@@ -28,7 +28,7 @@ export function createPoller (
   /** Everything that is new on one channel. What was never subscribed begins now: what came before is not told. */
   const read = async (entry: Entry): Promise<void> => {
     const { channel } = entry
-    const isNew = entry.cursor === null
+    const isNew = entry.cursor === undefined
     for (let position = entry.cursor ?? 0, more = true; more;) {
       const page = await rest.call(`/events?channel=${channel}&since=${position}&limit=${PAGE}`) as Page
       if (!poller.isOn || entries.get(channel) !== entry) return

@@ -9,13 +9,13 @@ export type Durable = Frame & { data: { messageId: number } }
 /** One channel the client wants to hear. */
 export interface Entry {
   channel: string
-  /** Nothing up to this id is missing; null: it was never subscribed. */
-  cursor: number | null
+  /** Nothing up to this id is missing; absent: it was never subscribed. */
+  cursor?: number | undefined
   /**
    * While the server is asked to go on from the cursor: what comes before the replay does not move the cursor, or the
-   * replay would be lost with the socket. Null: nothing is known to be missing.
+   * replay would be lost with the socket. Absent: nothing is known to be missing.
    */
-  held: Durable[] | null
+  held?: Durable[] | undefined
   /** The id that ends the replay; -1 until it is known. */
   target: number
   waiters: Array<{ resolve: (answer: Subscribed) => void, reject: (err: ClientError) => void }>
@@ -57,7 +57,7 @@ export function createSubscriptions ({ clock, since, confirm }: Settings, emit: 
   const resolveName = (name: string): string => name === ME && me ? `private-user.${me}` : name
   const entryOf = (name: string): Entry => {
     const channel = resolveName(name)
-    const entry = entries.get(channel) ?? { channel, cursor: null, held: null, target: -1, waiters: [] }
+    const entry = entries.get(channel) ?? { channel, target: -1, waiters: [] }
     entries.set(channel, entry)
     return entry
   }
@@ -69,7 +69,7 @@ export function createSubscriptions ({ clock, since, confirm }: Settings, emit: 
     const { held } = entry
     if (!held || entry.target !== id) return []
     held.sort((a, b) => a.data.messageId - b.data.messageId)
-    entry.held = null
+    entry.held = undefined
     entry.cursor = held.at(-1)?.data.messageId ?? id
     return held
   }
@@ -82,11 +82,11 @@ export function createSubscriptions ({ clock, since, confirm }: Settings, emit: 
 
   const subscribe = async (carrier: Carrier, entry: Entry): Promise<void> => {
     const { channel, cursor } = entry
-    entry.held = cursor === null ? null : []
+    entry.held = cursor === undefined ? undefined : []
     entry.target = -1
     const isStill = (): boolean => current === carrier && entries.get(channel) === entry
     try {
-      await carrier('subscribe', { channel, since: cursor ?? undefined }, (answer) => {
+      await carrier('subscribe', { channel, since: cursor }, (answer) => {
         if (isStill()) subscriptions.subscribed(entry, answer as Subscribed)
       })
     } catch (thrown) {
@@ -126,7 +126,7 @@ export function createSubscriptions ({ clock, since, confirm }: Settings, emit: 
       current = null
       for (const entry of entries.values()) {
         // What was held back stands behind the cursor, and comes again.
-        entry.held = null
+        entry.held = undefined
         if (err) settle(entry, err)
       }
     },
@@ -138,7 +138,7 @@ export function createSubscriptions ({ clock, since, confirm }: Settings, emit: 
         entry.held.push(frame)
         return
       }
-      if (entry?.held === null && entry.cursor !== null && id > entry.cursor) entry.cursor = id
+      if (entry && !entry.held && id > (entry.cursor ?? id)) entry.cursor = id
       // An event of the host's own that names no channel may be the end of a replay, too.
       subscriptions.deliver([frame, ...[...entries.values()].flatMap((one) => reached(one, id))])
     },
