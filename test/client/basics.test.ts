@@ -1,0 +1,88 @@
+import t from 'tap'
+import { allowAll, buildHost, connect, leave, rest, rowsOf, until, user } from '../helper.js'
+import { clientOf, connected, doorTo } from './harness.js'
+
+t.jobs = 6
+
+const host = await buildHost(t, { backend: 'embedded', options: allowAll })
+
+t.test('it connects by itself, subscribes and hears what it should', { buffered: true }, async (t) => {
+  const { client, next, of } = clientOf(t, host, user(1))
+  t.equal(client.state, 'connecting')
+  t.match(await next('connected'), { connectionId: client.connectionId, userId: 1, transport: 'websocket' })
+  t.match([client.state, client.transport], ['connected', 'websocket'])
+  t.match(await client.subscribe('user:me'), { channel: 'private-user.1' })
+  t.match(await client.subscribe('group.basics'), { channel: 'group.basics', position: Number })
+  const two = await connect(host, user(2))
+  const { messageId } = await two.request('message:group', { channel: 'group.basics', message: 'hello', conversationId: 'c' })
+  t.match(await next('message:group'), { messageId, userId: 2, channel: 'group.basics', message: 'hello' })
+  await two.request('message:direct', { recipientId: 1, message: 'psst', conversationId: 'c' })
+  t.match(await next('message:direct'), { senderId: 2, message: 'psst' })
+  t.match(await two.next('message:delivered'), { userId: 1 }, 'confirmed by itself')
+  await two.request('broadcast:message', { message: 'all' })
+  t.match(await next('broadcast:message'), { message: 'all', senderId: 2 })
+  await client.unsubscribe('group.basics')
+  t.strictSame(of('unsubscribed'), [{ channel: 'group.basics' }])
+  await leave(host, two)
+})
+
+t.test('it sends everything that is durable, typed by the protocol, and asks what the guide asks', { buffered: true }, async (t) => {
+  const { client } = await connected(t, host, user(11))
+  const two = await connect(host, user(12))
+  t.match(await client.send('message:direct', { recipientId: 12, message: 'one', conversationId: 'c' }), { messageId: Number, timestamp: String })
+  t.match(await two.next('message:direct'), { senderId: 11, message: 'one' })
+  t.match(await client.send('notification:send', { recipientIds: [12], title: 't', body: 'b' }), { messageIds: [Number] })
+  t.match(await two.next('notification:received'), { title: 't' })
+  await t.rejects(client.send('message:direct', { recipientId: 12, message: '', conversationId: 'c' }), { code: 'RT_INVALID_DATA' })
+  t.match(await client.updatePresence('busy', { lastMessage: 'in a call' }), { status: 'busy' })
+  t.match(await client.getPresence(11), { user_id: 11, status: 'busy', display_status: 'Busy' })
+  const users = await client.getOnlineUsers()
+  t.ok(users.map(({ user_id: id }) => id).includes(11))
+  t.match((await client.get('/stats') as { data: object }).data, { active_connections: Number })
+  t.match(await client.get('/typing/c'), { data: [], count: 0 })
+  t.match(await client.request('ping'), { timestamp: String })
+  const figures = await new Promise((resolve) => { clientOf(t, host, user(13), { heartbeatInterval: 50 }).client.on('heartbeat', resolve) })
+  t.match(figures, { total_connections: Number, unique_users: Number })
+})
+
+t.test('what was missed is told after a reconnect, in order and once, the own channel included', { buffered: true }, async (t) => {
+  const door = await doorTo(t, host)
+  const { client, next, of, told } = await connected(t, door, user(21))
+  await client.subscribe('group.resume')
+  const two = await connect(host, user(22))
+  const say = async (message: string) => {
+    await two.request('message:group', { channel: 'group.resume', message, conversationId: 'c' })
+    await two.request('message:direct', { recipientId: 21, message, conversationId: 'c' })
+  }
+  await say('1')
+  await next('message:direct')
+  await door.shut()
+  t.match(await next('disconnected'), { code: 1006, willReconnect: true })
+  for (const message of ['2', '3', '4']) await say(message)
+  await rest(host, user(22), 'POST', '/broadcast', { message: 'b' })
+  await door.open()
+  await next('connected', 2)
+  await say('5')
+  await next('message:direct', 5)
+  await next('message:group', 5)
+  t.strictSame(of('message:group').map(({ message }) => message), ['1', '2', '3', '4', '5'])
+  t.strictSame(of('message:direct').map(({ message }) => message), ['1', '2', '3', '4', '5'])
+  t.equal(of('broadcast:message').filter(({ message }) => message === 'b').length, 1)
+  t.strictSame(of('gap'), [])
+  t.match(told.filter(({ event, data }) => event === 'subscribed' && data.recovered === true).length, 3, 'own, broadcast and the group')
+  await until('all are confirmed', async () => (await rowsOf(host, 'websocket_events'))
+    .filter(({ channel, durable }) => channel === 'private-user.21' && Number(durable) === 1).every(({ status }) => status === 'delivered'))
+  t.equal(client.cursors['private-user.21'], of('message:direct').at(-1).messageId)
+})
+
+t.test('disconnect ends it, rejects what waits, and it can begin again', { buffered: true }, async (t) => {
+  const { client, next, of } = await connected(t, host, user(31))
+  await client.disconnect()
+  t.match(of('disconnected'), [{ code: 1000, willReconnect: false }])
+  t.equal(client.state, 'stopped')
+  const waiting = client.send('message:direct', { recipientId: 1, message: 'x', conversationId: 'c' })
+  await t.rejects(waiting, { code: 'RT_CLIENT_STOPPED' })
+  await until('the server let go of it', async () => (await rest(host, user(31), 'GET', '/presence/31')).status === 200)
+  client.connect()
+  await next('connected', 2)
+})

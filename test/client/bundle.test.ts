@@ -1,0 +1,27 @@
+import { gzipSync } from 'node:zlib'
+import { build } from 'esbuild'
+import t from 'tap'
+import { WebSocketClient } from '../../lib/client/index.js'
+
+t.test('a page gets at most 6 KB, and nothing of the server', async (t) => {
+  const { outputFiles: [bundle], metafile: { inputs } } = await build({
+    entryPoints: ['lib/client/index.ts'], bundle: true, minify: true, format: 'esm', target: 'es2022', platform: 'browser', write: false, metafile: true
+  })
+  const size = gzipSync(bundle?.contents ?? '', { level: 9 }).length
+  t.comment(`${size} bytes`)
+  t.ok(size > 0 && size <= 6 * 1024, `${size} bytes`)
+  t.strictSame(Object.keys(inputs).filter((name) => !name.startsWith('lib/client/')), [])
+})
+
+t.test('events and sends are typed by the protocol, and by the host', async (t) => {
+  const client = new WebSocketClient<{ 'order:paid': { messageId: number, order: number } }>({ baseUrl: '/api/websocket', autoConnect: false })
+  client.on('message:direct', ({ senderId, message }) => { t.type(senderId + message.length, 'number') })
+  client.on('order:paid', ({ order }) => { t.type(order, 'number') })
+  // @ts-expect-error no such event
+  client.on('order:shipped', () => {})
+  // @ts-expect-error no such field
+  client.on('message:group', ({ recipientId }) => { t.notOk(recipientId) })
+  // @ts-expect-error a channel is missing
+  await t.rejects(client.send('message:group', { message: 'x', conversationId: 'c' }), { code: 'RT_CLIENT_STOPPED' }, 'it was never started')
+  t.equal(client.state, 'stopped')
+})

@@ -1,0 +1,50 @@
+import t from 'tap'
+import { createTyping } from '../../lib/client/typing.js'
+import { allowAll, buildHost, connect, user } from '../helper.js'
+import { connected, doorTo, fastClock } from './harness.js'
+
+t.jobs = 6
+
+const host = await buildHost(t, { backend: 'embedded', options: allowAll })
+const pause = async (ms: number): Promise<void> => { await new Promise((resolve) => setTimeout(resolve, ms)) }
+
+t.test('row 24, keystrokes are at most one start every 3 s, and one stop after the last', { buffered: true }, async (t) => {
+  const sent: Array<{ isTyping: boolean, at: number }> = []
+  const clock = fastClock(20)
+  const typing = createTyping(clock, 5000, ({ isTyping }) => { sent.push({ isTyping, at: clock.now() }) })
+  const began = clock.now()
+  // 12 keystrokes a second for 10 s.
+  while (clock.now() - began < 10_000) {
+    typing.record('c', true)
+    await pause(4)
+  }
+  const starts = sent.filter(({ isTyping }) => isTyping)
+  t.ok(starts.length >= 3 && starts.length <= 4, `${starts.length} starts`)
+  for (const [i, { at }] of starts.entries()) if (i > 0) t.ok(at - (starts[i - 1]?.at ?? 0) >= 3000)
+  t.equal(sent.length, starts.length, 'no stop while typing goes on')
+  await pause(5500 / 20)
+  t.strictSame(sent.slice(starts.length).map(({ isTyping }) => isTyping), [false], 'and then one')
+})
+
+t.test('row 24, others see the start, and the stop when the message is sent, the user is idle, or gone', { buffered: true }, async (t) => {
+  const door = await doorTo(t, host)
+  const { client } = await connected(t, door, user(1), { typingIdle: 700 })
+  const two = await connect(host, user(2))
+  const audience = { recipientId: 2 }
+  for (let i = 0; i < 20; i++) client.recordTyping('a', true, audience)
+  t.match(await two.next('user:typing'), { userId: 1, conversationId: 'a', isTyping: true })
+  await client.send('message:direct', { recipientId: 2, message: 'x', conversationId: 'a' })
+  t.match(await two.next('user:typing'), { conversationId: 'a', isTyping: false })
+  client.recordTyping('b', true, audience)
+  t.match(await two.next('user:typing'), { conversationId: 'b', isTyping: true })
+  t.match(await two.next('user:typing'), { conversationId: 'b', isTyping: false }, 'idle')
+  client.recordTyping('d', true, audience)
+  t.match(await two.next('user:typing'), { conversationId: 'd', isTyping: true })
+  client.recordTyping('d', false)
+  t.match(await two.next('user:typing'), { conversationId: 'd', isTyping: false }, 'said')
+  client.recordTyping('e', true, audience)
+  t.match(await two.next('user:typing'), { conversationId: 'e', isTyping: true })
+  door.cut()
+  t.match(await two.next('user:typing'), { conversationId: 'e', isTyping: false }, 'gone')
+  t.strictSame(await two.soFar('user:typing'), [])
+})
