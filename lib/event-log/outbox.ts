@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Backplane, Frame } from '../backplane/contract.js'
-import { channelKey, privateChannel, privateOwner } from '../channels.js'
+import { batched } from '../batch.js'
+import { channelKey, privateChannel, privateOwner, splitKey, type ChannelKey } from '../channels.js'
 import type { Clock } from '../clock.js'
 import { encodeStored } from '../protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
@@ -47,6 +48,8 @@ export class Outbox {
   #marking: NodeJS.Timeout | null = null
   /** Redis lost something: until everything left behind is handed on, newer events wait in the table behind it. */
   #behind = false
+  /** By channel key: users who come back at once are asked about with one statement. */
+  readonly #pending = batched(async (keys: ChannelKey[]) => await this.#readPending(keys))
   #addedWhileBehind = 0
   #catchingUp: Promise<void> | null = null
 
@@ -122,9 +125,9 @@ export class Outbox {
     await store.reschedule(present, now + RETRY_DELAYS[0], now)
   }
 
-  /** The frames of what waits for a user, to be written to the connection that just came. */
+  /** What waits for a user, to be written to the connection that just came. */
   async pendingFor (tenantId: number, userId: number): Promise<StoredEvent[]> {
-    return await this.#options.store.pending(tenantId, [privateChannel(userId)], CHUNK)
+    return await this.#pending(channelKey(tenantId, privateChannel(userId))) ?? []
   }
 
   /** Sent to a connection of their user: from now on they are tried again until confirmed. */
@@ -138,6 +141,27 @@ export class Outbox {
     if (this.#marking !== null) clearTimeout(this.#marking)
     this.#marking = null
     await this.#flushMarks()
+  }
+
+  async #readPending (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
+    const { store } = this.#options
+    const byTenant = new Map<number, string[]>()
+    for (const { tenantId, channel } of keys.map(splitKey)) byTenant.set(tenantId, [...byTenant.get(tenantId) ?? [], channel])
+    const found = new Map<ChannelKey, StoredEvent[]>()
+    await Promise.all([...byTenant].map(async ([tenantId, channels]) => {
+      let events = await store.pending(tenantId, channels, CHUNK)
+      // Full: one user's many may have kept the others' out.
+      if (events.length === CHUNK && channels.length > 1) {
+        events = (await Promise.all(channels.map(async (channel) => await store.pending(tenantId, [channel], CHUNK)))).flat()
+      }
+      for (const event of events) {
+        const key = channelKey(tenantId, event.channel)
+        const known = found.get(key)
+        if (known === undefined) found.set(key, [event])
+        else known.push(event)
+      }
+    }))
+    return found
   }
 
   async #drainBacklog (): Promise<void> {
