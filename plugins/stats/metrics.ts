@@ -43,7 +43,7 @@ function counts (registry: Registry, { hub, meters }: Realtime): void {
   const byEvent = (found: EventCounts | null): Values => (found?.counts ?? []).map(([event, count]) => [{ event }, count])
   counter('realtime_frames_received_total', 'Frames from clients, by event; other: unknown, not a frame, or past the rate', 'event',
     () => byEvent(meters.framesIn))
-  counter('realtime_frames_sent_total', 'Frames written to sockets, by event; other: events of the host', 'event',
+  counter('realtime_frames_sent_total', 'Frames written to sockets, by event; other: events that nobody declared', 'event',
     () => byEvent(meters.framesOut))
   counter('realtime_frames_refused_total', 'Frames of clients that were answered with an error, by its code', 'code',
     () => [...meters.refused].map(([code, count]) => [{ code }, count]))
