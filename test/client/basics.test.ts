@@ -75,6 +75,26 @@ t.test('what was missed is told after a reconnect, in order and once, the own ch
   t.equal(client.cursors['private-user.21'], of('message:direct').at(-1).messageId)
 })
 
+t.test('what another tab confirmed meanwhile comes before what waited unconfirmed', { buffered: true }, async (t) => {
+  const door = await doorTo(t, host)
+  const one = await connected(t, door, user(41))
+  const other = await connected(t, host, user(41))
+  const two = await connect(host, user(42))
+  const say = async (message: string) => await two.request('message:direct', { recipientId: 41, message, conversationId: 'c' })
+  await say('1')
+  await one.next('message:direct')
+  await door.shut()
+  await say('2')
+  await say('3')
+  await other.next('message:direct', 3)
+  await until('the other tab has confirmed it', async () => (await two.soFar('message:delivered')).length > 0)
+  await other.client.disconnect()
+  await say('4')
+  await door.open()
+  await one.next('message:direct', 4)
+  t.strictSame(one.of('message:direct').map(({ message }) => message), ['1', '2', '3', '4'])
+})
+
 t.test('disconnect ends it, rejects what waits, and it can begin again', { buffered: true }, async (t) => {
   const { client, next, of } = await connected(t, host, user(31))
   await client.disconnect()
