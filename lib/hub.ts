@@ -87,7 +87,8 @@ export class Hub {
       this.#channels.set(key, channel)
     }
     channel.members.delete(member)
-    const held = channel.joining.get(member) ?? { frames: [], bytes: 0 }
+    // Its own: what an earlier join of this member waited for must not let frames through that this one still holds back.
+    const held = { frames: [], bytes: 0, ...channel.joining.get(member) }
     channel.joining.set(member, held)
     await channel.ready
     const joined = channel

@@ -68,7 +68,8 @@ export class Model {
     const place = this.places.get(key) ?? { members: new Set(), waiting: new Map(), seen: new Set(), gap: null }
     this.places.set(key, place)
     place.members.delete(member)
-    const waiting = place.waiting.get(member) ?? { joining: null, held: [] }
+    // Only the newest join lets frames through.
+    const waiting: Waiting = { joining: null, held: place.waiting.get(member)?.held ?? [] }
     place.waiting.set(member, waiting)
     return waiting
   }
