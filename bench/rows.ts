@@ -33,7 +33,7 @@ async function each (dialects: Dialect[], measure: (dialect: Dialect) => Promise
   return figures
 }
 
-const load = { members: 500, publishers: 2, inFlight: 8, seconds: 3 }
+const load = { members: 500, publishers: 2, inFlight: 8, seconds: 2 }
 const both = ({ mariadb, redis }: Servers) => ({ DATABASE_URL: mariadb.url, REDIS_URL: redis.url })
 
 export const rows: Row[] = [
@@ -79,7 +79,7 @@ export const rows: Row[] = [
     unit: 'acked messages per second',
     bars: [{ than: 'one-row-each', atLeast: 4 }],
     round: async ({ mariadb }) => await each([oneRowEach, suite], async (dialect) =>
-      await directMessages(dialect, { pairs: 500, seconds: 4 }, { DATABASE_URL: mariadb.url }))
+      await directMessages(dialect, { pairs: 500, seconds: 3 }, { DATABASE_URL: mariadb.url }))
   },
   {
     name: 'lone durable message',
@@ -101,7 +101,7 @@ export const rows: Row[] = [
     work: 'handshakes, JWT verified',
     unit: 'handshakes per CPU second',
     bars: [{ than: 'socket-io', atLeast: 1 }],
-    round: async () => await each([socketIo, suite], async (dialect) => await handshakes(dialect, { count: 3000 }))
+    round: async () => await each([socketIo, suite], async (dialect) => await handshakes(dialect, { count: 2000 }))
   },
   ...Object.entries(calls).map(([name, call]): Row => ({
     name: `REST: ${name}`,
@@ -109,7 +109,7 @@ export const rows: Row[] = [
     unit: 'requests per CPU second',
     bars: [{ than: 'bare', atLeast: 0.8 }],
     // Nobody listens to what is told: fan-out has rows of its own. Whom a list names must be online.
-    round: async () => ({ ...await restRequests(call, { count: 4000, sockets: name === 'online list' ? USERS : 0 }) })
+    round: async () => ({ ...await restRequests(call, { count: 2500, sockets: name === 'online list' ? USERS : 0 }) })
   })),
   {
     name: 'online list grows',
@@ -118,7 +118,7 @@ export const rows: Row[] = [
     bars: [{ of: '100000 online', than: '100 online', atMost: 1.5 }, { of: '10000 online', than: '100 online', atMost: 1.5 }],
     round: async ({ redis }) => {
       const figures: Figures = {}
-      for (const online of [100, 10_000, 100_000]) figures[`${online} online`] = await onlinePage({ online, count: 2000 }, redis)
+      for (const online of [100, 10_000, 100_000]) figures[`${online} online`] = await onlinePage({ online, count: 1000 }, redis)
       return figures
     }
   },
@@ -130,7 +130,7 @@ export const rows: Row[] = [
     round: async () => {
       const figures: Figures = {}
       for (const dialect of [socketIo, ws, bun, suite]) {
-        const { p50, p99 } = await latency(dialect, { members: 500, rate: 60, seconds: 4 })
+        const { p50, p99 } = await latency(dialect, { members: 500, rate: 60, seconds: 3 })
         Object.assign(figures, { [`${dialect.name} p50`]: p50, [`${dialect.name} p99`]: p99 })
       }
       return figures

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises'
 import cors from '@fastify/cors'
 import jwt from '@fastify/jwt'
 import type { Static } from '@sinclair/typebox'
@@ -8,6 +7,7 @@ import {
 } from '../plugins/index.js'
 import { ErrorResponse } from '../plugins/schemas.js'
 import { documents, open } from './documents.js'
+import { page } from './page.js'
 import { Health, LoggedIn, Login } from './schemas.js'
 import type { Settings } from './settings.js'
 import { openUsers } from './users.js'
@@ -105,8 +105,6 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     })
   }
 
-  const page = await readFile(new URL('./public/index.html', import.meta.url), 'utf8')
-  app.get('/', { schema: { hide: true } }, async (_request, reply) => await reply.type('text/html; charset=utf-8').send(page))
-
+  await page(app)
   return app
 }

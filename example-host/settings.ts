@@ -32,7 +32,8 @@ export function readSettings (env: NodeJS.ProcessEnv): Settings {
     framesPerSecond: number(env, 'FRAMES_PER_SECOND', 50),
     logLevel: env.LOG_LEVEL ?? 'info',
     plugins: plugins(env.SUITE),
-    metrics: env.METRICS_PATH || undefined,
+    // The dashboard reads them; in production they are for a scraper, at a path that the proxy keeps to itself.
+    metrics: env.METRICS_PATH ?? (production ? undefined : '/metrics'),
     production
   }
 }

@@ -8,7 +8,8 @@ const run = promisify(execFile)
 const PACKAGES: Record<string, string> = {
   mariadbd: 'mariadb-server',
   'mariadb-install-db': 'mariadb-server',
-  'redis-server': 'redis-server'
+  'redis-server': 'redis-server',
+  chromium: 'chromium'
 }
 
 // policy-rc.d keeps the packages from starting daemons of their own.

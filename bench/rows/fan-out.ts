@@ -50,7 +50,9 @@ export class Room {
   }
 }
 
-const userOf = (i: number): User => ({ id: i + 1, club: 1 })
+/** Tabs of a user: as many as one may have. Who comes is told to all, and is not what is measured here. */
+const TABS = 20
+const userOf = (i: number): User => ({ id: 1 + Math.floor(i / TABS), club: 1 })
 export const publisherOf = (i: number): User => ({ id: 100_000 + i, club: 1 })
 
 /** Microseconds of the server's processor time for each message that reached a member. */

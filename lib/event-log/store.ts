@@ -42,6 +42,11 @@ const columns = ['tenant_id', 'user_id', 'event_type', 'channel', 'payload', 'st
 const rowOfMarks = `(${columns.map(() => '?').join(', ')})`
 
 const plain = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload', 'retry_count'] as const
+/**
+ * Beside ids, in a form no index answers: by an index on the status an update would visit, and lock, all that is pending,
+ * and keep new events from being inserted meanwhile.
+ */
+const stillPending = sql<boolean>`case when status = 'pending' then 1 else 0 end = 1`
 /** Times are read as text, so that no driver shifts them. */
 const handedAt = sql<string | null>`cast(handed_at as char)`.as('handed_at')
 const stored = [...plain, handedAt]
@@ -124,7 +129,7 @@ export class EventStore {
       const part = ids.slice(from, from + 1000)
       await this.#db.updateTable('websocket_events')
         .set(done ? { status: 'delivered', handed_at: time, due_at: null, updated_at: time } : { handed_at: time, updated_at: time })
-        .where('id', 'in', part).where('status', '=', 'pending').execute()
+        .where('id', 'in', part).where(stillPending).execute()
     }
   }
 
@@ -138,14 +143,14 @@ export class EventStore {
         updated_at: toSqlTime(now),
         ...(retried ? { retry_count: eb('retry_count', '+', 1) } : {})
       }))
-      .where('id', 'in', ids).where('status', '=', 'pending').execute()
+      .where('id', 'in', ids).where(stillPending).execute()
   }
 
   async markFailed (ids: number[], reason: string, now: number): Promise<void> {
     if (ids.length === 0) return
     await this.#db.updateTable('websocket_events')
       .set({ status: 'failed', error_message: reason, due_at: null, updated_at: toSqlTime(now) })
-      .where('id', 'in', ids).where('status', '=', 'pending').execute()
+      .where('id', 'in', ids).where(stillPending).execute()
   }
 
   /** Events on this user's channel that the user confirms now; answers those that were not confirmed before. */
