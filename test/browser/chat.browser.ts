@@ -81,7 +81,10 @@ t.test('Two people in the club, each on a node', async (t) => {
 
   await t.test('pictures for the docs: the page and the dashboard, wide and narrow', async (t) => {
     const carl = await comeIn(a.url, 'Carl', 4, { width: 390, height: 800 })
-    await says(carl, 'Hello from the phone')
+    for (const { page } of [ann, ben, carl]) await page.click('#groups button:has-text("coffee")')
+    await says(ann, 'Who is at the club tonight?')
+    await says(ben, 'I am, from eight. The projector is fixed.')
+    await says(carl, 'On my way, writing from the phone')
     await ann.page.selectOption('#status', 'busy')
     await says(ben, 'What shall we do on Friday?')
     await ann.page.focus('#text')
