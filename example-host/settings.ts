@@ -49,7 +49,7 @@ const list = (text: string | undefined): string[] => (text ?? '').split(',').map
 function redisUrl (env: NodeJS.ProcessEnv): string | undefined {
   if (env.REDIS_URL) return env.REDIS_URL
   if (!env.REDIS_HOST) return undefined
-  // The guide's .env says null where there is no password.
+  // Some .env files say null where there is no password.
   const password = env.REDIS_PASSWORD && env.REDIS_PASSWORD !== 'null' ? `:${encodeURIComponent(env.REDIS_PASSWORD)}@` : ''
   return `redis://${password}${env.REDIS_HOST}:${number(env, 'REDIS_PORT', 6379)}/${number(env, 'REDIS_DB', 0)}`
 }

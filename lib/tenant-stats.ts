@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import type { Realtime } from './core.js'
 
-/** The guide's five figures of one tenant, over all nodes. */
+/** Five figures of one tenant, over all nodes. */
 export const TenantStats = Type.Object({
   total_connections: Type.Integer({ description: 'Registered, with a socket or without' }),
   active_connections: Type.Integer({ description: 'Those with a socket, or heard of lately' }),

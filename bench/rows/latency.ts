@@ -8,8 +8,8 @@ const MARK = Buffer.from('at=')
 const DIGITS = 16
 
 /** Milliseconds from the publisher to a member, at a fixed rate of messages a second. */
-export async function latency (dialect: Dialect, { members, rate, seconds }: { members: number, rate: number, seconds: number }): Promise<{ p50: number, p99: number }> {
-  const server = await dialect.start()
+export async function latency (dialect: Dialect, { members, rate, seconds }: { members: number, rate: number, seconds: number }, env?: Record<string, string>): Promise<{ p50: number, p99: number }> {
+  const server = await dialect.start(env)
   try {
     const room = new Room(dialect)
     await room.fill(server.port, members)

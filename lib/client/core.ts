@@ -42,7 +42,7 @@ export function createCore (settings: Settings): Core {
   const failed = (err: ClientError): void => {
     if (reported.size < reported.add(err.code).size) emit('error', err)
   }
-  /** The guide's heartbeat, only where anyone wants the figures. */
+  /** The figures with each heartbeat, only where anyone wants the figures. */
   const heartbeat = (): void => {
     if (!emitter.has('heartbeat')) return
     rest.call('/heartbeat', { connection_id: settings.connectionId })
