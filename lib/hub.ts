@@ -1,17 +1,8 @@
 import type { Backplane, Frame } from './backplane/contract.js'
 import type { ChannelKey } from './channels.js'
-import { wireFrame } from './ws-frame.js'
+import { LocalChannel, type Member } from './local-channel.js'
 
-/** One local receiver of frames: a socket, adapted by connections/. */
-export interface Member {
-  /** The connection id. */
-  readonly id: string
-  /**
-   * Writes frames that are already encoded: `wire` holds the complete WebSocket frames one after the other, `payloads`
-   * the same ones bare, for a socket that must frame them itself. Frames of which all are ephemeral may be dropped.
-   */
-  write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void
-}
+export type { Member } from './local-channel.js'
 
 /** A member that has joined but must get something else first: its reply, what it missed. Live frames wait meanwhile. */
 export interface Joining {
@@ -21,36 +12,27 @@ export interface Joining {
   readonly waiting: number
 }
 
-interface Channel {
-  key: ChannelKey
-  members: Set<Member>
-  joining: Map<Member, { frames: Frame[], bytes: number }>
-  ready: Promise<void>
-  /** Published since the last flush. */
-  queue: Frame[]
-  /** Durable ids of late, oldest first: an id that comes again is dropped here. */
-  recent: Set<number>
-  /** The largest durable id known on this channel; null until someone asked the log. */
-  head: number | null
-  /** Frames that wait while a gap before them is filled; null: there is none. */
-  held: Frame[] | null
-  /** Milliseconds since 1970: nobody here had a right to what was handed on before. */
-  since: number
-}
-
-/** How many durable ids a channel remembers to recognise a repeat. Past it repeats are the client's to drop, by id. */
-const RECENT_IDS = 1024
+/** Members from which on a channel rests. */
+const MANY = 64
+/** The longest rest, in milliseconds. */
+const MAX_REST = 10
 
 /**
  * Channel → local members. Frames published within one turn of the event loop leave as one write per member: with 500
- * members that is a fifth of the cost. Whoever writes to a member directly calls `flush` first, so that replies and
- * frames keep their order; so do `join` and `leave`, so that a frame reaches exactly those who were members when it came.
+ * members that is a fifth of the cost. Where that takes long and publishers are many, a channel rests afterwards for as
+ * long as it took: what they publish next, each when it has seen the last, is then one write again and not two halves.
+ *
+ * Whoever writes to a member directly calls `flushFor` first, so that replies and frames keep their order; and a frame
+ * reaches exactly those who were members when it came.
  */
 export class Hub {
-  readonly #channels = new Map<ChannelKey, Channel>()
+  readonly #channels = new Map<ChannelKey, LocalChannel>()
   readonly #backplane: Pick<Backplane, 'subscribe' | 'unsubscribe'>
-  #dirty: Channel[] = []
+  /** To be flushed at the end of this turn. */
+  #dirty: LocalChannel[] = []
   #scheduled = false
+  /** Their frames wait until the rest is over. */
+  readonly #resting = new Set<LocalChannel>()
   /** Deliveries since start, for the stats line. */
   delivered = 0
   /** The largest durable id that came by, on any channel. */
@@ -70,49 +52,26 @@ export class Hub {
    * holds live frames back again, for another replay.
    */
   async join (key: ChannelKey, member: Member): Promise<Joining> {
-    this.flush()
     let channel = this.#channels.get(key)
     if (channel === undefined) {
-      channel = {
-        key,
-        members: new Set(),
-        joining: new Map(),
-        ready: this.#backplane.subscribe(key),
-        queue: [],
-        recent: new Set(),
-        head: null,
-        held: null,
-        since: Date.now()
-      }
+      channel = new LocalChannel(key, this.#backplane.subscribe(key))
       this.#channels.set(key, channel)
     }
-    channel.members.delete(member)
-    // Its own: what an earlier join of this member waited for must not let frames through that this one still holds back.
-    const held = { frames: [], bytes: 0, ...channel.joining.get(member) }
-    channel.joining.set(member, held)
-    await channel.ready
     const joined = channel
+    this.delivered += joined.flushFor(member)
+    const held = joined.holdBack(member)
+    if (joined.ready !== null) await joined.ready
     return {
       get waiting () { return held.bytes },
-      live: (replayed) => {
-        if (joined.joining.get(member) !== held) return // left meanwhile
-        this.flush()
-        joined.joining.delete(member)
-        joined.members.add(member)
-        for (const frame of held.frames) {
-          if (replayed?.has(frame.messageId) !== true || frame.messageId === 0) this.#writeOne(member, [frame])
-        }
-      }
+      live: (replayed) => { this.delivered += joined.letThrough(member, held, replayed) }
     }
   }
 
   leave (key: ChannelKey, member: Member): void {
     const channel = this.#channels.get(key)
     if (channel === undefined) return
-    this.flush()
-    channel.members.delete(member)
-    channel.joining.delete(member)
-    if (channel.members.size === 0 && channel.joining.size === 0) {
+    this.delivered += channel.leave(member)
+    if (channel.isEmpty) {
       this.#channels.delete(key)
       this.#backplane.unsubscribe(key)
     }
@@ -122,15 +81,15 @@ export class Hub {
   deliver (key: ChannelKey, frames: readonly Frame[]): void {
     const channel = this.#channels.get(key)
     if (channel === undefined) return
-    if (channel.held === null) this.#accept(channel, frames)
-    else channel.held.push(...frames)
+    if (channel.gap === null) this.#accept(channel, frames)
+    else channel.gap.push(...frames)
   }
 
   /** Frames of this channel wait from now on, until `fill` brings what came before them. Since when it has members here. */
   hold (key: ChannelKey): number | null {
     const channel = this.#channels.get(key)
     if (channel === undefined) return null
-    channel.held ??= []
+    channel.gap ??= []
     return channel.since
   }
 
@@ -138,43 +97,24 @@ export class Hub {
   fill (key: ChannelKey, missed: readonly Frame[]): void {
     const channel = this.#channels.get(key)
     if (channel === undefined) return
-    const held = channel.held ?? []
-    channel.held = null
+    const held = channel.gap ?? []
+    channel.gap = null
     this.#accept(channel, missed)
     this.#accept(channel, held)
   }
 
-  #accept (channel: Channel, frames: readonly Frame[]): void {
-    for (const frame of frames) {
-      if (frame.messageId > this.newest) this.newest = frame.messageId
-      if (frame.messageId > 0 && !this.#isNew(channel, frame)) continue
-      for (const held of channel.joining.values()) {
-        held.frames.push(frame)
-        held.bytes += frame.payload.length
-      }
-      if (channel.members.size === 0) continue
-      if (channel.queue.length === 0) this.#dirty.push(channel)
-      channel.queue.push(frame)
-    }
-    if (this.#dirty.length > 0 && !this.#scheduled) {
-      this.#scheduled = true
-      setImmediate(() => {
-        this.#scheduled = false
-        this.flush()
-      })
-    }
-  }
-
-  /** Writes everything that was delivered so far. */
+  /** Writes what was delivered so far, but for channels that rest. */
   flush (): void {
     if (this.#dirty.length === 0) return
     const dirty = this.#dirty
     this.#dirty = []
-    for (const channel of dirty) {
-      const frames = channel.queue
-      channel.queue = []
-      this.#fanOut(channel.members, frames)
-    }
+    for (const channel of dirty) this.#flush(channel)
+  }
+
+  /** Writes what was delivered so far to this member, to whom something else is about to be written. */
+  flushFor (member: Member): void {
+    this.flush()
+    for (const channel of this.#resting) this.delivered += channel.flushFor(member)
   }
 
   /** The largest durable id on a channel that has members here; null where the log must be asked. */
@@ -193,40 +133,31 @@ export class Hub {
     return [...this.#channels.keys()]
   }
 
-  #isNew (channel: Channel, { messageId, again }: Frame): boolean {
-    if (channel.head !== null && messageId > channel.head) channel.head = messageId
-    if (channel.recent.has(messageId)) return again
-    channel.recent.add(messageId)
-    if (channel.recent.size > RECENT_IDS) {
-      const oldest = channel.recent.values().next()
-      if (oldest.done !== true) channel.recent.delete(oldest.value)
+  #accept (channel: LocalChannel, frames: readonly Frame[]): void {
+    const wasClean = channel.queued === 0
+    for (const frame of frames) {
+      if (frame.messageId > this.newest) this.newest = frame.messageId
+      channel.accept(frame)
     }
-    return true
+    if (!wasClean || channel.queued === 0 || this.#resting.has(channel)) return
+    this.#dirty.push(channel)
+    if (this.#scheduled) return
+    this.#scheduled = true
+    setImmediate(() => {
+      this.#scheduled = false
+      this.flush()
+    })
   }
 
-  #fanOut (members: ReadonlySet<Member>, frames: readonly Frame[]): void {
-    const excepted = new Set<string>()
-    for (const { except } of frames) if (except !== null) excepted.add(except)
-    const payloads = frames.map(({ payload }) => payload)
-    const wires = payloads.map(wireFrame)
-    const wire = wires.length === 1 && wires[0] !== undefined ? wires[0] : Buffer.concat(wires)
-    const ephemeral = frames.every(({ messageId }) => messageId === 0)
-    for (const member of members) {
-      if (excepted.size > 0 && excepted.has(member.id)) {
-        this.#writeOne(member, frames)
-        continue
-      }
-      this.delivered += frames.length
-      member.write(wire, payloads, ephemeral)
-    }
-  }
-
-  /** For one member alone: without the frames it sent itself. */
-  #writeOne (member: Member, frames: readonly Frame[]): void {
-    const own = frames.filter(({ except }) => except !== member.id)
-    if (own.length === 0) return
-    const payloads = own.map(({ payload }) => payload)
-    this.delivered += own.length
-    member.write(Buffer.concat(payloads.map(wireFrame)), payloads, own.every(({ messageId }) => messageId === 0))
+  #flush (channel: LocalChannel): void {
+    const concurrent = channel.queued > 1
+    const began = performance.now()
+    this.delivered += channel.flush()
+    if (!concurrent || channel.members.size < MANY) return
+    this.#resting.add(channel)
+    setTimeout(() => {
+      this.#resting.delete(channel)
+      if (channel.queued > 0) this.#flush(channel)
+    }, Math.min(performance.now() - began, MAX_REST))
   }
 }

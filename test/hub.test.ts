@@ -1,3 +1,4 @@
+import { mock } from 'node:test'
 import t from 'tap'
 import type { Frame } from '../lib/backplane/contract.js'
 import { frameOn, Listener, Model, newHub } from './hub-model.js'
@@ -5,13 +6,21 @@ import { seeded, turn } from './suites.js'
 
 const KEYS = ['1/a', '1/b', '2/a']
 
-t.test('However frames, gaps, joins, leaves, replies and turns interleave, each member hears its frames in order, once', async (t) => {
+// Rests end when a test says so.
+t.before(() => { mock.timers.enable({ apis: ['setTimeout'] }) })
+t.teardown(() => { mock.timers.reset() })
+/** Longer than any rest, and than the one after it. */
+const rested = (): void => {
+  for (let i = 0; i < 3; i++) mock.timers.tick(10)
+}
+
+for (const [count, rounds, size] of [['few', 300, 5], ['so many that channels rest', 40, 100]] as const) t.test(`However frames, gaps, joins, leaves, replies and turns interleave, each member hears its frames in order, once: ${count}`, async (t) => {
   let heard = 0
-  for (let round = 0; round < 300; round++) {
+  for (let round = 0; round < rounds; round++) {
     const random = seeded(round)
     const { hub, subscribed } = newHub(async () => { for (let turns = random(3); turns > 0; turns--) await turn() })
     const model = new Model()
-    const members = Array.from({ length: 5 }, (_, i) => new Listener(`c${i}`))
+    const members = Array.from({ length: size }, (_, i) => new Listener(`c${i}`))
     const pick = <T>(from: readonly T[]): T => from[random(from.length)] as T
     let serial = 0
     const someFrames = (key: string): Frame[] => Array.from({ length: random(4) }, () => frameOn(key, String(serial++), {
@@ -28,6 +37,8 @@ t.test('However frames, gaps, joins, leaves, replies and turns interleave, each 
       deliver, deliver, deliver, deliver, deliver,
       () => { hub.flush() },
       turn,
+      () => { mock.timers.tick(1) },
+      rested,
       () => {
         const [key, member] = [pick(KEYS), pick(members)]
         const waiting = model.joined(key, member)
@@ -61,13 +72,23 @@ t.test('However frames, gaps, joins, leaves, replies and turns interleave, each 
       () => {
         const member = pick(members)
         const reply = frameOn('direct', String(serial++), { messageId: 1 })
-        hub.flush()
+        hub.flushFor(member)
         member.write(Buffer.concat([Buffer.from([0x81, reply.payload.length]), reply.payload]), [reply.payload], false)
         model.wrote(member, { on: 'direct', text: String(serial - 1) })
       }
     ]
+    // A place for each, then any step; most are members of most channels where they are many.
+    for (const key of size > 5 ? KEYS : []) {
+      for (const member of members) {
+        const waiting = model.joined(key, member)
+        waiting.joining = await hub.join(key, member)
+        waiting.joining.live()
+        model.live(key, member, new Set())
+      }
+    }
     for (let step = 0; step < 120; step++) await pick(steps)()
     await turn()
+    rested()
     heard += members.reduce((sum, { lines }) => sum + lines.length, 0)
     const differences = model.differences(members, KEYS)
     if (differences.length > 0) return t.fail(`round ${round}: ${differences.join('\n')}`)
@@ -187,4 +208,25 @@ t.test('The head of a channel is known once the log was asked, and goes on with 
   hub.learnHead('1/a', 3)
   t.equal(hub.head('1/a'), 9, 'what the log said late takes nothing back')
   t.equal(hub.newest, 9)
+})
+
+t.test('After a write to many that carried more than one frame a channel rests, and what comes meanwhile is one write', async (t) => {
+  const { hub, members } = await joined(...Array.from({ length: 100 }, (_, i) => `c${i}`))
+  const [a, b] = members
+  const deliver = async (...texts: string[]): Promise<void> => {
+    hub.deliver('1/a', texts.map((text) => frameOn('1/a', text)))
+    await turn()
+  }
+  await deliver('1')
+  await deliver('2')
+  t.same(a?.writes.map(({ count }) => count), [1, 1], 'a lone publisher waits for nobody')
+  await deliver('3', '4')
+  await deliver('5')
+  if (a !== undefined) hub.flushFor(a)
+  await deliver('6')
+  t.strictSame(a?.texts(), ['1', '2', '3', '4', '5'], 'who is written something else gets what came before it')
+  t.strictSame(b?.texts(), ['1', '2', '3', '4'])
+  rested()
+  t.same(b?.writes.map(({ count }) => count), [1, 1, 2, 2])
+  for (const member of members) t.strictSame(member.texts(), ['1', '2', '3', '4', '5', '6'])
 })

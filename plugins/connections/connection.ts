@@ -98,7 +98,7 @@ export class Connection implements Member, LocalConnection {
 
   /** After the fan-out that is under way, so that a reply never overtakes a frame that came before it. */
   send (payload: Buffer): void {
-    this.#hub.flush()
+    this.#hub.flushFor(this)
     this.write(wireFrame(payload), [payload], false)
   }
 
@@ -167,7 +167,7 @@ export class Connection implements Member, LocalConnection {
   /** Stops everything that goes to the socket, and closes it. Cleaning up is for the `close` event alone. */
   close (code: number, reason: string): void {
     if (this.phase.name === 'closing') return
-    this.#hub.flush()
+    this.#hub.flushFor(this)
     this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.name === 'open' ? this.phase.session : null }
     this.#socket.close(code, reason)
   }

@@ -1,0 +1,170 @@
+import type { Frame } from './backplane/contract.js'
+import type { ChannelKey } from './channels.js'
+import { wireFrame } from './ws-frame.js'
+
+/** One local receiver of frames: a socket, adapted by connections/. */
+export interface Member {
+  /** The connection id. */
+  readonly id: string
+  /**
+   * Writes frames that are already encoded: `wire` holds the complete WebSocket frames one after the other, `payloads`
+   * the same ones bare, for a socket that must frame them itself. Frames of which all are ephemeral may be dropped.
+   */
+  write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void
+}
+
+/** Live frames of a member that must get something else first. */
+export interface HeldBack { frames: Frame[], bytes: number }
+
+/** How many durable ids a channel remembers to recognise a repeat. Past it repeats are the client's to drop, by id. */
+const RECENT_IDS = 1024
+
+const NOBODY: ReadonlyMap<Member, never> = new Map<Member, never>()
+const NONE: ReadonlySet<number> = new Set()
+
+/** A channel with members on this node. Most are private ones, idle, with one member: what few need is made when needed. */
+export class LocalChannel {
+  readonly key: ChannelKey
+  readonly members = new Set<Member>()
+  /** Milliseconds since 1970: nobody here had a right to what was handed on before. */
+  readonly since = Date.now()
+  /** Resolves when the backplane has subscribed; null: it has. */
+  ready: Promise<void> | null
+  /** The largest durable id known on this channel; null until someone asked the log. */
+  head: number | null = null
+  /** Frames that wait while a gap before them is filled; null: there is none. */
+  gap: Frame[] | null = null
+  #joining: Map<Member, HeldBack> | null = null
+  /** Durable ids of late, oldest first: an id that comes again is dropped here. */
+  #recent: Set<number> | null = null
+  /** Frames that no member was written yet, but those `ahead`, who were written so many of them. */
+  #queue: Frame[] = []
+  #ahead: Map<Member, number> | null = null
+
+  constructor (key: ChannelKey, ready: Promise<void>) {
+    this.key = key
+    this.ready = ready.then(() => { this.ready = null })
+  }
+
+  get isEmpty (): boolean {
+    return this.members.size === 0 && (this.#joining?.size ?? 0) === 0
+  }
+
+  /** Frames that wait for a flush. */
+  get queued (): number {
+    return this.#queue.length
+  }
+
+  /** Live frames for this member, to whom all earlier ones were written, wait; those of an earlier join that is not over wait on. */
+  holdBack (member: Member): HeldBack {
+    this.members.delete(member)
+    this.#ahead?.delete(member)
+    // Its own: what an earlier join of this member waited for must not let frames through that this one still holds back.
+    const held = { frames: [], bytes: 0, ...this.#joining?.get(member) }
+    this.#joining ??= new Map()
+    this.#joining.set(member, held)
+    return held
+  }
+
+  /** What was held back goes out, without the ids that were replayed; then live frames do. */
+  letThrough (member: Member, held: HeldBack, replayed: ReadonlySet<number> = NONE): number {
+    if (this.#joining?.get(member) !== held) return 0 // left, or joined anew
+    this.#joining.delete(member)
+    if (this.#joining.size === 0) this.#joining = null
+    this.members.add(member)
+    this.#skip(member)
+    let delivered = 0
+    for (const frame of held.frames) {
+      if (!replayed.has(frame.messageId) || frame.messageId === 0) delivered += this.#writeOne(member, [frame])
+    }
+    return delivered
+  }
+
+  /** What came for this member until now is written; then it is gone. */
+  leave (member: Member): number {
+    const delivered = this.flushFor(member)
+    this.members.delete(member)
+    this.#ahead?.delete(member)
+    this.#joining?.delete(member)
+    return delivered
+  }
+
+  /** Queues a frame for everyone who is here now. False where it has come before. */
+  accept (frame: Frame): boolean {
+    if (frame.messageId > 0 && !this.#isNew(frame)) return false
+    if (this.#joining !== null) {
+      for (const held of this.#joining.values()) {
+        held.frames.push(frame)
+        held.bytes += frame.payload.length
+      }
+    }
+    if (this.members.size > 0) this.#queue.push(frame)
+    return true
+  }
+
+  /** Writes what is queued, one write for each member. Frames delivered. */
+  flush (): number {
+    if (this.#queue.length === 0) return 0
+    const frames = this.#queue
+    const ahead = this.#ahead ?? NOBODY
+    this.#queue = []
+    this.#ahead = null
+    const excepted = new Set<string>()
+    for (const { except } of frames) if (except !== null) excepted.add(except)
+    const payloads = frames.map(({ payload }) => payload)
+    const wire = wireOf(payloads)
+    const ephemeral = frames.every(({ messageId }) => messageId === 0)
+    let delivered = 0
+    for (const member of this.members) {
+      const had = ahead.size > 0 ? ahead.get(member) ?? 0 : 0
+      if (had > 0 || (excepted.size > 0 && excepted.has(member.id))) {
+        delivered += this.#writeOne(member, frames.slice(had))
+        continue
+      }
+      delivered += frames.length
+      member.write(wire, payloads, ephemeral)
+    }
+    return delivered
+  }
+
+  /** Writes this member what is queued, before the others. */
+  flushFor (member: Member): number {
+    if (this.#queue.length === 0 || !this.members.has(member)) return 0
+    const had = this.#ahead?.get(member) ?? 0
+    this.#skip(member)
+    return this.#writeOne(member, this.#queue.slice(had))
+  }
+
+  /** This member gets nothing of what is queued now. */
+  #skip (member: Member): void {
+    if (this.#queue.length === 0) return
+    this.#ahead ??= new Map()
+    this.#ahead.set(member, this.#queue.length)
+  }
+
+  #isNew ({ messageId, again }: Frame): boolean {
+    if (this.head !== null && messageId > this.head) this.head = messageId
+    this.#recent ??= new Set()
+    if (this.#recent.has(messageId)) return again
+    this.#recent.add(messageId)
+    if (this.#recent.size > RECENT_IDS) {
+      const oldest = this.#recent.values().next()
+      if (oldest.done !== true) this.#recent.delete(oldest.value)
+    }
+    return true
+  }
+
+  /** For one member alone: without the frames it sent itself. */
+  #writeOne (member: Member, frames: readonly Frame[]): number {
+    const own = frames.filter(({ except }) => except !== member.id)
+    if (own.length === 0) return 0
+    const payloads = own.map(({ payload }) => payload)
+    member.write(wireOf(payloads), payloads, own.every(({ messageId }) => messageId === 0))
+    return own.length
+  }
+}
+
+function wireOf (payloads: readonly Buffer[]): Buffer {
+  const [only] = payloads
+  return payloads.length === 1 && only !== undefined ? wireFrame(only) : Buffer.concat(payloads.map(wireFrame))
+}
