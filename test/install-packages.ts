@@ -20,7 +20,6 @@ const INSTALL = `
 set -e
 exec 9> /tmp/fastify-realtime-packages.lock
 flock 9
-dpkg -s "$@" > /dev/null 2>&1 && exit 0
 if [ ! -e /usr/sbin/policy-rc.d ]; then
   trap 'rm -f /usr/sbin/policy-rc.d' EXIT
   printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
