@@ -1,14 +1,18 @@
+import { rmSync } from 'node:fs'
 import { cp } from 'node:fs/promises'
 import { join } from 'node:path'
 import { build } from 'esbuild'
+import { atExit } from './exit-hooks.js'
 
-const FOLDER = 'node_modules/.cache/fastify-realtime'
+// Of this process alone, and where what the bundle imports is found.
+const FOLDER = `node_modules/.cache/fastify-realtime/${process.pid}`
 
 /**
  * The example host and the command-line tool, as one file of plain JavaScript each: the many processes of a run start in
  * a third of the time. Their paths.
  */
 export async function bundle (): Promise<{ host: string, cli: string }> {
+  atExit(() => { rmSync(FOLDER, { recursive: true, force: true }) })
   await Promise.all([
     build({
       entryPoints: { server: 'example-host/server.ts', cli: 'plugins/cli.ts' },

@@ -17,7 +17,7 @@ export async function runFile (file: string): Promise<FileResults> {
   // A test process that is killed leaves the removal of its folders to this one.
   const folder = temporaryFolder('test')
   const started = performance.now()
-  const child = await startChild(process.execPath, ['--import', 'tsx', file], {
+  const child = await startChild(process.execPath, ['--disable-warning=ExperimentalWarning', '--import', 'tsx', file], {
     env: { ...process.env, TAP_TIMEOUT: String(TIMEOUT), TEST_FOLDER: folder }
   })
   const { parser, finish } = tapResults(file)

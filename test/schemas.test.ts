@@ -52,7 +52,8 @@ overBackends((test, backend) => {
     // Each ack was taken out above.
     const told = ['subscribed', 'unsubscribed', 'pong', 'error', 'message:direct', 'message:group', 'broadcast:message', 'notification:received',
       'message:delivered', 'user:typing', 'user:presence', 'user:online', 'user:offline', 'token:expiring', 'authenticated'] as const
-    await until('every event was told', () => told.every((event) => here().some((frame) => frame.event === event)))
+    const missing = (): string[] => told.filter((event) => !here().some((frame) => frame.event === event))
+    await until('every event was told', () => missing().length === 0).catch(() => { t.strictSame(missing(), [], 'every event was told') })
     for (const { event, data } of here()) fits(t, serverEvents[event as keyof typeof serverEvents], data, event)
     t.strictSame([...told, 'ack'].sort(), Object.keys(serverEvents).sort(), 'and there are no others')
   })

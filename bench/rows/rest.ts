@@ -19,20 +19,21 @@ export const calls = {
 const userOf = (i: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / 100) })
 const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE })
 
-/** Requests for each second of processor time: the suite's, and a bare route's that answers the same bytes. */
-export async function restRequests (call: Call, { count, sockets }: { count: number, sockets: number }): Promise<{ suite: number, bare: number }> {
+/** Requests for each second of processor time: the suite's, and those of a bare route that answers the same bytes, also with the suite's guards. */
+export async function restRequests (call: Call, { count, sockets }: { count: number, sockets: number }): Promise<{ 'suite': number, 'bare': number, 'bare, guarded': number }> {
   const host = await startSuite()
   const online: RawClient[] = []
   try {
     for (let i = 0; i < sockets; i++) online.push(await suite.open(host.port, userOf(i)))
     const body = await send(host.port, call, userOf(0))
-    const bare = await startPeer('bare-routes', {
-      JWT_SECRET, ANSWERS: JSON.stringify([{ method: call.method, path: call.path.split('?')[0], body }])
-    })
+    const answers = { JWT_SECRET, ANSWERS: JSON.stringify([{ method: call.method, path: call.path.split('?')[0], body }]) }
+    const [bare, guarded] = await Promise.all([startPeer('bare-routes', answers), startPeer('bare-routes', { ...answers, GUARDS: '1' })])
     try {
-      return { suite: await perSecond(host, call, count), bare: await perSecond(bare, call, count) }
+      return {
+        'suite': await perSecond(host, call, count), 'bare': await perSecond(bare, call, count), 'bare, guarded': await perSecond(guarded, call, count)
+      }
     } finally {
-      await bare.stop()
+      await Promise.all([bare.stop(), guarded.stop()])
     }
   } finally {
     for (const client of online) client.close()
