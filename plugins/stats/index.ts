@@ -3,7 +3,8 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { readSettings } from '../../lib/options.js'
 import { restScope } from '../../lib/rest.js'
-import { tenantStats, type TenantStats } from '../../lib/tenant-stats.js'
+import type { TenantStats } from '../../lib/schemas.js'
+import { tenantStats } from '../../lib/tenant-stats.js'
 import { routes } from './routes.js'
 
 const StatsSettings = Type.Object({
