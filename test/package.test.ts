@@ -113,6 +113,9 @@ t.test('The command migrates, and prints the AsyncAPI document', async (t) => {
 t.test('The types hold for hosts, as modules and as CommonJS, and for pages', async (t) => {
   write('host.ts', example('host'))
   write('cookies.ts', example('cookies'))
+  write('testing.ts', example('testing'))
+  write('schemas.ts', example('schemas'))
+  write('events.ts', `import type { FastifyInstance } from 'fastify'\ndeclare const app: FastifyInstance\n${example('events')}`)
   write('server.ts', `
     import Fastify from 'fastify'
     import { channels, presence, realtime, type RealtimeOptions } from 'fastify-realtime'
@@ -120,7 +123,7 @@ t.test('The types hold for hosts, as modules and as CommonJS, and for pages', as
     import type { ClientData, RestBody } from 'fastify-realtime/schemas'
     import { buildApp, connect } from 'fastify-realtime/testing'
 
-    declare module 'fastify-realtime' { interface HostEvents { 'order:shipped': { order: number } } }
+    ${example('host-events')}
 
     export const options: RealtimeOptions = { database: 'sqlite::memory:', authenticate: ({ token }) => token === 'x' ? { tenantId: 1, userId: 1 } : null }
     // @ts-expect-error -- no such option
@@ -157,6 +160,13 @@ t.test('The types hold for hosts, as modules and as CommonJS, and for pages', as
       return app.realtime.connections.size
     }
   `)
+  write('client.ts', `
+    import { WebSocketClient } from 'fastify-realtime/client'
+    declare const form: HTMLFormElement, input: HTMLInputElement
+    declare const reload: (channel: string) => void, show: (userId: number, message: string) => void, showTyping: (userId: number, isTyping: boolean) => void
+    declare const markPaid: (order: number) => void, markStored: (messageId: number) => void
+    ${example('client')}
+  `)
   write('page.ts', `
     import { WebSocketClient } from 'fastify-realtime/client'
     const client = new WebSocketClient<{ 'order:paid': { messageId: number, order: number } }>({ baseUrl: '/api/websocket' })
@@ -174,9 +184,9 @@ t.test('The types hold for hosts, as modules and as CommonJS, and for pages', as
   `)
   const bundler = { module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler }
   const node = { module: ts.ModuleKind.NodeNext, moduleResolution: ts.ModuleResolutionKind.NodeNext }
-  t.strictSame(problems(['host.ts', 'cookies.ts', 'server.ts', 'common.cts'], { ...node, types: ['node'] }), [], 'NodeNext')
+  t.strictSame(problems(['host.ts', 'cookies.ts', 'testing.ts', 'schemas.ts', 'events.ts', 'server.ts', 'common.cts'], { ...node, types: ['node'] }), [], 'NodeNext')
   t.strictSame(problems(['server.ts'], { ...bundler, types: ['node'] }), [], 'a bundler')
-  t.strictSame(problems(['page.ts'], { ...bundler, types: [], lib: ['lib.es2022.d.ts', 'lib.dom.d.ts'] }), [], 'a page')
+  t.strictSame(problems(['page.ts', 'client.ts'], { ...bundler, types: [], lib: ['lib.es2022.d.ts', 'lib.dom.d.ts'] }), [], 'a page')
   const { resolvedModule } = ts.resolveModuleName('fastify-realtime', join(project, 'server.ts'), { moduleResolution: ts.ModuleResolutionKind.Node10 }, ts.sys)
   t.ok(resolvedModule?.resolvedFileName.endsWith('dist/plugins/index.d.ts'), 'resolvers that know no exports find the main entry')
 })
