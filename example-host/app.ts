@@ -7,6 +7,7 @@ import {
 } from '../plugins/index.js'
 import { ErrorResponse } from '../plugins/schemas.js'
 import { documents, open } from './documents.js'
+import { events, mayWatch, tellFigures } from './figures.js'
 import { page } from './page.js'
 import { Health, LoggedIn, Login } from './schemas.js'
 import type { Settings } from './settings.js'
@@ -21,6 +22,9 @@ declare module '@fastify/jwt' {
     user: Claims
   }
 }
+
+/** The channels of a club. */
+const OURS = /^(group|conversation)\./
 
 /** A host that composes the whole suite with JWTs of its own. Short enough to be read as the manual. */
 export async function buildApp (settings: Settings): Promise<FastifyInstance> {
@@ -53,11 +57,11 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     }
   }
 
-  // What may they do? Members of a club use its groups and conversations; an admin broadcasts.
+  // What may they do? Members of a club use its groups and conversations; an admin broadcasts, and watches the dashboard.
   const authorize: Authorize = ({ identity, action, channel }) => {
     switch (action) {
-      case 'subscribe':
-      case 'publish': return /^(group|conversation)\./.test(channel)
+      case 'subscribe': return OURS.test(channel) || mayWatch(identity, channel)
+      case 'publish': return OURS.test(channel)
       case 'direct':
       case 'notify': return true
       case 'broadcast': return (identity.claims as { admin: boolean }).admin
@@ -76,10 +80,11 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     },
     presence: async () => { await app.register(presence) },
     typing: async () => { await app.register(typing) },
-    channels: async () => { await app.register(channels) },
+    channels: async () => { await app.register(channels, { events }) },
     stats: async () => { await app.register(stats, settings.metrics === undefined ? {} : { metrics: settings.metrics }) }
   }
   for (const name of settings.plugins) await plugins[name]()
+  if (settings.metrics !== undefined && settings.plugins.includes('stats') && settings.plugins.includes('channels')) tellFigures(app, settings.nodeName)
 
   app.get('/health', {
     schema: { ...open, tags: ['host'], summary: 'Whether database and Redis answer', response: { 200: Health, 503: Health } }

@@ -7,7 +7,7 @@ import type { FastifyInstance } from 'fastify'
 
 const FOLDER = new URL('./public/', import.meta.url)
 const TYPES: Record<string, string> = {
-  '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8'
+  '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml'
 }
 /** Nothing but the host's own files runs or is asked, whatever a name or a message says. */
 const POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"

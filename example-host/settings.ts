@@ -15,6 +15,7 @@ export interface Settings {
   logLevel: string
   plugins: SuitePlugin[]
   metrics: string | undefined
+  nodeName: string | undefined
   production: boolean
 }
 
@@ -32,8 +33,9 @@ export function readSettings (env: NodeJS.ProcessEnv): Settings {
     framesPerSecond: number(env, 'FRAMES_PER_SECOND', 50),
     logLevel: env.LOG_LEVEL ?? 'info',
     plugins: plugins(env.SUITE),
-    // The dashboard reads them; in production they are for a scraper, at a path that the proxy keeps to itself.
+    // In production they are for a scraper, at a path that the proxy keeps to itself.
     metrics: env.METRICS_PATH ?? (production ? undefined : '/metrics'),
+    nodeName: env.NODE_NAME,
     production
   }
 }

@@ -13,7 +13,7 @@ export interface LocalConnection {
   /** The channels it is subscribed to, by name. */
   readonly channels: ReadonlySet<string>
   /** Subscribed by the suite itself, not counted against the limit. */
-  readonly automatic: ReadonlySet<string>
+  isAutomatic (channel: string): boolean
   /** Subscribes; live frames wait until `live()` is called. */
   join (channel: string): Promise<Joining>
   leave (channel: string): void

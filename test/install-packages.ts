@@ -5,16 +5,21 @@ import { promisify } from 'node:util'
 
 const run = promisify(execFile)
 
-const PACKAGES: Record<string, string> = {
+const PACKAGES = {
   mariadbd: 'mariadb-server',
   'mariadb-install-db': 'mariadb-server',
   'redis-server': 'redis-server',
   chromium: 'chromium'
 }
+export type Command = keyof typeof PACKAGES
+export const COMMANDS = Object.keys(PACKAGES) as Command[]
 
-// policy-rc.d keeps the packages from starting daemons of their own.
+// One at a time, since apt's own lock does not cover all it does. policy-rc.d keeps the packages from starting daemons of
+// their own.
 const INSTALL = `
 set -e
+exec 9> /tmp/fastify-realtime-packages.lock
+flock 9
 if [ ! -e /usr/sbin/policy-rc.d ]; then
   trap 'rm -f /usr/sbin/policy-rc.d' EXIT
   printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
@@ -26,22 +31,22 @@ apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
 `
 
 /** The full paths of these commands; their Debian packages are installed first where that is possible. */
-export async function locateCommands<Name extends string> (...names: Name[]): Promise<Record<Name, string>> {
+export async function locateCommands<Name extends Command> (...names: Name[]): Promise<Record<Name, string>> {
   const missing = names.filter((name) => !locate(name))
   if (missing.length > 0) await install(missing)
   return Object.fromEntries(names.map((name) => [name, locate(name)])) as Record<Name, string>
 }
 
-async function install (commands: string[]): Promise<void> {
-  const packages = [...new Set(commands.map((command) => PACKAGES[command] ?? command))]
+async function install (commands: Command[]): Promise<void> {
+  const packages = [...new Set(commands.map((command) => PACKAGES[command]))]
   const script = ['sh', '-c', INSTALL, 'install', ...packages]
   const [file, ...args] = process.getuid?.() === 0 ? script : ['sudo', '-n', ...script]
   try {
     await run(file!, args, { maxBuffer: 64 * 1024 * 1024 })
   } catch (cause) {
     throw new Error(
-      'The tests need MariaDB and Redis: install the Debian packages mariadb-server and redis-server, ' +
-        'or set DATABASE_URL and REDIS_URL to servers that already run.',
+      'The tests need MariaDB, Redis and Chromium: install the Debian packages mariadb-server, redis-server and chromium, ' +
+        'or set DATABASE_URL and REDIS_URL to servers that already run, and CHROMIUM_PATH to a browser.',
       { cause }
     )
   }

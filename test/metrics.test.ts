@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import Fastify from 'fastify'
 import { realtime, stats } from '../plugins/index.js'
-import { allowAll, buildHost, connect, overBackends, rest, until, user, type Host } from './helper.js'
+import { allowAll, buildHost, buildNodes, connect, overBackends, rest, until, user, type Host } from './helper.js'
 
 const loaded = (): boolean => Object.keys(createRequire(import.meta.url).cache).some((file) => file.includes('prom-client'))
 const loadedAtStart = loaded()
@@ -61,6 +61,45 @@ overBackends((test, backend) => {
     for (const client of clients) await client.end()
     await until('all are gone', async () => (await scrape(host)).get('realtime_connections') === 0)
     t.equal((await scrape(host)).get('realtime_roster_users'), 0)
+  })
+
+  test('pending and failed events are those of all tenants and nodes, and asked for at most every 5 s', async (t) => {
+    const [a, b] = await buildNodes(t, { backend, ...METRICS })
+    const stored = async (host: Host) => {
+      const found = await scrape(host)
+      return ['pending', 'failed'].map((status) => found.get(`realtime_log_events{status="${status}"}`))
+    }
+    t.strictSame(await stored(a), [0, 0])
+    const send = async (tenantId: number) => await a.app.realtime.channels.message({ tenantId, recipientId: 9, message: 'x', conversationId: 'c' })
+    for (const tenantId of [1, 1, 2, 2, 2]) await send(tenantId)
+    await a.app.realtime.database.db.updateTable('websocket_events').set({ status: 'failed' }).where('tenant_id', '=', 1).execute()
+    t.strictSame(await stored(a), [0, 0], 'kept')
+    if (b !== a) t.strictSame(await stored(b), [3, 2], 'another node counts for itself')
+    // The count of before may have taken long.
+    await until('it is counted again', async () => {
+      a.clock.advance(5000)
+      return (await stored(a)).join() === '3,2'
+    })
+  })
+
+  test('a scrape is answered while the database is away, without what only the database knows', async (t) => {
+    const host = await buildHost(t, { backend, ...METRICS, options: { storageTimeout: 100 } })
+    t.equal((await scrape(host)).get('realtime_log_events{status="pending"}'), 0)
+    host.app.realtime.database.db.selectFrom = () => { throw new Error('away') }
+    await until('the count is given up', async () => {
+      host.clock.advance(60_000)
+      return (await scrape(host)).get('realtime_log_events{status="pending"}') === undefined
+    })
+    t.equal((await scrape(host)).get('realtime_connections'), 0)
+  })
+
+  test('what the host registers beside them is scraped, too', async (t) => {
+    const host = await buildHost(t, { backend, ...METRICS })
+    const { Gauge } = await import('prom-client')
+    const { registry } = host.app.realtime.stats
+    t.ok(registry)
+    new Gauge({ name: 'shop_open_orders', help: 'Orders', registers: registry === null ? [] : [registry] }).set(7)
+    t.equal((await scrape(host)).get('shop_open_orders'), 7)
   })
 
   test('commits are counted with their rows and their time', async (t) => {
@@ -131,6 +170,7 @@ overBackends((test, backend) => {
     const host = await buildHost(t, { backend })
     t.equal((await fetch(`${host.url}/metrics`)).status, 404)
     t.equal(host.app.realtime.meters.framesIn, null)
+    t.equal(host.app.realtime.stats.registry, null)
   })
 
   test('without the connections plugin there are still figures, and a wrong path is named', async (t) => {

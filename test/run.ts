@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { bundle } from './bundle.js'
+import { locateCommands, type Command } from './install-packages.js'
 import { runFile, type FileResults } from './run-file.js'
 import { startMariadb, startRedis, type Server } from './servers.js'
 
@@ -18,6 +19,7 @@ try {
   const files = await findFiles(process.argv.slice(2))
   const { host, cli } = await bundle()
   Object.assign(process.env, { BUNDLED_HOST: host, BUNDLED_CLI: cli })
+  await installMissing(files)
   await startServers()
   await Promise.all(Array.from({ length: JOBS }, () => runQueue(files)))
 } catch (error) {
@@ -36,6 +38,16 @@ async function findFiles (given: string[]): Promise<string[]> {
   const files = entries.filter((entry) => entry.endsWith('.test.ts')).map((entry) => join('test', entry))
   if (files.length === 0) throw new Error('There are no test files.')
   return files.sort()
+}
+
+/** All at once, before anything is measured: it takes a minute on a clean machine, and apt works for one at a time. */
+async function installMissing (files: string[]): Promise<void> {
+  const drivesBrowser = files.some((file) => file.includes('browser'))
+  const needed: Command[] = []
+  if (!process.env.DATABASE_URL) needed.push('mariadbd', 'mariadb-install-db')
+  if (!process.env.REDIS_URL) needed.push('redis-server')
+  if (drivesBrowser && !process.env.CHROMIUM_PATH) needed.push('chromium')
+  await locateCommands(...needed)
 }
 
 async function startServers (): Promise<void> {

@@ -1,17 +1,10 @@
-// The demo page. All that people write is shown as text; nothing is ever made into HTML.
+// The demo page: groups, people and their talks, over the suite's own client.
 import { WebSocketClient } from '/client.js'
-
-const $ = (id) => document.getElementById(id)
-const make = (tag, props = {}, ...children) => {
-  const element = Object.assign(document.createElement(tag), props)
-  element.append(...children)
-  return element
-}
-const time = (iso) => new Date(iso).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
+import { $, arrange, followConnection, login, make } from '/dom.js'
 
 const GROUPS = ['lobby', 'coffee']
-const session = JSON.parse(sessionStorage.getItem('session') ?? 'null')
 const form = $('login')
+const session = JSON.parse(sessionStorage.getItem('session') ?? 'null')
 form.elements.userId.value = session?.userId ?? 1 + Math.floor(Math.random() * 9999)
 form.elements.name.value = session?.name ?? ''
 form.addEventListener('submit', async (event) => {
@@ -27,30 +20,35 @@ form.addEventListener('submit', async (event) => {
   }
 })
 
-async function login (who) {
-  const response = await fetch('/login', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(who) })
-  if (!response.ok) throw new Error(response.status === 404 ? 'The demo login is off in production.' : 'This login is not accepted.')
-  return (await response.json()).token
+const time = (iso) => new Date(iso).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
+
+function toast (text, className = '') {
+  const line = make('p', { textContent: text, className })
+  $('toasts').append(line)
+  setTimeout(() => line.remove(), 8000)
 }
 
-function toast (text) {
-  const line = make('p', { textContent: text })
-  $('toasts').append(line)
-  setTimeout(() => line.remove(), 6000)
+/** Initials on a colour of one's own. */
+function face (id, name, ...more) {
+  const initials = name.split(/\s+/).slice(0, 2).map((word) => [...word][0] ?? '').join('').toUpperCase()
+  const element = make('span', { className: 'face', ariaHidden: 'true' }, initials, ...more)
+  element.style.setProperty('--hue', String(id * 137 % 360))
+  return element
 }
 
 function enter (who) {
   const names = new Map([[who.userId, who.name]])
   const people = new Map() // user id → status
-  const talks = new Map() // conversation → { title, lines, typing, unread }
+  const talks = new Map() // conversation → what was said there
+  const delivered = new Set() // ids of messages
   let current = 'lobby'
 
   // A line that can be dropped by hand: while it is, nothing goes out and nothing comes in.
-  let dropped = false
+  let isDropped = false
   let line = null
   class Line extends WebSocket {
     constructor (...args) {
-      if (dropped) throw new Error('the line is dropped')
+      if (isDropped) throw new Error('the line is dropped')
       super(...args)
       line = this
     }
@@ -59,11 +57,13 @@ function enter (who) {
     baseUrl: '/api/websocket',
     token: () => login(who),
     WebSocket: Line,
-    fetch: (...args) => dropped ? Promise.reject(new TypeError('the line is dropped')) : fetch(...args),
-    reconnectDelay: 1000
+    fetch: (...args) => isDropped ? Promise.reject(new TypeError('the line is dropped')) : fetch(...args),
+    reconnectDelay: 1000,
+    pollInterval: 2000
   })
+  followConnection(client)
 
-  const nameOf = (id) => names.get(id) ?? (id === 0 ? 'the host' : `User ${id}`)
+  const nameOf = (id) => names.get(id) ?? (id === 0 ? 'The host' : `User ${id}`)
   const direct = (id) => `dm-${Math.min(id, who.userId)}-${Math.max(id, who.userId)}`
   const peerOf = (conversation) => {
     const [, one, two] = /^dm-(\d+)-(\d+)$/.exec(conversation) ?? []
@@ -74,114 +74,161 @@ function enter (who) {
     return talks.get(conversation)
   }
 
-  function add (conversation, { id, by, text, at, state = '' }) {
-    const known = talk(conversation)
-    if (conversation !== current && !known.lines.has(id) && by !== who.userId) known.unread++
-    known.lines.set(id, { id, by, text, at, state })
-    if (conversation === current) show()
-    else lists()
+  // The messages. Each has an element of its own that stays: who listens to the page hears only what is new.
+  const rows = new Map()
+
+  function add (conversation, said) {
+    const { lines } = talk(conversation)
+    if (conversation !== current && !lines.has(said.id) && said.by !== who.userId) talk(conversation).unread++
+    lines.set(said.id, said)
+    if (conversation === current) showMessages()
+    showLists()
+  }
+
+  function showMessages () {
+    const list = $('messages')
+    const wasAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80
+    // What the server has stands in its order; what still waits comes last.
+    const lines = [...talk(current).lines.values()].sort((a, b) => (a.at ? a.id : Infinity) - (b.at ? b.id : Infinity) || 0)
+    arrange(list, lines.map((said, i) => row(said, lines[i - 1])))
+    if (wasAtEnd) list.scrollTop = list.scrollHeight
+  }
+
+  function row (said, before) {
+    const { id, by, text, at } = said
+    const isMine = by === who.userId
+    if (!rows.has(id)) {
+      rows.set(id, make('li', {}, face(by, nameOf(by)), make('div', { className: 'by' }), make('div', { className: 'text', textContent: text }), make('div', { className: 'at' })))
+    }
+    const element = rows.get(id)
+    element.className = `${isMine ? 'mine' : ''} ${before?.by === by ? 'more' : ''}`
+    const [mark, meaning] = !isMine ? ['', ''] : said.problem ? [`not sent: ${said.problem}`, ''] : !at ? ['…', 'waits for the line'] : delivered.has(id) ? ['✓✓', 'delivered'] : ['✓', 'stored']
+    const [, author, , when] = element.children
+    if (author.textContent !== (isMine ? 'You' : nameOf(by))) {
+      author.textContent = isMine ? 'You' : nameOf(by)
+      element.firstChild.replaceWith(face(by, nameOf(by)))
+    }
+    if (when.textContent !== `${at ? time(at) : ''}${mark}`) {
+      when.replaceChildren(at ? time(at) : '', make('span', { className: 'mark', textContent: mark, title: meaning, role: meaning ? 'img' : null, ariaLabel: meaning || null }))
+    }
+    return element
   }
 
   function show () {
-    const { lines, typing } = talk(current)
     const peer = peerOf(current)
     $('title').textContent = peer === null ? `# ${current}` : nameOf(peer)
     $('notify').hidden = peer === null
-    $('messages').replaceChildren(...[...lines.values()].map(({ by, text, at, state }) => make('li', { className: by === who.userId ? 'mine' : '' },
-      make('div', { className: 'by' }, make('span', { textContent: by === who.userId ? 'You' : nameOf(by) }), make('span', { textContent: `${at ? time(at) : ''} ${state}` })),
-      make('div', { textContent: text }))))
+    // Another conversation is no news to be read out.
+    $('messages').ariaLive = 'off'
+    rows.clear()
+    showMessages()
     $('messages').scrollTop = $('messages').scrollHeight
-    const typists = [...typing].map(nameOf)
+    requestAnimationFrame(() => { $('messages').ariaLive = 'polite' })
+    showTyping()
+    showLists()
+  }
+
+  function showTyping () {
+    const typists = [...talk(current).typing].map(nameOf)
     $('typing').textContent = typists.length === 0 ? '' : `${typists.join(', ')} ${typists.length === 1 ? 'is' : 'are'} typing…`
-    lists()
   }
 
-  function entry (conversation, label, status) {
+  // Groups and people. Their buttons stay as well: the focus must not be lost when somebody goes.
+  const entries = new Map()
+
+  function entry (conversation, icon, label, status) {
+    if (!entries.has(conversation)) {
+      const button = make('button', { type: 'button' })
+      button.addEventListener('click', () => {
+        current = conversation
+        talk(conversation).unread = 0
+        show()
+        $('text').focus()
+      })
+      entries.set(conversation, make('li', {}, button))
+    }
+    const element = entries.get(conversation)
     const { unread } = talk(conversation)
-    const button = make('button', { type: 'button' }, ...status === undefined ? [] : [make('span', { className: `dot ${status}`, ariaHidden: 'true' })], label,
-      ...unread > 0 ? [make('span', { className: 'unread', textContent: String(unread), ariaLabel: `${unread} unread` })] : [],
-      ...status === undefined || status === 'online' || unread > 0 ? [] : [make('span', { className: 'status', textContent: status })])
-    button.setAttribute('aria-current', String(conversation === current))
-    button.addEventListener('click', () => {
-      current = conversation
-      talk(conversation).unread = 0
-      show()
-      $('text').focus()
-    })
-    return make('li', {}, button)
+    element.firstChild.ariaCurrent = String(conversation === current)
+    element.firstChild.className = status === 'offline' ? 'gone' : ''
+    const said = `${label} ${status} ${unread}`
+    if (element.dataset.said !== said) {
+      element.dataset.said = said
+      element.firstChild.replaceChildren(icon, make('span', { className: 'name', textContent: label }),
+        ...status === undefined ? [] : [make('span', { className: status === 'online' ? 'hidden' : 'status', textContent: status })],
+        ...unread === 0 ? [] : [make('span', { className: 'unread' }, String(unread), make('span', { className: 'hidden', textContent: ' unread' }))])
+    }
+    return element
   }
 
-  function lists () {
-    $('groups').replaceChildren(...GROUPS.map((group) => entry(group, `# ${group}`)))
-    const others = [...people].filter(([id]) => id !== who.userId).sort(([a], [b]) => a - b)
-    $('people').replaceChildren(...others.map(([id, status]) => entry(direct(id), nameOf(id), status)))
-    $('count').textContent = `(${others.length})`
+  function showLists () {
+    arrange($('groups'), GROUPS.map((group) => entry(group, make('span', { className: 'hash', textContent: '#', ariaHidden: 'true' }), group)))
+    const others = [...people].filter(([id]) => id !== who.userId).sort(([a], [b]) => nameOf(a).localeCompare(nameOf(b)) || a - b)
+    arrange($('people'), others.map(([id, status]) => entry(direct(id), face(id, nameOf(id), make('i', { className: `dot ${status}` })), nameOf(id), status)))
+    const online = others.filter(([, status]) => status !== 'offline').length
+    $('count').textContent = `${online} here`
+    const peer = peerOf(current)
+    $('about').textContent = peer === null ? 'Everyone in the club reads along' : people.get(peer) ?? 'offline'
+    const unread = [...talks.values()].reduce((sum, one) => sum + one.unread, 0)
+    document.title = `${unread > 0 ? `(${unread}) ` : ''}${who.name} · fastify-realtime`
   }
 
   async function readPeople () {
     try {
-      const online = await client.getOnlineUsers({ limit: 500 })
-      people.clear()
+      const online = await client.getOnlineUsers()
+      for (const id of people.keys()) people.set(id, 'offline')
       for (const { user_id: id, name, status } of online) {
         people.set(id, status)
         if (name) names.set(id, name)
       }
-      lists()
+      showMessages()
+      showLists()
     } catch {} // shown by the strip
   }
+  const meet = (id) => { if (!names.has(id) && id !== 0) void readPeople() }
 
-  const strip = (text, className = '') => {
-    $('state').textContent = text
-    $('light').className = className
-  }
-  client.on('connected', ({ transport }) => {
-    strip(transport === 'polling' ? 'Connected by polling: sockets are blocked' : 'Connected', transport === 'polling' ? 'polling' : 'on')
-    void readPeople()
-  })
-  client.on('disconnected', ({ code, willReconnect }) => strip(willReconnect ? `Disconnected (${code}): coming back…` : `Ended (${code})`))
-  client.on('reconnecting', ({ attempt, delay }) => strip(`Attempt ${attempt} in ${(delay / 1000).toFixed(1)} s…`))
-  client.on('transport', ({ transport }) => { if (transport === 'polling') strip('Connected by polling: sockets are blocked', 'polling') })
+  client.on('connected', () => void readPeople())
+  // Presence is not heard by polling: it is asked for.
+  setInterval(() => { if (client.transport === 'polling') void readPeople() }, 5000)
   client.on('gap', ({ channel }) => toast(`Something of ${channel} is gone: reload the page`))
   client.on('error', ({ code, message }) => toast(`${message} (${code})`))
 
   client.on('message:group', ({ messageId, userId, channel, message, timestamp }) => {
     add(channel.slice('group.'.length), { id: messageId, by: userId, text: message, at: timestamp })
-    if (!names.has(userId)) void readPeople()
+    meet(userId)
   })
   client.on('message:direct', ({ messageId, senderId, message, conversationId, timestamp }) => {
-    add(conversationId, { id: messageId, by: senderId, text: message, at: timestamp, state: senderId === who.userId ? '✓' : '' })
-    if (!names.has(senderId)) void readPeople()
+    add(conversationId, { id: messageId, by: senderId, text: message, at: timestamp })
+    meet(senderId)
+    if (!people.has(senderId)) people.set(senderId, 'offline')
+    showLists()
   })
   client.on('message:delivered', ({ messageId }) => {
-    for (const { lines } of talks.values()) {
-      const sent = lines.get(messageId)
-      if (sent !== undefined) sent.state = '✓✓'
-    }
-    show()
+    delivered.add(messageId)
+    showMessages()
   })
   client.on('user:typing', ({ userId, isTyping, conversationId }) => {
     const { typing } = talk(conversationId)
     if (isTyping && userId !== who.userId) typing.add(userId)
     else typing.delete(userId)
-    if (conversationId === current) show()
+    if (conversationId === current) showTyping()
   })
   client.on('user:online', ({ userId }) => {
     people.set(userId, 'online')
-    if (names.has(userId)) lists()
-    else void readPeople()
+    meet(userId)
+    showLists()
   })
   client.on('user:offline', ({ userId }) => {
-    people.delete(userId)
-    lists()
+    people.set(userId, 'offline')
+    showLists()
   })
   client.on('user:presence', ({ userId, status }) => {
-    if (status === 'offline') people.delete(userId)
-    else people.set(userId, status)
-    lists()
+    people.set(userId, status)
     if (userId === who.userId) $('status').value = status
+    showLists()
   })
-  client.on('notification:received', ({ title, body }) => toast(`${title}: ${body}`))
-  client.on('broadcast:message', ({ message, senderId }) => toast(`${nameOf(senderId)} to everyone: ${message}`))
+  client.on('notification:received', ({ title, body }) => toast(`${title} ${body}`))
+  client.on('broadcast:message', ({ message, senderId }) => toast(`${nameOf(senderId)} to everyone: ${message}`, 'broadcast'))
 
   for (const group of GROUPS) void client.subscribe(`group.${group}`, { since: 0 }).catch(() => {})
 
@@ -189,57 +236,57 @@ function enter (who) {
     const peer = peerOf(current)
     return peer === null ? { channel: `group.${current}` } : { recipientId: peer }
   }
-  $('text').addEventListener('input', () => { if ($('text').value !== '') client.recordTyping(current, true, audience()) })
+  $('text').addEventListener('input', () => client.recordTyping(current, $('text').value !== '', audience()))
   $('send').addEventListener('submit', async (event) => {
     event.preventDefault()
     const [text, conversation, to] = [$('text').value.trim(), current, audience()]
     if (text === '') return
     $('text').value = ''
-    const waiting = `waiting ${Date.now()} ${Math.random()}`
-    add(conversation, { id: waiting, by: who.userId, text, at: null, state: '…' })
-    const own = talk(conversation).lines.get(waiting)
+    const waiting = { id: `waiting ${Math.random()}`, by: who.userId, text, at: null }
+    add(conversation, waiting)
+    $('messages').scrollTop = $('messages').scrollHeight
     try {
       const { messageId, timestamp } = await client.send(to.channel === undefined ? 'message:direct' : 'message:group', { ...to, message: text, conversationId: conversation })
-      talk(conversation).lines.delete(waiting)
-      add(conversation, { id: messageId, by: who.userId, text, at: timestamp, state: talk(conversation).lines.get(messageId)?.state || '✓' })
+      talk(conversation).lines.delete(waiting.id)
+      // Its element goes on as that of what was stored.
+      const element = rows.get(waiting.id)
+      if (element !== undefined) rows.set(messageId, element)
+      rows.delete(waiting.id)
+      add(conversation, { ...waiting, id: messageId, at: timestamp })
     } catch (err) {
-      own.state = `not sent: ${err.message}`
-      show()
+      waiting.problem = err.message
+      showMessages()
     }
   })
-  $('notify').addEventListener('click', async () => {
+  const attempt = async (send, done) => {
     try {
-      await client.send('notification:send', { recipientIds: [peerOf(current)], title: who.name, body: 'nudges you' })
-      toast('Nudged')
+      await send()
+      done()
     } catch (err) {
       toast(err.message)
     }
-  })
-  $('broadcast').addEventListener('submit', async (event) => {
+  }
+  $('notify').addEventListener('click', () => attempt(
+    () => client.send('notification:send', { recipientIds: [peerOf(current)], title: who.name, body: 'nudges you' }),
+    () => toast('Nudged')))
+  $('broadcast').addEventListener('submit', (event) => {
     event.preventDefault()
-    try {
-      await client.send('broadcast:message', { message: $('broadcast').elements.message.value })
-      $('broadcast').reset()
-    } catch (err) {
-      toast(err.message)
-    }
+    void attempt(() => client.send('broadcast:message', { message: $('announcement').value }), () => $('broadcast').reset())
   })
-  $('status').addEventListener('change', () => {
-    client.updatePresence($('status').value, { device: matchMedia('(max-width: 44rem)').matches ? 'mobile' : 'desktop' }).catch((err) => toast(err.message))
-  })
+  $('status').addEventListener('change', () => attempt(
+    () => client.updatePresence($('status').value, { device: matchMedia('(max-width: 44rem)').matches ? 'mobile' : 'desktop' }), () => {}))
   $('drop').addEventListener('click', () => {
-    dropped = !dropped
-    $('drop').textContent = dropped ? 'Mend the line' : 'Drop the line'
-    $('drop').setAttribute('aria-pressed', String(dropped))
-    if (dropped) line?.close()
+    isDropped = !isDropped
+    $('drop').textContent = isDropped ? 'Mend the line' : 'Drop the line'
+    if (isDropped) line?.close()
     else window.dispatchEvent(new Event('online'))
   })
 
   form.hidden = true
-  $('me').textContent = `${who.name} (${who.userId}), club ${who.clubId}`
+  $('face').replaceWith(face(who.userId, who.name))
+  $('me').replaceChildren(make('strong', { textContent: who.name }), make('span', { textContent: `club ${who.clubId}, user ${who.userId}` }))
   $('broadcast').hidden = who.admin !== true
   $('strip').hidden = $('club').hidden = false
-  strip('Connecting…')
   show()
   $('text').focus()
 }

@@ -1,86 +1,99 @@
-// Draws what /metrics says, which is what a scraper would read: this node's figures, every two seconds.
-import uPlot from '/uPlot.esm.js'
+// Draws what each node tells of itself every two seconds, whichever of them this page is connected to.
+import { WebSocketClient } from '/client.js'
+import { $, arrange, followConnection, login, make } from '/dom.js'
+import { Chart } from '/chart.js'
 
 const EVERY = 2000
 const KEPT = 150 // five minutes
+const SILENT = 5000 // a node that told nothing for so long is gone
+const OPERATORS = 999999999 // the club that may watch
 
-const sum = (name, labels = '') => (samples) => samples.filter((sample) => sample.name === name && sample.labels.includes(labels))
-  .reduce((total, { value }) => total + value, 0)
-/** Of a counter: how much a second since the last look. */
-const rate = (name) => {
-  let last = null
-  return (samples, now) => {
-    const value = sum(name)(samples)
-    const found = last === null || value < last.value ? 0 : (value - last.value) * 1000 / (now - last.now)
-    last = { value, now }
-    return found
-  }
-}
-const FIGURES = [
-  { title: 'Connections', read: sum('realtime_connections') },
-  { title: 'Users here', read: sum('realtime_roster_users') },
-  { title: 'Messages per second', read: rate('realtime_log_batch_rows_sum') },
-  { title: 'Deliveries per second', read: rate('realtime_deliveries_total') },
-  { title: 'Events waiting for the database', read: sum('realtime_log_queued_events') },
-  { title: 'Frames dropped per second', read: rate('realtime_frames_dropped_total') },
-  { title: 'Event-loop delay, p99, ms', read: (samples) => 1000 * sum('realtime_event_loop_delay_seconds', 'p99')(samples) },
-  { title: 'Refused frames per second', read: rate('realtime_frames_refused_total') }
+const sum = (values) => values.reduce((total, value) => total + value, 0)
+const max = (values) => Math.max(0, ...values)
+const newest = (_values, newest) => newest // all nodes read the same database
+const short = (value) => value === null || value === undefined ? '–' : value >= 10_000 ? `${(value / 1000).toFixed(1)}k` : value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1)
+
+const TOTALS = [
+  ['Connections', 'connections', sum], ['Messages/s', 'messages', sum], ['Deliveries/s', 'deliveries', sum], ['Event-loop delay, ms', 'delay', max],
+  ['Pending events', 'pending', newest], ['Failed events', 'failed', newest], ['Waiting for the database', 'queued', sum], ['Refused frames/s', 'refused', sum]
 ]
+const COLUMNS = ['connections', 'users', 'messages', 'deliveries', 'delay']
+const OF_NODES = [['Connections', 'connections'], ['Messages per second', 'messages'], ['Deliveries per second', 'deliveries'], ['Event-loop delay, p99, ms', 'delay'], ['Refused frames/s', 'refused']]
+const OF_DATABASE = [['pending', 5], ['failed', 4]] // and their colours
 
-const show = (value) => value >= 100 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1)
+const nodes = new Map() // name → { color, seenAt, latest, history, row }
 const times = []
-const panels = FIGURES.map(({ title, read }) => {
-  const term = document.createElement('dt')
-  const figure = document.createElement('dd')
-  term.textContent = title
-  figure.textContent = '–'
-  const box = document.createElement('div')
-  box.append(term, figure)
-  document.getElementById('figures').append(box)
+const stored = { pending: [], failed: [] } // histories
+let latest = null
+let connectedAt = 0
 
-  const frame = document.createElement('figure')
-  const caption = document.createElement('figcaption')
-  caption.textContent = title
-  frame.append(caption)
-  document.getElementById('charts').append(frame)
-  const values = []
-  const width = () => Math.max(240, frame.clientWidth - 26)
-  const plot = new uPlot({
-    width: width(), height: 160, legend: { show: false }, cursor: { show: false }, scales: { y: { range: (_u, _min, max) => [0, Math.max(1, max * 1.1)] } },
-    axes: [{}, { size: 50 }], series: [{}, { stroke: '#0f766e', width: 2, fill: '#0f766e22' }]
-  }, [[], []], frame)
-  addEventListener('resize', () => plot.setSize({ width: width(), height: 160 }))
-  return { read, figure, values, plot }
+const client = new WebSocketClient({
+  baseUrl: '/api/websocket',
+  token: () => login({ userId: 1 + Math.floor(Math.random() * 1e9), clubId: OPERATORS, name: 'Dashboard', admin: true }),
+  reconnectDelay: 1000
+})
+followConnection(client, 'Live, every 2 seconds')
+const problem = (text = '') => {
+  $('problem').hidden = text === ''
+  $('problem').textContent = text
+}
+client.on('error', ({ code, message }) => problem(`${message} (${code})`))
+client.on('transport', ({ transport }) => {
+  connectedAt = Date.now()
+  problem(transport === 'polling' ? 'What nodes tell comes by sockets, and they are blocked here.' : '')
+})
+client.subscribe('figures').catch(() => {}) // told by `error`
+
+client.on('node:figures', (figures) => {
+  if (!nodes.has(figures.node)) meet(figures.node)
+  const node = nodes.get(figures.node)
+  // Counts since the node started: how many a second since it told the last ones. Less than before is another start.
+  const at = Date.parse(figures.timestamp)
+  const rate = (name) => {
+    const more = figures[name] - node.counts?.[name]
+    return more >= 0 && at > node.countedAt ? more * 1000 / (at - node.countedAt) : 0
+  }
+  const rates = { messages: rate('messages'), deliveries: rate('deliveries'), refused: rate('refused') }
+  Object.assign(node, { counts: figures, countedAt: at, seenAt: Date.now(), latest: { ...figures, ...rates } })
+  latest = figures
 })
 
-function parse (text) {
-  return text.split('\n').flatMap((line) => {
-    const [, name, labels = '', value] = /^(\w+)(\{[^}]*\})? (\S+)$/.exec(line) ?? []
-    return name === undefined ? [] : [{ name, labels, value: Number(value) }]
-  })
+function meet (name) {
+  const used = new Set([...nodes.values()].map(({ color }) => color))
+  const color = [1, 2, 3, 4, 5, 6].find((one) => !used.has(one)) ?? 1 + nodes.size % 6
+  const row = make('tr', {}, make('th', { scope: 'row' }, make('i', { className: `swatch c${color}` }), name, make('span', { className: 'hidden' })), ...COLUMNS.map(() => make('td')))
+  nodes.set(name, { name, color, row, history: Object.fromEntries(OF_NODES.map(([, figure]) => [figure, times.map(() => null)])) })
 }
 
-async function look () {
-  const problem = document.getElementById('problem')
-  try {
-    const response = await fetch('/metrics')
-    if (!response.ok) throw new Error(`This host serves no metrics (${response.status}): set METRICS_PATH=/metrics.`)
-    const samples = parse(await response.text())
-    const now = Date.now()
-    times.push(now / 1000)
-    if (times.length > KEPT) times.shift()
-    for (const { read, figure, values, plot } of panels) {
-      const value = read(samples, now)
-      values.push(value)
-      if (values.length > KEPT) values.shift()
-      figure.textContent = show(value)
-      plot.setData([times, values])
-    }
-    problem.hidden = true
-  } catch (err) {
-    problem.textContent = err.message
-    problem.hidden = false
+const isGone = ({ seenAt }) => client.transport === 'websocket' && Date.now() - Math.max(seenAt, connectedAt) > SILENT
+
+const totals = TOTALS.map(([title, figure, over]) => {
+  const value = make('dd', { textContent: '–' })
+  $('totals').append(make('div', {}, make('dt', { textContent: title }), value))
+  return { value, figure, over }
+})
+const charts = OF_NODES.map(([title, figure]) => ({ figure, chart: new Chart($('charts'), title, short) }))
+const ofDatabase = new Chart($('charts'), 'Pending and failed events', short)
+
+function tick () {
+  const push = (list, value) => { if (list.push(value) > KEPT) list.shift() }
+  push(times, Date.now() / 1000)
+  const live = [...nodes.values()].filter((node) => !isGone(node))
+  for (const node of nodes.values()) {
+    const { row, history } = node
+    const gone = isGone(node)
+    for (const [, figure] of OF_NODES) push(history[figure], gone ? null : node.latest[figure])
+    row.className = gone ? 'gone' : ''
+    row.firstChild.lastChild.textContent = gone ? ', gone' : ''
+    COLUMNS.forEach((figure, i) => { row.children[i + 1].textContent = gone ? '–' : short(node.latest[figure]) })
+    // Five minutes later nothing of it is left to be shown.
+    if (history.connections.every((value) => value === null)) nodes.delete(node.name)
   }
+  for (const [figure, values] of Object.entries(stored)) push(values, live.length > 0 ? latest[figure] : null)
+  for (const { value, figure, over } of totals) value.textContent = live.length === 0 ? '–' : short(over(live.map((node) => node.latest[figure]), latest[figure]))
+  const all = [...nodes.values()].sort((a, b) => a.name.localeCompare(b.name))
+  arrange($('nodes'), all.map(({ row }) => row))
+  for (const { figure, chart } of charts) chart.draw(times, all.map(({ name, color, history }) => ({ name, color, values: history[figure] })))
+  ofDatabase.draw(times, OF_DATABASE.map(([name, color]) => ({ name, color, values: stored[name] })))
 }
-void look()
-setInterval(look, EVERY)
+setInterval(tick, EVERY)

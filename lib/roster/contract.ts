@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
 /** A connection as the roster knows it. */
@@ -147,6 +148,9 @@ export interface Roster {
   /** Gives back what this node holds. */
   close (): Promise<void>
 }
+
+/** For `Entry.generation`. Not a UUID: Node makes these of sixteen pieces, which stay pieces, half a kilobyte each. */
+export const newGeneration = (): string => randomBytes(12).toString('base64url')
 
 /** The presence of someone who has said nothing: online on the device they connected with. */
 export const defaultPresence = (device: Device, seenAt: number): Presence =>

@@ -1,13 +1,12 @@
-import { randomUUID } from 'node:crypto'
 import type { Clock } from '../clock.js'
 import {
-  defaultPresence, type Counts, type Due, type Entry, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
+  defaultPresence, newGeneration, type Counts, type Due, type Entry, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
   type TypingEntry
 } from './contract.js'
 
 /** A user with connections, or in the grace after the last one. */
 interface Present {
-  connections: Set<string>
+  connections: string[]
   presence: Presence
   /** Told offline from then on; null while connected. */
   graceUntil: number | null
@@ -16,7 +15,7 @@ interface Present {
 }
 
 interface Tenant {
-  connections: Map<string, Entry & { channels: Set<string>, heardAt: number }>
+  connections: Map<string, Entry & { channels: Set<string> | null, heardAt: number }>
   users: Map<number, Present>
   /** `{user}:{conversation}` */
   typing: Map<string, TypingEntry>
@@ -41,31 +40,35 @@ export class MemoryRoster implements Roster {
 
   async join (entry: Omit<Entry, 'generation'>, limit: number): Promise<JoinResult & { generation: string }> {
     const tenant = this.#tenant(entry.tenantId)
-    const generation = randomUUID()
+    const generation = newGeneration()
     const known = tenant.connections.get(entry.connectionId)
     if (known !== undefined && known.userId !== entry.userId) {
       return { taken: true, fresh: false, first: false, replaced: null, evicted: [], generation }
     }
     const { user, first } = this.#arrive(tenant, entry.userId, entry.device)
+    // No spread: it would give each entry a hidden class of its own, for as long as it stays.
     tenant.connections.set(entry.connectionId, {
-      ...entry,
+      tenantId: entry.tenantId,
+      userId: entry.userId,
+      connectionId: entry.connectionId,
+      device: entry.device,
       connectedAt: known?.connectedAt ?? entry.connectedAt,
       // A REST refresh of an open socket changes nothing about the socket.
       nodeId: entry.nodeId ?? known?.nodeId ?? null,
       generation: entry.nodeId === null && known !== undefined ? known.generation : generation,
-      channels: known?.channels ?? new Set(),
+      channels: known?.channels ?? null,
       heardAt: this.#clock.now()
     })
-    user.connections.add(entry.connectionId)
+    if (!user.connections.includes(entry.connectionId)) user.connections.push(entry.connectionId)
     user.signUntil = null
     const evicted: Entry[] = []
-    const oldestFirst = [...user.connections].map((id) => tenant.connections.get(id)).filter((c) => c !== undefined)
+    const oldestFirst = user.connections.map((id) => tenant.connections.get(id)).filter((c) => c !== undefined)
       .sort((a, b) => a.connectedAt - b.connectedAt)
     for (const oldest of oldestFirst) {
-      if (user.connections.size <= limit) break
+      if (user.connections.length <= limit) break
       if (oldest.connectionId === entry.connectionId) continue
       evicted.push(oldest)
-      user.connections.delete(oldest.connectionId)
+      without(user.connections, oldest.connectionId)
       tenant.connections.delete(oldest.connectionId)
     }
     const kept = tenant.connections.get(entry.connectionId)?.generation ?? generation
@@ -100,15 +103,16 @@ export class MemoryRoster implements Roster {
   }
 
   async addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean> {
-    const channels = this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels
-    if (channels === undefined) return true
+    const entry = this.#tenants.get(tenantId)?.connections.get(connectionId)
+    if (entry === undefined) return true
+    const channels = entry.channels ??= new Set()
     if (!channels.has(channel) && channels.size >= limit) return false
     channels.add(channel)
     return true
   }
 
   async removeChannel (tenantId: number, connectionId: string, channel: string): Promise<void> {
-    this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels.delete(channel)
+    this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels?.delete(channel)
   }
 
   async channels (tenantId: number, connectionId: string): Promise<string[]> {
@@ -119,7 +123,7 @@ export class MemoryRoster implements Roster {
     const tenant = this.#tenant(tenantId)
     const { user, first } = this.#arrive(tenant, userId, presence.device)
     user.presence = presence
-    if (user.connections.size === 0) user.signUntil = this.#clock.now() + this.#times.restLease
+    if (user.connections.length === 0) user.signUntil = this.#clock.now() + this.#times.restLease
     return { first }
   }
 
@@ -150,7 +154,7 @@ export class MemoryRoster implements Roster {
     return {
       total: entries.length,
       active: entries.filter(({ nodeId, heardAt }) => nodeId !== null || heardAt >= since).length,
-      users: [...tenant.users.values()].filter(({ connections }) => connections.size > 0).length
+      users: [...tenant.users.values()].filter(({ connections }) => connections.length > 0).length
     }
   }
 
@@ -189,7 +193,7 @@ export class MemoryRoster implements Roster {
       for (const user of tenant.users.values()) {
         if (user.signUntil === null || user.signUntil > now) continue
         user.signUntil = null
-        if (user.connections.size === 0) user.graceUntil ??= now + this.#times.grace
+        if (user.connections.length === 0) user.graceUntil ??= now + this.#times.grace
       }
       const typing = [...tenant.typing.values()].filter(({ expiresAt }) => expiresAt <= now)
       await this.stopTyping(typing)
@@ -250,7 +254,7 @@ export class MemoryRoster implements Roster {
   #arrive (tenant: Tenant, userId: number, device: Entry['device']): { user: Present, first: boolean } {
     const known = tenant.users.get(userId)
     const user = known ?? {
-      connections: new Set<string>(), presence: defaultPresence(device, this.#clock.now()), graceUntil: null, signUntil: null
+      connections: [], presence: defaultPresence(device, this.#clock.now()), graceUntil: null, signUntil: null
     }
     user.graceUntil = null
     user.presence.seenAt = this.#clock.now()
@@ -262,8 +266,13 @@ export class MemoryRoster implements Roster {
     tenant.connections.delete(entry.connectionId)
     const user = tenant.users.get(entry.userId)
     if (user === undefined) return
-    user.connections.delete(entry.connectionId)
+    without(user.connections, entry.connectionId)
     user.presence.seenAt = this.#clock.now()
-    if (user.connections.size === 0 && user.signUntil === null) user.graceUntil ??= this.#clock.now() + this.#times.grace
+    if (user.connections.length === 0 && user.signUntil === null) user.graceUntil ??= this.#clock.now() + this.#times.grace
   }
+}
+
+function without (ids: string[], id: string): void {
+  const at = ids.indexOf(id)
+  if (at >= 0) ids.splice(at, 1)
 }

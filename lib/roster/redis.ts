@@ -1,9 +1,8 @@
-import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../clock.js'
 import type { RedisConnections } from '../redis.js'
 import {
-  defaultPresence, type Counts, type Due, type Entry, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
+  defaultPresence, newGeneration, type Counts, type Due, type Entry, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
   type TypingEntry
 } from './contract.js'
 import { Holdings } from './holdings.js'
@@ -47,7 +46,7 @@ export class RedisRoster implements Roster {
   }
 
   async join (entry: Omit<Entry, 'generation'>, limit: number): Promise<JoinResult & { generation: string }> {
-    const generation = randomUUID()
+    const generation = newGeneration()
     const mine = { ...entry, generation }
     try {
       await this.#commands.remember(entry.tenantId)

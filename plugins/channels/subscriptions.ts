@@ -100,7 +100,7 @@ export class Subscriptions {
   }
 
   #requireRoom (connection: LocalConnection, channel: string): void {
-    const chosen = [...connection.channels].filter((name) => !connection.automatic.has(name)).length
+    const chosen = [...connection.channels].filter((name) => !connection.isAutomatic(name)).length
     if (!connection.channels.has(channel) && chosen >= this.#maxChannels) throw this.#full()
   }
 

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
-import { channelKey } from '../../lib/channels.js'
+import { channelKey, privateChannel } from '../../lib/channels.js'
 import type { Clock } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
 import type { LocalConnection } from '../../lib/frame-router.js'
@@ -40,8 +40,6 @@ const MAX_WAITING = 256
 export class Connection implements Member, LocalConnection {
   phase: Phase
   readonly channels = new Set<string>()
-  readonly automatic = new Set<string>()
-  readonly gauge: FrameGauge
   readonly replies: ReplyQueue
   /** When it was last pinged, and pings without a sign since. */
   pingedAt: number
@@ -55,17 +53,21 @@ export class Connection implements Member, LocalConnection {
   readonly #clock: Clock
   readonly #meters: Meters
   readonly #maxBuffered: number
+  readonly #automatic: ReadonlySet<string>
+  #gauge: FrameGauge | null = null
+  readonly #limits: FrameLimits
   readonly #tasks: Array<() => Promise<void>> = []
   #working = false
 
-  constructor (socket: WebSocket, raw: Socket | null, { hub, clock, meters }: Pick<Realtime, 'hub' | 'clock' | 'meters'>, options: ConnectionOptions) {
+  constructor (socket: WebSocket, raw: Socket | null, { hub, clock, meters, automaticChannels }: Pick<Realtime, 'hub' | 'clock' | 'meters' | 'automaticChannels'>, options: ConnectionOptions) {
     this.#socket = socket
     this.#raw = raw
     this.#hub = hub
     this.#clock = clock
     this.#meters = meters
     this.#maxBuffered = options.maxBuffered
-    this.gauge = new FrameGauge(clock, options)
+    this.#automatic = automaticChannels
+    this.#limits = options
     this.replies = new ReplyQueue((reply) => { this.send(reply) })
     this.pingedAt = clock.now()
     this.phase = { name: 'opening', since: this.pingedAt }
@@ -75,9 +77,18 @@ export class Connection implements Member, LocalConnection {
     return this.phase.name === 'open' ? this.phase.session.connectionId : ''
   }
 
+  /** Made with the first frame: most connections only listen. */
+  get gauge (): FrameGauge {
+    return this.#gauge ??= new FrameGauge(this.#clock, this.#limits)
+  }
+
   get identity (): Identity {
     if (this.phase.name !== 'open') throw new Error('not authenticated')
     return this.phase.session.identity
+  }
+
+  isAutomatic (channel: string): boolean {
+    return this.#automatic.has(channel) || channel === privateChannel(this.identity.userId)
   }
 
   async join (channel: string): Promise<Joining> {
@@ -190,6 +201,7 @@ export class Connection implements Member, LocalConnection {
       await task()
       if (this.#tasks.length <= MAX_WAITING / 2 && this.#socket.isPaused) this.#socket.resume()
     }
+    this.#tasks.length = 0 // and the room that it took
     this.#working = false
   }
 }

@@ -90,7 +90,6 @@ export class Connections {
     connection.phase = { name: 'open', session: { identity, connectionId, generation, connectedAt: now, warned: false } }
     this.#realtime.local.set(localKey(tenantId, connectionId), connection)
     const automatic = [privateChannel(userId), ...this.#realtime.automaticChannels]
-    for (const channel of automatic) connection.automatic.add(channel)
     // Asked for by REST before the socket opened.
     const asked = await this.#realtime.roster.channels(tenantId, connectionId).catch(() => [])
     const [own, ...others] = await Promise.all([...new Set([...automatic, ...asked])].map(async (channel) => await connection.join(channel)))

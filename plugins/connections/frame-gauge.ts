@@ -13,14 +13,16 @@ const MAX_INVALID = 20
 const MAX_REFUSED = 200
 const WINDOW = 10_000
 
+interface Counter { count: number, since: number }
+
 /** Counts what one connection sends: a token bucket for all frames, and windows for the invalid and the refused ones. */
 export class FrameGauge {
   readonly #clock: Clock
   readonly #limits: FrameLimits
   #tokens: number
   #filledAt: number
-  #invalid = { count: 0, since: 0 }
-  #refused = { count: 0, since: 0 }
+  #invalid: Counter | null = null
+  #refused: Counter | null = null
 
   constructor (clock: Clock, limits: FrameLimits) {
     this.#clock = clock
@@ -43,15 +45,15 @@ export class FrameGauge {
 
   /** One more refused frame. True: it floods, though it was told. */
   floods (): boolean {
-    return this.#over(this.#refused, MAX_REFUSED)
+    return this.#over(this.#refused ??= { count: 0, since: 0 }, MAX_REFUSED)
   }
 
   /** One more invalid frame. True: too many. */
   tooManyInvalid (): boolean {
-    return this.#over(this.#invalid, MAX_INVALID)
+    return this.#over(this.#invalid ??= { count: 0, since: 0 }, MAX_INVALID)
   }
 
-  #over (counter: { count: number, since: number }, max: number): boolean {
+  #over (counter: Counter, max: number): boolean {
     const now = this.#clock.now()
     if (now - counter.since >= WINDOW) {
       counter.since = now

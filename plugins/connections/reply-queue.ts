@@ -37,5 +37,7 @@ export class ReplyQueue {
       if (slot.reply !== null) this.#write(slot.reply)
       slot.afterwards?.()
     }
+    // Lets go of the room that it took: a connection is mostly quiet.
+    if (this.#slots.length === 0) this.#slots.length = 0
   }
 }

@@ -54,10 +54,13 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
       const session = connection.end()
       if (session !== null) void connections.closed(connection, session, client)
     })
-    const token = bearerToken(request.headers.authorization) ?? subprotocolToken(request.headers['sec-websocket-protocol'])
-    void connection.inOrder(async () => { await gate.authenticateUpgrade(connection, token, request, client) })
+    void connection.inOrder(async () => { await gate.authenticateUpgrade(connection, tokenOf(request), request, client) })
   })
 }
+
+/** Not kept with the connection, as a variable beside its handlers would be. */
+const tokenOf = ({ headers }: FastifyRequest): string | undefined =>
+  bearerToken(headers.authorization) ?? subprotocolToken(headers['sec-websocket-protocol'])
 
 /** The pair `bearer, <token>` of Sec-WebSocket-Protocol, which a browser can send where it cannot set a header. */
 function subprotocolToken (header: string | undefined): string | undefined {
@@ -69,5 +72,7 @@ const textOf = (data: RawData): string => Buffer.isBuffer(data) ? data.toString(
 
 function describeClient (request: FastifyRequest): ClientDescription {
   const address = request.raw.socket instanceof Socket ? request.ip : null
-  return { ...readUserAgent(request.headers['user-agent']), ipAddress: address }
+  const { browser, device } = readUserAgent(request.headers['user-agent'])
+  // No spread: it would give each client a hidden class of its own, for as long as it stays.
+  return { browser, device, ipAddress: address }
 }

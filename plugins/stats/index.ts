@@ -1,6 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Registry } from 'prom-client'
 import { readSettings } from '../../lib/options.js'
 import { restScope } from '../../lib/rest.js'
 import type { TenantStats } from '../../lib/schemas.js'
@@ -18,6 +19,8 @@ export type StatsOptions = Partial<Static<typeof StatsSettings>>
 export interface StatsApi {
   /** The guide's five figures of one tenant, over all nodes. */
   of (tenantId: number): Promise<TenantStats>
+  /** What the metrics are read from, for figures of the host's own beside them; null where no metrics were asked for. */
+  readonly registry: Registry | null
 }
 
 declare module '../../lib/core.js' {
@@ -29,13 +32,10 @@ declare module '../../lib/core.js' {
 async function statsPlugin (fastify: FastifyInstance, options: StatsOptions): Promise<void> {
   const { metrics } = readSettings(StatsSettings, options)
   const { realtime } = fastify
-  realtime.stats = { of: async (tenantId) => await tenantStats(realtime, tenantId) }
+  // Whoever does not ask for metrics does not load their library.
+  const registry = metrics === undefined ? null : (await import('./metrics.js')).serveMetrics(fastify, realtime, metrics)
+  realtime.stats = { of: async (tenantId) => await tenantStats(realtime, tenantId), registry }
   await restScope(fastify, realtime, (scope) => { routes(scope, realtime) })
-  if (metrics !== undefined) {
-    // Whoever does not ask for metrics does not load their library.
-    const { serveMetrics } = await import('./metrics.js')
-    serveMetrics(fastify, realtime, metrics)
-  }
 }
 
 export default fp(statsPlugin, { name: 'realtime-stats', fastify: '5.x', dependencies: ['realtime'] })

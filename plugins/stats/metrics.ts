@@ -2,7 +2,9 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { FastifyInstance } from 'fastify'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Realtime, RealtimeParts } from '../../lib/core.js'
+import { inTime } from '../../lib/in-time.js'
 import { EventCounts } from '../../lib/meters.js'
+import { EventStatusStore } from './store.js'
 
 type Values = Array<[labels: Record<string, string>, value: number]>
 
@@ -10,10 +12,11 @@ type Values = Array<[labels: Record<string, string>, value: number]>
 const LOOP_RESOLUTION = 20
 
 /** Serves what this node does as Prometheus text, from a registry of this app's own. Everything is read at the scrape. */
-export function serveMetrics (fastify: FastifyInstance, realtime: Realtime & Partial<RealtimeParts>, path: string): void {
+export function serveMetrics (fastify: FastifyInstance, realtime: Realtime & Partial<RealtimeParts>, path: string): Registry {
   const registry = new Registry()
   counts(registry, realtime)
   sizes(registry, realtime)
+  stored(registry, realtime)
   times(registry, realtime)
   fastify.addHook('onClose', eventLoop(registry))
 
@@ -25,6 +28,7 @@ export function serveMetrics (fastify: FastifyInstance, realtime: Realtime & Par
   })
   fastify.get(path, { schema: { hide: true } }, async (_request, reply) =>
     await reply.type(registry.contentType).send(await registry.metrics()))
+  return registry
 }
 
 function counts (registry: Registry, { hub, meters }: Realtime): void {
@@ -79,6 +83,17 @@ function sizes (registry: Registry, realtime: Realtime & Partial<RealtimeParts>)
   ], 'part')
 }
 
+/** Not of this node: what all nodes and tenants share. Nothing where the database is away; no scrape waits long for it. */
+function stored (registry: Registry, { database, clock, eventLog, settings }: Realtime): void {
+  const store = new EventStatusStore(database.db, clock)
+  gauge(registry, 'realtime_log_events', 'Events of all nodes and tenants that are stored as pending or failed', async () => {
+    if (!eventLog.healthy) return []
+    const late = (): Error => new Error('the database does not answer')
+    const found = await inTime(store.counts(), settings.storageTimeout, late).catch(() => ({}))
+    return Object.entries(found).map(([status, count]) => [{ status }, count])
+  }, 'status')
+}
+
 /** A closing connection has no identity any more. */
 const open = (local: Realtime['local']) => [...local.values()].filter(({ closed }) => !closed)
 
@@ -127,12 +142,16 @@ function eventLoop (registry: Registry): () => Promise<void> {
   return async () => { delay.disable() }
 }
 
-function gauge (registry: Registry, name: string, help: string, read: () => Values, label: string | null = null): void {
+function gauge (registry: Registry, name: string, help: string, read: () => Values | Promise<Values>, label: string | null = null): void {
   const metric = new Gauge({
     name,
     help,
     labelNames: label === null ? [] : [label],
     registers: [registry],
-    collect: () => { for (const [labels, value] of read()) metric.set(labels, value) }
+    collect: async () => {
+      const values = await read()
+      metric.reset()
+      for (const [labels, value] of values) metric.set(labels, value)
+    }
   })
 }

@@ -1,0 +1,71 @@
+import type { AddressInfo } from 'node:net'
+import { hostname } from 'node:os'
+import { Type, type Static } from '@sinclair/typebox'
+import type { FastifyInstance } from 'fastify'
+import type { Identity } from '../plugins/index.js'
+
+/** Milliseconds. */
+const EVERY = 2000
+const CHANNEL = 'figures'
+/** The club of those who run the host: what all clubs do together is nobody else's business. */
+const OPERATORS = 999_999_999
+
+const Count = Type.Integer({ minimum: 0 })
+/** The database knows it, for all nodes; null while it is away. */
+const Stored = Type.Union([Count, Type.Null()])
+
+/** What a node tells of itself. Of messages, deliveries and refused frames: all since it started. */
+const Figures = Type.Object({
+  node: Type.String(),
+  connections: Count,
+  users: Count,
+  messages: Count,
+  deliveries: Count,
+  refused: Count,
+  queued: Type.Integer({ minimum: 0, description: 'Events that wait for the database' }),
+  pending: Stored,
+  failed: Stored,
+  delay: Type.Number({ minimum: 0, description: 'Of the event loop: p99, milliseconds' })
+})
+
+/** An event of this host's own: told to whoever listens now, by host code alone. */
+export const events = { 'node:figures': { data: Figures, durable: false } }
+
+export const mayWatch = ({ tenantId, claims }: Identity, channel: string): boolean =>
+  channel === CHANNEL && tenantId === OPERATORS && (claims as { admin: boolean }).admin
+
+/** Tells the dashboard what this node does, on whichever node its reader is: from the registry that `/metrics` serves. */
+export function tellFigures (app: FastifyInstance, name: string | undefined): void {
+  let timer: NodeJS.Timeout | undefined
+  app.addHook('onListen', async () => {
+    const node = name ?? `${hostname()}:${(app.server.address() as AddressInfo).port}`
+    const tell = async (): Promise<void> => {
+      const data = await read(app, node)
+      app.realtime.channels.tell({ tenantId: OPERATORS, channel: CHANNEL, event: 'node:figures', data })
+    }
+    timer = setInterval(() => { tell().catch((err: unknown) => { app.log.warn({ err }, 'no figures') }) }, EVERY)
+  })
+  app.addHook('onClose', async () => { clearInterval(timer) })
+}
+
+async function read (app: FastifyInstance, node: string): Promise<Static<typeof Figures>> {
+  const samples = new Map<string, number>()
+  for (const { name, values } of await app.realtime.stats.registry?.getMetricsAsJSON() ?? []) {
+    for (const { value, labels, metricName = name } of values as Array<typeof values[number] & { metricName?: string }>) {
+      for (const key of [metricName, ...Object.values(labels).map((label) => `${metricName} ${label}`)]) samples.set(key, value + (samples.get(key) ?? 0))
+    }
+  }
+  const of = (sample: string): number => samples.get(`realtime_${sample}`) ?? 0
+  return {
+    node,
+    connections: of('connections'),
+    users: of('roster_users'),
+    messages: of('log_batch_rows_sum'),
+    deliveries: of('deliveries_total'),
+    refused: of('frames_refused_total'),
+    queued: of('log_queued_events'),
+    pending: samples.get('realtime_log_events pending') ?? null,
+    failed: samples.get('realtime_log_events failed') ?? null,
+    delay: 1000 * of('event_loop_delay_seconds p99')
+  }
+}

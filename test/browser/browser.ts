@@ -1,0 +1,103 @@
+/// <reference lib="dom" />
+import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from 'playwright-core'
+import type { Test } from 'tap'
+import { locateCommands } from '../install-packages.js'
+
+const FLAGS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
+
+export const DESKTOP = { width: 1200, height: 780 }
+export const PHONE = { width: 390, height: 800 }
+
+/** Somebody with a browser of their own: nothing is shared with the others. */
+export interface Person {
+  readonly name: string
+  readonly context: BrowserContext
+  readonly page: Page
+}
+
+export interface Coming {
+  name: string
+  userId: number
+  clubId?: number
+  admin?: boolean
+  /** Of their context, unless they open another tab in one. */
+  options?: BrowserContextOptions
+  context?: BrowserContext
+}
+
+/** Chromium from Debian's package, or at CHROMIUM_PATH. It is closed when `t` is through. */
+export async function openBrowser (t: Test): Promise<Browser> {
+  const executablePath = process.env.CHROMIUM_PATH || (await locateCommands('chromium')).chromium
+  const browser = await chromium.launch({ executablePath, args: FLAGS })
+  t.teardown(async () => { await browser.close() })
+  return browser
+}
+
+/** A page on which no script fails, no dialog opens and nothing breaks the page's own policy. */
+export async function openPage (t: Test, context: BrowserContext, name: string): Promise<Page> {
+  const page = await context.newPage()
+  page.setDefaultTimeout(15_000)
+  // tsx marks the names of functions by a helper, which functions that run in the page must find there.
+  await page.addInitScript('globalThis.__name = (named) => named')
+  page.on('pageerror', (err) => { t.fail(`${name}: ${err.stack ?? err.message}`) })
+  page.on('dialog', (dialog) => { t.fail(`${name}: a script ran: ${dialog.message()}`) })
+  page.on('console', (message) => { if (message.text().includes('Content Security Policy')) t.fail(`${name}: ${message.text()}`) })
+  return page
+}
+
+/** Comes into the club through the form. */
+export async function comeIn (t: Test, browser: Browser, url: string, { name, userId, clubId = 1, admin = false, options, context: shared }: Coming): Promise<Person> {
+  const context = shared ?? await browser.newContext({ viewport: DESKTOP, locale: 'en-GB', ...options })
+  const page = await openPage(t, context, name)
+  await page.goto(url)
+  await page.fill('[name=name]', name)
+  await page.fill('[name=userId]', String(userId))
+  await page.fill('[name=clubId]', String(clubId))
+  if (admin) await page.check('[name=admin]')
+  await page.click('#login button')
+  await page.waitForSelector('#light.on, #light.polling')
+  return { name, context, page }
+}
+
+/** The messages of the conversation that is open, oldest first. */
+export const texts = async ({ page }: Person): Promise<string[]> => await page.locator('#messages .text').allTextContents()
+
+export async function says ({ page }: Person, text: string): Promise<void> {
+  await page.fill('#text', text)
+  await page.press('#text', 'Enter')
+}
+
+/** Opens a group, or the talk with a person. */
+export async function opens ({ page }: Person, name: string): Promise<void> {
+  await page.click(`aside li button:has(.name:text-is("${name}"))`)
+}
+
+/** How somebody stands in a person's list: online, away, busy or offline. */
+export async function sees ({ page }: Person, name: string, status: string): Promise<void> {
+  await page.waitForSelector(`#people button:has(.name:text-is("${name}")):has(.dot.${status})`)
+}
+
+/** Texts whose contrast with what is behind them is less than WCAG's 4.5. Runs in the page. */
+export function faintTexts (): string[] {
+  const rgb = (color: string): number[] => (color.match(/[\d.]+/g) ?? []).map(Number)
+  const luminance = (color: number[]): number => {
+    const [r = 0, g = 0, b = 0] = color.map((part) => part / 255 <= 0.03928 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+  }
+  const behind = (element: Element | null): number[] => {
+    for (let at = element; at !== null; at = at.parentElement) {
+      const color = rgb(getComputedStyle(at).backgroundColor)
+      if ((color[3] ?? 1) === 1) return color
+    }
+    return [255, 255, 255]
+  }
+  const faint = new Set<string>()
+  for (const element of Array.from(document.querySelectorAll('body *'))) {
+    const hasText = Array.from(element.childNodes).some((node) => node.nodeType === Node.TEXT_NODE && node.textContent?.trim())
+    if (!hasText || element.getClientRects().length === 0) continue
+    const [dark = 0, light = 0] = [luminance(rgb(getComputedStyle(element).color)), luminance(behind(element))].sort((x, y) => x - y)
+    const contrast = (light + 0.05) / (dark + 0.05)
+    if (contrast < 4.5) faint.add(`${element.outerHTML.slice(0, 80)}: ${contrast.toFixed(2)}`)
+  }
+  return [...faint]
+}
