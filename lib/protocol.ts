@@ -1,6 +1,6 @@
 import { Type, type Static, type TObject, type TSchema } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import { ErrorResponse, Id } from './schemas.js'
+import { ErrorResponse } from './schemas.js'
 
 /**
  * The protocol on one page. RFC 6455 text frames, one JSON object each: `{ event, data, id? }`.
@@ -62,9 +62,6 @@ export type ErrorData = Static<typeof ErrorData>
 
 /** The data of an `ack`: what its event answers. */
 export const AckData = Type.Record(Type.String(), Type.Unknown(), { description: 'What the event of this id answers' })
-
-/** What every durable event answers: its id, and when it was accepted. */
-export const Accepted = Type.Object({ messageId: Id, timestamp: Type.String() })
 
 /** client → server events, by name. */
 export type ClientEvents = Readonly<Record<string, { data: TObject, ack: TSchema }>>

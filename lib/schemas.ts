@@ -44,6 +44,19 @@ export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Ty
 /** A key of the client's choice: the same key from the same user within 5 minutes answers the first result. */
 export const DedupeId = Type.String({ minLength: 1, maxLength: 64, pattern: '^[A-Za-z0-9._:-]+$' })
 
+/** What every durable event answers: its id, and when it was accepted. */
+export const Accepted = Type.Object({ messageId: Id, timestamp: Type.String() })
+
+/** Five figures of one tenant, over all nodes. */
+export const TenantStats = Type.Object({
+  total_connections: Type.Integer({ description: 'Registered, with a socket or without' }),
+  active_connections: Type.Integer({ description: 'Those with a socket, or heard of lately' }),
+  unique_users: Type.Integer(),
+  pending_events: Type.Integer({ description: 'Stored, not yet handed on or not yet confirmed' }),
+  failed_events: Type.Integer()
+})
+export type TenantStats = Static<typeof TenantStats>
+
 /** Fastify's error shape, as every route answers it. */
 export const ErrorResponse = Type.Object({
   statusCode: Type.Integer(),

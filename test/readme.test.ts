@@ -1,68 +1,41 @@
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import t from 'tap'
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import { errorCodes } from '../lib/errors.js'
 import { CloseCode } from '../lib/protocol.js'
-import { startChild } from './child-process.js'
+import { startChild, type Child } from './child-process.js'
+import { checkHost, example, firstFrames, HOST_URL, pages, ROOT } from './examples.js'
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url))
-const readme = readFileSync(join(ROOT, 'README.md'), 'utf8')
+const readme = pages['README.md'] ?? ''
 
-/** Runs a block of the README as its reader would, with the package's name pointing at the sources. */
-async function runExample (name: string): Promise<{ url: string, stop: () => Promise<unknown> }> {
-  const code = new RegExp(`<!-- example: ${name} -->\\n\`\`\`ts\\n([\\s\\S]*?)\`\`\``).exec(readme)?.[1]
-  if (code === undefined) throw new Error(`the README has no example ${name}`)
+/** Runs an example as its reader would, with the package's name pointing at the sources. */
+async function start (t: Test, name: string, code = example(name)): Promise<Child> {
   const folder = join(ROOT, 'data')
   mkdirSync(folder, { recursive: true })
   const file = join(folder, `readme-${name}-${process.pid}.ts`)
-  writeFileSync(file, code.replace("'fastify-realtime'", "'../plugins/index.js'"))
+  const sources: Record<string, string> = { "'fastify-realtime'": "'../plugins/index.js'", "'fastify-realtime/testing'": "'../plugins/testing.js'" }
+  writeFileSync(file, code.replace(/'fastify-realtime.*'/g, (entry) => sources[entry] ?? entry))
   const child = await startChild(process.execPath, ['--import', 'tsx', file], { cwd: ROOT, env: { PATH: process.env.PATH, DATABASE_URL: 'sqlite::memory:', PORT: '0' } })
-  const [url] = await child.waitFor(/http:\/\/127\.0\.0\.1:\d+|http:\/\/\[::1\]:\d+/, 30_000)
-  return {
-    url: url ?? '',
-    stop: async () => {
-      await child.stop(10_000)
-      rmSync(file)
-    }
-  }
+  t.teardown(async () => {
+    await child.stop(10_000)
+    rmSync(file)
+  })
+  return child
 }
 
-const firstFrames = async (socket: WebSocket, count: number): Promise<Array<{ event: string, data: object }>> => {
-  const frames: Array<{ event: string, data: object }> = []
-  await new Promise<void>((resolve, reject) => {
-    socket.on('message', (data: Buffer) => {
-      frames.push(JSON.parse(data.toString()) as { event: string, data: object })
-      if (frames.length === count) resolve()
-    })
-    socket.on('error', reject)
-    socket.on('close', (code) => { reject(new Error(`closed with ${code}`)) })
-  })
-  return frames
+/** The URL of an example that is a host. */
+async function startHost (t: Test, name: string): Promise<string> {
+  const [url] = await (await start(t, name)).waitFor(HOST_URL, 30_000)
+  return url
 }
 
 t.test('the host of the README runs and delivers', async (t) => {
-  const host = await runExample('host')
-  t.teardown(host.stop)
-  const address = `${host.url.replace('http', 'ws')}/api/websocket/ws`
-  const ben = new WebSocket(address, ['bearer', 'secret-of-ben'])
-  t.match(await firstFrames(ben, 1), [{ event: 'authenticated', data: { userId: 2, clubId: 1 } }])
-  const answer = await fetch(`${host.url}/api/websocket/messages/direct`, {
-    method: 'POST',
-    headers: { authorization: 'Bearer secret-of-ann', 'content-type': 'application/json' },
-    body: JSON.stringify({ recipient_id: 2, message: 'hello', conversation_id: 'c' })
-  })
-  t.equal(answer.status, 202)
-  const got = await firstFrames(ben, 1)
-  t.match(got, [{ event: 'message:direct', data: { senderId: 1, message: 'hello' } }])
-  ben.terminate()
+  await checkHost(t, await startHost(t, 'host'))
 })
 
 t.test('the host with cookie sessions runs, and other sites are kept out', async (t) => {
-  const host = await runExample('cookies')
-  t.teardown(host.stop)
-  const address = `${host.url.replace('http', 'ws')}/api/websocket/ws`
+  const address = `${(await startHost(t, 'cookies')).replace('http', 'ws')}/api/websocket/ws`
   const own = new WebSocket(address, { headers: { cookie: 'theme=dark; sid=s3ss10n', origin: 'https://app.example.com' } })
   t.match(await firstFrames(own, 1), [{ event: 'authenticated', data: { userId: 7 } }])
   const other = new WebSocket(address, { headers: { cookie: 'sid=s3ss10n', origin: 'https://evil.example.com' } })
@@ -74,4 +47,44 @@ t.test('the README names every error code and close code, and no others', async 
   t.strictSame([...new Set(readme.match(/RT_[A-Z_]+/g))].sort(), [...errorCodes].sort())
   const codes = [...readme.matchAll(/^\| (\d{4}) \|/gm)].map(([, code]) => Number(code))
   t.strictSame(codes.sort(), Object.values(CloseCode).sort())
+})
+
+t.test('the example of the test kit runs to its end', async (t) => {
+  const child = await start(t, 'testing')
+  t.match({ ...await child.exited, output: child.output() }, { code: 0, output: '' })
+})
+
+t.test('events of the host’s own are stored, and those within a transaction with it', async (t) => {
+  const child = await start(t, 'events', `
+    import Fastify from 'fastify'
+    import { openDatabase, realtime } from 'fastify-realtime'
+    const { db } = openDatabase('sqlite::memory:')
+    const app = Fastify()
+    await app.register(realtime, { database: db, authenticate: () => null })
+    await db.schema.createTable('orders').addColumn('id', 'integer').addColumn('shipped', 'integer').execute()
+    ${example('events')}
+    ${example('transaction')}
+    console.log(JSON.stringify(await db.selectFrom('websocket_events').select(['event_type', 'channel', 'payload']).execute()))
+    await app.close()
+  `)
+  t.equal((await child.exited).code, 0, child.output())
+  t.match(JSON.parse(child.output()), Array.from({ length: 2 }, () => ({ event_type: 'order:shipped', channel: 'group.orders', payload: /"order":5/ })))
+})
+
+t.test('every link of the pages leads somewhere', async (t) => {
+  const anchors = (page: string): string[] => [...(pages[page] ?? '').matchAll(/^#+ (.+)$/gm)]
+    .map(([, title = '']) => title.toLowerCase().replace(/[^\w\s-]/g, '').replace(/\s/g, '-'))
+  for (const [page, text] of Object.entries(pages)) {
+    for (const [, link = ''] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^https?:/.test(link)) continue
+      const [path = '', anchor] = link.split('#')
+      const target = path === '' ? page : join(dirname(page), path)
+      t.ok(existsSync(join(ROOT, target)), `${page}: ${link}`)
+      if (anchor !== undefined) t.ok(anchors(target).includes(anchor), `${page}: ${link}`)
+    }
+  }
+})
+
+t.test('the README leads to every page', async (t) => {
+  for (const page of Object.keys(pages).filter((page) => page !== 'README.md')) t.ok(readme.includes(`](${page})`), page)
 })

@@ -1,6 +1,5 @@
 import type { Static } from '@sinclair/typebox'
-import type { Accepted } from '../protocol.js'
-import type { TenantStats } from '../tenant-stats.js'
+import type { Accepted, TenantStats } from '../schemas.js'
 import type * as channels from '../../plugins/channels/schemas.js'
 import type * as connections from '../../plugins/connections/schemas.js'
 import type * as presence from '../../plugins/presence/schemas.js'

@@ -6,8 +6,7 @@ import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
 import { OptionError, RealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameContext, type FrameResult } from '../../lib/frame-router.js'
-import { Accepted } from '../../lib/protocol.js'
-import { Channel, DedupeId, Id, Timestamp } from '../../lib/schemas.js'
+import { Accepted, Channel, DedupeId, Id, Timestamp } from '../../lib/schemas.js'
 import type { Messages } from './messages.js'
 
 /** An event of the host's own, validated, authorised, logged, recovered and described like the built-in ones. */

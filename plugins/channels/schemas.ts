@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { Accepted, ServerFrame } from '../../lib/protocol.js'
+import { ServerFrame } from '../../lib/protocol.js'
 import {
-  bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, ErrorResponse, errorResponses, Id, Nullable, SenderId, Timestamp
+  Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, ErrorResponse, errorResponses, Id, Nullable, SenderId, Timestamp
 } from '../../lib/schemas.js'
 
 const Message = Type.String({ minLength: 1, maxLength: 5000 })

@@ -1,7 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { AckData, ErrorData } from '../../lib/protocol.js'
-import { bodyErrorResponses, Channel, ConnectionId, Device, ErrorResponse, Id, Nullable, Timestamp } from '../../lib/schemas.js'
-import { TenantStats } from '../../lib/tenant-stats.js'
+import { bodyErrorResponses, Channel, ConnectionId, Device, ErrorResponse, Id, Nullable, TenantStats, Timestamp } from '../../lib/schemas.js'
 
 export const ConnectBody = Type.Object({
   connection_id: ConnectionId,

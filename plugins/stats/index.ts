@@ -4,7 +4,8 @@ import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
 import { readSettings } from '../../lib/options.js'
 import { restScope } from '../../lib/rest.js'
-import { tenantStats, type TenantStats } from '../../lib/tenant-stats.js'
+import type { TenantStats } from '../../lib/schemas.js'
+import { tenantStats } from '../../lib/tenant-stats.js'
 import { routes } from './routes.js'
 
 const StatsSettings = Type.Object({

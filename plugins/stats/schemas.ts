@@ -1,6 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import { errorResponses } from '../../lib/schemas.js'
-import { TenantStats } from '../../lib/tenant-stats.js'
+import { errorResponses, TenantStats } from '../../lib/schemas.js'
 
 export const rest = {
   'GET /stats': {
