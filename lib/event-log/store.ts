@@ -41,6 +41,9 @@ const columns = ['tenant_id', 'user_id', 'event_type', 'channel', 'payload', 'st
   'durable', 'dedupe_id', 'origin', 'due_at', 'handed_at'] as const
 const rowOfMarks = `(${columns.map(() => '?').join(', ')})`
 
+const insertOf = (rows: readonly unknown[]): string =>
+  `insert into websocket_events (${columns.join(', ')}) values ${rows.map(() => rowOfMarks).join(', ')}`
+
 const plain = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload', 'retry_count'] as const
 /**
  * Beside ids, in a form no index answers: by an index on the status an update would visit, and lock, all that is pending,
@@ -78,15 +81,16 @@ export class EventStore {
   /** Rows of ephemeral events, for the record only: never recovered, never sent again. */
   async insertAudit (rows: ReadonlyArray<Omit<EventRow, 'dedupeId' | 'dueAt'>>): Promise<void> {
     for (let at = 0; at < rows.length; at += 500) {
-      await this.#insert(this.#db, rows.slice(at, at + 500).map((row) => {
+      const values = rows.slice(at, at + 500).map((row) => {
         const time = toSqlTime(row.createdAt)
         return [row.tenantId, row.userId, row.type, row.channel, row.payload, 'delivered', time, time, 0, null, this.#origin, null, time]
-      }))
+      })
+      await this.#db.executeQuery(CompiledQuery.raw(insertOf(values), values.flat()))
     }
   }
 
   async #insert (db: Executor, rows: unknown[][]): Promise<number[]> {
-    const text = `insert into websocket_events (${columns.join(', ')}) values ${rows.map(() => rowOfMarks).join(', ')}`
+    const text = insertOf(rows)
     if (this.#dialect === 'sqlite') {
       const result = await db.executeQuery<{ id: number }>(CompiledQuery.raw(`${text} returning id`, rows.flat()))
       return result.rows.map(({ id }) => Number(id)).sort((a, b) => a - b)
