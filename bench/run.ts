@@ -19,11 +19,12 @@ if (!(rounds > 0) || chosen.length === 0) throw new Error(`--rounds: a number; -
 const HERE = import.meta.dirname
 if (!existsSync(join(HERE, 'node_modules'))) execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: HERE, stdio: 'inherit' })
 
+const began = Date.now()
 const [mariadb, redis] = await Promise.all([startMariadb(), startRedis()])
 const found = new Map<Row, Figures[]>()
 try {
   for (let round = 1; round <= rounds; round++) {
-    for (const row of chosen) {
+    for (const row of chosen.filter(({ once = false }) => !once || round === 1)) {
       const figures = await row.round({ mariadb, redis })
       found.set(row, [...found.get(row) ?? [], figures])
       console.error(`round ${round}, ${row.name}: ${Object.entries(figures).map(([name, value]) => `${name} ${show(value)}`).join(', ')}`)
@@ -35,7 +36,7 @@ try {
 
 const results = chosen.map((row) => {
   const medians = mediansOf(found.get(row) ?? [])
-  return { name: row.name, work: row.work, unit: row.unit, medians, bars: row.bars.map((bar) => judge(bar, medians)) }
+  return { name: row.name, work: row.once === true ? `${row.work}; one round` : row.work, unit: row.unit, medians, bars: row.bars.map((bar) => judge(bar, medians)) }
 })
 const about = {
   date: new Date().toISOString().slice(0, 10),
@@ -54,7 +55,7 @@ for (const { name, work, unit, medians, bars } of results) {
   console.log(`| ${name} | ${work} | ${figures} ${unit} | ${bars.map(({ text }) => text).join('; ')} |`)
 }
 const missed = results.flatMap(({ bars }) => bars).filter(({ held }) => !held).length
-console.log(`\n${missed === 0 ? 'all bars held' : `${missed} bars missed`}, ${JSON.stringify(about)}`)
+console.log(`\n${Math.round((Date.now() - began) / 60_000)} minutes; ${missed === 0 ? 'all bars held' : `${missed} bars missed`}, ${JSON.stringify(about)}`)
 process.exit(0)
 
 function mediansOf (all: Figures[]): Figures {

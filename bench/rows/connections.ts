@@ -16,7 +16,7 @@ export async function idleMemory (dialect: Dialect, { connections }: { connectio
     await sleep(2000) // until what is needed once is there
     const before = server.memory()
     await open(connections)
-    await sleep(25_000)
+    await sleep(10_000)
     return (server.memory() - before) / connections
   } finally {
     for (const client of clients) client.close()

@@ -39,6 +39,8 @@ const MAX_WAITING = 256
 /** One socket: its phase, its channels, and the order of what comes in and goes out. */
 export class Connection implements Member, LocalConnection {
   phase: Phase
+  /** The connection id; empty until it is authenticated. A field: fan-out compares it for each member. */
+  id = ''
   readonly channels = new Set<string>()
   readonly replies: ReplyQueue
   /** When it was last pinged, and pings without a sign since. */
@@ -73,13 +75,15 @@ export class Connection implements Member, LocalConnection {
     this.phase = { name: 'opening', since: this.pingedAt }
   }
 
-  get id (): string {
-    return this.phase.name === 'open' ? this.phase.session.connectionId : ''
-  }
-
   /** Made with the first frame: most connections only listen. */
   get gauge (): FrameGauge {
     return this.#gauge ??= new FrameGauge(this.#clock, this.#limits)
+  }
+
+  /** It is authenticated. */
+  open (session: Session): void {
+    this.id = session.connectionId
+    this.phase = { name: 'open', session }
   }
 
   get identity (): Identity {

@@ -87,7 +87,7 @@ export class Connections {
       this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
       throw new RealtimeError('RT_UNAUTHENTICATED')
     }
-    connection.phase = { name: 'open', session: { identity, connectionId, generation, connectedAt: now, warned: false } }
+    connection.open({ identity, connectionId, generation, connectedAt: now, warned: false })
     this.#realtime.local.set(localKey(tenantId, connectionId), connection)
     const automatic = [privateChannel(userId), ...this.#realtime.automaticChannels]
     // Asked for by REST before the socket opened.
