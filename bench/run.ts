@@ -5,11 +5,12 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { startMariadb, startRedis } from '../test/servers.js'
 import { chart } from './chart.js'
+import { show, table, writeReadme } from './readme.js'
 import { rows, type Bar, type Figures, type Row } from './rows.js'
 
 /**
- * `npm run bench`: every row, peers and suite in turn, in several rounds; medians as a table, as results.json and as
- * chart.svg. `-- --rounds 3 --row connect --row latency` for less.
+ * `npm run bench`: every row, peers and suite in turn, in several rounds; medians as a table, which the README shows, as
+ * results.json and as chart.svg. `-- --rounds 3 --row connect --row latency` for less.
  */
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, row: { type: 'string', multiple: true } } })
 const rounds = Number(values.rounds)
@@ -42,20 +43,21 @@ const about = {
   date: new Date().toISOString().slice(0, 10),
   machine: `${cpus().length} cores, ${cpus()[0]?.model ?? 'unknown'}`,
   node: process.version,
-  versions: Object.fromEntries(['socket.io', '@socket.io/redis-adapter', 'ws', '@fastify/websocket', 'fastify', 'bun', 'mysql2'].map((name) => [name, versionOf(name)])),
-  command: `npm run bench -- --rounds ${rounds}`
+  versions: {
+    ...Object.fromEntries(['socket.io', '@socket.io/redis-adapter', 'ws', '@fastify/websocket', 'fastify', 'bun', 'mysql2'].map((name) => [name, versionOf(name)])),
+    ...serverVersions()
+  },
+  command: rounds === 5 ? 'npm run bench' : `npm run bench -- --rounds ${rounds}`
 }
+const all = { ...about, results }
 if (values.row === undefined) {
-  writeFileSync(join(HERE, 'results.json'), `${JSON.stringify({ ...about, results }, null, 2)}\n`)
+  writeFileSync(join(HERE, 'results.json'), `${JSON.stringify(all, null, 2)}\n`)
   writeFileSync(join(HERE, 'chart.svg'), chart(results))
+  writeReadme(all)
 }
-console.log('| row | work | medians | held against |\n|---|---|---|---|')
-for (const { name, work, unit, medians, bars } of results) {
-  const figures = Object.entries(medians).map(([peer, value]) => `${peer} ${show(value)}`).join(', ')
-  console.log(`| ${name} | ${work} | ${figures} ${unit} | ${bars.map(({ text }) => text).join('; ')} |`)
-}
+console.log(table(all))
 const missed = results.flatMap(({ bars }) => bars).filter(({ held }) => !held).length
-console.log(`\n${Math.round((Date.now() - began) / 60_000)} minutes; ${missed === 0 ? 'all bars held' : `${missed} bars missed`}, ${JSON.stringify(about)}`)
+console.log(`${Math.round((Date.now() - began) / 60_000)} minutes; ${missed === 0 ? 'all goals met' : `${missed} goals missed`}`)
 process.exit(0)
 
 function mediansOf (all: Figures[]): Figures {
@@ -69,13 +71,14 @@ function judge ({ of = 'suite', than, atMost, atLeast }: Bar, medians: Figures):
   const ratio = (medians[of] ?? NaN) / (medians[than] ?? NaN)
   const held = atMost !== undefined ? ratio <= atMost : ratio >= (atLeast ?? 0)
   const bar = atMost !== undefined ? `≤ ${show(atMost)}` : `≥ ${show(atLeast ?? 0)}`
-  return { text: `${show(ratio)} × ${than} (${bar}) ${held ? 'held' : '**missed**'}`, held, ratio }
-}
-
-function show (value: number): string {
-  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2)
+  return { text: `${of === 'suite' ? '' : `${of}: `}${show(ratio)} × ${than} (${bar})`, held, ratio }
 }
 
 function versionOf (name: string): string {
   return (JSON.parse(readFileSync(join(HERE, 'node_modules', name, 'package.json'), 'utf8')) as { version: string }).version
+}
+
+function serverVersions (): Record<string, string> {
+  const of = (command: string): string => /\d+\.\d+\.\d+/.exec(execFileSync(command, ['--version'], { encoding: 'utf8' }))?.[0] ?? ''
+  return { MariaDB: of('mariadbd'), Redis: of('redis-server') }
 }
