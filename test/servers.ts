@@ -24,7 +24,8 @@ export interface Server {
   restart (options?: { empty?: boolean }): Promise<void>
 }
 
-export async function startMariadb (): Promise<Server> {
+/** Small, for tests; `args` are further mariadbd arguments, which win. */
+export async function startMariadb (options: { args?: string[] } = {}): Promise<Server> {
   const commands = await locateCommands('mariadbd', 'mariadb-install-db')
   const folder = temporaryFolder('mariadb')
   const port = await freePort()
@@ -36,7 +37,8 @@ export async function startMariadb (): Promise<Server> {
     '--innodb-buffer-pool-size=64M',
     '--aria-log-file-size=8M',
     // Shared, two servers made at once fall over each other's temporary tables.
-    `--tmpdir=${folder}`
+    `--tmpdir=${folder}`,
+    ...(options.args ?? [])
   ]
 
   async function create (): Promise<void> {
