@@ -149,6 +149,8 @@ overBackends((test, backend) => {
     host.clock.advance(60_000)
     await until('it is given up', async () => (await row()).status === 'failed')
     t.match(await row(), { error_message: /confirm/, retry_count: 5 })
+    // The host is told after the row is committed: whoever reads the row can be the quicker of the two.
+    await until('the host is told', () => failed.length > 0)
     t.strictSame(failed, [messageId])
     t.match(await host.app.realtime.stats.of(1), { pending_events: 0, failed_events: 1 })
     t.strictSame([await silent.soFar('message:direct'), await sender.soFar('message:direct')], [[], []], 'to the recipient alone')
