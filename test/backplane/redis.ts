@@ -4,6 +4,7 @@ import type { Test } from 'tap'
 import { linkTo } from '../../lib/backplane/redis-link.js'
 import { RedisBackplane } from '../../lib/backplane/redis.js'
 import type { RedisConnections } from '../../lib/redis.js'
+import { startProxy, type Link, type Proxy } from '../cluster/proxy.js'
 import { until } from '../cluster/until.js'
 import { startRedis } from '../servers.js'
 import { freshPrefix, log, openRedis, turn } from '../suites.js'
@@ -32,6 +33,15 @@ function openAdmin (t: Test, url = process.env.REDIS_URL ?? ''): Redis {
   admin.on('error', () => {})
   t.teardown(() => { admin.disconnect() })
   return admin
+}
+
+/** Redis behind a proxy whose connections can be stalled. */
+async function proxied (t: Test): Promise<{ proxy: Proxy, url: string }> {
+  const url = new URL(process.env.REDIS_URL ?? '')
+  const proxy = await startProxy(Number(url.port))
+  t.teardown(async () => { await proxy.close() })
+  url.port = String(proxy.port)
+  return { proxy, url: url.href }
 }
 
 async function cutSubscriber (admin: Redis, { subscriber }: RedisNode): Promise<void> {
@@ -125,6 +135,41 @@ export function overFailures (t: Test): void {
     await a.recorder.untilText('1/b again')
     t.strictSame(a.recorder.texts(), ['own', '1/a again', '1/b again'])
     t.strictSame(await b.backplane.ask('node-a', 'op', 1), { op: 'op', data: 1 }, 'and its own topic too')
+  })
+
+  t.test('a message in one piece with the answer to a new subscription is told after what may be missed before it', async (t) => {
+    const { proxy, url } = await proxied(t)
+    const [a, b] = await startNodes(t, url)
+    const admin = openAdmin(t)
+    await a.backplane.subscribe('1/a')
+    const [topic = ''] = (await topicsOf(admin, a)).filter((name) => name.includes('1/a'))
+    let hearing: Link | null = null as Link | null
+    proxy.inspect = (bytes, link) => {
+      const command = /\r\n(subscribe|mget)\r\n/i.exec(bytes.toString('latin1'))?.[1]?.toLowerCase()
+      // What Redis answers to either waits; the numbers are not needed for what follows, and stay unknown.
+      if (command !== undefined) link.stall()
+      if (command === 'subscribe') hearing = link
+      return true
+    }
+    const hearAnew = async (meanwhile: () => Promise<void>): Promise<void> => {
+      hearing = null
+      await proxy.refuse()
+      const closed = once(a.subscriber, 'close')
+      a.subscriber.disconnect(true)
+      await closed
+      await meanwhile()
+      await proxy.accept()
+      await until('it is subscribed', 5000, async () => Number((await admin.pubsub('NUMSUB', topic))[1]) === 1)
+    }
+    await hearAnew(async () => {})
+    hearing?.resume()
+    await a.recorder.until('missed', () => a.recorder.missing.length === 1)
+    await hearAnew(async () => { await b.backplane.publish('1/a', frame('lost')) })
+    await b.backplane.publish('1/a', frame('after'))
+    const before = a.recorder.told.length
+    hearing?.resume()
+    await a.recorder.untilText('after')
+    t.strictSame(a.recorder.told.slice(before).filter((what) => what !== 'back').slice(0, 2), ['missed', 'deliver'])
   })
 
   t.test('cut again and again it comes back each time, and each frame arrives once', async (t) => {

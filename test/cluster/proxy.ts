@@ -8,6 +8,8 @@ export interface Link {
   cut (): void
   /** From now on nothing passes, in either direction, and nobody is told. */
   stall (): void
+  /** Ends the stall; what waited passes on, in one piece. */
+  resume (): void
   /** The next bytes from the server are dropped and the connection breaks: what was asked was done, and the answer is lost. */
   cutAtAnswer (): void
 }
