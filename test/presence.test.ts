@@ -172,8 +172,9 @@ overBackends((test, backend) => {
     await leave(host, client)
     host.clock.advance(5000)
     t.match(await row('offline'), { device: 'mobile', last_message: 'Lunch' })
-    const audit = (await rowsOf(host, 'websocket_events')).map(({ event_type: type, channel, status }) => `${type} ${channel} ${status}`)
-    t.ok(audit.includes('user:online presence delivered'))
-    t.equal(audit.filter((text) => text === 'user:presence presence delivered').length, 21)
+    const audited = async (event: string): Promise<number> => (await rowsOf(host, 'websocket_events'))
+      .filter(({ event_type: type, channel, status }) => `${type} ${channel} ${status}` === `${event} presence delivered`).length
+    await until('the last of it is on record', async () => await audited('user:offline') === 1)
+    t.strictSame([await audited('user:online'), await audited('user:presence')], [1, 21])
   })
 })

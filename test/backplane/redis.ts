@@ -151,15 +151,16 @@ export function overFailures (t: Test): void {
       if (command === 'subscribe') hearing = link
       return true
     }
+    const subscribed = async (count: number): Promise<void> => {
+      await until(`${count} subscribed`, 5000, async () => Number((await admin.pubsub('NUMSUB', topic))[1]) === count)
+    }
     const hearAnew = async (meanwhile: () => Promise<void>): Promise<void> => {
-      hearing = null
       await proxy.refuse()
-      const closed = once(a.subscriber, 'close')
       a.subscriber.disconnect(true)
-      await closed
+      await subscribed(0)
       await meanwhile()
       await proxy.accept()
-      await until('it is subscribed', 5000, async () => Number((await admin.pubsub('NUMSUB', topic))[1]) === 1)
+      await subscribed(1)
     }
     await hearAnew(async () => {})
     hearing?.resume()

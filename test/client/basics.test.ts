@@ -7,13 +7,14 @@ t.jobs = 6
 const host = await buildHost(t, { backend: 'embedded', options: allowAll })
 
 t.test('it connects by itself, subscribes and hears what it should', { buffered: true }, async (t) => {
-  const { client, next, of } = clientOf(t, host, user(1))
+  // In a tenant of its own: what others broadcast meanwhile is not for it.
+  const { client, next, of } = clientOf(t, host, user(1, { tenantId: 2 }))
   t.equal(client.state, 'connecting')
   t.match(await next('connected'), { connectionId: client.connectionId, userId: 1, transport: 'websocket' })
   t.match([client.state, client.transport], ['connected', 'websocket'])
   t.match(await client.subscribe('user:me'), { channel: 'private-user.1' })
   t.match(await client.subscribe('group.basics'), { channel: 'group.basics', position: Number })
-  const two = await connect(host, user(2))
+  const two = await connect(host, user(2, { tenantId: 2 }))
   const { messageId } = await two.request('message:group', { channel: 'group.basics', message: 'hello', conversationId: 'c' })
   t.match(await next('message:group'), { messageId, userId: 2, channel: 'group.basics', message: 'hello' })
   await two.request('message:direct', { recipientId: 1, message: 'psst', conversationId: 'c' })

@@ -50,8 +50,8 @@ t.test('kill -9 of a node with 30 users', async (t) => {
     t.match((await rest(b, watcher.who, '/stats')).data, { ...stats, total_connections: 3, active_connections: 3, unique_users: 3 })
 
     await back.close()
-    await until('the one who came back is told offline, after the grace', 8000, () =>
-      watcher.all('user:offline').filter(({ data }) => data.userId === first).length === 2)
+    await until('the one who came back is told offline to both, after the grace', 8000, () => watchers.every((one) =>
+      one.all('user:offline').filter(({ data }) => data.userId === first).length === 2))
     // More than a grace later: what was told twice would have come by now.
     for (const { frames } of watchers) {
       const told = frames.filter(({ event }) => event === 'user:offline').map(({ data }) => data.userId as number).sort((x, y) => x - y)
