@@ -7,6 +7,8 @@ export interface NewEvent {
   type: string
   /** The frame's data without `messageId`. */
   data: Record<string, unknown>
+  /** When it was sent, in milliseconds since 1970; now, unless several share one time. */
+  createdAt?: number
   /** The connection that sent it and must not get it back. */
   except?: string | null
   /** The client's key against storing the same thing twice. */

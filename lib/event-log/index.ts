@@ -176,9 +176,9 @@ export class EventLog {
     await this.#audit.close()
   }
 
-  #rowOf ({ tenantId, userId, type, channel, data, dedupeId }: NewEvent, dueIn: number): EventRow {
+  #rowOf ({ tenantId, userId, type, channel, data, dedupeId, ...event }: NewEvent, dueIn: number): EventRow {
     const { clock, backplane } = this.#options
-    const createdAt = clock.now()
+    const { createdAt = clock.now() } = event
     return {
       tenantId,
       userId,

@@ -146,21 +146,24 @@ export class Outbox {
   async #readPending (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
     const { store } = this.#options
     const byTenant = new Map<number, string[]>()
-    for (const { tenantId, channel } of keys.map(splitKey)) byTenant.set(tenantId, [...byTenant.get(tenantId) ?? [], channel])
+    for (const { tenantId, channel } of keys.map(splitKey)) {
+      const known = byTenant.get(tenantId)
+      if (known === undefined) byTenant.set(tenantId, [channel])
+      else known.push(channel)
+    }
+    let events = await store.pending(byTenant, CHUNK)
+    // Full: one user's many may have kept the others' out.
+    if (events.length === CHUNK && keys.length > 1) {
+      const each = keys.map(splitKey).map(async ({ tenantId, channel }) => await store.pending(new Map([[tenantId, [channel]]]), CHUNK))
+      events = (await Promise.all(each)).flat()
+    }
     const found = new Map<ChannelKey, StoredEvent[]>()
-    await Promise.all([...byTenant].map(async ([tenantId, channels]) => {
-      let events = await store.pending(tenantId, channels, CHUNK)
-      // Full: one user's many may have kept the others' out.
-      if (events.length === CHUNK && channels.length > 1) {
-        events = (await Promise.all(channels.map(async (channel) => await store.pending(tenantId, [channel], CHUNK)))).flat()
-      }
-      for (const event of events) {
-        const key = channelKey(tenantId, event.channel)
-        const known = found.get(key)
-        if (known === undefined) found.set(key, [event])
-        else known.push(event)
-      }
-    }))
+    for (const event of events) {
+      const key = channelKey(event.tenantId, event.channel)
+      const known = found.get(key)
+      if (known === undefined) found.set(key, [event])
+      else known.push(event)
+    }
     return found
   }
 

@@ -111,7 +111,7 @@ export class EventStore {
   async findByKey (keys: ReadonlyArray<{ tenantId: number, userId: number, dedupeId: string }>): Promise<Map<string, { event: StoredEvent, createdAt: number }>> {
     if (keys.length === 0) return new Map()
     const tuples = sql.join(keys.map((key) => sql`(${key.tenantId}, ${key.userId}, ${key.dedupeId})`))
-    const { rows } = await sql<Parameters<typeof toStored>[0] & { dedupe_id: string, created_at: string }>`
+    const { rows } = await sql<StoredRow & { dedupe_id: string, created_at: string }>`
       select ${sql.join(plain.map((name) => sql.ref(name)))}, cast(handed_at as char) as handed_at, dedupe_id,
         cast(created_at as char) as created_at
       from websocket_events
@@ -190,7 +190,7 @@ export class EventStore {
    * (less the skew of clocks), or not yet, are replayed too; a client drops those it has by their id.
    */
   async overtaken (tenantId: number, channel: string, since: number): Promise<StoredEvent[]> {
-    const { rows } = await sql<Parameters<typeof toStored>[0]>`
+    const { rows } = await sql<StoredRow>`
       select ${sql.join(plain.map((name) => sql.ref(`e.${name}`)))}, cast(e.handed_at as char) as handed_at from (
         select * from websocket_events
         where tenant_id = ${tenantId} and channel = ${channel} and durable = 1 and id < ${since}
@@ -231,11 +231,14 @@ export class EventStore {
     return Number(row?.purged_id ?? 0)
   }
 
-  /** What waits on these channels of one tenant to be confirmed, oldest first. */
-  async pending (tenantId: number, channels: string[], limit: number): Promise<StoredEvent[]> {
-    const rows = await this.#db.selectFrom('websocket_events').select(stored)
-      .where('tenant_id', '=', tenantId).where('channel', 'in', channels).where('status', '=', 'pending').where('durable', '=', 1)
-      .orderBy('id').limit(limit).execute()
+  /** What waits on these channels, by tenant, to be confirmed, oldest first; one statement, however many come back at once. */
+  async pending (channels: ReadonlyMap<number, readonly string[]>, limit: number): Promise<StoredEvent[]> {
+    if (channels.size === 0) return []
+    const ofTenants = [...channels].map(([, names]) => `tenant_id = ? and channel in (${names.map(() => '?').join(', ')})`)
+    const { rows } = await this.#db.executeQuery<StoredRow>(CompiledQuery.raw(`
+      select ${plain.join(', ')}, cast(handed_at as char) as handed_at from websocket_events
+      where (${ofTenants.join(' or ')}) and status = 'pending' and durable = 1
+      order by id limit ${limit}`, [...channels].flat(2)))
     return rows.map(toStored)
   }
 
@@ -278,9 +281,18 @@ const valuesOf = (row: EventRow, origin: string): unknown[] => {
   return [row.tenantId, row.userId, row.type, row.channel, row.payload, 'pending', at, at, 1, row.dedupeId, origin, toSqlTime(row.dueAt), null]
 }
 
-function toStored (row: {
-  id: number, tenant_id: number, user_id: number, channel: string, event_type: string, payload: unknown, retry_count: number, handed_at: string | null
-}): StoredEvent {
+interface StoredRow {
+  id: number
+  tenant_id: number
+  user_id: number
+  channel: string
+  event_type: string
+  payload: unknown
+  retry_count: number
+  handed_at: string | null
+}
+
+function toStored (row: StoredRow): StoredEvent {
   return {
     id: Number(row.id),
     tenantId: Number(row.tenant_id),

@@ -103,17 +103,7 @@ function createApi (messages: Messages, events: CustomEvents, { tell, eventLog, 
       const data: Stored<'message:direct'> = { senderId: userId, message, conversationId }
       return await messages.store({ tenantId, userId, channel: privateChannel(recipientId), type: 'message:direct', data, dedupeId })
     },
-    notify: async ({ tenantId, userId = 0, recipientIds, title, body, icon = null, tag = null, dedupeId }) => {
-      const data: Stored<'notification:received'> = { title, body, icon, tag }
-      return await Promise.all(recipientIds.map(async (recipientId) => await messages.store({
-        tenantId,
-        userId,
-        channel: privateChannel(recipientId),
-        type: 'notification:received',
-        data,
-        dedupeId: dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`
-      })))
-    },
+    notify: async ({ tenantId, userId = 0, ...notification }) => await messages.storeNotifications({ tenantId, userId }, notification),
     broadcast: async ({ tenantId, userId = 0, message, messageType = 'info', dedupeId }) => {
       const data: Stored<'broadcast:message'> = { message, messageType, senderId: userId }
       return await messages.store({ tenantId, userId, channel: BROADCAST_CHANNEL, type: 'broadcast:message', data, dedupeId })

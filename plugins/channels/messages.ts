@@ -4,7 +4,7 @@ import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
-import type { Caller } from '../../lib/identity.js'
+import type { Caller, Identity } from '../../lib/identity.js'
 import type { BroadcastData, Delivered, DirectData, GroupData, NotificationData, NotificationsAccepted, Stored } from './schemas.js'
 
 /**
@@ -50,16 +50,30 @@ export class Messages {
     return { later: this.#append({ identity, connectionId: null }, 'broadcast:message', BROADCAST_CHANNEL, data, dedupeId) }
   }
 
-  async notify (caller: Caller, { recipientIds, title, body, icon = null, tag = null, dedupeId }: NotificationData): Promise<{ later: Promise<NotificationsAccepted> }> {
+  async notify (caller: Caller, data: NotificationData): Promise<{ later: Promise<NotificationsAccepted> }> {
     const { identity } = caller
     await this.#realtime.access.require({ identity, action: 'notify', channel: privateChannel(identity.userId) })
-    const data: Stored<'notification:received'> = { title, body, icon, tag }
-    const receipts = recipientIds.map(async (recipientId) => await this.#append({ identity, connectionId: null }, 'notification:received',
-      privateChannel(recipientId), data, dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`))
-    const later = Promise.all(receipts).then((all) => ({
+    const later = this.storeNotifications(identity, data).then((all) => ({
       messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#realtime.clock.now())
     }))
     return { later }
+  }
+
+  /** One event with an id of its own for each recipient; all have one time. */
+  async storeNotifications (
+    { tenantId, userId }: Pick<Identity, 'tenantId' | 'userId'>, { recipientIds, dedupeId, title, body, icon = null, tag = null }: NotificationData
+  ): Promise<Receipt[]> {
+    const data: Stored<'notification:received'> = { title, body, icon, tag }
+    const createdAt = this.#realtime.clock.now()
+    return await Promise.all(recipientIds.map(async (recipientId) => await this.store({
+      tenantId,
+      userId,
+      channel: privateChannel(recipientId),
+      type: 'notification:received',
+      data,
+      createdAt,
+      dedupeId: dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`
+    })))
   }
 
   /** The caller has it: it is not sent again, and its sender is told, once. Throws `RT_NOT_FOUND`. */

@@ -47,8 +47,10 @@ t.test('row 15, each attempt has a token of its own, and an expired one is not s
 t.test('a fixed token that expires ends the client with one error that says so', { buffered: true }, async (t) => {
   const host = await buildHost(t, { backend: 'embedded', options: allowAll })
   const door = await doorTo(t, host)
-  const { client, next, errors } = await connected(t, door, user(1, { expiresAt: Date.now() + 1500 }))
+  const { client, next, errors } = await connected(t, door, user(1, { expiresAt: Date.now() + 3600_000 }))
+  host.clock.advance(3600_000 - 20_000)
   await next('token:expiring')
+  host.clock.advance(20_000)
   t.match(await next('disconnected'), { code: 4401, willReconnect: false })
   t.equal(client.state, 'stopped')
   await new Promise((resolve) => setTimeout(resolve, 1500))

@@ -53,7 +53,7 @@ t.test('MariaDB breaks off under load', async (t) => {
     await until('messages flow', 5000, () => load.acked.length > 100)
     const cuts = { answer: 0, request: 0 }
     a.proxy().inspect = breaking((how) => { cuts[how]++ })
-    await until('many are cut', 10_000, () => cuts.answer >= 15 && cuts.request >= 15)
+    await until('many are cut', 30_000, () => cuts.answer >= 15 && cuts.request >= 15)
     a.proxy().inspect = () => true
     const acked = load.acked.length
     await until('messages flow again', 5000, () => load.acked.length > acked + 300)
