@@ -36,7 +36,7 @@ async function each (dialects: Dialect[], measure: (dialect: Dialect) => Promise
 }
 
 const load = { members: 500, publishers: 2, inFlight: 8, seconds: 2 }
-/** The suite stores each message before it tells it, in the database of a deployment; the peers store nothing. */
+/** The suite stores what it always does, in the database of a deployment; the peers store nothing. */
 const log = ({ name }: Dialect, { url }: { url: string }): Record<string, string> => name === 'suite' ? { DATABASE_URL: url } : {}
 const both = ({ mariadb, redis }: Servers) => ({ DATABASE_URL: mariadb.url, REDIS_URL: redis.url })
 
@@ -106,14 +106,15 @@ export const rows: Row[] = [
     once: true,
     unit: 'KiB per connection',
     bars: [{ than: 'fastify-ws', atMost: 1.25 }, { than: 'socket-io', atMost: 0.75 }],
-    round: async () => await each([socketIo, fastifyWs, suite], async (dialect) => await idleMemory(dialect, { connections: 10_000 }) / 1024)
+    round: async ({ mariadb }) => await each([socketIo, fastifyWs, suite], async (dialect) =>
+      await idleMemory(dialect, { connections: 10_000 }, log(dialect, mariadb)) / 1024)
   },
   {
     name: 'connect',
     work: 'handshakes, JWT verified',
     unit: 'handshakes per CPU second',
     bars: [{ than: 'socket-io', atLeast: 1 }],
-    round: async () => await each([socketIo, suite], async (dialect) => await handshakes(dialect, { count: 1500 }))
+    round: async ({ mariadb }) => await each([socketIo, suite], async (dialect) => await handshakes(dialect, { count: 1500 }, log(dialect, mariadb)))
   },
   ...Object.entries(calls).map(([name, call]): Row => ({
     name: `REST: ${name}`,
@@ -121,7 +122,7 @@ export const rows: Row[] = [
     unit: 'requests per CPU second',
     bars: [{ than: 'bare', atLeast: 0.8 }],
     // Nobody listens to what is told: fan-out has rows of its own. Whom a list names must be online.
-    round: async () => ({ ...await restRequests(call, { count: 2500, sockets: name === 'online list' ? USERS : 0 }) })
+    round: async ({ mariadb }) => ({ ...await restRequests(call, { count: 2500, sockets: name === 'online list' ? USERS : 0 }, { DATABASE_URL: mariadb.url }) })
   })),
   {
     name: 'online list grows',

@@ -1,26 +1,43 @@
+/** How long look-ups wait for those before them, in milliseconds: one that takes longer must not hold up the others. */
+const MAX_WAIT = 50
+
 /**
- * Gathers single look-ups into one: everything asked within a turn of the event loop is loaded together, at most
- * `size` at a time. A mass reconnect then costs a handful of statements instead of one per user.
+ * Gathers single look-ups into one: everything asked within a turn of the event loop, or while the last ones are under
+ * way, is loaded together, at most `size` at a time. A mass reconnect then costs a handful of statements instead of one
+ * per user, and a lone look-up never waits.
  */
 export function batched<Key, Value> (
   load: (keys: Key[]) => Promise<Map<Key, Value>>, { size = 500 }: { size?: number } = {}
 ): (key: Key) => Promise<Value | undefined> {
   let waiting = new Map<Key, { promise: Promise<Value | undefined>, settle: (result: Promise<Map<Key, Value>>) => void }>()
+  let underWay: NodeJS.Timeout | null = null
 
   const run = (): void => {
     const all = [...waiting]
     waiting = new Map()
+    const results: Array<Promise<unknown>> = []
     for (let at = 0; at < all.length; at += size) {
       const part = all.slice(at, at + size)
       const result = load(part.map(([key]) => key))
+      results.push(result)
       for (const [, entry] of part) entry.settle(result)
     }
+    const timer = setTimeout(() => { next(timer) }, MAX_WAIT)
+    underWay = timer
+    void Promise.allSettled(results).then(() => { next(timer) })
+  }
+
+  const next = (after: NodeJS.Timeout): void => {
+    clearTimeout(after)
+    if (underWay !== after) return
+    underWay = null
+    if (waiting.size > 0) run()
   }
 
   return async (key) => {
     const known = waiting.get(key)
     if (known !== undefined) return await known.promise
-    if (waiting.size === 0) setImmediate(run)
+    if (waiting.size === 0 && underWay === null) setImmediate(run)
     let settle: (result: Promise<Map<Key, Value>>) => void = () => {}
     const promise = new Promise<Value | undefined>((resolve) => {
       settle = (result) => { resolve(result.then((values) => values.get(key))) }

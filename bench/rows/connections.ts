@@ -8,8 +8,8 @@ const AT_ONCE = 50
 const userOf = (i: number, clubOf: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / clubOf) })
 
 /** Resident bytes of the server for each connection that is open, authenticated and quiet. */
-export async function idleMemory (dialect: Dialect, { connections }: { connections: number }): Promise<number> {
-  const server = await dialect.start({ JWT_SECRET })
+export async function idleMemory (dialect: Dialect, { connections }: { connections: number }, env: Record<string, string>): Promise<number> {
+  const server = await dialect.start({ JWT_SECRET, ...env })
   const clients: RawClient[] = []
   try {
     await open(500)
@@ -32,8 +32,8 @@ export async function idleMemory (dialect: Dialect, { connections }: { connectio
 }
 
 /** Authenticated handshakes for each second of the server's processor time; nobody else is there to be told, and each is closed again. */
-export async function handshakes (dialect: Dialect, { count }: { count: number }): Promise<number> {
-  const server = await dialect.start({ JWT_SECRET })
+export async function handshakes (dialect: Dialect, { count }: { count: number }, env: Record<string, string>): Promise<number> {
+  const server = await dialect.start({ JWT_SECRET, ...env })
   try {
     const round = async (from: number, count: number): Promise<void> => {
       for (let at = 0; at < count; at += AT_ONCE) {

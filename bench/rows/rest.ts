@@ -20,8 +20,8 @@ const userOf = (i: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / 100) 
 const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE })
 
 /** Requests for each second of processor time: the suite's, and those of a bare route that answers the same bytes, also with the suite's guards. */
-export async function restRequests (call: Call, { count, sockets }: { count: number, sockets: number }): Promise<{ 'suite': number, 'bare': number, 'bare, guarded': number }> {
-  const host = await startSuite()
+export async function restRequests (call: Call, { count, sockets }: { count: number, sockets: number }, env: Record<string, string>): Promise<{ 'suite': number, 'bare': number, 'bare, guarded': number }> {
+  const host = await startSuite(env)
   const online: RawClient[] = []
   try {
     for (let i = 0; i < sockets; i++) online.push(await suite.open(host.port, userOf(i)))
