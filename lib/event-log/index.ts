@@ -176,9 +176,8 @@ export class EventLog {
     await this.#audit.close()
   }
 
-  #rowOf ({ tenantId, userId, type, channel, data, dedupeId, ...event }: NewEvent, dueIn: number): EventRow {
-    const { clock, backplane } = this.#options
-    const { createdAt = clock.now() } = event
+  #rowOf ({ tenantId, userId, type, channel, data, dedupeId, createdAt = this.#options.clock.now() }: NewEvent, dueIn: number): EventRow {
+    const { backplane } = this.#options
     return {
       tenantId,
       userId,

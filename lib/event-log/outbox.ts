@@ -145,17 +145,11 @@ export class Outbox {
 
   async #readPending (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
     const { store } = this.#options
-    const byTenant = new Map<number, string[]>()
-    for (const { tenantId, channel } of keys.map(splitKey)) {
-      const known = byTenant.get(tenantId)
-      if (known === undefined) byTenant.set(tenantId, [channel])
-      else known.push(channel)
-    }
-    let events = await store.pending(byTenant, CHUNK)
+    const channels = keys.map(splitKey)
+    let events = await store.pending(channels, CHUNK)
     // Full: one user's many may have kept the others' out.
-    if (events.length === CHUNK && keys.length > 1) {
-      const each = keys.map(splitKey).map(async ({ tenantId, channel }) => await store.pending(new Map([[tenantId, [channel]]]), CHUNK))
-      events = (await Promise.all(each)).flat()
+    if (events.length === CHUNK && channels.length > 1) {
+      events = (await Promise.all(channels.map(async (channel) => await store.pending([channel], CHUNK)))).flat()
     }
     const found = new Map<ChannelKey, StoredEvent[]>()
     for (const event of events) {

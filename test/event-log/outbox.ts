@@ -114,6 +114,22 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(recipient.ids(), [messageId], 'from now on it is tried again')
   })
 
+  t.test('all who come back at once are read together, each what is theirs, though one has more than one read takes', async (t) => {
+    const { log } = await open(t)
+    const channelOf = (userId: number): string => `private-user.${userId}`
+    const several = [[1, 8], [1, 9], [2, 8], [3, 7]] as const
+    const sent = await Promise.all(several.map(async ([tenantId, userId]) =>
+      (await log.append(direct('theirs', { tenantId, channel: channelOf(userId) }))).messageId))
+    const coming = [...several, ...Array.from({ length: 600 }, (_, i) => [4, 1 + i] as const)]
+    const read = async (): Promise<number[][]> =>
+      (await Promise.all(coming.map(async ([tenantId, userId]) => await log.pendingFor(tenantId, userId)))).map((events) => events.map(({ id }) => id))
+    t.strictSame((await read()).slice(0, 5), [...sent.map((id) => [id]), []])
+    await Promise.all(Array.from({ length: 501 }, async () => await log.append(direct('many', { channel: channelOf(8) }))))
+    const [many = [], ...others] = await read()
+    t.equal(many.length, 500)
+    t.strictSame(others.slice(0, 3), sent.slice(1).map((id) => [id]))
+  })
+
   t.test('what a node committed and died before handing on is handed on by another', async (t) => {
     const a = await open(t)
     // To the others it is as if it had died after the commit.
