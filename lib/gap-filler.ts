@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Frame } from './backplane/contract.js'
-import { channelKey, splitKey, type ChannelKey } from './channels.js'
-import type { EventLog, StoredEvent } from './event-log/index.js'
+import { splitKey, type ChannelKey } from './channels.js'
+import { byChannel, type EventLog, type StoredEvent } from './event-log/index.js'
 import type { Hub } from './hub.js'
 
 /** Pause between two marks of what was seen, and how many are kept. */
@@ -102,21 +102,16 @@ export class GapFiller {
   }
 
   async #read (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
-    const found = new Map<ChannelKey, StoredEvent[]>()
+    const found: StoredEvent[] = []
     const { tenantId } = splitKey(keys[0] ?? '')
     const channels = keys.map((key) => splitKey(key).channel)
     const { at, id } = this.#complete
     const handedSince = at - CLOCK_SKEW
     for (let since = Math.max(0, id - HANDED_LATE); ;) {
       const events = await this.#options.eventLog.missedInAll({ tenantId, channels, since, complete: id, handedSince, limit: EVENTS_PER_READ })
-      for (const event of events) {
-        const key = channelKey(tenantId, event.channel)
-        const known = found.get(key)
-        if (known === undefined) found.set(key, [event])
-        else known.push(event)
-      }
+      found.push(...events)
       const last = events.at(-1)
-      if (last === undefined || events.length < EVENTS_PER_READ) return found
+      if (last === undefined || events.length < EVENTS_PER_READ) return byChannel(found)
       since = last.id
     }
   }

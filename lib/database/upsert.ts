@@ -6,7 +6,7 @@ import type { Tables } from './tables.js'
 const ROWS_PER_STATEMENT = 200
 
 /** Where `keys` stand already, the columns in `update` are set to the new values; see `newest` in {@link upsert}. */
-export interface OnConflict<Column extends string> { keys: Column[], update: Column[], newest?: Column }
+interface OnConflict<Column extends string> { keys: Column[], update: Column[], newest?: Column }
 
 /**
  * Inserts rows, and where `keys` stand already sets the columns in `update` to the new values instead; with `newest`, a

@@ -1,3 +1,5 @@
+import { channelKey, type ChannelKey } from '../channels.js'
+
 /** An event that must not be lost, before it is stored. */
 export interface NewEvent {
   tenantId: number
@@ -41,4 +43,16 @@ export interface StoredEvent {
   retryCount: number
   /** When it was handed to every node, in milliseconds since 1970; null: not yet. */
   handedAt: number | null
+}
+
+/** Each channel's own, in the order given. */
+export function byChannel (events: readonly StoredEvent[]): Map<ChannelKey, StoredEvent[]> {
+  const found = new Map<ChannelKey, StoredEvent[]>()
+  for (const event of events) {
+    const key = channelKey(event.tenantId, event.channel)
+    const known = found.get(key)
+    if (known === undefined) found.set(key, [event])
+    else known.push(event)
+  }
+  return found
 }

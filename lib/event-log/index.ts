@@ -13,7 +13,7 @@ import type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
 import { EventStore, type EventRow, type MissedRange } from './store.js'
 
-export type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
+export { byChannel, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
 /** More events than this between `since` and now, and the client must reload instead. */
 export const MAX_REPLAY = 1000

@@ -4,8 +4,8 @@ import { batched } from '../batch.js'
 import { channelKey, privateChannel, privateOwner, splitKey, type ChannelKey } from '../channels.js'
 import type { Clock } from '../clock.js'
 import { encodeStored } from '../protocol.js'
-import type { EventType, StoredEvent } from './contract.js'
-import type { EventStore } from './store.js'
+import { byChannel, type EventType, type StoredEvent } from './contract.js'
+import { MAX_PENDING_CHANNELS, type EventStore } from './store.js'
 
 /** Delays before each further try of an unconfirmed event, in milliseconds; after the last one it is failed. */
 export const RETRY_DELAYS = [5000, 15_000, 60_000, 60_000, 60_000] as const
@@ -49,7 +49,7 @@ export class Outbox {
   /** Redis lost something: until everything left behind is handed on, newer events wait in the table behind it. */
   #behind = false
   /** By channel key: users who come back at once are asked about with one statement. */
-  readonly #pending = batched(async (keys: ChannelKey[]) => await this.#readPending(keys))
+  readonly #pending = batched(async (keys: ChannelKey[]) => await this.#readPending(keys), { size: MAX_PENDING_CHANNELS })
   #addedWhileBehind = 0
   #catchingUp: Promise<void> | null = null
 
@@ -151,14 +151,7 @@ export class Outbox {
     if (events.length === CHUNK && channels.length > 1) {
       events = (await Promise.all(channels.map(async (channel) => await store.pending([channel], CHUNK)))).flat()
     }
-    const found = new Map<ChannelKey, StoredEvent[]>()
-    for (const event of events) {
-      const key = channelKey(event.tenantId, event.channel)
-      const known = found.get(key)
-      if (known === undefined) found.set(key, [event])
-      else known.push(event)
-    }
-    return found
+    return byChannel(events)
   }
 
   async #drainBacklog (): Promise<void> {

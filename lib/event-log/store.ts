@@ -27,6 +27,9 @@ export interface MissedRange {
   limit: number
 }
 
+/** Channels of one look for what is pending: SQLite joins no more than 500 selects. */
+export const MAX_PENDING_CHANNELS = 500
+
 /** How long a client's dedupe id answers the first result. */
 export const DEDUPE_WINDOW = 5 * 60_000
 
@@ -232,9 +235,9 @@ export class EventStore {
   }
 
   /**
-   * What waits on these channels to be confirmed, oldest first. The channels are a table of their own, read first: each
-   * is then one look into the index, where conditions joined by `or` would scan what waits for everybody. SQLite takes 500
-   * of them, as many as are asked for at once.
+   * What waits on these channels, at most MAX_PENDING_CHANNELS, to be confirmed, oldest first. The channels are a table
+   * of their own, read first: each is then one look into the index, where conditions joined by `or` would scan what
+   * waits for everybody.
    */
   async pending (channels: ReadonlyArray<{ tenantId: number, channel: string }>, limit: number): Promise<StoredEvent[]> {
     if (channels.length === 0) return []

@@ -3,6 +3,7 @@ import { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { linkTo } from '../../lib/backplane/redis-link.js'
 import { RedisBackplane } from '../../lib/backplane/redis.js'
+import type { ChannelKey } from '../../lib/channels.js'
 import type { RedisConnections } from '../../lib/redis.js'
 import { startProxy, type Link, type Proxy } from '../cluster/proxy.js'
 import { until } from '../cluster/until.js'
@@ -52,6 +53,9 @@ async function cutSubscriber (admin: Redis, { subscriber }: RedisNode): Promise<
 
 const topicsOf = async (admin: Redis, { connections }: RedisNode): Promise<string[]> =>
   await admin.pubsub('CHANNELS', `${connections.prefix}*`) as string[]
+
+const topicOf = async (admin: Redis, node: RedisNode, key: ChannelKey): Promise<string> =>
+  (await topicsOf(admin, node)).find((name) => name.includes(key)) ?? ''
 
 /** From now on intervals are run, and the system's clock is moved, by the function this returns; connections keep their time. */
 function holdBeats (t: Test): (ms: number) => void {
@@ -107,7 +111,7 @@ export function overFailures (t: Test): void {
     for (const key of ['1/a', '1/b']) await a.backplane.subscribe(key)
     for (const key of ['1/a', '1/b']) await b.backplane.publish(key, frame(`${key} before`))
     await a.recorder.untilText('1/b before')
-    const topic = (await topicsOf(admin, a)).find((name) => name.includes('1/a')) ?? ''
+    const topic = await topicOf(admin, a, '1/a')
     await a.subscriber.unsubscribe(topic)
     await b.backplane.publish('1/a', frame('lost'))
     await a.subscriber.subscribe(topic)
@@ -142,7 +146,7 @@ export function overFailures (t: Test): void {
     const [a, b] = await startNodes(t, url)
     const admin = openAdmin(t)
     await a.backplane.subscribe('1/a')
-    const [topic = ''] = (await topicsOf(admin, a)).filter((name) => name.includes('1/a'))
+    const topic = await topicOf(admin, a, '1/a')
     let hearing: Link | null = null as Link | null
     proxy.inspect = (bytes, link) => {
       const command = /\r\n(subscribe|mget)\r\n/i.exec(bytes.toString('latin1'))?.[1]?.toLowerCase()
@@ -236,7 +240,7 @@ export function overFailures (t: Test): void {
     const [a] = await startNodes(t)
     const admin = openAdmin(t)
     await a.backplane.subscribe('1/a')
-    const [topic = ''] = (await topicsOf(admin, a)).filter((name) => name.includes('1/a'))
+    const topic = await topicOf(admin, a, '1/a')
     await a.subscriber.unsubscribe(topic)
     await a.backplane.publish('1/a', frame('one', { messageId: 1 }))
     await cutSubscriber(admin, a)
@@ -249,7 +253,7 @@ export function overFailures (t: Test): void {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
     await a.backplane.subscribe('1/a')
-    const [topic = ''] = (await topicsOf(admin, a)).filter((name) => name.includes('1/a'))
+    const topic = await topicOf(admin, a, '1/a')
     await a.subscriber.unsubscribe(topic)
     await b.backplane.publish('1/a', frame('lost'))
     pass(10_000)

@@ -65,6 +65,8 @@ for (const [how, onSocket] of [
     t.ok(attempts.length >= 3 && attempts.length <= 8, `${attempts.length} attempts in a minute`)
     const delays = of('reconnecting').map(({ delay }) => delay as number)
     t.strictSame(delays.slice(0, 4), [500, 1000, 2000, 4000], 'the delays grow')
+    const pauses = attempts.slice(1).map((at, i) => at - (attempts[i] ?? 0))
+    t.ok(pauses.every((pause, i) => pause >= (delays[i] ?? 0) / 10 * 0.9), `and are kept: ${pauses.join(', ')}`)
     t.ok(of('error').length <= 1, `and one error says so: ${of('error').join(', ')}`)
   })
 }
