@@ -38,7 +38,7 @@ export class GapFiller {
   readonly #missed = new Set<ChannelKey>()
   /** Up to this id, and when it was the newest, nothing is missing here. */
   #complete = { at: 0, id: 0 }
-  #filling: Promise<void> | null = null
+  #filling = false
   #marking: NodeJS.Timeout | null = null
   #stopped = false
 
@@ -65,7 +65,7 @@ export class GapFiller {
 
   /** Everything published until `sentAt` came through. */
   heard (sentAt: number): void {
-    if (this.#filling !== null) return
+    if (this.#filling) return
     const complete = this.#marks.findLast(({ at }) => at <= sentAt - LATE_COMMITS)
     if (complete !== undefined) this.#complete = complete
   }
@@ -75,11 +75,12 @@ export class GapFiller {
     for (const key of keys) {
       if (this.#options.hub.hold(key) !== null) this.#missed.add(key)
     }
-    this.#filling ??= this.#fillAll().finally(() => { this.#filling = null })
+    if (!this.#filling) void this.#fillAll()
   }
 
   async #fillAll (): Promise<void> {
     const { hub, log } = this.#options
+    this.#filling = true
     while (this.#missed.size > 0) {
       const keys = nextOfOneTenant(this.#missed)
       for (const key of keys) this.#missed.delete(key)
@@ -99,6 +100,8 @@ export class GapFiller {
         for (const key of this.#missed) hub.hold(key)
       }
     }
+    // In the turn that found nothing left: a channel missed any later begins anew.
+    this.#filling = false
   }
 
   async #read (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {

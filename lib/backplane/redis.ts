@@ -28,7 +28,7 @@ export class RedisBackplane implements Backplane {
   /** Each with what resolves when Redis has it. */
   readonly #subscriptions = new Map<ChannelKey, Promise<void>>()
   readonly #sequences: Sequences
-  readonly #own = new OwnFrames((key, frames) => { this.#deliverHere(key, frames) })
+  readonly #own = new OwnFrames((key, frames) => { this.#deliverPastRedis(key, frames) })
   readonly #timers: NodeJS.Timeout[] = []
   #joining: { keys: Set<ChannelKey>, done: Promise<void> } | null = null
   #batch: Batch | null = null
@@ -76,7 +76,7 @@ export class RedisBackplane implements Backplane {
 
   publishHere (key: ChannelKey, frame: Frame): void {
     this.#own.deliver(key)
-    this.#deliverHere(key, [frame])
+    if (this.#subscriptions.has(key)) this.#handlers?.deliver(key, [frame])
   }
 
   async subscribe (key: ChannelKey): Promise<void> {
@@ -148,11 +148,18 @@ export class RedisBackplane implements Backplane {
   /** Older frames first, whose turn to fail may be still to come. Ids that come again are dropped by the hub. */
   #tellHere (channels: Array<[ChannelKey, Frame[]]>): void {
     this.#own.deliverAll()
-    for (const [key, frames] of channels) this.#deliverHere(key, frames)
+    for (const [key, frames] of channels) this.#deliverPastRedis(key, frames)
   }
 
-  #deliverHere (key: ChannelKey, frames: Frame[]): void {
-    if (this.#subscriptions.has(key)) this.#handlers?.deliver(key, frames)
+  /**
+   * What the same sender sent through another node may be lost ahead of these: it is looked for first. A retry is not
+   * told this way at all: where its channel is filled it comes in its place, elsewhere with its next turn.
+   */
+  #deliverPastRedis (key: ChannelKey, frames: readonly Frame[]): void {
+    const first = frames.filter(({ again }) => !again)
+    if (!this.#subscriptions.has(key) || first.length === 0) return
+    if (first.some(({ messageId }) => messageId > 0)) this.#handlers?.missed([key])
+    this.#handlers?.deliver(key, first)
   }
 
   #receive (topic: string, message: Buffer): void {

@@ -248,6 +248,24 @@ export function overFailures (t: Test): void {
     t.strictSame([...new Set(a.recorder.texts())], ['one', 'two'])
   })
 
+  t.test('what a node tells its own members past Redis comes after what others may have sent before it; a retry waits', async (t) => {
+    const { proxy, url } = await proxied(t)
+    const [a] = await startNodes(t, url)
+    const admin = openAdmin(t)
+    await a.backplane.subscribe('1/a')
+    const topic = await topicOf(admin, a, '1/a')
+    await a.subscriber.unsubscribe(topic)
+    await a.backplane.publish('1/a', frame('one', { messageId: 1 }))
+    await proxy.refuse()
+    a.subscriber.disconnect(true)
+    await a.recorder.untilText('one')
+    const published = [frame('one once more', { messageId: 1, again: true }), frame('two', { messageId: 2 })]
+    for (const one of published) await a.backplane.publish('1/a', one)
+    t.strictSame([...new Set(a.recorder.texts())], ['one', 'two'])
+    t.notOk(a.recorder.frames.some(({ again }) => again))
+    t.ok(a.recorder.told.every((what, i) => what === (i % 2 === 0 ? 'missed' : 'deliver')), a.recorder.told.join(', '))
+  })
+
   t.test('the loss of a channel’s first message is found too', async (t) => {
     const pass = holdBeats(t)
     const [a, b] = await startNodes(t)
