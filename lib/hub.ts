@@ -14,13 +14,17 @@ export interface Joining {
 
 /** Members from which on a channel rests. */
 const MANY = 64
-/** The longest rest, in milliseconds. */
-const MAX_REST = 10
+/** The longest rest: so many times what the write took, and in milliseconds. */
+const REST = 3
+const MAX_REST = 15
+/** Channels with frames to write through which a reply looks for those of its own member. */
+const FEW = 16
 
 /**
  * Channel → local members. Frames published within one turn of the event loop leave as one write per member: with 500
- * members that is a fifth of the cost. Where that takes long and publishers are many, a channel rests afterwards for as
- * long as it took: what they publish next, each when it has seen the last, is then one write again and not two halves.
+ * members that is a fifth of the cost. Where that takes long and publishers are many, a channel rests afterwards, until
+ * as many frames wait as it just wrote or the rest is over: what they publish next, each when it has seen the last, is
+ * then one write again and not two halves.
  *
  * Whoever writes to a member directly calls `flushFor` first, so that replies and frames keep their order; and a frame
  * reaches exactly those who were members when it came.
@@ -31,8 +35,8 @@ export class Hub {
   /** To be flushed at the end of this turn. */
   #dirty: LocalChannel[] = []
   #scheduled = false
-  /** Their frames wait until the rest is over. */
-  readonly #resting = new Set<LocalChannel>()
+  /** Their frames wait until there are `enough`, or the rest is over. */
+  readonly #resting = new Map<LocalChannel, { enough: number, over: NodeJS.Timeout }>()
   /** Deliveries since start, for the stats line. */
   delivered = 0
   /** The largest durable id that came by, on any channel. */
@@ -111,10 +115,14 @@ export class Hub {
     for (const channel of dirty) this.#flush(channel)
   }
 
-  /** Writes what was delivered so far to this member, to whom something else is about to be written. */
+  /**
+   * Writes what was delivered so far to this member, to whom something else is about to be written: its reply need not
+   * wait until all others were written to. Only where many channels are due, writing is cheaper than looking for its own.
+   */
   flushFor (member: Member): void {
-    this.flush()
-    for (const channel of this.#resting) this.delivered += channel.flushFor(member)
+    if (this.#dirty.length > FEW) this.flush()
+    for (const channel of this.#dirty) this.delivered += channel.flushFor(member)
+    for (const channel of this.#resting.keys()) this.delivered += channel.flushFor(member)
   }
 
   /** The largest durable id on a channel that has members here; null where the log must be asked. */
@@ -139,7 +147,11 @@ export class Hub {
       if (frame.messageId > this.newest) this.newest = frame.messageId
       channel.accept(frame)
     }
-    if (!wasClean || channel.queued === 0 || this.#resting.has(channel)) return
+    if (channel.queued === 0) return
+    const rest = this.#resting.get(channel)
+    if (rest === undefined ? !wasClean : channel.queued < rest.enough) return
+    clearTimeout(rest?.over)
+    this.#resting.delete(channel)
     this.#dirty.push(channel)
     if (this.#scheduled) return
     this.#scheduled = true
@@ -150,14 +162,14 @@ export class Hub {
   }
 
   #flush (channel: LocalChannel): void {
-    const concurrent = channel.queued > 1
+    const enough = channel.queued
     const began = performance.now()
     this.delivered += channel.flush()
-    if (!concurrent || channel.members.size < MANY) return
-    this.#resting.add(channel)
-    setTimeout(() => {
+    if (enough < 2 || channel.members.size < MANY) return
+    const over = setTimeout(() => {
       this.#resting.delete(channel)
       if (channel.queued > 0) this.#flush(channel)
-    }, Math.min(performance.now() - began, MAX_REST))
+    }, Math.min(REST * (performance.now() - began), MAX_REST))
+    this.#resting.set(channel, { enough, over })
   }
 }

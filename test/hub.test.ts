@@ -11,7 +11,7 @@ t.before(() => { mock.timers.enable({ apis: ['setTimeout'] }) })
 t.teardown(() => { mock.timers.reset() })
 /** Longer than any rest, and than the one after it. */
 const rested = (): void => {
-  for (let i = 0; i < 3; i++) mock.timers.tick(10)
+  for (let i = 0; i < 3; i++) mock.timers.tick(15)
 }
 
 for (const [count, rounds, size] of [['few', 300, 5], ['so many that channels rest', 40, 100]] as const) t.test(`However frames, gaps, joins, leaves, replies and turns interleave, each member hears its frames in order, once: ${count}`, async (t) => {
@@ -210,23 +210,46 @@ t.test('The head of a channel is known once the log was asked, and goes on with 
   t.equal(hub.newest, 9)
 })
 
-t.test('After a write to many that carried more than one frame a channel rests, and what comes meanwhile is one write', async (t) => {
+t.test('After a write to many that carried more than one frame a channel rests until as many wait, or its time is over', async (t) => {
   const { hub, members } = await joined(...Array.from({ length: 100 }, (_, i) => `c${i}`))
   const [a, b] = members
   const deliver = async (...texts: string[]): Promise<void> => {
     hub.deliver('1/a', texts.map((text) => frameOn('1/a', text)))
     await turn()
   }
+  const writes = (): number[] | undefined => b?.writes.map(({ count }) => count)
   await deliver('1')
   await deliver('2')
-  t.same(a?.writes.map(({ count }) => count), [1, 1], 'a lone publisher waits for nobody')
-  await deliver('3', '4')
-  await deliver('5')
-  if (a !== undefined) hub.flushFor(a)
+  t.same(writes(), [1, 1], 'a lone publisher waits for nobody')
+  await deliver('3', '4', '5')
   await deliver('6')
-  t.strictSame(a?.texts(), ['1', '2', '3', '4', '5'], 'who is written something else gets what came before it')
-  t.strictSame(b?.texts(), ['1', '2', '3', '4'])
+  if (a !== undefined) hub.flushFor(a)
+  await deliver('7')
+  t.strictSame(a?.texts(), ['1', '2', '3', '4', '5', '6'], 'who is written something else gets what came before it')
+  t.strictSame(b?.texts(), ['1', '2', '3', '4', '5'])
   rested()
-  t.same(b?.writes.map(({ count }) => count), [1, 1, 2, 2])
-  for (const member of members) t.strictSame(member.texts(), ['1', '2', '3', '4', '5', '6'])
+  t.same(writes(), [1, 1, 3, 2], 'its time is over')
+  await deliver('8', '9')
+  await deliver('10')
+  t.same(writes(), [1, 1, 3, 2, 2])
+  await deliver('11')
+  t.same(writes(), [1, 1, 3, 2, 2, 2], 'as many wait as were written before')
+  for (const member of members) t.strictSame(member.texts(), Array.from({ length: 11 }, (_, i) => String(i + 1)))
+})
+
+t.test('A reply waits for no one else: only its own member is written before it, unless many channels are due', async (t) => {
+  const { hub, members: [a, b] } = await joined('a', 'b')
+  hub.deliver('1/a', [frameOn('1/a', '1')])
+  if (a !== undefined) hub.flushFor(a)
+  t.strictSame([a?.texts(), b?.texts()], [['1'], []])
+  await turn()
+  t.strictSame([a?.texts(), b?.texts()], [['1'], ['1']])
+
+  const many = Array.from({ length: 20 }, (_, i) => `1/many.${i}`)
+  for (const key of many) {
+    if (b !== undefined) (await hub.join(key, b)).live()
+    hub.deliver(key, [frameOn(key, key)])
+  }
+  if (a !== undefined) hub.flushFor(a)
+  t.strictSame(b?.texts(), ['1', ...many])
 })

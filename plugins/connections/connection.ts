@@ -113,8 +113,17 @@ export class Connection implements Member, LocalConnection {
 
   /** After the fan-out that is under way, so that a reply never overtakes a frame that came before it. */
   send (payload: Buffer): void {
+    this.#gather()
     this.#hub.flushFor(this)
     this.write(wireFrame(payload), [payload], false)
+  }
+
+  /** What is written to this socket until the turn is over leaves as one: the acks of what came in one statement. */
+  #gather (): void {
+    const raw = this.#raw
+    if (raw === null || raw.writableCorked > 0) return
+    raw.cork()
+    process.nextTick(() => { raw.uncork() })
   }
 
   write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
