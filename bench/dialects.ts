@@ -9,7 +9,7 @@ export interface Dialect {
   name: string
   start (env?: Record<string, string>): Promise<Target>
   /** Opens a client, authenticated where the server does that. */
-  open (port: number, user: User, localAddress?: string): Promise<RawClient>
+  open (port: number, user: User, localAddress?: string | undefined): Promise<RawClient>
   /** Puts it into the room of the fan-out rows. */
   join (client: RawClient): Promise<void>
   /** A message to everyone else in the room. */
@@ -29,7 +29,7 @@ const JOIN = frameOf('j')
 const plain = (name: string): Dialect => ({
   name,
   start: async (env) => await startPeer(name, env),
-  open: async (port, _user, localAddress) => await RawClient.open(port, '/', localAddress === undefined ? {} : { localAddress }),
+  open: async (port, _user, localAddress) => await RawClient.open(port, '/', { localAddress }),
   join: async (client) => {
     client.send(JOIN)
     await client.next((text) => text === 'j')
@@ -45,7 +45,7 @@ export const socketIo: Dialect = {
   name: 'socket-io',
   start: async (env) => await startPeer('socket-io', env),
   open: async (port, user, localAddress) => {
-    const client = await RawClient.open(port, '/socket.io/?EIO=4&transport=websocket', localAddress === undefined ? {} : { localAddress })
+    const client = await RawClient.open(port, '/socket.io/?EIO=4&transport=websocket', { localAddress })
     const connected = client.next((text) => text.startsWith('40'))
     client.send(frameOf(`40${JSON.stringify({ token: tokenOf(user) })}`))
     await connected
@@ -65,7 +65,7 @@ export const suite: Dialect = {
   start: startSuite,
   open: async (port, user, localAddress) => {
     const client = await RawClient.open(port, '/api/websocket/ws', {
-      headers: { authorization: `Bearer ${tokenOf(user)}` }, ...localAddress === undefined ? {} : { localAddress }
+      headers: { authorization: `Bearer ${tokenOf(user)}` }, localAddress
     })
     await client.next((text) => text.startsWith('{"event":"authenticated"'))
     return client

@@ -28,8 +28,9 @@ export class RawClient {
     socket.on('data', (bytes: Buffer) => { this.#take(bytes) })
   }
 
-  static async open (port: number, path: string, { headers = {}, localAddress = '127.0.0.1' }: { headers?: Record<string, string>, localAddress?: string } = {}): Promise<RawClient> {
-    const socket = connect({ port, host: '127.0.0.1', localAddress, noDelay: true })
+  static async open (port: number, path: string, { headers = {}, localAddress }: { headers?: Record<string, string>, localAddress?: string | undefined } = {}): Promise<RawClient> {
+    // Bound to no address unless one is asked for: the kernel would search long for a port among those just closed.
+    const socket = connect({ port, host: '127.0.0.1', noDelay: true, ...localAddress === undefined ? {} : { localAddress } })
     socket.setMaxListeners(0)
     await once(socket, 'connect')
     const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('')
