@@ -12,6 +12,7 @@ export class OwnFrames {
   readonly #awaited = new Map<ChannelKey, Map<number, Frame>>()
   readonly #deliver: (key: ChannelKey, frames: Frame[]) => void
 
+  /** `deliver` is called where too many are awaited. */
   constructor (deliver: (key: ChannelKey, frames: Frame[]) => void) {
     this.#deliver = deliver
   }
@@ -23,7 +24,7 @@ export class OwnFrames {
       return
     }
     awaited.set(frame.messageId, frame)
-    if (awaited.size >= MAX_AWAITED) this.deliver(key)
+    if (awaited.size >= MAX_AWAITED) this.#deliver(key, this.take(key))
   }
 
   /** These came by way of Redis. What this node published before them will not come any more: it is filled from the log. */
@@ -40,16 +41,15 @@ export class OwnFrames {
     if (awaited.size === 0) this.#awaited.delete(key)
   }
 
-  /** Delivers what is awaited on one channel. */
-  deliver (key: ChannelKey): void {
+  /** What is awaited on one channel, oldest first; from now on it is not. */
+  take (key: ChannelKey): Frame[] {
     const awaited = this.#awaited.get(key)
-    if (awaited === undefined) return
     this.#awaited.delete(key)
-    this.#deliver(key, [...awaited.values()])
+    return awaited === undefined ? [] : [...awaited.values()]
   }
 
-  deliverAll (): void {
-    for (const key of [...this.#awaited.keys()]) this.deliver(key)
+  takeAll (): Array<[ChannelKey, Frame[]]> {
+    return [...this.#awaited.keys()].map((key) => [key, this.take(key)])
   }
 
   forget (key: ChannelKey): void {

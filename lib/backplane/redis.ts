@@ -28,7 +28,9 @@ export class RedisBackplane implements Backplane {
   /** Each with what resolves when Redis has it. */
   readonly #subscriptions = new Map<ChannelKey, Promise<void>>()
   readonly #sequences: Sequences
-  readonly #own = new OwnFrames((key, frames) => { this.#deliverPastRedis(key, frames) })
+  readonly #own = new OwnFrames((key, frames) => { this.#handlers?.deliver(key, frames) })
+  /** Channels of which what may be lost was looked for since Redis last worked: to look on and on would hold them up. */
+  readonly #lookedFor = new Set<ChannelKey>()
   readonly #timers: NodeJS.Timeout[] = []
   #joining: { keys: Set<ChannelKey>, done: Promise<void> } | null = null
   #batch: Batch | null = null
@@ -56,7 +58,7 @@ export class RedisBackplane implements Backplane {
       message: (topic, message) => { this.#receive(topic, message) },
       cut: () => {
         this.#cut = true
-        this.#own.deliverAll()
+        this.#tellHere([])
       },
       ready: () => { void this.#resubscribe() }
     })
@@ -75,7 +77,7 @@ export class RedisBackplane implements Backplane {
   }
 
   publishHere (key: ChannelKey, frame: Frame): void {
-    this.#own.deliver(key)
+    this.#deliverPastRedis(key, this.#own.take(key))
     if (this.#subscriptions.has(key)) this.#handlers?.deliver(key, [frame])
   }
 
@@ -90,6 +92,7 @@ export class RedisBackplane implements Backplane {
 
   unsubscribe (key: ChannelKey): void {
     this.#own.forget(key)
+    this.#lookedFor.delete(key)
     this.#sequences.delete(key)
     if (!this.#subscriptions.delete(key) || this.#joining?.keys.delete(key) === true) return
     this.#link.unsubscribe(this.#topic(key))
@@ -143,12 +146,12 @@ export class RedisBackplane implements Backplane {
     }
     // Published, but this node's own subscription is down: it would be the only one not to hear it.
     if (this.#cut) this.#tellHere(channels)
+    else this.#lookedFor.clear()
   }
 
   /** Older frames first, whose turn to fail may be still to come. Ids that come again are dropped by the hub. */
   #tellHere (channels: Array<[ChannelKey, Frame[]]>): void {
-    this.#own.deliverAll()
-    for (const [key, frames] of channels) this.#deliverPastRedis(key, frames)
+    for (const [key, frames] of [...this.#own.takeAll(), ...channels]) this.#deliverPastRedis(key, frames)
   }
 
   /**
@@ -158,7 +161,10 @@ export class RedisBackplane implements Backplane {
   #deliverPastRedis (key: ChannelKey, frames: readonly Frame[]): void {
     const first = frames.filter(({ again }) => !again)
     if (!this.#subscriptions.has(key) || first.length === 0) return
-    if (first.some(({ messageId }) => messageId > 0)) this.#handlers?.missed([key])
+    if (first.some(({ messageId }) => messageId > 0) && !this.#lookedFor.has(key)) {
+      this.#lookedFor.add(key)
+      this.#handlers?.missed([key])
+    }
     this.#handlers?.deliver(key, first)
   }
 
@@ -210,6 +216,7 @@ export class RedisBackplane implements Backplane {
       await this.#link.subscribe([this.#nodeTopic(this.nodeId), ...keys.map((key) => this.#topic(key))])
       this.#sequences.forget()
       this.#cut = false
+      this.#lookedFor.clear()
       this.#canarySeen = Date.now()
       this.#log.info({ channels: keys.length }, 'backplane subscribed again')
       this.#handlers?.missed(keys)
