@@ -9,7 +9,7 @@ export interface Dialect {
   name: string
   start (env?: Record<string, string>): Promise<Target>
   /** Opens a client, authenticated where the server does that. */
-  open (port: number, user: User, localAddress?: string | undefined): Promise<RawClient>
+  open (port: number, user: User, localAddress?: string): Promise<RawClient>
   /** Puts it into the room of the fan-out rows. */
   join (client: RawClient): Promise<void>
   /** A message to everyone else in the room. */

@@ -8,8 +8,8 @@ import { onlinePage } from './rows/online-list.js'
 import { calls, restRequests, USERS } from './rows/rest.js'
 
 export interface Servers {
-  /** A database with nothing in it: what another measure stored, and nobody confirmed, would else be tried again during this one. */
-  mariadb: { fresh (): Promise<string> }
+  /** The URL of a database that grew as a deployment's does, but in which nothing waits to be tried again. */
+  mariadb: { settled (): Promise<string> }
   redis: { url: string, pid: number }
 }
 
@@ -39,7 +39,7 @@ async function each (dialects: Dialect[], measure: (dialect: Dialect) => Promise
 const load = { members: 500, publishers: 2, inFlight: 8, seconds: 2 }
 /** The suite stores what it always does, in the database of a deployment; the peers store nothing. */
 const log = async ({ name }: Dialect, mariadb: Servers['mariadb']): Promise<Record<string, string>> => name === 'suite' ? await stored(mariadb) : {}
-const stored = async (mariadb: Servers['mariadb']) => ({ DATABASE_URL: await mariadb.fresh() })
+const stored = async (mariadb: Servers['mariadb']) => ({ DATABASE_URL: await mariadb.settled() })
 
 export const rows: Row[] = [
   {

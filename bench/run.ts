@@ -3,7 +3,8 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { createDatabase, startMariadb, startRedis } from '../test/servers.js'
+import { createConnection, type RowDataPacket } from 'mysql2/promise'
+import { startMariadb, startRedis } from '../test/servers.js'
 import { chart } from './chart.js'
 import { show, table, writeReadme } from './readme.js'
 import { rows, type Bar, type Figures, type Row } from './rows.js'
@@ -24,7 +25,7 @@ const began = Date.now()
 // Room for what all rounds store: in the small pool of the tests the tables of the last rounds would be slower than those of the first.
 const room = ['--innodb-buffer-pool-size=1G', '--innodb-log-file-size=512M']
 const [database, redis] = await Promise.all([startMariadb({ args: room }), startRedis()])
-const mariadb = { fresh: async () => (await createDatabase(database.url)).url }
+const mariadb = { settled: async () => await settled(database.url) }
 const found = new Map<Row, Figures[]>()
 try {
   for (let round = 1; round <= rounds; round++) {
@@ -62,6 +63,15 @@ console.log(table(all))
 const missed = results.flatMap(({ bars }) => bars).filter(({ held }) => !held).length
 console.log(`${Math.round((Date.now() - began) / 60_000)} minutes; ${missed === 0 ? 'all goals met' : `${missed} goals missed`}`)
 process.exit(0)
+
+/** What a row stored and no client of it confirmed would be tried again, on time, during the next. */
+async function settled (url: string): Promise<string> {
+  const connection = await createConnection(url)
+  const [tables] = await connection.query<RowDataPacket[]>("show tables like 'websocket_events'")
+  if (tables.length > 0) await connection.query("update websocket_events set status = 'delivered', due_at = null where status = 'pending'")
+  await connection.end()
+  return url
+}
 
 function mediansOf (all: Figures[]): Figures {
   return Object.fromEntries(Object.keys(all[0] ?? {}).map((name) => {
