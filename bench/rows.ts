@@ -123,7 +123,7 @@ export const rows: Row[] = [
     unit: 'requests per CPU second',
     bars: [{ than: 'bare', atLeast: 0.8 }],
     // Nobody listens to what is told: fan-out has rows of its own. Whom a list names must be online.
-    round: async ({ mariadb }) => ({ ...await restRequests(call, { count: 2500, sockets: name === 'online list' ? USERS : 0 }, await stored(mariadb)) })
+    round: async ({ mariadb }) => ({ ...await restRequests(call, { count: 8000, sockets: name === 'online list' ? USERS : 0 }, await stored(mariadb)) })
   })),
   {
     name: 'online list grows',

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { startChild } from '../test/child-process.js'
 import { bundle } from '../test/bundle.js'
@@ -6,7 +6,6 @@ import { temporaryFolder } from '../test/exit-hooks.js'
 
 export const JWT_SECRET = 'bench-secret-bench-secret-bench-secret'
 const BENCH = import.meta.dirname
-const TICK = 10_000 // microseconds of one clock tick, as /proc counts them
 
 /** A server under measurement, in a process of its own. */
 export interface Target {
@@ -25,11 +24,10 @@ async function start (command: string, args: string[], env: Record<string, strin
     cwd: join(BENCH, '..'), env: { PATH, HOME, NODE_ENV: 'production', ...env }
   })
   const [, port] = await child.waitFor(/listening on (?:http:\/\/[^:]+:)?(\d+)/, 120_000)
-  const status = (): string => readFileSync(`/proc/${child.pid}/stat`, 'utf8')
   return {
     port: Number(port),
     pid: child.pid,
-    cpu: () => cpuOf(status()),
+    cpu: () => cpuOf(child.pid),
     memory: () => {
       const match = /VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${child.pid}/status`, 'utf8'))
       return Number(match?.[1] ?? 0) * 1024
@@ -39,14 +37,12 @@ async function start (command: string, args: string[], env: Record<string, strin
   }
 }
 
-/** Fields 14 and 15; the name before them may hold spaces. */
-function cpuOf (status: string): number {
-  const fields = status.slice(status.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) * TICK
-}
-
-/** Processor time of any process, e.g. of the Redis beside. */
-export const cpuOfProcess = (pid: number): number => cpuOf(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+/**
+ * Processor time of any process, user and system, in microseconds: what its threads ran, as the scheduler counts it in
+ * nanoseconds. The clock ticks of /proc/…/stat, 10 ms each, are too coarse for short rows.
+ */
+export const cpuOf = (pid: number): number => readdirSync(`/proc/${pid}/task`)
+  .reduce((sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]), 0) / 1000
 
 /** A peer of bench/peers, with Node or with Bun. */
 export async function startPeer (name: string, env: Record<string, string> = {}): Promise<Target> {
