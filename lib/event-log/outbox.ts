@@ -49,7 +49,7 @@ export class Outbox {
   /** Redis lost something: until everything left behind is handed on, newer events wait in the table behind it. */
   #behind = false
   /** By channel key: users who come back at once are asked about with one statement. */
-  readonly #pending = batched(async (keys: ChannelKey[]) => await this.#readPending(keys), { size: MAX_PENDING_CHANNELS })
+  readonly #pending = batched(async (keys: ChannelKey[]) => await this.#readPending(keys), { size: MAX_PENDING_CHANNELS, rest: 10 })
   #addedWhileBehind = 0
   #catchingUp: Promise<void> | null = null
 
