@@ -3,11 +3,11 @@ const MAX_WAIT = 50
 
 /**
  * Gathers single look-ups into one: everything asked within a turn of the event loop, or while the last ones are under
- * way, is loaded together, at most `size` at a time. A mass reconnect then costs a handful of statements instead of one
- * per user, and a lone look-up never waits.
+ * way and for `rest` milliseconds after them, is loaded together, at most `size` at a time. A mass reconnect then costs a
+ * handful of statements instead of one per user, and a lone look-up never waits.
  */
 export function batched<Key, Value> (
-  load: (keys: Key[]) => Promise<Map<Key, Value>>, { size = 500 }: { size?: number } = {}
+  load: (keys: Key[]) => Promise<Map<Key, Value>>, { size = 500, rest = 0 }: { size?: number, rest?: number } = {}
 ): (key: Key) => Promise<Value | undefined> {
   let waiting = new Map<Key, { promise: Promise<Value | undefined>, settle: (result: Promise<Map<Key, Value>>) => void }>()
   let underWay: NodeJS.Timeout | null = null
@@ -24,7 +24,10 @@ export function batched<Key, Value> (
     }
     const timer = setTimeout(() => { next(timer) }, MAX_WAIT)
     underWay = timer
-    void Promise.allSettled(results).then(() => { next(timer) })
+    void Promise.allSettled(results).then(() => {
+      if (rest === 0) next(timer)
+      else setTimeout(() => { next(timer) }, rest)
+    })
   }
 
   const next = (after: NodeJS.Timeout): void => {

@@ -1,16 +1,11 @@
 import type { Backplane, Frame } from './backplane/contract.js'
 import type { ChannelKey } from './channels.js'
-import { LocalChannel, type Member } from './local-channel.js'
+import { LocalChannel, type HeldBack, type Member } from './local-channel.js'
 
 export type { Member } from './local-channel.js'
 
 /** A member that has joined but must get something else first: its reply, what it missed. Live frames wait meanwhile. */
-export interface Joining {
-  /** Lets live frames through, those that waited first, without the ids that were replayed. */
-  live (replayed?: ReadonlySet<number>): void
-  /** Bytes of live frames that wait. */
-  readonly waiting: number
-}
+export type Joining = Pick<HeldBack, 'live' | 'waiting'>
 
 /** Members from which on a channel rests. */
 const MANY = 64
@@ -32,6 +27,7 @@ const FEW = 16
 export class Hub {
   readonly #channels = new Map<ChannelKey, LocalChannel>()
   readonly #backplane: Pick<Backplane, 'subscribe' | 'unsubscribe'>
+  readonly #count = (delivered: number): void => { this.delivered += delivered }
   /** To be flushed at the end of this turn. */
   #dirty: LocalChannel[] = []
   #scheduled = false
@@ -52,23 +48,18 @@ export class Hub {
   }
 
   /**
-   * Makes `member` hear the channel: from when this resolves nothing published on any node passes it by. Joining again
-   * holds live frames back again, for another replay.
+   * Makes `member` hear the channel: from when this resolves nothing published on any node passes it by; no promise where
+   * the node hears it already. Joining again holds live frames back again, for another replay.
    */
-  async join (key: ChannelKey, member: Member): Promise<Joining> {
+  join (key: ChannelKey, member: Member): Promise<Joining> | Joining {
     let channel = this.#channels.get(key)
     if (channel === undefined) {
       channel = new LocalChannel(key, this.#backplane.subscribe(key))
       this.#channels.set(key, channel)
     }
-    const joined = channel
-    this.delivered += joined.flushFor(member)
-    const held = joined.holdBack(member)
-    if (joined.ready !== null) await joined.ready
-    return {
-      get waiting () { return held.bytes },
-      live: (replayed) => { this.delivered += joined.letThrough(member, held, replayed) }
-    }
+    this.delivered += channel.flushFor(member)
+    const held = channel.holdBack(member, this.#count)
+    return channel.ready?.then(() => held) ?? held
   }
 
   leave (key: ChannelKey, member: Member): void {

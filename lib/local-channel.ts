@@ -14,7 +14,25 @@ export interface Member {
 }
 
 /** Live frames of a member that must get something else first. */
-export interface HeldBack { frames: Frame[], bytes: number }
+export class HeldBack {
+  frames: Frame[] | null = null
+  /** Bytes of live frames that wait. */
+  waiting = 0
+  readonly #channel: LocalChannel
+  readonly #member: Member
+  readonly #count: (delivered: number) => void
+
+  constructor (channel: LocalChannel, member: Member, count: (delivered: number) => void) {
+    this.#channel = channel
+    this.#member = member
+    this.#count = count
+  }
+
+  /** Lets live frames through, those that waited first, without the ids that were replayed. */
+  live (replayed?: ReadonlySet<number>): void {
+    this.#count(this.#channel.letThrough(this.#member, this, replayed))
+  }
+}
 
 /** How many durable ids a channel remembers to recognise a repeat. Past it repeats are the client's to drop, by id. */
 const RECENT_IDS = 1024
@@ -41,9 +59,9 @@ export class LocalChannel {
   #queue: Frame[] = []
   #ahead: Map<Member, number> | null = null
 
-  constructor (key: ChannelKey, ready: Promise<void>) {
+  constructor (key: ChannelKey, ready: Promise<void> | null) {
     this.key = key
-    this.ready = ready.then(() => { this.ready = null })
+    this.ready = ready?.then(() => { this.ready = null }) ?? null
   }
 
   get isEmpty (): boolean {
@@ -56,11 +74,16 @@ export class LocalChannel {
   }
 
   /** Live frames for this member, to whom all earlier ones were written, wait; those of an earlier join that is not over wait on. */
-  holdBack (member: Member): HeldBack {
+  holdBack (member: Member, count: (delivered: number) => void): HeldBack {
     this.members.delete(member)
     this.#ahead?.delete(member)
     // Its own: what an earlier join of this member waited for must not let frames through that this one still holds back.
-    const held = { frames: [], bytes: 0, ...this.#joining?.get(member) }
+    const held = new HeldBack(this, member, count)
+    const earlier = this.#joining?.get(member)
+    if (earlier !== undefined) {
+      held.frames = earlier.frames
+      held.waiting = earlier.waiting
+    }
     this.#joining ??= new Map()
     this.#joining.set(member, held)
     return held
@@ -74,7 +97,7 @@ export class LocalChannel {
     this.members.add(member)
     this.#skip(member)
     let delivered = 0
-    for (const frame of held.frames) {
+    for (const frame of held.frames ?? []) {
       if (!replayed.has(frame.messageId) || frame.messageId === 0) delivered += this.#writeOne(member, [frame])
     }
     return delivered
@@ -94,8 +117,9 @@ export class LocalChannel {
     if (frame.messageId > 0 && !this.#isNew(frame)) return false
     if (this.#joining !== null) {
       for (const held of this.#joining.values()) {
+        held.frames ??= []
         held.frames.push(frame)
-        held.bytes += frame.payload.length
+        held.waiting += frame.payload.length
       }
     }
     if (this.members.size > 0) this.#queue.push(frame)

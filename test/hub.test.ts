@@ -42,15 +42,15 @@ for (const [count, rounds, size] of [['few', 300, 5], ['so many that channels re
       () => {
         const [key, member] = [pick(KEYS), pick(members)]
         const waiting = model.joined(key, member)
-        void hub.join(key, member).then((joining) => { waiting.joining = joining })
+        void Promise.resolve(hub.join(key, member)).then((joining) => { waiting.joining = joining })
       },
       () => {
         const ready = [...model.places].flatMap(([key, { waiting }]) =>
           [...waiting].flatMap(([member, { joining }]) => joining === null ? [] : [{ key, member, joining }]))
         if (ready.length === 0) return
-        const { key, member, joining: { live } } = pick(ready)
+        const { key, member, joining } = pick(ready)
         const replayed = someIds()
-        live(replayed)
+        joining.live(replayed)
         model.live(key, member, replayed)
       },
       () => {

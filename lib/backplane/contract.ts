@@ -32,7 +32,7 @@ export interface BackplaneHandlers {
  *   in the order of the calls. It resolves once every node that can hear it was handed the frame, and rejects where
  *   that is not known: the caller keeps the event and publishes it again.
  * - `publishHere` reaches this node's own `deliver` alone, after everything published before it.
- * - `subscribe` resolves when frames published anywhere from then on are delivered here.
+ * - `subscribe` resolves when frames published anywhere from then on are delivered here; null: they are already.
  * - `unsubscribe` right after or before `subscribe` of the same channel is safe: the last call wins.
  * - `ask` rejects when the node does not answer within its time.
  */
@@ -44,7 +44,7 @@ export interface Backplane {
   start (handlers: BackplaneHandlers): Promise<void>
   publish (key: ChannelKey, frame: Frame): Promise<void>
   publishHere (key: ChannelKey, frame: Frame): void
-  subscribe (key: ChannelKey): Promise<void>
+  subscribe (key: ChannelKey): Promise<void> | null
   unsubscribe (key: ChannelKey): void
   ask (nodeId: string, op: string, data: unknown): Promise<unknown>
   /** Sends what is queued, then lets go of the connections it opened. */

@@ -25,8 +25,9 @@ export class MemoryBackplane implements Backplane {
     if (this.#subscribed.has(key)) this.#handlers?.deliver(key, [frame])
   }
 
-  async subscribe (key: ChannelKey): Promise<void> {
+  subscribe (key: ChannelKey): null {
     this.#subscribed.add(key)
+    return null
   }
 
   unsubscribe (key: ChannelKey): void {

@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Backplane } from '../backplane/contract.js'
-import { channelKey, privateChannel } from '../channels.js'
+import { batched } from '../batch.js'
+import { channelKey, privateChannel, type ChannelKey } from '../channels.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { RealtimeError } from '../errors.js'
@@ -11,7 +12,7 @@ import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed } from './commit-queue.js'
 import type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
-import { EventStore, type EventRow, type MissedRange } from './store.js'
+import { EventStore, MAX_PENDING_CHANNELS, type EventRow, type MissedRange } from './store.js'
 
 export { byChannel, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
@@ -50,6 +51,9 @@ export class EventLog {
   readonly #audit: WriteBehind<Omit<EventRow, 'dedupeId' | 'dueAt'>>
   readonly #types = new Map<string, EventType>()
   readonly #excepts = new Map<EventRow, string>()
+  /** By channel key: users who come back at once are asked about with one statement. */
+  readonly #pending = batched(async (keys: ChannelKey[]) => await this.#ask(async () => await this.outbox.pending(keys)),
+    { size: MAX_PENDING_CHANNELS, rest: 10 })
   readonly #options: EventLogOptions
   #serial = 0
 
@@ -148,7 +152,8 @@ export class EventLog {
 
   /** What waits for a user to be confirmed, oldest first. Rejects with `RT_STORAGE_UNAVAILABLE`. */
   async pendingFor (tenantId: number, userId: number): Promise<StoredEvent[]> {
-    return await this.#ask(async () => await this.outbox.pendingFor(tenantId, userId))
+    if (!this.healthy) throw refused()
+    return await this.#pending(channelKey(tenantId, privateChannel(userId))) ?? []
   }
 
   /** The user has these events: they are not sent again. Answers those found, each `fresh` the first time. */
@@ -193,8 +198,6 @@ export class EventLog {
 
   /** A read for a client: refused at once while the database is away, and after its time, so that nobody queues up behind it. */
   async #ask<T> (read: () => Promise<T>): Promise<T> {
-    const refused = (cause?: unknown): RealtimeError =>
-      new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Events cannot be read now', { retryAfter: 1, cause })
     if (!this.healthy) throw refused()
     try {
       return await inTime(read(), this.#options.timeout, refused)
@@ -212,3 +215,6 @@ export class EventLog {
     await this.outbox.hand({ id, tenantId, userId, channel, type, payload, except })
   }
 }
+
+const refused = (cause?: unknown): RealtimeError =>
+  new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Events cannot be read now', { retryAfter: 1, cause })

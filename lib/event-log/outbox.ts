@@ -1,11 +1,10 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Backplane, Frame } from '../backplane/contract.js'
-import { batched } from '../batch.js'
 import { channelKey, privateChannel, privateOwner, splitKey, type ChannelKey } from '../channels.js'
 import type { Clock } from '../clock.js'
 import { encodeStored } from '../protocol.js'
 import { byChannel, type EventType, type StoredEvent } from './contract.js'
-import { MAX_PENDING_CHANNELS, type EventStore } from './store.js'
+import type { EventStore } from './store.js'
 
 /** Delays before each further try of an unconfirmed event, in milliseconds; after the last one it is failed. */
 export const RETRY_DELAYS = [5000, 15_000, 60_000, 60_000, 60_000] as const
@@ -48,8 +47,6 @@ export class Outbox {
   #marking: NodeJS.Timeout | null = null
   /** Redis lost something: until everything left behind is handed on, newer events wait in the table behind it. */
   #behind = false
-  /** By channel key: users who come back at once are asked about with one statement. */
-  readonly #pending = batched(async (keys: ChannelKey[]) => await this.#readPending(keys), { size: MAX_PENDING_CHANNELS })
   #addedWhileBehind = 0
   #catchingUp: Promise<void> | null = null
 
@@ -125,11 +122,6 @@ export class Outbox {
     await store.reschedule(present, now + RETRY_DELAYS[0], now)
   }
 
-  /** What waits for a user, to be written to the connection that just came. */
-  async pendingFor (tenantId: number, userId: number): Promise<StoredEvent[]> {
-    return await this.#pending(channelKey(tenantId, privateChannel(userId))) ?? []
-  }
-
   /** Sent to a connection of their user: from now on they are tried again until confirmed. */
   async wereSent (events: StoredEvent[]): Promise<void> {
     const now = this.#options.clock.now()
@@ -143,7 +135,8 @@ export class Outbox {
     await this.#flushMarks()
   }
 
-  async #readPending (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
+  /** What waits on these channels, at most MAX_PENDING_CHANNELS, to be written to the connections that just came. */
+  async pending (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
     const { store } = this.#options
     const channels = keys.map(splitKey)
     let events = await store.pending(channels, CHUNK)

@@ -33,8 +33,8 @@ export interface ConnectionOptions extends FrameLimits {
   maxBuffered: number
 }
 
-/** Tasks that may wait for those before them; past it the socket is read no further until they are done. */
-const MAX_WAITING = 256
+/** Tasks that may be begun or wait for those before them; past it the socket is read no further until they are done. */
+const MAX_UNFINISHED = 257
 
 /** One socket: its phase, its channels, and the order of what comes in and goes out. */
 export class Connection implements Member, LocalConnection {
@@ -58,8 +58,9 @@ export class Connection implements Member, LocalConnection {
   readonly #automatic: ReadonlySet<string>
   #gauge: FrameGauge | null = null
   readonly #limits: FrameLimits
-  readonly #tasks: Array<() => Promise<void>> = []
-  #working = false
+  /** Resolves when what came in so far is done; null: nothing waits. */
+  #before: Promise<void> | null = null
+  #unfinished = 0
 
   constructor (socket: WebSocket, raw: Socket | null, { hub, clock, meters, automaticChannels }: Pick<Realtime, 'hub' | 'clock' | 'meters' | 'automaticChannels'>, options: ConnectionOptions) {
     this.#socket = socket
@@ -95,14 +96,17 @@ export class Connection implements Member, LocalConnection {
     return this.#automatic.has(channel) || channel === privateChannel(this.identity.userId)
   }
 
-  async join (channel: string): Promise<Joining> {
-    const { tenantId } = this.identity
+  join (channel: string): Promise<Joining> | Joining {
+    const key = channelKey(this.identity.tenantId, channel)
     this.channels.add(channel)
     this.onChannels?.()
-    const joining = await this.#hub.join(channelKey(tenantId, channel), this)
-    // Closed while the backplane subscribed: nobody else would let go of the channel.
-    if (this.phase.name !== 'open') this.#hub.leave(channelKey(tenantId, channel), this)
-    return joining
+    const joined = this.#hub.join(key, this)
+    if (!(joined instanceof Promise)) return joined
+    return joined.then((joining) => {
+      // Closed while the backplane subscribed: nobody else would let go of the channel.
+      if (this.phase.name !== 'open') this.#hub.leave(key, this)
+      return joining
+    })
   }
 
   leave (channel: string): void {
@@ -169,12 +173,12 @@ export class Connection implements Member, LocalConnection {
     return this.#raw?.writableLength ?? this.#socket.bufferedAmount
   }
 
-  async inOrder<T> (task: () => Promise<T>): Promise<T> {
-    return await new Promise<T>((resolve, reject) => {
-      this.#tasks.push(async () => { await task().then(resolve, reject) })
-      if (this.#tasks.length > MAX_WAITING) this.#socket.pause()
-      if (!this.#working) void this.#work()
-    })
+  inOrder<T> (task: () => Promise<T>): Promise<T> {
+    const outcome = this.#before === null ? task() : this.#before.then(task)
+    if (++this.#unfinished > MAX_UNFINISHED) this.#socket.pause()
+    const finished = (): void => { this.#finished() }
+    this.#before = outcome.then(finished, finished)
+    return outcome
   }
 
   /** Any sign of the peer. */
@@ -208,13 +212,8 @@ export class Connection implements Member, LocalConnection {
     this.#socket.terminate()
   }
 
-  async #work (): Promise<void> {
-    this.#working = true
-    for (let task = this.#tasks.shift(); task !== undefined; task = this.#tasks.shift()) {
-      await task()
-      if (this.#tasks.length <= MAX_WAITING / 2 && this.#socket.isPaused) this.#socket.resume()
-    }
-    this.#tasks.length = 0 // and the room that it took
-    this.#working = false
+  #finished (): void {
+    if (--this.#unfinished === 0) this.#before = null
+    if (this.#unfinished <= MAX_UNFINISHED / 2 && this.#socket.isPaused) this.#socket.resume()
   }
 }

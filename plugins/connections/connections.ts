@@ -6,6 +6,7 @@ import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
 import { CloseCode } from '../../lib/protocol.js'
+import type { Joining } from '../../lib/hub.js'
 import type { Entry } from '../../lib/roster/contract.js'
 import type { Device } from '../../lib/schemas.js'
 import type { Connection, Session } from './connection.js'
@@ -89,10 +90,12 @@ export class Connections {
     }
     connection.open({ identity, connectionId, generation, connectedAt: now, warned: false })
     this.#realtime.local.set(localKey(tenantId, connectionId), connection)
-    const automatic = [privateChannel(userId), ...this.#realtime.automaticChannels]
     // Asked for by REST before the socket opened.
     const asked = await this.#realtime.roster.channels(tenantId, connectionId).catch(() => [])
-    const [own, ...others] = await Promise.all([...new Set([...automatic, ...asked])].map(async (channel) => await connection.join(channel)))
+    const channels = new Set([privateChannel(userId), ...this.#realtime.automaticChannels, ...asked])
+    const joins = Array.from(channels, (channel) => connection.join(channel))
+    const [own, ...others] = joins.every(isJoined) ? joins : await Promise.all(joins.map(async (joining) => await joining))
+    connection.onChannels = () => { this.record(connection, client) }
     this.record(connection, client)
     return {
       answer: this.describe(connection),
@@ -133,10 +136,10 @@ export class Connections {
   }
 
   /** After a socket closed, for whatever reason: the one path on which everything of it is let go. Never rejects. */
-  async closed (connection: Connection, session: Session, client: ClientDescription): Promise<void> {
+  closed (connection: Connection, session: Session, client: ClientDescription): void {
     const ending = this.#letGo(connection, session, client)
     this.#ending.add(ending)
-    await ending.finally(() => this.#ending.delete(ending))
+    void ending.then(() => this.#ending.delete(ending))
   }
 
   /** Resolves when every socket closed so far is let go. */
@@ -214,8 +217,10 @@ export class Connections {
   }
 
   async #greet (connection: Connection): Promise<ReadonlySet<number>> {
-    const sent = await Promise.all(this.#realtime.greetings.map(async (greet) => await greet(connection)))
-    return new Set(sent.flatMap((ids) => [...ids]))
+    const greeted = this.#realtime.greetings.map((greet) => greet(connection))
+    const [only] = greeted
+    if (only !== undefined && greeted.length === 1) return await only
+    return new Set((await Promise.all(greeted)).flatMap((ids) => [...ids]))
   }
 
   async #end (entry: Entry, code: number, reason: string): Promise<void> {
@@ -262,3 +267,5 @@ export class Connections {
     }
   }
 }
+
+const isJoined = (joining: Joining | Promise<Joining>): joining is Joining => !(joining instanceof Promise)

@@ -24,8 +24,13 @@ export interface SocketRouteParts {
 export function socketRoute (fastify: FastifyInstance, { realtime, settings, connections, gate, supervisor }: SocketRouteParts): void {
   fastify.get(realtime.settings.prefix + SOCKET_PATH, {
     websocket: true,
-    onRequest: async (_request, reply) => {
-      if (supervisor.draining) await reply.code(503).header('retry-after', 1).send({ message: 'This node restarts' })
+    onRequest: (request, reply, done) => {
+      if (supervisor.draining) {
+        void reply.code(503).header('retry-after', 1).send({ message: 'This node restarts' })
+        return
+      }
+      if (request.ws) answerAtOnce(request.raw.socket)
+      done()
     }
   }, (socket: WebSocket, request: FastifyRequest) => {
     // This plugin closes its own sockets, with a code that says why, before @fastify/websocket closes all it knows.
@@ -38,7 +43,6 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
     // Frames go straight to the TCP socket where nothing sits between: not with compression, not in injectWS.
     const raw = request.raw.socket instanceof Socket && !settings.perMessageDeflate ? request.raw.socket : null
     const connection = new Connection(socket, raw, realtime, settings)
-    connection.onChannels = () => { connections.record(connection, client) }
     supervisor.watch(connection)
 
     // Attached before anything asynchronous begins: frames that come at once wait in order behind the authentication.
@@ -52,10 +56,20 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
     socket.on('close', () => {
       supervisor.forget(connection)
       const session = connection.end()
-      if (session !== null) void connections.closed(connection, session, client)
+      if (session !== null) connections.closed(connection, session, client)
     })
     void connection.inOrder(async () => { await gate.authenticateUpgrade(connection, tokenOf(request), request, client) })
   })
+}
+
+/**
+ * The answer to the upgrade and what follows it at once leave in one write: the `authenticated` frame where the host knows
+ * its users by heart. Held back is nothing for which anything is waited.
+ */
+function answerAtOnce (socket: Socket): void {
+  if (!(socket instanceof Socket)) return
+  socket.cork()
+  queueMicrotask(() => { process.nextTick(() => { socket.uncork() }) })
 }
 
 /** Not kept with the connection, as a variable beside its handlers would be. */

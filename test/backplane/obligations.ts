@@ -56,7 +56,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
       let subscribed = false
       for (let step = random(6) + 1; step > 0; step--) {
         subscribed = random(2) === 0
-        if (subscribed) pending.push(backplane.subscribe(key))
+        if (subscribed) pending.push(backplane.subscribe(key) ?? Promise.resolve())
         else backplane.unsubscribe(key)
         if (random(3) === 0) await turn()
       }
