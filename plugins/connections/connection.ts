@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import type { FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
 import { channelKey, privateChannel } from '../../lib/channels.js'
 import type { Clock } from '../../lib/clock.js'
@@ -8,6 +9,7 @@ import type { Hub, Joining, Member } from '../../lib/hub.js'
 import type { Identity } from '../../lib/identity.js'
 import type { Meters } from '../../lib/meters.js'
 import { CloseCode } from '../../lib/protocol.js'
+import type { Device } from '../../lib/schemas.js'
 import { wireFrame } from '../../lib/ws-frame.js'
 import { FrameGauge, type FrameLimits } from './frame-gauge.js'
 import { ReplyQueue } from './reply-queue.js'
@@ -20,6 +22,23 @@ export interface Session {
   connectedAt: number
   /** Told that its credentials end soon. */
   warned: boolean
+}
+
+/** What is known of the client besides its identity. */
+export interface ClientDescription {
+  browser: string | null
+  device: Device
+  ipAddress: string | null
+}
+
+/** What a connection is made of. */
+export interface Upgraded {
+  socket: WebSocket
+  /** The TCP socket where frames can be written as they are; null behind compression or a test's stream. */
+  raw: Socket | null
+  /** The upgrade request: later `auth` frames are shown to the host with it. */
+  request: FastifyRequest
+  client: ClientDescription
 }
 
 /** Before, during and after its life as an authenticated connection. */
@@ -46,10 +65,11 @@ export class Connection implements Member, LocalConnection {
   /** When it was last pinged, and pings without a sign since. */
   pingedAt: number
   unanswered = 0
-  /** Called when its channels changed. */
-  onChannels: (() => void) | null = null
+  /** Told when its channels changed; null until it is open. */
+  recorder: { record (connection: Connection): void } | null = null
+  readonly request: FastifyRequest
+  readonly client: ClientDescription
   readonly #socket: WebSocket
-  /** The TCP socket where frames can be written as they are; null behind compression or a test's stream. */
   readonly #raw: Socket | null
   readonly #hub: Hub
   readonly #clock: Clock
@@ -62,16 +82,18 @@ export class Connection implements Member, LocalConnection {
   #before: Promise<void> | null = null
   #unfinished = 0
 
-  constructor (socket: WebSocket, raw: Socket | null, { hub, clock, meters, automaticChannels }: Pick<Realtime, 'hub' | 'clock' | 'meters' | 'automaticChannels'>, options: ConnectionOptions) {
+  constructor ({ socket, raw, request, client }: Upgraded, { hub, clock, meters, automaticChannels }: Pick<Realtime, 'hub' | 'clock' | 'meters' | 'automaticChannels'>, options: ConnectionOptions) {
     this.#socket = socket
     this.#raw = raw
+    this.request = request
+    this.client = client
     this.#hub = hub
     this.#clock = clock
     this.#meters = meters
     this.#maxBuffered = options.maxBuffered
     this.#automatic = automaticChannels
     this.#limits = options
-    this.replies = new ReplyQueue((reply) => { this.send(reply) })
+    this.replies = new ReplyQueue(this)
     this.pingedAt = clock.now()
     this.phase = { name: 'opening', since: this.pingedAt }
   }
@@ -99,7 +121,7 @@ export class Connection implements Member, LocalConnection {
   join (channel: string): Promise<Joining> | Joining {
     const key = channelKey(this.identity.tenantId, channel)
     this.channels.add(channel)
-    this.onChannels?.()
+    this.recorder?.record(this)
     const joined = this.#hub.join(key, this)
     if (!(joined instanceof Promise)) return joined
     return joined.then((joining) => {
@@ -112,7 +134,7 @@ export class Connection implements Member, LocalConnection {
   leave (channel: string): void {
     if (this.phase.name === 'opening' || this.phase.session === null || !this.channels.delete(channel)) return
     this.#hub.leave(channelKey(this.phase.session.identity.tenantId, channel), this)
-    if (this.phase.name === 'open') this.onChannels?.()
+    if (this.phase.name === 'open') this.recorder?.record(this)
   }
 
   /** After the fan-out that is under way, so that a reply never overtakes a frame that came before it. */

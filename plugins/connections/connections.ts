@@ -8,18 +8,10 @@ import { ownedConnection } from '../../lib/owned-connection.js'
 import { CloseCode } from '../../lib/protocol.js'
 import type { Joining } from '../../lib/hub.js'
 import type { Entry } from '../../lib/roster/contract.js'
-import type { Device } from '../../lib/schemas.js'
-import type { Connection, Session } from './connection.js'
+import type { ClientDescription, Connection, Session } from './connection.js'
 import type { ConnectionSettings } from './options.js'
 import type { Authenticated, ConnectBody } from './schemas.js'
 import type { ConnectionRecord, ConnectionStore } from './store.js'
-
-/** What is known of the client besides its identity. */
-export interface ClientDescription {
-  browser: string | null
-  device: Device
-  ipAddress: string | null
-}
 
 /** The answer to a socket that authenticated, and what lets live frames follow it. */
 export interface Opened {
@@ -77,10 +69,10 @@ export class Connections {
   }
 
   /** Makes a socket the connection `connectionId`. Throws `RT_CONNECTION_TAKEN`. */
-  async open (connection: Connection, identity: Identity, connectionId: string, client: ClientDescription): Promise<Opened> {
+  async open (connection: Connection, identity: Identity, connectionId: string): Promise<Opened> {
     const { tenantId, userId } = identity
     const now = this.#realtime.clock.now()
-    const entry = { tenantId, userId, connectionId, nodeId: this.#realtime.nodeId, device: client.device, connectedAt: now }
+    const entry = { tenantId, userId, connectionId, nodeId: this.#realtime.nodeId, device: connection.client.device, connectedAt: now }
     const { generation } = await this.#join(entry)
     if (connection.phase.name === 'closing') {
       // Gone while the roster was asked: its close found nothing to clean up.
@@ -95,8 +87,8 @@ export class Connections {
     const channels = new Set([privateChannel(userId), ...this.#realtime.automaticChannels, ...asked])
     const joins = Array.from(channels, (channel) => connection.join(channel))
     const [own, ...others] = joins.every(isJoined) ? joins : await Promise.all(joins.map(async (joining) => await joining))
-    connection.onChannels = () => { this.record(connection, client) }
-    this.record(connection, client)
+    connection.recorder = this
+    this.record(connection)
     return {
       answer: this.describe(connection),
       live: () => {
@@ -130,14 +122,14 @@ export class Connections {
   }
 
   /** Writes the connection's row, later, with the channels it has then. */
-  record (connection: Connection, client: ClientDescription): void {
+  record (connection: Connection): void {
     if (connection.phase.name !== 'open') return
-    this.#store.put(this.#recordOf(connection.phase.session, [...connection.channels], client, 'connected'))
+    this.#store.put(this.#recordOf(connection.phase.session, [...connection.channels], connection.client, 'connected'))
   }
 
   /** After a socket closed, for whatever reason: the one path on which everything of it is let go. Never rejects. */
-  closed (connection: Connection, session: Session, client: ClientDescription): void {
-    const ending = this.#letGo(connection, session, client)
+  closed (connection: Connection, session: Session): void {
+    const ending = this.#letGo(connection, session)
     this.#ending.add(ending)
     void ending.then(() => this.#ending.delete(ending))
   }
@@ -147,7 +139,7 @@ export class Connections {
     await Promise.all(this.#ending)
   }
 
-  async #letGo (connection: Connection, session: Session, client: ClientDescription): Promise<void> {
+  async #letGo (connection: Connection, session: Session): Promise<void> {
     const { tenantId, userId } = session.identity
     const { connectionId, generation } = session
     const key = localKey(tenantId, connectionId)
@@ -156,7 +148,7 @@ export class Connections {
     for (const channel of channels) connection.leave(channel)
     const goesOn = await this.#goesOn({ tenantId, connectionId, generation })
     if (!goesOn) {
-      this.#store.put(this.#recordOf(session, channels, client, 'disconnected'))
+      this.#store.put(this.#recordOf(session, channels, connection.client, 'disconnected'))
       this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
     }
     this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, goesOn ? 'Connection replaced' : 'Connection closed')

@@ -10,7 +10,7 @@ import type { Identity } from '../../lib/identity.js'
 import { rateLimited } from '../../lib/limits.js'
 import { CloseCode, encodeFrame, idOf, parseFrame, type ClientFrame, type ErrorData, type FrameId } from '../../lib/protocol.js'
 import type { Connection } from './connection.js'
-import type { ClientDescription, Connections } from './connections.js'
+import type { Connections } from './connections.js'
 import type { ReplySlot } from './reply-queue.js'
 import { AuthData, clientEvents, serverEvents, type Pong } from './schemas.js'
 
@@ -30,7 +30,7 @@ export class FrameGate {
   }
 
   /** Takes one message of a socket. Its reply has its place in the order from now on. */
-  receive (connection: Connection, text: string | null, request: FastifyRequest, client: ClientDescription): void {
+  receive (connection: Connection, text: string | null): void {
     const slot = connection.replies.open()
     const wait = connection.gauge.take()
     const { framesIn } = this.#realtime.meters
@@ -50,7 +50,7 @@ export class FrameGate {
       }
       try {
         if (frame.event === 'ping') this.#pong(slot, frame.id)
-        else if (frame.event === 'auth') await this.#auth(connection, slot, frame, request, client)
+        else if (frame.event === 'auth') await this.#auth(connection, slot, frame)
         else await this.#dispatch(connection, slot, frame)
       } catch (err) {
         const error = this.#told(err)
@@ -61,12 +61,12 @@ export class FrameGate {
   }
 
   /** Authenticates a socket by what its upgrade request carried; where that is nothing, an `auth` frame may follow. */
-  async authenticateUpgrade (connection: Connection, token: string | undefined, request: FastifyRequest, client: ClientDescription): Promise<void> {
+  async authenticateUpgrade (connection: Connection, token: string | undefined): Promise<void> {
     const slot = connection.replies.open()
     try {
-      const identity = await this.#realtime.access.identify(token, request)
+      const identity = await this.#realtime.access.identify(token, connection.request)
       if (identity !== null) {
-        const { answer, live } = await this.#connections.open(connection, identity, randomUUID(), client)
+        const { answer, live } = await this.#connections.open(connection, identity, randomUUID())
         slot.fill(encodeFrame('authenticated', answer), live)
         return
       }
@@ -78,16 +78,16 @@ export class FrameGate {
     }
   }
 
-  async #auth (connection: Connection, slot: ReplySlot, frame: ClientFrame, request: FastifyRequest, client: ClientDescription): Promise<void> {
+  async #auth (connection: Connection, slot: ReplySlot, frame: ClientFrame): Promise<void> {
     const data = frame.data ?? {}
     if (!checkAuth.Check(data)) throw invalidData(checkAuth.Errors(data).First())
     const auth = data as AuthData // checked right above
     const renewing = connection.phase.name === 'open'
     try {
-      const identity = await this.#identify(auth, request)
+      const identity = await this.#identify(auth, connection.request)
       const { answer, live } = renewing
         ? { answer: this.#connections.renew(connection, identity), live: undefined }
-        : await this.#connections.open(connection, identity, auth.connectionId ?? randomUUID(), client)
+        : await this.#connections.open(connection, identity, auth.connectionId ?? randomUUID())
       slot.fill(encodeFrame(frame.id === undefined ? 'authenticated' : 'ack', answer, frame.id), live)
     } catch (err) {
       const error = this.#told(err)

@@ -48,7 +48,8 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   }
 
   // A host that uses @fastify/websocket for routes of its own keeps its server.
-  if (!fastify.hasDecorator('websocketServer')) {
+  const ownServer = !fastify.hasDecorator('websocketServer')
+  if (ownServer) {
     await fastify.register(websocket, {
       options: {
         maxPayload: settings.maxFrameSize,
@@ -60,7 +61,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
     })
   }
   await restScope(fastify, realtime, (scope) => { routes(scope, realtime, connections) })
-  socketRoute(fastify, { realtime, settings, connections, gate, supervisor })
+  socketRoute(fastify, { realtime, settings, connections, gate, supervisor, ownServer })
 
   fastify.addHook('onReady', async () => { supervisor.start(realtime.hub, realtime.settings.statsInterval) })
   fastify.addHook('preClose', async () => {

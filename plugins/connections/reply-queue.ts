@@ -1,40 +1,46 @@
 /** A place in the order of replies; filled once, with the reply or with nothing where success is silent. */
-export interface ReplySlot {
-  fill (reply: Buffer | null, afterwards?: () => void): void
-}
+export class ReplySlot {
+  filled = false
+  reply: Buffer | null = null
+  afterwards: (() => void) | undefined = undefined
+  readonly #queue: ReplyQueue
 
-interface Slot { filled: boolean, reply: Buffer | null, afterwards: (() => void) | undefined }
+  constructor (queue: ReplyQueue) {
+    this.#queue = queue
+  }
+
+  fill (reply: Buffer | null, afterwards?: () => void): void {
+    this.filled = true
+    this.reply = reply
+    this.afterwards = afterwards
+    this.#queue.release()
+  }
+}
 
 /**
  * Replies leave in the order of their frames, although a durable send is answered only after its commit and the frames
  * behind it are handled meanwhile.
  */
 export class ReplyQueue {
-  readonly #slots: Slot[] = []
-  readonly #write: (reply: Buffer) => void
+  readonly #slots: ReplySlot[] = []
+  readonly #receiver: { send (reply: Buffer): void }
 
-  constructor (write: (reply: Buffer) => void) {
-    this.#write = write
+  constructor (receiver: { send (reply: Buffer): void }) {
+    this.#receiver = receiver
   }
 
   open (): ReplySlot {
-    const slot: Slot = { filled: false, reply: null, afterwards: undefined }
+    const slot = new ReplySlot(this)
     this.#slots.push(slot)
-    return {
-      fill: (reply, afterwards) => {
-        slot.filled = true
-        slot.reply = reply
-        slot.afterwards = afterwards
-        this.#release()
-      }
-    }
+    return slot
   }
 
-  #release (): void {
+  /** Sends what is filled, up to the first place that is not. */
+  release (): void {
     while (this.#slots[0]?.filled === true) {
       const slot = this.#slots.shift()
       if (slot === undefined) return
-      if (slot.reply !== null) this.#write(slot.reply)
+      if (slot.reply !== null) this.#receiver.send(slot.reply)
       slot.afterwards?.()
     }
     // Lets go of the room that it took: a connection is mostly quiet.

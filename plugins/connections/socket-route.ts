@@ -1,11 +1,11 @@
 import { Socket } from 'node:net'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
 import { bearerToken } from '../../lib/access.js'
 import type { Realtime } from '../../lib/core.js'
 import { CloseCode, SOCKET_PATH } from '../../lib/protocol.js'
-import { Connection } from './connection.js'
-import type { ClientDescription, Connections } from './connections.js'
+import { Connection, type ClientDescription } from './connection.js'
+import type { Connections } from './connections.js'
 import type { FrameGate } from './frames.js'
 import type { ConnectionSettings } from './options.js'
 import { isAllowedOrigin } from './origin.js'
@@ -18,10 +18,35 @@ export interface SocketRouteParts {
   connections: Connections
   gate: FrameGate
   supervisor: Supervisor
+  /** The sockets' server is this plugin's own, and so is what becomes of their errors. */
+  ownServer: boolean
 }
 
 /** `GET {prefix}/ws`: the only place where sockets come in. */
-export function socketRoute (fastify: FastifyInstance, { realtime, settings, connections, gate, supervisor }: SocketRouteParts): void {
+export function socketRoute (fastify: FastifyInstance, { realtime, settings, connections, gate, supervisor, ownServer }: SocketRouteParts): void {
+  // Of all sockets, which are told apart by `this`: functions for each would stay with it as long as it is open.
+  function onMessage (this: WebSocket, data: RawData, isBinary: boolean): void {
+    const connection = supervisor.of(this)
+    if (connection === undefined) return
+    connection.heard()
+    const size = Buffer.isBuffer(data) ? data.length : 0
+    if (size > settings.maxFrameSize) connection.close(CloseCode.tooBig, 'frame too big')
+    else if (connection.phase.name !== 'closing') gate.receive(connection, isBinary ? null : textOf(data))
+  }
+  function onPong (this: WebSocket): void {
+    supervisor.of(this)?.heard()
+  }
+  function onError (this: WebSocket, err: Error): void {
+    supervisor.of(this)?.request.log.debug({ err }, 'socket error')
+  }
+  function onClose (this: WebSocket): void {
+    const connection = supervisor.of(this)
+    if (connection === undefined) return
+    supervisor.forget(this)
+    const session = connection.end()
+    if (session !== null) connections.closed(connection, session)
+  }
+
   fastify.get(realtime.settings.prefix + SOCKET_PATH, {
     websocket: true,
     onRequest: (request, reply, done) => {
@@ -29,7 +54,7 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
         void reply.code(503).header('retry-after', 1).send({ message: 'This node restarts' })
         return
       }
-      if (request.ws) answerAtOnce(request.raw.socket)
+      if (request.ws) answerAtOnce(request.raw.socket, reply)
       done()
     }
   }, (socket: WebSocket, request: FastifyRequest) => {
@@ -39,26 +64,15 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
       socket.close(CloseCode.forbidden, 'origin not allowed')
       return
     }
-    const client = describeClient(request)
     // Frames go straight to the TCP socket where nothing sits between: not with compression, not in injectWS.
     const raw = request.raw.socket instanceof Socket && !settings.perMessageDeflate ? request.raw.socket : null
-    const connection = new Connection(socket, raw, realtime, settings)
-    supervisor.watch(connection)
-
+    const connection = new Connection({ socket, raw, request, client: describeClient(request) }, realtime, settings)
+    supervisor.watch(socket, connection)
+    // The one that @fastify/websocket attached holds the whole answer to the upgrade.
+    if (ownServer) socket.removeAllListeners('error').on('error', onError)
     // Attached before anything asynchronous begins: frames that come at once wait in order behind the authentication.
-    socket.on('message', (data: RawData, isBinary: boolean) => {
-      connection.heard()
-      const size = Buffer.isBuffer(data) ? data.length : 0
-      if (size > settings.maxFrameSize) connection.close(CloseCode.tooBig, 'frame too big')
-      else if (connection.phase.name !== 'closing') gate.receive(connection, isBinary ? null : textOf(data), request, client)
-    })
-    socket.on('pong', () => { connection.heard() })
-    socket.on('close', () => {
-      supervisor.forget(connection)
-      const session = connection.end()
-      if (session !== null) connections.closed(connection, session, client)
-    })
-    void connection.inOrder(async () => { await gate.authenticateUpgrade(connection, tokenOf(request), request, client) })
+    socket.on('message', onMessage).on('pong', onPong).on('close', onClose)
+    void connection.inOrder(async () => { await gate.authenticateUpgrade(connection, tokenOf(request)) })
   })
 }
 
@@ -66,10 +80,16 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
  * The answer to the upgrade and what follows it at once leave in one write: the `authenticated` frame where the host knows
  * its users by heart. Held back is nothing for which anything is waited.
  */
-function answerAtOnce (socket: Socket): void {
+function answerAtOnce (socket: Socket, reply: FastifyReply): void {
   if (!(socket instanceof Socket)) return
   socket.cork()
-  queueMicrotask(() => { process.nextTick(() => { socket.uncork() }) })
+  queueMicrotask(() => {
+    process.nextTick(() => {
+      socket.uncork()
+      // Upgraded: the HTTP response, which was never needed, would stay with the socket.
+      if (reply.sent && !reply.raw.headersSent && reply.raw.socket === socket) reply.raw.detachSocket(socket)
+    })
+  })
 }
 
 /** Not kept with the connection, as a variable beside its handlers would be. */

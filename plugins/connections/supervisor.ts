@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import type { WebSocket } from 'ws'
 import { toIso, type Clock } from '../../lib/clock.js'
 import type { Hub } from '../../lib/hub.js'
 import { CloseCode, encodeFrame, type ErrorData } from '../../lib/protocol.js'
@@ -13,7 +14,7 @@ const DRAIN_PAUSE = 50
 
 /** Looks after all sockets of this node with one timer: pings, deadlines, expiring credentials, and the drain. */
 export class Supervisor {
-  readonly #connections = new Set<Connection>()
+  readonly #connections = new Map<WebSocket, Connection>()
   readonly #settings: ConnectionSettings
   readonly #clock: Clock
   readonly #log: FastifyBaseLogger
@@ -41,12 +42,17 @@ export class Supervisor {
     }, statsInterval))
   }
 
-  watch (connection: Connection): void {
-    this.#connections.add(connection)
+  watch (socket: WebSocket, connection: Connection): void {
+    this.#connections.set(socket, connection)
   }
 
-  forget (connection: Connection): void {
-    this.#connections.delete(connection)
+  /** The connection of a socket that is watched. */
+  of (socket: WebSocket): Connection | undefined {
+    return this.#connections.get(socket)
+  }
+
+  forget (socket: WebSocket): void {
+    this.#connections.delete(socket)
     if (this.#connections.size === 0) this.#empty?.()
   }
 
@@ -56,7 +62,7 @@ export class Supervisor {
     for (const timer of this.#timers) clearInterval(timer)
     const deadline = Date.now() + this.#settings.closeDeadline
     const closed = new Promise<void>((resolve) => { this.#empty = resolve })
-    const all = [...this.#connections]
+    const all = [...this.#connections.values()]
     for (let at = 0; at < all.length; at += DRAIN_LOT) {
       for (const connection of all.slice(at, at + DRAIN_LOT)) connection.close(CloseCode.restarting, 'this node restarts')
       if (at + DRAIN_LOT < all.length) await new Promise((resolve) => setTimeout(resolve, DRAIN_PAUSE))
@@ -64,7 +70,7 @@ export class Supervisor {
     if (this.#connections.size === 0) return
     // Half a second for what comes after the sockets: the log, the history, the roster.
     const timer = setTimeout(() => {
-      for (const connection of this.#connections) connection.terminate()
+      for (const connection of this.#connections.values()) connection.terminate()
     }, Math.min(Math.max(deadline - Date.now() - 500, 0), CLOSE_TIMEOUT))
     await closed
     clearTimeout(timer)
@@ -72,7 +78,7 @@ export class Supervisor {
 
   #beat (): void {
     const now = this.#clock.now()
-    for (const connection of this.#connections) this.#look(connection, now)
+    for (const connection of this.#connections.values()) this.#look(connection, now)
   }
 
   #look (connection: Connection, now: number): void {
