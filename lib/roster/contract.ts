@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { MaybePromise } from '../gate.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
 /** A connection as the roster knows it. */
@@ -56,6 +57,12 @@ export interface Counts {
   active: number
   /** Users with at least one connection. */
   users: number
+}
+
+/** How often a key was counted within its window, and the milliseconds until that ends. */
+export interface Hit {
+  count: number
+  ttl: number
 }
 
 /** What became due in one tenant. */
@@ -141,7 +148,7 @@ export interface Roster {
   reap (): Promise<void>
 
   /** Counts a sign of a client within a window that starts with the first one. */
-  hit (key: string, window: number): Promise<{ count: number, ttl: number }>
+  hit (key: string, window: number): MaybePromise<Hit>
   /** Takes or prolongs a named lock for this node. */
   lock (name: string, ttl: number): Promise<boolean>
   aliveNodes (): Promise<string[]>

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.js'
 import {
-  defaultPresence, newGeneration, type Counts, type Due, type Entry, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
+  defaultPresence, newGeneration, type Counts, type Due, type Entry, type Hit, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
   type TypingEntry
 } from './contract.js'
 
@@ -221,13 +221,12 @@ export class MemoryRoster implements Roster {
 
   async reap (): Promise<void> {}
 
-  async hit (key: string, window: number): Promise<{ count: number, ttl: number }> {
+  hit (key: string, window: number): Hit {
     const now = this.#clock.now()
     const known = this.#hits.get(key)
-    const hit = known !== undefined && known.until > now ? known : { count: 0, until: now + window }
-    hit.count++
-    this.#hits.set(key, hit)
-    return { count: hit.count, ttl: hit.until - now }
+    if (known !== undefined && known.until > now) return { count: ++known.count, ttl: known.until - now }
+    this.#hits.set(key, { count: 1, until: now + window })
+    return { count: 1, ttl: window }
   }
 
   async lock (): Promise<boolean> {
