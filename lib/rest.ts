@@ -6,7 +6,7 @@ import type { Static, TSchema } from '@sinclair/typebox'
 import { bearerToken } from './access.js'
 import type { Realtime } from './core.js'
 import { RealtimeError, toRealtimeError } from './errors.js'
-import { isPromise } from './gate.js'
+import { isPromise, type MaybePromise } from './gate.js'
 import type { Caller, Identity } from './identity.js'
 import { rateLimited, type Rate } from './limits.js'
 import type { Hit } from './roster/contract.js'
@@ -43,6 +43,16 @@ export function callerOf (request: FastifyRequest): Caller {
 
 /** The key under which a user's signs of one kind are counted. */
 export const rateKey = (kind: string, { tenantId, userId }: Identity): string => `${kind}:${tenantId}/${userId}`
+
+/** Answers with JSON that is encoded already; the route's schema then only describes it. */
+export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: MaybePromise<Buffer>): void {
+  const send = (bytes: Buffer): void => {
+    reply.header('content-type', 'application/json; charset=utf-8')
+    reply.send(bytes)
+  }
+  if (isPromise(json)) json.then(send, (err: unknown) => { reply.send(err) })
+  else send(json)
+}
 
 /**
  * Registers a plugin's routes under the common prefix: authenticated first, then counted per user, errors in Fastify's

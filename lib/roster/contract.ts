@@ -127,6 +127,8 @@ export interface Roster {
   /** Of those users who are online now, in the order asked; null for the others. */
   presence (tenantId: number, userIds: number[]): Promise<Array<Presence | null>>
   online (tenantId: number, page: { limit: number, after: number }): Promise<OnlinePage>
+  /** Another number after each change of what `online` shows of a tenant; null where only a read can tell. */
+  version (tenantId: number): number | null
   counts (tenantId: number): Promise<Counts>
 
   /** True: the user was not typing there before. */

@@ -124,6 +124,11 @@ export class RedisRoster implements Roster {
     return { users: page, total, next: users.length > limit ? page.at(-1)?.userId ?? null : null }
   }
 
+  /** Other nodes change it too. */
+  version (): null {
+    return null
+  }
+
   async counts (tenantId: number): Promise<Counts> {
     const [total, active, users] = await this.#commands.run('counts', this.#commands.base(tenantId), this.#times.restLease / 2) as [number, number, number]
     return { total, active, users }
