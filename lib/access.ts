@@ -1,8 +1,8 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
-import pLimit, { type LimitFunction } from 'p-limit'
 import { BROADCAST_CHANNEL, PRESENCE_CHANNEL, privateChannel } from './channels.js'
 import type { Clock } from './clock.js'
 import { RealtimeError } from './errors.js'
+import { Gate, isPromise, type MaybePromise } from './gate.js'
 import type { Identity } from './identity.js'
 import type { AccessRequest, Authenticate, Authorize } from './options.js'
 
@@ -15,7 +15,7 @@ export class Access {
   readonly #authorize: Authorize
   readonly #clock: Clock
   readonly #log: FastifyBaseLogger
-  readonly #limit: LimitFunction
+  readonly #gate: Gate
   /** Subscriptions about to be asked for, by channel. Taken by the question; a renewed identity forgets its own. */
   readonly #foreseen = new WeakMap<Identity, Map<string, Promise<boolean>>>()
 
@@ -25,20 +25,31 @@ export class Access {
     this.#authenticate = authenticate
     this.#authorize = authorize
     // All clients come back at once after a deploy: the host's users table must not meet them all at once.
-    this.#limit = pLimit(concurrency)
+    this.#gate = new Gate(concurrency)
     this.#clock = clock
     this.#log = log
   }
 
-  /** The identity behind the credentials, or null. Throws `RT_TOKEN_EXPIRED` for those that were good once. */
-  async identify (token: string | undefined, request: FastifyRequest): Promise<Identity | null> {
-    let identity: Identity | null
+  /**
+   * The identity behind the credentials, or null; at once where the host answers at once. Throws `RT_TOKEN_EXPIRED` for
+   * those that were good once.
+   */
+  identify (token: string | undefined, request: FastifyRequest): MaybePromise<Identity | null> {
+    let answer: MaybePromise<Identity | null>
     try {
-      identity = await this.#limit(async () => await this.#authenticate({ token, request }))
+      answer = this.#gate.run(() => this.#authenticate({ token, request }))
     } catch (err) {
-      this.#log.warn({ err }, 'authenticate failed')
-      return null
+      return this.#unknown(err)
     }
+    return isPromise(answer) ? answer.then((identity) => this.#checked(identity), (err: unknown) => this.#unknown(err)) : this.#checked(answer)
+  }
+
+  #unknown (err: unknown): null {
+    this.#log.warn({ err }, 'authenticate failed')
+    return null
+  }
+
+  #checked (identity: Identity | null | undefined): Identity | null {
     if (identity === null || identity === undefined) return null
     if (!isId(identity.tenantId) || !isId(identity.userId)) {
       this.#log.error('authenticate answered an identity whose tenantId and userId are not positive integers')
@@ -79,7 +90,7 @@ export class Access {
     if (action === 'subscribe' && [privateChannel(identity.userId), PRESENCE_CHANNEL, BROADCAST_CHANNEL].includes(channel)) return true
     try {
       // Subscriptions come in storms, with each reconnect; what is published has its rates.
-      return action === 'subscribe' ? await this.#limit(async () => await this.#authorize(request)) : await this.#authorize(request)
+      return await (action === 'subscribe' ? this.#gate.run(() => this.#authorize(request)) : this.#authorize(request))
     } catch (err) {
       this.#log.error({ err, action, channel, userId: identity.userId, tenantId: identity.tenantId }, 'authorize failed: refused')
       return false

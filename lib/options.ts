@@ -3,6 +3,7 @@ import { Value } from '@sinclair/typebox/value'
 import type { FastifyRequest } from 'fastify'
 import type { Clock } from './clock.js'
 import { OptionError } from './errors.js'
+import type { MaybePromise } from './gate.js'
 import type { Identity } from './identity.js'
 
 /** What a host's `authorize` is asked. */
@@ -12,8 +13,6 @@ export interface AccessRequest {
   /** The channel subscribed or published to; for `direct` the recipient's private one, for `notify` the caller's own. */
   channel: string
 }
-
-type MaybePromise<T> = T | Promise<T>
 
 /** Who is behind these credentials? Null: nobody. A throw counts as null and is logged. */
 export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => MaybePromise<Identity | null>
