@@ -3,7 +3,23 @@ export interface ReplySlot {
   fill (reply: Buffer | null, afterwards?: () => void): void
 }
 
-interface Slot { filled: boolean, reply: Buffer | null, afterwards: (() => void) | undefined }
+class Slot implements ReplySlot {
+  filled = false
+  reply: Buffer | null = null
+  afterwards: (() => void) | undefined
+  readonly #queue: ReplyQueue
+
+  constructor (queue: ReplyQueue) {
+    this.#queue = queue
+  }
+
+  fill (reply: Buffer | null, afterwards?: () => void): void {
+    this.filled = true
+    this.reply = reply
+    this.afterwards = afterwards
+    this.#queue.release()
+  }
+}
 
 /**
  * Replies leave in the order of their frames, although a durable send is answered only after its commit and the frames
@@ -18,19 +34,13 @@ export class ReplyQueue {
   }
 
   open (): ReplySlot {
-    const slot: Slot = { filled: false, reply: null, afterwards: undefined }
+    const slot = new Slot(this)
     this.#slots.push(slot)
-    return {
-      fill: (reply, afterwards) => {
-        slot.filled = true
-        slot.reply = reply
-        slot.afterwards = afterwards
-        this.#release()
-      }
-    }
+    return slot
   }
 
-  #release (): void {
+  /** Writes the replies that have come to their turn. */
+  release (): void {
     while (this.#slots[0]?.filled === true) {
       const slot = this.#slots.shift()
       if (slot === undefined) return
