@@ -4,7 +4,8 @@ import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import { inTime } from '../in-time.js'
 import type { StoredEvent } from './contract.js'
-import { DEDUPE_WINDOW, type EventRow, type EventStore } from './store.js'
+import type { EventRow } from './inserts.js'
+import { DEDUPE_WINDOW, type EventStore } from './store.js'
 
 /** What became of a row: its id, its time, and, where it had been stored before, the event that was. */
 export interface Committed { id: number, createdAt: number, before: StoredEvent | null }

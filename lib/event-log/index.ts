@@ -12,7 +12,8 @@ import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
 import type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
-import { EventStore, type EventRow, type MissedRange } from './store.js'
+import type { AuditRow, EventRow } from './inserts.js'
+import { EventStore, type MissedRange } from './store.js'
 
 export { byChannel, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
@@ -48,7 +49,7 @@ export class EventLog {
   readonly outbox: Outbox
   readonly store: EventStore
   readonly #queue: CommitQueue
-  readonly #audit: WriteBehind<Omit<EventRow, 'dedupeId' | 'dueAt'>>
+  readonly #audit: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
   readonly #options: EventLogOptions
   /** Begins every key of this node's own: short, as an index holds it, and unlike that of any other boot. */
