@@ -2,8 +2,9 @@ import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import { BROADCAST_CHANNEL, PRESENCE_CHANNEL, privateChannel } from './channels.js'
 import type { Clock } from './clock.js'
 import { RealtimeError } from './errors.js'
-import { Gate, isPromise, type MaybePromise } from './gate.js'
+import { Gate } from './gate.js'
 import type { Identity } from './identity.js'
+import { andThen, isPromise, type Maybe } from './maybe.js'
 import type { AccessRequest, Authenticate, Authorize } from './options.js'
 
 /** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
@@ -17,7 +18,7 @@ export class Access {
   readonly #log: FastifyBaseLogger
   readonly #gate: Gate
   /** Subscriptions about to be asked for, by channel. Taken by the question; a renewed identity forgets its own. */
-  readonly #foreseen = new WeakMap<Identity, Map<string, Promise<boolean>>>()
+  readonly #foreseen = new WeakMap<Identity, Map<string, Maybe<boolean>>>()
 
   constructor ({ authenticate, authorize = defaultAuthorize, concurrency, clock, log }: {
     authenticate: Authenticate, authorize?: Authorize | undefined, concurrency: number, clock: Clock, log: FastifyBaseLogger
@@ -34,8 +35,8 @@ export class Access {
    * The identity behind the credentials, or null; at once where the host answers at once. Throws `RT_TOKEN_EXPIRED` for
    * those that were good once.
    */
-  identify (token: string | undefined, request: FastifyRequest): MaybePromise<Identity | null> {
-    let answer: MaybePromise<Identity | null>
+  identify (token: string | undefined, request: FastifyRequest): Maybe<Identity | null> {
+    let answer: Maybe<Identity | null>
     try {
       answer = this.#gate.run(() => this.#authenticate({ token, request }))
     } catch (err) {
@@ -64,37 +65,44 @@ export class Access {
    * channels with one frame after the other, which would else wait for the host one after the other.
    */
   foresee (identity: Identity, channel: string): void {
-    const foreseen = this.#foreseen.get(identity) ?? new Map<string, Promise<boolean>>()
+    const foreseen = this.#foreseen.get(identity) ?? new Map<string, Maybe<boolean>>()
     this.#foreseen.set(identity, foreseen)
     if (!foreseen.has(channel)) foreseen.set(channel, this.#ask({ identity, action: 'subscribe', channel }))
   }
 
-  async allows (request: AccessRequest): Promise<boolean> {
+  /** Never rejects. Answered in this turn where the host's function does. */
+  allows (request: AccessRequest): Maybe<boolean> {
     const { identity, action, channel } = request
-    if (action !== 'subscribe') return await this.#ask(request)
+    if (action !== 'subscribe') return this.#ask(request)
     const foreseen = this.#foreseen.get(identity)
     const answer = foreseen?.get(channel)
     foreseen?.delete(channel)
-    return await (answer ?? this.#ask(request))
+    return answer ?? this.#ask(request)
   }
 
-  /** Throws `RT_FORBIDDEN`. */
-  async require (request: AccessRequest): Promise<void> {
-    if (!await this.allows(request)) throw new RealtimeError('RT_FORBIDDEN')
+  /** Throws, or rejects with, `RT_FORBIDDEN`. */
+  require (request: AccessRequest): Maybe<void> {
+    return andThen(this.allows(request), (allowed) => {
+      if (!allowed) throw new RealtimeError('RT_FORBIDDEN')
+    })
   }
 
-  /** Never rejects. */
-  async #ask (request: AccessRequest): Promise<boolean> {
+  #ask (request: AccessRequest): Maybe<boolean> {
     const { identity, action, channel } = request
     // These three are everyone's own: each connection is subscribed to them by itself.
     if (action === 'subscribe' && [privateChannel(identity.userId), PRESENCE_CHANNEL, BROADCAST_CHANNEL].includes(channel)) return true
     try {
       // Subscriptions come in storms, with each reconnect; what is published has its rates.
-      return await (action === 'subscribe' ? this.#gate.run(() => this.#authorize(request)) : this.#authorize(request))
+      const answer = action === 'subscribe' ? this.#gate.run(() => this.#authorize(request)) : this.#authorize(request)
+      return isPromise(answer) ? Promise.resolve(answer).catch((err: unknown) => this.#refused(request, err)) : answer
     } catch (err) {
-      this.#log.error({ err, action, channel, userId: identity.userId, tenantId: identity.tenantId }, 'authorize failed: refused')
-      return false
+      return this.#refused(request, err)
     }
+  }
+
+  #refused ({ identity: { userId, tenantId }, action, channel }: AccessRequest, err: unknown): false {
+    this.#log.error({ err, action, channel, userId, tenantId }, 'authorize failed: refused')
+    return false
   }
 }
 

@@ -1,7 +1,4 @@
-export type MaybePromise<T> = T | Promise<T>
-
-export const isPromise = <T>(value: MaybePromise<T>): value is Promise<T> =>
-  typeof value === 'object' && value !== null && 'then' in value && typeof value.then === 'function'
+import { isPromise, type Maybe } from './maybe.js'
 
 /** At most so many calls under way at once, the others in the order they came. A call that answers at once costs no promise. */
 export class Gate {
@@ -14,7 +11,7 @@ export class Gate {
     this.#max = max
   }
 
-  run<T> (call: () => MaybePromise<T>): MaybePromise<T> {
+  run<T> (call: () => Maybe<T>): Maybe<T> {
     if (this.#underWay < this.#max) {
       this.#underWay++
       return this.#run(call)
@@ -22,8 +19,8 @@ export class Gate {
     return new Promise<void>((resolve) => { this.#waiting.add(resolve) }).then(() => this.#run(call))
   }
 
-  #run<T> (call: () => MaybePromise<T>): MaybePromise<T> {
-    let answer: MaybePromise<T>
+  #run<T> (call: () => Maybe<T>): Maybe<T> {
+    let answer: Maybe<T>
     try {
       answer = call()
     } catch (err) {

@@ -1,5 +1,5 @@
 import { RealtimeError } from './errors.js'
-import { isPromise, type MaybePromise } from './gate.js'
+import { isPromise, type Maybe } from './maybe.js'
 import type { Hit, Roster } from './roster/contract.js'
 
 /** At most `max` signs within `window` milliseconds; 0: no limit. */
@@ -17,12 +17,12 @@ export class RateCounters {
   }
 
   /** One more sign under this key; at once where the roster is this process's own. */
-  hit (key: string, window: number): MaybePromise<Hit> {
+  hit (key: string, window: number): Maybe<Hit> {
     return this.#roster.hit(key, window)
   }
 
   /** One more sign under this key. Throws `RT_RATE_LIMITED`, with `retryAfter`, past the rate. */
-  take (key: string, { max, window }: Rate): MaybePromise<void> {
+  take (key: string, { max, window }: Rate): Maybe<void> {
     if (max === 0) return
     const check = ({ count, ttl }: Hit): void => { if (count > max) throw rateLimited(ttl) }
     const hit = this.#roster.hit(key, window)

@@ -1,5 +1,6 @@
 import type { Frame } from './backplane/contract.js'
 import type { ChannelKey } from './channels.js'
+import { RecentIds } from './recent-ids.js'
 import { wireFrame } from './ws-frame.js'
 
 /** One local receiver of frames: a socket, adapted by connections/. */
@@ -34,9 +35,6 @@ export class HeldBack {
   }
 }
 
-/** How many durable ids a channel remembers to recognise a repeat. Past it repeats are the client's to drop, by id. */
-const RECENT_IDS = 1024
-
 const NOBODY: ReadonlyMap<Member, never> = new Map<Member, never>()
 const NONE: ReadonlySet<number> = new Set()
 
@@ -53,8 +51,8 @@ export class LocalChannel {
   /** Frames that wait while a gap before them is filled; null: there is none. */
   gap: Frame[] | null = null
   #joining: Map<Member, HeldBack> | null = null
-  /** Durable ids of late, oldest first: an id that comes again is dropped here. */
-  #recent: Set<number> | null = null
+  /** An id that comes again is dropped here. */
+  #recent: RecentIds | null = null
   /** Frames that no member was written yet, but those `ahead`, who were written so many of them. */
   #queue: Frame[] = []
   #ahead: Map<Member, number> | null = null
@@ -167,14 +165,8 @@ export class LocalChannel {
 
   #isNew ({ messageId, again }: Frame): boolean {
     if (this.head !== null && messageId > this.head) this.head = messageId
-    this.#recent ??= new Set()
-    if (this.#recent.has(messageId)) return again
-    this.#recent.add(messageId)
-    if (this.#recent.size > RECENT_IDS) {
-      const oldest = this.#recent.values().next()
-      if (oldest.done !== true) this.#recent.delete(oldest.value)
-    }
-    return true
+    this.#recent ??= new RecentIds()
+    return this.#recent.add(messageId) || again
   }
 
   /** For one member alone: without the frames it sent itself. */

@@ -6,7 +6,7 @@ import type { Static, TSchema } from '@sinclair/typebox'
 import { bearerToken } from './access.js'
 import type { Realtime } from './core.js'
 import { RealtimeError, toRealtimeError } from './errors.js'
-import { isPromise, type MaybePromise } from './gate.js'
+import { isPromise, type Maybe } from './maybe.js'
 import type { Caller, Identity } from './identity.js'
 import { rateLimited, type Rate } from './limits.js'
 import type { Hit } from './roster/contract.js'
@@ -45,7 +45,7 @@ export function callerOf (request: FastifyRequest): Caller {
 export const rateKey = (kind: string, { tenantId, userId }: Identity): string => `${kind}:${tenantId}/${userId}`
 
 /** Answers with JSON that is encoded already; the route's schema then only describes it. */
-export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: MaybePromise<Buffer>): void {
+export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: Maybe<Buffer>): void {
   const send = (bytes: Buffer): void => {
     reply.header('content-type', 'application/json; charset=utf-8')
     reply.send(bytes)

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import type { MaybePromise } from '../gate.js'
+import type { Maybe } from '../maybe.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
 /** A connection as the roster knows it. */
@@ -150,7 +150,7 @@ export interface Roster {
   reap (): Promise<void>
 
   /** Counts a sign of a client within a window that starts with the first one. */
-  hit (key: string, window: number): MaybePromise<Hit>
+  hit (key: string, window: number): Maybe<Hit>
   /** Takes or prolongs a named lock for this node. */
   lock (name: string, ttl: number): Promise<boolean>
   aliveNodes (): Promise<string[]>

@@ -1,7 +1,7 @@
 import { PRESENCE_CHANNEL } from '../../lib/channels.js'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
-import type { MaybePromise } from '../../lib/gate.js'
+import type { Maybe } from '../../lib/maybe.js'
 import type { Caller } from '../../lib/identity.js'
 import type { Rate } from '../../lib/limits.js'
 import { rateKey } from '../../lib/rest.js'
@@ -86,7 +86,7 @@ export class PresenceRules {
   }
 
   /** The same as it is sent: the same bytes again, at once, while everything in them is still so. */
-  onlineBytes (tenantId: number, page: PageQuery): MaybePromise<Buffer> {
+  onlineBytes (tenantId: number, page: PageQuery): Maybe<Buffer> {
     const key = `${tenantId}/${page.limit}/${page.cursor}`
     const version = this.#realtime.roster.version(tenantId)
     const kept = version === null ? null : this.#pages.find(key, version, this.#realtime.clock.now())
