@@ -1,3 +1,4 @@
+import type { FastifyRateLimitOptions, FastifyRateLimitStore } from '@fastify/rate-limit'
 import { RealtimeError } from './errors.js'
 import { isPromise, type Maybe } from './maybe.js'
 import type { Hit, Roster } from './roster/contract.js'
@@ -16,11 +17,6 @@ export class RateCounters {
     this.#roster = roster
   }
 
-  /** One more sign under this key; at once where the roster is this process's own. */
-  hit (key: string, window: number): Maybe<Hit> {
-    return this.#roster.hit(key, window)
-  }
-
   /** One more sign under this key. Throws `RT_RATE_LIMITED`, with `retryAfter`, past the rate. */
   take (key: string, { max, window }: Rate): Maybe<void> {
     if (max === 0) return
@@ -28,6 +24,23 @@ export class RateCounters {
     const hit = this.#roster.hit(key, window)
     if (isPromise(hit)) return hit.then(check)
     check(hit)
+  }
+
+  /** The same counters as a store of @fastify/rate-limit; it answers at once where the roster is this process's own. */
+  get store (): new (options: FastifyRateLimitOptions) => FastifyRateLimitStore {
+    const roster = this.#roster
+    return class CounterStore implements FastifyRateLimitStore {
+      incr (...[key, callback, window]: Parameters<FastifyRateLimitStore['incr']>): void {
+        const answer = ({ count, ttl }: Hit): void => { callback(null, { current: count, ttl }) }
+        const hit = roster.hit(key, window)
+        if (isPromise(hit)) hit.then(answer, callback)
+        else answer(hit)
+      }
+
+      child (): FastifyRateLimitStore {
+        return this
+      }
+    }
   }
 }
 

@@ -1,3 +1,4 @@
+import rateLimit, { type RateLimitOptions } from '@fastify/rate-limit'
 import type {
   FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerDefault,
   onRequestHookHandler
@@ -9,7 +10,6 @@ import { RealtimeError, toRealtimeError } from './errors.js'
 import { isPromise, type Maybe } from './maybe.js'
 import type { Caller, Identity } from './identity.js'
 import { rateLimited, type Rate } from './limits.js'
-import type { Hit } from './roster/contract.js'
 
 /** TypeBox schemas as types of params, query, body and replies. */
 export interface TypeBoxProvider extends FastifyTypeProvider {
@@ -27,11 +27,6 @@ declare module 'fastify' {
     /** Set by the hook of {@link restScope}. */
     [caller]: Caller | null
   }
-
-  interface FastifyContextConfig {
-    /** Requests of one user to this route, counted by this kind; absent: as all others together. */
-    realtimeRate?: { kind: string, rate: Rate }
-  }
 }
 
 /** Who sent this request; only inside a scope made by {@link restScope}, after its onRequest hook. */
@@ -43,6 +38,13 @@ export function callerOf (request: FastifyRequest): Caller {
 
 /** The key under which a user's signs of one kind are counted. */
 export const rateKey = (kind: string, { tenantId, userId }: Identity): string => `${kind}:${tenantId}/${userId}`
+
+/** A route's config where its requests are counted by themselves, together with the frames that say the same. */
+export const ownRate = (kind: string, { max, window }: Rate): { rateLimit: RateLimitOptions } => ({
+  rateLimit: { max: most(max), timeWindow: window, keyGenerator: (request) => rateKey(kind, callerOf(request).identity) }
+})
+
+const most = (max: number): number => max === 0 ? Number.MAX_SAFE_INTEGER : max
 
 /** Answers with JSON that is encoded already; the route's schema then only describes it. */
 export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: Maybe<Buffer>): void {
@@ -70,18 +72,20 @@ export async function restScope (fastify: FastifyInstance, realtime: Realtime, r
       if (known.retryAfter !== undefined) reply.header('retry-after', known.retryAfter)
       throw known
     })
-    const perUser = counted(realtime, 'rest', { max: realtime.settings.requestsPerMinute, window: 60_000 })
-    scope.addHook('onRoute', (route) => {
-      const own = route.config?.realtimeRate
-      route.onRequest = [route.onRequest ?? [], own === undefined ? perUser : counted(realtime, own.kind, own.rate)].flat()
+    await scope.register(rateLimit, {
+      store: realtime.rates.store,
+      max: most(realtime.settings.requestsPerMinute),
+      timeWindow: 60_000,
+      keyGenerator: (request) => rateKey('rest', callerOf(request).identity),
+      errorResponseBuilder: (_request, { ttl }) => rateLimited(ttl),
+      // Redis away: better unlimited for a moment than closed.
+      skipOnError: true
     })
     routes(scope.withTypeProvider<TypeBoxProvider>())
   }, { prefix: realtime.settings.prefix })
 }
 
-// Both hooks call back instead of answering a promise: hosts mostly know a token at once, and so does the roster of one
-// process, and the turns of a promise for each would cost more than what they do.
-
+/** Calls back instead of answering a promise: hosts mostly know a token at once, and the turns of a promise would cost more. */
 function authenticated (realtime: Realtime): onRequestHookHandler {
   const enter = (request: FastifyRequest, identity: Identity | null): void => {
     if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
@@ -94,26 +98,6 @@ function authenticated (realtime: Realtime): onRequestHookHandler {
       return
     }
     enter(request, identity)
-    done()
-  }
-}
-
-/** Counts a user's requests of one kind, tells how many are left, and refuses those past the rate. */
-function counted (realtime: Realtime, kind: string, { max, window }: Rate): onRequestHookHandler {
-  const most = max === 0 ? Number.MAX_SAFE_INTEGER : max
-  const tell = (reply: FastifyReply, { count, ttl }: Hit): void => {
-    reply.header('x-ratelimit-limit', most)
-    reply.header('x-ratelimit-remaining', Math.max(0, most - count))
-    reply.header('x-ratelimit-reset', Math.ceil(ttl / 1000))
-    if (count > most) throw rateLimited(ttl)
-  }
-  return (request, reply, done) => {
-    const hit = realtime.rates.hit(rateKey(kind, callerOf(request).identity), window)
-    if (isPromise(hit)) {
-      hit.then((hit) => { tell(reply, hit) }).then(() => { done() }, done)
-      return
-    }
-    tell(reply, hit)
     done()
   }
 }

@@ -1,4 +1,4 @@
-import { callerOf, sendJson, type RestScope } from '../../lib/rest.js'
+import { callerOf, ownRate, sendJson, type RestScope } from '../../lib/rest.js'
 import type { Rate } from '../../lib/limits.js'
 import { RATE_KIND, type PresenceRules } from './presence.js'
 import { rest } from './schemas.js'
@@ -21,7 +21,7 @@ export function routes (scope: RestScope, presence: PresenceRules, rate: Rate): 
   })
 
   scope.post('/presence/update', {
-    config: { realtimeRate: { kind: RATE_KIND, rate } },
+    config: ownRate(RATE_KIND, rate),
     schema: rest['POST /presence/update']
   }, async (request) => {
     const { status, device, last_message: lastMessage } = request.body
