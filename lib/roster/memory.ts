@@ -180,22 +180,22 @@ export class MemoryRoster implements Roster {
     const now = this.#clock.now()
     const found: Due[] = []
     for (const [tenantId, tenant] of this.#tenants) {
-      // Without lists of all that is not due: of each user of each tenant, every second.
+      // Without lists of what is not due: all of every tenant is looked at each second.
       const lapsed: Entry[] = []
-      for (const entry of tenant.connections.values()) {
+      tenant.connections.forEach((entry) => {
         if (entry.nodeId === null && entry.heardAt + this.#times.restLease <= now) lapsed.push(entry)
-      }
+      })
       for (const entry of lapsed) this.#remove(tenant, entry)
       const offline: number[] = []
-      for (const [id, user] of tenant.users) {
+      tenant.users.forEach((user, id) => {
         if (user.signUntil !== null && user.signUntil <= now) {
           user.signUntil = null
           if (user.connections.length === 0) user.graceUntil ??= now + this.#times.grace
         }
         if (user.graceUntil !== null && user.graceUntil <= now) offline.push(id)
-      }
+      })
       const typing: TypingEntry[] = []
-      for (const entry of tenant.typing.values()) if (entry.expiresAt <= now) typing.push(entry)
+      tenant.typing.forEach((entry) => { if (entry.expiresAt <= now) typing.push(entry) })
       if (typing.length > 0) await this.stopTyping(typing)
       if (lapsed.length + typing.length + offline.length > 0) found.push({ tenantId, offline, typing, lapsed })
       if (tenant.users.size + tenant.connections.size + tenant.typing.size === 0) this.#tenants.delete(tenantId)
