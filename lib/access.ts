@@ -1,9 +1,10 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
-import pLimit, { type LimitFunction } from 'p-limit'
 import { BROADCAST_CHANNEL, PRESENCE_CHANNEL, privateChannel } from './channels.js'
 import type { Clock } from './clock.js'
 import { RealtimeError } from './errors.js'
+import { Gate } from './gate.js'
 import type { Identity } from './identity.js'
+import { andThen, isPromise, type Maybe } from './maybe.js'
 import type { AccessRequest, Authenticate, Authorize } from './options.js'
 
 /** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
@@ -15,9 +16,9 @@ export class Access {
   readonly #authorize: Authorize
   readonly #clock: Clock
   readonly #log: FastifyBaseLogger
-  readonly #limit: LimitFunction
+  readonly #gate: Gate
   /** Subscriptions about to be asked for, by channel. Taken by the question; a renewed identity forgets its own. */
-  readonly #foreseen = new WeakMap<Identity, Map<string, Promise<boolean>>>()
+  readonly #foreseen = new WeakMap<Identity, Map<string, Maybe<boolean>>>()
 
   constructor ({ authenticate, authorize = defaultAuthorize, concurrency, clock, log }: {
     authenticate: Authenticate, authorize?: Authorize | undefined, concurrency: number, clock: Clock, log: FastifyBaseLogger
@@ -25,20 +26,31 @@ export class Access {
     this.#authenticate = authenticate
     this.#authorize = authorize
     // All clients come back at once after a deploy: the host's users table must not meet them all at once.
-    this.#limit = pLimit(concurrency)
+    this.#gate = new Gate(concurrency)
     this.#clock = clock
     this.#log = log
   }
 
-  /** The identity behind the credentials, or null. Throws `RT_TOKEN_EXPIRED` for those that were good once. */
-  async identify (token: string | undefined, request: FastifyRequest): Promise<Identity | null> {
-    let identity: Identity | null
+  /**
+   * The identity behind the credentials, or null; at once where the host answers at once. Throws `RT_TOKEN_EXPIRED` for
+   * those that were good once.
+   */
+  identify (token: string | undefined, request: FastifyRequest): Maybe<Identity | null> {
+    let answer: Maybe<Identity | null>
     try {
-      identity = await this.#limit(async () => await this.#authenticate({ token, request }))
+      answer = this.#gate.run(() => this.#authenticate({ token, request }))
     } catch (err) {
-      this.#log.warn({ err }, 'authenticate failed')
-      return null
+      return this.#unknown(err)
     }
+    return isPromise(answer) ? answer.then((identity) => this.#checked(identity), (err: unknown) => this.#unknown(err)) : this.#checked(answer)
+  }
+
+  #unknown (err: unknown): null {
+    this.#log.warn({ err }, 'authenticate failed')
+    return null
+  }
+
+  #checked (identity: Identity | null | undefined): Identity | null {
     if (identity === null || identity === undefined) return null
     if (!isId(identity.tenantId) || !isId(identity.userId)) {
       this.#log.error('authenticate answered an identity whose tenantId and userId are not positive integers')
@@ -53,37 +65,44 @@ export class Access {
    * channels with one frame after the other, which would else wait for the host one after the other.
    */
   foresee (identity: Identity, channel: string): void {
-    const foreseen = this.#foreseen.get(identity) ?? new Map<string, Promise<boolean>>()
+    const foreseen = this.#foreseen.get(identity) ?? new Map<string, Maybe<boolean>>()
     this.#foreseen.set(identity, foreseen)
     if (!foreseen.has(channel)) foreseen.set(channel, this.#ask({ identity, action: 'subscribe', channel }))
   }
 
-  async allows (request: AccessRequest): Promise<boolean> {
+  /** Never rejects. Answered in this turn where the host's function does. */
+  allows (request: AccessRequest): Maybe<boolean> {
     const { identity, action, channel } = request
-    if (action !== 'subscribe') return await this.#ask(request)
+    if (action !== 'subscribe') return this.#ask(request)
     const foreseen = this.#foreseen.get(identity)
     const answer = foreseen?.get(channel)
     foreseen?.delete(channel)
-    return await (answer ?? this.#ask(request))
+    return answer ?? this.#ask(request)
   }
 
-  /** Throws `RT_FORBIDDEN`. */
-  async require (request: AccessRequest): Promise<void> {
-    if (!await this.allows(request)) throw new RealtimeError('RT_FORBIDDEN')
+  /** Throws, or rejects with, `RT_FORBIDDEN`. */
+  require (request: AccessRequest): Maybe<void> {
+    return andThen(this.allows(request), (allowed) => {
+      if (!allowed) throw new RealtimeError('RT_FORBIDDEN')
+    })
   }
 
-  /** Never rejects. */
-  async #ask (request: AccessRequest): Promise<boolean> {
+  #ask (request: AccessRequest): Maybe<boolean> {
     const { identity, action, channel } = request
     // These three are everyone's own: each connection is subscribed to them by itself.
     if (action === 'subscribe' && [privateChannel(identity.userId), PRESENCE_CHANNEL, BROADCAST_CHANNEL].includes(channel)) return true
     try {
       // Subscriptions come in storms, with each reconnect; what is published has its rates.
-      return action === 'subscribe' ? await this.#limit(async () => await this.#authorize(request)) : await this.#authorize(request)
+      const answer = action === 'subscribe' ? this.#gate.run(() => this.#authorize(request)) : this.#authorize(request)
+      return isPromise(answer) ? Promise.resolve(answer).catch((err: unknown) => this.#refused(request, err)) : answer
     } catch (err) {
-      this.#log.error({ err, action, channel, userId: identity.userId, tenantId: identity.tenantId }, 'authorize failed: refused')
-      return false
+      return this.#refused(request, err)
     }
+  }
+
+  #refused ({ identity: { userId, tenantId }, action, channel }: AccessRequest, err: unknown): false {
+    this.#log.error({ err, action, channel, userId, tenantId }, 'authorize failed: refused')
+    return false
   }
 }
 

@@ -16,16 +16,16 @@ export class Directory {
   readonly #cache = new Map<string, { name: string | null, until: number }>()
   readonly #clock: Clock
   readonly #keep: number
-  readonly #load: (key: string) => Promise<string | null | undefined>
+  /** Absent where the host names nobody. */
+  readonly #load: ((key: string) => Promise<string | null | undefined>) | null
 
   constructor ({ resolveUsers, clock, log, keep }: {
     resolveUsers: ResolveUsers | undefined, clock: Clock, log: FastifyBaseLogger, keep: number
   }) {
     this.#clock = clock
     this.#keep = keep
-    this.#load = batched(async (keys) => {
+    this.#load = resolveUsers === undefined ? null : batched(async (keys) => {
       const names = new Map<string, string | null>()
-      if (resolveUsers === undefined) return names
       const tenants = [...new Set(keys.map((key) => Number(key.split('/')[0])))]
       await Promise.all(tenants.map(async (tenantId) => {
         const ids = keys.filter((key) => key.startsWith(`${tenantId}/`)).map((key) => Number(key.split('/')[1]))
@@ -42,14 +42,23 @@ export class Directory {
 
   /** The names of these users, in their order; null where none is known, or where the host takes too long. */
   async names (tenantId: number, userIds: number[]): Promise<Array<string | null>> {
+    return (await this.look(tenantId, userIds)).names
+  }
+
+  /** The same, and until when they are to be believed; a time gone by where some could not be had. */
+  async look (tenantId: number, userIds: number[]): Promise<{ names: Array<string | null>, until: number }> {
+    if (this.#load === null) return { names: userIds.map(() => null), until: Infinity }
+    const load = this.#load
     const keys = userIds.map((id) => `${tenantId}/${id}`)
     const known = keys.map((key) => this.#known(key))
     // Mostly so: a page of a hundred is then no hundred promises.
-    if (known.every((name) => name !== undefined)) return known
-    const names = Promise.all(keys.map(async (key, i) => known[i] ?? await this.#name(key)))
+    if (known.every((name) => name !== undefined)) return { names: known, until: this.#until(keys) }
+    const names = Promise.all(keys.map(async (key, i) => known[i] ?? await this.#name(key, load)))
     // The host's users table may be away; who is online is still worth an answer.
-    return await inTime(names, PATIENCE, () => new Error('resolveUsers takes too long'))
-      .catch(() => keys.map((key) => this.#cache.get(key)?.name ?? null))
+    return await inTime(names, PATIENCE, () => new Error('resolveUsers takes too long')).then(
+      (names) => ({ names, until: this.#until(keys) }),
+      () => ({ names: keys.map((key) => this.#cache.get(key)?.name ?? null), until: 0 })
+    )
   }
 
   /** From the cache; null: nobody knows a name, undefined: to be asked. */
@@ -58,10 +67,14 @@ export class Directory {
     return known !== undefined && known.until > this.#clock.now() ? known.name : undefined
   }
 
-  async #name (key: string): Promise<string | null> {
+  #until (keys: string[]): number {
+    return keys.reduce((until, key) => Math.min(until, this.#cache.get(key)?.until ?? 0), Infinity)
+  }
+
+  async #name (key: string, load: (key: string) => Promise<string | null | undefined>): Promise<string | null> {
     const known = this.#known(key)
     if (known !== undefined) return known
-    const name = await this.#load(key)
+    const name = await load(key)
     if (name === undefined) return this.#cache.get(key)?.name ?? null
     const now = this.#clock.now()
     this.#cache.delete(key)

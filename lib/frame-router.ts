@@ -4,6 +4,7 @@ import type { ValueError } from '@sinclair/typebox/errors'
 import { RealtimeError } from './errors.js'
 import type { Joining } from './hub.js'
 import type { Caller, Identity } from './identity.js'
+import type { Maybe } from './maybe.js'
 import { eventsOf, type ClientEvents, type EventDescription, type ServerEvents } from './protocol.js'
 
 /** A local connection, as plugins other than connections/ see it. */
@@ -54,13 +55,13 @@ export interface FrameDefinition<Data extends TObject, Ack extends TSchema> {
   ack: Ack
   /** Begins, as soon as the frame came, what need not wait for the frames before it. */
   ahead? (identity: Identity, data: Static<Data>): void
-  handle (context: FrameContext, data: Static<Data>): Promise<FrameResult<Static<Ack>>>
+  handle (context: FrameContext, data: Static<Data>): Maybe<FrameResult<Static<Ack>>>
 }
 
 export interface Route {
   check: TypeCheck<TObject>
   ahead: ((identity: Identity, data: unknown) => void) | null
-  handle (context: FrameContext, data: unknown): Promise<FrameResult<unknown>>
+  handle (context: FrameContext, data: unknown): Maybe<FrameResult<unknown>>
 }
 
 /** Event name → schema and handler. Plugins add theirs; connections/ feeds the frames in. */
@@ -76,7 +77,7 @@ export class FrameRouter {
     this.#routes.set(event, {
       check,
       ahead: ahead === undefined ? null : (identity, value) => { ahead(identity, value as Static<Data>) },
-      handle: async (context, value) => await handle(context, value as Static<Data>)
+      handle: (context, value) => handle(context, value as Static<Data>)
     })
     this.#catalogue.push({ event, direction: 'client', data, ack })
   }

@@ -37,7 +37,8 @@ type Listener<Event extends keyof LifecycleEvents> = (...args: LifecycleEvents[E
 
 /** A listener that throws is logged and harms nobody else: it is the host's code in the suite's path. */
 export class Lifecycle {
-  readonly #listeners: { [Event in keyof LifecycleEvents]?: Array<Listener<Event>> } = {}
+  /** Never changed in place: whoever is told of an event now is not told less by a listener that leaves meanwhile. */
+  readonly #listeners: { [Event in keyof LifecycleEvents]?: ReadonlyArray<Listener<Event>> } = {}
   readonly #log: Pick<FastifyBaseLogger, 'error'>
 
   constructor (log: Pick<FastifyBaseLogger, 'error'>) {
@@ -45,19 +46,17 @@ export class Lifecycle {
   }
 
   on<Event extends keyof LifecycleEvents> (event: Event, listener: Listener<Event>): this {
-    this.#of(event).push(listener)
-    return this
+    return this.#set(event, [...this.#of(event), listener])
   }
 
   off<Event extends keyof LifecycleEvents> (event: Event, listener: Listener<Event>): this {
     const listeners = this.#of(event)
     const at = listeners.indexOf(listener)
-    if (at >= 0) listeners.splice(at, 1)
-    return this
+    return at < 0 ? this : this.#set(event, listeners.toSpliced(at, 1))
   }
 
   emit<Event extends keyof LifecycleEvents> (event: Event, ...args: LifecycleEvents[Event]): void {
-    for (const listener of [...this.#of(event)]) {
+    for (const listener of this.#of(event)) {
       try {
         const outcome = listener(...args)
         if (outcome instanceof Promise) outcome.catch((err: unknown) => { this.#failed(event, err) })
@@ -67,10 +66,13 @@ export class Lifecycle {
     }
   }
 
-  #of<Event extends keyof LifecycleEvents> (event: Event): Array<Listener<Event>> {
-    const listeners: Array<Listener<Event>> = this.#listeners[event] ?? []
+  #of<Event extends keyof LifecycleEvents> (event: Event): ReadonlyArray<Listener<Event>> {
+    return this.#listeners[event] ?? []
+  }
+
+  #set<Event extends keyof LifecycleEvents> (event: Event, listeners: ReadonlyArray<Listener<Event>>): this {
     Object.assign(this.#listeners, { [event]: listeners })
-    return listeners
+    return this
   }
 
   #failed (event: string, err: unknown): void {

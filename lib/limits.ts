@@ -1,6 +1,6 @@
-import type { FastifyRateLimitOptions, FastifyRateLimitStore } from '@fastify/rate-limit'
 import { RealtimeError } from './errors.js'
-import type { Roster } from './roster/contract.js'
+import { isPromise, type Maybe } from './maybe.js'
+import type { Hit, Roster } from './roster/contract.js'
 
 /** At most `max` signs within `window` milliseconds; 0: no limit. */
 export interface Rate {
@@ -16,25 +16,18 @@ export class RateCounters {
     this.#roster = roster
   }
 
-  /** One more sign under this key. Throws `RT_RATE_LIMITED`, with `retryAfter`, past the rate. */
-  async take (key: string, { max, window }: Rate): Promise<void> {
-    if (max === 0) return
-    const { count, ttl } = await this.#roster.hit(key, window)
-    if (count > max) throw rateLimited(ttl)
+  /** One more sign under this key; at once where the roster is this process's own. */
+  hit (key: string, window: number): Maybe<Hit> {
+    return this.#roster.hit(key, window)
   }
 
-  /** The same counters as a store of @fastify/rate-limit. */
-  get store (): new (options: FastifyRateLimitOptions) => FastifyRateLimitStore {
-    const roster = this.#roster
-    return class CounterStore implements FastifyRateLimitStore {
-      incr (...[key, callback, window]: Parameters<FastifyRateLimitStore['incr']>): void {
-        roster.hit(key, window).then(({ count, ttl }) => { callback(null, { current: count, ttl }) }, callback)
-      }
-
-      child (): FastifyRateLimitStore {
-        return this
-      }
-    }
+  /** One more sign under this key. Throws `RT_RATE_LIMITED`, with `retryAfter`, past the rate. */
+  take (key: string, { max, window }: Rate): Maybe<void> {
+    if (max === 0) return
+    const check = ({ count, ttl }: Hit): void => { if (count > max) throw rateLimited(ttl) }
+    const hit = this.#roster.hit(key, window)
+    if (isPromise(hit)) return hit.then(check)
+    check(hit)
   }
 }
 

@@ -1,5 +1,6 @@
 import type { Frame } from './backplane/contract.js'
 import type { ChannelKey } from './channels.js'
+import { RecentIds } from './recent-ids.js'
 import { wireFrame } from './ws-frame.js'
 
 /** One local receiver of frames: a socket, adapted by connections/. */
@@ -34,9 +35,6 @@ export class HeldBack {
   }
 }
 
-/** How many durable ids a channel remembers to recognise a repeat. Past it repeats are the client's to drop, by id. */
-const RECENT_IDS = 1024
-
 const NOBODY: ReadonlyMap<Member, never> = new Map<Member, never>()
 const NONE: ReadonlySet<number> = new Set()
 
@@ -53,8 +51,8 @@ export class LocalChannel {
   /** Frames that wait while a gap before them is filled; null: there is none. */
   gap: Frame[] | null = null
   #joining: Map<Member, HeldBack> | null = null
-  /** Durable ids of late, oldest first: an id that comes again is dropped here. */
-  #recent: Set<number> | null = null
+  /** An id that comes again is dropped here. */
+  #recent: RecentIds | null = null
   /** Frames that no member was written yet, but those `ahead`, who were written so many of them. */
   #queue: Frame[] = []
   #ahead: Map<Member, number> | null = null
@@ -133,15 +131,14 @@ export class LocalChannel {
     const ahead = this.#ahead ?? NOBODY
     this.#queue = []
     this.#ahead = null
-    const excepted = new Set<string>()
-    for (const { except } of frames) if (except !== null) excepted.add(except)
+    const isExcepted = oneOf(frames.flatMap(({ except }) => except ?? []))
     const payloads = frames.map(({ payload }) => payload)
     const wire = wireOf(payloads)
     const ephemeral = frames.every(({ messageId }) => messageId === 0)
     let delivered = 0
     for (const member of this.members) {
       const had = ahead.size > 0 ? ahead.get(member) ?? 0 : 0
-      if (had > 0 || (excepted.size > 0 && excepted.has(member.id))) {
+      if (had > 0 || isExcepted?.(member.id) === true) {
         delivered += this.#writeOne(member, frames.slice(had))
         continue
       }
@@ -168,14 +165,8 @@ export class LocalChannel {
 
   #isNew ({ messageId, again }: Frame): boolean {
     if (this.head !== null && messageId > this.head) this.head = messageId
-    this.#recent ??= new Set()
-    if (this.#recent.has(messageId)) return again
-    this.#recent.add(messageId)
-    if (this.#recent.size > RECENT_IDS) {
-      const oldest = this.#recent.values().next()
-      if (oldest.done !== true) this.#recent.delete(oldest.value)
-    }
-    return true
+    this.#recent ??= new RecentIds()
+    return this.#recent.add(messageId) || again
   }
 
   /** For one member alone: without the frames it sent itself. */
@@ -186,6 +177,15 @@ export class LocalChannel {
     member.write(wireOf(payloads), payloads, own.every(({ messageId }) => messageId === 0))
     return own.length
   }
+}
+
+/** Asked for each member: comparing with one or two ids costs a fraction of a look into a set. */
+function oneOf (ids: readonly string[]): ((id: string) => boolean) | null {
+  if (ids.length === 0) return null
+  const set = new Set(ids)
+  if (set.size > 2) return (id) => set.has(id)
+  const [first, second] = set
+  return (id) => id === first || id === second
 }
 
 function wireOf (payloads: readonly Buffer[]): Buffer {

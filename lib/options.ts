@@ -3,6 +3,7 @@ import { Value } from '@sinclair/typebox/value'
 import type { FastifyRequest } from 'fastify'
 import type { Clock } from './clock.js'
 import { OptionError } from './errors.js'
+import type { Maybe } from './maybe.js'
 import type { Identity } from './identity.js'
 
 /** What a host's `authorize` is asked. */
@@ -13,14 +14,12 @@ export interface AccessRequest {
   channel: string
 }
 
-type MaybePromise<T> = T | Promise<T>
-
 /** Who is behind these credentials? Null: nobody. A throw counts as null and is logged. */
-export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => MaybePromise<Identity | null>
+export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => Maybe<Identity | null>
 /** May this identity do that? A throw counts as no, and is logged. */
-export type Authorize = (request: AccessRequest) => MaybePromise<boolean>
+export type Authorize = (request: AccessRequest) => Maybe<boolean>
 /** The names of these users of a tenant; those that are left out have none. Called in batches, cached. */
-export type ResolveUsers = (tenantId: number, userIds: number[]) => MaybePromise<Map<number, { name: string }>>
+export type ResolveUsers = (tenantId: number, userIds: number[]) => Maybe<Map<number, { name: string }>>
 
 const ms = (description: string, value: number, minimum = 1) =>
   Type.Integer({ minimum, maximum: 2 ** 31 - 1, default: value, description: `${description}, in milliseconds` })

@@ -1,13 +1,15 @@
-import rateLimit from '@fastify/rate-limit'
 import type {
-  FastifyBaseLogger, FastifyInstance, FastifyRequest, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerDefault
+  FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest, FastifyTypeProvider, RawReplyDefaultExpression, RawRequestDefaultExpression, RawServerDefault,
+  onRequestHookHandler
 } from 'fastify'
 import type { Static, TSchema } from '@sinclair/typebox'
 import { bearerToken } from './access.js'
 import type { Realtime } from './core.js'
 import { RealtimeError, toRealtimeError } from './errors.js'
+import { isPromise, type Maybe } from './maybe.js'
 import type { Caller, Identity } from './identity.js'
-import { rateLimited } from './limits.js'
+import { rateLimited, type Rate } from './limits.js'
+import type { Hit } from './roster/contract.js'
 
 /** TypeBox schemas as types of params, query, body and replies. */
 export interface TypeBoxProvider extends FastifyTypeProvider {
@@ -18,17 +20,39 @@ export interface TypeBoxProvider extends FastifyTypeProvider {
 /** A Fastify scope whose routes are typed by their TypeBox schemas. */
 export type RestScope = FastifyInstance<RawServerDefault, RawRequestDefaultExpression, RawReplyDefaultExpression, FastifyBaseLogger, TypeBoxProvider>
 
-const identities = new WeakMap<FastifyRequest, Identity>()
+const caller = Symbol('caller')
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set by the hook of {@link restScope}. */
+    [caller]: Caller | null
+  }
+
+  interface FastifyContextConfig {
+    /** Requests of one user to this route, counted by this kind; absent: as all others together. */
+    realtimeRate?: { kind: string, rate: Rate }
+  }
+}
 
 /** Who sent this request; only inside a scope made by {@link restScope}, after its onRequest hook. */
 export function callerOf (request: FastifyRequest): Caller {
-  const identity = identities.get(request)
-  if (identity === undefined) throw new RealtimeError('RT_UNAUTHENTICATED')
-  return { identity, connectionId: null }
+  const known = request[caller]
+  if (known === null) throw new RealtimeError('RT_UNAUTHENTICATED')
+  return known
 }
 
 /** The key under which a user's signs of one kind are counted. */
 export const rateKey = (kind: string, { tenantId, userId }: Identity): string => `${kind}:${tenantId}/${userId}`
+
+/** Answers with JSON that is encoded already; the route's schema then only describes it. */
+export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: Maybe<Buffer>): void {
+  const send = (bytes: Buffer): void => {
+    reply.header('content-type', 'application/json; charset=utf-8')
+    reply.send(bytes)
+  }
+  if (isPromise(json)) json.then(send, (err: unknown) => { reply.send(err) })
+  else send(json)
+}
 
 /**
  * Registers a plugin's routes under the common prefix: authenticated first, then counted per user, errors in Fastify's
@@ -36,11 +60,8 @@ export const rateKey = (kind: string, { tenantId, userId }: Identity): string =>
  */
 export async function restScope (fastify: FastifyInstance, realtime: Realtime, routes: (scope: RestScope) => void): Promise<void> {
   await fastify.register(async (scope) => {
-    scope.addHook('onRequest', async (request) => {
-      const identity = await realtime.access.identify(bearerToken(request.headers.authorization), request)
-      if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
-      identities.set(request, identity)
-    })
+    scope.decorateRequest(caller, null)
+    scope.addHook('onRequest', authenticated(realtime))
     scope.setErrorHandler(async (error: Error & { validation?: unknown, statusCode?: number, code?: string }, request, reply) => {
       // Fastify's own answers (validation, body too large, media type …) are the client's business and stand as they are.
       if (error.validation !== undefined || (error.code?.startsWith('FST_') === true && (error.statusCode ?? 500) < 500)) throw error
@@ -49,15 +70,50 @@ export async function restScope (fastify: FastifyInstance, realtime: Realtime, r
       if (known.retryAfter !== undefined) reply.header('retry-after', known.retryAfter)
       throw known
     })
-    await scope.register(rateLimit, {
-      store: realtime.rates.store,
-      max: realtime.settings.requestsPerMinute === 0 ? Number.MAX_SAFE_INTEGER : realtime.settings.requestsPerMinute,
-      timeWindow: 60_000,
-      keyGenerator: (request) => rateKey('rest', callerOf(request).identity),
-      errorResponseBuilder: (_request, { ttl }) => rateLimited(ttl),
-      // Redis away: better unlimited for a moment than closed.
-      skipOnError: true
+    const perUser = counted(realtime, 'rest', { max: realtime.settings.requestsPerMinute, window: 60_000 })
+    scope.addHook('onRoute', (route) => {
+      const own = route.config?.realtimeRate
+      route.onRequest = [route.onRequest ?? [], own === undefined ? perUser : counted(realtime, own.kind, own.rate)].flat()
     })
     routes(scope.withTypeProvider<TypeBoxProvider>())
   }, { prefix: realtime.settings.prefix })
+}
+
+// Both hooks call back instead of answering a promise: hosts mostly know a token at once, and so does the roster of one
+// process, and the turns of a promise for each would cost more than what they do.
+
+function authenticated (realtime: Realtime): onRequestHookHandler {
+  const enter = (request: FastifyRequest, identity: Identity | null): void => {
+    if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
+    request[caller] = { identity, connectionId: null }
+  }
+  return (request, _reply, done) => {
+    const identity = realtime.access.identify(bearerToken(request.headers.authorization), request)
+    if (isPromise(identity)) {
+      identity.then((identity) => { enter(request, identity) }).then(() => { done() }, done)
+      return
+    }
+    enter(request, identity)
+    done()
+  }
+}
+
+/** Counts a user's requests of one kind, tells how many are left, and refuses those past the rate. */
+function counted (realtime: Realtime, kind: string, { max, window }: Rate): onRequestHookHandler {
+  const most = max === 0 ? Number.MAX_SAFE_INTEGER : max
+  const tell = (reply: FastifyReply, { count, ttl }: Hit): void => {
+    reply.header('x-ratelimit-limit', most)
+    reply.header('x-ratelimit-remaining', Math.max(0, most - count))
+    reply.header('x-ratelimit-reset', Math.ceil(ttl / 1000))
+    if (count > most) throw rateLimited(ttl)
+  }
+  return (request, reply, done) => {
+    const hit = realtime.rates.hit(rateKey(kind, callerOf(request).identity), window)
+    if (isPromise(hit)) {
+      hit.then((hit) => { tell(reply, hit) }).then(() => { done() }, done)
+      return
+    }
+    tell(reply, hit)
+    done()
+  }
 }

@@ -1,4 +1,6 @@
-import { buildHost, buildNodes, connect, leave, overBackends, rest, rowsOf, until, user, type Host } from './helper.js'
+import t from 'tap'
+import { Pages } from '../plugins/presence/pages.js'
+import { buildHost, buildNodes, connect, leave, overBackends, PREFIX, rest, rowsOf, tokenOf, until, user, type Host } from './helper.js'
 
 const presenceOf = async (host: Host, userId: number) => (await rest(host, user(9), 'GET', `/presence/${userId}`)).body.data
 const onlineOf = async (host: Host): Promise<number[]> =>
@@ -141,6 +143,71 @@ overBackends((test, backend) => {
     t.strictSame(asked, [[1, ids]])
   })
 
+  test('the list shows every change at once, however often it was asked for before', async (t) => {
+    let spelling = 'Ann'
+    const host = await buildHost(t, {
+      backend, options: { userCacheTime: 3600_000, resolveUsers: (_, ids) => new Map(ids.map((id) => [id, { name: `${spelling} ${id}` }])) }
+    })
+    const list = async (query = ''): Promise<string> => {
+      const { body, headers } = await rest(host, user(9), 'GET', `/online-users${query}`)
+      t.equal(headers['content-type'], 'application/json; charset=utf-8')
+      return [...body.data.map(({ name, device, display_status: words }: Record<string, string>) => `${name} ${device}: ${words}`), body.total, body.next_cursor].join(', ')
+    }
+    const shows = async (expected: string): Promise<void> => {
+      for (let i = 0; i < 3; i++) t.equal(await list(), expected)
+    }
+    await shows('0, ')
+    const first = await connect(host, user(1))
+    await shows('Ann 1 web: Online, 1, ')
+    const second = await connect(host, user(2))
+    await shows('Ann 1 web: Online, Ann 2 web: Online, 2, ')
+    t.equal(await list('?limit=1'), 'Ann 1 web: Online, 2, 1')
+    t.equal(await list('?limit=1&cursor=1'), 'Ann 2 web: Online, 2, ')
+    t.match((await rest(host, user(9, { tenantId: 2 }), 'GET', '/online-users')).body, { data: [], total: 0 }, 'another tenant has its own')
+    await second.request('user:presence', { status: 'away', device: 'tablet' })
+    await shows('Ann 1 web: Online, Ann 2 tablet: Away for 0m, 2, ')
+    host.clock.advance(59_000)
+    await list()
+    host.clock.advance(1000)
+    await shows('Ann 1 web: Online, Ann 2 tablet: Away for 1m, 2, ')
+    await second.request('user:presence', { status: 'offline' })
+    await shows('Ann 1 web: Online, 1, ')
+    await second.request('user:presence', { status: 'busy' })
+    await shows('Ann 1 web: Online, Ann 2 tablet: Busy, 2, ')
+    spelling = 'Anna'
+    await shows('Ann 1 web: Online, Ann 2 tablet: Busy, 2, ')
+    host.clock.advance(3600_000)
+    await shows('Anna 1 web: Online, Anna 2 tablet: Busy, 2, ')
+    await leave(host, first)
+    await shows('Anna 1 web: Online, Anna 2 tablet: Busy, 2, ')
+    const told = new Promise((resolve) => host.app.realtime.events.on('offline', resolve))
+    host.clock.advance(5000)
+    await told
+    await until('the list knows', async () => await list() === 'Anna 2 tablet: Busy, 1, ')
+    await rest(host, user(3), 'POST', '/presence/update', { status: 'busy', device: 'mobile' })
+    await shows('Anna 2 tablet: Busy, Anna 3 mobile: Busy, 2, ')
+    const head = await host.app.inject({ method: 'HEAD', url: `${PREFIX}/online-users`, headers: { authorization: `Bearer ${tokenOf(user(9))}` } })
+    t.match(head, { statusCode: 200, body: '', headers: { 'content-type': 'application/json; charset=utf-8', 'x-ratelimit-limit': '600' } })
+  })
+
+  test('a name that could not be had is asked for again', async (t) => {
+    let fails = true
+    const host = await buildHost(t, {
+      backend,
+      options: {
+        resolveUsers: async (_, ids) => {
+          if (fails) throw new Error('away')
+          return new Map(ids.map((id) => [id, { name: `User ${id}` }]))
+        }
+      }
+    })
+    await connect(host, user(1))
+    const name = async () => (await rest(host, user(1), 'GET', '/online-users')).body.data[0].name
+    t.equal(await name(), null)
+    fails = false
+    t.equal(await name(), 'User 1')
+  })
+
   test('host code reads presence and the online list', async (t) => {
     const [a, b] = await buildNodes(t, { backend })
     for (const id of [5, 3, 4]) await connect(id === 3 ? a : b, user(id))
@@ -177,4 +244,16 @@ overBackends((test, backend) => {
     await until('the last of it is on record', async () => await audited('user:offline') === 1)
     t.strictSame([await audited('user:online'), await audited('user:presence')], [1, 21])
   })
+})
+
+t.test('pages are kept within a bound, and for five minutes at most', async (t) => {
+  const pages = new Pages()
+  const page = { bytes: Buffer.alloc(1024 * 1024), version: 1, until: Infinity }
+  for (let i = 0; i < 10; i++) pages.keep(String(i), page, 0)
+  t.strictSame(Array.from({ length: 10 }, (_, i) => i).filter((i) => pages.find(String(i), 1, 0) !== null), [2, 3, 4, 5, 6, 7, 8, 9])
+  for (let i = 0; i < 10; i++) pages.keep('9', page, 0)
+  t.ok(pages.find('2', 1, 0), 'a page made anew takes the place of the old one')
+  t.equal(pages.find('9', 2, 0), null, 'another version is another page')
+  t.ok(pages.find('9', 1, 299_999))
+  t.equal(pages.find('9', 1, 300_000), null)
 })

@@ -12,6 +12,9 @@ export interface Frame {
   again: boolean
 }
 
+/** Nothing to wait for: known by its identity, so that no message of a single process waits for a promise. */
+export const HANDED: Promise<void> = Promise.resolve()
+
 export interface BackplaneHandlers {
   /** Frames of one channel, in the order in which every node gets them. */
   deliver (key: ChannelKey, frames: Frame[]): void
@@ -30,7 +33,7 @@ export interface BackplaneHandlers {
  *
  * - `publish` always reaches this node's own `deliver`, also while the others cannot be reached; frames of one channel
  *   in the order of the calls. It resolves once every node that can hear it was handed the frame, and rejects where
- *   that is not known: the caller keeps the event and publishes it again.
+ *   that is not known: the caller keeps the event and publishes it again. Where it is so at once it may answer `HANDED`.
  * - `publishHere` reaches this node's own `deliver` alone, after everything published before it.
  * - `subscribe` resolves when frames published anywhere from then on are delivered here; null: they are already.
  * - `unsubscribe` right after or before `subscribe` of the same channel is safe: the last call wins.

@@ -1,6 +1,6 @@
 import { RealtimeError } from '../errors.js'
 import type { ChannelKey } from '../channels.js'
-import type { Backplane, BackplaneHandlers, Frame } from './contract.js'
+import { HANDED, type Backplane, type BackplaneHandlers, type Frame } from './contract.js'
 
 /** The backplane of one process: an echo. */
 export class MemoryBackplane implements Backplane {
@@ -17,8 +17,9 @@ export class MemoryBackplane implements Backplane {
     this.#handlers = handlers
   }
 
-  async publish (key: ChannelKey, frame: Frame): Promise<void> {
+  publish (key: ChannelKey, frame: Frame): Promise<void> {
     this.publishHere(key, frame)
+    return HANDED
   }
 
   publishHere (key: ChannelKey, frame: Frame): void {

@@ -67,13 +67,13 @@ export class RedisBackplane implements Backplane {
     this.#timers.push(setInterval(() => { void this.#compare() }, COMPARE_INTERVAL))
   }
 
-  async publish (key: ChannelKey, frame: Frame): Promise<void> {
+  publish (key: ChannelKey, frame: Frame): Promise<void> {
     const batch = this.#batch ??= this.#newBatch()
     const frames = batch.channels.get(key)
     if (frames === undefined) batch.channels.set(key, [frame])
     else frames.push(frame)
     if (frame.messageId > 0 && !frame.again && this.#subscriptions.has(key)) this.#own.add(key, frame)
-    await batch.done
+    return batch.done
   }
 
   publishHere (key: ChannelKey, frame: Frame): void {

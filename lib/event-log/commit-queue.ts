@@ -1,19 +1,24 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { HANDED } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import { inTime } from '../in-time.js'
 import type { StoredEvent } from './contract.js'
-import { DEDUPE_WINDOW, type EventRow, type EventStore } from './store.js'
+import type { EventRow } from './inserts.js'
+import { DEDUPE_WINDOW, type EventStore } from './store.js'
 
 /** What became of a row: its id, its time, and, where it had been stored before, the event that was. */
 export interface Committed { id: number, createdAt: number, before: StoredEvent | null }
 
-interface Waiting {
+/** An event that waits for its commit. */
+export interface Entry {
   row: EventRow
   /** The client chose the key: it may already be stored. */
   keyed: boolean
-  resolve: (committed: Committed) => void
-  reject: (err: Error) => void
+  /** The connection that sent it and must not get it back. */
+  except: string | null
+  resolve (committed: Committed): void
+  reject (err: Error): void
 }
 
 export interface CommitQueueOptions {
@@ -25,7 +30,7 @@ export interface CommitQueueOptions {
   /** Milliseconds until a database that does not answer counts as away. */
   timeout: number
   /** Called in order, right after a commit; the sender is told when it resolves. Never rejects. */
-  committed (row: EventRow, committed: Committed): Promise<void>
+  committed (entry: Entry, committed: Committed): Promise<void>
   /** Called after each statement that was committed. */
   measured?: ((rows: number, seconds: number) => void) | undefined
 }
@@ -43,7 +48,7 @@ const PROBE_INTERVAL = 500
  */
 export class CommitQueue {
   readonly #options: CommitQueueOptions
-  #waiting: Waiting[] = []
+  #waiting: Entry[] = []
   #running: Promise<void> | null = null
   #away = false
   #probe: NodeJS.Timeout | null = null
@@ -61,13 +66,14 @@ export class CommitQueue {
     return this.#waiting.length
   }
 
-  async push (row: EventRow, keyed: boolean): Promise<Committed> {
-    if (this.#away || this.#closed || this.#waiting.length >= this.#options.maxQueued) throw unavailable()
-    return await new Promise<Committed>((resolve, reject) => {
-      this.#waiting.push({ row, keyed, resolve, reject })
-      // At the end of the turn: what one read from a socket brought along is one batch.
-      this.#running ??= new Promise<void>((resolve) => setImmediate(resolve)).then(async () => { await this.#run() })
-    })
+  push (entry: Entry): void {
+    if (this.#away || this.#closed || this.#waiting.length >= this.#options.maxQueued) {
+      entry.reject(unavailable())
+      return
+    }
+    this.#waiting.push(entry)
+    // At the end of the turn: what one read from a socket brought along is one batch.
+    this.#running ??= new Promise<void>((resolve) => setImmediate(resolve)).then(async () => { await this.#run() })
   }
 
   /** Waits until everything accepted so far is committed or refused. */
@@ -84,7 +90,7 @@ export class CommitQueue {
     this.#running = null
   }
 
-  #take (): Waiting[] {
+  #take (): Entry[] {
     let bytes = 0
     let count = 0
     while (count < this.#waiting.length && count < MAX_ROWS && (count === 0 || bytes < MAX_BYTES)) {
@@ -94,7 +100,7 @@ export class CommitQueue {
     return this.#waiting.splice(0, count)
   }
 
-  async #commit (batch: Waiting[]): Promise<void> {
+  async #commit (batch: Entry[]): Promise<void> {
     const began = performance.now()
     const deadline = Date.now() + this.#options.timeout
     let lookUp = batch.filter(({ keyed }) => keyed)
@@ -120,13 +126,21 @@ export class CommitQueue {
     }
   }
 
-  async #store (batch: Waiting[], lookUp: Waiting[]): Promise<void> {
+  async #store (batch: Entry[], lookUp: Entry[]): Promise<void> {
+    if (lookUp.length > 0) return await this.#storeOnce(batch, lookUp)
+    // Under keys of the node's own, of which none was tried before: none is stored yet, and no two are alike.
+    const ids = await this.#options.store.insert(batch.map(({ row }) => row))
+    batch.forEach((entry, i) => { this.#settle(entry, { id: ids[i] ?? 0, createdAt: entry.row.createdAt, before: null }) })
+  }
+
+  /** Inserts what is not stored yet; one of the client's keys may come twice. */
+  async #storeOnce (batch: Entry[], lookUp: Entry[]): Promise<void> {
     const { store, clock } = this.#options
     const known = await store.findByKey(lookUp.map(({ row }) => row))
-    const results = new Map<Waiting, Committed>()
+    const results = new Map<Entry, Committed>()
     const expired: number[] = []
-    const fresh: Waiting[] = []
-    const firstOfKey = new Map<string, Waiting>()
+    const fresh: Entry[] = []
+    const firstOfKey = new Map<string, Entry>()
     for (const waiting of batch) {
       const key = keyOf(waiting.row)
       const found = known.get(key)
@@ -153,13 +167,19 @@ export class CommitQueue {
       const result = own ?? (first === undefined ? undefined : results.get(first))
       if (result === undefined) continue
       // The same key twice in one batch is one event.
-      const handed = own === undefined ? Promise.resolve() : this.#options.committed(waiting.row, own)
-      void handed.then(() => { waiting.resolve(result) })
+      if (own === undefined) waiting.resolve(result)
+      else this.#settle(waiting, own)
     }
   }
 
+  #settle (entry: Entry, committed: Committed): void {
+    const handed = this.#options.committed(entry, committed)
+    if (handed === HANDED) entry.resolve(committed)
+    else void handed.then(() => { entry.resolve(committed) })
+  }
+
   /** One row that the database refuses must not take the others of its batch along. */
-  async #alone (batch: Waiting[], err: unknown): Promise<void> {
+  async #alone (batch: Entry[], err: unknown): Promise<void> {
     if (batch.length > 1) {
       for (const waiting of batch) await this.#commit([waiting])
       return

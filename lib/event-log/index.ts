@@ -1,5 +1,6 @@
+import { randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
-import type { Backplane } from '../backplane/contract.js'
+import { HANDED, type Backplane } from '../backplane/contract.js'
 import { batched } from '../batch.js'
 import { channelKey, privateChannel, type ChannelKey } from '../channels.js'
 import { toIso, type Clock } from '../clock.js'
@@ -9,10 +10,11 @@ import type { Hub } from '../hub.js'
 import { inTime } from '../in-time.js'
 import { encodeStored } from '../protocol.js'
 import { WriteBehind } from '../write-behind.js'
-import { CommitQueue, type Committed } from './commit-queue.js'
+import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
 import type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
-import { EventStore, MAX_PENDING_CHANNELS, type EventRow, type MissedRange } from './store.js'
+import type { AuditRow, EventRow } from './inserts.js'
+import { EventStore, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
 
 export { byChannel, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
@@ -48,13 +50,14 @@ export class EventLog {
   readonly outbox: Outbox
   readonly store: EventStore
   readonly #queue: CommitQueue
-  readonly #audit: WriteBehind<Omit<EventRow, 'dedupeId' | 'dueAt'>>
+  readonly #audit: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
-  readonly #excepts = new Map<EventRow, string>()
   /** By channel key: users who come back at once are asked about with one statement. */
   readonly #pending = batched(async (keys: ChannelKey[]) => await this.#ask(async () => await this.outbox.pending(keys)),
     { size: MAX_PENDING_CHANNELS, rest: 10 })
   readonly #options: EventLogOptions
+  /** Begins every key of this node's own: short, as an index holds it, and unlike that of any other boot. */
+  readonly #ownKeys = `n:${randomBytes(12).toString('base64url')}:`
   #serial = 0
 
   constructor (options: EventLogOptions) {
@@ -63,7 +66,7 @@ export class EventLog {
     this.store = new EventStore(db, dialect, backplane.nodeId)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.#queue = new CommitQueue({
-      store: this.store, clock, log, maxQueued, timeout, measured, committed: async (row, committed) => { await this.#committed(row, committed) }
+      store: this.store, clock, log, maxQueued, timeout, measured, committed: (entry, committed) => this.#committed(entry, committed)
     })
     this.#audit = new WriteBehind({
       name: 'audit', log, interval: 1000, write: async (rows) => { await this.store.insertAudit(rows) }
@@ -89,16 +92,17 @@ export class EventLog {
    * Stores an event and hands it to every node. Resolves once it is committed: from then on nothing loses it.
    * Rejects with `RT_STORAGE_UNAVAILABLE`, and a `retryAfter`, when the database cannot take it now.
    */
-  async append (event: NewEvent): Promise<Receipt> {
-    const keyed = event.dedupeId !== undefined
+  append (event: NewEvent): Promise<Receipt> {
     const row = this.#rowOf(event, RETRY_DELAYS[0])
-    if (event.except !== undefined && event.except !== null) this.#excepts.set(row, event.except)
-    try {
-      const committed = await this.#queue.push(row, keyed)
-      return { messageId: committed.id, timestamp: toIso(committed.createdAt) }
-    } finally {
-      this.#excepts.delete(row)
-    }
+    return new Promise<Receipt>((resolve, reject) => {
+      this.#queue.push({
+        row,
+        keyed: event.dedupeId !== undefined,
+        except: event.except ?? null,
+        resolve: ({ id, createdAt }) => { resolve({ messageId: id, timestamp: toIso(createdAt) }) },
+        reject
+      })
+    })
   }
 
   /**
@@ -182,16 +186,15 @@ export class EventLog {
   }
 
   #rowOf ({ tenantId, userId, type, channel, data, dedupeId, createdAt = this.#options.clock.now() }: NewEvent, dueIn: number): EventRow {
-    const { backplane } = this.#options
     return {
       tenantId,
       userId,
       type,
       channel,
-      payload: JSON.stringify({ ...data, timestamp: toIso(createdAt) }),
+      payload: withTimestamp(data, toIso(createdAt)),
       createdAt,
       // The client's keys and the node's own live apart, so that nobody can guess another's.
-      dedupeId: dedupeId === undefined ? `n:${backplane.nodeId}:${this.#serial++}` : `c:${dedupeId}`,
+      dedupeId: dedupeId === undefined ? `${this.#ownKeys}${this.#serial++}` : `c:${dedupeId}`,
       dueAt: createdAt + dueIn
     }
   }
@@ -206,15 +209,20 @@ export class EventLog {
     }
   }
 
-  async #committed (row: EventRow, { id, before }: Committed): Promise<void> {
-    const except = this.#excepts.get(row) ?? null
+  #committed ({ row, except }: Entry, { id, before }: Committed): Promise<void> {
     // Sent before, through a node that died before it handed it on: now is its place in the sender's order.
-    if (before !== null && before.handedAt === null) await this.outbox.hand({ ...before, except })
-    if (before !== null) return
+    if (before !== null) return before.handedAt === null ? this.outbox.hand({ ...before, except }) : HANDED
     const { tenantId, userId, channel, type, payload } = row
-    await this.outbox.hand({ id, tenantId, userId, channel, type, payload, except })
+    return this.outbox.hand({ id, tenantId, userId, channel, type, payload, except })
   }
 }
 
 const refused = (cause?: unknown): RealtimeError =>
   new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Events cannot be read now', { retryAfter: 1, cause })
+
+/** The JSON of an event's data with its time. Put at the end of the text: a copy of the data cost more than the rest. */
+function withTimestamp (data: Record<string, unknown>, timestamp: string): string {
+  if ('timestamp' in data) return JSON.stringify({ ...data, timestamp })
+  const text = JSON.stringify(data)
+  return `${text.slice(0, -1)}${text === '{}' ? '' : ','}"timestamp":"${timestamp}"}`
+}

@@ -1,5 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { Backplane, Frame } from '../backplane/contract.js'
+import { HANDED, type Backplane, type Frame } from '../backplane/contract.js'
 import { channelKey, privateChannel, privateOwner, splitKey, type ChannelKey } from '../channels.js'
 import type { Clock } from '../clock.js'
 import { encodeStored } from '../protocol.js'
@@ -43,7 +43,7 @@ export interface Outgoing extends Omit<StoredEvent, 'retryCount' | 'handedAt'> {
  */
 export class Outbox {
   readonly #options: OutboxOptions
-  readonly #handed = { done: new Set<number>(), unconfirmed: new Set<number>() }
+  #handed: { done: number[], unconfirmed: number[] } = { done: [], unconfirmed: [] }
   #marking: NodeJS.Timeout | null = null
   /** Redis lost something: until everything left behind is handed on, newer events wait in the table behind it. */
   #behind = false
@@ -60,22 +60,20 @@ export class Outbox {
 
   /**
    * Hands one event on, or leaves it to the catching up where older ones wait. Resolves when the other nodes were handed it
-   * or cannot be reached; never rejects. The sender is told after that: were it told before and this node killed right
-   * then, what the sender sends next through another node would overtake this.
+   * or cannot be reached, `HANDED` where that is so at once; never rejects. The sender is told after that: were it told before
+   * and this node killed right then, what the sender sends next through another node would overtake this.
    */
-  async hand (event: Outgoing): Promise<void> {
+  hand (event: Outgoing): Promise<void> {
     const frame = this.#frame(event, false)
     if (this.#behind) {
       this.#addedWhileBehind++
       for (const key of this.#keys(event)) this.#options.backplane.publishHere(key, frame)
-      return
+      return HANDED
     }
-    try {
-      await this.#publish(event, frame)
-      this.#mark(event)
-    } catch (err) {
-      this.#fallBehind(err)
-    }
+    const handed = this.#publish(event, frame)
+    if (handed !== HANDED) return handed.then(() => { this.#mark(event) }, (err: unknown) => { this.#fallBehind(err) })
+    this.#mark(event)
+    return HANDED
   }
 
   /** Called when other nodes can be reached again. */
@@ -173,8 +171,15 @@ export class Outbox {
     }
   }
 
-  async #publish (event: Outgoing, frame: Frame): Promise<void> {
-    await Promise.all(this.#keys(event).map(async (key) => { await this.#options.backplane.publish(key, frame) }))
+  #publish (event: Outgoing, frame: Frame): Promise<void> {
+    let all = HANDED
+    for (const key of this.#keys(event)) {
+      const one = this.#options.backplane.publish(key, frame)
+      // Mostly what one turn publishes has one outcome.
+      if (all === HANDED) all = one
+      else if (one !== all) all = Promise.all([all, one]).then(() => {})
+    }
+    return all
   }
 
   #keys ({ tenantId, channel, type, userId }: Omit<Outgoing, 'except' | 'payload'>): string[] {
@@ -208,8 +213,8 @@ export class Outbox {
   }
 
   #mark ({ id, type }: { id: number, type: string }): void {
-    const set = this.#confirms(type) ? this.#handed.unconfirmed : this.#handed.done
-    if (set.size < MAX_MARKS) set.add(id)
+    const ids = this.#confirms(type) ? this.#handed.unconfirmed : this.#handed.done
+    if (ids.length < MAX_MARKS) ids.push(id)
     this.#marking ??= setTimeout(() => {
       this.#marking = null
       void this.#flushMarks()
@@ -218,9 +223,9 @@ export class Outbox {
 
   async #flushMarks (): Promise<void> {
     const now = this.#options.clock.now()
-    for (const [set, done] of [[this.#handed.done, true], [this.#handed.unconfirmed, false]] as const) {
-      const ids = [...set]
-      set.clear()
+    const handed = this.#handed
+    this.#handed = { done: [], unconfirmed: [] }
+    for (const [ids, done] of [[handed.done, true], [handed.unconfirmed, false]] as const) {
       try {
         await this.#options.store.markHanded(ids, now, done)
       } catch (err) {

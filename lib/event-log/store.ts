@@ -1,19 +1,8 @@
 import { CompiledQuery, sql } from 'kysely'
 import { jsonText, type Database, type Dialect, type Executor } from '../database/dialect.js'
-import { fromSqlTime, toLaterSqlTime, toSqlTime } from '../database/time.js'
+import { fromSqlTime, toSqlTime } from '../database/time.js'
 import type { StoredEvent } from './contract.js'
-
-/** One row on its way into the table. */
-export interface EventRow {
-  tenantId: number
-  userId: number
-  type: string
-  channel: string
-  payload: string
-  createdAt: number
-  dedupeId: string
-  dueAt: number
-}
+import { auditInsert, durableInsert, type AuditRow, type EventRow } from './inserts.js'
 
 /** What one node may have missed on channels of one tenant. */
 export interface MissedRange {
@@ -40,25 +29,6 @@ const CLOCK_SKEW = 1000
 /** How far below `since` late rows are looked for. */
 const OVERTAKEN_WINDOW = 1000
 
-/** What each kind of row says with a value of its own, and what all of them say alike: the fewer values, the cheaper the statement. */
-const durable = {
-  columns: ['tenant_id', 'user_id', 'event_type', 'channel', 'payload', 'created_at', 'updated_at', 'origin', 'dedupe_id', 'due_at'],
-  alike: { status: "'pending'", durable: '1' }
-}
-const audit = {
-  columns: ['tenant_id', 'user_id', 'event_type', 'channel', 'payload', 'created_at', 'updated_at', 'origin', 'handed_at'],
-  alike: { status: "'delivered'", durable: '0' }
-}
-
-function insertOf ({ columns, alike }: { columns: string[], alike: Record<string, string> }): (rows: readonly unknown[]) => string {
-  const into = `insert into websocket_events (${[...columns, ...Object.keys(alike)].join(', ')}) values `
-  const marks = `(${[...columns.map(() => '?'), ...Object.values(alike)].join(', ')})`
-  return (rows) => into + rows.map(() => marks).join(', ')
-}
-
-const insertDurable = insertOf(durable)
-const insertAudit = insertOf(audit)
-
 const plain = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload', 'retry_count'] as const
 /**
  * Beside ids, in a form no index answers: by an index on the status an update would visit, and lock, all that is pending,
@@ -84,35 +54,28 @@ export class EventStore {
 
   /** Inserts all rows with one statement and returns their ids, in order. */
   async insert (rows: readonly EventRow[]): Promise<number[]> {
-    return await this.#insert(this.#db, rows.map((row) => valuesOf(row, this.#origin)))
+    return await this.#insert(this.#db, rows, this.#origin)
   }
 
   /** Inserts a row within a transaction of the host's; it exists for the sweeper once that is committed. */
   async insertWithin (transaction: Executor, row: EventRow): Promise<number> {
-    const [id = 0] = await this.#insert(transaction, [valuesOf(row, HOST_ORIGIN)])
+    const [id = 0] = await this.#insert(transaction, [row], HOST_ORIGIN)
     return id
   }
 
   /** Rows of ephemeral events, for the record only: never recovered, never sent again. */
-  async insertAudit (rows: ReadonlyArray<Omit<EventRow, 'dedupeId' | 'dueAt'>>): Promise<void> {
-    for (let at = 0; at < rows.length; at += 500) {
-      const values = rows.slice(at, at + 500).map((row) => {
-        const time = toSqlTime(row.createdAt)
-        return [row.tenantId, row.userId, row.type, row.channel, row.payload, time, time, this.#origin, time]
-      })
-      await this.#db.executeQuery(CompiledQuery.raw(insertAudit(values), values.flat()))
-    }
+  async insertAudit (rows: readonly AuditRow[]): Promise<void> {
+    for (let at = 0; at < rows.length; at += 500) await this.#db.executeQuery(auditInsert(rows.slice(at, at + 500), this.#origin))
   }
 
-  async #insert (db: Executor, rows: unknown[][]): Promise<number[]> {
-    const text = insertDurable(rows)
+  async #insert (db: Executor, rows: readonly EventRow[], origin: string): Promise<number[]> {
     if (this.#dialect === 'sqlite') {
-      const result = await db.executeQuery<{ id: number }>(CompiledQuery.raw(`${text} returning id`, rows.flat()))
+      const result = await db.executeQuery<{ id: number }>(durableInsert('sqlite', rows, origin))
       return result.rows.map(({ id }) => Number(id)).sort((a, b) => a - b)
     }
     // The ids of one simple insert are consecutive in every innodb_autoinc_lock_mode; the step is 1 but on some clusters.
     const step = this.#step ??= await this.#idStep()
-    const result = await db.executeQuery(CompiledQuery.raw(text, rows.flat()))
+    const result = await db.executeQuery(durableInsert('mysql', rows, origin))
     const first = Number(result.insertId ?? 0)
     return rows.map((_, i) => first + i * step)
   }
@@ -293,11 +256,6 @@ export class EventStore {
       ? sql`${time} - interval ${ms * 1000} microsecond`
       : sql`strftime('%Y-%m-%d %H:%M:%f', ${time}, ${`-${ms / 1000} seconds`})`
   }
-}
-
-const valuesOf = (row: EventRow, origin: string): unknown[] => {
-  const at = toSqlTime(row.createdAt)
-  return [row.tenantId, row.userId, row.type, row.channel, row.payload, at, at, origin, row.dedupeId, toLaterSqlTime(row.dueAt)]
 }
 
 interface StoredRow {

@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { Maybe } from '../maybe.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
 /** A connection as the roster knows it. */
@@ -56,6 +57,12 @@ export interface Counts {
   active: number
   /** Users with at least one connection. */
   users: number
+}
+
+/** How often a key was counted within its window, and the milliseconds until that ends. */
+export interface Hit {
+  count: number
+  ttl: number
 }
 
 /** What became due in one tenant. */
@@ -120,6 +127,8 @@ export interface Roster {
   /** Of those users who are online now, in the order asked; null for the others. */
   presence (tenantId: number, userIds: number[]): Promise<Array<Presence | null>>
   online (tenantId: number, page: { limit: number, after: number }): Promise<OnlinePage>
+  /** Another number after each change of what `online` shows of a tenant; null where only a read can tell. */
+  version (tenantId: number): number | null
   counts (tenantId: number): Promise<Counts>
 
   /** True: the user was not typing there before. */
@@ -141,7 +150,7 @@ export interface Roster {
   reap (): Promise<void>
 
   /** Counts a sign of a client within a window that starts with the first one. */
-  hit (key: string, window: number): Promise<{ count: number, ttl: number }>
+  hit (key: string, window: number): Maybe<Hit>
   /** Takes or prolongs a named lock for this node. */
   lock (name: string, ttl: number): Promise<boolean>
   aliveNodes (): Promise<string[]>

@@ -1,6 +1,6 @@
 import type { Clock } from '../clock.js'
 import {
-  defaultPresence, newGeneration, type Counts, type Due, type Entry, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
+  defaultPresence, newGeneration, type Counts, type Due, type Entry, type Hit, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
   type TypingEntry
 } from './contract.js'
 
@@ -19,6 +19,8 @@ interface Tenant {
   users: Map<number, Present>
   /** `{user}:{conversation}` */
   typing: Map<string, TypingEntry>
+  /** Never the same again, in no tenant, after who is online changed, or what they say. */
+  version: number
 }
 
 /** The roster of one process. */
@@ -28,6 +30,7 @@ export class MemoryRoster implements Roster {
   readonly #clock: Clock
   readonly #times: RosterTimes
   readonly #tenants = new Map<number, Tenant>()
+  #version = 0
   readonly #hits = new Map<string, { count: number, until: number }>()
 
   constructor (nodeId: string, clock: Clock, times: RosterTimes) {
@@ -115,6 +118,7 @@ export class MemoryRoster implements Roster {
     const tenant = this.#tenant(tenantId)
     const { user, first } = this.#arrive(tenant, userId, presence.device)
     user.presence = presence
+    tenant.version = ++this.#version
     if (user.connections.length === 0) user.signUntil = this.#clock.now() + this.#times.restLease
     return { first }
   }
@@ -136,6 +140,10 @@ export class MemoryRoster implements Roster {
       total: visible.length,
       next: more && last !== undefined ? last : null
     }
+  }
+
+  version (tenantId: number): number {
+    return this.#tenants.get(tenantId)?.version ?? 0
   }
 
   async counts (tenantId: number): Promise<Counts> {
@@ -205,11 +213,12 @@ export class MemoryRoster implements Roster {
   }
 
   async settle (tenantId: number, userIds: number[]): Promise<number[]> {
-    const users = this.#tenants.get(tenantId)?.users
+    const tenant = this.#tenants.get(tenantId)
+    if (tenant !== undefined) tenant.version = ++this.#version
     return userIds.filter((id) => {
-      const user = users?.get(id)
+      const user = tenant?.users.get(id)
       if (user !== undefined && user.graceUntil === null) return true
-      users?.delete(id)
+      tenant?.users.delete(id)
       return false
     })
   }
@@ -220,13 +229,12 @@ export class MemoryRoster implements Roster {
 
   async reap (): Promise<void> {}
 
-  async hit (key: string, window: number): Promise<{ count: number, ttl: number }> {
+  hit (key: string, window: number): Hit {
     const now = this.#clock.now()
     const known = this.#hits.get(key)
-    const hit = known !== undefined && known.until > now ? known : { count: 0, until: now + window }
-    hit.count++
-    this.#hits.set(key, hit)
-    return { count: hit.count, ttl: hit.until - now }
+    if (known !== undefined && known.until > now) return { count: ++known.count, ttl: known.until - now }
+    this.#hits.set(key, { count: 1, until: now + window })
+    return { count: 1, ttl: window }
   }
 
   async lock (): Promise<boolean> {
@@ -244,7 +252,7 @@ export class MemoryRoster implements Roster {
   #tenant (tenantId: number): Tenant {
     let tenant = this.#tenants.get(tenantId)
     if (tenant === undefined) {
-      tenant = { connections: new Map(), users: new Map(), typing: new Map() }
+      tenant = { connections: new Map(), users: new Map(), typing: new Map(), version: ++this.#version }
       this.#tenants.set(tenantId, tenant)
     }
     return tenant
@@ -257,6 +265,7 @@ export class MemoryRoster implements Roster {
     }
     user.graceUntil = null
     user.presence.seenAt = this.#clock.now()
+    if (known === undefined) tenant.version = ++this.#version
     tenant.users.set(userId, user)
     return { user, first: known === undefined }
   }

@@ -2,7 +2,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../clock.js'
 import type { RedisConnections } from '../redis.js'
 import {
-  defaultPresence, newGeneration, type Counts, type Due, type Entry, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
+  defaultPresence, newGeneration, type Counts, type Due, type Entry, type Hit, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
   type TypingEntry
 } from './contract.js'
 import { Holdings } from './holdings.js'
@@ -124,6 +124,11 @@ export class RedisRoster implements Roster {
     return { users: page, total, next: users.length > limit ? page.at(-1)?.userId ?? null : null }
   }
 
+  /** Other nodes change it too. */
+  version (): null {
+    return null
+  }
+
   async counts (tenantId: number): Promise<Counts> {
     const [total, active, users] = await this.#commands.run('counts', this.#commands.base(tenantId), this.#times.restLease / 2) as [number, number, number]
     return { total, active, users }
@@ -225,12 +230,12 @@ export class RedisRoster implements Roster {
     }
   }
 
-  async hit (key: string, window: number): Promise<{ count: number, ttl: number }> {
+  async hit (key: string, window: number): Promise<Hit> {
     try {
       const [count, ttl] = await this.#commands.run('hit', `${this.#commands.prefix}hits:${key}`, window) as [number, number]
       return { count, ttl }
     } catch {
-      return await this.#alone.hit(key, window)
+      return this.#alone.hit(key, window)
     }
   }
 

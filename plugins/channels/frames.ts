@@ -1,4 +1,5 @@
 import type { FrameRouter } from '../../lib/frame-router.js'
+import { andThen } from '../../lib/maybe.js'
 import type { Messages } from './messages.js'
 import { clientEvents, serverEvents } from './schemas.js'
 import type { Subscriptions } from './subscriptions.js'
@@ -18,27 +19,27 @@ export function frames (router: FrameRouter, subscriptions: Subscriptions, messa
   router.on({
     event: 'message:direct',
     ...clientEvents['message:direct'],
-    handle: async (context, data) => ({ ack: await messages.direct(context, data) })
+    handle: (context, data) => andThen(messages.direct(context, data), (ack) => ({ ack }))
   })
   router.on({
     event: 'message:group',
     ...clientEvents['message:group'],
-    handle: async (context, data) => ({ ack: await messages.group(context, data) })
+    handle: (context, data) => andThen(messages.group(context, data), (ack) => ({ ack }))
   })
   router.on({
     event: 'broadcast:message',
     ...clientEvents['broadcast:message'],
-    handle: async (context, data) => ({ ack: await messages.broadcast(context, data) })
+    handle: (context, data) => andThen(messages.broadcast(context, data), (ack) => ({ ack }))
   })
   router.on({
     event: 'notification:send',
     ...clientEvents['notification:send'],
-    handle: async (context, data) => ({ ack: await messages.notify(context, data) })
+    handle: (context, data) => andThen(messages.notify(context, data), (ack) => ({ ack }))
   })
   router.on({
     event: 'message:delivered',
     ...clientEvents['message:delivered'],
-    handle: async (context, { messageId }) => ({ ack: { later: messages.delivered(context, messageId) } })
+    handle: (context, { messageId }) => ({ ack: { later: messages.delivered(context, messageId) } })
   })
   router.describe({ server: serverEvents })
 }

@@ -5,11 +5,13 @@ import type { Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Caller, Identity } from '../../lib/identity.js'
+import { andThen, type Maybe } from '../../lib/maybe.js'
 import type { BroadcastData, Delivered, DirectData, GroupData, NotificationData, NotificationsAccepted, Stored } from './schemas.js'
 
 /**
- * The rules of durable events: who may send what to whom. Each answers in two steps: the outer promise when the event
- * has its place in the order, the inner one when it is stored, so that the next frame need not wait for the commit.
+ * The rules of durable events: who may send what to whom. Each answers in two steps: when the event has its place in the
+ * order, which is at once where `authorize` answers at once, and `later`, when it is stored, so that the next frame need
+ * not wait for the commit.
  */
 export class Messages {
   readonly #realtime: Realtime
@@ -22,41 +24,41 @@ export class Messages {
     this.#confirm = batched(async (keys) => await this.#confirmAll(keys))
   }
 
-  /** Throws `RT_FORBIDDEN`, `RT_STORAGE_UNAVAILABLE`, as the others do. */
-  async direct (caller: Caller, { recipientId, message, conversationId, dedupeId }: DirectData): Promise<{ later: Promise<Receipt> }> {
+  /** Throws, or rejects with, `RT_FORBIDDEN`; `later` rejects with `RT_STORAGE_UNAVAILABLE`. So do the others. */
+  direct (caller: Caller, { recipientId, message, conversationId, dedupeId }: DirectData): Maybe<{ later: Promise<Receipt> }> {
     const { identity } = caller
     const channel = privateChannel(recipientId)
-    await this.#realtime.access.require({ identity, action: 'direct', channel })
-    // Who writes to himself is the recipient, with every connection.
-    const from = recipientId === identity.userId ? { identity, connectionId: null } : caller
-    const data: Stored<'message:direct'> = { senderId: identity.userId, message, conversationId }
-    return { later: this.#append(from, 'message:direct', channel, data, dedupeId) }
+    return andThen(this.#realtime.access.require({ identity, action: 'direct', channel }), () => {
+      const data: Stored<'message:direct'> = { senderId: identity.userId, message, conversationId }
+      // Who writes to himself is the recipient, with every connection.
+      const except = recipientId === identity.userId ? null : caller.connectionId
+      return { later: this.#append(identity, except, 'message:direct', channel, data, dedupeId) }
+    })
   }
 
-  async group (caller: Caller, { channel: name, message, conversationId, dedupeId }: GroupData): Promise<{ later: Promise<Receipt> }> {
-    const { identity } = caller
+  group ({ identity, connectionId }: Caller, { channel: name, message, conversationId, dedupeId }: GroupData): Maybe<{ later: Promise<Receipt> }> {
     const channel = resolveAlias(name, identity.userId)
     // Whatever the host allows: these channels carry what only the suite may say.
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-    await this.#realtime.access.require({ identity, action: 'publish', channel })
-    const data: Stored<'message:group'> = { userId: identity.userId, channel, message, conversationId }
-    return { later: this.#append(caller, 'message:group', channel, data, dedupeId) }
+    return andThen(this.#realtime.access.require({ identity, action: 'publish', channel }), () => {
+      const data: Stored<'message:group'> = { userId: identity.userId, channel, message, conversationId }
+      return { later: this.#append(identity, connectionId, 'message:group', channel, data, dedupeId) }
+    })
   }
 
-  async broadcast (caller: Caller, { message, messageType = 'info', dedupeId }: BroadcastData): Promise<{ later: Promise<Receipt> }> {
-    const { identity } = caller
-    await this.#realtime.access.require({ identity, action: 'broadcast', channel: BROADCAST_CHANNEL })
-    const data: Stored<'broadcast:message'> = { message, messageType, senderId: identity.userId }
-    return { later: this.#append({ identity, connectionId: null }, 'broadcast:message', BROADCAST_CHANNEL, data, dedupeId) }
+  broadcast ({ identity }: Caller, { message, messageType = 'info', dedupeId }: BroadcastData): Maybe<{ later: Promise<Receipt> }> {
+    return andThen(this.#realtime.access.require({ identity, action: 'broadcast', channel: BROADCAST_CHANNEL }), () => {
+      const data: Stored<'broadcast:message'> = { message, messageType, senderId: identity.userId }
+      return { later: this.#append(identity, null, 'broadcast:message', BROADCAST_CHANNEL, data, dedupeId) }
+    })
   }
 
-  async notify (caller: Caller, data: NotificationData): Promise<{ later: Promise<NotificationsAccepted> }> {
-    const { identity } = caller
-    await this.#realtime.access.require({ identity, action: 'notify', channel: privateChannel(identity.userId) })
-    const later = this.storeNotifications(identity, data).then((all) => ({
-      messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#realtime.clock.now())
+  notify ({ identity }: Caller, data: NotificationData): Maybe<{ later: Promise<NotificationsAccepted> }> {
+    return andThen(this.#realtime.access.require({ identity, action: 'notify', channel: privateChannel(identity.userId) }), () => ({
+      later: this.storeNotifications(identity, data).then((all) => ({
+        messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#realtime.clock.now())
+      }))
     }))
-    return { later }
   }
 
   /** One event with an id of its own for each recipient; all have one time. */
@@ -85,15 +87,16 @@ export class Messages {
   }
 
   /** Stores an event and tells host code. `declared` types are handled as their plugin declared them. */
-  async store (event: NewEvent): Promise<Receipt> {
-    const receipt = await this.#realtime.eventLog.append(event)
-    const { tenantId, userId, type, channel, data } = event
-    this.#realtime.events.emit('message', { tenantId, userId, messageId: receipt.messageId, type, channel, data })
-    return receipt
+  store (event: NewEvent): Promise<Receipt> {
+    return this.#realtime.eventLog.append(event).then((receipt) => {
+      const { tenantId, userId, type, channel, data } = event
+      this.#realtime.events.emit('message', { tenantId, userId, messageId: receipt.messageId, type, channel, data })
+      return receipt
+    })
   }
 
-  async #append ({ identity, connectionId }: Caller, type: string, channel: string, data: Record<string, unknown>, dedupeId?: string): Promise<Receipt> {
-    return await this.store({ tenantId: identity.tenantId, userId: identity.userId, type, channel, data, except: connectionId, dedupeId })
+  #append ({ tenantId, userId }: Identity, except: string | null, type: string, channel: string, data: Record<string, unknown>, dedupeId?: string): Promise<Receipt> {
+    return this.store({ tenantId, userId, type, channel, data, except, dedupeId })
   }
 
   /** Confirmations of one turn: one read and one write per user. */

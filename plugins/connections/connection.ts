@@ -7,6 +7,7 @@ import type { Realtime } from '../../lib/core.js'
 import type { LocalConnection } from '../../lib/frame-router.js'
 import type { Hub, Joining, Member } from '../../lib/hub.js'
 import type { Identity } from '../../lib/identity.js'
+import type { Maybe } from '../../lib/maybe.js'
 import type { Meters } from '../../lib/meters.js'
 import { CloseCode } from '../../lib/protocol.js'
 import type { Device } from '../../lib/schemas.js'
@@ -52,8 +53,8 @@ export interface ConnectionOptions extends FrameLimits {
   maxBuffered: number
 }
 
-/** Tasks that may be begun or wait for those before them; past it the socket is read no further until they are done. */
-const MAX_UNFINISHED = 257
+/** Tasks that may wait for those before them; past it the socket is read no further until they are done. */
+const MAX_WAITING = 256
 
 /** One socket: its phase, its channels, and the order of what comes in and goes out. */
 export class Connection implements Member, LocalConnection {
@@ -78,9 +79,9 @@ export class Connection implements Member, LocalConnection {
   readonly #automatic: ReadonlySet<string>
   #gauge: FrameGauge | null = null
   readonly #limits: FrameLimits
-  /** Resolves when what came in so far is done; null: nothing waits. */
-  #before: Promise<void> | null = null
-  #unfinished = 0
+  /** What waits for the frame before it; null: nothing does. */
+  #tasks: Array<() => Maybe<void>> | null = null
+  #working = false
 
   constructor ({ socket, raw, request, client }: Upgraded, { hub, clock, meters, automaticChannels }: Pick<Realtime, 'hub' | 'clock' | 'meters' | 'automaticChannels'>, options: ConnectionOptions) {
     this.#socket = socket
@@ -195,12 +196,17 @@ export class Connection implements Member, LocalConnection {
     return this.#raw?.writableLength ?? this.#socket.bufferedAmount
   }
 
-  inOrder<T> (task: () => Promise<T>): Promise<T> {
-    const outcome = this.#before === null ? task() : this.#before.then(task)
-    if (++this.#unfinished > MAX_UNFINISHED) this.#socket.pause()
-    const finished = (): void => { this.#finished() }
-    this.#before = outcome.then(finished, finished)
-    return outcome
+  async inOrder<T> (task: () => Promise<T>): Promise<T> {
+    return await new Promise<T>((resolve, reject) => {
+      this.enqueue(() => task().then(resolve, reject))
+    })
+  }
+
+  /** Runs a task that never fails in the same order, right now where none waits: most frames are done in the turn they come. */
+  enqueue (task: () => Maybe<void>): void {
+    if (!this.#working) return this.#work(task)
+    this.#tasks ??= []
+    if (this.#tasks.push(task) > MAX_WAITING) this.#socket.pause()
   }
 
   /** Any sign of the peer. */
@@ -234,8 +240,17 @@ export class Connection implements Member, LocalConnection {
     this.#socket.terminate()
   }
 
-  #finished (): void {
-    if (--this.#unfinished === 0) this.#before = null
-    if (this.#unfinished <= MAX_UNFINISHED / 2 && this.#socket.isPaused) this.#socket.resume()
+  #work (first: (() => Maybe<void>) | undefined): void {
+    this.#working = true
+    for (let task = first; task !== undefined; task = this.#tasks?.shift()) {
+      if (this.#socket.isPaused && (this.#tasks?.length ?? 0) <= MAX_WAITING / 2) this.#socket.resume()
+      const done = task()
+      if (done instanceof Promise) {
+        void done.then(() => { this.#work(this.#tasks?.shift()) })
+        return
+      }
+    }
+    this.#tasks = null
+    this.#working = false
   }
 }

@@ -5,8 +5,9 @@ import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
-import { invalidData } from '../../lib/frame-router.js'
+import { invalidData, type FrameResult } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
+import { andThen, type Maybe } from '../../lib/maybe.js'
 import { rateLimited } from '../../lib/limits.js'
 import { CloseCode, encodeFrame, idOf, parseFrame, type ClientFrame, type ErrorData, type FrameId } from '../../lib/protocol.js'
 import type { Connection } from './connection.js'
@@ -42,21 +43,10 @@ export class FrameGate {
     }
     const frame = text === null ? null : parseFrame(text)
     if (frame !== null && connection.phase.name === 'open') this.#realtime.frames.ahead(connection.identity, frame.event, frame.data)
-    void connection.inOrder(async () => {
+    connection.enqueue(() => {
       framesIn?.add(frame?.event ?? '')
-      if (frame === null) {
-        this.#invalid(connection, slot, text === null ? undefined : idOf(text), new RealtimeError('RT_INVALID_FRAME'))
-        return
-      }
-      try {
-        if (frame.event === 'ping') this.#pong(slot, frame.id)
-        else if (frame.event === 'auth') await this.#auth(connection, slot, frame)
-        else await this.#dispatch(connection, slot, frame)
-      } catch (err) {
-        const error = this.#told(err)
-        if (error.code === 'RT_INVALID_DATA' || error.code === 'RT_INVALID_FRAME') this.#invalid(connection, slot, frame.id, error)
-        else this.#refuse(slot, frame.id, error)
-      }
+      if (frame !== null) return this.#handle(connection, slot, frame)
+      this.#invalid(connection, slot, text === null ? undefined : idOf(text), new RealtimeError('RT_INVALID_FRAME'))
     })
   }
 
@@ -75,6 +65,24 @@ export class FrameGate {
     } catch (err) {
       const error = this.#told(err)
       this.#refuse(slot, undefined, error, () => { connection.close(closeCodeFor(error), error.message) })
+    }
+  }
+
+  /** Never throws or rejects. */
+  #handle (connection: Connection, slot: ReplySlot, frame: ClientFrame): Maybe<void> {
+    const failed = (err: unknown): void => {
+      const error = this.#told(err)
+      if (error.code === 'RT_INVALID_DATA' || error.code === 'RT_INVALID_FRAME') this.#invalid(connection, slot, frame.id, error)
+      else this.#refuse(slot, frame.id, error)
+    }
+    try {
+      if (frame.event === 'ping') return this.#pong(slot, frame.id)
+      const handled = frame.event === 'auth'
+        ? this.#auth(connection, slot, frame)
+        : this.#dispatch(connection, slot, frame)
+      if (handled instanceof Promise) return handled.catch(failed)
+    } catch (err) {
+      failed(err)
     }
   }
 
@@ -112,11 +120,14 @@ export class FrameGate {
     slot.fill(encodeFrame(id === undefined ? 'pong' : 'ack', pong, id))
   }
 
-  async #dispatch (connection: Connection, slot: ReplySlot, { event, data = {}, id }: ClientFrame): Promise<void> {
+  #dispatch (connection: Connection, slot: ReplySlot, { event, data = {}, id }: ClientFrame): Maybe<void> {
     if (connection.phase.name !== 'open') throw new RealtimeError('RT_UNAUTHENTICATED')
     const route = this.#realtime.frames.find(event, data)
-    const { ack, answer, afterReply } = await route.handle(
-      { identity: connection.identity, connectionId: connection.id, connection, asked: id !== undefined }, data)
+    const context = { identity: connection.identity, connectionId: connection.id, connection, asked: id !== undefined }
+    return andThen(route.handle(context, data), (result) => { this.#answer(slot, id, result) })
+  }
+
+  #answer (slot: ReplySlot, id: FrameId | undefined, { ack, answer, afterReply }: FrameResult<unknown>): void {
     const reply = (value: unknown): void => {
       if (id !== undefined) slot.fill(encodeFrame('ack', value, id), afterReply)
       else slot.fill(answer === undefined ? null : encodeFrame(answer, value), afterReply)

@@ -35,7 +35,7 @@ export class ReplyQueue {
     return slot
   }
 
-  /** Sends what is filled, up to the first place that is not. */
+  /** Writes the replies that have come to their turn. */
   release (): void {
     while (this.#slots[0]?.filled === true) {
       const slot = this.#slots.shift()

@@ -12,6 +12,10 @@ export function displayStatus (presence: Presence | null, now: number, { withDev
   }
 }
 
+/** When the words for a status change by themselves. */
+export const wordsUntil = ({ status, awaySince }: Presence, now: number): number =>
+  status !== 'away' || awaySince === null ? Infinity : awaySince + (Math.max(0, Math.floor((now - awaySince) / MINUTE)) + 1) * MINUTE
+
 function span (ms: number): string {
   const minutes = Math.max(0, Math.floor(ms / MINUTE))
   if (minutes < 60) return `${minutes}m`

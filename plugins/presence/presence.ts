@@ -1,23 +1,29 @@
 import { PRESENCE_CHANNEL } from '../../lib/channels.js'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
+import type { Maybe } from '../../lib/maybe.js'
 import type { Caller } from '../../lib/identity.js'
 import type { Rate } from '../../lib/limits.js'
 import { rateKey } from '../../lib/rest.js'
 import type { Presence } from '../../lib/roster/contract.js'
 import type { Device } from '../../lib/schemas.js'
-import { displayStatus } from './display-status.js'
+import { displayStatus, wordsUntil } from './display-status.js'
+import { Pages } from './pages.js'
 import type { OnlineUsers, PresenceAck, PresenceChanged, PresenceData, UserEdge, UserPresence } from './schemas.js'
 import type { PresenceStore } from './store.js'
 
 /** The key under which a user's updates are counted, REST and frames together. */
 export const RATE_KIND = 'presence'
 
+/** Which part of the online list: 100 users unless it says more, after this user id. */
+export interface PageQuery { limit?: number, cursor?: number }
+
 /** The rules of presence: who is online, away, busy; who is told. */
 export class PresenceRules {
   readonly #realtime: Realtime
   readonly #store: PresenceStore
   readonly #rate: Rate
+  readonly #pages = new Pages()
 
   constructor (realtime: Realtime, store: PresenceStore, rate: Rate) {
     this.#realtime = realtime
@@ -74,11 +80,29 @@ export class PresenceRules {
     })
   }
 
-  async online (tenantId: number, { limit = 100, cursor }: { limit?: number, cursor?: number }): Promise<OnlineUsers> {
+  /** A page of who is online. */
+  async online (tenantId: number, page: PageQuery): Promise<OnlineUsers> {
+    return (await this.#online(tenantId, page)).online
+  }
+
+  /** The same as it is sent: the same bytes again, at once, while everything in them is still so. */
+  onlineBytes (tenantId: number, page: PageQuery): Maybe<Buffer> {
+    const key = `${tenantId}/${page.limit}/${page.cursor}`
+    const version = this.#realtime.roster.version(tenantId)
+    const kept = version === null ? null : this.#pages.find(key, version, this.#realtime.clock.now())
+    if (kept !== null) return kept
+    return this.#online(tenantId, page).then(({ online, until }) => {
+      const bytes = Buffer.from(JSON.stringify(online))
+      if (version !== null) this.#pages.keep(key, { bytes, version, until }, this.#realtime.clock.now())
+      return bytes
+    })
+  }
+
+  async #online (tenantId: number, { limit = 100, cursor = 0 }: PageQuery): Promise<{ online: OnlineUsers, until: number }> {
     const now = this.#realtime.clock.now()
-    const { users, total, next } = await this.#realtime.roster.online(tenantId, { limit, after: cursor ?? 0 })
-    const names = await this.#realtime.directory.names(tenantId, users.map(({ userId }) => userId))
-    return {
+    const { users, total, next } = await this.#realtime.roster.online(tenantId, { limit, after: cursor })
+    const { names, until } = await this.#realtime.directory.look(tenantId, users.map(({ userId }) => userId))
+    const online = {
       data: users.map(({ userId, presence }, i) => ({
         user_id: userId,
         name: names[i] ?? null,
@@ -89,6 +113,7 @@ export class PresenceRules {
       total,
       next_cursor: next
     }
+    return { online, until: users.reduce((until, { presence }) => Math.min(until, wordsUntil(presence, now)), until) }
   }
 
   #tellEdge (status: 'online' | 'offline', tenantId: number, userId: number, except: string | null): void {

@@ -1,4 +1,4 @@
-import { callerOf, rateKey, type RestScope } from '../../lib/rest.js'
+import { callerOf, sendJson, type RestScope } from '../../lib/rest.js'
 import type { Rate } from '../../lib/limits.js'
 import { RATE_KIND, type PresenceRules } from './presence.js'
 import { rest } from './schemas.js'
@@ -16,12 +16,12 @@ export function routes (scope: RestScope, presence: PresenceRules, rate: Rate): 
     return { data: await presence.of(identity.tenantId, request.query.user_ids.split(',').map(Number)) }
   })
 
-  scope.get('/online-users', { schema: rest['GET /online-users'] }, async (request) => await presence.online(callerOf(request).identity.tenantId, request.query))
+  scope.get('/online-users', { schema: rest['GET /online-users'] }, (request, reply) => {
+    sendJson(reply, presence.onlineBytes(callerOf(request).identity.tenantId, request.query))
+  })
 
   scope.post('/presence/update', {
-    config: {
-      rateLimit: { max: rate.max || Number.MAX_SAFE_INTEGER, timeWindow: rate.window, keyGenerator: (request) => rateKey(RATE_KIND, callerOf(request).identity) }
-    },
+    config: { realtimeRate: { kind: RATE_KIND, rate } },
     schema: rest['POST /presence/update']
   }, async (request) => {
     const { status, device, last_message: lastMessage } = request.body

@@ -1,13 +1,11 @@
 import type { Rate } from '../../lib/limits.js'
-import { callerOf, rateKey, type RestScope } from '../../lib/rest.js'
+import { callerOf, type RestScope } from '../../lib/rest.js'
 import { rest } from './schemas.js'
 import { RATE_KIND, type TypingRules } from './typing.js'
 
 export function routes (scope: RestScope, typing: TypingRules, rate: Rate): void {
   scope.post('/typing', {
-    config: {
-      rateLimit: { max: rate.max || Number.MAX_SAFE_INTEGER, timeWindow: rate.window, keyGenerator: (request) => rateKey(RATE_KIND, callerOf(request).identity) }
-    },
+    config: { realtimeRate: { kind: RATE_KIND, rate } },
     schema: rest['POST /typing']
   }, async (request) => {
     const { conversation_id, conversation_type, is_typing, channel, recipient_id } = request.body

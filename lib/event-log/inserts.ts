@@ -1,0 +1,53 @@
+import { CompiledQuery } from 'kysely'
+import type { Dialect } from '../database/dialect.js'
+import { literal } from '../database/literal.js'
+import { toLaterSqlTime, toSqlTime } from '../database/time.js'
+
+/** One row on its way into the table. */
+export interface EventRow {
+  tenantId: number
+  userId: number
+  type: string
+  channel: string
+  payload: string
+  createdAt: number
+  dedupeId: string
+  dueAt: number
+}
+
+/** The row of an ephemeral event. */
+export type AuditRow = Omit<EventRow, 'dedupeId' | 'dueAt'>
+
+const into = (columns: string): string =>
+  `insert into websocket_events (tenant_id, user_id, event_type, channel, payload, created_at, updated_at, origin, ${columns}) values `
+
+/** Pending and durable, as the columns' defaults say: the fewer values, the cheaper the statement. */
+const intoDurable = into('dedupe_id, due_at')
+const durableMarks = `(${Array(10).fill('?').join(', ')})`
+const intoAudit = into('handed_at, status, durable')
+const auditMarks = `(${Array(9).fill('?').join(', ')}, 'delivered', 0)`
+
+/** The insert of events that must not be lost. */
+export function durableInsert (dialect: Dialect, rows: readonly EventRow[], origin: string): CompiledQuery {
+  if (dialect === 'mysql') return CompiledQuery.raw(intoDurable + rows.map((row) => durableText(row, origin)).join(','))
+  const values = rows.flatMap((row) => [...common(row, origin), row.dedupeId, toLaterSqlTime(row.dueAt)])
+  return CompiledQuery.raw(`${intoDurable}${rows.map(() => durableMarks).join(', ')} returning id`, values)
+}
+
+/** The insert of what is kept for the record only. */
+export function auditInsert (rows: readonly AuditRow[], origin: string): CompiledQuery {
+  const values = rows.flatMap((row) => [...common(row, origin), toSqlTime(row.createdAt)])
+  return CompiledQuery.raw(intoAudit + rows.map(() => auditMarks).join(', '), values)
+}
+
+function common (row: AuditRow, origin: string): unknown[] {
+  const at = toSqlTime(row.createdAt)
+  return [row.tenantId, row.userId, row.type, row.channel, row.payload, at, at, origin]
+}
+
+/** Each value by itself: an array for each row cost as much as its text. */
+function durableText ({ tenantId, userId, type, channel, payload, createdAt, dedupeId, dueAt }: EventRow, origin: string): string {
+  const at = toSqlTime(createdAt)
+  return `(${literal(tenantId)},${literal(userId)},${literal(type)},${literal(channel)},${literal(payload)},'${at}','${at}',` +
+    `${literal(origin)},${literal(dedupeId)},'${toLaterSqlTime(dueAt)}')`
+}
