@@ -275,10 +275,7 @@ export class MemoryRoster implements Roster {
     const oldestFirst = user.connections.map((id) => tenant.connections.get(id)).filter((c) => c !== undefined)
       .sort((a, b) => a.connectedAt - b.connectedAt)
     const evicted = oldestFirst.filter(({ connectionId }) => connectionId !== newest).slice(0, user.connections.length - limit)
-    for (const { connectionId } of evicted) {
-      without(user.connections, connectionId)
-      tenant.connections.delete(connectionId)
-    }
+    for (const entry of evicted) this.#remove(tenant, entry)
     return evicted
   }
 
