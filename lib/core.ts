@@ -164,7 +164,9 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     onAsk: (op, handler) => { asks.set(op, handler) },
     beforeClose: (task) => { closing.push(task) },
     tell: ({ tenantId, channel, event, data, except = null }) => {
-      backplane.publish(channelKey(tenantId, channel), { payload: encodeFrame(event, data), messageId: 0, except, again: false })
+      const key = channelKey(tenantId, channel)
+      if (!backplane.mayHear(key)) return
+      backplane.publish(key, { payload: encodeFrame(event, data), messageId: 0, except, again: false })
         .catch(() => {}) // the backplane has told this node's own members
     },
     health: async () => {

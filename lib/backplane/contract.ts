@@ -47,6 +47,8 @@ export interface Backplane {
   start (handlers: BackplaneHandlers): Promise<void>
   publish (key: ChannelKey, frame: Frame): Promise<void>
   publishHere (key: ChannelKey, frame: Frame): void
+  /** False: nobody hears this channel, on any node, and nothing need be encoded for it. */
+  mayHear (key: ChannelKey): boolean
   subscribe (key: ChannelKey): Promise<void> | null
   unsubscribe (key: ChannelKey): void
   ask (nodeId: string, op: string, data: unknown): Promise<unknown>

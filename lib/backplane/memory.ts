@@ -26,6 +26,10 @@ export class MemoryBackplane implements Backplane {
     if (this.#subscribed.has(key)) this.#handlers?.deliver(key, [frame])
   }
 
+  mayHear (key: ChannelKey): boolean {
+    return this.#subscribed.has(key)
+  }
+
   subscribe (key: ChannelKey): null {
     this.#subscribed.add(key)
     return null

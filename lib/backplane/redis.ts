@@ -81,6 +81,10 @@ export class RedisBackplane implements Backplane {
     if (this.#subscriptions.has(key)) this.#handlers?.deliver(key, [frame])
   }
 
+  mayHear (): boolean {
+    return true // who is subscribed elsewhere is Redis' to know
+  }
+
   async subscribe (key: ChannelKey): Promise<void> {
     const known = this.#subscriptions.get(key)
     if (known !== undefined) return await known

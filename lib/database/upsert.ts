@@ -1,5 +1,6 @@
 import { CompiledQuery, type Insertable } from 'kysely'
 import type { Dialect, Executor } from './dialect.js'
+import { literal } from './literal.js'
 import type { Tables } from './tables.js'
 
 /** Rows of one statement: far below every server's limit of parameters and packet size. */
@@ -20,11 +21,13 @@ export async function upsert<T extends keyof Tables & string> (
   if (first === undefined) return
   const columns = Object.keys(first) as Array<keyof typeof first>
   const marks = `(${columns.map(() => '?').join(', ')})`
-  const onConflict = dialect === 'mysql' ? mysqlSet(conflict) : sqliteSet(table, conflict)
+  const into = `insert into ${table} (${columns.join(', ')}) values `
   for (let at = 0; at < rows.length; at += ROWS_PER_STATEMENT) {
-    const part = rows.slice(at, at + ROWS_PER_STATEMENT)
-    const text = `insert into ${table} (${columns.join(', ')}) values ${part.map(() => marks).join(', ')} ${onConflict}`
-    await db.executeQuery(CompiledQuery.raw(text, part.flatMap((row) => columns.map((column) => row[column]))))
+    // Strings, numbers and null are all that the tables' columns take.
+    const part = rows.slice(at, at + ROWS_PER_STATEMENT).map((row) => columns.map((column) => row[column] as string | number | null))
+    await db.executeQuery(dialect === 'mysql'
+      ? CompiledQuery.raw(`${into}${part.map((values) => `(${values.map(literal).join()})`).join()} ${mysqlSet(conflict)}`)
+      : CompiledQuery.raw(`${into}${part.map(() => marks).join()} ${sqliteSet(table, conflict)}`, part.flat()))
   }
 }
 

@@ -35,7 +35,8 @@ export function durableInsert (dialect: Dialect, rows: readonly EventRow[], orig
 }
 
 /** The insert of what is kept for the record only. */
-export function auditInsert (rows: readonly AuditRow[], origin: string): CompiledQuery {
+export function auditInsert (dialect: Dialect, rows: readonly AuditRow[], origin: string): CompiledQuery {
+  if (dialect === 'mysql') return CompiledQuery.raw(intoAudit + rows.map((row) => auditText(row, origin)).join(','))
   const values = rows.flatMap((row) => [...common(row, origin), toSqlTime(row.createdAt)])
   return CompiledQuery.raw(intoAudit + rows.map(() => auditMarks).join(', '), values)
 }
@@ -45,9 +46,13 @@ function common (row: AuditRow, origin: string): unknown[] {
   return [row.tenantId, row.userId, row.type, row.channel, row.payload, at, at, origin]
 }
 
+const durableText = (row: EventRow, origin: string): string =>
+  `(${commonText(row, origin)},${literal(row.dedupeId)},'${toLaterSqlTime(row.dueAt)}')`
+
+const auditText = (row: AuditRow, origin: string): string => `(${commonText(row, origin)},'${toSqlTime(row.createdAt)}','delivered',0)`
+
 /** Each value by itself: an array for each row cost as much as its text. */
-function durableText ({ tenantId, userId, type, channel, payload, createdAt, dedupeId, dueAt }: EventRow, origin: string): string {
+function commonText ({ tenantId, userId, type, channel, payload, createdAt }: AuditRow, origin: string): string {
   const at = toSqlTime(createdAt)
-  return `(${literal(tenantId)},${literal(userId)},${literal(type)},${literal(channel)},${literal(payload)},'${at}','${at}',` +
-    `${literal(origin)},${literal(dedupeId)},'${toLaterSqlTime(dueAt)}')`
+  return `${literal(tenantId)},${literal(userId)},${literal(type)},${literal(channel)},${literal(payload)},'${at}','${at}',${literal(origin)}`
 }

@@ -65,7 +65,7 @@ export class EventStore {
 
   /** Rows of ephemeral events, for the record only: never recovered, never sent again. */
   async insertAudit (rows: readonly AuditRow[]): Promise<void> {
-    for (let at = 0; at < rows.length; at += 500) await this.#db.executeQuery(auditInsert(rows.slice(at, at + 500), this.#origin))
+    for (let at = 0; at < rows.length; at += 500) await this.#db.executeQuery(auditInsert(this.#dialect, rows.slice(at, at + 500), this.#origin))
   }
 
   async #insert (db: Executor, rows: readonly EventRow[], origin: string): Promise<number[]> {

@@ -62,18 +62,10 @@ export class MemoryRoster implements Roster {
       channels: known?.channels ?? null,
       heardAt: this.#clock.now()
     })
-    if (!user.connections.includes(entry.connectionId)) user.connections.push(entry.connectionId)
+    // No push: it would take room for sixteen more, for as long as the user stays.
+    if (!user.connections.includes(entry.connectionId)) user.connections = user.connections.concat(entry.connectionId)
     user.signUntil = null
-    const evicted: Entry[] = []
-    const oldestFirst = user.connections.map((id) => tenant.connections.get(id)).filter((c) => c !== undefined)
-      .sort((a, b) => a.connectedAt - b.connectedAt)
-    for (const oldest of oldestFirst) {
-      if (user.connections.length <= limit) break
-      if (oldest.connectionId === entry.connectionId) continue
-      evicted.push(oldest)
-      without(user.connections, oldest.connectionId)
-      tenant.connections.delete(oldest.connectionId)
-    }
+    const evicted = user.connections.length > limit ? this.#evict(tenant, user, entry.connectionId, limit) : []
     const kept = tenant.connections.get(entry.connectionId)?.generation ?? generation
     const replaced = entry.nodeId !== null && known !== undefined && known.nodeId !== null ? known : null
     return { taken: false, fresh: known === undefined, first, replaced, evicted, generation: kept }
@@ -196,16 +188,23 @@ export class MemoryRoster implements Roster {
     const now = this.#clock.now()
     const found: Due[] = []
     for (const [tenantId, tenant] of this.#tenants) {
-      const lapsed = [...tenant.connections.values()].filter(({ nodeId, heardAt }) => nodeId === null && heardAt + this.#times.restLease <= now)
+      // Without lists of what is not due: all of every tenant is looked at each second.
+      const lapsed: Entry[] = []
+      tenant.connections.forEach((entry) => {
+        if (entry.nodeId === null && entry.heardAt + this.#times.restLease <= now) lapsed.push(entry)
+      })
       for (const entry of lapsed) this.#remove(tenant, entry)
-      for (const user of tenant.users.values()) {
-        if (user.signUntil === null || user.signUntil > now) continue
-        user.signUntil = null
-        if (user.connections.length === 0) user.graceUntil ??= now + this.#times.grace
-      }
-      const typing = [...tenant.typing.values()].filter(({ expiresAt }) => expiresAt <= now)
-      await this.stopTyping(typing)
-      const offline = [...tenant.users].filter(([, { graceUntil }]) => graceUntil !== null && graceUntil <= now).map(([id]) => id)
+      const offline: number[] = []
+      tenant.users.forEach((user, id) => {
+        if (user.signUntil !== null && user.signUntil <= now) {
+          user.signUntil = null
+          if (user.connections.length === 0) user.graceUntil ??= now + this.#times.grace
+        }
+        if (user.graceUntil !== null && user.graceUntil <= now) offline.push(id)
+      })
+      const typing: TypingEntry[] = []
+      tenant.typing.forEach((entry) => { if (entry.expiresAt <= now) typing.push(entry) })
+      if (typing.length > 0) await this.stopTyping(typing)
       if (lapsed.length + typing.length + offline.length > 0) found.push({ tenantId, offline, typing, lapsed })
       if (tenant.users.size + tenant.connections.size + tenant.typing.size === 0) this.#tenants.delete(tenantId)
     }
@@ -269,6 +268,15 @@ export class MemoryRoster implements Roster {
     if (known === undefined) tenant.version = ++this.#version
     tenant.users.set(userId, user)
     return { user, first: known === undefined }
+  }
+
+  /** Takes the user's oldest connections out, down to `limit`, but not the one that just came. */
+  #evict (tenant: Tenant, user: Present, newest: string, limit: number): Entry[] {
+    const oldestFirst = user.connections.map((id) => tenant.connections.get(id)).filter((c) => c !== undefined)
+      .sort((a, b) => a.connectedAt - b.connectedAt)
+    const evicted = oldestFirst.filter(({ connectionId }) => connectionId !== newest).slice(0, user.connections.length - limit)
+    for (const entry of evicted) this.#remove(tenant, entry)
+    return evicted
   }
 
   #remove (tenant: Tenant, entry: Entry): void {

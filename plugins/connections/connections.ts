@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { privateChannel } from '../../lib/channels.js'
-import { toIso } from '../../lib/clock.js'
+import { expiryToIso } from '../../lib/clock.js'
 import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
@@ -84,8 +84,10 @@ export class Connections {
     this.#realtime.local.set(localKey(tenantId, connectionId), connection)
     // Asked for by REST before the socket opened.
     const asked = await this.#realtime.roster.channels(tenantId, connectionId).catch(() => [])
-    const channels = new Set([privateChannel(userId), ...this.#realtime.automaticChannels, ...asked])
-    const joins = Array.from(channels, (channel) => connection.join(channel))
+    const joins: Array<Joining | Promise<Joining>> = []
+    for (const channel of [privateChannel(userId), ...this.#realtime.automaticChannels, ...asked]) {
+      if (!connection.channels.has(channel)) joins.push(connection.join(channel))
+    }
     const [own, ...others] = joins.every(isJoined) ? joins : await Promise.all(joins.map(async (joining) => await joining))
     connection.recorder = this
     this.record(connection)
@@ -116,7 +118,7 @@ export class Connections {
       userId: identity.userId,
       clubId: identity.tenantId,
       channels: [...channels],
-      expiresAt: identity.expiresAt === undefined || identity.expiresAt === null ? null : toIso(identity.expiresAt),
+      expiresAt: identity.expiresAt === undefined || identity.expiresAt === null ? null : expiryToIso(identity.expiresAt),
       heartbeatInterval: this.#settings.pingInterval
     }
   }

@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
@@ -11,6 +12,8 @@ import type { ConnectionSettings } from './options.js'
 import { isAllowedOrigin } from './origin.js'
 import type { Supervisor } from './supervisor.js'
 import { readUserAgent } from './user-agent.js'
+
+const NOTHING = Buffer.alloc(0)
 
 export interface SocketRouteParts {
   realtime: Realtime
@@ -68,6 +71,7 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
     const raw = request.raw.socket instanceof Socket && !settings.perMessageDeflate ? request.raw.socket : null
     const connection = new Connection({ socket, raw, request, client: describeClient(request) }, realtime, settings)
     supervisor.watch(socket, connection)
+    letGoOfHead(request.raw)
     // The one that @fastify/websocket attached holds the whole answer to the upgrade.
     if (ownServer) socket.removeAllListeners('error').on('error', onError)
     // Attached before anything asynchronous begins: frames that come at once wait in order behind the authentication.
@@ -90,6 +94,11 @@ function answerAtOnce (socket: Socket, reply: FastifyReply): void {
       if (reply.sent && !reply.raw.headersSent && reply.raw.socket === socket) reply.raw.detachSocket(socket)
     })
   })
+}
+
+/** What came right behind the upgrade request was read by now; @fastify/websocket keeps it, and with it all that came at once. */
+function letGoOfHead (request: IncomingMessage): void {
+  for (const key of Object.getOwnPropertySymbols(request)) if (key.description === 'ws-head') Reflect.set(request, key, NOTHING)
 }
 
 /** Not kept with the connection, as a variable beside its handlers would be. */

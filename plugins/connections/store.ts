@@ -34,8 +34,8 @@ export class ConnectionStore {
 
   put (record: ConnectionRecord): void {
     // The socket does not know the session that REST connect told.
-    const waiting = this.#rows.peek(keyOf(record))
-    this.#rows.put({ ...record, sessionId: record.sessionId ?? waiting?.sessionId ?? null })
+    record.sessionId ??= this.#rows.peek(keyOf(record))?.sessionId ?? null
+    this.#rows.put(record)
   }
 
   async markDisconnected (tenantId: number, connectionId: string, now: number): Promise<void> {

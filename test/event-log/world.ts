@@ -36,6 +36,10 @@ export class CuttableBackplane implements Backplane {
     if (this.#subscribed.has(key)) this.#handlers?.deliver(key, [frame])
   }
 
+  mayHear (): boolean {
+    return true
+  }
+
   async subscribe (key: string): Promise<void> {
     this.#subscribed.add(key)
   }
