@@ -67,6 +67,8 @@ export const rows: Row[] = [
     round: async ({ mariadb }) => {
       const figures: Figures = {}
       for (const members of [50, 500, 5000]) figures[`${members} members`] = await fanOut(suite, { ...load, members }, await log(suite, mariadb))
+      // A relay without any log: what the machine itself costs with more sockets, or fewer.
+      for (const members of [50, 500, 5000]) figures[`bun, ${members} members`] = await fanOut(bun, { ...load, members })
       return figures
     }
   },
