@@ -1,3 +1,5 @@
+import { show } from './readme.js'
+
 interface Result { name: string, unit: string, medians: Record<string, number> }
 
 const ROWS = ['fan-out under load', 'fan-out, one at a time', 'across nodes']
@@ -16,7 +18,7 @@ export function chart (results: Result[]): string {
       const width = Math.max(2, value / longest * (WIDTH - LABEL - 90))
       parts.push(`<text x="${LABEL - 10}" y="${y + 16}" text-anchor="end">${peer === 'suite' ? 'fastify-realtime' : peer}</text>`,
         `<rect x="${LABEL}" y="${y}" width="${width.toFixed(1)}" height="${BAR}" rx="3" fill="${COLOURS[peer] ?? '#ccc'}"/>`,
-        `<text x="${(LABEL + width + 8).toFixed(1)}" y="${y + 16}">${value.toFixed(1)}</text>`)
+        `<text x="${(LABEL + width + 8).toFixed(1)}" y="${y + 16}">${show(value)}</text>`)
       y += BAR + GAP
     }
     y += 26
