@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { WriteBehind } from '../lib/write-behind.js'
-import { log } from './suites.js'
+import { log, turn } from './suites.js'
 
 t.test('What comes after the end is not written, and is not tried again for ever', async (t) => {
   let written = 0
@@ -23,4 +23,48 @@ t.test('A failure at the end is the last attempt', async (t) => {
   const before = attempts
   await sleep(20)
   t.equal(attempts, before)
+})
+
+t.test('Enough rows wait for no others, and none is lost however many come', async (t) => {
+  const batches: number[][] = []
+  const writes: Array<() => void> = []
+  const rows = new WriteBehind<number>({
+    name: 'test',
+    log,
+    interval: 3600_000,
+    enough: 3,
+    limit: 5,
+    write: async (batch) => {
+      batches.push(batch)
+      await new Promise<void>((resolve) => { writes.push(resolve) })
+    }
+  })
+  for (let i = 1; i <= 7; i++) rows.put(i)
+  t.strictSame(batches, [[1, 2, 3]], 'one statement at a time')
+  writes.shift()?.()
+  await turn()
+  t.strictSame(batches, [[1, 2, 3], [4, 5, 6, 7]])
+  rows.put(8)
+  const closed = rows.close()
+  writes.shift()?.()
+  await turn()
+  writes.shift()?.()
+  await closed
+  t.strictSame(batches, [[1, 2, 3], [4, 5, 6, 7], [8]])
+})
+
+t.test('While the database is away rows wait for the timer, and the newest are kept', async (t) => {
+  const batches: number[][] = []
+  let away = true
+  const rows = new WriteBehind<number>({
+    name: 'test', log, interval: 3600_000, enough: 2, limit: 4, write: async (batch) => { batches.push(batch); if (away) throw new Error('away') }
+  })
+  for (let i = 1; i <= 3; i++) rows.put(i)
+  await turn()
+  for (let i = 4; i <= 6; i++) rows.put(i)
+  await turn()
+  t.strictSame(batches, [[1, 2]], 'tried once')
+  away = false
+  await rows.close()
+  t.strictSame(batches, [[1, 2], [3, 4, 5, 6]])
 })

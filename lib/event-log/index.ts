@@ -69,7 +69,7 @@ export class EventLog {
       store: this.store, clock, log, maxQueued, timeout, measured, committed: (entry, committed) => this.#committed(entry, committed)
     })
     this.#audit = new WriteBehind({
-      name: 'audit', log, interval: 1000, write: async (rows) => { await this.store.insertAudit(rows) }
+      name: 'audit', log, interval: 1000, enough: 500, write: async (rows) => { await this.store.insertAudit(rows) }
     })
   }
 

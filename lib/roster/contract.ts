@@ -123,16 +123,16 @@ export interface Roster {
   channels (tenantId: number, connectionId: string): Promise<string[]>
 
   /** Sets the status. A user without a connection counts as online for `restLease` from then: `first` as with `join`. */
-  setPresence (tenantId: number, userId: number, presence: Presence): Promise<{ first: boolean }>
+  setPresence (tenantId: number, userId: number, presence: Presence): Maybe<{ first: boolean }>
   /** Of those users who are online now, in the order asked; null for the others. */
-  presence (tenantId: number, userIds: number[]): Promise<Array<Presence | null>>
+  presence (tenantId: number, userIds: number[]): Maybe<Array<Presence | null>>
   online (tenantId: number, page: { limit: number, after: number }): Promise<OnlinePage>
   /** Another number after each change of what `online` shows of a tenant; null where only a read can tell. */
   version (tenantId: number): number | null
   counts (tenantId: number): Promise<Counts>
 
   /** True: the user was not typing there before. */
-  startTyping (entry: TypingEntry): Promise<boolean>
+  startTyping (entry: TypingEntry): Maybe<boolean>
   /** What was stopped, once; entries that were not there are left out. */
   stopTyping (keys: Array<Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>>): Promise<TypingEntry[]>
   typing (tenantId: number, conversationId: string): Promise<TypingEntry[]>

@@ -114,7 +114,7 @@ export class MemoryRoster implements Roster {
     return [...this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels ?? []]
   }
 
-  async setPresence (tenantId: number, userId: number, presence: Presence): Promise<{ first: boolean }> {
+  setPresence (tenantId: number, userId: number, presence: Presence): { first: boolean } {
     const tenant = this.#tenant(tenantId)
     const { user, first } = this.#arrive(tenant, userId, presence.device)
     user.presence = presence
@@ -123,7 +123,7 @@ export class MemoryRoster implements Roster {
     return { first }
   }
 
-  async presence (tenantId: number, userIds: number[]): Promise<Array<Presence | null>> {
+  presence (tenantId: number, userIds: number[]): Array<Presence | null> {
     const users = this.#tenants.get(tenantId)?.users
     return userIds.map((id) => users?.get(id)?.presence ?? null)
   }
@@ -134,11 +134,10 @@ export class MemoryRoster implements Roster {
     const from = visible.findIndex(([id]) => id > after)
     const page = from < 0 ? [] : visible.slice(from, from + limit)
     const last = page.at(-1)?.[0]
-    const more = from >= 0 && from + limit < visible.length
     return {
       users: page.map(([userId, { presence }]) => ({ userId, presence })),
       total: visible.length,
-      next: more && last !== undefined ? last : null
+      next: from + limit < visible.length && last !== undefined ? last : null
     }
   }
 
@@ -158,12 +157,13 @@ export class MemoryRoster implements Roster {
     }
   }
 
-  async startTyping (entry: TypingEntry): Promise<boolean> {
+  startTyping (entry: TypingEntry): boolean {
     const { typing } = this.#tenant(entry.tenantId)
     const key = `${entry.userId}:${entry.conversationId}`
     const known = typing.get(key)
     const going = known !== undefined && known.expiresAt > this.#clock.now()
-    typing.set(key, going ? { ...known, expiresAt: entry.expiresAt } : entry)
+    if (going) known.expiresAt = entry.expiresAt
+    else typing.set(key, { ...entry })
     return !going
   }
 

@@ -6,14 +6,17 @@ import type { Caller } from '../../lib/identity.js'
 import type { Rate } from '../../lib/limits.js'
 import { rateKey } from '../../lib/rest.js'
 import type { Presence } from '../../lib/roster/contract.js'
-import type { Device } from '../../lib/schemas.js'
+import type { Device, PresenceStatus } from '../../lib/schemas.js'
 import { displayStatus, wordsUntil } from './display-status.js'
 import { Pages } from './pages.js'
-import type { OnlineUsers, PresenceAck, PresenceChanged, PresenceData, UserEdge, UserPresence } from './schemas.js'
+import type { OnlineUsers, PresenceAck, PresenceChanged, UserEdge, UserPresence } from './schemas.js'
 import type { PresenceStore } from './store.js'
 
 /** The key under which a user's updates are counted, REST and frames together. */
 export const RATE_KIND = 'presence'
+
+/** What a user says about themselves. */
+export interface Update { status: PresenceStatus, device?: Device | undefined, lastMessage?: string | null | undefined }
 
 /** Which part of the online list: 100 users unless it says more, after this user id. */
 export interface PageQuery { limit?: number, cursor?: number }
@@ -40,7 +43,7 @@ export class PresenceRules {
   }
 
   /** Sets the caller's status, and tells the tenant. */
-  async update ({ identity }: Caller, { status, device, lastMessage }: PresenceData, fallback: Device): Promise<PresenceAck> {
+  async update ({ identity }: Caller, { status, device, lastMessage }: Update, fallback: Device): Promise<PresenceAck> {
     const { tenantId, userId } = identity
     const now = this.#realtime.clock.now()
     const [before] = await this.#realtime.roster.presence(tenantId, [userId])
@@ -128,8 +131,10 @@ export class PresenceRules {
   }
 
   async #writeEdge (status: 'online' | 'offline', tenantId: number, userId: number): Promise<void> {
-    const known = await this.#realtime.roster.presence(tenantId, [userId]).catch(() => [])
-    const presence = known[0]
+    let presence: Presence | null | undefined
+    try {
+      [presence] = await this.#realtime.roster.presence(tenantId, [userId])
+    } catch {} // the roster is away
     // Told offline and settled meanwhile: the row keeps what the last update said, and gets its end by `offline` below.
     if (presence === undefined || presence === null) return
     this.#store.put({ tenantId, userId, ...presence, status: status === 'offline' ? 'offline' : presence.status })

@@ -25,8 +25,7 @@ export function routes (scope: RestScope, presence: PresenceRules, rate: Rate): 
     schema: rest['POST /presence/update']
   }, async (request) => {
     const { status, device, last_message: lastMessage } = request.body
-    const data = { status, ...(device === undefined ? {} : { device }), ...(lastMessage === undefined ? {} : { lastMessage }) }
-    const { updatedAt, ...rest } = await presence.update(callerOf(request), data, 'web')
-    return { data: { ...rest, updated_at: updatedAt } }
+    const updated = await presence.update(callerOf(request), { status, device, lastMessage }, 'web')
+    return { data: { status: updated.status, device: updated.device, updated_at: updated.updatedAt } }
   })
 }

@@ -12,9 +12,9 @@ export function routes (scope: RestScope, typing: TypingRules, rate: Rate): void
     const { conversationId, isTyping, expiresAt } = await typing.record(callerOf(request), {
       conversationId: conversation_id,
       isTyping: is_typing,
-      ...(conversation_type === undefined ? {} : { conversationType: conversation_type }),
-      ...(channel === undefined ? {} : { channel }),
-      ...(recipient_id === undefined ? {} : { recipientId: recipient_id })
+      conversationType: conversation_type,
+      channel,
+      recipientId: recipient_id
     })
     return { data: { conversation_id: conversationId, is_typing: isTyping, expires_at: expiresAt } }
   })

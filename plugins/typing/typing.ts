@@ -6,10 +6,11 @@ import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 import type { Rate } from '../../lib/limits.js'
+import { andThen, type Maybe } from '../../lib/maybe.js'
 import { rateKey } from '../../lib/rest.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
 import { Channel, type ConversationType } from '../../lib/schemas.js'
-import type { TypingAck, TypingChanged, TypingData } from './schemas.js'
+import type { TypingAck, TypingChanged } from './schemas.js'
 import type { TypingStore } from './store.js'
 
 /** The users of a conversation, by the host's knowledge; they are told of typing in it. */
@@ -22,6 +23,15 @@ export interface TypingSettings {
   /** Milliseconds after the last sign. */
   expiry: number
   participants: Participants | undefined
+}
+
+/** A sign of typing, or of its end. */
+export interface Sign {
+  conversationId: string
+  conversationType?: ConversationType | undefined
+  isTyping: boolean
+  channel?: string | undefined
+  recipientId?: number | undefined
 }
 
 type TypingKey = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
@@ -64,7 +74,7 @@ export class TypingRules {
   }
 
   /** A sign of typing, or its end. Throws `RT_FORBIDDEN` where the caller may not publish to the channel or recipient named. */
-  async record (caller: Caller, { conversationId, conversationType, isTyping, channel, recipientId }: TypingData): Promise<TypingAck> {
+  async record (caller: Caller, { conversationId, conversationType, isTyping, channel, recipientId }: Sign): Promise<TypingAck> {
     const { identity, connectionId } = caller
     const { tenantId, userId } = identity
     const now = this.#realtime.clock.now()
@@ -79,7 +89,7 @@ export class TypingRules {
       userId,
       conversationId,
       conversationType: type,
-      channels: await this.#audience(identity, { conversationId, conversationType: type, channel, recipientId }),
+      channels: await this.#audience(identity, conversationId, type, channel, recipientId),
       connectionId,
       startedAt: now,
       expiresAt
@@ -118,32 +128,27 @@ export class TypingRules {
     })
   }
 
-  async #audience (
-    identity: Identity,
-    { conversationId, conversationType, channel, recipientId }: {
-      conversationId: string, conversationType: ConversationType, channel: string | undefined, recipientId: number | undefined
-    }
-  ): Promise<string[]> {
-    const { tenantId, userId } = identity
+  #audience (
+    identity: Identity, conversationId: string, conversationType: ConversationType, channel: string | undefined, recipientId: number | undefined
+  ): Maybe<string[]> {
+    const { access } = this.#realtime
     if (channel !== undefined) {
       if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-      await this.#realtime.access.require({ identity, action: 'publish', channel })
-      return [channel]
+      return andThen(access.require({ identity, action: 'publish', channel }), () => [channel])
     }
     if (recipientId !== undefined) {
       const own = privateChannel(recipientId)
-      await this.#realtime.access.require({ identity, action: 'direct', channel: own })
-      return [own]
+      return andThen(access.require({ identity, action: 'direct', channel: own }), () => [own])
     }
+    const { tenantId, userId } = identity
     if (this.#settings.participants !== undefined) {
-      const ids = await this.#settings.participants({ tenantId, conversationId, conversationType })
-      return ids.filter((id) => id !== userId).map(privateChannel)
+      return andThen(this.#settings.participants({ tenantId, conversationId, conversationType }),
+        (ids) => ids.filter((id) => id !== userId).map(privateChannel))
     }
     // Nobody was named: those who subscribed to the conversation, where the caller may speak in it; else nobody.
     const conversation = `conversation.${conversationId}`
-    const open = Value.Check(Channel, conversation) &&
-      await this.#realtime.access.allows({ identity, action: 'publish', channel: conversation })
-    return open ? [conversation] : []
+    if (!Value.Check(Channel, conversation)) return []
+    return andThen(access.allows({ identity, action: 'publish', channel: conversation }), (open) => open ? [conversation] : [])
   }
 
   #remember (key: string, typed: TypingKey): void {
