@@ -5,15 +5,19 @@ import { DEDUPE_WINDOW } from '../../lib/event-log/store.js'
 import { turn } from '../suites.js'
 import { direct, group, type OpenNode, type Storage } from './world.js'
 
+/** What would end a text, a value, a row or a statement, or look like a mark, where it was not escaped. */
+const HOSTILE = `'), (1, "x"); -- ' \\' \\\\' \\ ? ?? :a @b /* */ # \n\r\t\b\u001a %_\\`
+
 /** What it takes for an event to be accepted, and who is told of it then. */
 export function append (t: Test, open: OpenNode, { poison }: Storage): void {
   t.test('append answers with id and time once the row can be read from elsewhere', async (t) => {
     const { log, clock } = await open(t)
     const elsewhere = open.database(t)
-    for (const message of ['one', 'žluťoučký 日本語 👋 "\\ \u0000']) {
-      const { messageId, timestamp } = await log.append(group(message))
+    for (const message of ['one', 'žluťoučký 日本語 👋 "\\ \u0000', HOSTILE]) {
+      const { messageId, timestamp } = await log.append(group(message, { dedupeId: message.replaceAll('\u0000', '') }))
       t.equal(timestamp, toIso(clock.now()))
       const row = await elsewhere.db.selectFrom('websocket_events').selectAll().where('id', '=', messageId).executeTakeFirstOrThrow()
+      t.equal(row.dedupe_id, `c:${message.replaceAll('\u0000', '')}`)
       t.match(row, { tenant_id: 1, user_id: 7, event_type: 'message:group', channel: 'group.1', origin: 'node-a', retry_count: 0, error_message: null })
       t.strictSame(JSON.parse(jsonText(row.payload)), { userId: 7, message, timestamp })
       t.equal(row.created_at, timestamp.replace('T', ' ').slice(0, 23))
