@@ -14,7 +14,7 @@ import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
 import type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
 import type { AuditRow, EventRow } from './inserts.js'
-import { EventStore, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
+import { EventStore, MAX_AUDIT_ROWS, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
 
 export { byChannel, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
@@ -69,7 +69,7 @@ export class EventLog {
       store: this.store, clock, log, maxQueued, timeout, measured, committed: (entry, committed) => this.#committed(entry, committed)
     })
     this.#audit = new WriteBehind({
-      name: 'audit', log, interval: 1000, enough: 500, write: async (rows) => { await this.store.insertAudit(rows) }
+      name: 'audit', log, interval: 1000, enough: MAX_AUDIT_ROWS.mysql, write: async (rows) => { await this.store.insertAudit(rows) }
     })
   }
 

@@ -22,6 +22,12 @@ export const MAX_PENDING_CHANNELS = 500
 /** How long a client's dedupe id answers the first result. */
 export const DEDUPE_WINDOW = 5 * 60_000
 
+/**
+ * Audit rows of one statement: each commits by itself, and a few large ones cost a server much less than many small ones.
+ * SQLite has a limit of parameters, and holds up the process meanwhile.
+ */
+export const MAX_AUDIT_ROWS = { mysql: 2000, sqlite: 500 } as const
+
 /** The origin of rows inserted by a host's own transaction: no node's, so that none vouches for their order. */
 const HOST_ORIGIN = 'host'
 /** How far clocks of nodes may differ, for what ordering by id alone could hide (see `overtaken`). */
@@ -65,7 +71,8 @@ export class EventStore {
 
   /** Rows of ephemeral events, for the record only: never recovered, never sent again. */
   async insertAudit (rows: readonly AuditRow[]): Promise<void> {
-    for (let at = 0; at < rows.length; at += 500) await this.#db.executeQuery(auditInsert(this.#dialect, rows.slice(at, at + 500), this.#origin))
+    const most = MAX_AUDIT_ROWS[this.#dialect]
+    for (let at = 0; at < rows.length; at += most) await this.#db.executeQuery(auditInsert(this.#dialect, rows.slice(at, at + most), this.#origin))
   }
 
   async #insert (db: Executor, rows: readonly EventRow[], origin: string): Promise<number[]> {
