@@ -2,12 +2,14 @@ import t from 'tap'
 import { append } from './event-log/append.js'
 import { outbox } from './event-log/outbox.js'
 import { recover } from './event-log/recover.js'
+import { statements } from './event-log/statements.js'
 import { openStorage, storages } from './event-log/world.js'
 
 for (const storage of storages) {
   t.test(`The log on ${storage.name}`, async (t) => {
     const open = await openStorage(t, storage)
     append(t, open, storage)
+    statements(t, open)
     recover(t, open)
     outbox(t, open)
   })

@@ -21,6 +21,9 @@ export interface Entry {
   reject (err: Error): void
 }
 
+/** Hands on what was committed and then answers its senders, in order; or refuses them. */
+type Tell = () => void
+
 export interface CommitQueueOptions {
   store: EventStore
   clock: Clock
@@ -29,7 +32,7 @@ export interface CommitQueueOptions {
   maxQueued: number
   /** Milliseconds until a database that does not answer counts as away. */
   timeout: number
-  /** Called in order, right after a commit; the sender is told when it resolves. Never rejects. */
+  /** Called in order, after the commit; the sender is told when it resolves. Never rejects. */
   committed (entry: Entry, committed: Committed): Promise<void>
   /** Called after each statement that was committed. */
   measured?: ((rows: number, seconds: number) => void) | undefined
@@ -42,7 +45,8 @@ const PROBE_INTERVAL = 500
 
 /**
  * Group commit: one statement at a time; what arrives while it is under way forms the next one. The batch is as wide as
- * the load makes it, and a lone event is committed at once. One writer per node also gives one order.
+ * the load makes it, and a lone event is committed at once. One writer per node also gives one order: a statement begins
+ * after the one before it is committed, and is told of after the one before it was.
  *
  * While the database is away every event is refused at once, and a probe finds out when it is back.
  */
@@ -85,7 +89,14 @@ export class CommitQueue {
   }
 
   async #run (): Promise<void> {
-    while (this.#waiting.length > 0 && !this.#away) await this.#commit(this.#take())
+    let told = Promise.resolve()
+    while (this.#waiting.length > 0 && !this.#away) {
+      const tell = await this.#commit(this.#take())
+      await told
+      if (this.#waiting.length === 0 || this.#away) tell()
+      // The next statement first: the database works on it while these are handed on.
+      else told = new Promise((resolve) => setImmediate(() => { tell(); resolve() }))
+    }
     for (const { reject } of this.#waiting.splice(0)) reject(unavailable())
     this.#running = null
   }
@@ -100,24 +111,24 @@ export class CommitQueue {
     return this.#waiting.splice(0, count)
   }
 
-  async #commit (batch: Entry[]): Promise<void> {
+  /** Stores a batch. Resolves to what tells its senders, and before them everyone else; never rejects. */
+  async #commit (batch: Entry[]): Promise<Tell> {
     const began = performance.now()
     const deadline = Date.now() + this.#options.timeout
     let lookUp = batch.filter(({ keyed }) => keyed)
     for (;;) {
+      const storing = this.#store(batch, lookUp)
       try {
-        await inTime(this.#store(batch, lookUp), deadline - Date.now(), noAnswer)
+        const tell = await inTime(storing, deadline - Date.now(), noAnswer)
         this.#options.measured?.(batch.length, (performance.now() - began) / 1000)
-        return
+        return tell
       } catch (err) {
-        if (!isTransient(err)) {
-          await this.#alone(batch, err)
-          return
-        }
+        if (!isTransient(err)) return await this.#alone(batch, err)
         if (Date.now() + 100 >= deadline) {
           this.#goAway(err)
-          for (const { reject } of batch) reject(unavailable())
-          return
+          // Answered after all, too late for its senders: everyone else is told.
+          storing.then((tell) => { tell() }, () => {})
+          return () => { for (const { reject } of batch) reject(unavailable()) }
         }
         // A connection that broke during the commit leaves the outcome unknown: from now on ask first, by key.
         lookUp = batch
@@ -126,15 +137,17 @@ export class CommitQueue {
     }
   }
 
-  async #store (batch: Entry[], lookUp: Entry[]): Promise<void> {
+  async #store (batch: Entry[], lookUp: Entry[]): Promise<Tell> {
     if (lookUp.length > 0) return await this.#storeOnce(batch, lookUp)
     // Under keys of the node's own, of which none was tried before: none is stored yet, and no two are alike.
     const ids = await this.#options.store.insert(batch.map(({ row }) => row))
-    batch.forEach((entry, i) => { this.#settle(entry, { id: ids[i] ?? 0, createdAt: entry.row.createdAt, before: null }) })
+    return () => {
+      batch.forEach((entry, i) => { this.#settle(entry, { id: ids[i] ?? 0, createdAt: entry.row.createdAt, before: null }) })
+    }
   }
 
   /** Inserts what is not stored yet; one of the client's keys may come twice. */
-  async #storeOnce (batch: Entry[], lookUp: Entry[]): Promise<void> {
+  async #storeOnce (batch: Entry[], lookUp: Entry[]): Promise<Tell> {
     const { store, clock } = this.#options
     const known = await store.findByKey(lookUp.map(({ row }) => row))
     const results = new Map<Entry, Committed>()
@@ -161,14 +174,16 @@ export class CommitQueue {
         results.set(waiting, { id: ids[i] ?? 0, createdAt: waiting.row.createdAt, before: null })
       })
     }
-    for (const waiting of batch) {
-      const own = results.get(waiting)
-      const first = firstOfKey.get(keyOf(waiting.row))
-      const result = own ?? (first === undefined ? undefined : results.get(first))
-      if (result === undefined) continue
-      // The same key twice in one batch is one event.
-      if (own === undefined) waiting.resolve(result)
-      else this.#settle(waiting, own)
+    return () => {
+      for (const waiting of batch) {
+        const own = results.get(waiting)
+        const first = firstOfKey.get(keyOf(waiting.row))
+        const result = own ?? (first === undefined ? undefined : results.get(first))
+        if (result === undefined) continue
+        // The same key twice in one batch is one event.
+        if (own === undefined) waiting.resolve(result)
+        else this.#settle(waiting, own)
+      }
     }
   }
 
@@ -179,20 +194,19 @@ export class CommitQueue {
   }
 
   /** One row that the database refuses must not take the others of its batch along. */
-  async #alone (batch: Entry[], err: unknown): Promise<void> {
+  async #alone (batch: Entry[], err: unknown): Promise<Tell> {
     if (batch.length > 1) {
-      for (const waiting of batch) await this.#commit([waiting])
-      return
+      const all: Tell[] = []
+      for (const waiting of batch) all.push(await this.#commit([waiting]))
+      return () => { for (const tell of all) tell() }
     }
     // A key that another node stored meanwhile: asking for it now finds it.
-    const only = batch[0]
-    if (only === undefined) return
     try {
       if (!isDuplicate(err)) throw err
-      await this.#store(batch, batch)
+      return await this.#store(batch, batch)
     } catch (cause) {
       this.#options.log.error({ err: cause }, 'an event cannot be stored')
-      only.reject(new RealtimeError('RT_INTERNAL', undefined, { cause }))
+      return () => { batch[0]?.reject(new RealtimeError('RT_INTERNAL', undefined, { cause })) }
     }
   }
 

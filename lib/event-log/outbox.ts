@@ -12,12 +12,12 @@ export const RETRY_DELAYS = [5000, 15_000, 60_000, 60_000, 60_000] as const
 export const MAX_PENDING_AGE = 7 * 24 * 3600_000
 /** Rows of one sweep, and of one step of catching up. */
 const CHUNK = 500
-/** How long ids of handed events gather before one statement marks them. */
-const MARK_INTERVAL = 200
+/** How long ids of handed events gather before few statements mark them: well before the sweeper looks for those that are not. */
+const MARK_INTERVAL = 1000
 /** Pause between two tries to hand on what was left behind. */
 const CATCH_UP_INTERVAL = 1000
 /** Ids that may wait for that; past it the sweeper finds the rows instead. */
-const MAX_MARKS = 20_000
+const MAX_MARKS = 100_000
 
 export interface OutboxOptions {
   store: EventStore

@@ -3,6 +3,7 @@ import { jsonText, type Database, type Dialect, type Executor } from '../databas
 import { fromSqlTime, toSqlTime } from '../database/time.js'
 import type { StoredEvent } from './contract.js'
 import { auditInsert, durableInsert, type AuditRow, type EventRow } from './inserts.js'
+import { runsOf } from './runs.js'
 
 /** What one node may have missed on channels of one tenant. */
 export interface MissedRange {
@@ -40,7 +41,8 @@ const plain = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload',
  * Beside ids, in a form no index answers: by an index on the status an update would visit, and lock, all that is pending,
  * and keep new events from being inserted meanwhile.
  */
-const stillPending = sql<boolean>`case when status = 'pending' then 1 else 0 end = 1`
+const STILL_PENDING = "case when status = 'pending' then 1 else 0 end = 1"
+const stillPending = sql.raw<boolean>(STILL_PENDING)
 /** Times are read as text, so that no driver shifts them. */
 const handedAt = sql<string | null>`cast(handed_at as char)`.as('handed_at')
 const stored = [...plain, handedAt]
@@ -112,14 +114,16 @@ export class EventStore {
   }
 
   /** Handed to every node: done for most events, while those to be confirmed stay pending. */
-  async markHanded (ids: number[], at: number, done: boolean): Promise<void> {
+  async markHanded (ids: readonly number[], at: number, done: boolean): Promise<void> {
     const time = toSqlTime(at)
-    for (let from = 0; from < ids.length; from += 1000) {
-      const part = ids.slice(from, from + 1000)
-      await this.#db.updateTable('websocket_events')
-        .set(done ? { status: 'delivered', handed_at: time, due_at: null, updated_at: time } : { handed_at: time, updated_at: time })
-        .where('id', 'in', part).where(stillPending).execute()
+    const { runs, rest } = runsOf(ids)
+    const mark = async (where: string, values: readonly number[]): Promise<void> => {
+      await this.#db.executeQuery(CompiledQuery.raw(`
+        update websocket_events set ${done ? "status = 'delivered', due_at = null, " : ''}handed_at = ?, updated_at = ?
+        where ${where} and ${STILL_PENDING}`, [time, time, ...values]))
     }
+    for (const run of runs) await mark('id between ? and ?', run)
+    for (const some of rest) await mark(`id in (?${', ?'.repeat(some.length - 1)})`, some)
   }
 
   /** When these rows are to be looked at again; null: not before their user connects. */
