@@ -47,6 +47,25 @@ t.test('a load that hangs holds up the next one for a moment only', async (t) =>
   t.equal(await second, 'name 2')
 })
 
+t.test('with a rest, what comes one by one after a load is gathered, and a lone look-up does not wait', async (t) => {
+  const loads: number[][] = []
+  const ask = batched(async (ids: number[]) => {
+    loads.push(ids)
+    return new Map(ids.map((id) => [id, id]))
+  }, { rest: 20 })
+  const first = ask(1)
+  await turn()
+  t.strictSame(loads, [[1]])
+  t.equal(await first, 1)
+  const later = []
+  for (const id of [2, 3, 4]) {
+    later.push(ask(id))
+    await turn()
+  }
+  t.strictSame(await Promise.all(later), [2, 3, 4])
+  t.strictSame(loads, [[1], [2, 3, 4]])
+})
+
 t.test('a load that fails fails those who asked, and nobody after them', async (t) => {
   const { ask, loads } = slowNames()
   const first = ask(1)
