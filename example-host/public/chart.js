@@ -40,6 +40,8 @@ export class Chart {
 
   #begin (series) {
     this.#plot?.destroy()
+    // A veil below one node's line would lie on another's, and give it a colour that no legend has.
+    const fill = (color) => series.length === 1 ? { fill: () => `${css(`--c${color}`)}1c` } : {}
     const axis = { stroke: () => css('--soft'), font: '12px Inter, system-ui, sans-serif', grid: { stroke: () => css('--line'), width: 1 }, ticks: { show: false } }
     this.#plot = new uPlot({
       ...this.#size(),
@@ -54,7 +56,7 @@ export class Chart {
         { ...axis, size: 28, space: 80, values: (_plot, ticks) => ticks.map((at) => new Date(at * 1000).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit' })) },
         { ...axis, size: 44, incrs: STEPS, values: (_plot, ticks) => ticks.map(this.#show) }
       ],
-      series: [{}, ...series.map(({ color }) => ({ stroke: () => css(`--c${color}`), fill: () => `${css(`--c${color}`)}1c`, width: 2, points: { show: false } }))]
+      series: [{}, ...series.map(({ color }) => ({ stroke: () => css(`--c${color}`), ...fill(color), width: 2, points: { show: false } }))]
     }, [[], ...series.map(() => [])], this.#canvas)
     this.#legend.replaceChildren(...series.map(({ name, color }) => make('span', {}, make('i', { className: `swatch c${color}` }), name)))
   }
