@@ -256,4 +256,7 @@ t.test('pages are kept within a bound, and for five minutes at most', async (t) 
   t.equal(pages.find('9', 2, 0), null, 'another version is another page')
   t.ok(pages.find('9', 1, 299_999))
   t.equal(pages.find('9', 1, 300_000), null)
+  const empty = { ...page, bytes: Buffer.alloc(0) }
+  for (let i = 0; i < 10_001; i++) pages.keep(`empty ${i}`, empty, 0)
+  t.strictSame(['9', 'empty 0', 'empty 1'].map((key) => pages.find(key, 1, 0) !== null), [false, false, true], 'many small ones are bounded too')
 })

@@ -1,5 +1,7 @@
 /** Bytes of pages kept at most, over all tenants. */
 const MAX_BYTES = 8 * 1024 * 1024
+/** And so many: one who asks from everywhere gets many small ones, whose keeping costs more than their bytes. */
+const MAX_PAGES = 10_000
 /** A page is made anew after this long, whatever else: the contract's bound. */
 const MAX_AGE = 300_000
 
@@ -26,7 +28,7 @@ export class Pages {
     this.#pages.set(key, { ...page, until: Math.min(page.until, now + MAX_AGE) })
     this.#bytes += page.bytes.length
     for (const oldest of this.#pages.keys()) {
-      if (this.#bytes <= MAX_BYTES) break
+      if (this.#bytes <= MAX_BYTES && this.#pages.size <= MAX_PAGES) break
       this.#drop(oldest)
     }
   }
