@@ -97,7 +97,7 @@ export class CommitQueue {
       // The next statement first: the database works on it while these are handed on.
       else told = new Promise((resolve) => setImmediate(() => { tell(); resolve() }))
     }
-    for (const { reject } of this.#waiting.splice(0)) reject(unavailable())
+    refuse(this.#waiting.splice(0))()
     this.#running = null
   }
 
@@ -128,7 +128,7 @@ export class CommitQueue {
           this.#goAway(err)
           // Answered after all, too late for its senders: everyone else is told.
           storing.then((tell) => { tell() }, () => {})
-          return () => { for (const { reject } of batch) reject(unavailable()) }
+          return refuse(batch)
         }
         // A connection that broke during the commit leaves the outcome unknown: from now on ask first, by key.
         lookUp = batch
@@ -197,7 +197,8 @@ export class CommitQueue {
   async #alone (batch: Entry[], err: unknown): Promise<Tell> {
     if (batch.length > 1) {
       const all: Tell[] = []
-      for (const waiting of batch) all.push(await this.#commit([waiting]))
+      // Those who are stored must not wait for each of the others to find the database away.
+      for (const waiting of batch) all.push(this.#away ? refuse([waiting]) : await this.#commit([waiting]))
       return () => { for (const tell of all) tell() }
     }
     // A key that another node stored meanwhile: asking for it now finds it.
@@ -229,6 +230,8 @@ export class CommitQueue {
 }
 
 const keyOf = (row: EventRow): string => `${row.tenantId}/${row.userId}/${row.dedupeId}`
+
+const refuse = (batch: readonly Entry[]): Tell => () => { for (const { reject } of batch) reject(unavailable()) }
 
 const unavailable = (): RealtimeError => new RealtimeError('RT_STORAGE_UNAVAILABLE', undefined, { retryAfter: 1 })
 
