@@ -16,7 +16,7 @@ export interface LocalConnection {
   /** Subscribed by the suite itself, not counted against the limit. */
   isAutomatic (channel: string): boolean
   /** Subscribes; live frames wait until `live()` is called. */
-  join (channel: string): Promise<Joining> | Joining
+  join (channel: string): Maybe<Joining>
   leave (channel: string): void
   /** Writes one encoded frame to this connection alone, in order with everything else. */
   send (payload: Buffer): void

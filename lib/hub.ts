@@ -1,6 +1,7 @@
 import type { Backplane, Frame } from './backplane/contract.js'
 import type { ChannelKey } from './channels.js'
 import { LocalChannel, type HeldBack, type Member } from './local-channel.js'
+import type { Maybe } from './maybe.js'
 
 export type { Member } from './local-channel.js'
 
@@ -51,7 +52,7 @@ export class Hub {
    * Makes `member` hear the channel: from when this resolves nothing published on any node passes it by; no promise where
    * the node hears it already. Joining again holds live frames back again, for another replay.
    */
-  join (key: ChannelKey, member: Member): Promise<Joining> | Joining {
+  join (key: ChannelKey, member: Member): Maybe<Joining> {
     let channel = this.#channels.get(key)
     if (channel === undefined) {
       channel = new LocalChannel(key, this.#backplane.subscribe(key))

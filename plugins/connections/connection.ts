@@ -7,7 +7,7 @@ import type { Realtime } from '../../lib/core.js'
 import type { LocalConnection } from '../../lib/frame-router.js'
 import type { Hub, Joining, Member } from '../../lib/hub.js'
 import type { Identity } from '../../lib/identity.js'
-import type { Maybe } from '../../lib/maybe.js'
+import { andThen, isPromise, type Maybe } from '../../lib/maybe.js'
 import type { Meters } from '../../lib/meters.js'
 import { CloseCode } from '../../lib/protocol.js'
 import type { Device } from '../../lib/schemas.js'
@@ -119,13 +119,11 @@ export class Connection implements Member, LocalConnection {
     return this.#automatic.has(channel) || channel === privateChannel(this.identity.userId)
   }
 
-  join (channel: string): Promise<Joining> | Joining {
+  join (channel: string): Maybe<Joining> {
     const key = channelKey(this.identity.tenantId, channel)
     this.channels.add(channel)
     this.recorder?.record(this)
-    const joined = this.#hub.join(key, this)
-    if (!(joined instanceof Promise)) return joined
-    return joined.then((joining) => {
+    return andThen(this.#hub.join(key, this), (joining) => {
       // Closed while the backplane subscribed: nobody else would let go of the channel.
       if (this.phase.name !== 'open') this.#hub.leave(key, this)
       return joining
@@ -245,7 +243,7 @@ export class Connection implements Member, LocalConnection {
     for (let task = first; task !== undefined; task = this.#tasks?.shift()) {
       if (this.#socket.isPaused && (this.#tasks?.length ?? 0) <= MAX_WAITING / 2) this.#socket.resume()
       const done = task()
-      if (done instanceof Promise) {
+      if (isPromise(done)) {
         void done.then(() => { this.#work(this.#tasks?.shift()) })
         return
       }

@@ -5,6 +5,7 @@ import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
+import { isPromise, type Maybe } from '../../lib/maybe.js'
 import { CloseCode } from '../../lib/protocol.js'
 import type { Joining } from '../../lib/hub.js'
 import type { Entry } from '../../lib/roster/contract.js'
@@ -84,7 +85,7 @@ export class Connections {
     this.#realtime.local.set(localKey(tenantId, connectionId), connection)
     // Asked for by REST before the socket opened.
     const asked = await this.#realtime.roster.channels(tenantId, connectionId).catch(() => [])
-    const joins: Array<Joining | Promise<Joining>> = []
+    const joins: Array<Maybe<Joining>> = []
     for (const channel of [privateChannel(userId), ...this.#realtime.automaticChannels, ...asked]) {
       if (!connection.channels.has(channel)) joins.push(connection.join(channel))
     }
@@ -262,4 +263,4 @@ export class Connections {
   }
 }
 
-const isJoined = (joining: Joining | Promise<Joining>): joining is Joining => !(joining instanceof Promise)
+const isJoined = (joining: Maybe<Joining>): joining is Joining => !isPromise(joining)

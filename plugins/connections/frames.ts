@@ -7,7 +7,7 @@ import type { Realtime } from '../../lib/core.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameResult } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
-import { andThen, type Maybe } from '../../lib/maybe.js'
+import { andThen, isPromise, type Maybe } from '../../lib/maybe.js'
 import { rateLimited } from '../../lib/limits.js'
 import { CloseCode, encodeFrame, idOf, parseFrame, type ClientFrame, type ErrorData, type FrameId } from '../../lib/protocol.js'
 import type { Connection } from './connection.js'
@@ -80,7 +80,7 @@ export class FrameGate {
       const handled = frame.event === 'auth'
         ? this.#auth(connection, slot, frame)
         : this.#dispatch(connection, slot, frame)
-      if (handled instanceof Promise) return handled.catch(failed)
+      if (isPromise(handled)) return handled.catch(failed)
     } catch (err) {
       failed(err)
     }
