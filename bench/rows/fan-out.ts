@@ -84,7 +84,7 @@ export async function measure (dialect: Dialect, sending: Target, receiving: Tar
     if (seen >= sent * members) for (const resolve of wake.splice(0)) resolve()
   })
   for (let i = 0; i < inFlight * publishers; i++) send()
-  await sleep(1000) // until the code is compiled
+  await sleep(3000) // until the code is compiled
   const [cpu, from] = [receiving.cpu(), seen]
   await sleep(seconds * 1000)
   const [used, deliveries] = [receiving.cpu() - cpu, seen - from]

@@ -1,4 +1,3 @@
-import type { Socket } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
 import { channelKey, privateChannel } from '../../lib/channels.js'
@@ -13,6 +12,7 @@ import { CloseCode } from '../../lib/protocol.js'
 import type { Device } from '../../lib/schemas.js'
 import { wireFrame } from '../../lib/ws-frame.js'
 import { FrameGauge, type FrameLimits } from './frame-gauge.js'
+import type { RawSocket } from './raw-socket.js'
 import { ReplyQueue } from './reply-queue.js'
 
 /** What an authenticated connection is to the roster and to others. */
@@ -35,8 +35,8 @@ export interface ClientDescription {
 /** What a connection is made of. */
 export interface Upgraded {
   socket: WebSocket
-  /** The TCP socket where frames can be written as they are; null behind compression or a test's stream. */
-  raw: Socket | null
+  /** Where frames can be written as they are; null behind compression or a test's stream. */
+  raw: RawSocket | null
   /** The upgrade request: later `auth` frames are shown to the host with it. */
   request: FastifyRequest
   client: ClientDescription
@@ -71,7 +71,7 @@ export class Connection implements Member, LocalConnection {
   readonly request: FastifyRequest
   readonly client: ClientDescription
   readonly #socket: WebSocket
-  readonly #raw: Socket | null
+  readonly #raw: RawSocket | null
   readonly #hub: Hub
   readonly #clock: Clock
   readonly #meters: Meters
@@ -138,17 +138,10 @@ export class Connection implements Member, LocalConnection {
 
   /** After the fan-out that is under way, so that a reply never overtakes a frame that came before it. */
   send (payload: Buffer): void {
-    this.#gather()
+    // The acks of what came in one statement leave as one write.
+    this.#raw?.gather()
     this.#hub.flushFor(this)
     this.write(wireFrame(payload), [payload], false)
-  }
-
-  /** What is written to this socket until the turn is over leaves as one: the acks of what came in one statement. */
-  #gather (): void {
-    const raw = this.#raw
-    if (raw === null || raw.writableCorked > 0) return
-    raw.cork()
-    process.nextTick(() => { raw.uncork() })
   }
 
   write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
@@ -191,7 +184,7 @@ export class Connection implements Member, LocalConnection {
   }
 
   get #waiting (): number {
-    return this.#raw?.writableLength ?? this.#socket.bufferedAmount
+    return this.#raw?.waiting ?? this.#socket.bufferedAmount
   }
 
   async inOrder<T> (task: () => Promise<T>): Promise<T> {
@@ -222,6 +215,7 @@ export class Connection implements Member, LocalConnection {
   close (code: number, reason: string): void {
     if (this.phase.name === 'closing') return
     this.#hub.flushFor(this)
+    this.#raw?.flush()
     this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.name === 'open' ? this.phase.session : null }
     this.#socket.close(code, reason)
   }

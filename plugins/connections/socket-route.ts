@@ -10,6 +10,7 @@ import type { Connections } from './connections.js'
 import type { FrameGate } from './frames.js'
 import type { ConnectionSettings } from './options.js'
 import { isAllowedOrigin } from './origin.js'
+import { RawSocket } from './raw-socket.js'
 import type { Supervisor } from './supervisor.js'
 import { readUserAgent } from './user-agent.js'
 
@@ -68,7 +69,7 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
       return
     }
     // Frames go straight to the TCP socket where nothing sits between: not with compression, not in injectWS.
-    const raw = request.raw.socket instanceof Socket && !settings.perMessageDeflate ? request.raw.socket : null
+    const raw = request.raw.socket instanceof Socket && !settings.perMessageDeflate ? new RawSocket(request.raw.socket) : null
     const connection = new Connection({ socket, raw, request, client: describeClient(request) }, realtime, settings)
     supervisor.watch(socket, connection)
     letGoOfHead(request.raw)
