@@ -35,7 +35,6 @@ export class HeldBack {
   }
 }
 
-const NOBODY: ReadonlyMap<Member, never> = new Map<Member, never>()
 const NONE: ReadonlySet<number> = new Set()
 
 /** A channel with members on this node. Most are private ones, idle, with one member: what few need is made when needed. */
@@ -128,22 +127,22 @@ export class LocalChannel {
   flush (): number {
     if (this.#queue.length === 0) return 0
     const frames = this.#queue
-    const ahead = this.#ahead ?? NOBODY
+    const ahead = this.#ahead
     this.#queue = []
     this.#ahead = null
-    const isExcepted = oneOf(frames.flatMap(({ except }) => except ?? []))
-    const payloads = frames.map(({ payload }) => payload)
-    const wire = wireOf(payloads)
-    const ephemeral = frames.every(({ messageId }) => messageId === 0)
+    const isExcepted = exceptedFrom(frames)
+    let batch: Batch | null = null
     let delivered = 0
     for (const member of this.members) {
-      const had = ahead.size > 0 ? ahead.get(member) ?? 0 : 0
+      const had = ahead?.get(member) ?? 0
       if (had > 0 || isExcepted?.(member.id) === true) {
-        delivered += this.#writeOne(member, frames.slice(had))
+        delivered += this.#writeOne(member, had > 0 ? frames.slice(had) : frames)
         continue
       }
+      // Only now: a private channel's one member is often the sender, who gets nothing.
+      batch ??= batchOf(frames)
       delivered += frames.length
-      member.write(wire, payloads, ephemeral)
+      member.write(batch.wire, batch.payloads, batch.ephemeral)
     }
     return delivered
   }
@@ -173,22 +172,39 @@ export class LocalChannel {
   #writeOne (member: Member, frames: readonly Frame[]): number {
     const own = frames.filter(({ except }) => except !== member.id)
     if (own.length === 0) return 0
-    const payloads = own.map(({ payload }) => payload)
-    member.write(wireOf(payloads), payloads, own.every(({ messageId }) => messageId === 0))
+    const { wire, payloads, ephemeral } = batchOf(own)
+    member.write(wire, payloads, ephemeral)
     return own.length
   }
 }
 
-/** Asked for each member: comparing with one or two ids costs a fraction of a look into a set. */
-function oneOf (ids: readonly string[]): ((id: string) => boolean) | null {
-  if (ids.length === 0) return null
-  const set = new Set(ids)
-  if (set.size > 2) return (id) => set.has(id)
-  const [first, second] = set
-  return (id) => id === first || id === second
+/** What `Member.write` is given. */
+interface Batch { wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean }
+
+function batchOf (frames: readonly Frame[]): Batch {
+  const payloads = frames.map(({ payload }) => payload)
+  const [only] = payloads
+  return {
+    wire: payloads.length === 1 && only !== undefined ? wireFrame(only) : Buffer.concat(payloads.map(wireFrame)),
+    payloads,
+    ephemeral: frames.every(({ messageId }) => messageId === 0)
+  }
 }
 
-function wireOf (payloads: readonly Buffer[]): Buffer {
-  const [only] = payloads
-  return payloads.length === 1 && only !== undefined ? wireFrame(only) : Buffer.concat(payloads.map(wireFrame))
+/** Who sent some of these. Asked for each member: comparing with one or two ids costs a fraction of a look into a set. */
+function exceptedFrom (frames: readonly Frame[]): ((id: string) => boolean) | null {
+  let first: string | null = null
+  let second: string | null = null
+  for (const { except } of frames) {
+    if (except === null || except === first || except === second) continue
+    if (first === null) first = except
+    else if (second === null) second = except
+    else return inSet(frames)
+  }
+  return first === null ? null : (id) => id === first || id === second
+}
+
+function inSet (frames: readonly Frame[]): (id: string) => boolean {
+  const ids = new Set(frames.map(({ except }) => except))
+  return (id) => ids.has(id)
 }

@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import Libsql from 'libsql'
 import { Kysely, MysqlDialect, SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely'
-import { createPool } from 'mysql2'
+import { createPool, format } from 'mysql2'
 import { OptionError } from '../errors.js'
 import { dialectOf, type Database, type Dialect } from './dialect.js'
 import type { Tables } from './tables.js'
@@ -43,6 +43,7 @@ function openUrl (url: string): OpenDatabase {
       supportBigNumbers: true,
       connectionLimit: POOL_SIZE,
       maxPreparedStatements: 1, // none are prepared, and mysql2 sets room for 16,000 aside in each connection: half a megabyte
+      queryFormat: fillIn,
       connectTimeout: 5000,
       enableKeepAlive: true
     })
@@ -55,6 +56,10 @@ function openUrl (url: string): OpenDatabase {
   }
   throw new OptionError('database', 'must be a URL of the form mysql://…, sqlite:path or sqlite::memory:')
 }
+
+/** A bulk insert holds its values already: looking through all of it for marks cost as much as escaping them had. */
+const fillIn = (text: string, values: Parameters<typeof format>[1]): string =>
+  Array.isArray(values) && values.length === 0 ? text : format(text, values, false, 'Z')
 
 function openSqlite (path: string): SqliteDatabase {
   if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })

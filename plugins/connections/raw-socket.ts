@@ -12,13 +12,13 @@ import { TLSSocket } from 'node:tls'
  */
 export class RawSocket {
   readonly #socket: Socket
-  readonly #descriptor: number
+  /** Null until it is asked for: most sockets are written little but their greeting, which waits in the stream. */
+  #descriptor: number | null = null
   #gathered: Buffer[] | null = null
   #gatheredBytes = 0
 
   constructor (socket: Socket) {
     this.#socket = socket
-    this.#descriptor = descriptorOf(socket)
   }
 
   /** Bytes that the kernel has not taken yet. */
@@ -34,13 +34,14 @@ export class RawSocket {
       return
     }
     // Behind what waits. A socket that is destroyed is not `writable`: its descriptor may be another's by now.
-    if (this.#descriptor < 0 || socket.writableLength > 0 || socket.writableCorked > 0 || !socket.writable) {
+    const descriptor = socket.writableLength > 0 || socket.writableCorked > 0 || !socket.writable ? -1 : this.#descriptor ??= descriptorOf(socket)
+    if (descriptor < 0) {
       socket.write(bytes)
       return
     }
     let taken = 0
     try {
-      taken = writeSync(this.#descriptor, bytes, 0, bytes.length)
+      taken = writeSync(descriptor, bytes, 0, bytes.length)
     } catch {
       // Full: the stream waits until it is not. Broken: the stream finds out too, and tells.
     }
