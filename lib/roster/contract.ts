@@ -109,9 +109,9 @@ export interface Roster {
   readonly healthy: boolean
   start (): Promise<void>
 
-  join (entry: Omit<Entry, 'generation'>, limit: number): Promise<JoinResult & { generation: string }>
+  join (entry: Omit<Entry, 'generation'>, limit: number): Maybe<JoinResult & { generation: string }>
   /** Removes the connection if it still is of this generation. False: it was not. */
-  leave (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean>
+  leave (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Maybe<boolean>
   /** A sign of life of a connection without a socket. */
   touch (tenantId: number, connectionId: string): Promise<void>
   find (tenantId: number, connectionId: string): Promise<Entry | null>
@@ -120,6 +120,7 @@ export interface Roster {
   /** Channels asked for before the socket opened. False: `limit` is reached. */
   addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean>
   removeChannel (tenantId: number, connectionId: string, channel: string): Promise<void>
+  /** None for a connection that was not known before it joined. */
   channels (tenantId: number, connectionId: string): Promise<string[]>
 
   /** Sets the status. A user without a connection counts as online for `restLease` from then: `first` as with `join`. */

@@ -41,7 +41,7 @@ export class MemoryRoster implements Roster {
 
   async start (): Promise<void> {}
 
-  async join (entry: Omit<Entry, 'generation'>, limit: number): Promise<JoinResult & { generation: string }> {
+  join (entry: Omit<Entry, 'generation'>, limit: number): JoinResult & { generation: string } {
     const tenant = this.#tenant(entry.tenantId)
     const generation = newGeneration()
     const known = tenant.connections.get(entry.connectionId)
@@ -71,7 +71,7 @@ export class MemoryRoster implements Roster {
     return { taken: false, fresh: known === undefined, first, replaced, evicted, generation: kept }
   }
 
-  async leave ({ tenantId, connectionId, generation }: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
+  leave ({ tenantId, connectionId, generation }: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): boolean {
     const tenant = this.#tenants.get(tenantId)
     const entry = tenant?.connections.get(connectionId)
     if (tenant === undefined || entry === undefined || entry.generation !== generation) return false

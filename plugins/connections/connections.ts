@@ -5,10 +5,10 @@ import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
-import { isPromise, type Maybe } from '../../lib/maybe.js'
+import { andThen, isPromise, type Maybe } from '../../lib/maybe.js'
 import { CloseCode } from '../../lib/protocol.js'
 import type { Joining } from '../../lib/hub.js'
-import type { Entry } from '../../lib/roster/contract.js'
+import type { Entry, JoinResult } from '../../lib/roster/contract.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
 import type { ConnectionSettings } from './options.js'
 import type { Authenticated, ConnectBody } from './schemas.js'
@@ -19,6 +19,8 @@ export interface Opened {
   answer: Authenticated
   live: () => void
 }
+
+const NONE: readonly string[] = []
 
 interface CloseRequest { tenantId: number, connectionId: string, code: number, reason: string }
 
@@ -69,38 +71,48 @@ export class Connections {
     return { fresh: joined.fresh, connectedAt }
   }
 
-  /** Makes a socket the connection `connectionId`. Throws `RT_CONNECTION_TAKEN`. */
-  async open (connection: Connection, identity: Identity, connectionId: string): Promise<Opened> {
+  /** Makes a socket the connection `connectionId`, in this turn where roster and backplane answer at once. Throws, or rejects with, `RT_CONNECTION_TAKEN`. */
+  open (connection: Connection, identity: Identity, connectionId: string): Maybe<Opened> {
     const { tenantId, userId } = identity
     const now = this.#realtime.clock.now()
     const entry = { tenantId, userId, connectionId, nodeId: this.#realtime.nodeId, device: connection.client.device, connectedAt: now }
-    const { generation } = await this.#join(entry)
-    if (connection.phase.name === 'closing') {
-      // Gone while the roster was asked: its close found nothing to clean up.
-      await this.#realtime.roster.leave({ tenantId, connectionId, generation })
-      this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
-      throw new RealtimeError('RT_UNAUTHENTICATED')
-    }
-    connection.open({ identity, connectionId, generation, connectedAt: now, warned: false })
-    this.#realtime.local.set(localKey(tenantId, connectionId), connection)
-    // Asked for by REST before the socket opened.
-    const asked = await this.#realtime.roster.channels(tenantId, connectionId).catch(() => [])
+    return andThen(this.#join(entry), ({ fresh, generation }) => {
+      if (connection.phase.name === 'closing') return this.#tooLate({ tenantId, userId, connectionId, generation })
+      connection.open({ identity, connectionId, generation, connectedAt: now, warned: false })
+      this.#realtime.local.set(localKey(tenantId, connectionId), connection)
+      // Asked for by REST before the socket opened.
+      const asked = fresh ? NONE : this.#realtime.roster.channels(tenantId, connectionId).catch(() => NONE)
+      return andThen(asked, (channels) => this.#subscribed(connection, channels))
+    })
+  }
+
+  /** Joins a new connection's first channels. */
+  #subscribed (connection: Connection, asked: readonly string[]): Maybe<Opened> {
     const joins: Array<Maybe<Joining>> = []
-    for (const channel of [privateChannel(userId), ...this.#realtime.automaticChannels, ...asked]) {
+    for (const channel of [privateChannel(connection.identity.userId), ...this.#realtime.automaticChannels, ...asked]) {
       if (!connection.channels.has(channel)) joins.push(connection.join(channel))
     }
-    const [own, ...others] = joins.every(isJoined) ? joins : await Promise.all(joins.map(async (joining) => await joining))
-    connection.recorder = this
-    this.record(connection)
-    return {
-      answer: this.describe(connection),
-      live: () => {
-        for (const joining of others) joining.live()
-        // What waited for the user is older than what comes now.
-        void this.#greet(connection).then((sent) => { own?.live(sent) })
-        this.#realtime.events.emit('opened', connection)
+    const joined = joins.every(isJoined) ? joins : Promise.all(joins.map(async (joining) => await joining))
+    return andThen(joined, ([own, ...others]) => {
+      connection.recorder = this
+      this.record(connection)
+      return {
+        answer: this.describe(connection),
+        live: () => {
+          for (const joining of others) joining.live()
+          // What waited for the user is older than what comes now.
+          void this.#greet(connection).then((sent) => { own?.live(sent) })
+          this.#realtime.events.emit('opened', connection)
+        }
       }
-    }
+    })
+  }
+
+  /** Gone while the roster was asked: its close found nothing to clean up. */
+  async #tooLate ({ tenantId, userId, connectionId, generation }: Pick<Entry, 'tenantId' | 'userId' | 'connectionId' | 'generation'>): Promise<never> {
+    await this.#realtime.roster.leave({ tenantId, connectionId, generation })
+    this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
+    throw new RealtimeError('RT_UNAUTHENTICATED')
   }
 
   /** Takes newer credentials of the same user. Throws `RT_IDENTITY_MISMATCH`. */
@@ -130,9 +142,10 @@ export class Connections {
     this.#store.put(this.#recordOf(connection.phase.session, [...connection.channels], connection.client, 'connected'))
   }
 
-  /** After a socket closed, for whatever reason: the one path on which everything of it is let go. Never rejects. */
+  /** After a socket closed, for whatever reason: the one path on which everything of it is let go. Never throws. */
   closed (connection: Connection, session: Session): void {
     const ending = this.#letGo(connection, session)
+    if (!isPromise(ending)) return
     this.#ending.add(ending)
     void ending.then(() => this.#ending.delete(ending))
   }
@@ -142,30 +155,31 @@ export class Connections {
     await Promise.all(this.#ending)
   }
 
-  async #letGo (connection: Connection, session: Session): Promise<void> {
+  #letGo (connection: Connection, session: Session): Maybe<void> {
     const { tenantId, userId } = session.identity
     const { connectionId, generation } = session
     const key = localKey(tenantId, connectionId)
     const channels = [...connection.channels]
     if (this.#realtime.local.get(key) === connection) this.#realtime.local.delete(key)
     for (const channel of channels) connection.leave(channel)
-    const goesOn = await this.#goesOn({ tenantId, connectionId, generation })
-    if (!goesOn) {
-      this.#store.put(this.#recordOf(session, channels, connection.client, 'disconnected'))
-      this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
-    }
-    this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, goesOn ? 'Connection replaced' : 'Connection closed')
+    return andThen(this.#goesOn({ tenantId, connectionId, generation }), (goesOn) => {
+      if (!goesOn) {
+        this.#store.put(this.#recordOf(session, channels, connection.client, 'disconnected'))
+        this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
+      }
+      this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, goesOn ? 'Connection replaced' : 'Connection closed')
+    })
   }
 
   /** Takes a closed socket from the roster. True: a newer one under the same id, with another generation, took its place. */
-  async #goesOn (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
+  #goesOn (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Maybe<boolean> {
     const { roster } = this.#realtime
-    try {
-      return !await roster.leave(entry) && await roster.find(entry.tenantId, entry.connectionId) !== null
-    } catch (err) {
+    const goesOn = andThen(roster.leave(entry), (left) =>
+      left ? false : roster.find(entry.tenantId, entry.connectionId).then((found) => found !== null))
+    return !isPromise(goesOn) ? goesOn : goesOn.catch((err: unknown) => {
       this.#log.warn({ err, connection_id: entry.connectionId }, 'the roster keeps a closed connection for now')
       return false
-    }
+    })
   }
 
   /** Ends one of the caller's connections, on whichever node it is. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
@@ -194,21 +208,31 @@ export class Connections {
     return entries.length
   }
 
-  async #join (entry: Omit<Entry, 'generation'>): Promise<{ fresh: boolean, generation: string }> {
+  #join (entry: Omit<Entry, 'generation'>): Maybe<{ fresh: boolean, generation: string }> {
     const { tenantId, userId, connectionId } = entry
-    const joined = await this.#realtime.roster.join(entry, this.#settings.maxConnectionsPerUser)
-    if (joined.taken) throw new RealtimeError('RT_CONNECTION_TAKEN')
-    if (joined.replaced !== null) await this.#closeSocket(joined.replaced, CloseCode.replaced, 'opened again elsewhere')
-    for (const evicted of joined.evicted) {
-      await this.#closeSocket(evicted, CloseCode.replaced, 'too many connections: the oldest goes')
-      if (evicted.nodeId === null) this.#gone(evicted)
-    }
-    if (joined.fresh) {
-      this.#realtime.events.emit('connected', { tenantId, userId, connectionId })
-      this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection registered')
-    }
-    if (joined.first) this.#realtime.events.emit('online', { tenantId, userId, connectionId })
-    return joined
+    return andThen(this.#realtime.roster.join(entry, this.#settings.maxConnectionsPerUser), (joined) => {
+      if (joined.taken) throw new RealtimeError('RT_CONNECTION_TAKEN')
+      return andThen(this.#closeOthers(joined), () => {
+        if (joined.fresh) {
+          this.#realtime.events.emit('connected', { tenantId, userId, connectionId })
+          this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection registered')
+        }
+        if (joined.first) this.#realtime.events.emit('online', { tenantId, userId, connectionId })
+        return joined
+      })
+    })
+  }
+
+  /** Those whose place a new connection takes. */
+  #closeOthers ({ replaced, evicted }: JoinResult): Maybe<void> {
+    if (replaced === null && evicted.length === 0) return
+    return (async () => {
+      if (replaced !== null) await this.#closeSocket(replaced, CloseCode.replaced, 'opened again elsewhere')
+      for (const entry of evicted) {
+        await this.#closeSocket(entry, CloseCode.replaced, 'too many connections: the oldest goes')
+        if (entry.nodeId === null) this.#gone(entry)
+      }
+    })()
   }
 
   async #greet (connection: Connection): Promise<ReadonlySet<number>> {

@@ -50,21 +50,22 @@ export class FrameGate {
     })
   }
 
-  /** Authenticates a socket by what its upgrade request carried; where that is nothing, an `auth` frame may follow. */
-  async authenticateUpgrade (connection: Connection, token: string | undefined): Promise<void> {
+  /** Authenticates a socket by what its upgrade request carried; where that is nothing, an `auth` frame may follow. Never throws or rejects. */
+  authenticateUpgrade (connection: Connection, token: string | undefined): Maybe<void> {
     const slot = connection.replies.open()
-    try {
-      const identity = await this.#realtime.access.identify(token, connection.request)
-      if (identity !== null) {
-        const { answer, live } = await this.#connections.open(connection, identity, randomUUID())
-        slot.fill(encodeFrame('authenticated', answer), live)
-        return
-      }
-      if (token === undefined) slot.fill(null)
-      else throw new RealtimeError('RT_UNAUTHENTICATED')
-    } catch (err) {
+    const failed = (err: unknown): void => {
       const error = this.#told(err)
       this.#refuse(slot, undefined, error, () => { connection.close(closeCodeFor(error), error.message) })
+    }
+    try {
+      const authenticated = andThen(this.#realtime.access.identify(token, connection.request), (identity) => {
+        if (identity === null && token !== undefined) throw new RealtimeError('RT_UNAUTHENTICATED')
+        if (identity === null) slot.fill(null)
+        else return andThen(this.#connections.open(connection, identity, randomUUID()), ({ answer, live }) => { slot.fill(encodeFrame('authenticated', answer), live) })
+      })
+      if (isPromise(authenticated)) return authenticated.catch(failed)
+    } catch (err) {
+      failed(err)
     }
   }
 

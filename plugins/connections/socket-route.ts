@@ -77,7 +77,7 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
     if (ownServer) socket.removeAllListeners('error').on('error', onError)
     // Attached before anything asynchronous begins: frames that come at once wait in order behind the authentication.
     socket.on('message', onMessage).on('pong', onPong).on('close', onClose)
-    connection.enqueue(async () => { await gate.authenticateUpgrade(connection, tokenOf(request)) })
+    connection.enqueue(() => gate.authenticateUpgrade(connection, tokenOf(request)))
   })
 }
 

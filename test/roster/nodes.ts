@@ -130,7 +130,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame([(await here.hit('x', 60_000)).count, (await here.hit('x', 60_000)).count], [1, 2])
     const reads: Array<() => Promise<unknown>> = [
       () => here.find(1, 'kept'), () => here.connectionsOf(1, 8), async () => await here.presence(1, [8]), () => here.online(1, { limit: 9, after: 0 }),
-      () => here.counts(1), () => here.typing(1, '42'), () => here.channels(1, 'kept'), () => here.join(socket(here, 'rest', { nodeId: null }), LIMIT)
+      () => here.counts(1), () => here.typing(1, '42'), () => here.channels(1, 'kept'), async () => await here.join(socket(here, 'rest', { nodeId: null }), LIMIT)
     ]
     for (const read of reads) await t.rejects(read(), { code: 'RT_STORAGE_UNAVAILABLE', retryAfter: 1 })
     heal()
