@@ -3,25 +3,7 @@ import {
   defaultPresence, newGeneration, type Counts, type Due, type Entry, type Hit, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
   type TypingEntry
 } from './contract.js'
-
-/** A user with connections, or in the grace after the last one. */
-interface Present {
-  connections: string[]
-  presence: Presence
-  /** Told offline from then on; null while connected. */
-  graceUntil: number | null
-  /** Online without a connection, by a REST update. */
-  signUntil: number | null
-}
-
-interface Tenant {
-  connections: Map<string, Entry & { channels: Set<string> | null, heardAt: number }>
-  users: Map<number, Present>
-  /** `{user}:{conversation}` */
-  typing: Map<string, TypingEntry>
-  /** Never the same again, in no tenant, after who is online changed, or what they say. */
-  version: number
-}
+import { remove, soon, takeDue, type Present, type Tenant } from './memory-tenant.js'
 
 /** The roster of one process. */
 export class MemoryRoster implements Roster {
@@ -65,6 +47,7 @@ export class MemoryRoster implements Roster {
     // No push: it would take room for sixteen more, for as long as the user stays.
     if (!user.connections.includes(entry.connectionId)) user.connections = user.connections.concat(entry.connectionId)
     user.signUntil = null
+    if (entry.nodeId === null) soon(tenant, this.#clock.now() + this.#times.restLease)
     const evicted = user.connections.length > limit ? this.#evict(tenant, user, entry.connectionId, limit) : []
     const kept = tenant.connections.get(entry.connectionId)?.generation ?? generation
     const replaced = entry.nodeId !== null && known !== undefined && known.nodeId !== null ? known : null
@@ -75,7 +58,7 @@ export class MemoryRoster implements Roster {
     const tenant = this.#tenants.get(tenantId)
     const entry = tenant?.connections.get(connectionId)
     if (tenant === undefined || entry === undefined || entry.generation !== generation) return false
-    this.#remove(tenant, entry)
+    remove(tenant, entry, this.#times, this.#clock.now())
     return true
   }
 
@@ -119,7 +102,10 @@ export class MemoryRoster implements Roster {
     const { user, first } = this.#arrive(tenant, userId, presence.device)
     user.presence = presence
     tenant.version = ++this.#version
-    if (user.connections.length === 0) user.signUntil = this.#clock.now() + this.#times.restLease
+    if (user.connections.length === 0) {
+      user.signUntil = this.#clock.now() + this.#times.restLease
+      soon(tenant, user.signUntil)
+    }
     return { first }
   }
 
@@ -158,12 +144,14 @@ export class MemoryRoster implements Roster {
   }
 
   startTyping (entry: TypingEntry): boolean {
-    const { typing } = this.#tenant(entry.tenantId)
+    const tenant = this.#tenant(entry.tenantId)
+    const { typing } = tenant
     const key = `${entry.userId}:${entry.conversationId}`
     const known = typing.get(key)
     const going = known !== undefined && known.expiresAt > this.#clock.now()
     if (going) known.expiresAt = entry.expiresAt
     else typing.set(key, { ...entry })
+    soon(tenant, entry.expiresAt)
     return !going
   }
 
@@ -188,25 +176,9 @@ export class MemoryRoster implements Roster {
     const now = this.#clock.now()
     const found: Due[] = []
     for (const [tenantId, tenant] of this.#tenants) {
-      // Without lists of what is not due: all of every tenant is looked at each second.
-      const lapsed: Entry[] = []
-      tenant.connections.forEach((entry) => {
-        if (entry.nodeId === null && entry.heardAt + this.#times.restLease <= now) lapsed.push(entry)
-      })
-      for (const entry of lapsed) this.#remove(tenant, entry)
-      const offline: number[] = []
-      tenant.users.forEach((user, id) => {
-        if (user.signUntil !== null && user.signUntil <= now) {
-          user.signUntil = null
-          if (user.connections.length === 0) user.graceUntil ??= now + this.#times.grace
-        }
-        if (user.graceUntil !== null && user.graceUntil <= now) offline.push(id)
-      })
-      const typing: TypingEntry[] = []
-      tenant.typing.forEach((entry) => { if (entry.expiresAt <= now) typing.push(entry) })
-      if (typing.length > 0) await this.stopTyping(typing)
-      if (lapsed.length + typing.length + offline.length > 0) found.push({ tenantId, offline, typing, lapsed })
       if (tenant.users.size + tenant.connections.size + tenant.typing.size === 0) this.#tenants.delete(tenantId)
+      const { lapsed, offline, typing } = takeDue(tenant, this.#times, now)
+      if (lapsed.length + typing.length + offline.length > 0) found.push({ tenantId, offline, typing, lapsed })
     }
     for (const [key, { until }] of this.#hits) if (until <= now) this.#hits.delete(key)
     return found
@@ -252,7 +224,7 @@ export class MemoryRoster implements Roster {
   #tenant (tenantId: number): Tenant {
     let tenant = this.#tenants.get(tenantId)
     if (tenant === undefined) {
-      tenant = { connections: new Map(), users: new Map(), typing: new Map(), version: ++this.#version }
+      tenant = { connections: new Map(), users: new Map(), typing: new Map(), version: ++this.#version, dueAt: Infinity }
       this.#tenants.set(tenantId, tenant)
     }
     return tenant
@@ -275,21 +247,7 @@ export class MemoryRoster implements Roster {
     const oldestFirst = user.connections.map((id) => tenant.connections.get(id)).filter((c) => c !== undefined)
       .sort((a, b) => a.connectedAt - b.connectedAt)
     const evicted = oldestFirst.filter(({ connectionId }) => connectionId !== newest).slice(0, user.connections.length - limit)
-    for (const entry of evicted) this.#remove(tenant, entry)
+    for (const entry of evicted) remove(tenant, entry, this.#times, this.#clock.now())
     return evicted
   }
-
-  #remove (tenant: Tenant, entry: Entry): void {
-    tenant.connections.delete(entry.connectionId)
-    const user = tenant.users.get(entry.userId)
-    if (user === undefined) return
-    without(user.connections, entry.connectionId)
-    user.presence.seenAt = this.#clock.now()
-    if (user.connections.length === 0 && user.signUntil === null) user.graceUntil ??= this.#clock.now() + this.#times.grace
-  }
-}
-
-function without (ids: string[], id: string): void {
-  const at = ids.indexOf(id)
-  if (at >= 0) ids.splice(at, 1)
 }

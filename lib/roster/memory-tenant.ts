@@ -1,0 +1,74 @@
+import type { Due, Entry, Presence, RosterTimes, TypingEntry } from './contract.js'
+
+/** A user with connections, or in the grace after the last one. */
+export interface Present {
+  connections: string[]
+  presence: Presence
+  /** Told offline from then on; null while connected. */
+  graceUntil: number | null
+  /** Online without a connection, by a REST update. */
+  signUntil: number | null
+}
+
+export interface Tenant {
+  connections: Map<string, Entry & { channels: Set<string> | null, heardAt: number }>
+  users: Map<number, Present>
+  /** `{user}:{conversation}` */
+  typing: Map<string, TypingEntry>
+  /** Never the same again, in no tenant, after who is online changed, or what they say. */
+  version: number
+  /** Before then nothing of it is due. */
+  dueAt: number
+}
+
+/** Something of it becomes due at that time. */
+export function soon (tenant: Tenant, at: number): void {
+  if (at < tenant.dueAt) tenant.dueAt = at
+}
+
+/** Takes a connection out; its user's grace begins with the last one. */
+export function remove (tenant: Tenant, entry: Entry, { grace }: RosterTimes, now: number): void {
+  tenant.connections.delete(entry.connectionId)
+  const user = tenant.users.get(entry.userId)
+  if (user === undefined) return
+  const at = user.connections.indexOf(entry.connectionId)
+  if (at >= 0) user.connections.splice(at, 1)
+  user.presence.seenAt = now
+  if (user.connections.length > 0 || user.signUntil !== null) return
+  user.graceUntil ??= now + grace
+  soon(tenant, user.graceUntil)
+}
+
+/** What became due. Looked for only where something may have: with many tenants, a look at each of all users each second shows. */
+export function takeDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId'> {
+  const lapsed: Entry[] = []
+  const offline: number[] = []
+  const typing: TypingEntry[] = []
+  if (tenant.dueAt > now) return { lapsed, offline, typing }
+  tenant.dueAt = Infinity
+  tenant.connections.forEach((entry) => {
+    if (entry.nodeId !== null) return
+    const until = entry.heardAt + times.restLease
+    if (until <= now) lapsed.push(entry)
+    else soon(tenant, until)
+  })
+  for (const entry of lapsed) remove(tenant, entry, times, now)
+  tenant.users.forEach((user, id) => {
+    if (user.signUntil !== null && user.signUntil <= now) {
+      user.signUntil = null
+      if (user.connections.length === 0) user.graceUntil ??= now + times.grace
+    }
+    if (user.graceUntil !== null && user.graceUntil <= now) offline.push(id)
+    // Due again until it is settled.
+    soon(tenant, user.signUntil ?? user.graceUntil ?? Infinity)
+  })
+  tenant.typing.forEach((entry, key) => {
+    if (entry.expiresAt <= now) {
+      typing.push(entry)
+      tenant.typing.delete(key)
+    } else {
+      soon(tenant, entry.expiresAt)
+    }
+  })
+  return { lapsed, offline, typing }
+}
