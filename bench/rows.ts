@@ -117,7 +117,7 @@ export const rows: Row[] = [
     work: 'handshakes, JWT verified',
     unit: 'handshakes per CPU second',
     bars: [{ than: 'socket-io', atLeast: 1 }],
-    round: async ({ mariadb }) => await each([socketIo, suite], async (dialect) => await handshakes(dialect, { count: 1500 }, await log(dialect, mariadb)))
+    round: async ({ mariadb }) => await each([socketIo, suite], async (dialect) => await handshakes(dialect, { count: 4000 }, await log(dialect, mariadb)))
   },
   ...Object.entries(calls).map(([name, call]): Row => ({
     name: `REST: ${name}`,

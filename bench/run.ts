@@ -40,8 +40,14 @@ try {
 }
 
 const results = chosen.map((row) => {
-  const medians = mediansOf(found.get(row) ?? [])
-  return { name: row.name, work: row.once === true ? `${row.work}; one round` : row.work, unit: row.unit, medians, bars: row.bars.map((bar) => judge(bar, medians)) }
+  const figures = found.get(row) ?? []
+  return {
+    name: row.name,
+    work: row.once === true ? `${row.work}; one round` : row.work,
+    unit: row.unit,
+    medians: Object.fromEntries(Object.keys(figures[0] ?? {}).map((name) => [name, median(figures.map((round) => round[name] ?? NaN))])),
+    bars: row.bars.map((bar) => judge(bar, figures))
+  }
 })
 const about = {
   date: new Date().toISOString().slice(0, 10),
@@ -73,15 +79,14 @@ async function settled (url: string): Promise<string> {
   return url
 }
 
-function mediansOf (all: Figures[]): Figures {
-  return Object.fromEntries(Object.keys(all[0] ?? {}).map((name) => {
-    const sorted = all.map((figures) => figures[name] ?? NaN).sort((a, b) => a - b)
-    return [name, sorted[Math.floor(sorted.length / 2)] ?? NaN]
-  }))
+function median (values: number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[Math.floor(sorted.length / 2)] ?? NaN
 }
 
-function judge ({ of = 'suite', than, atMost, atLeast }: Bar, medians: Figures): { text: string, held: boolean, ratio: number } {
-  const ratio = (medians[of] ?? NaN) / (medians[than] ?? NaN)
+/** By the median of the rounds' ratios: within a round the machine was the same for both, from one to the next it may not be. */
+function judge ({ of = 'suite', than, atMost, atLeast }: Bar, rounds: Figures[]): { text: string, held: boolean, ratio: number } {
+  const ratio = median(rounds.map((figures) => (figures[of] ?? NaN) / (figures[than] ?? NaN)))
   const held = atMost !== undefined ? ratio <= atMost : ratio >= (atLeast ?? 0)
   const bar = atMost !== undefined ? `≤ ${show(atMost)}` : `≥ ${show(atLeast ?? 0)}`
   return { text: `${of === 'suite' ? '' : `${of}: `}${show(ratio)} × ${than} (${bar})`, held, ratio }

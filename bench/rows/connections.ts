@@ -5,7 +5,7 @@ import { JWT_SECRET } from '../servers.js'
 
 const AT_ONCE = 50
 /** Before what is measured, until the code is compiled: a server runs for weeks. */
-const WARM_UP = 4000
+const WARM_UP = 10_000
 /** A user of a tenant of so many, who hear of each other's coming. */
 const userOf = (i: number, clubOf: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / clubOf) })
 
