@@ -163,7 +163,9 @@ export class EventLog {
   /** The user has these events: they are not sent again. Answers those found, each `fresh` the first time. */
   async confirm (tenantId: number, userId: number, ids: number[]): Promise<Array<{ id: number, senderId: number, fresh: boolean }>> {
     const now = this.#options.clock.now()
-    return await this.#ask(async () => await this.store.confirm(tenantId, privateChannel(userId), ids, now))
+    const found = await this.#ask(async () => await this.store.confirm(tenantId, privateChannel(userId), ids, now))
+    this.outbox.confirmed(found.map(({ id }) => id))
+    return found
   }
 
   /** Events of a tenant by status. */

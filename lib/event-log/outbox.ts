@@ -4,6 +4,7 @@ import { channelKey, privateChannel, privateOwner, splitKey, type ChannelKey } f
 import type { Clock } from '../clock.js'
 import { encodeStored } from '../protocol.js'
 import { byChannel, type EventType, type StoredEvent } from './contract.js'
+import { Marks } from './marks.js'
 import type { EventStore } from './store.js'
 
 /** Delays before each further try of an unconfirmed event, in milliseconds; after the last one it is failed. */
@@ -12,12 +13,11 @@ export const RETRY_DELAYS = [5000, 15_000, 60_000, 60_000, 60_000] as const
 export const MAX_PENDING_AGE = 7 * 24 * 3600_000
 /** Rows of one sweep, and of one step of catching up. */
 const CHUNK = 500
-/** How long ids of handed events gather before few statements mark them: well before the sweeper looks for those that are not. */
+/** How long ids of handed events gather, in milliseconds; those of events to be confirmed longer: most are by then, and need no mark. */
 const MARK_INTERVAL = 1000
+const UNCONFIRMED_MARK_INTERVAL = 3000
 /** Pause between two tries to hand on what was left behind. */
 const CATCH_UP_INTERVAL = 1000
-/** Ids that may wait for that; past it the sweeper finds the rows instead. */
-const MAX_MARKS = 100_000
 
 export interface OutboxOptions {
   store: EventStore
@@ -43,8 +43,8 @@ export interface Outgoing extends Omit<StoredEvent, 'retryCount' | 'handedAt'> {
  */
 export class Outbox {
   readonly #options: OutboxOptions
-  #handed: { done: number[], unconfirmed: number[] } = { done: [], unconfirmed: [] }
-  #marking: NodeJS.Timeout | null = null
+  readonly #done: Marks
+  readonly #unconfirmed: Marks
   /** Redis lost something: until everything left behind is handed on, newer events wait in the table behind it. */
   #behind = false
   #addedWhileBehind = 0
@@ -52,6 +52,8 @@ export class Outbox {
 
   constructor (options: OutboxOptions) {
     this.#options = options
+    this.#done = new Marks({ ...options, interval: MARK_INTERVAL, done: true })
+    this.#unconfirmed = new Marks({ ...options, interval: UNCONFIRMED_MARK_INTERVAL, done: false })
   }
 
   get behind (): boolean {
@@ -126,11 +128,15 @@ export class Outbox {
     await this.#options.store.reschedule(events.map(({ id }) => id), now + RETRY_DELAYS[0], now)
   }
 
+  /** Their recipients have these events. */
+  confirmed (ids: readonly number[]): void {
+    this.#unconfirmed.forget(ids)
+  }
+
   /** Writes what is known of handed events to the table. */
   async drain (): Promise<void> {
-    if (this.#marking !== null) clearTimeout(this.#marking)
-    this.#marking = null
-    await this.#flushMarks()
+    await this.#done.drain()
+    await this.#unconfirmed.drain()
   }
 
   /** What waits on these channels, at most MAX_PENDING_CHANNELS, to be written to the connections that just came. */
@@ -150,6 +156,8 @@ export class Outbox {
     if (!this.#behind) return
     let handed = 0
     try {
+      // What was handed on before Redis was lost is not handed on again.
+      await this.drain()
       for (;;) {
         this.#addedWhileBehind = 0
         const events = await store.unhanded(CHUNK)
@@ -213,25 +221,7 @@ export class Outbox {
   }
 
   #mark ({ id, type }: { id: number, type: string }): void {
-    const ids = this.#confirms(type) ? this.#handed.unconfirmed : this.#handed.done
-    if (ids.length < MAX_MARKS) ids.push(id)
-    this.#marking ??= setTimeout(() => {
-      this.#marking = null
-      void this.#flushMarks()
-    }, MARK_INTERVAL)
-  }
-
-  async #flushMarks (): Promise<void> {
-    const now = this.#options.clock.now()
-    const handed = this.#handed
-    this.#handed = { done: [], unconfirmed: [] }
-    for (const [ids, done] of [[handed.done, true], [handed.unconfirmed, false]] as const) {
-      try {
-        await this.#options.store.markHanded(ids, now, done)
-      } catch (err) {
-        // Left pending: the sweeper hands them on once more, and repeats are dropped by id.
-        this.#options.log.warn({ err, rows: ids.length }, 'handed events are not marked yet')
-      }
-    }
+    if (this.#confirms(type)) this.#unconfirmed.add(id)
+    else this.#done.add(id)
   }
 }

@@ -19,6 +19,17 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(await log.counts(1), { pending: 0, failed: 0 })
   })
 
+  t.test('what is confirmed before it is marked as handed on is written no second time', async (t) => {
+    const { log, settle, rows } = await open(t)
+    const marked = t.capture(log.store, 'markHanded', log.store.markHanded.bind(log.store))
+    const { messageId: quick } = await log.append(direct('quick'))
+    const { messageId: slow } = await log.append(direct('slow'))
+    await log.confirm(1, 8, [quick])
+    await settle()
+    t.strictSame(marked().map(({ args: [ids] }) => ids).filter(({ length }) => length > 0), [[slow]])
+    t.match(await rows(), [{ status: 'delivered', due_at: null }, { status: 'pending' }])
+  })
+
   t.test('only its recipient confirms an event, and it is fresh once', async (t) => {
     const { log, settle, rows } = await open(t)
     const { messageId: one } = await log.append(direct('one'))

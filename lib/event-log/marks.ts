@@ -1,0 +1,59 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Clock } from '../clock.js'
+import type { EventStore } from './store.js'
+
+/** Ids that may wait; past it the sweeper finds the rows instead. */
+const MAX_WAITING = 100_000
+
+export interface MarksOptions {
+  store: Pick<EventStore, 'markHanded'>
+  clock: Clock
+  log: FastifyBaseLogger
+  /** How long ids gather, in milliseconds: well before the sweeper looks for rows that are not marked. */
+  interval: number
+  /** Those events are done; otherwise they still wait for their recipient. */
+  done: boolean
+}
+
+/** Events that were handed to every node: their rows are told so a little later, many by a few statements. */
+export class Marks {
+  readonly #options: MarksOptions
+  #ids = new Set<number>()
+  #timer: NodeJS.Timeout | null = null
+
+  constructor (options: MarksOptions) {
+    this.#options = options
+  }
+
+  add (id: number): void {
+    if (this.#ids.size < MAX_WAITING) this.#ids.add(id)
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null
+      void this.#write()
+    }, this.#options.interval)
+  }
+
+  /** Their rows say more than that by now. */
+  forget (ids: readonly number[]): void {
+    for (const id of ids) this.#ids.delete(id)
+  }
+
+  /** Writes what waits now. */
+  async drain (): Promise<void> {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    await this.#write()
+  }
+
+  async #write (): Promise<void> {
+    const { store, clock, log, done } = this.#options
+    const ids = [...this.#ids]
+    this.#ids = new Set()
+    try {
+      await store.markHanded(ids, clock.now(), done)
+    } catch (err) {
+      // Left as they are: the sweeper hands them on once more, and repeats are dropped by id.
+      log.warn({ err, rows: ids.length }, 'handed events are not marked yet')
+    }
+  }
+}
