@@ -56,3 +56,9 @@ export function byChannel (events: readonly StoredEvent[]): Map<ChannelKey, Stor
   }
   return found
 }
+
+/** A user has an event on the user's own channel. */
+export interface Confirmation { tenantId: number, userId: number, id: number }
+
+/** `fresh` the first time. */
+export interface Confirmed extends Confirmation { senderId: number, fresh: boolean }

@@ -11,12 +11,12 @@ import { inTime } from '../in-time.js'
 import { encodeStored } from '../protocol.js'
 import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
-import type { EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
+import type { Confirmation, Confirmed, EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
 import type { AuditRow, EventRow } from './inserts.js'
 import { EventStore, MAX_AUDIT_ROWS, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
 
-export { byChannel, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
+export { byChannel, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
 /** More events than this between `since` and now, and the client must reload instead. */
 export const MAX_REPLAY = 1000
@@ -160,12 +160,12 @@ export class EventLog {
     return await this.#pending(channelKey(tenantId, privateChannel(userId))) ?? []
   }
 
-  /** The user has these events: they are not sent again. Answers those found, each `fresh` the first time. */
-  async confirm (tenantId: number, userId: number, ids: number[]): Promise<Array<{ id: number, senderId: number, fresh: boolean }>> {
+  /** Their recipients have these events: they are not sent again. Answers those that are such events, each `fresh` the first time. */
+  async confirm (confirmations: readonly Confirmation[]): Promise<Confirmed[]> {
     const now = this.#options.clock.now()
-    const found = await this.#ask(async () => await this.store.confirm(tenantId, privateChannel(userId), ids, now))
-    this.outbox.confirmed(found.map(({ id }) => id))
-    return found
+    const confirmed = await this.#ask(async () => await this.store.confirm(confirmations, now))
+    this.outbox.confirmed(confirmed.map(({ id }) => id))
+    return confirmed
   }
 
   /** Events of a tenant by status. */

@@ -1,7 +1,9 @@
 import { CompiledQuery, sql } from 'kysely'
+import { privateChannel } from '../channels.js'
 import { jsonText, type Database, type Dialect, type Executor } from '../database/dialect.js'
+import { literal } from '../database/literal.js'
 import { fromSqlTime, toSqlTime } from '../database/time.js'
-import type { StoredEvent } from './contract.js'
+import type { Confirmation, Confirmed, StoredEvent } from './contract.js'
 import { auditInsert, durableInsert, type AuditRow, type EventRow } from './inserts.js'
 import { runsOf } from './runs.js'
 
@@ -146,19 +148,27 @@ export class EventStore {
       .where('id', 'in', ids).where(stillPending).execute()
   }
 
-  /** Events on this user's channel that the user confirms now; answers those that were not confirmed before. */
-  async confirm (tenantId: number, channel: string, ids: number[], now: number): Promise<Array<{ id: number, senderId: number, fresh: boolean }>> {
+  /** Events that their recipients confirm now, those of many with one commit; answers those found on the recipient's channel. */
+  async confirm (confirmations: readonly Confirmation[], now: number): Promise<Confirmed[]> {
+    const wanted = new Map(confirmations.map((one) => [`${one.id}/${one.tenantId}/${privateChannel(one.userId)}`, one]))
+    // In one order on every node, so that no two wait for each other's rows.
+    const ids = [...new Set(confirmations.map(({ id }) => id))].sort((a, b) => a - b)
     return await this.#db.transaction().execute(async (trx) => {
-      const query = trx.selectFrom('websocket_events').select(['id', 'user_id', 'status'])
-        .where('id', 'in', ids).where('tenant_id', '=', tenantId).where('channel', '=', channel).where('durable', '=', 1)
       // Locked, so that of two tabs that confirm at once one is the first.
-      const found = await (this.#dialect === 'mysql' ? query.forUpdate() : query).execute()
-      const fresh = found.filter(({ status }) => status !== 'delivered').map(({ id }) => id)
+      const { rows } = await trx.executeQuery<ConfirmedRow>(CompiledQuery.raw(`
+        select id, tenant_id, user_id, channel, status from websocket_events
+        where id in (${ids.map(literal).join()}) and durable = 1${this.#dialect === 'mysql' ? ' for update' : ''}`))
+      const found = rows.flatMap((row) => {
+        const one = wanted.get(`${row.id}/${row.tenant_id}/${row.channel}`)
+        return one === undefined ? [] : { ...one, senderId: Number(row.user_id), fresh: row.status !== 'delivered' }
+      })
+      const fresh = found.filter((one) => one.fresh)
       if (fresh.length > 0) {
-        await trx.updateTable('websocket_events')
-          .set({ status: 'delivered', due_at: null, error_message: null, updated_at: toSqlTime(now) }).where('id', 'in', fresh).execute()
+        await trx.executeQuery(CompiledQuery.raw(`
+          update websocket_events set status = 'delivered', due_at = null, error_message = null, updated_at = ?
+          where id in (${fresh.map(({ id }) => literal(id)).join()})`, [toSqlTime(now)]))
       }
-      return found.map((row) => ({ id: Number(row.id), senderId: Number(row.user_id), fresh: row.status !== 'delivered' }))
+      return found
     })
   }
 
@@ -268,6 +278,8 @@ export class EventStore {
       : sql`strftime('%Y-%m-%d %H:%M:%f', ${time}, ${`-${ms / 1000} seconds`})`
   }
 }
+
+interface ConfirmedRow { id: number, tenant_id: number, user_id: number, channel: string, status: string }
 
 interface StoredRow {
   id: number

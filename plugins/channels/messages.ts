@@ -3,7 +3,7 @@ import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
-import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
+import type { Confirmed, NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 import { andThen, type Maybe } from '../../lib/maybe.js'
 import type { BroadcastData, Delivered, DirectData, GroupData, NotificationData, NotificationsAccepted, Stored } from './schemas.js'
@@ -99,25 +99,19 @@ export class Messages {
     return this.store({ tenantId, userId, type, channel, data, except, dedupeId })
   }
 
-  /** Confirmations of one turn: one read and one write per user. */
+  /** What many users confirm at once is one commit. A user's tabs that confirm together are one confirmation, of which the sender is told once. */
   async #confirmAll (keys: string[]): Promise<Map<string, number>> {
-    const { eventLog } = this.#realtime
-    const found = new Map<string, number>()
-    const owners = [...new Set(keys.map((key) => key.slice(0, key.lastIndexOf('/'))))]
-    await Promise.all(owners.map(async (owner) => {
-      const [tenantId = 0, userId = 0] = owner.split('/').map(Number)
-      const ids = keys.filter((key) => key.startsWith(`${owner}/`)).map((key) => Number(key.slice(owner.length + 1)))
-      for (const { id, senderId, fresh } of await eventLog.confirm(tenantId, userId, ids)) {
-        found.set(`${owner}/${id}`, id)
-        if (fresh) this.#tellSender(tenantId, userId, id, senderId)
-      }
+    const confirmed = await this.#realtime.eventLog.confirm(keys.map((key) => {
+      const [tenantId = 0, userId = 0, id = 0] = key.split('/').map(Number)
+      return { tenantId, userId, id }
     }))
-    return found
+    for (const one of confirmed) if (one.fresh) this.#tellSender(one)
+    return new Map(confirmed.map(({ tenantId, userId, id }) => [`${tenantId}/${userId}/${id}`, id]))
   }
 
-  #tellSender (tenantId: number, userId: number, messageId: number, senderId: number): void {
-    const data: Delivered = { messageId, userId, timestamp: toIso(this.#realtime.clock.now()) }
+  #tellSender ({ tenantId, userId, id, senderId }: Confirmed): void {
+    const data: Delivered = { messageId: id, userId, timestamp: toIso(this.#realtime.clock.now()) }
     if (senderId > 0) this.#realtime.tell({ tenantId, channel: privateChannel(senderId), event: 'message:delivered', data })
-    this.#realtime.events.emit('delivered', { tenantId, userId, messageId, senderId })
+    this.#realtime.events.emit('delivered', { tenantId, userId, messageId: id, senderId })
   }
 }

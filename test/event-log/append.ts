@@ -148,7 +148,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.notOk(log.healthy)
     const since = performance.now()
     for (const ask of [log.append(group('3')), log.read(1, 'group.1', 0, 10), log.recover(1, 'group.1', 0), log.position(1, 'group.2'),
-      log.confirm(1, 8, [1]), log.pendingFor(1, 8), log.counts(1)] as Array<Promise<unknown>>) await t.rejects(ask, refused)
+      log.confirm([{ tenantId: 1, userId: 8, id: 1 }]), log.pendingFor(1, 8), log.counts(1)] as Array<Promise<unknown>>) await t.rejects(ask, refused)
     t.ok(performance.now() - since < 200, 'without asking the database')
     t.strictSame(reader.frames, [], 'and nobody is told of what is not stored')
   })

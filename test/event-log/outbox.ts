@@ -1,6 +1,7 @@
 import type { Test } from 'tap'
+import { privateChannel } from '../../lib/channels.js'
 import { toSqlTime } from '../../lib/database/time.js'
-import { direct, group, type OpenNode } from './world.js'
+import { confirm, direct, group, type OpenNode } from './world.js'
 
 /** What becomes of a stored event until everybody has it: handed on, confirmed, tried again, or failed. */
 export function outbox (t: Test, open: OpenNode): void {
@@ -14,7 +15,7 @@ export function outbox (t: Test, open: OpenNode): void {
       { status: 'pending', handed_at: toSqlTime(clock.now()), due_at: toSqlTime(clock.now() + 5000) }
     ])
     t.strictSame([await log.counts(1), await log.counts(2)], [{ pending: 1, failed: 0 }, { pending: 0, failed: 0 }])
-    t.strictSame(await log.confirm(1, 8, [messageId]), [{ id: messageId, senderId: 7, fresh: true }])
+    t.strictSame(await confirm(log, 1, 8, [messageId]), [{ id: messageId, senderId: 7, fresh: true }])
     t.match((await rows())[1], { status: 'delivered', due_at: null })
     t.strictSame(await log.counts(1), { pending: 0, failed: 0 })
   })
@@ -24,7 +25,7 @@ export function outbox (t: Test, open: OpenNode): void {
     const marked = t.capture(log.store, 'markHanded', log.store.markHanded.bind(log.store))
     const { messageId: quick } = await log.append(direct('quick'))
     const { messageId: slow } = await log.append(direct('slow'))
-    await log.confirm(1, 8, [quick])
+    await confirm(log, 1, 8, [quick])
     await settle()
     t.strictSame(marked().map(({ args: [ids] }) => ids).filter(({ length }) => length > 0), [[slow]])
     t.match(await rows(), [{ status: 'delivered', due_at: null }, { status: 'pending' }])
@@ -36,18 +37,35 @@ export function outbox (t: Test, open: OpenNode): void {
     const { messageId: two } = await log.append(direct('two', { userId: 9 }))
     const { messageId: public_ } = await log.append(group('all'))
     await settle()
-    for (const [tenantId, userId] of [[1, 7], [1, 9], [2, 8]] as const) t.strictSame(await log.confirm(tenantId, userId, [one, two]), [])
-    t.strictSame(await log.confirm(1, 8, [public_, 404_404]), [])
+    for (const [tenantId, userId] of [[1, 7], [1, 9], [2, 8]] as const) t.strictSame(await confirm(log, tenantId, userId, [one, two]), [])
+    t.strictSame(await confirm(log, 1, 8, [public_, 404_404]), [])
     t.equal((await rows())[0]?.status, 'pending')
-    t.strictSame(await log.confirm(1, 8, [one]), [{ id: one, senderId: 7, fresh: true }])
-    t.strictSame(await log.confirm(1, 8, [one, two]), [{ id: one, senderId: 7, fresh: false }, { id: two, senderId: 9, fresh: true }])
+    t.strictSame(await confirm(log, 1, 8, [one]), [{ id: one, senderId: 7, fresh: true }])
+    t.strictSame(await confirm(log, 1, 8, [one, two]), [{ id: one, senderId: 7, fresh: false }, { id: two, senderId: 9, fresh: true }])
+  })
+
+  t.test('what many users confirm together is answered to each, and to nobody for another', async (t) => {
+    const { log, settle, rows } = await open(t)
+    const to = async (userId: number, tenantId = 1) =>
+      (await log.append(direct('x', { tenantId, channel: privateChannel(userId) }))).messageId
+    const [eight, nine, elsewhere, open_] = [await to(8), await to(9), await to(8, 2), await to(9)]
+    await settle()
+    const found = await log.confirm([
+      { tenantId: 1, userId: 9, id: nine }, { tenantId: 1, userId: 8, id: eight }, { tenantId: 1, userId: 8, id: nine },
+      { tenantId: 1, userId: 8, id: elsewhere }, { tenantId: 2, userId: 9, id: open_ }, { tenantId: 1, userId: 8, id: eight }
+    ])
+    t.strictSame(found.sort((a, b) => a.id - b.id), [
+      { tenantId: 1, userId: 8, id: eight, senderId: 7, fresh: true }, { tenantId: 1, userId: 9, id: nine, senderId: 7, fresh: true }
+    ])
+    t.strictSame((await rows()).map(({ status }) => status), ['delivered', 'delivered', 'pending', 'pending'])
+    t.strictSame(await log.confirm([{ tenantId: 2, userId: 8, id: elsewhere }]), [{ tenantId: 2, userId: 8, id: elsewhere, senderId: 7, fresh: true }])
   })
 
   t.test('two tabs that confirm at the same moment are one fresh confirmation', async (t) => {
     const { log, settle } = await open(t)
     const { messageId } = await log.append(direct('one'))
     await settle()
-    const confirmed = await Promise.all([1, 2, 3, 4].map(async () => await log.confirm(1, 8, [messageId])))
+    const confirmed = await Promise.all([1, 2, 3, 4].map(async () => await confirm(log, 1, 8, [messageId])))
     t.equal(confirmed.flat().filter(({ fresh }) => fresh).length, 1)
   })
 
@@ -81,7 +99,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(recipient.ids(), Array(6).fill(messageId))
     t.strictSame(sender.ids(), [messageId], 'the sender’s other connections hear it once')
     t.strictSame([failed.length, await log.counts(1)], [1, { pending: 0, failed: 1 }])
-    t.match(await log.confirm(1, 8, [messageId]), [{ fresh: true }], 'a confirmation too late still counts')
+    t.match(await confirm(log, 1, 8, [messageId]), [{ fresh: true }], 'a confirmation too late still counts')
     t.match(await rows(), [{ status: 'delivered', error_message: null }])
   })
 
@@ -91,7 +109,7 @@ export function outbox (t: Test, open: OpenNode): void {
     const recipient = await listen('private-user.8')
     const { messageId } = await log.append(direct('one'))
     await settle()
-    await log.confirm(1, 8, [messageId])
+    await confirm(log, 1, 8, [messageId])
     clock.advance(5000)
     await log.outbox.sweep()
     await settle()
@@ -117,7 +135,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(waiting.map(({ id }) => id), [messageId, second])
     t.strictSame([await log.pendingFor(1, 7), await log.pendingFor(2, 8)], [[], []])
     await log.outbox.wereSent(waiting)
-    await log.confirm(1, 8, [second])
+    await confirm(log, 1, 8, [second])
     t.strictSame((await log.pendingFor(1, 8)).map(({ id }) => id), [messageId])
     clock.advance(5000)
     await log.outbox.sweep()

@@ -191,3 +191,7 @@ export const group = (message: string, rest: Partial<NewEvent> = {}): NewEvent =
 /** From user 7 to user 8. */
 export const direct = (message: string, rest: Partial<NewEvent> = {}): NewEvent =>
   ({ tenantId: 1, userId: 7, channel: privateChannel(8), type: 'message:direct', data: { senderId: 7, message }, ...rest })
+
+/** One user confirms events. */
+export const confirm = async (log: EventLog, tenantId: number, userId: number, ids: number[]): Promise<Array<{ id: number, senderId: number, fresh: boolean }>> =>
+  (await log.confirm(ids.map((id) => ({ tenantId, userId, id })))).map(({ id, senderId, fresh }) => ({ id, senderId, fresh }))
