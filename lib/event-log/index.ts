@@ -2,13 +2,14 @@ import { randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { HANDED, type Backplane } from '../backplane/contract.js'
 import { batched } from '../batch.js'
-import { channelKey, privateChannel, type ChannelKey } from '../channels.js'
+import { channelKey, privateChannel, splitKey, type ChannelKey } from '../channels.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { RealtimeError } from '../errors.js'
 import type { Hub } from '../hub.js'
 import { inTime } from '../in-time.js'
 import { encodeStored } from '../protocol.js'
+import { sharedReads } from '../shared-reads.js'
 import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
 import type { Confirmation, Confirmed, EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
@@ -57,6 +58,10 @@ export class EventLog {
     { size: MAX_PENDING_CHANNELS, rest: 10 })
   readonly #options: EventLogOptions
   /** Begins every key of this node's own: short, as an index holds it, and unlike that of any other boot. */
+  readonly #head = sharedReads(async (key) => {
+    const { tenantId, channel } = splitKey(key)
+    return await this.#ask(async () => await this.store.head(tenantId, channel))
+  })
   readonly #ownKeys = `n:${randomBytes(12).toString('base64url')}:`
   #serial = 0
 
@@ -125,7 +130,7 @@ export class EventLog {
     const key = channelKey(tenantId, channel)
     const known = this.#options.hub.head(key)
     if (known !== null) return known
-    const head = await this.#ask(async () => await this.store.head(tenantId, channel))
+    const head = await this.#head(key)
     this.#options.hub.learnHead(key, head)
     return this.#options.hub.head(key) ?? head
   }

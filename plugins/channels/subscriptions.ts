@@ -4,7 +4,11 @@ import { RealtimeError } from '../../lib/errors.js'
 import type { FrameContext, FrameResult, LocalConnection } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
+import { sharedReads } from '../../lib/shared-reads.js'
 import type { SubscribeData, Subscribed } from './schemas.js'
+
+/** What came since, ready to be written. */
+interface Missed { payloads: Buffer[], ids: ReadonlySet<number>, position: number, recovered: boolean }
 
 interface RemoteSubscription { tenantId: number, connectionId: string, channel: string }
 
@@ -12,10 +16,12 @@ interface RemoteSubscription { tenantId: number, connectionId: string, channel: 
 export class Subscriptions {
   readonly #realtime: Realtime
   readonly #maxChannels: number
+  readonly #missed: (key: string) => Promise<Missed>
 
   constructor (realtime: Realtime, maxChannels: number) {
     this.#realtime = realtime
     this.#maxChannels = maxChannels
+    this.#missed = sharedReads(async (key) => await this.#read(key))
     realtime.onAsk('channels.subscribe', async (data) => {
       await this.#onLocal(data as RemoteSubscription, async (connection, channel) => {
         this.#requireRoom(connection, channel)
@@ -41,26 +47,30 @@ export class Subscriptions {
     const before = connection.channels.has(channel)
     // First joined, then read: what is published in between waits, and is neither lost nor told twice.
     const joining = await connection.join(channel)
-    const { eventLog } = this.#realtime
     try {
       if (data.since === undefined) {
-        const position = await eventLog.position(tenantId, channel)
+        const position = await this.#realtime.eventLog.position(tenantId, channel)
         return { ack: { channel, position }, answer: 'subscribed', afterReply: () => { joining.live() } }
       }
-      const { events, position, recovered } = await eventLog.recover(tenantId, channel, data.since)
+      const { payloads, ids, position, recovered } = await this.#missed(`${tenantId}/${data.since}/${channel}`)
       return {
         ack: { channel, position, recovered },
         answer: 'subscribed',
-        afterReply: () => {
-          void connection.replay(events.map((event) => eventLog.encode(event)))
-            .then(() => { joining.live(new Set(events.map(({ id }) => id))) })
-        }
+        afterReply: () => { void connection.replay(payloads).then(() => { joining.live(ids) }) }
       }
     } catch (err) {
       if (before) joining.live()
       else connection.leave(channel)
       throw err
     }
+  }
+
+  /** `{tenant}/{since}/{channel}` */
+  async #read (key: string): Promise<Missed> {
+    const [tenantId = '', since = '', ...channel] = key.split('/')
+    const { eventLog } = this.#realtime
+    const { events, position, recovered } = await eventLog.recover(Number(tenantId), channel.join('/'), Number(since))
+    return { payloads: events.map((event) => eventLog.encode(event)), ids: new Set(events.map(({ id }) => id)), position, recovered }
   }
 
   unsubscribe ({ identity, connection }: FrameContext, name: string): FrameResult<{ channel: string }> {
