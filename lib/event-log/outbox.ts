@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { HANDED, type Backplane, type Frame } from '../backplane/contract.js'
+import { batched } from '../batch.js'
 import { channelKey, privateChannel, privateOwner, splitKey, type ChannelKey } from '../channels.js'
 import type { Clock } from '../clock.js'
 import { encodeStored } from '../protocol.js'
@@ -45,6 +46,12 @@ export class Outbox {
   readonly #options: OutboxOptions
   readonly #done: Marks
   readonly #unconfirmed: Marks
+  /** What many users were sent who came at once is one statement. */
+  readonly #sent = batched<number, never>(async (ids) => {
+    const now = this.#options.clock.now()
+    await this.#options.store.reschedule(ids, now + RETRY_DELAYS[0], now)
+    return new Map<number, never>()
+  })
   /** Redis lost something: until everything left behind is handed on, newer events wait in the table behind it. */
   #behind = false
   #addedWhileBehind = 0
@@ -124,8 +131,7 @@ export class Outbox {
 
   /** Sent to a connection of their user: from now on they are tried again until confirmed. */
   async wereSent (events: StoredEvent[]): Promise<void> {
-    const now = this.#options.clock.now()
-    await this.#options.store.reschedule(events.map(({ id }) => id), now + RETRY_DELAYS[0], now)
+    await Promise.all(events.map(async ({ id }) => { await this.#sent(id) }))
   }
 
   /** Their recipients have these events. */
