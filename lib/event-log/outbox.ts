@@ -14,9 +14,8 @@ export const RETRY_DELAYS = [5000, 15_000, 60_000, 60_000, 60_000] as const
 export const MAX_PENDING_AGE = 7 * 24 * 3600_000
 /** Rows of one sweep, and of one step of catching up. */
 const CHUNK = 500
-/** How long ids of handed events gather, in milliseconds; those of events to be confirmed longer: most are by then, and need no mark. */
+/** How long ids of handed events gather, in milliseconds. Most that are to be confirmed are so by then, and need no mark. */
 const MARK_INTERVAL = 1000
-const UNCONFIRMED_MARK_INTERVAL = 3000
 /** Pause between two tries to hand on what was left behind. */
 const CATCH_UP_INTERVAL = 1000
 
@@ -60,7 +59,7 @@ export class Outbox {
   constructor (options: OutboxOptions) {
     this.#options = options
     this.#done = new Marks({ ...options, interval: MARK_INTERVAL, done: true })
-    this.#unconfirmed = new Marks({ ...options, interval: UNCONFIRMED_MARK_INTERVAL, done: false })
+    this.#unconfirmed = new Marks({ ...options, interval: MARK_INTERVAL, done: false })
   }
 
   get behind (): boolean {
