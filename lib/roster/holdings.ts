@@ -50,6 +50,11 @@ export class Holdings {
     if (this.#users.has(`${tenantId}/${userId}`)) this.#presences.set(`${tenantId}/${userId}`, { presence, written })
   }
 
+  /** The user has a connection here. */
+  has (tenantId: number, userId: number): boolean {
+    return this.#users.has(`${tenantId}/${userId}`)
+  }
+
   get entries (): Held[] {
     return [...this.#entries.values()]
   }

@@ -20,7 +20,7 @@ export class RedisTyping {
     const before = this.#typed.get(entry, this.#clock.now())
     const lasting = before === null ? entry : { ...before.entry, expiresAt: entry.expiresAt }
     try {
-      const started = await this.#write(lasting)
+      const started = before?.written === true ? await this.#writeAgain(lasting) : await this.#write(lasting)
       this.#typed.set(lasting, true)
       // Where it began while Redis was away it was told then.
       return started && (before === null || before.written)
@@ -70,9 +70,19 @@ export class RedisTyping {
   }
 
   async #write (entry: TypingEntry): Promise<boolean> {
-    const { tenantId, expiresAt } = entry
-    return await this.#commands.becomingDue(tenantId, expiresAt - this.#clock.now(), async () =>
-      await this.#commands.run('startTyping', this.#commands.base(tenantId), typingKey(entry), JSON.stringify(entry), expiresAt)) === 1
+    return await this.#commands.becomingDue(entry.tenantId, entry.expiresAt - this.#clock.now(), async () => await this.#say(entry))
+  }
+
+  /** Mostly it goes on, and is looked at by when it would have run out: nothing becomes due earlier than it was said to. */
+  async #writeAgain (entry: TypingEntry): Promise<boolean> {
+    if (!await this.#say(entry)) return false
+    await this.#write(entry)
+    return true
+  }
+
+  /** True: it was not there. */
+  async #say (entry: TypingEntry): Promise<boolean> {
+    return await this.#commands.run('startTyping', this.#commands.base(entry.tenantId), typingKey(entry), JSON.stringify(entry), entry.expiresAt) === 1
   }
 }
 

@@ -23,6 +23,8 @@ export class RedisRoster implements Roster {
   readonly #holdings = new Holdings()
   readonly #typing: RedisTyping
   #epoch = ''
+  /** Some of what this node holds was never written. */
+  #unwritten = false
   /** Counters of this node while Redis is away. */
   readonly #alone: MemoryRoster
 
@@ -56,6 +58,7 @@ export class RedisRoster implements Roster {
     } catch (err) {
       if (entry.nodeId === null) throw err
       this.#holdings.hold(mine, false)
+      this.#unwritten = true
       return { taken: false, fresh: true, first: false, replaced: null, evicted: [], generation }
     }
   }
@@ -211,6 +214,7 @@ export class RedisRoster implements Roster {
       this.#holdings.buried(entry)
     }
     this.#epoch = epoch
+    this.#unwritten = this.#holdings.entries.some(({ written }) => !written)
     return firsts
   }
 
@@ -267,8 +271,10 @@ export class RedisRoster implements Roster {
   }
 
   async #setPresence (tenantId: number, userId: number, presence: Presence, again: boolean): Promise<boolean> {
-    return await this.#commands.becomingDue(tenantId, this.#times.restLease, async () =>
-      await this.#commands.run('setPresence', this.#commands.base(tenantId), userId, encodePresence(presence),
-        presence.status === 'offline' ? '0' : '1', this.#times.restLease, presence.seenAt, again ? '1' : '0')) === 1
+    const set = async (): Promise<boolean> => await this.#commands.run('setPresence', this.#commands.base(tenantId), userId,
+      encodePresence(presence), presence.status === 'offline' ? '0' : '1', this.#times.restLease, presence.seenAt, again ? '1' : '0') === 1
+    // Who is connected is online for that; for others the sign is, and must end.
+    if (this.#holdings.has(tenantId, userId) && !this.#unwritten) return await set()
+    return await this.#commands.becomingDue(tenantId, this.#times.restLease, set)
   }
 }

@@ -27,6 +27,20 @@ export function typing (t: Test, open: OpenWorld): void {
     t.equal(started.filter((first) => first).length, 1)
   })
 
+  t.test('a sign after another node ended it is a start again, and ends by itself', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    await here.startTyping(sign(clock))
+    await here.startTyping(sign(clock, { userId: 8, expiresAt: clock.now() + 5000 }))
+    t.equal((await there.stopTyping([{ tenantId: 1, userId: 7, conversationId: '42' }])).length, 1)
+    clock.advance(5000 + SOON)
+    t.match(await sweepBoth(world), { typing: [{ userId: 8 }] }, 'nothing of the tenant is due any more')
+    t.equal(await here.startTyping(sign(clock)), true)
+    t.equal(await here.startTyping(sign(clock)), false)
+    clock.advance(TYPING + SOON)
+    t.match(await sweepBoth(world), { typing: [{ userId: 7 }] })
+  })
+
   t.test('it ends by itself, once over all nodes, with what its listeners must be told', async (t) => {
     const world = await open(t)
     const { clock, here } = world
