@@ -6,6 +6,7 @@ import { fanOut } from './rows/fan-out.js'
 import { latency } from './rows/latency.js'
 import { onlinePage } from './rows/online-list.js'
 import { calls, restRequests, USERS } from './rows/rest.js'
+import { resume } from './rows/resume.js'
 
 export interface Servers {
   /** The URL of a database that grew as a deployment's does, but in which nothing waits to be tried again. */
@@ -94,6 +95,22 @@ export const rows: Row[] = [
         'one-row-each, storing nothing': await directMessages(oneRowEach, load, {})
       }
     }
+  },
+  {
+    name: 'direct messages, confirmed',
+    once: true,
+    work: 'the same, and each recipient says that it has come',
+    unit: 'acked messages per second',
+    bars: [],
+    round: async ({ mariadb }) => ({ suite: await directMessages(suite, { pairs: 500, seconds: 3, confirmed: true }, await stored(mariadb)) })
+  },
+  {
+    name: 'resume',
+    once: true,
+    work: 'all 2000 members of 20 rooms ask at once for the 20 messages that they missed',
+    unit: 'ms until all are answered',
+    bars: [],
+    round: async ({ mariadb }) => ({ suite: await resume({ members: 2000, rooms: 20 }, await stored(mariadb)) })
   },
   {
     name: 'lone durable message',

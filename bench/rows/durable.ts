@@ -16,12 +16,20 @@ export const oneRowEach: Dialect = {
 }
 
 const ACK = Buffer.from('{"event":"ack"')
+const DIRECT = /^{"event":"message:direct","data":{"messageId":(\d+)/
 const PAIRS_PER_CLUB = 25
 /** Milliseconds until the code is compiled. */
 const WARM_UP = 1500
 
+export interface Pairs {
+  pairs: number
+  seconds: number
+  /** The receivers say that they have each message, as the suite's own client does. */
+  confirmed?: boolean
+}
+
 /** Acked messages a second of `pairs` senders, each with one message under way, to as many receivers. */
-export async function directMessages (dialect: Dialect, { pairs, seconds }: { pairs: number, seconds: number }, env: Record<string, string>): Promise<number> {
+export async function directMessages (dialect: Dialect, { pairs, seconds, confirmed = false }: Pairs, env: Record<string, string>): Promise<number> {
   const server = await dialect.start(env)
   const clients: RawClient[] = []
   try {
@@ -38,6 +46,12 @@ export async function directMessages (dialect: Dialect, { pairs, seconds }: { pa
         if (payload.compare(ACK, 0, ACK.length, 0, ACK.length) !== 0) return
         acked++
         sender.send(frame)
+      }
+      if (confirmed) {
+        receiver.onFrame = (payload) => {
+          const messageId = DIRECT.exec(payload.toString('latin1', 0, 80))?.[1]
+          if (messageId !== undefined) receiver.send(frameOf(`{"event":"message:delivered","data":{"messageId":${messageId}}}`))
+        }
       }
       senders.push(() => { sender.send(frame) })
     }
