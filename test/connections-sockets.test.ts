@@ -16,6 +16,11 @@ function masked (text: string): Buffer {
   return Buffer.concat([Buffer.from([0x81, 0x80 | payload.length, 0, 0, 0, 0]), payload])
 }
 
+const upgradeRequest = (): Buffer => Buffer.from([
+  `GET ${PREFIX}/ws HTTP/1.1`, 'Host: 127.0.0.1', 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13',
+  `Sec-WebSocket-Key: ${Buffer.alloc(16).toString('base64')}`, `Authorization: Bearer ${tokenOf(user(1))}`, '', ''
+].join('\r\n'))
+
 /** A host's own route, beside the suite's. */
 function echo (app: FastifyInstance): void {
   app.get('/own', { websocket: true }, (socket) => {
@@ -66,13 +71,27 @@ overBackends((test, backend) => {
     t.teardown(() => { socket.destroy() })
     let text = ''
     socket.setEncoding('latin1').on('data', (data: string) => { text += data })
-    const request = [`GET ${PREFIX}/ws HTTP/1.1`, 'Host: 127.0.0.1', 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13',
-      `Sec-WebSocket-Key: ${Buffer.alloc(16).toString('base64')}`, `Authorization: Bearer ${tokenOf(user(1))}`, '', ''].join('\r\n')
     socket.write(Buffer.concat([
-      Buffer.from(request), masked('{"event":"subscribe","data":{"channel":"user:me"},"id":1}'), masked('{"event":"ping","id":2}')
+      upgradeRequest(), masked('{"event":"subscribe","data":{"channel":"user:me"},"id":1}'), masked('{"event":"ping","id":2}')
     ]))
     await until('both are answered', () => /"event":"authenticated".*"event":"ack","id":1.*"event":"ack","id":2/s.test(text))
     t.match(text, /^HTTP\/1\.1 101 /)
+  })
+
+  test('what came before a close frame in the same packet is answered before the close, and nothing after it', async (t) => {
+    const host = await buildHost(t, { backend })
+    const socket = connectTcp(Number(new URL(host.url).port), '127.0.0.1')
+    t.teardown(() => { socket.destroy() })
+    let text = ''
+    socket.setEncoding('latin1').on('data', (data: string) => { text += data })
+    socket.write(upgradeRequest())
+    await until('it is authenticated', () => text.includes('"event":"authenticated"'))
+    text = ''
+    socket.write(Buffer.concat([
+      masked('{"event":"ping","id":1}'), masked('{"event":"nothing","id":2}'), Buffer.from([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8])
+    ]))
+    await once(socket, 'end')
+    t.match(text, /"event":"ack","id":1.*"event":"error","id":2.*\x88\x02\x03\xe8$/s)
   })
 
   test('a reader that stops is closed with 4008, while the others get everything', async (t) => {

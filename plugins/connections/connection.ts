@@ -138,10 +138,16 @@ export class Connection implements Member, LocalConnection {
 
   /** After the fan-out that is under way, so that a reply never overtakes a frame that came before it. */
   send (payload: Buffer): void {
-    // The acks of what came in one statement leave as one write.
-    this.#raw?.gather()
     this.#hub.flushFor(this)
     this.write(wireFrame(payload), [payload], false)
+  }
+
+  /**
+   * What is written from now on until the turn is over leaves as one write. Not in the turn in which frames are read: the
+   * last of them may be a close, which is answered at once, and behind that nothing may be written.
+   */
+  gather (): void {
+    this.#raw?.gather()
   }
 
   write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
@@ -177,6 +183,7 @@ export class Connection implements Member, LocalConnection {
   async replay (payloads: readonly Buffer[]): Promise<void> {
     for (const payload of payloads) {
       if (this.closed) return
+      this.gather()
       this.send(payload)
       // A long replay must not make its reader too slow: half of the buffer is left to live frames.
       while (!this.closed && this.#waiting > this.#maxBuffered / 4) await new Promise((resolve) => setTimeout(resolve, 10))

@@ -125,16 +125,20 @@ export class FrameGate {
     if (connection.phase.name !== 'open') throw new RealtimeError('RT_UNAUTHENTICATED')
     const route = this.#realtime.frames.find(event, data)
     const context = { identity: connection.identity, connectionId: connection.id, connection, asked: id !== undefined }
-    return andThen(route.handle(context, data), (result) => { this.#answer(slot, id, result) })
+    return andThen(route.handle(context, data), (result) => { this.#answer(connection, slot, id, result) })
   }
 
-  #answer (slot: ReplySlot, id: FrameId | undefined, { ack, answer, afterReply }: FrameResult<unknown>): void {
+  #answer (connection: Connection, slot: ReplySlot, id: FrameId | undefined, { ack, answer, afterReply }: FrameResult<unknown>): void {
     const reply = (value: unknown): void => {
       if (id !== undefined) slot.fill(encodeFrame('ack', value, id), afterReply)
       else slot.fill(answer === undefined ? null : encodeFrame(answer, value), afterReply)
     }
-    if (isLater(ack)) ack.later.then(reply, (err: unknown) => { this.#refuse(slot, id, this.#told(err)) })
-    else reply(ack)
+    if (!isLater(ack)) return reply(ack)
+    ack.later.then((value) => {
+      // The acks of what came in one statement leave as one write.
+      connection.gather()
+      reply(value)
+    }, (err: unknown) => { this.#refuse(slot, id, this.#told(err)) })
   }
 
   #invalid (connection: Connection, slot: ReplySlot, id: FrameId | undefined, error: RealtimeError): void {
