@@ -165,12 +165,16 @@ export class EventLog {
     return await this.#pending(channelKey(tenantId, privateChannel(userId))) ?? []
   }
 
-  /** Their recipients have these events: they are not sent again. Answers those that are such events, each `fresh` the first time. */
-  async confirm (confirmations: readonly Confirmation[]): Promise<Confirmed[]> {
-    const now = this.#options.clock.now()
-    const confirmed = await this.#ask(async () => await this.store.confirm(confirmations, now))
-    this.outbox.confirmed(confirmed.map(({ id }) => id))
-    return confirmed
+  /**
+   * Their recipients have these events: they are not sent again. Answers those that are such events, each `fresh` the first
+   * time; `confirmed` is called with them also where the database answered too late for the caller.
+   */
+  async confirm (confirmations: readonly Confirmation[], confirmed?: (found: Confirmed[]) => void): Promise<Confirmed[]> {
+    const handed = !this.outbox.behind
+    return await this.#ask(async () => await this.store.confirm(confirmations, this.#options.clock.now(), handed).then((found) => {
+      confirmed?.(found)
+      return found
+    }))
   }
 
   /** Events of a tenant by status. */

@@ -18,7 +18,7 @@ export interface MarksOptions {
 /** Events that were handed to every node: their rows are told so a little later, many by a few statements. */
 export class Marks {
   readonly #options: MarksOptions
-  #ids = new Set<number>()
+  #ids: number[] = []
   #timer: NodeJS.Timeout | null = null
 
   constructor (options: MarksOptions) {
@@ -26,16 +26,11 @@ export class Marks {
   }
 
   add (id: number): void {
-    if (this.#ids.size < MAX_WAITING) this.#ids.add(id)
+    if (this.#ids.length < MAX_WAITING) this.#ids.push(id)
     this.#timer ??= setTimeout(() => {
       this.#timer = null
       void this.#write()
     }, this.#options.interval)
-  }
-
-  /** Their rows say more than that by now. */
-  forget (ids: readonly number[]): void {
-    for (const id of ids) this.#ids.delete(id)
   }
 
   /** Writes what waits now. */
@@ -47,8 +42,8 @@ export class Marks {
 
   async #write (): Promise<void> {
     const { store, clock, log, done } = this.#options
-    const ids = [...this.#ids]
-    this.#ids = new Set()
+    const ids = this.#ids
+    this.#ids = []
     try {
       await store.markHanded(ids, clock.now(), done)
     } catch (err) {

@@ -14,7 +14,7 @@ export const RETRY_DELAYS = [5000, 15_000, 60_000, 60_000, 60_000] as const
 export const MAX_PENDING_AGE = 7 * 24 * 3600_000
 /** Rows of one sweep, and of one step of catching up. */
 const CHUNK = 500
-/** How long ids of handed events gather, in milliseconds. Most that are to be confirmed are so by then, and need no mark. */
+/** How long ids of handed events gather, in milliseconds. Most that are to be confirmed are so by then, and their rows say it already. */
 const MARK_INTERVAL = 1000
 /** Pause between two tries to hand on what was left behind. */
 const CATCH_UP_INTERVAL = 1000
@@ -131,11 +131,6 @@ export class Outbox {
   /** Sent to a connection of their user: from now on they are tried again until confirmed. */
   async wereSent (events: StoredEvent[]): Promise<void> {
     await Promise.all(events.map(async ({ id }) => { await this.#sent(id) }))
-  }
-
-  /** Their recipients have these events. */
-  confirmed (ids: readonly number[]): void {
-    this.#unconfirmed.forget(ids)
   }
 
   /** Writes what is known of handed events to the table. */

@@ -1,7 +1,6 @@
 import { CompiledQuery, sql } from 'kysely'
 import { privateChannel } from '../channels.js'
 import { jsonText, type Database, type Dialect, type Executor } from '../database/dialect.js'
-import { literal } from '../database/literal.js'
 import { fromSqlTime, toSqlTime } from '../database/time.js'
 import type { Confirmation, Confirmed, StoredEvent } from './contract.js'
 import { auditInsert, durableInsert, type AuditRow, type EventRow } from './inserts.js'
@@ -44,6 +43,8 @@ const plain = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload',
  * and keep new events from being inserted meanwhile.
  */
 const STILL_PENDING = "case when status = 'pending' then 1 else 0 end = 1"
+/** Confirmed before it was known to be handed on to all. */
+const CONFIRMED_IS_NOT_DUE = "due_at = case when status = 'delivered' then null else due_at end"
 const stillPending = sql.raw<boolean>(STILL_PENDING)
 /** Times are read as text, so that no driver shifts them. */
 const handedAt = sql<string | null>`cast(handed_at as char)`.as('handed_at')
@@ -121,11 +122,11 @@ export class EventStore {
     const { runs, rest } = runsOf(ids)
     const mark = async (where: string, values: readonly number[]): Promise<void> => {
       await this.#db.executeQuery(CompiledQuery.raw(`
-        update websocket_events set ${done ? "status = 'delivered', due_at = null, " : ''}handed_at = ?, updated_at = ?
-        where ${where} and ${STILL_PENDING}`, [time, time, ...values]))
+        update websocket_events set ${done ? "status = 'delivered', due_at = null" : CONFIRMED_IS_NOT_DUE}, handed_at = ?, updated_at = ?
+        where ${where} and ${done ? STILL_PENDING : 'handed_at is null'}`, [time, time, ...values]))
     }
     for (const run of runs) await mark('id between ? and ?', run)
-    for (const some of rest) await mark(`id in (?${', ?'.repeat(some.length - 1)})`, some)
+    for (const some of rest) await mark(`id in (${marksOf(some)})`, some)
   }
 
   /** When these rows are to be looked at again; null: not before their user connects. */
@@ -148,8 +149,22 @@ export class EventStore {
       .where('id', 'in', ids).where(stillPending).execute()
   }
 
-  /** Events that their recipients confirm now, those of many with one commit; answers those found on the recipient's channel. */
-  async confirm (confirmations: readonly Confirmation[], now: number): Promise<Confirmed[]> {
+  /**
+   * Events that their recipients confirm now, those of many with one commit; answers those found on the recipient's channel.
+   * With `handed`, this node's are known to be handed on; of others, and while this node is behind, only the row says so:
+   * what one connection has confirmed is still handed to the others.
+   */
+  async confirm (confirmations: readonly Confirmation[], now: number, handed: boolean): Promise<Confirmed[]> {
+    try {
+      return await this.#confirm(confirmations, now, handed)
+    } catch (err) {
+      // One of many statements that touch these rows must give way: not hundreds of recipients.
+      if (!isDeadlock(err)) throw err
+      return await this.#confirm(confirmations, now, handed)
+    }
+  }
+
+  async #confirm (confirmations: readonly Confirmation[], now: number, handed: boolean): Promise<Confirmed[]> {
     const wanted = new Map(confirmations.map((one) => [`${one.id}/${one.tenantId}/${privateChannel(one.userId)}`, one]))
     // In one order on every node, so that no two wait for each other's rows.
     const ids = [...new Set(confirmations.map(({ id }) => id))].sort((a, b) => a - b)
@@ -157,16 +172,19 @@ export class EventStore {
       // Locked, so that of two tabs that confirm at once one is the first.
       const { rows } = await trx.executeQuery<ConfirmedRow>(CompiledQuery.raw(`
         select id, tenant_id, user_id, channel, status from websocket_events
-        where id in (${ids.map(literal).join()}) and durable = 1${this.#dialect === 'mysql' ? ' for update' : ''}`))
+        where id in (${marksOf(ids)}) and durable = 1${this.#dialect === 'mysql' ? ' for update' : ''}`, ids))
       const found = rows.flatMap((row) => {
         const one = wanted.get(`${row.id}/${row.tenant_id}/${row.channel}`)
         return one === undefined ? [] : { ...one, senderId: Number(row.user_id), fresh: row.status !== 'delivered' }
       })
-      const fresh = found.filter((one) => one.fresh)
+      const fresh = found.filter((one) => one.fresh).map(({ id }) => id)
       if (fresh.length > 0) {
+        const known = `(handed_at is not null or (origin = ? and ${handed ? '1 = 1' : '1 = 0'}))`
+        const time = toSqlTime(now)
         await trx.executeQuery(CompiledQuery.raw(`
-          update websocket_events set status = 'delivered', due_at = null, error_message = null, updated_at = ?
-          where id in (${fresh.map(({ id }) => literal(id)).join()})`, [toSqlTime(now)]))
+          update websocket_events set status = 'delivered', error_message = null, updated_at = ?,
+            due_at = case when ${known} then null else due_at end, handed_at = case when ${known} then coalesce(handed_at, ?) else null end
+          where id in (${marksOf(fresh)})`, [time, this.#origin, this.#origin, time, ...fresh]))
       }
       return found
     })
@@ -252,10 +270,10 @@ export class EventStore {
     return rows.map(toStored).sort((a, b) => a.id - b.id)
   }
 
-  /** This node's rows that no other node was handed, oldest first. */
+  /** This node's rows that no other node was handed, oldest first; confirmed or not. */
   async unhanded (limit: number): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
-      .where('due_at', 'is not', null).where('handed_at', 'is', null).where('origin', '=', this.#origin).where('status', '=', 'pending')
+      .where('due_at', 'is not', null).where('handed_at', 'is', null).where('origin', '=', this.#origin).where('status', 'in', ['pending', 'delivered'])
       .orderBy('id').limit(limit).execute()
     return rows.map(toStored)
   }
@@ -278,6 +296,11 @@ export class EventStore {
       : sql`strftime('%Y-%m-%d %H:%M:%f', ${time}, ${`-${ms / 1000} seconds`})`
   }
 }
+
+const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
+
+const isDeadlock = (err: unknown): boolean =>
+  typeof err === 'object' && err !== null && 'code' in err && (err.code === 'ER_LOCK_DEADLOCK' || err.code === 'ER_LOCK_WAIT_TIMEOUT')
 
 interface ConfirmedRow { id: number, tenant_id: number, user_id: number, channel: string, status: string }
 

@@ -98,7 +98,7 @@ return 1`
 
 /**
  * user, presence, '1' where others see the user, rest lease, when it was said, '1' for writing back what was said before:
- * that takes nothing back that was said through another node since
+ * that takes nothing back that was said through another node since → 1: first, 2: online by this sign alone, 3: both
  */
 export const setPresence = prelude + `
 local user = ARGV[2]
@@ -108,8 +108,9 @@ redis.call('HSET', base .. 'said', user, ARGV[6])
 local first = arrive(user, ARGV[3])
 redis.call('HSET', base .. 'presence', user, ARGV[3])
 if ARGV[4] == '1' then redis.call('ZADD', base .. 'visible', user, user) else redis.call('ZREM', base .. 'visible', user) end
-if redis.call('SCARD', base .. 'of:' .. user) == 0 then redis.call('ZADD', base .. 'signs', now + tonumber(ARGV[5]), user) end
-return first and 1 or 0`
+local alone = redis.call('SCARD', base .. 'of:' .. user) == 0
+if alone then redis.call('ZADD', base .. 'signs', now + tonumber(ARGV[5]), user) end
+return (first and 1 or 0) + (alone and 2 or 0)`
 
 /** user ids → presence and last heard of, alternating */
 export const presence = prelude + `
@@ -144,10 +145,11 @@ return {
   redis.call('ZCARD', base .. 'present') - redis.call('ZCARD', base .. 'grace') - redis.call('ZCARD', base .. 'signs')
 }`
 
-/** user:conversation, entry, end */
+/** user:conversation, entry, end, '1' where it must be going on: it is not begun then, since nobody would look after its end */
 export const startTyping = prelude + `
 local key = ARGV[2]
 local ends = redis.call('ZSCORE', base .. 'typing', key)
+if ARGV[5] == '1' and not (ends and tonumber(ends) > now) then return 1 end
 redis.call('ZADD', base .. 'typing', ARGV[4], key)
 if ends and tonumber(ends) > now then return 0 end
 redis.call('HSET', base .. 'types', key, ARGV[3])

@@ -75,14 +75,12 @@ export class RedisTyping {
 
   /** Mostly it goes on, and is looked at by when it would have run out: nothing becomes due earlier than it was said to. */
   async #writeAgain (entry: TypingEntry): Promise<boolean> {
-    if (!await this.#say(entry)) return false
-    await this.#write(entry)
-    return true
+    return await this.#say(entry, '1') && await this.#write(entry)
   }
 
-  /** True: it was not there. */
-  async #say (entry: TypingEntry): Promise<boolean> {
-    return await this.#commands.run('startTyping', this.#commands.base(entry.tenantId), typingKey(entry), JSON.stringify(entry), entry.expiresAt) === 1
+  /** True: it was not there. With '1' it is not begun then. */
+  async #say (entry: TypingEntry, again: '0' | '1' = '0'): Promise<boolean> {
+    return await this.#commands.run('startTyping', this.#commands.base(entry.tenantId), typingKey(entry), JSON.stringify(entry), entry.expiresAt, again) === 1
   }
 }
 

@@ -13,6 +13,9 @@ import { RedisTyping, type TypingKey } from './redis-typing.js'
 /** How long a node has to tell what became due before another one does. */
 const CLAIM = 5000
 
+/** What the script of a status answers, added up: the user is online from now on, and by this sign alone. */
+const [FIRST, ALONE] = [1, 2]
+
 /** The roster of all nodes on one Redis. */
 export class RedisRoster implements Roster {
   readonly nodeId: string
@@ -23,8 +26,6 @@ export class RedisRoster implements Roster {
   readonly #holdings = new Holdings()
   readonly #typing: RedisTyping
   #epoch = ''
-  /** Some of what this node holds was never written. */
-  #unwritten = false
   /** Counters of this node while Redis is away. */
   readonly #alone: MemoryRoster
 
@@ -58,7 +59,6 @@ export class RedisRoster implements Roster {
     } catch (err) {
       if (entry.nodeId === null) throw err
       this.#holdings.hold(mine, false)
-      this.#unwritten = true
       return { taken: false, fresh: true, first: false, replaced: null, evicted: [], generation }
     }
   }
@@ -214,7 +214,6 @@ export class RedisRoster implements Roster {
       this.#holdings.buried(entry)
     }
     this.#epoch = epoch
-    this.#unwritten = this.#holdings.entries.some(({ written }) => !written)
     return firsts
   }
 
@@ -271,10 +270,11 @@ export class RedisRoster implements Roster {
   }
 
   async #setPresence (tenantId: number, userId: number, presence: Presence, again: boolean): Promise<boolean> {
-    const set = async (): Promise<boolean> => await this.#commands.run('setPresence', this.#commands.base(tenantId), userId,
-      encodePresence(presence), presence.status === 'offline' ? '0' : '1', this.#times.restLease, presence.seenAt, again ? '1' : '0') === 1
-    // Who is connected is online for that; for others the sign is, and must end.
-    if (this.#holdings.has(tenantId, userId) && !this.#unwritten) return await set()
-    return await this.#commands.becomingDue(tenantId, this.#times.restLease, set)
+    const set = async (): Promise<number> => await this.#commands.run('setPresence', this.#commands.base(tenantId), userId,
+      encodePresence(presence), presence.status === 'offline' ? '0' : '1', this.#times.restLease, presence.seenAt, again ? '1' : '0') as number
+    const said = this.#holdings.has(tenantId, userId) ? await set() : ALONE
+    // Who is connected is online for that. For others the sign is, and it must end: also where Redis lost the connection.
+    const outcome = said < ALONE ? said : said | await this.#commands.becomingDue(tenantId, this.#times.restLease, set)
+    return (outcome & FIRST) > 0
   }
 }

@@ -104,8 +104,9 @@ export class Messages {
     const confirmed = await this.#realtime.eventLog.confirm(keys.map((key) => {
       const [tenantId = 0, userId = 0, id = 0] = key.split('/').map(Number)
       return { tenantId, userId, id }
-    }))
-    for (const one of confirmed) if (one.fresh) this.#tellSender(one)
+    }), (found) => {
+      for (const one of found) if (one.fresh) this.#tellSender(one)
+    })
     return new Map(confirmed.map(({ tenantId, userId, id }) => [`${tenantId}/${userId}/${id}`, id]))
   }
 

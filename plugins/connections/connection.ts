@@ -156,6 +156,8 @@ export class Connection implements Member, LocalConnection {
       dropped.closing += payloads.length
       return
     }
+    // What is gathered was not offered to the kernel yet: no reader is slow for that.
+    if (this.#waiting + wire.length > this.#maxBuffered / 2) this.#raw?.flush()
     // Counted with the frames to come: a single large one must not jump the limit.
     const waiting = this.#waiting + wire.length
     if (waiting > this.#maxBuffered / 2) {

@@ -20,15 +20,45 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(await log.counts(1), { pending: 0, failed: 0 })
   })
 
-  t.test('what is confirmed before it is marked as handed on is written no second time', async (t) => {
-    const { log, settle, rows } = await open(t)
-    const marked = t.capture(log.store, 'markHanded', log.store.markHanded.bind(log.store))
+  t.test('what is confirmed before it is marked as handed on is known to be, and written no second time', async (t) => {
+    const { log, settle, rows, clock } = await open(t)
     const { messageId: quick } = await log.append(direct('quick'))
-    const { messageId: slow } = await log.append(direct('slow'))
+    await log.append(direct('slow'))
     await confirm(log, 1, 8, [quick])
+    const then = toSqlTime(clock.now())
+    clock.advance(10)
     await settle()
-    t.strictSame(marked().map(({ args: [ids] }) => ids).filter(({ length }) => length > 0), [[slow]])
-    t.match(await rows(), [{ status: 'delivered', due_at: null }, { status: 'pending' }])
+    const now = toSqlTime(clock.now())
+    t.match(await rows(), [
+      { status: 'delivered', due_at: null, handed_at: then, updated_at: then }, { status: 'pending', handed_at: now, updated_at: now }
+    ])
+  })
+
+  t.test('what one connection confirmed while others could not be reached is handed to them all the same', async (t) => {
+    const a = await open(t)
+    const b = await open.beside(t, a, { origin: 'node-b' })
+    const there = await b.listen('private-user.8')
+    a.backplane.healthy = false
+    const { messageId } = await a.log.append(direct('one'))
+    await a.settle()
+    t.match(await confirm(a.log, 1, 8, [messageId]), [{ fresh: true }])
+    t.match(await a.rows(), [{ status: 'delivered', handed_at: null }])
+    a.backplane.healthy = true
+    await a.log.outbox.catchUp()
+    b.hub.flush()
+    t.strictSame(there.ids(), [messageId])
+    t.match(await a.rows(), [{ status: 'delivered', due_at: null, handed_at: toSqlTime(a.clock.now()) }])
+    t.notOk(a.log.outbox.behind)
+  })
+
+  t.test('what is confirmed through another node is marked by the one that handed it on', async (t) => {
+    const a = await open(t)
+    const b = await open.beside(t, a, { origin: 'node-b' })
+    const { messageId } = await a.log.append(direct('one'))
+    t.match(await confirm(b.log, 1, 8, [messageId]), [{ fresh: true }])
+    t.match(await a.rows(), [{ status: 'delivered', handed_at: null }])
+    await a.settle()
+    t.match(await a.rows(), [{ status: 'delivered', due_at: null, handed_at: toSqlTime(a.clock.now()) }])
   })
 
   t.test('only its recipient confirms an event, and it is fresh once', async (t) => {
