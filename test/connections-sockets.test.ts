@@ -1,8 +1,9 @@
 import { once } from 'node:events'
-import { connect as connectTcp } from 'node:net'
+import { connect as connectTcp, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
+import type { Test } from 'tap'
 import { WebSocket } from 'ws'
 import type { Authenticate } from '../plugins/index.js'
 import {
@@ -20,6 +21,15 @@ const upgradeRequest = (): Buffer => Buffer.from([
   `GET ${PREFIX}/ws HTTP/1.1`, 'Host: 127.0.0.1', 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13',
   `Sec-WebSocket-Key: ${Buffer.alloc(16).toString('base64')}`, `Authorization: Bearer ${tokenOf(user(1))}`, '', ''
 ].join('\r\n'))
+
+/** A line to a host, and all that came over it. */
+function tcpTo (t: Test, { url }: Host): { socket: Socket, received: () => string } {
+  const socket = connectTcp(Number(new URL(url).port), '127.0.0.1')
+  t.teardown(() => { socket.destroy() })
+  let text = ''
+  socket.setEncoding('latin1').on('data', (data: string) => { text += data })
+  return { socket, received: () => text }
+}
 
 /** A host's own route, beside the suite's. */
 function echo (app: FastifyInstance): void {
@@ -66,32 +76,23 @@ overBackends((test, backend) => {
   })
 
   test('frames in the same packet as the upgrade request are not lost', async (t) => {
-    const host = await buildHost(t, { backend })
-    const socket = connectTcp(Number(new URL(host.url).port), '127.0.0.1')
-    t.teardown(() => { socket.destroy() })
-    let text = ''
-    socket.setEncoding('latin1').on('data', (data: string) => { text += data })
+    const { socket, received } = tcpTo(t, await buildHost(t, { backend }))
     socket.write(Buffer.concat([
       upgradeRequest(), masked('{"event":"subscribe","data":{"channel":"user:me"},"id":1}'), masked('{"event":"ping","id":2}')
     ]))
-    await until('both are answered', () => /"event":"authenticated".*"event":"ack","id":1.*"event":"ack","id":2/s.test(text))
-    t.match(text, /^HTTP\/1\.1 101 /)
+    await until('both are answered', () => /"event":"authenticated".*"event":"ack","id":1.*"event":"ack","id":2/s.test(received()))
+    t.match(received(), /^HTTP\/1\.1 101 /)
   })
 
   test('what came before a close frame in the same packet is answered before the close, and nothing after it', async (t) => {
-    const host = await buildHost(t, { backend })
-    const socket = connectTcp(Number(new URL(host.url).port), '127.0.0.1')
-    t.teardown(() => { socket.destroy() })
-    let text = ''
-    socket.setEncoding('latin1').on('data', (data: string) => { text += data })
+    const { socket, received } = tcpTo(t, await buildHost(t, { backend }))
     socket.write(upgradeRequest())
-    await until('it is authenticated', () => text.includes('"event":"authenticated"'))
-    text = ''
+    await until('it is authenticated', () => received().includes('"event":"authenticated"'))
     socket.write(Buffer.concat([
       masked('{"event":"ping","id":1}'), masked('{"event":"nothing","id":2}'), Buffer.from([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8])
     ]))
     await once(socket, 'end')
-    t.match(text, /"event":"ack","id":1.*"event":"error","id":2.*\x88\x02\x03\xe8$/s)
+    t.match(received(), /"event":"authenticated".*"event":"ack","id":1.*"event":"error","id":2.*\x88\x02\x03\xe8$/s)
   })
 
   test('a reader that stops is closed with 4008, while the others get everything', async (t) => {

@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { HANDED } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
+import { isDuplicate, isTransient } from '../database/failures.js'
 import { RealtimeError } from '../errors.js'
 import { inTime } from '../in-time.js'
 import type { StoredEvent } from './contract.js'
@@ -236,18 +237,3 @@ const refuse = (batch: readonly Entry[]): Tell => () => { for (const { reject } 
 const unavailable = (): RealtimeError => new RealtimeError('RT_STORAGE_UNAVAILABLE', undefined, { retryAfter: 1 })
 
 const noAnswer = (): Error => new Error('the database does not answer')
-
-/** Deadlock, lock wait, too many connections, shutting down. */
-const TRANSIENT_ERRNO = new Set([1040, 1053, 1152, 1158, 1159, 1160, 1161, 1205, 1213, 1927, 2006, 2013])
-
-/** Worth another try, as against a row that will never fit. */
-function isTransient (err: unknown): boolean {
-  if (typeof err !== 'object' || err === null) return false
-  const errno = 'errno' in err && typeof err.errno === 'number' ? err.errno : null
-  if ('sqlState' in err && errno !== null && errno > 0) return TRANSIENT_ERRNO.has(errno)
-  const code = 'code' in err ? String(err.code) : ''
-  return !code.startsWith('SQLITE_') || /^SQLITE_(BUSY|LOCKED|IOERR|FULL)/.test(code)
-}
-
-const isDuplicate = (err: unknown): boolean =>
-  typeof err === 'object' && err !== null && 'code' in err && /^(ER_DUP_ENTRY|SQLITE_CONSTRAINT)/.test(String(err.code))

@@ -57,11 +57,11 @@ export class EventLog {
   readonly #pending = batched(async (keys: ChannelKey[]) => await this.#ask(async () => await this.outbox.pending(keys)),
     { size: MAX_PENDING_CHANNELS, rest: 10 })
   readonly #options: EventLogOptions
-  /** Begins every key of this node's own: short, as an index holds it, and unlike that of any other boot. */
   readonly #head = sharedReads(async (key) => {
     const { tenantId, channel } = splitKey(key)
     return await this.#ask(async () => await this.store.head(tenantId, channel))
   })
+  /** Begins every key of this node's own: short, as an index holds it, and unlike that of any other boot. */
   readonly #ownKeys = `n:${randomBytes(12).toString('base64url')}:`
   #serial = 0
 

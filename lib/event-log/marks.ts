@@ -2,6 +2,8 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../clock.js'
 import type { EventStore } from './store.js'
 
+/** How long ids gather, in milliseconds: well before the sweeper looks for rows that are not marked. */
+const INTERVAL = 1000
 /** Ids that may wait; past it the sweeper finds the rows instead. */
 const MAX_WAITING = 100_000
 
@@ -9,8 +11,6 @@ export interface MarksOptions {
   store: Pick<EventStore, 'markHanded'>
   clock: Clock
   log: FastifyBaseLogger
-  /** How long ids gather, in milliseconds: well before the sweeper looks for rows that are not marked. */
-  interval: number
   /** Those events are done; otherwise they still wait for their recipient. */
   done: boolean
 }
@@ -30,7 +30,7 @@ export class Marks {
     this.#timer ??= setTimeout(() => {
       this.#timer = null
       void this.#write()
-    }, this.#options.interval)
+    }, INTERVAL)
   }
 
   /** Writes what waits now. */

@@ -14,8 +14,6 @@ export const RETRY_DELAYS = [5000, 15_000, 60_000, 60_000, 60_000] as const
 export const MAX_PENDING_AGE = 7 * 24 * 3600_000
 /** Rows of one sweep, and of one step of catching up. */
 const CHUNK = 500
-/** How long ids of handed events gather, in milliseconds. Most that are to be confirmed are so by then, and their rows say it already. */
-const MARK_INTERVAL = 1000
 /** Pause between two tries to hand on what was left behind. */
 const CATCH_UP_INTERVAL = 1000
 
@@ -58,8 +56,8 @@ export class Outbox {
 
   constructor (options: OutboxOptions) {
     this.#options = options
-    this.#done = new Marks({ ...options, interval: MARK_INTERVAL, done: true })
-    this.#unconfirmed = new Marks({ ...options, interval: MARK_INTERVAL, done: false })
+    this.#done = new Marks({ ...options, done: true })
+    this.#unconfirmed = new Marks({ ...options, done: false })
   }
 
   get behind (): boolean {

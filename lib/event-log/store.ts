@@ -1,6 +1,7 @@
 import { CompiledQuery, sql } from 'kysely'
 import { privateChannel } from '../channels.js'
 import { jsonText, type Database, type Dialect, type Executor } from '../database/dialect.js'
+import { isDeadlock } from '../database/failures.js'
 import { fromSqlTime, toSqlTime } from '../database/time.js'
 import type { Confirmation, Confirmed, StoredEvent } from './contract.js'
 import { auditInsert, durableInsert, type AuditRow, type EventRow } from './inserts.js'
@@ -298,9 +299,6 @@ export class EventStore {
 }
 
 const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
-
-const isDeadlock = (err: unknown): boolean =>
-  typeof err === 'object' && err !== null && 'code' in err && (err.code === 'ER_LOCK_DEADLOCK' || err.code === 'ER_LOCK_WAIT_TIMEOUT')
 
 interface ConfirmedRow { id: number, tenant_id: number, user_id: number, channel: string, status: string }
 

@@ -47,7 +47,7 @@ export class Holdings {
 
   /** Kept for users with a connection here; the others' is the shared roster's to keep. */
   setPresence (tenantId: number, userId: number, presence: Presence, written: boolean): void {
-    if (this.#users.has(`${tenantId}/${userId}`)) this.#presences.set(`${tenantId}/${userId}`, { presence, written })
+    if (this.has(tenantId, userId)) this.#presences.set(`${tenantId}/${userId}`, { presence, written })
   }
 
   /** The user has a connection here. */

@@ -98,19 +98,21 @@ return 1`
 
 /**
  * user, presence, '1' where others see the user, rest lease, when it was said, '1' for writing back what was said before:
- * that takes nothing back that was said through another node since → 1: first, 2: online by this sign alone, 3: both
+ * that takes nothing back that was said through another node since; '1' for a user who must be connected: nothing is said
+ * for others then, whose sign must be looked at when it ends → 1: first; 2: not connected
  */
 export const setPresence = prelude + `
 local user = ARGV[2]
+local alone = redis.call('SCARD', base .. 'of:' .. user) == 0
+if ARGV[8] == '1' and alone then return 2 end
 local said = redis.call('HGET', base .. 'said', user)
 if ARGV[7] == '1' and said and tonumber(said) > tonumber(ARGV[6]) then return 0 end
 redis.call('HSET', base .. 'said', user, ARGV[6])
 local first = arrive(user, ARGV[3])
 redis.call('HSET', base .. 'presence', user, ARGV[3])
 if ARGV[4] == '1' then redis.call('ZADD', base .. 'visible', user, user) else redis.call('ZREM', base .. 'visible', user) end
-local alone = redis.call('SCARD', base .. 'of:' .. user) == 0
 if alone then redis.call('ZADD', base .. 'signs', now + tonumber(ARGV[5]), user) end
-return (first and 1 or 0) + (alone and 2 or 0)`
+return first and 1 or 0`
 
 /** user ids → presence and last heard of, alternating */
 export const presence = prelude + `

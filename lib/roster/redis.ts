@@ -13,8 +13,8 @@ import { RedisTyping, type TypingKey } from './redis-typing.js'
 /** How long a node has to tell what became due before another one does. */
 const CLAIM = 5000
 
-/** What the script of a status answers, added up: the user is online from now on, and by this sign alone. */
-const [FIRST, ALONE] = [1, 2]
+/** What the script of a status answers. */
+const [FIRST, NOT_CONNECTED] = [1, 2]
 
 /** The roster of all nodes on one Redis. */
 export class RedisRoster implements Roster {
@@ -270,11 +270,10 @@ export class RedisRoster implements Roster {
   }
 
   async #setPresence (tenantId: number, userId: number, presence: Presence, again: boolean): Promise<boolean> {
-    const set = async (): Promise<number> => await this.#commands.run('setPresence', this.#commands.base(tenantId), userId,
-      encodePresence(presence), presence.status === 'offline' ? '0' : '1', this.#times.restLease, presence.seenAt, again ? '1' : '0') as number
-    const said = this.#holdings.has(tenantId, userId) ? await set() : ALONE
+    const set = async (connected: '0' | '1'): Promise<unknown> => await this.#commands.run('setPresence', this.#commands.base(tenantId), userId,
+      encodePresence(presence), presence.status === 'offline' ? '0' : '1', this.#times.restLease, presence.seenAt, again ? '1' : '0', connected)
     // Who is connected is online for that. For others the sign is, and it must end: also where Redis lost the connection.
-    const outcome = said < ALONE ? said : said | await this.#commands.becomingDue(tenantId, this.#times.restLease, set)
-    return (outcome & FIRST) > 0
+    const said = this.#holdings.has(tenantId, userId) ? await set('1') : NOT_CONNECTED
+    return (said !== NOT_CONNECTED ? said : await this.#commands.becomingDue(tenantId, this.#times.restLease, async () => await set('0'))) === FIRST
   }
 }

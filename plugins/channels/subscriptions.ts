@@ -1,4 +1,4 @@
-import { resolveAlias } from '../../lib/channels.js'
+import { channelKey, resolveAlias, splitKey } from '../../lib/channels.js'
 import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { FrameContext, FrameResult, LocalConnection } from '../../lib/frame-router.js'
@@ -52,7 +52,7 @@ export class Subscriptions {
         const position = await this.#realtime.eventLog.position(tenantId, channel)
         return { ack: { channel, position }, answer: 'subscribed', afterReply: () => { joining.live() } }
       }
-      const { payloads, ids, position, recovered } = await this.#missed(`${tenantId}/${data.since}/${channel}`)
+      const { payloads, ids, position, recovered } = await this.#missed(`${data.since}/${channelKey(tenantId, channel)}`)
       return {
         ack: { channel, position, recovered },
         answer: 'subscribed',
@@ -65,11 +65,12 @@ export class Subscriptions {
     }
   }
 
-  /** `{tenant}/{since}/{channel}` */
+  /** `{since}/{channel key}` */
   async #read (key: string): Promise<Missed> {
-    const [tenantId = '', since = '', ...channel] = key.split('/')
+    const [since = ''] = key.split('/', 1)
+    const { tenantId, channel } = splitKey(key.slice(since.length + 1))
     const { eventLog } = this.#realtime
-    const { events, position, recovered } = await eventLog.recover(Number(tenantId), channel.join('/'), Number(since))
+    const { events, position, recovered } = await eventLog.recover(tenantId, channel, Number(since))
     return { payloads: events.map((event) => eventLog.encode(event)), ids: new Set(events.map(({ id }) => id)), position, recovered }
   }
 
