@@ -4,7 +4,7 @@ import type { Clock } from './clock.js'
 import { RealtimeError } from './errors.js'
 import { Gate } from './gate.js'
 import type { Identity } from './identity.js'
-import { andThen, isPromise, type Maybe } from './maybe.js'
+import { andThen, orElse, type Maybe } from './maybe.js'
 import type { AccessRequest, Authenticate, Authorize } from './options.js'
 
 /** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
@@ -36,13 +36,8 @@ export class Access {
    * those that were good once.
    */
   identify (token: string | undefined, request: FastifyRequest): Maybe<Identity | null> {
-    let answer: Maybe<Identity | null>
-    try {
-      answer = this.#gate.run(() => this.#authenticate({ token, request }))
-    } catch (err) {
-      return this.#unknown(err)
-    }
-    return isPromise(answer) ? answer.then((identity) => this.#checked(identity), (err: unknown) => this.#unknown(err)) : this.#checked(answer)
+    const answer = orElse(() => this.#gate.run(() => this.#authenticate({ token, request })), (err) => this.#unknown(err))
+    return andThen(answer, (identity) => this.#checked(identity))
   }
 
   #unknown (err: unknown): null {
@@ -91,13 +86,9 @@ export class Access {
     const { identity, action, channel } = request
     // These three are everyone's own: each connection is subscribed to them by itself.
     if (action === 'subscribe' && [privateChannel(identity.userId), PRESENCE_CHANNEL, BROADCAST_CHANNEL].includes(channel)) return true
-    try {
-      // Subscriptions come in storms, with each reconnect; what is published has its rates.
-      const answer = action === 'subscribe' ? this.#gate.run(() => this.#authorize(request)) : this.#authorize(request)
-      return isPromise(answer) ? Promise.resolve(answer).catch((err: unknown) => this.#refused(request, err)) : answer
-    } catch (err) {
-      return this.#refused(request, err)
-    }
+    // Subscriptions come in storms, with each reconnect; what is published has its rates.
+    return orElse(() => action === 'subscribe' ? this.#gate.run(() => this.#authorize(request)) : this.#authorize(request),
+      (err) => this.#refused(request, err))
   }
 
   #refused ({ identity: { userId, tenantId }, action, channel }: AccessRequest, err: unknown): false {

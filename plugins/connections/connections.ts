@@ -5,7 +5,7 @@ import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
-import { andThen, isPromise, type Maybe } from '../../lib/maybe.js'
+import { andThen, isPromise, orElse, type Maybe } from '../../lib/maybe.js'
 import { CloseCode } from '../../lib/protocol.js'
 import type { Joining } from '../../lib/hub.js'
 import type { Entry, JoinResult } from '../../lib/roster/contract.js'
@@ -174,9 +174,8 @@ export class Connections {
   /** Takes a closed socket from the roster. True: a newer one under the same id, with another generation, took its place. */
   #goesOn (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Maybe<boolean> {
     const { roster } = this.#realtime
-    const goesOn = andThen(roster.leave(entry), (left) =>
-      left ? false : roster.find(entry.tenantId, entry.connectionId).then((found) => found !== null))
-    return !isPromise(goesOn) ? goesOn : goesOn.catch((err: unknown) => {
+    return orElse(() => andThen(roster.leave(entry), (left) =>
+      left ? false : roster.find(entry.tenantId, entry.connectionId).then((found) => found !== null)), (err) => {
       this.#log.warn({ err, connection_id: entry.connectionId }, 'the roster keeps a closed connection for now')
       return false
     })

@@ -7,7 +7,7 @@ import type { Realtime } from '../../lib/core.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameResult } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
-import { andThen, isPromise, type Maybe } from '../../lib/maybe.js'
+import { andThen, orElse, type Maybe } from '../../lib/maybe.js'
 import { rateLimited } from '../../lib/limits.js'
 import { CloseCode, encodeFrame, idOf, parseFrame, type ClientFrame, type ErrorData, type FrameId } from '../../lib/protocol.js'
 import type { Connection } from './connection.js'
@@ -57,16 +57,11 @@ export class FrameGate {
       const error = this.#told(err)
       this.#refuse(slot, undefined, error, () => { connection.close(closeCodeFor(error), error.message) })
     }
-    try {
-      const authenticated = andThen(this.#realtime.access.identify(token, connection.request), (identity) => {
-        if (identity === null && token !== undefined) throw new RealtimeError('RT_UNAUTHENTICATED')
-        if (identity === null) slot.fill(null)
-        else return andThen(this.#connections.open(connection, identity, randomUUID()), ({ answer, live }) => { slot.fill(encodeFrame('authenticated', answer), live) })
-      })
-      if (isPromise(authenticated)) return authenticated.catch(failed)
-    } catch (err) {
-      failed(err)
-    }
+    return orElse(() => andThen(this.#realtime.access.identify(token, connection.request), (identity) => {
+      if (identity === null && token !== undefined) throw new RealtimeError('RT_UNAUTHENTICATED')
+      if (identity === null) slot.fill(null)
+      else return andThen(this.#connections.open(connection, identity, randomUUID()), ({ answer, live }) => { slot.fill(encodeFrame('authenticated', answer), live) })
+    }), failed)
   }
 
   /** Never throws or rejects. */
@@ -76,15 +71,10 @@ export class FrameGate {
       if (error.code === 'RT_INVALID_DATA' || error.code === 'RT_INVALID_FRAME') this.#invalid(connection, slot, frame.id, error)
       else this.#refuse(slot, frame.id, error)
     }
-    try {
+    return orElse(() => {
       if (frame.event === 'ping') return this.#pong(slot, frame.id)
-      const handled = frame.event === 'auth'
-        ? this.#auth(connection, slot, frame)
-        : this.#dispatch(connection, slot, frame)
-      if (isPromise(handled)) return handled.catch(failed)
-    } catch (err) {
-      failed(err)
-    }
+      return frame.event === 'auth' ? this.#auth(connection, slot, frame) : this.#dispatch(connection, slot, frame)
+    }, failed)
   }
 
   async #auth (connection: Connection, slot: ReplySlot, frame: ClientFrame): Promise<void> {
