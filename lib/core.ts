@@ -9,6 +9,7 @@ import { linkTo } from './backplane/redis-link.js'
 import { channelKey } from './channels.js'
 import { systemClock, type Clock } from './clock.js'
 import type { Database, Dialect } from './database/dialect.js'
+import { readMeta } from './database/meta.js'
 import { migrate } from './database/migrator.js'
 import { openDatabase } from './database/open.js'
 import { Directory } from './directory.js'
@@ -108,9 +109,13 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
       throw new OptionError('database', `cannot be migrated: ${messageOf(cause)}`, cause)
     })
   }
+  const { identity } = await readMeta(database.db).catch(async (cause: unknown) => {
+    await database.close()
+    throw new OptionError('database', `has no tables yet, or does not answer (run npx fastify-realtime migrate): ${messageOf(cause)}`, cause)
+  })
   const redis = options.redis === undefined
     ? null
-    : await connectRedis(options.redis, settings.keyPrefix, (err) => { log.debug({ err }, 'redis connection') })
+    : await connectRedis(options.redis, `${settings.keyPrefix}:${identity}`, (err) => { log.debug({ err }, 'redis connection') })
         .catch(async (err: unknown) => {
           await database.close()
           throw err
@@ -207,9 +212,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     }
   })
   fastify.addHook('onReady', async () => {
-    await gapFiller.start().catch((cause: unknown) => {
-      throw new OptionError('database', `has no tables yet, or does not answer (run npx fastify-realtime migrate): ${messageOf(cause)}`, cause)
-    })
+    await gapFiller.start()
     sweeper.start()
   })
 }

@@ -87,10 +87,17 @@ export interface ChannelFloorsTable {
   purged_id: number
 }
 
+/** One fact about this database per row: see migrations/003-meta.ts. */
+export interface MetaTable {
+  name: string
+  value: string
+}
+
 export interface Tables {
   websocket_events: EventsTable
   websocket_connections: ConnectionsTable
   websocket_typing_indicators: TypingTable
   websocket_presence: PresenceTable
   websocket_channel_floors: ChannelFloorsTable
+  websocket_meta: MetaTable
 }

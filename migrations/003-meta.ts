@@ -1,0 +1,30 @@
+import { randomBytes } from 'node:crypto'
+import { sql, type Kysely } from 'kysely'
+import { dialectOf, type Database } from '../lib/database/dialect.js'
+
+/**
+ * Facts about this database, one row each:
+ *
+ * - `identity`: a random name. Redis keys and topics carry it, so that two databases on one Redis never meet.
+ * - `epoch`: a random name of the event log, part of every cursor. A new one is drawn when the log turns out to be older
+ *   than what nodes or clients have already seen (a restored backup, a replica that lagged).
+ */
+const TABLE = 'websocket_meta'
+
+export async function up (db: Kysely<unknown>): Promise<void> {
+  const isMysql = dialectOf(db as Database) !== 'sqlite'
+  const table = db.schema.createTable(TABLE).ifNotExists()
+    .addColumn('name', 'varchar(64)', (column) => column.primaryKey().notNull())
+    .addColumn('value', 'varchar(255)', (column) => column.notNull())
+  await (isMysql ? table.modifyEnd(sql`engine = innodb default charset = utf8mb4 collate = utf8mb4_bin`) : table).execute()
+  for (const name of ['identity', 'epoch']) {
+    const value = randomBytes(9).toString('base64url')
+    await (isMysql
+      ? sql`insert ignore into ${sql.table(TABLE)} (name, value) values (${name}, ${value})`
+      : sql`insert or ignore into ${sql.table(TABLE)} (name, value) values (${name}, ${value})`).execute(db)
+  }
+}
+
+export async function down (db: Kysely<unknown>): Promise<void> {
+  await db.schema.dropTable(TABLE).ifExists().execute()
+}
