@@ -23,7 +23,7 @@ t.test('Redis frozen for 16 s, longer than a lease', async (t) => {
   ear.on('error', () => {})
   t.teardown(async () => { ear.disconnect() })
   const canary = new Promise<void>((resolve) => { ear.on('message', (_topic, text: string) => { if (text.startsWith('!')) resolve() }) })
-  await ear.subscribe(`rt:0:node:${await bootIdOf(cluster, who(2))}`)
+  await ear.subscribe(`${cluster.prefix}node:${await bootIdOf(cluster, who(2))}`)
   await canary
   await sleep(3000)
   cluster.redis.pause()
