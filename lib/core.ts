@@ -5,7 +5,6 @@ import { Access } from './access.js'
 import type { Backplane } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
-import { linkTo } from './backplane/redis-link.js'
 import { channelKey } from './channels.js'
 import { systemClock, type Clock } from './clock.js'
 import type { Database, Dialect } from './database/dialect.js'
@@ -115,17 +114,19 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   })
   const redis = options.redis === undefined
     ? null
-    : await connectRedis(options.redis, `${settings.keyPrefix}:${identity}`, (err) => { log.debug({ err }, 'redis connection') })
+    : await connectRedis(options.redis, `${settings.keyPrefix}:${identity}`, log)
         .catch(async (err: unknown) => {
           await database.close()
           throw err
         })
   const times = { lease: settings.presenceLease - 2 * SWEEP_INTERVAL, grace: settings.presenceGrace, restLease: settings.restLease }
   const roster: Roster = redis === null ? new MemoryRoster(nodeId, clock, times) : new RedisRoster(nodeId, redis, clock, times, log)
-  const backplane: Backplane = redis === null ? new MemoryBackplane(nodeId) : new RedisBackplane(nodeId, linkTo(redis), redis.prefix, log)
+  const meters = new Meters()
+  const backplane: Backplane = redis === null
+    ? new MemoryBackplane(nodeId)
+    : new RedisBackplane(nodeId, redis, { log, rejected: (reason) => { meters.rejected[reason]++ } })
   const hub = new Hub(backplane)
   const events = new Lifecycle(log)
-  const meters = new Meters()
   const eventLog = new EventLog({
     ...database,
     backplane,

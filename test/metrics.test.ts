@@ -143,7 +143,7 @@ overBackends((test, backend) => {
       t.equal((await scrape(host)).get('realtime_backplane_round_trip_seconds_count'), 0)
       return
     }
-    await until('the canary is back', async () => (await scrape(host)).get('realtime_backplane_round_trip_seconds_count') === 1)
+    await until('the canary is back', async () => ((await scrape(host)).get('realtime_backplane_round_trip_seconds_count') ?? 0) > 0)
     t.ok(((await scrape(host)).get('realtime_backplane_round_trip_seconds_sum') ?? 10) < 5)
   })
 

@@ -2,7 +2,6 @@ import Fastify from 'fastify'
 import { Cluster } from 'ioredis'
 import t from 'tap'
 import type { Frame } from '../lib/backplane/contract.js'
-import { linkTo } from '../lib/backplane/redis-link.js'
 import { RedisBackplane } from '../lib/backplane/redis.js'
 import { systemClock } from '../lib/clock.js'
 import { connectRedis } from '../lib/redis.js'
@@ -21,8 +20,8 @@ t.test('On a Redis Cluster of three masters', async (t) => {
   })
 
   const startNode = async (nodeId: string) => {
-    const connections = await connectRedis(host, 'test', () => {})
-    const backplane = new RedisBackplane(nodeId, linkTo(connections), connections.prefix, log)
+    const connections = await connectRedis(host, 'test', log)
+    const backplane = new RedisBackplane(nodeId, connections, { log })
     const roster = new RedisRoster(nodeId, connections, systemClock, { lease: 13_000, grace: 5000, restLease: 75_000 }, log)
     const delivered: Array<{ key: string, text: string }> = []
     let wake: () => void = () => {}

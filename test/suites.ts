@@ -41,7 +41,7 @@ export const freshPrefix = (): string => `test-${randomUUID()}`
 
 /** Connections as a node of the suite opens them, closed when `t` is through. */
 export async function openRedis (t: Teardown, prefix = freshPrefix(), url = process.env.REDIS_URL ?? ''): Promise<RedisConnections> {
-  const connections = await connectRedis(url, prefix, () => {})
+  const connections = await connectRedis(url, prefix, log)
   t.teardown(() => { connections.close() })
   return connections
 }

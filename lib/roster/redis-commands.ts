@@ -3,6 +3,7 @@ import type { Cluster, Redis } from 'ioredis'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import type { RedisConnections } from '../redis.js'
+import { withoutCommand } from '../redis-errors.js'
 import type { Device } from '../schemas.js'
 import type { Entry, JoinResult, Presence } from './contract.js'
 import * as tenantScripts from './redis-scripts.js'
@@ -20,12 +21,14 @@ export class RosterCommands {
   readonly nodesKey: string
   readonly dueKey: string
   readonly #redis: WithScripts
+  readonly #health: RedisConnections['health']
   readonly #nodeId: string
   readonly #clock: Clock
 
-  constructor ({ commands, prefix }: RedisConnections, nodeId: string, clock: Clock) {
+  constructor ({ commands, prefix, health }: RedisConnections, nodeId: string, clock: Clock) {
     for (const [name, lua] of Object.entries(scripts)) commands.defineCommand(`rt_${name}`, { lua, numberOfKeys: 1 })
     this.#redis = commands as WithScripts
+    this.#health = health
     this.prefix = prefix
     this.nodesKey = `${prefix}nodes`
     this.dueKey = `${prefix}{due}`
@@ -33,8 +36,9 @@ export class RosterCommands {
     this.#clock = clock
   }
 
+  /** Redis takes writes. */
   get ready (): boolean {
-    return this.#redis.status === 'ready'
+    return this.#health.ok
   }
 
   /** What the keys of one tenant begin with. */
@@ -51,8 +55,8 @@ export class RosterCommands {
   async attempt<T> (command: (redis: WithScripts) => Promise<T>): Promise<T> {
     try {
       return await command(this.#redis)
-    } catch (cause) {
-      throw new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Presence cannot be read or written now', { retryAfter: 1, cause })
+    } catch (err) {
+      throw new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Presence cannot be read or written now', { retryAfter: 1, cause: withoutCommand(err) })
     }
   }
 

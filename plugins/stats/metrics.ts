@@ -58,6 +58,8 @@ function counts (registry: Registry, { hub, meters }: Realtime): void {
     [{ reason: 'too_slow' }, meters.dropped.tooSlow],
     [{ reason: 'closing' }, meters.dropped.closing]
   ])
+  counter('realtime_backplane_rejected_total', 'Messages from Redis that were dropped: no envelope, of another version, or wrongly signed', 'reason',
+    () => Object.entries(meters.rejected).map(([reason, count]) => [{ reason }, count]))
 }
 
 function sizes (registry: Registry, realtime: Realtime & Partial<RealtimeParts>): void {
@@ -112,7 +114,7 @@ function times (registry: Registry, { meters }: Realtime): void {
   })
   const roundTrips = new Histogram({
     name: 'realtime_backplane_round_trip_seconds',
-    help: 'From this node through Redis and back, every 5 s; none without Redis',
+    help: 'From this node through Redis and back, every second; none without Redis',
     buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5],
     registers: [registry]
   })

@@ -72,3 +72,8 @@ export async function startNode (t: Test, backplane: Backplane): Promise<Node> {
 
 export const frame = (text: string, rest: Partial<Frame> = {}): Frame =>
   ({ payload: Buffer.from(text), messageId: 0, except: null, again: false, ...rest })
+
+let lastId = 1000
+
+/** A frame that somebody would read from the log, were it lost. */
+export const durable = (text: string): Frame => frame(text, { messageId: ++lastId })
