@@ -25,6 +25,8 @@ export interface WatchedConnections {
   write (): Promise<void>
   /** Gives up the connection that wrote, because another server may be the right one by now. */
   leaveServer (): void
+  /** Writes work again after a server was left: the other connections may still be at that one. */
+  followServer (): void
 }
 
 /** What is known of one TCP connection. */
@@ -48,6 +50,7 @@ export class RedisHealth {
   #timer: NodeJS.Timeout | null = null
   #beats = 0
   #probing = false
+  #left = false
   /** Beats since the last answer to a write. */
   #unanswered = 0
   #reason: string | null = 'not connected yet'
@@ -115,7 +118,9 @@ export class RedisHealth {
       if (code !== null) this.#unanswered = 0
       // Otherwise the beats tell a timeout of Redis from a delay of this process.
       if (code !== null || !isTimeout(err)) this.#fail(reasonOf(err))
-      if (leadsElsewhere(code)) this.#connections.leaveServer()
+      if (!leadsElsewhere(code)) return
+      this.#left = true
+      this.#connections.leaveServer()
     } finally {
       this.#probing = false
     }
@@ -150,6 +155,8 @@ export class RedisHealth {
   #succeed (): void {
     if (this.#reason === null) return
     this.#reason = null
+    if (this.#left) this.#connections.followServer()
+    this.#left = false
     if (this.#reasons !== null) this.#log.info({ after: Math.round(performance.now() - this.#since) }, 'redis can be used again')
     this.#reasons = new Set()
     this.#tell()

@@ -119,7 +119,8 @@ function forSingle (redis: string | Redis, keyPrefix: string, log: FastifyBaseLo
   const health = new RedisHealth({
     all: () => [commands, subscriber],
     write: async () => { await commands.eval(WRITE, 1, `${prefix}probe`, Date.now()) },
-    leaveServer: () => { commands.stream.destroy() }
+    leaveServer: () => { commands.stream.destroy() },
+    followServer: () => { subscriber.stream.destroy() }
   }, log)
   return {
     commands,
@@ -151,7 +152,8 @@ function forCluster (cluster: Cluster, keyPrefix: string, log: FastifyBaseLogger
       await Promise.all(probes.keys(commands).map(async (key) => { await commands.eval(WRITE, 1, key, Date.now()) }))
     },
     // A cluster says itself where to go.
-    leaveServer: () => {}
+    leaveServer: () => {},
+    followServer: () => {}
   }, log)
   return {
     commands,
