@@ -6,11 +6,17 @@ import { CloseCode } from '../../lib/protocol.js'
 import { restScope } from '../../lib/rest.js'
 import { Connections } from './connections.js'
 import { FrameGate } from './frames.js'
+import { dispatchTo, upgradeSource } from './dispatch.js'
 import { ConnectionSettings } from './options.js'
+import { readOrigins } from './origin.js'
 import { routes } from './routes.js'
 import { socketRoute } from './socket-route.js'
 import { ConnectionStore } from './store.js'
 import { Supervisor } from './supervisor.js'
+import { Upgrades } from './upgrades.js'
+
+/** Of the time to close, for what comes after the sockets: the log, the history, the roster. In milliseconds. */
+const TIME_TO_FLUSH = 500
 
 /** Options of the connections plugin; every one has a default. */
 export type ConnectionsOptions = Partial<ConnectionSettings>
@@ -33,6 +39,7 @@ declare module '../../lib/core.js' {
 
 async function connectionsPlugin (fastify: FastifyInstance, options: ConnectionsOptions): Promise<void> {
   const settings = readSettings(ConnectionSettings, options)
+  const origins = readOrigins(settings.allowedOrigins)
   const { realtime } = fastify
   const store = new ConnectionStore(realtime.database.db, realtime.database.dialect, fastify.log)
   const connections = new Connections(realtime, settings, store, fastify.log)
@@ -49,9 +56,11 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
 
   // A host that uses @fastify/websocket for routes of its own keeps its server.
   const ownServer = !fastify.hasDecorator('websocketServer')
+  const source = upgradeSource()
   if (ownServer) {
     await fastify.register(websocket, {
       options: {
+        server: source,
         maxPayload: settings.maxFrameSize,
         perMessageDeflate: settings.perMessageDeflate,
         handleProtocols: (offered: Set<string>) => offered.has('bearer') ? 'bearer' : false
@@ -60,15 +69,20 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
       errorHandler: (error, _socket, request) => { request.log.debug({ err: error }, 'socket error') }
     })
   }
+  const upgrades = new Upgrades()
+  upgrades.watch(fastify, ownServer ? dispatchTo(source, fastify) : null)
   await restScope(fastify, realtime, (scope) => { routes(scope, realtime, connections) })
-  socketRoute(fastify, { realtime, settings, connections, gate, supervisor, ownServer })
+  await socketRoute(fastify, { realtime, settings, origins, connections, gate, supervisor, ownServer })
 
   fastify.addHook('onReady', async () => { supervisor.start(realtime.hub, realtime.settings.statsInterval) })
   fastify.addHook('preClose', async () => {
-    await supervisor.drain()
+    const deadline = Date.now() + settings.closeDeadline - TIME_TO_FLUSH
+    upgrades.end(fastify, deadline)
+    await supervisor.drain(deadline)
     // Before the other plugins end: they look after what a closed connection leaves behind.
     await connections.settled()
   })
+  fastify.addHook('onClose', async () => { upgrades.stop() })
   realtime.beforeClose(async () => { await store.close() })
 }
 

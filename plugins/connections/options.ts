@@ -12,8 +12,9 @@ export const ConnectionSettings = Type.Object({
   frameBurst: Type.Integer({ default: 100, minimum: 1, description: 'Frames at once after a quiet time' }),
   maxFrameSize: Type.Integer({ default: 64 * 1024, minimum: 1024, description: 'Bytes of one frame' }),
   maxBuffered: Type.Integer({ default: 1024 * 1024, minimum: 1024, description: 'Bytes that may wait for a slow reader' }),
-  allowedOrigins: Type.Array(Type.String({ pattern: '^https?://[^/]+$' }), {
-    default: [], description: 'Exact origins that may open a socket, besides the host’s own; a client that is no browser sends none'
+  allowedOrigins: Type.Array(Type.String(), {
+    default: [],
+    description: 'Exact origins of any scheme that may open a socket, besides the host’s own, and "null"; a client that is no browser sends none'
   }),
   closeDeadline: ms('All sockets are closed this long after app.close() began', 10_000, 100),
   perMessageDeflate: Type.Boolean({ default: false, description: 'Compression costs much memory for each socket' })

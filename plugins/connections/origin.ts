@@ -1,12 +1,41 @@
 import type { FastifyRequest } from 'fastify'
+import { OptionError } from '../../lib/errors.js'
+
+/** `scheme://host[:port]` of any scheme: apps in a shell and extensions have their own. */
+const ORIGIN = /^([a-z][a-z0-9+.-]*):\/\/[^/?#@*\\\s]+$/i
+
+/** WebSocket schemes, as some proxies name them in X-Forwarded-Proto, and those of the same origin. */
+const HTTP: Record<string, string> = { ws: 'http', wss: 'https' }
 
 /**
- * A page of another site must not open a socket with this user's cookies, so the Origin is compared whole: with the
- * host's own, or with one the host listed. What sends no Origin is no browser, and carries no one's cookies by itself.
+ * An origin as browsers write it: lower case, without the port that its scheme implies, international names in ASCII.
+ * Null for what is not an origin.
  */
-export function isAllowedOrigin (request: FastifyRequest, allowed: readonly string[]): boolean {
+export function canonicalOrigin (text: string): string | null {
+  const scheme = ORIGIN.exec(text)?.[1]?.toLowerCase()
+  if (scheme === undefined) return null
+  const url = (HTTP[scheme] ?? scheme) + text.slice(scheme.length)
+  if (!/^https?:/.test(url)) return url.toLowerCase()
+  return URL.canParse(url) ? new URL(url).origin : null
+}
+
+/** The `allowedOrigins` of a host, to be compared with. Throws an {@link OptionError} that names the one which is not an origin. */
+export function readOrigins (allowed: readonly string[]): ReadonlySet<string> {
+  return new Set(allowed.map((text, i) => {
+    const origin = text === 'null' ? text : canonicalOrigin(text)
+    if (origin !== null) return origin
+    throw new OptionError(`allowedOrigins.${i}`,
+      `is ${JSON.stringify(text)}: list exact origins, scheme://host[:port] without a path or "*", such as https://app.example.com or capacitor://localhost`)
+  }))
+}
+
+/**
+ * A page of another site must not open a socket with this user's cookies, so the Origin is compared whole: with the host's
+ * own, or with one the host listed. A client without an Origin is not a browser, and carries nobody's cookies by itself.
+ */
+export function isAllowedOrigin (request: FastifyRequest, allowed: ReadonlySet<string>): boolean {
   const { origin } = request.headers
-  if (origin === undefined) return true
-  if (allowed.includes(origin)) return true
-  return origin === `${request.protocol}://${request.host}`
+  if (origin === undefined || allowed.has(origin)) return true
+  const known = canonicalOrigin(origin)
+  return known !== null && (allowed.has(known) || known === canonicalOrigin(`${request.protocol}://${request.host}`))
 }

@@ -11,11 +11,12 @@ export function routes (scope: RestScope, realtime: Realtime, connections: Conne
     const { identity } = callerOf(request)
     const client = { ...readUserAgent(request.headers['user-agent']), ipAddress: request.ip }
     const { fresh, connectedAt } = await connections.register(identity, request.body, client)
-    return await reply.code(fresh ? 201 : 200).send({
+    reply.code(fresh ? 201 : 200)
+    return {
       data: {
-        connection_id: request.body.connection_id, status: 'connected', user_id: identity.userId, connected_at: toIso(connectedAt)
+        connection_id: request.body.connection_id, status: 'connected' as const, user_id: identity.userId, connected_at: toIso(connectedAt)
       }
-    })
+    }
   })
 
   scope.post('/disconnect', { schema: rest['POST /disconnect'] }, async (request) => {

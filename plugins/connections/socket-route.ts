@@ -4,6 +4,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
 import { bearerToken } from '../../lib/access.js'
 import type { Realtime } from '../../lib/core.js'
+import { ownScope } from '../../lib/own-scope.js'
 import { CloseCode, SOCKET_PATH } from '../../lib/protocol.js'
 import { Connection, type ClientDescription } from './connection.js'
 import type { Connections } from './connections.js'
@@ -19,6 +20,8 @@ const NOTHING = Buffer.alloc(0)
 export interface SocketRouteParts {
   realtime: Realtime
   settings: ConnectionSettings
+  /** As `readOrigins` made them of the settings. */
+  origins: ReadonlySet<string>
   connections: Connections
   gate: FrameGate
   supervisor: Supervisor
@@ -27,7 +30,11 @@ export interface SocketRouteParts {
 }
 
 /** `GET {prefix}/ws`: the only place where sockets come in. */
-export function socketRoute (fastify: FastifyInstance, { realtime, settings, connections, gate, supervisor, ownServer }: SocketRouteParts): void {
+export async function socketRoute (fastify: FastifyInstance, parts: SocketRouteParts): Promise<void> {
+  await ownScope(fastify, parts.realtime.settings.prefix, (scope) => { addRoute(scope, parts) })
+}
+
+function addRoute (scope: FastifyInstance, { realtime, settings, origins, connections, gate, supervisor, ownServer }: SocketRouteParts): void {
   // Of all sockets, which are told apart by `this`: functions for each would stay with it as long as it is open.
   function onMessage (this: WebSocket, data: RawData, isBinary: boolean): void {
     const connection = supervisor.of(this)
@@ -51,8 +58,10 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
     if (session !== null) connections.closed(connection, session)
   }
 
-  fastify.get(realtime.settings.prefix + SOCKET_PATH, {
+  scope.get(SOCKET_PATH, {
     websocket: true,
+    // The suite limits its sockets itself. A host's limiter that counts addresses would refuse an office that reconnects.
+    config: { realtime: {}, rateLimit: false },
     onRequest: (request, reply, done) => {
       if (supervisor.draining) {
         void reply.code(503).header('retry-after', 1).send({ message: 'This node restarts' })
@@ -63,11 +72,7 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
     }
   }, (socket: WebSocket, request: FastifyRequest) => {
     // This plugin closes its own sockets, with a code that says why, before @fastify/websocket closes all it knows.
-    fastify.websocketServer.clients.delete(socket)
-    if (!isAllowedOrigin(request, settings.allowedOrigins)) {
-      socket.close(CloseCode.forbidden, 'origin not allowed')
-      return
-    }
+    scope.websocketServer.clients.delete(socket)
     // Frames go straight to the TCP socket where nothing sits between: not with compression, not in injectWS.
     const raw = request.raw.socket instanceof Socket && !settings.perMessageDeflate ? new RawSocket(request.raw.socket) : null
     const connection = new Connection({ socket, raw, request, client: describeClient(request) }, realtime, settings)
@@ -77,7 +82,9 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
     if (ownServer) socket.removeAllListeners('error').on('error', onError)
     // Attached before anything asynchronous begins: frames that come at once wait in order behind the authentication.
     socket.on('message', onMessage).on('pong', onPong).on('close', onClose)
-    connection.enqueue(() => gate.authenticateUpgrade(connection, tokenOf(request)))
+    // Watched like any other: its peer may never answer the close.
+    if (!isAllowedOrigin(request, origins)) connection.close(CloseCode.forbidden, 'origin not allowed')
+    else connection.enqueue(() => gate.authenticateUpgrade(connection, tokenOf(request)))
   })
 }
 

@@ -56,11 +56,10 @@ export class Supervisor {
     if (this.#connections.size === 0) this.#empty?.()
   }
 
-  /** Closes every socket with 1012, in lots, and ends what is left by the deadline. */
-  async drain (): Promise<void> {
+  /** Closes every socket with 1012, in lots, and ends what is left by the deadline, in milliseconds since 1970. */
+  async drain (deadline: number): Promise<void> {
     this.draining = true
     for (const timer of this.#timers) clearInterval(timer)
-    const deadline = Date.now() + this.#settings.closeDeadline
     const closed = new Promise<void>((resolve) => { this.#empty = resolve })
     const all = [...this.#connections.values()]
     for (let at = 0; at < all.length; at += DRAIN_LOT) {
@@ -68,10 +67,9 @@ export class Supervisor {
       if (at + DRAIN_LOT < all.length) await new Promise((resolve) => setTimeout(resolve, DRAIN_PAUSE))
     }
     if (this.#connections.size === 0) return
-    // Half a second for what comes after the sockets: the log, the history, the roster.
     const timer = setTimeout(() => {
       for (const connection of this.#connections.values()) connection.terminate()
-    }, Math.min(Math.max(deadline - Date.now() - 500, 0), CLOSE_TIMEOUT))
+    }, Math.min(Math.max(deadline - Date.now(), 0), CLOSE_TIMEOUT))
     await closed
     clearTimeout(timer)
   }

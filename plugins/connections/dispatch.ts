@@ -1,0 +1,47 @@
+import { EventEmitter } from 'node:events'
+import type { IncomingMessage, Server } from 'node:http'
+import type { Duplex } from 'node:stream'
+import type { FastifyInstance } from 'fastify'
+
+/** Hands an upgrade on; false: it is not for the WebSockets of this app. */
+export type Dispatch = (request: IncomingMessage, socket: Duplex, head: Buffer) => boolean
+
+/** A server for @fastify/websocket that hears only of the upgrades that {@link dispatchTo} hands on. */
+export const upgradeSource = (): Server => new EventEmitter() as Server
+
+/**
+ * Node asks no longer what an `Upgrade` header wants once anybody listens to upgrades. Listening must not change the rest
+ * of the app: requests that offer another protocol, as Java's HTTP client does with `h2c`, are answered as before, and
+ * servers of other libraries on the same port keep their paths.
+ */
+export const dispatchTo = (source: EventEmitter, fastify: FastifyInstance): Dispatch => (request, socket, head) => {
+  const { server } = fastify
+  const isShared = server.listenerCount('upgrade') > 1
+  if (isShared && fastify.findRoute({ method: 'GET', url: pathOf(request) }) === null) return false
+  // Once it closes, @fastify/websocket listens no more: Fastify answers that the server closes.
+  if (!isWebSocket(request) || source.listenerCount('upgrade') === 0) {
+    if (!isShared) asRequest(server, request, socket, head)
+    return false
+  }
+  source.emit('upgrade', request, socket, head)
+  return true
+}
+
+const isWebSocket = ({ headers: { upgrade } }: IncomingMessage): boolean => upgrade?.toLowerCase() === 'websocket'
+
+const pathOf = ({ url = '/' }: IncomingMessage): string => url.split('?', 1)[0] ?? '/'
+
+/** Has the server read the request again, without what it offers to upgrade to. */
+export function asRequest (server: Server, { method, url, httpVersion, rawHeaders }: IncomingMessage, socket: Duplex, head: Buffer): void {
+  const lines = [`${method} ${url} HTTP/${httpVersion}`]
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const [name = '', value = ''] = rawHeaders.slice(i, i + 2)
+    if (/^(upgrade|http2-settings)$/i.test(name)) continue
+    const kept = /^connection$/i.test(name)
+      ? value.split(',').map((option) => option.trim()).filter((option) => !/^(upgrade|http2-settings)$/i.test(option)).join(', ')
+      : value
+    if (kept !== '' || value === '') lines.push(`${name}: ${kept}`)
+  }
+  socket.unshift(Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'), head]))
+  server.emit('connection', socket)
+}
