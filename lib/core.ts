@@ -25,6 +25,7 @@ import { Meters } from './meters.js'
 import { readCoreOptions, type CoreSettings, type RealtimeOptions } from './options.js'
 import { encodeFrame } from './protocol.js'
 import { connectRedis } from './redis.js'
+import type { PageSource } from './replayer.js'
 import type { Roster } from './roster/contract.js'
 import { MemoryRoster } from './roster/memory.js'
 import { RedisRoster } from './roster/redis.js'
@@ -60,16 +61,16 @@ export interface Realtime {
   readonly events: Lifecycle
   /** Channels to which every authenticated connection is subscribed, besides its own private one. */
   readonly automaticChannels: Set<string>
-  /**
-   * What a connection is sent right after it is authenticated, while its private channel waits: the ids of the events sent.
-   * Never reject.
-   */
-  readonly greetings: Array<(connection: LocalConnection) => Promise<ReadonlySet<number>>>
+  /** What waited for a connection's user, to be sent right after it is authenticated and before anything newer; null: nothing ever does. */
+  waiting: ((connection: LocalConnection) => PageSource) | null
   /** The connections whose socket is on this node, by {@link localKey}. Filled by the connections plugin. */
   readonly local: Map<string, LocalConnection>
   /** Answers questions of other nodes: `ask(nodeId, op, data)` there resolves to what the handler here resolves to. */
   onAsk (op: string, handler: (data: unknown) => Promise<unknown>): void
-  /** Tells an ephemeral event to a channel's subscribers on every node. Never throws: who is away misses it. */
+  /**
+   * Tells an ephemeral event to a channel's subscribers on every node; who is away misses it. Throws `RT_INVALID_DATA` where
+   * it is too large for its readers, and nothing else.
+   */
   tell (event: EphemeralEvent): void
   /** Runs while log, roster and database still work, after the last socket is closed; in the order of registration. */
   beforeClose (task: () => Promise<void>): void
@@ -153,7 +154,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     nodeId,
     settings,
     clock,
-    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, concurrency: settings.authConcurrency, clock, log }),
+    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, authorizeMany: options.authorizeMany, concurrency: settings.authConcurrency, clock, log }),
     directory: new Directory({ resolveUsers: options.resolveUsers, clock, log, keep: settings.userCacheTime }),
     rates: new RateCounters(roster),
     frames: new FrameRouter(),
@@ -165,14 +166,16 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     database,
     events,
     automaticChannels: new Set(),
-    greetings: [],
+    waiting: null,
     local: new Map(),
     onAsk: (op, handler) => { asks.set(op, handler) },
     beforeClose: (task) => { closing.push(task) },
     tell: ({ tenantId, channel, event, data, except = null }) => {
       const key = channelKey(tenantId, channel)
       if (!backplane.mayHear(key)) return
-      backplane.publish(key, { payload: encodeFrame(event, data), messageId: 0, except, again: false })
+      const payload = encodeFrame(event, data)
+      eventLog.requireSize(payload)
+      backplane.publish(key, { payload, messageId: 0, except, again: false })
         .catch(() => {}) // the backplane has told this node's own members
     },
     health: async () => {

@@ -18,6 +18,11 @@ export interface AccessRequest {
 export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => Maybe<Identity | null>
 /** May this identity do that? A throw counts as no, and is logged. */
 export type Authorize = (request: AccessRequest) => Maybe<boolean>
+/**
+ * The same for several channels at once, which a client subscribes to with one frame: one answer for each, in the order
+ * given. Where it is absent `authorize` is asked for each.
+ */
+export type AuthorizeMany = (request: Omit<AccessRequest, 'channel'> & { channels: string[] }) => Maybe<boolean[]>
 /** The names of these users of a tenant; those that are left out have none. Called in batches, cached. */
 export type ResolveUsers = (tenantId: number, userIds: number[]) => Maybe<Map<number, { name: string }>>
 
@@ -52,6 +57,7 @@ export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
   authenticate: Authenticate
   /** Absent: own private channel, `presence` and `broadcast` may be subscribed, `direct` is allowed; nothing else is. */
   authorize?: Authorize
+  authorizeMany?: AuthorizeMany
   resolveUsers?: ResolveUsers
   /** For tests that move time. */
   clock?: Clock
@@ -77,7 +83,7 @@ export function readCoreOptions (options: RealtimeOptions): CoreSettings {
   if (typeof options.authenticate !== 'function') {
     throw new OptionError('authenticate', 'is missing: a function ({ token, request }) → identity or null')
   }
-  for (const name of ['authorize', 'resolveUsers'] as const) {
+  for (const name of ['authorize', 'authorizeMany', 'resolveUsers'] as const) {
     if (options[name] !== undefined && typeof options[name] !== 'function') throw new OptionError(name, 'must be a function')
   }
   if (options.clock !== undefined && typeof options.clock?.now !== 'function') {

@@ -25,6 +25,7 @@ const core: Wrong<RealtimeOptions> = {
   redis: [null, 5, {}, 'localhost:6379', 'http://localhost'],
   authenticate: [undefined, null, 'jwt', {}],
   authorize: [null, true, {}],
+  authorizeMany: [null, true, {}],
   resolveUsers: [null, 'users', new Map()],
   clock: [5, {}, { now: 5 }],
   prefix: ['api', '/api/', '//', 5],

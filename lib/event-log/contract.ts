@@ -1,5 +1,8 @@
 import { channelKey, type ChannelKey } from '../channels.js'
 
+/** More events than this between `since` and now, and the client must reload instead. */
+export const MAX_REPLAY = 1000
+
 /** An event that must not be lost, before it is stored. */
 export interface NewEvent {
   tenantId: number

@@ -1,26 +1,26 @@
 import { randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { HANDED, type Backplane } from '../backplane/contract.js'
-import { batched } from '../batch.js'
-import { channelKey, privateChannel, splitKey, type ChannelKey } from '../channels.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { RealtimeError } from '../errors.js'
 import type { Hub } from '../hub.js'
 import { inTime } from '../in-time.js'
 import { encodeStored } from '../protocol.js'
-import { sharedReads } from '../shared-reads.js'
 import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
 import type { Confirmation, Confirmed, EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
 import type { AuditRow, EventRow } from './inserts.js'
-import { EventStore, MAX_AUDIT_ROWS, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
+import { Replays } from './replays.js'
+import { EventStore, MAX_AUDIT_ROWS, type MissedRange } from './store.js'
 
-export { byChannel, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
+export { byChannel, MAX_REPLAY, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
-/** More events than this between `since` and now, and the client must reload instead. */
-export const MAX_REPLAY = 1000
+/** Every reader takes an event of this size: a client may send as much. */
+const MIN_EVENT_BYTES = 64 * 1024
+/** What waits for a reader, at most, unless its node says otherwise. */
+const MAX_BUFFERED = 1024 * 1024
 
 export interface EventLogOptions {
   db: Database
@@ -38,7 +38,7 @@ export interface EventLogOptions {
   measured?: (rows: number, seconds: number) => void
 }
 
-/** What a subscriber missed: `recovered` false where something is gone and the client must reload. */
+/** A page of a channel's events: `recovered` false where something before it is gone and the client must reload. */
 export interface Recovery {
   events: StoredEvent[]
   position: number
@@ -50,17 +50,13 @@ export interface Recovery {
 export class EventLog {
   readonly outbox: Outbox
   readonly store: EventStore
+  readonly replays: Replays
+  /** Bytes of one event at most: what a reader must be able to take at once. */
+  maxEventBytes = 0
   readonly #queue: CommitQueue
   readonly #audit: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
-  /** By channel key: users who come back at once are asked about with one statement. */
-  readonly #pending = batched(async (keys: ChannelKey[]) => await this.#ask(async () => await this.outbox.pending(keys)),
-    { size: MAX_PENDING_CHANNELS, rest: 10 })
   readonly #options: EventLogOptions
-  readonly #head = sharedReads(async (key) => {
-    const { tenantId, channel } = splitKey(key)
-    return await this.#ask(async () => await this.store.head(tenantId, channel))
-  })
   /** Begins every key of this node's own: short, as an index holds it, and unlike that of any other boot. */
   readonly #ownKeys = `n:${randomBytes(12).toString('base64url')}:`
   #serial = 0
@@ -70,12 +66,34 @@ export class EventLog {
     this.#options = options
     this.store = new EventStore(db, dialect, backplane.nodeId)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
+    this.replays = new Replays({
+      ...options,
+      outbox: this.outbox,
+      copiedTypes: () => [...this.#types].filter(([, { tellSender }]) => tellSender === true).map(([type]) => type),
+      ask: async (read) => await this.#ask(read)
+    })
     this.#queue = new CommitQueue({
       store: this.store, clock, log, maxQueued, timeout, measured, committed: (entry, committed) => this.#committed(entry, committed)
     })
     this.#audit = new WriteBehind({
       name: 'audit', log, interval: 1000, enough: MAX_AUDIT_ROWS.mysql, write: async (rows) => { await this.store.insertAudit(rows) }
     })
+    this.fitReaders(MAX_BUFFERED)
+  }
+
+  /** At most so many bytes wait for a reader: one event must leave half of it free, and a page of a replay most of it. */
+  fitReaders (maxBuffered: number): void {
+    this.maxEventBytes = Math.max(MIN_EVENT_BYTES, Math.floor(maxBuffered / 2))
+    this.replays.pageBytes = Math.floor(maxBuffered / 8)
+  }
+
+  /** Throws `RT_INVALID_DATA` where an encoded event is larger than its readers can take. */
+  requireSize (event: string | Buffer): void {
+    // A character takes at most three bytes: most texts need not be measured.
+    if (event.length * 3 <= this.maxEventBytes) return
+    const bytes = Buffer.byteLength(event)
+    if (bytes <= this.maxEventBytes) return
+    throw new RealtimeError('RT_INVALID_DATA', `The event has ${bytes} bytes, and may have ${this.maxEventBytes}`)
   }
 
   /** False while the database cannot take events. */
@@ -95,11 +113,12 @@ export class EventLog {
 
   /**
    * Stores an event and hands it to every node. Resolves once it is committed: from then on nothing loses it.
-   * Rejects with `RT_STORAGE_UNAVAILABLE`, and a `retryAfter`, when the database cannot take it now.
+   * Rejects with `RT_INVALID_DATA` where it is too large, with `RT_STORAGE_UNAVAILABLE`, and a `retryAfter`, when the database
+   * cannot take it now.
    */
   append (event: NewEvent): Promise<Receipt> {
-    const row = this.#rowOf(event, RETRY_DELAYS[0])
     return new Promise<Receipt>((resolve, reject) => {
+      const row = this.#rowOf(event, RETRY_DELAYS[0])
       this.#queue.push({
         row,
         keyed: event.dedupeId !== undefined,
@@ -125,16 +144,6 @@ export class EventLog {
     this.#audit.put({ tenantId, userId, type, channel, payload: JSON.stringify(data), createdAt: this.#options.clock.now() })
   }
 
-  /** Where the next `since` starts on a channel: from the hub where this node hears it, else from the table. */
-  async position (tenantId: number, channel: string): Promise<number> {
-    const key = channelKey(tenantId, channel)
-    const known = this.#options.hub.head(key)
-    if (known !== null) return known
-    const head = await this.#head(key)
-    this.#options.hub.learnHead(key, head)
-    return this.#options.hub.head(key) ?? head
-  }
-
   /** What came after `since` on a channel, oldest first, at most `limit`. */
   async read (tenantId: number, channel: string, since: number, limit: number): Promise<Recovery> {
     const [floor, later, earlier] = await this.#ask(async () => await Promise.all([
@@ -147,22 +156,9 @@ export class EventLog {
     return { events, position: later[Math.min(later.length, limit) - 1]?.id ?? since, recovered: since >= floor, more }
   }
 
-  /** Everything after `since` for a subscriber, or nothing and `recovered: false` where that is too much or gone. */
-  async recover (tenantId: number, channel: string, since: number): Promise<Recovery> {
-    const found = await this.read(tenantId, channel, since, MAX_REPLAY)
-    if (found.recovered && !found.more) return found
-    return { events: [], position: await this.position(tenantId, channel), recovered: false, more: false }
-  }
-
   /** What a node may have missed on several channels, oldest first. */
   async missedInAll (range: MissedRange): Promise<StoredEvent[]> {
     return await this.#ask(async () => await this.store.missedInAll(range))
-  }
-
-  /** What waits for a user to be confirmed, oldest first. Rejects with `RT_STORAGE_UNAVAILABLE`. */
-  async pendingFor (tenantId: number, userId: number): Promise<StoredEvent[]> {
-    if (!this.healthy) throw refused()
-    return await this.#pending(channelKey(tenantId, privateChannel(userId))) ?? []
   }
 
   /**
@@ -197,12 +193,14 @@ export class EventLog {
   }
 
   #rowOf ({ tenantId, userId, type, channel, data, dedupeId, createdAt = this.#options.clock.now() }: NewEvent, dueIn: number): EventRow {
+    const payload = withTimestamp(data, toIso(createdAt))
+    this.requireSize(payload)
     return {
       tenantId,
       userId,
       type,
       channel,
-      payload: withTimestamp(data, toIso(createdAt)),
+      payload,
       createdAt,
       // The client's keys and the node's own live apart, so that nobody can guess another's.
       dedupeId: dedupeId === undefined ? `${this.#ownKeys}${this.#serial++}` : `c:${dedupeId}`,

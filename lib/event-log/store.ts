@@ -19,9 +19,6 @@ export interface MissedRange {
   limit: number
 }
 
-/** Channels of one look for what is pending: SQLite joins no more than 500 selects. */
-export const MAX_PENDING_CHANNELS = 500
-
 /** How long a client's dedupe id answers the first result. */
 export const DEDUPE_WINDOW = 5 * 60_000
 
@@ -143,6 +140,12 @@ export class EventStore {
       .where('id', 'in', ids).where(stillPending).execute()
   }
 
+  /** Rows that are due some time are so no earlier than this. */
+  async postpone (ids: readonly number[], dueAt: number, now: number): Promise<void> {
+    await this.#db.updateTable('websocket_events').set({ due_at: toSqlTime(dueAt), updated_at: toSqlTime(now) })
+      .where('id', 'in', ids).where('due_at', 'is not', null).where('due_at', '<', toSqlTime(dueAt)).where(stillPending).execute()
+  }
+
   async markFailed (ids: number[], reason: string, now: number): Promise<void> {
     if (ids.length === 0) return
     await this.#db.updateTable('websocket_events')
@@ -234,34 +237,11 @@ export class EventStore {
     return Number(row?.id ?? 0)
   }
 
-  /** The newest durable id of a channel, 0 without any. */
-  async head (tenantId: number, channel: string): Promise<number> {
-    const row = await this.#db.selectFrom('websocket_events').select('id')
-      .where('tenant_id', '=', tenantId).where('channel', '=', channel).where('durable', '=', 1)
-      .orderBy('id', 'desc').limit(1).executeTakeFirst()
-    return Number(row?.id ?? 0)
-  }
-
   /** Up to where a channel's events were purged. */
   async floor (tenantId: number, channel: string): Promise<number> {
     const row = await this.#db.selectFrom('websocket_channel_floors').select('purged_id')
       .where('tenant_id', '=', tenantId).where('channel', '=', channel).executeTakeFirst()
     return Number(row?.purged_id ?? 0)
-  }
-
-  /**
-   * What waits on these channels, at most MAX_PENDING_CHANNELS, to be confirmed, oldest first. The channels are a table
-   * of their own, read first: each is then one look into the index, where conditions joined by `or` would scan what
-   * waits for everybody.
-   */
-  async pending (channels: ReadonlyArray<{ tenantId: number, channel: string }>, limit: number): Promise<StoredEvent[]> {
-    if (channels.length === 0) return []
-    const { rows } = await this.#db.executeQuery<StoredRow>(CompiledQuery.raw(`
-      select ${plain.map((name) => `e.${name}`).join(', ')}, cast(e.handed_at as char) as handed_at
-      from (select ? as tenant_id, ? as channel${' union all select ?, ?'.repeat(channels.length - 1)}) as wanted
-      cross join websocket_events as e on e.tenant_id = wanted.tenant_id and e.channel = wanted.channel
-      where e.status = 'pending' order by e.id limit ${limit}`, channels.flatMap(({ tenantId, channel }) => [tenantId, channel])))
-    return rows.map(toStored)
   }
 
   /** Rows that the sweeper must look at. */

@@ -12,7 +12,7 @@ import { OptionError } from '../../lib/errors.js'
 import { CustomEvents, type CustomEvent } from './custom-events.js'
 import { frames } from './frames.js'
 import { Messages } from './messages.js'
-import { sendPending } from './pending.js'
+import { sendWaiting } from './pending.js'
 import { routes } from './routes.js'
 import type { Stored } from './schemas.js'
 import { Subscriptions } from './subscriptions.js'
@@ -74,7 +74,7 @@ async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOption
   const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options)
   const { events = {} } = options
   const { realtime } = fastify
-  const subscriptions = new Subscriptions(realtime, maxChannelsPerConnection)
+  const subscriptions = new Subscriptions(realtime, maxChannelsPerConnection, fastify.log)
   const messages = new Messages(realtime)
 
   if (typeof events !== 'object' || events === null) throw new OptionError('events', 'must be an object: event name → { data, durable, direction }')
@@ -83,7 +83,7 @@ async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOption
   realtime.automaticChannels.add(BROADCAST_CHANNEL)
   realtime.channels = createApi(messages, customEvents, realtime)
   frames(realtime.frames, subscriptions, messages)
-  sendPending(realtime, fastify.log)
+  sendWaiting(realtime, fastify.log)
   await restScope(fastify, realtime, (scope) => { routes(scope, realtime, subscriptions, messages) })
 }
 

@@ -18,7 +18,19 @@ const Since = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 
 // Subscriptions
 
-export const SubscribeData = Type.Object({ channel: Channel, since: Type.Optional(Since) })
+/** Names the log that `since` came from: a number of another log is no position on this one. */
+const Epoch = Type.String({ pattern: '^[A-Za-z0-9_-]{1,32}$' })
+
+export const SubscribeEntry = Type.Object({ channel: Channel, since: Type.Optional(Since) })
+export type SubscribeEntry = Static<typeof SubscribeEntry>
+
+/** One channel, or up to 100. An entry that is not valid is answered by itself: validation passes all. */
+export const SubscribeData = Type.Object({
+  channel: Type.Optional(Channel),
+  since: Type.Optional(Since),
+  channels: Type.Optional(Type.Array(Type.Unsafe<SubscribeEntry>(Type.Unknown({ ...SubscribeEntry })), { minItems: 1, maxItems: 100 })),
+  epoch: Type.Optional(Epoch)
+}, { anyOf: [{ required: ['channel'] }, { required: ['channels'] }] })
 export type SubscribeData = Static<typeof SubscribeData>
 
 export const Subscribed = Type.Object({
@@ -27,6 +39,20 @@ export const Subscribed = Type.Object({
   recovered: Type.Optional(Type.Boolean({ description: 'False: something is gone, reload' }))
 })
 export type Subscribed = Static<typeof Subscribed>
+
+export const NotSubscribed = Type.Object({
+  channel: Type.String({ description: 'As it was asked for' }),
+  error: Type.Object({ code: ErrorResponse.properties.code, message: Type.String(), retryAfter: Type.Optional(Type.Number({ description: 'seconds' })) })
+})
+export type NotSubscribed = Static<typeof NotSubscribed>
+
+/** In the order asked. */
+export const SubscribedMany = Type.Object({ channels: Type.Array(Type.Union([NotSubscribed, Subscribed])) })
+export type SubscribedMany = Static<typeof SubscribedMany>
+
+/** As the frame asked: for one channel, or for several. */
+export const SubscribeAck = Type.Union([SubscribedMany, Subscribed])
+export type SubscribeAck = Static<typeof SubscribeAck>
 
 export const ChannelData = Type.Object({ channel: Channel })
 
@@ -102,7 +128,7 @@ export const EventsAnswer = Type.Object({
 // Which is which
 
 export const clientEvents = {
-  subscribe: { data: SubscribeData, ack: Subscribed },
+  subscribe: { data: SubscribeData, ack: SubscribeAck },
   unsubscribe: { data: ChannelData, ack: ChannelData },
   'message:direct': { data: DirectData, ack: Accepted },
   'message:group': { data: GroupData, ack: Accepted },
@@ -112,7 +138,7 @@ export const clientEvents = {
 } as const
 
 export const serverEvents = {
-  subscribed: Subscribed,
+  subscribed: SubscribeAck,
   unsubscribed: ChannelData,
   'message:direct': DirectMessage,
   'message:group': GroupMessage,

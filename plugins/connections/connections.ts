@@ -7,7 +7,7 @@ import type { Identity } from '../../lib/identity.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
 import { andThen, isPromise, orElse, type Maybe } from '../../lib/maybe.js'
 import { CloseCode } from '../../lib/protocol.js'
-import type { Joining } from '../../lib/hub.js'
+import type { Joining } from '../../lib/joining.js'
 import type { Entry, JoinResult } from '../../lib/roster/contract.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
 import type { ConnectionSettings } from './options.js'
@@ -99,9 +99,9 @@ export class Connections {
       return {
         answer: this.describe(connection),
         live: () => {
-          for (const joining of others) joining.live()
+          for (const joining of others) connection.begin(joining)
           // What waited for the user is older than what comes now.
-          void this.#greet(connection).then((sent) => { own?.live(sent) })
+          if (own !== undefined) connection.begin(own, { first: this.#realtime.waiting?.(connection) })
           this.#realtime.events.emit('opened', connection)
         }
       }
@@ -232,13 +232,6 @@ export class Connections {
         if (entry.nodeId === null) this.#gone(entry)
       }
     })()
-  }
-
-  async #greet (connection: Connection): Promise<ReadonlySet<number>> {
-    const greeted = this.#realtime.greetings.map((greet) => greet(connection))
-    const [only] = greeted
-    if (only !== undefined && greeted.length === 1) return await only
-    return new Set((await Promise.all(greeted)).flatMap((ids) => [...ids]))
   }
 
   async #end (entry: Entry, code: number, reason: string): Promise<void> {

@@ -46,6 +46,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const supervisor = new Supervisor(settings, realtime.clock, fastify.log)
   const gate = new FrameGate(realtime, connections, fastify.log)
 
+  realtime.eventLog.fitReaders(settings.maxBuffered)
   realtime.connections = {
     get size () { return supervisor.size },
     close: async (tenantId, connectionId, code = CloseCode.disconnected, reason = 'closed by the host') =>
