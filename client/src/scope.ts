@@ -1,0 +1,72 @@
+import type { ClientClock } from './clock.js'
+import { ClientError } from './errors.js'
+
+/** The longest that timers take; a larger number would fire at once. */
+const LONGEST = 2 ** 31 - 1
+
+/**
+ * A stretch of the client's life: its own, a run from `connect()` to `disconnect()`, a user's, a socket's. What was begun
+ * within it ends with it: timers, waits and smaller scopes, so that nothing of it is left and nothing of it goes on. Nothing
+ * is sent for a scope that has ended.
+ */
+export interface Scope {
+  readonly ended: boolean
+  /** Throws `RT_CLIENT_STOPPED` where it has ended. */
+  check (): void
+  /** Runs `task` in `ms` milliseconds, unless the function it returns is called before or the scope ends. */
+  after (ms: number, task: () => void): () => void
+  /** Runs `task` when the scope ends, unless the function it returns is called before. */
+  onEnd (task: () => void): () => void
+  /**
+   * Settles as `promise` does; rejects with `RT_CLIENT_STOPPED` as soon as the scope ends, and with `late` after `ms`
+   * milliseconds: no wait depends on the other side alone.
+   */
+  guard<T> (promise: Promise<T>, ms?: number, late?: ClientError): Promise<T>
+  /** Resolves after `ms` milliseconds, or as soon as it ends. */
+  wait (ms: number): Promise<void>
+  child (): Scope
+  end (): void
+}
+
+export function createScope (clock: ClientClock, parent?: Scope): Scope {
+  const endings = new Set<() => void>()
+  let ended = parent?.ended ?? false
+  const add = (task: () => void): () => boolean => {
+    endings.add(task)
+    return () => endings.delete(task)
+  }
+  const scope: Scope = {
+    get ended () { return ended },
+    check: () => { if (ended) throw new ClientError('RT_CLIENT_STOPPED') },
+    after: (ms, task) => {
+      if (ended) return () => {}
+      const stop = clock.after(ms > 0 ? Math.min(ms, LONGEST) : 0, () => { if (forget()) task() })
+      const forget = add(stop)
+      return () => { if (forget()) stop() }
+    },
+    onEnd: add,
+    guard: (promise, ms, late) => new Promise((resolve, reject) => {
+      const stopped = (): void => { reject(new ClientError('RT_CLIENT_STOPPED')) }
+      if (ended) stopped()
+      const forget = add(stopped)
+      const stop = ms ? scope.after(ms, () => { reject(late) }) : forget
+      void promise.then(resolve, reject).then(() => {
+        forget()
+        stop()
+      })
+    }),
+    wait: (ms) => new Promise((resolve) => {
+      scope.after(ms, resolve)
+      if (ended) resolve()
+      else add(resolve)
+    }),
+    child: () => createScope(clock, scope),
+    end: () => {
+      ended = true
+      leave?.()
+      for (const task of [...endings]) if (endings.delete(task)) task()
+    }
+  }
+  const leave = parent?.onEnd(scope.end)
+  return scope
+}

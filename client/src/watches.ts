@@ -1,0 +1,90 @@
+import type { ClientClock } from './clock.js'
+import { ClientError } from './errors.js'
+import type { Link } from './link.js'
+import type { State } from './state.js'
+import type { Watch, WatchedUser } from './types.js'
+import { isRefusal, retryDelay } from './verdicts.js'
+import type { Id } from './wire.js'
+
+/** Users whose presence is told to this connection, over all sockets. */
+export interface Watches {
+  /** Resolves with how they are now, when the server tells of them. */
+  add (userIds: readonly Id[]): Promise<Watch>
+  /** A new socket: all are watched again. */
+  resume (link: Link): Promise<void>
+  /** The connection is gone for good, and who waits is told; `isAnother`: the user is another, and nothing is watched any more. */
+  stop (err: ClientError, isAnother?: boolean): void
+}
+
+/** Users of one frame. */
+const BATCH = 500
+
+export function createWatches (state: State, clock: ClientClock, emit: (event: string, data: unknown) => void): Watches {
+  /** How many want each. Another map for another user: what the one before still holds counts for nothing. */
+  let counts = new Map<Id, number>()
+  /** Those who wait for a socket. */
+  const waiting = new Set<{ resolve: (link: Link) => void, reject: (err: ClientError) => void }>()
+
+  const request = async (link: Link, event: string, ids: readonly Id[]): Promise<WatchedUser[]> => {
+    if (!state.isModern) throw new ClientError('RT_INVALID_FRAME', 'The server does not know this event')
+    const all: WatchedUser[] = []
+    for (let from = 0; from < ids.length; from += BATCH) {
+      const { users = [] } = await link.request(event, { userIds: ids.slice(from, from + BATCH) }) as { users?: WatchedUser[] }
+      all.push(...users)
+    }
+    return all
+  }
+  /** By the socket that is open, or by the next. */
+  const first = async (ids: readonly Id[]): Promise<WatchedUser[]> => {
+    for (;;) {
+      const link = state.link?.scope.ended === false ? state.link : await new Promise<Link>((resolve, reject) => { waiting.add({ resolve, reject }) })
+      try {
+        return await request(link, 'presence:watch', ids)
+      } catch (err) {
+        if ((err as ClientError).code !== 'RT_SOCKET_CLOSED') throw err
+      }
+    }
+  }
+  return {
+    add: async (userIds) => {
+      const mine = counts
+      const ids = [...new Set(userIds)]
+      let isOn = true
+      const stop = (): void => {
+        const gone = isOn ? ids.filter((id) => {
+          const left = (mine.get(id) ?? 0) - 1
+          mine.set(id, left)
+          return left <= 0 && mine.delete(id)
+        }) : []
+        isOn = false
+        if (state.link && mine === counts) request(state.link, 'presence:unwatch', gone).catch(() => {})
+      }
+      for (const id of ids) mine.set(id, (mine.get(id) ?? 0) + 1)
+      try {
+        return { users: await first(ids), stop }
+      } catch (err) {
+        stop()
+        throw err
+      }
+    },
+    resume: async (link) => {
+      const ids = [...counts.keys()]
+      for (const { resolve } of waiting) resolve(link)
+      waiting.clear()
+      for (let tries = 0; ids.length && state.isModern && !link.scope.ended; tries++) {
+        try {
+          return emit('watched', { users: await request(link, 'presence:watch', ids) })
+        } catch (thrown) {
+          const err = thrown as ClientError
+          if (isRefusal(err)) return emit('error', err)
+          await link.scope.wait(retryDelay(tries, err, clock.random()))
+        }
+      }
+    },
+    stop: (err, isAnother) => {
+      if (isAnother) counts = new Map()
+      for (const { reject } of waiting) reject(err)
+      waiting.clear()
+    }
+  }
+}
