@@ -1,6 +1,5 @@
-import { createCore, type Core } from './core.js'
-import { ClientError } from './errors.js'
-import { readOptions, type Settings, type WebSocketClientOptions } from './options.js'
+import { createCore } from './core.js'
+import type { WebSocketClientOptions } from './options.js'
 import type { Audience, EventName, Events, PresenceDetails, SendAck, SendData, SendName, Transport, Watch } from './types.js'
 import type { Id, OnlineUser, PresenceAck, PresenceStatus, Subscribed, UserPresence } from './wire.js'
 
@@ -11,125 +10,77 @@ export type ClientState = 'connecting' | 'connected' | 'stopped'
  * A user's connection, kept up: it connects, authenticates, subscribes and resumes, and comes back by itself. `Own` names
  * the events that the host adds and what they carry: `new WebSocketClient<{ 'order:paid': { order: number } }>(…)`.
  */
-export class WebSocketClient<Own extends object = object> {
-  private readonly settings: Settings
-  private readonly core: Core
-
-  /** Nothing is sent or told before the next turn: listeners can be added first. */
-  constructor (options: WebSocketClientOptions) {
-    this.settings = readOptions(options)
-    this.core = createCore(this.settings)
-    if (options.autoConnect !== false) this.connect()
-  }
-
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- its constructor adds all of them
+export interface WebSocketClient<Own extends object = object> {
   /** Of this device or tab. */
-  get connectionId (): string { return this.settings.connectionId }
-
-  get state (): ClientState {
-    const { transport, isStarted } = this.core
-    return transport ? 'connected' : isStarted ? 'connecting' : 'stopped'
-  }
-
+  readonly connectionId: string
+  readonly state: ClientState
   /** Null: not connected. */
-  get transport (): Transport | null { return this.core.transport }
-
+  readonly transport: Transport | null
   /** Channel → the id up to which nothing is missing: for the option `since` after a reload, together with `epoch`. */
-  get cursors (): Record<string, number | undefined> {
-    const cursors: Record<string, number | undefined> = {}
-    for (const { channel, cursor } of this.core.state.entries.values()) cursors[channel] = cursor
-    return cursors
-  }
-
+  readonly cursors: Record<string, number | undefined>
   /** Of the log that the cursors are of; undefined where the server does not say. */
-  get epoch (): string | undefined { return this.core.state.epoch }
+  readonly epoch: string | undefined
 
   /** Returns the function that removes the listener. */
-  on<K extends EventName<Own>> (event: K, listener: (data: Events<Own>[K]) => void): () => void {
-    return this.core.on(event, listener)
-  }
+  on<K extends EventName<Own>> (event: K, listener: (data: Events<Own>[K]) => void): () => void
 
   /** Begins, or begins again after `disconnect()` or a final close. Does nothing while it is under way. */
-  connect (): void { this.core.start() }
+  connect (): void
 
   /** Ends it: what waits is rejected with `RT_CLIENT_STOPPED`, and the server is told. Nothing else is sent from now on. */
-  disconnect (): Promise<void> { return this.core.disconnect() }
+  disconnect (): Promise<void>
 
   /**
    * Looks at once whether the connection is alive, or tries again if it is not. Pages do so by themselves when they are seen
    * again or the network is back; an app of React Native calls it when it becomes active.
    */
-  wake (): void { this.core.wake() }
+  wake (): void
 
   /**
    * Hears a channel until `unsubscribe`, over all reconnects; `user:me` is the user's own. With `since`, what came after
    * that id is told first. Resolves when the server has it, after the next connection if there is none now. Who subscribes
    * twice unsubscribes twice.
    */
-  async subscribe (channel: string, { since }: { since?: number | undefined } = {}): Promise<Subscribed> {
-    this.require()
-    const subscribed = this.core.subscriptions.add(channel, since)
-    this.core.poll()
-    return await subscribed
-  }
+  subscribe (channel: string, options?: { since?: number | undefined }): Promise<Subscribed>
 
   /** The channel is given up when all who subscribed it have unsubscribed. */
-  async unsubscribe (channel: string): Promise<void> {
-    await this.core.subscriptions.remove(channel)
-  }
+  unsubscribe (channel: string): Promise<void>
 
   /**
    * Sends a durable event. Resolves when it is stored; without a connection it waits for one. It carries a `dedupeId`, so
    * that it is stored once however often it has to be sent.
    */
-  async send<K extends SendName<Own>> (event: K, data: SendData<Own, K>): Promise<SendAck<K>> {
-    this.require()
-    const { conversationId } = data as { conversationId?: string }
-    if (conversationId !== undefined) this.core.typing.sent(conversationId)
-    return await this.core.outbox.add(event, data as object) as SendAck<K>
-  }
+  send<K extends SendName<Own>> (event: K, data: SendData<Own, K>): Promise<SendAck<K>>
 
   /** Any other frame, over the socket that is open now: the ack's data. */
-  request (event: string, data: object = {}): Promise<unknown> {
-    return this.core.request(event, data)
-  }
+  request (event: string, data?: object): Promise<unknown>
 
   /** For each keystroke; few of them are sent. `audience` says who is told, as in the frame. */
-  recordTyping (conversationId: string, isTyping: boolean, audience?: Audience): void {
-    // A sign that waited would be told too late.
-    if (this.transport) this.core.typing.record(conversationId, isTyping, audience)
-  }
+  recordTyping (conversationId: string, isTyping: boolean, audience?: Audience): void
 
-  async updatePresence (status: PresenceStatus, details: PresenceDetails = {}): Promise<PresenceAck> {
-    return await this.request('user:presence', { status, ...details }) as PresenceAck
-  }
+  updatePresence (status: PresenceStatus, details?: PresenceDetails): Promise<PresenceAck>
 
   /**
    * Is told of these users' presence until `stop()`, over all reconnects, where the server tells not everyone of everybody.
    * Needs a socket.
    */
-  async watch (userIds: readonly Id[]): Promise<Watch> {
-    this.require()
-    if (this.transport === 'polling') throw new ClientError('RT_SOCKET_CLOSED', 'There is no socket, which watching needs')
-    return await this.core.watches.add(userIds)
-  }
+  watch (userIds: readonly Id[]): Promise<Watch>
 
-  async getPresence (userId: Id): Promise<UserPresence> {
-    return (await this.get(`/presence/${encodeURIComponent(userId)}`) as { data: UserPresence }).data
-  }
+  getPresence (userId: Id): Promise<UserPresence>
 
   /** Those online, by user id, at most 500; further pages by `get`. */
-  async getOnlineUsers (): Promise<OnlineUser[]> {
-    return (await this.get('/online-users?limit=500') as { data: OnlineUser[] }).data
-  }
+  getOnlineUsers (): Promise<OnlineUser[]>
 
   /** What any other route of the suite answers, e.g. `/stats` or `/typing/42`. */
-  get (path: string): Promise<unknown> {
-    return this.core.call(path)
-  }
+  get (path: string): Promise<unknown>
+}
 
-  /** Nothing would come of it. */
-  private require (): void {
-    if (this.state === 'stopped') throw new ClientError('RT_CLIENT_STOPPED')
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- see above
+export class WebSocketClient<Own extends object = object> { // eslint-disable-line @typescript-eslint/no-unused-vars -- of the interface
+  /** Nothing is sent or told before the next turn: listeners can be added first. */
+  constructor (options: WebSocketClientOptions) {
+    Object.defineProperties(this, Object.getOwnPropertyDescriptors(createCore(options)))
   }
 }
 

@@ -1,5 +1,5 @@
-import type { Fetch } from './rest.js'
 import type { SocketClass } from './link.js'
+import type { Fetch } from './rest.js'
 
 interface Target {
   addEventListener? (type: string, listener: (event: { persisted?: boolean }) => void): void
@@ -15,7 +15,6 @@ interface Globals extends Target {
   WebSocket?: SocketClass
   AbortController?: new () => { signal: unknown, abort (): void }
   URL?: new (url: string, base?: string) => { href: string }
-  crypto?: { getRandomValues? (array: Uint32Array): Uint32Array }
   performance?: { now (): number }
   location?: { href: string }
   document?: Target & { hidden?: boolean }
@@ -27,10 +26,5 @@ interface Globals extends Target {
 export const globals = globalThis as unknown as Globals
 
 let ids = 0
-/** Unique, not secret. React Native has no `crypto`, and insecure pages have no `randomUUID`. */
-export function randomId (random: () => number): string {
-  const parts = new Uint32Array(4)
-  if (globals.crypto?.getRandomValues) globals.crypto.getRandomValues(parts)
-  else parts.forEach((_, i) => { parts[i] = random() * 2 ** 32 })
-  return `${parts.join('-')}-${(ids++).toString(36)}`
-}
+/** Unique, not secret. React Native has no `crypto`, and pages that came by http have no `randomUUID`. */
+export const randomId = (random: () => number): string => `${random()}-${random()}-${ids++}`

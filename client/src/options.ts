@@ -56,6 +56,7 @@ const defaults = {
   maxFrameSize: 65_536,
   typingIdle: 5000,
   polling: true,
+  autoConnect: true,
   pollInterval: 5000
 }
 

@@ -48,19 +48,17 @@ const codes: Readonly<Record<number, ClientErrorCode>> = {
   400: 'RT_INVALID_DATA', 401: 'RT_UNAUTHENTICATED', 413: 'RT_INVALID_DATA', 429: 'RT_RATE_LIMITED'
 }
 const TIMEOUT = 15_000
-/** Bytes: browsers allow 64 KiB for all requests that may outlive their page. */
-const KEEPALIVE = 8192
 
 /** `renew` gives another token than the refused one, when it is known whose it is. */
 export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew: (scope: Scope, refused: string) => Promise<string | undefined>): Rest {
   const ask = async (path: string, init: RequestOptions): Promise<unknown> => {
     const response = await fetch(rest.url(path), init)
-    const answer = await response.json().catch(() => {}) as { code?: ClientErrorCode, message?: string, outcome?: 'none' | 'unknown' } | undefined
     const { ok, status, headers } = response
+    const answer = await response.json().catch(() => {}) as { code?: ClientErrorCode, message?: string } | undefined
     if (ok && answer) return answer
-    const { code, message, outcome } = answer ?? {}
+    const { code, message } = answer ?? {}
     throw new ClientError(code?.startsWith('RT_') ? code : codes[status] ?? 'RT_SERVER_UNREACHABLE', message ?? `Status ${status}`, {
-      status, outcome, retryAfter: Number(headers.get('retry-after'))
+      ...answer, status, retryAfter: Number(headers.get('retry-after'))
     })
   }
   const rest: Rest = {
@@ -83,8 +81,8 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
             ...(text && { 'content-type': 'application/json' })
           },
           ...(abort && { signal: abort.signal }),
-          // They may be the last words of a page that is being closed.
-          ...(text && { method: 'POST', body: text, keepalive: text.length < KEEPALIVE })
+          // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
+          ...(text && { method: 'POST', body: text, keepalive: text.length < 8192 })
         }), TIMEOUT, new ClientError('RT_SERVER_UNREACHABLE', 'No answer'))
       } catch (err) {
         abort?.abort()
@@ -103,8 +101,8 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
     carrier: (scope) => async (event, data, onAck) => {
       const path = routes[event]
       if (!path) throw new ClientError('RT_SOCKET_CLOSED', `${event} needs a socket`)
-      const { data: answer } = await rest.call(scope, path, rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)) as { data: object }
-      const ack = rename(answer, /_./g, (letter) => letter[1]!.toUpperCase())
+      const answer = await rest.call(scope, path, rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))
+      const ack = rename((answer as { data: object }).data, /_./g, (letter) => letter[1]!.toUpperCase())
       onAck?.(ack)
       return ack
     }

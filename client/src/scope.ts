@@ -15,8 +15,8 @@ export interface Scope {
   check (): void
   /** Runs `task` in `ms` milliseconds, unless the function it returns is called before or the scope ends. */
   after (ms: number, task: () => void): () => void
-  /** Runs `task` when the scope ends, unless the function it returns is called before. */
-  onEnd (task: () => void): () => void
+  /** Runs `task` when the scope ends. */
+  onEnd (task: () => void): void
   /**
    * Settles as `promise` does; rejects with `RT_CLIENT_STOPPED` as soon as the scope ends, and with `late` after `ms`
    * milliseconds: no wait depends on the other side alone.
@@ -30,43 +30,41 @@ export interface Scope {
 
 export function createScope (clock: ClientClock, parent?: Scope): Scope {
   const endings = new Set<() => void>()
-  let ended = parent?.ended ?? false
-  const add = (task: () => void): () => boolean => {
-    endings.add(task)
-    return () => endings.delete(task)
-  }
   const scope: Scope = {
-    get ended () { return ended },
-    check: () => { if (ended) throw new ClientError('RT_CLIENT_STOPPED') },
+    ended: Boolean(parent?.ended),
+    check: () => { if (scope.ended) throw new ClientError('RT_CLIENT_STOPPED') },
     after: (ms, task) => {
-      if (ended) return () => {}
-      const stop = clock.after(ms > 0 ? Math.min(ms, LONGEST) : 0, () => { if (forget()) task() })
-      const forget = add(stop)
-      return () => { if (forget()) stop() }
+      if (scope.ended) return () => {}
+      const stop = clock.after(ms > 0 ? Math.min(ms, LONGEST) : 0, () => { if (endings.delete(stop)) task() })
+      endings.add(stop)
+      return () => { if (endings.delete(stop)) stop() }
     },
-    onEnd: add,
+    onEnd: (task) => { endings.add(task) },
     guard: (promise, ms, late) => new Promise((resolve, reject) => {
       const stopped = (): void => { reject(new ClientError('RT_CLIENT_STOPPED')) }
-      if (ended) stopped()
-      const forget = add(stopped)
-      const stop = ms ? scope.after(ms, () => { reject(late) }) : forget
+      if (scope.ended) stopped()
+      const stop = scope.after(ms ?? LONGEST, () => { reject(late) })
+      endings.add(stopped)
       void promise.then(resolve, reject).then(() => {
-        forget()
+        endings.delete(stopped)
         stop()
       })
     }),
     wait: (ms) => new Promise((resolve) => {
       scope.after(ms, resolve)
-      if (ended) resolve()
-      else add(resolve)
+      if (scope.ended) resolve()
+      endings.add(resolve)
     }),
-    child: () => createScope(clock, scope),
+    child: () => {
+      const child = createScope(clock, scope)
+      endings.add(child.end)
+      child.onEnd(() => { endings.delete(child.end) })
+      return child
+    },
     end: () => {
-      ended = true
-      leave?.()
+      Object.assign(scope, { ended: true })
       for (const task of [...endings]) if (endings.delete(task)) task()
     }
   }
-  const leave = parent?.onEnd(scope.end)
   return scope
 }

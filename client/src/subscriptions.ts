@@ -18,9 +18,8 @@ export interface Subscriptions {
   suspend (err?: ClientError): void
   /** The server's answer. */
   subscribed (entry: Entry, answer: Subscribed): void
-  /** The host subscribed this connection, or took it from a channel. */
-  joined (answer: Subscribed): void
-  left (told: { channel: string }): void
+  /** The host took this connection from a channel. */
+  left (channel: string): void
   /** Not allowed, or not any more: it is not asked for again, and one error says so. */
   refuse (entry: Entry, err: ClientError): void
 }
@@ -164,19 +163,11 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
       if (isGap) emit('gap', { channel, position })
       if (has(entry)) delivery.expect(entry, position, isOver)
     },
-    joined: (answer) => {
-      const entry = entryOf(state, answer.channel)
-      entry.cursor ??= answer.position
-      entry.isLive = true
-      emit('subscribed', answer)
-    },
-    left: (told) => {
-      const entry = entries.get(told.channel)
-      if (entry) {
-        drop(entry)
-        settle(entry, new ClientError('RT_FORBIDDEN', undefined, told))
-      }
-      emit('unsubscribed', told)
+    left: (channel) => {
+      const entry = entries.get(channel)
+      if (!entry) return
+      drop(entry)
+      settle(entry, new ClientError('RT_FORBIDDEN', undefined, { channel }))
     },
     refuse: (entry, { code, message }) => {
       const err = new ClientError(code, message, { channel: entry.channel })

@@ -1,5 +1,4 @@
 import type { ClientError } from './errors.js'
-import type { Identity } from './identity.js'
 import type {
   Accepted, BroadcastData, BroadcastMessage, Delivered, Device, DirectData, DirectMessage, GroupData, GroupMessage, Id, Notification, NotificationData,
   NotificationsAccepted, PresenceChanged, PresenceData, PresenceStatus, Stats, Subscribed, TokenExpiring, TypingChanged, TypingData, UserEdge
@@ -18,6 +17,9 @@ export interface ServerEvents {
   'user:offline': UserEdge
   'token:expiring': TokenExpiring
 }
+
+/** Whose credentials they are. `clubId` is not known where an older server was asked by REST alone. */
+export interface Identity { userId: Id, clubId?: Id | undefined }
 
 export type Transport = 'websocket' | 'polling'
 

@@ -19,31 +19,20 @@ export interface Watches {
 /** Users of one frame. */
 const BATCH = 500
 
-export function createWatches (state: State, clock: ClientClock, emit: (event: string, data: unknown) => void): Watches {
+export function createWatches (state: State, clock: ClientClock, emit: (event: string, data: unknown) => void, isStarted: () => boolean): Watches {
   /** How many want each. Another map for another user: what the one before still holds counts for nothing. */
   let counts = new Map<Id, number>()
   /** Those who wait for a socket. */
-  const waiting = new Set<{ resolve: (link: Link) => void, reject: (err: ClientError) => void }>()
+  let waiting: Array<{ resolve: (link: Link) => void, reject: (err: ClientError) => void }> = []
 
   const request = async (link: Link, event: string, ids: readonly Id[]): Promise<WatchedUser[]> => {
-    if (!state.isModern) throw new ClientError('RT_INVALID_FRAME', 'The server does not know this event')
+    if (!state.isModern) throw new ClientError('RT_INVALID_FRAME')
     const all: WatchedUser[] = []
     for (let from = 0; from < ids.length; from += BATCH) {
-      const { users = [] } = await link.request(event, { userIds: ids.slice(from, from + BATCH) }) as { users?: WatchedUser[] }
-      all.push(...users)
+      const answer = await link.request(event, { userIds: ids.slice(from, from + BATCH) })
+      all.push(...(answer as { users?: WatchedUser[] }).users ?? [])
     }
     return all
-  }
-  /** By the socket that is open, or by the next. */
-  const first = async (ids: readonly Id[]): Promise<WatchedUser[]> => {
-    for (;;) {
-      const link = state.link?.scope.ended === false ? state.link : await new Promise<Link>((resolve, reject) => { waiting.add({ resolve, reject }) })
-      try {
-        return await request(link, 'presence:watch', ids)
-      } catch (err) {
-        if ((err as ClientError).code !== 'RT_SOCKET_CLOSED') throw err
-      }
-    }
   }
   return {
     add: async (userIds) => {
@@ -51,27 +40,32 @@ export function createWatches (state: State, clock: ClientClock, emit: (event: s
       const ids = [...new Set(userIds)]
       let isOn = true
       const stop = (): void => {
-        const gone = isOn ? ids.filter((id) => {
-          const left = (mine.get(id) ?? 0) - 1
-          mine.set(id, left)
-          return left <= 0 && mine.delete(id)
-        }) : []
+        if (!isOn) return
         isOn = false
+        const gone = ids.filter((id) => {
+          const left = mine.get(id)! - 1
+          mine.set(id, left)
+          return !left && mine.delete(id)
+        })
         if (state.link && mine === counts) request(state.link, 'presence:unwatch', gone).catch(() => {})
       }
       for (const id of ids) mine.set(id, (mine.get(id) ?? 0) + 1)
-      try {
-        return { users: await first(ids), stop }
-      } catch (err) {
-        stop()
-        throw err
+      for (;;) {
+        try {
+          // By the socket that is open, or by the next.
+          const link = state.link ?? await new Promise<Link>((resolve, reject) => waiting.push({ resolve, reject }))
+          return { users: await request(link, 'presence:watch', ids), stop }
+        } catch (err) {
+          if ((err as ClientError).code === 'RT_SOCKET_CLOSED' && isStarted()) continue
+          stop()
+          throw err
+        }
       }
     },
     resume: async (link) => {
       const ids = [...counts.keys()]
-      for (const { resolve } of waiting) resolve(link)
-      waiting.clear()
-      for (let tries = 0; ids.length && state.isModern && !link.scope.ended; tries++) {
+      for (const { resolve } of waiting.splice(0)) resolve(link)
+      for (let tries = 0; ids.length && !link.scope.ended; tries++) {
         try {
           return emit('watched', { users: await request(link, 'presence:watch', ids) })
         } catch (thrown) {
@@ -83,8 +77,7 @@ export function createWatches (state: State, clock: ClientClock, emit: (event: s
     },
     stop: (err, isAnother) => {
       if (isAnother) counts = new Map()
-      for (const { reject } of waiting) reject(err)
-      waiting.clear()
+      for (const { reject } of waiting.splice(0)) reject(err)
     }
   }
 }
