@@ -20,8 +20,8 @@ const LATER = 5000
 const BLOCKED_AFTER = 2
 
 export interface Hooks {
-  /** The client was somebody before: a connection that is taken is that user's. */
-  isKnown (): boolean
+  /** The name of a connection that is taken was made here, or used for another user. */
+  mayRename (): boolean
   /** It is known whose the credentials are, before anything that waited is sent with them. */
   identified (userId: Id, clubId: Id | undefined): void
   opened (link: Link, answer: Authenticated): void
@@ -68,7 +68,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
   const register = async (scope: Scope, token?: string): Promise<void> => {
     // It goes on when the scope ends, or nobody would know whether there is something to end.
     const connecting = post(life, token, '/connect').catch(async (err: ClientError) => {
-      if (err.code !== 'RT_CONNECTION_TAKEN' || !hooks.isKnown() || scope.ended) throw err
+      if (err.code !== 'RT_CONNECTION_TAKEN' || !hooks.mayRename() || scope.ended) throw err
       settings.connectionId = randomId(clock.random)
       return await post(life, token, '/connect')
     })
@@ -90,6 +90,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
     try {
       scope.check()
       const Socket = settings.WebSocket ?? globals.WebSocket
+      attemptedAt = clock.now()
       if (!Socket) throw new Error('Pass a class as the option WebSocket: there is none here')
       return await new Promise((resolve, reject) => {
         const link = createLink(new Socket(rest.url('/ws').replace('http', 'ws')), clock, scope, settings.maxFrameSize, () => {

@@ -82,7 +82,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     if (run) await connection.register(run, token)
     return token
   })
-  const outbox = createOutbox(clock, settings.maxQueued, (event, data, ack, carrier) => {
+  const outbox = createOutbox(clock, settings.maxQueued, settings.maxFrameSize, (event, data, ack, carrier) => {
     const { messageId } = ack as { messageId?: number }
     // What one sends to everybody or to oneself is told to oneself, too; and what came by REST, to all one's connections.
     const isTold = /^[bn]/.test(event) || (data as { recipientId?: unknown }).recipientId === state.me
@@ -173,7 +173,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     await poller.start(scope)
   }
   const connection = createConnection(life, rest, tokens, settings, {
-    isKnown: () => state.me !== undefined,
+    mayRename: () => !options.connectionId || state.me !== undefined,
     identified,
     opened: (link, { userId, clubId, channels = [], heartbeatInterval, connectionId, epoch }) => {
       settings.connectionId = connectionId

@@ -105,7 +105,7 @@ export function createLink (
       const text = JSON.stringify({ event, data, id })
       if (gone) return reject(gone)
       // The server would close the socket.
-      if (text.length > maxFrameSize / 3 && bytesOf(text) > maxFrameSize) return reject(new ClientError('RT_INVALID_DATA', 'Larger than the server takes'))
+      if (isTooLarge(text, maxFrameSize)) return reject(tooLarge())
       waiting.set(id, one)
       queue.push(() => {
         one.stop = scope.after(DEADLINE, link.drop)
@@ -149,8 +149,9 @@ export function createLink (
   return link
 }
 
-/** Of a text of JSON, in UTF-8. */
-const bytesOf = (text: string): number => encodeURIComponent(text).replace(/%../g, '.').length
+/** Whether a text of JSON takes more bytes in UTF-8. */
+export const isTooLarge = (text: string, max: number): boolean => text.length > max / 3 && encodeURIComponent(text).replace(/%../g, '.').length > max
+export const tooLarge = (): ClientError => new ClientError('RT_INVALID_DATA', 'Larger than the server takes')
 
 /** An `error` frame's data as an error. */
 export function errorOf (data: object): ClientError {

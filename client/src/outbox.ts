@@ -1,7 +1,7 @@
 import type { ClientClock } from './clock.js'
 import { ClientError } from './errors.js'
 import { randomId } from './globals.js'
-import type { Carrier } from './link.js'
+import { isTooLarge, tooLarge, type Carrier } from './link.js'
 import { isPassing, retryDelay } from './verdicts.js'
 
 /** Milliseconds. The server knows a `dedupeId` for 5 minutes; later the same one would be stored again. */
@@ -42,7 +42,7 @@ export interface Outbox {
 }
 
 /** `acked` is told of each ack before the next frame is looked at. */
-export function createOutbox (clock: ClientClock, max: number, acked: (event: string, data: object, ack: object, carrier: Carrier) => void): Outbox {
+export function createOutbox (clock: ClientClock, max: number, maxFrameSize: number, acked: (event: string, data: object, ack: object, carrier: Carrier) => void): Outbox {
   const items = new Set<Item>()
   let current: Carrier | null = null
   /** Counts the loops that send; the last one, while `isBusy`, is at work. */
@@ -117,6 +117,8 @@ export function createOutbox (clock: ClientClock, max: number, acked: (event: st
   const outbox: Outbox = {
     add: (event, data) => new Promise((resolve, reject) => {
       const { dedupeId = randomId(clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: unknown }
+      // With room for what the frame adds.
+      if (isTooLarge(JSON.stringify({ event, data, dedupeId, id: 2 ** 53 }), maxFrameSize)) return reject(tooLarge())
       if (items.size >= max) return reject(new ClientError('RT_QUEUE_FULL'))
       items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve, reject, tries: 0, lost: 0, at: 0 })
       void flush()
