@@ -2,9 +2,9 @@ import type { WebSocketClient } from './client.js'
 import { createConnection } from './connection.js'
 import { createDelivery } from './delivery.js'
 import { createEmitter } from './emitter.js'
-import { ClientError, toClientError } from './errors.js'
+import { ClientError } from './errors.js'
 import { beat, onWake } from './heartbeat.js'
-import { errorOf, type Carrier } from './link.js'
+import { errorOf, type Carrier, type Link } from './link.js'
 import { readOptions, type WebSocketClientOptions } from './options.js'
 import { createOutbox } from './outbox.js'
 import { createPoller } from './polling.js'
@@ -15,7 +15,7 @@ import { createSubscriptions } from './subscriptions.js'
 import { createTokens } from './tokens.js'
 import type { ClientEvents, Transport } from './types.js'
 import { createTyping } from './typing.js'
-import { isTokenRefused, retryDelay } from './verdicts.js'
+import { isRefusal, isTokenRefused } from './verdicts.js'
 import { createWatches } from './watches.js'
 import type { Id } from './wire.js'
 
@@ -94,7 +94,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     else for (const messageId of ids) state.link?.request('message:delivered', { messageId }).catch(() => {})
   })
   const subscriptions = createSubscriptions(state, delivery, clock, emitAny)
-  const watches = createWatches(state, clock, emitAny, () => run !== undefined)
+  const watches = createWatches(state, emitAny, () => run !== undefined)
   const request: Carrier = async (event, data = {}, onAck) => {
     require()
     return await (state.link?.request ?? rest.carrier(user!))(event, data, onAck)
@@ -105,25 +105,20 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     request('user:typing', sign).catch((err: ClientError) => { if (err.code === 'RT_FORBIDDEN') failed(err) })
   })
 
-  /** Shows the live socket a new token, until it takes one or is closed. */
-  const prolong = async (): Promise<void> => {
-    const { link } = state
-    for (let tries = 0; link && !link.scope.ended; tries++) {
-      let token: string | undefined
+  /** Shows the live socket a new token, until it takes one. Another user's closes it, and the next one is that user's. */
+  const prolong = async ({ scope, request }: Link): Promise<void> => {
+    let token: string | undefined
+    await scope.insist(async () => {
       try {
-        token = await tokens.fresh(link.scope)
-        await link.request('auth', { token })
+        token = await tokens.fresh(scope)
+        await request('auth', { token })
         tokens.current = token
-        return
-      } catch (thrown) {
-        const err = toClientError(thrown)
-        // Another user's token closes the socket, and the next one is that user's.
-        if (link.scope.ended || err.code === 'RT_IDENTITY_MISMATCH') return
-        if (isTokenRefused(err)) tokens.refused = token ?? tokens.refused
-        failed(err)
-        await link.scope.wait(retryDelay(tries, err, clock.random()))
+      } catch (err) {
+        if (isTokenRefused(err as ClientError)) tokens.refused = token ?? tokens.refused
+        if (!scope.ended && !isRefusal(err as ClientError)) failed(err as ClientError)
+        throw err
       }
-    }
+    })
   }
   const stopPolling = (): void => {
     polled?.end()
@@ -186,7 +181,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       outbox.carry(link.request)
       // Where the channels plugin is, the server has subscribed `broadcast`; presence has nothing to resume.
       subscriptions.resume(link, channels.includes('broadcast') ? channels.filter((channel) => channel !== 'presence') : [], epoch !== undefined)
-      void watches.resume(link)
+      watches.resume(link).catch((err: ClientError) => { if (!link.scope.ended) failed(err) })
       ping = beat(link, clock, Math.max(interval ?? (heartbeatInterval || HEARTBEAT), SHORTEST), () => {
         // The tenant's figures, only where anyone wants them.
         if (has('heartbeat')) rest.call(link.scope, '/heartbeat', { connection_id: connectionId }).then((answer) => { emit('heartbeat', (answer as { data: never }).data) }, () => {})
@@ -199,7 +194,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       if (event === 'error') return failed(errorOf(data))
       if (event === 'unsubscribed') subscriptions.left(data.channel as string)
       emitAny(event, data)
-      if (event === 'token:expiring' && typeof source === 'function') void prolong()
+      if (event === 'token:expiring' && typeof source === 'function' && state.link) prolong(state.link).catch(() => {})
     },
     closed,
     blocked: () => {

@@ -4,7 +4,7 @@ import { endReplay, nameOf, ownChannel, type Durable, type Entry, type State } f
 /** Durable events on their way to the listeners: each once, and those that were missed before those that are new. */
 export interface Delivery {
   /** An event came by the socket: it is told, with those held back for it, or held back itself. */
-  take (frame: Durable): void
+  take (frame: Durable): unknown
   /** Tells events that were not told before; those that the server waits to see confirmed are confirmed. */
   deliver (frames: readonly Durable[]): void
   /** Remembers an id. False: it was known. */
@@ -27,8 +27,6 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
   const channelOf = (frame: Durable): string => isToMe(frame)
     ? ownChannel(state)
     : frame.event === 'broadcast:message' ? 'broadcast' : nameOf(state, String(frame.data.channel))
-  /** There, what waited for the user comes whenever the server likes; elsewhere nothing overtakes a replay. */
-  const isOwn = ({ channel }: Entry): boolean => channel === ownChannel(state)
   const advance = (entry: Entry, id: number): void => { entry.cursor = Math.max(entry.cursor ?? 0, id) }
 
   /** The replay is over: what follows it. */
@@ -39,11 +37,9 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
     advance(entry, Math.max(target, ...held.slice(-1).map(({ data }) => data.messageId)))
     return held
   }
+  /** Its target may never come: the event may have been deleted. */
   const listenForSilence = (entry: Entry): void => {
-    const { link } = state
-    const { replay } = entry
-    if (!link || !replay || replay.target < 0 || !(replay.held.length || isOwn(entry))) return
-    const since = clock.now()
+    const [link, replay, since] = [state.link!, entry.replay!, clock.now()]
     replay.stop?.()
     replay.stop = link.scope.after(SILENCE, () => {
       if (link.heardAt > since) return delivery.deliver(finish(entry))
@@ -58,16 +54,10 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
       const id = frame.data.messageId
       const all = [frame]
       if (entry?.replay) {
-        const { held, target } = entry.replay
-        const isBehind = id > target
-        if (isBehind && (target < 0 || isOwn(entry))) {
-          held.push(frame)
-          return listenForSilence(entry)
-        }
-        if (isBehind) all.unshift(...finish(entry))
-        else listenForSilence(entry)
-      }
-      if (entry?.cursor !== undefined && !(entry.replay && isOwn(entry))) advance(entry, id)
+        // Live, or what waited for the user: newer than the replay, which comes yet.
+        if (id > entry.replay.target) return entry.replay.held.push(frame)
+        listenForSilence(entry)
+      } else if (entry?.cursor !== undefined) advance(entry, id)
       // An event of the host's own that names no channel may be the end of a replay, too.
       for (const one of entries.values()) if (one.replay?.target === id) all.push(...finish(one))
       delivery.deliver(all)

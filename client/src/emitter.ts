@@ -4,7 +4,7 @@ type Listener = (data: never) => unknown
 
 /** Names and listeners; their types are the client's business. */
 export interface Emitter {
-  /** Returns the function that removes the listener. One that is added twice is called once, and removed by the second removal. */
+  /** Returns the function that removes the listener. One that is added twice is called once, until it is removed twice. */
   on (event: string, listener: Listener): () => void
   /**
    * Calls those who listen now, whoever is added or removed meanwhile. A listener that throws or rejects harms no other: what
@@ -15,31 +15,22 @@ export interface Emitter {
 }
 
 export function createEmitter (): Emitter {
-  /** How many added each. */
-  const all = new Map<string, Map<Listener, number>>()
+  /** Each boxed, so that it can be added and removed by several. */
+  const all = new Map<string, Set<[Listener]>>()
   const report = (err: unknown): void => { globals.console?.error(err) }
   const has = (event: string): boolean => Boolean(all.get(event)?.size)
   return {
     on: (event, listener) => {
-      const listeners = all.get(event) ?? new Map<Listener, number>()
-      all.set(event, listeners.set(listener, (listeners.get(listener) ?? 0) + 1))
-      let isOn = true
-      return () => {
-        const count = listeners.get(listener) ?? 0
-        if (isOn && count > 1) listeners.set(listener, count - 1)
-        else if (isOn) listeners.delete(listener)
-        isOn = false
-      }
+      const boxes = all.get(event) ?? new Set()
+      const box: [Listener] = [listener]
+      all.set(event, boxes.add(box))
+      return () => { boxes.delete(box) }
     },
     emit: (event, data) => {
       if (event === 'error' && !has(event)) report(data)
-      for (const listener of [...all.get(event)?.keys() ?? []]) {
-        try {
-          const returned = listener(data as never) as Promise<unknown> | undefined
-          if (typeof returned?.then === 'function') returned.then(undefined, report)
-        } catch (err) {
-          report(err)
-        }
+      for (const listener of new Set([...all.get(event) ?? []].map(([one]) => one))) {
+        const call = async (): Promise<unknown> => await listener(data as never)
+        call().catch(report)
       }
     },
     has

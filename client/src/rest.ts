@@ -83,7 +83,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
           ...(abort && { signal: abort.signal }),
           // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
           ...(text && { method: 'POST', body: text, keepalive: text.length < 8192 })
-        }), TIMEOUT, new ClientError('RT_SERVER_UNREACHABLE', 'No answer'))
+        }), TIMEOUT, () => new ClientError('RT_SERVER_UNREACHABLE', 'No answer'))
       } catch (err) {
         abort?.abort()
         throw toClientError(err)

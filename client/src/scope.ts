@@ -1,5 +1,6 @@
 import type { ClientClock } from './clock.js'
 import { ClientError } from './errors.js'
+import { isRefusal, retryDelay } from './verdicts.js'
 
 /** The longest that timers take; a larger number would fire at once. */
 const LONGEST = 2 ** 31 - 1
@@ -18,12 +19,12 @@ export interface Scope {
   /** Runs `task` when the scope ends. */
   onEnd (task: () => void): void
   /**
-   * Settles as `promise` does; rejects with `RT_CLIENT_STOPPED` as soon as the scope ends, and with `late` after `ms`
+   * Settles as `promise` does; rejects with `RT_CLIENT_STOPPED` as soon as the scope ends, and with `late()` after `ms`
    * milliseconds: no wait depends on the other side alone.
    */
-  guard<T> (promise: Promise<T>, ms?: number, late?: ClientError): Promise<T>
-  /** Resolves after `ms` milliseconds, or as soon as it ends. */
-  wait (ms: number): Promise<void>
+  guard<T> (promise: Promise<T>, ms?: number, late?: () => ClientError): Promise<T>
+  /** Tries again and again, with longer and longer pauses, until it works, is refused, or the scope ends. */
+  insist<T> (task: () => Promise<T>): Promise<T>
   child (): Scope
   end (): void
 }
@@ -43,18 +44,23 @@ export function createScope (clock: ClientClock, parent?: Scope): Scope {
     guard: (promise, ms, late) => new Promise((resolve, reject) => {
       const stopped = (): void => { reject(new ClientError('RT_CLIENT_STOPPED')) }
       if (scope.ended) stopped()
-      const stop = scope.after(ms ?? LONGEST, () => { reject(late) })
+      const stop = scope.after(ms ?? LONGEST, () => { reject(late?.()) })
       endings.add(stopped)
       void promise.then(resolve, reject).then(() => {
         endings.delete(stopped)
         stop()
       })
     }),
-    wait: (ms) => new Promise((resolve) => {
-      scope.after(ms, resolve)
-      if (scope.ended) resolve()
-      endings.add(resolve)
-    }),
+    insist: async (task) => {
+      for (let tries = 0; ; tries++) {
+        try {
+          return await task()
+        } catch (err) {
+          if (scope.ended || isRefusal(err as ClientError)) throw err
+          await scope.guard(new Promise<void>((resolve) => { scope.after(retryDelay(tries, err as ClientError, clock.random()), resolve) }))
+        }
+      }
+    },
     child: () => {
       const child = createScope(clock, scope)
       endings.add(child.end)

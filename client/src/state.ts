@@ -73,10 +73,8 @@ export function identify (state: State, me: Id): void {
   state.me = me
   if (!unnamed) return
   state.entries.delete(ME)
-  const named = entryOf(state, ME)
-  named.holders += unnamed.holders
-  named.waiters.push(...unnamed.waiters)
-  named.cursor ??= unnamed.cursor
+  const { channel, cursor } = entryOf(state, ME)
+  state.entries.set(channel, { ...unnamed, channel, cursor: unnamed.cursor ?? cursor })
 }
 
 export function endReplay (entry: Entry): void {

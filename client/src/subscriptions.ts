@@ -120,15 +120,8 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
         settle(entry, new ClientError('RT_CLIENT_STOPPED'))
       }
       const { link } = state
-      for (let tries = 0; link && !link.scope.ended && !entries.has(channel); tries++) {
-        try {
-          await link.request('unsubscribe', { channel })
-          break
-        } catch (err) {
-          if (isRefusal(err as ClientError) || tries > MAX_TRIES) throw err
-          await link.scope.wait(retryDelay(tries, err as ClientError, clock.random()))
-        }
-      }
+      await link?.scope.insist(async () => { if (!entries.has(channel)) await link.request('unsubscribe', { channel }) })
+        .catch((err: unknown) => { if (!link.scope.ended) throw err })
       emit('unsubscribed', { channel })
     },
     resume: (link, automatic, isModern) => {

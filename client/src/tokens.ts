@@ -31,15 +31,13 @@ export function createTokens (source: TokenSource | undefined): Tokens {
       if (typeof token === 'function') {
         const mine = asking ??= (async () => await (source as () => Promise<string>)())()
         const forget = (): void => { if (asking === mine) asking = undefined }
-        const late = new ClientError('RT_TOKEN_FAILED', 'The token function does not answer')
-        mine.then(forget, forget)
-        try {
-          token = await scope.guard(mine, DEADLINE, late)
-        } catch (err) {
+        const late = (): ClientError => {
           // A call that hangs must not keep everyone waiting for good.
-          if (err === late) forget()
-          throw toClientError(err, 'RT_TOKEN_FAILED')
+          forget()
+          return new ClientError('RT_TOKEN_FAILED', 'The token function does not answer')
         }
+        mine.then(forget, forget)
+        token = await scope.guard(mine, DEADLINE, late).catch((err: unknown) => { throw toClientError(err, 'RT_TOKEN_FAILED') })
       }
       if (!token) throw new ClientError('RT_TOKEN_FAILED')
       if (token === tokens.refused) throw new ClientError('RT_UNAUTHENTICATED')

@@ -29,7 +29,7 @@ export const isLater = says(/1013|4429|LIMIT/)
 export const isTokenRefused = says(/UNAUTH|TOKEN_[ER]/)
 
 /** Of a subscription, a watch or a send: the answer stays the same however often it is asked. */
-export const isRefusal = says(/FORBIDDEN|BANNED|_INVALID_|REJECTED|FOUND|EXCEEDED/)
+export const isRefusal = says(/FORBIDDEN|BANNED|MISMATCH|_INVALID_|REJECTED|FOUND|EXCEEDED/)
 
 /** Of a send: it may work a moment later. */
 export const isPassing = says(/RATE_|_UNAVAILABLE|INTERNAL|UNREACHABLE|TOKEN_|UNAUTH/)

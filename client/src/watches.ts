@@ -1,16 +1,14 @@
-import type { ClientClock } from './clock.js'
 import { ClientError } from './errors.js'
 import type { Link } from './link.js'
 import type { State } from './state.js'
 import type { Watch, WatchedUser } from './types.js'
-import { isRefusal, retryDelay } from './verdicts.js'
 import type { Id } from './wire.js'
 
 /** Users whose presence is told to this connection, over all sockets. */
 export interface Watches {
   /** Resolves with how they are now, when the server tells of them. */
   add (userIds: readonly Id[]): Promise<Watch>
-  /** A new socket: all are watched again. */
+  /** A new socket: all are watched again. Rejects with the server's refusal. */
   resume (link: Link): Promise<void>
   /** The connection is gone for good, and who waits is told; `isAnother`: the user is another, and nothing is watched any more. */
   stop (err: ClientError, isAnother?: boolean): void
@@ -19,7 +17,7 @@ export interface Watches {
 /** Users of one frame. */
 const BATCH = 500
 
-export function createWatches (state: State, clock: ClientClock, emit: (event: string, data: unknown) => void, isStarted: () => boolean): Watches {
+export function createWatches (state: State, emit: (event: string, data: unknown) => void, isStarted: () => boolean): Watches {
   /** How many want each. Another map for another user: what the one before still holds counts for nothing. */
   let counts = new Map<Id, number>()
   /** Those who wait for a socket. */
@@ -63,17 +61,8 @@ export function createWatches (state: State, clock: ClientClock, emit: (event: s
       }
     },
     resume: async (link) => {
-      const ids = [...counts.keys()]
       for (const { resolve } of waiting.splice(0)) resolve(link)
-      for (let tries = 0; ids.length && !link.scope.ended; tries++) {
-        try {
-          return emit('watched', { users: await request(link, 'presence:watch', ids) })
-        } catch (thrown) {
-          const err = thrown as ClientError
-          if (isRefusal(err)) return emit('error', err)
-          await link.scope.wait(retryDelay(tries, err, clock.random()))
-        }
-      }
+      if (counts.size) emit('watched', { users: await link.scope.insist(async () => await request(link, 'presence:watch', [...counts.keys()])) })
     },
     stop: (err, isAnother) => {
       if (isAnother) counts = new Map()

@@ -1,4 +1,4 @@
-import type { Fetch, SocketClass } from '../../client/src/index.js'
+import type { Fetch, ResponseLike, SocketClass } from '../../client/src/index.js'
 import type { VirtualClock } from './virtual-clock.js'
 
 /* A server of the suite as far as a client can tell, in this process and in virtual time: it answers, fails, falls silent,
@@ -172,7 +172,7 @@ export class FakeServer {
 
   // REST
 
-  async #fetch ({ pathname, searchParams }: URL, init: RequestInit): Promise<Response> {
+  async #fetch ({ pathname, searchParams }: URL, init: RequestInit): Promise<ResponseLike> {
     const path = pathname.replace('/api/websocket', '')
     this.sent.push({ at: this.clock.time, what: `${init.method ?? 'GET'} ${path}` })
     const wait = async (): Promise<void> => {
@@ -200,7 +200,7 @@ export class FakeServer {
     if (this.does.isSilent) await new Promise((_, reject) => { init.signal?.addEventListener('abort', () => { reject(new Error('aborted')) }) })
     await wait()
     const { retryAfter } = answer as { retryAfter?: number }
-    return new Response(JSON.stringify(answer), { status, headers: retryAfter === undefined ? {} : { 'retry-after': String(retryAfter) } })
+    return { ok: status === 200, status, headers: { get: () => retryAfter === undefined ? null : String(retryAfter) }, json: async () => answer }
   }
 
   #answer (who: Who, path: string, body: Record<string, unknown>, query: URLSearchParams): object {
