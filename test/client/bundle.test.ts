@@ -1,16 +1,16 @@
 import { gzipSync } from 'node:zlib'
 import { build } from 'esbuild'
 import t from 'tap'
-import { WebSocketClient } from '../../lib/client/index.js'
+import { WebSocketClient } from '../../client/src/index.js'
 
 t.test('a page gets at most 6 KB, and nothing of the server', async (t) => {
   const { outputFiles: [bundle], metafile: { inputs } } = await build({
-    entryPoints: ['lib/client/index.ts'], bundle: true, minify: true, format: 'esm', target: 'es2022', platform: 'browser', write: false, metafile: true
+    entryPoints: ['client/src/index.ts'], bundle: true, minify: true, format: 'esm', target: 'es2022', platform: 'browser', write: false, metafile: true
   })
   const size = gzipSync(bundle?.contents ?? '', { level: 9 }).length
   t.comment(`${size} bytes`)
   t.ok(size > 0 && size <= 6 * 1024, `${size} bytes`)
-  t.strictSame(Object.keys(inputs).filter((name) => !name.startsWith('lib/client/')), [])
+  t.strictSame(Object.keys(inputs).filter((name) => !name.startsWith('client/src/')), [])
 })
 
 t.test('events and sends are typed by the protocol, and by the host', async (t) => {

@@ -8,8 +8,8 @@ interface Conversation {
   audience: Audience
   /** When the last start was sent. */
   sentAt: number
-  /** Not idle yet. */
-  busy?: () => void
+  /** Ends the wait for its end; absent: not typing. */
+  stop?: () => void
 }
 
 /** Signs of typing, as few as say it: keystrokes in, at most one start every 3 s out, and one stop. */
@@ -31,17 +31,17 @@ export function createTyping (clock: ClientClock, idleAfter: number, send: (sign
       typing.sent(conversationId)
       if (isTyping) {
         all.set(conversationId, one)
-        one.busy = clock.after(idleAfter, () => { typing.record(conversationId, false) })
+        one.stop = clock.after(idleAfter, () => { typing.record(conversationId, false) })
         if (clock.now() - one.sentAt < REPEAT) return
         one.sentAt = clock.now()
-      } else if (!one.busy) return
+      } else if (!one.stop) return
       send({ conversationId, isTyping, ...one.audience })
     },
     sent: (conversationId) => {
-      all.get(conversationId)?.busy?.()
+      all.get(conversationId)?.stop?.()
       all.delete(conversationId)
     },
-    clear: () => { for (const id of all.keys()) typing.sent(id) }
+    clear: () => { for (const id of [...all.keys()]) typing.sent(id) }
   }
   return typing
 }
