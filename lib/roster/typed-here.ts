@@ -2,7 +2,7 @@ import type { TypingEntry } from './contract.js'
 
 type Key = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
 
-interface Typed {
+export interface Typed {
   entry: TypingEntry
   /** The shared roster has it, and will tell when it runs out. */
   written: boolean
@@ -22,6 +22,10 @@ export class TypedHere {
     this.#entries.set(keyOf(entry), { entry, written })
   }
 
+  has (typed: Typed): boolean {
+    return this.#entries.get(keyOf(typed.entry)) === typed
+  }
+
   take (keys: Key[]): Typed[] {
     return keys.flatMap((key) => {
       const typed = this.#entries.get(keyOf(key))
@@ -30,9 +34,10 @@ export class TypedHere {
     })
   }
 
-  /** Takes out what ran out. */
-  expired (now: number): Typed[] {
-    return this.take([...this.#entries.values()].filter(({ entry }) => entry.expiresAt <= now).map(({ entry }) => entry))
+  /** Takes out what ran out. What is written stays while it is not known whether the shared roster still has it. */
+  expired (now: number, known: boolean): Typed[] {
+    return this.take([...this.#entries.values()]
+      .filter(({ entry, written }) => entry.expiresAt <= now && (known || !written)).map(({ entry }) => entry))
   }
 
   get all (): Typed[] {
