@@ -13,7 +13,7 @@ const tenantIds = [1, 2]
 const userIds = [1, 2, 3, 4, 5, 6]
 const conversations = ['a', 'b']
 const statuses = ['online', 'away', 'busy', 'offline'] as const
-const faults = ['single', 'subset', 'flush', 'snapshot', 'away', 'absent'] as const
+const faults = ['single', 'subset', 'flush', 'snapshot', 'away'] as const
 
 t.test('Whatever Redis comes back with, two leases later everything is right, and nobody was told anything that was not so', async (t) => {
   const server = await startRedis()
@@ -31,7 +31,7 @@ t.test('Whatever Redis comes back with, two leases later everything is right, an
       await admin.flushall()
       const model = new Model(new TestClock(), `${freshPrefix()}:`)
       for (const redis of connections) await model.boot(redis)
-      const journal: string[] = []
+      const { journal } = model
 
       const act = async (): Promise<void> => {
         const node = pick(model.nodes)
@@ -93,9 +93,9 @@ t.test('Whatever Redis comes back with, two leases later everything is right, an
             await server.restart()
           } else {
             await server.kill()
+            model.wasAway = true
             await actions(random(8))
             await model.pass(random(2) * 10_000)
-            if (fault === 'absent') await admin.flushall().catch(() => {})
             await server.restart()
           }
           await isBack()
@@ -105,7 +105,7 @@ t.test('Whatever Redis comes back with, two leases later everything is right, an
       await model.pass(2 * times.lease)
       const found = await findings(model, tenantIds, userIds, conversations)
       t.strictSame(found, [], 'right after two leases')
-      if (found.length > 0) t.comment([...journal, 'told:', ...model.told].join('\n'))
+      if (found.length > 0 && process.env.JOURNAL) console.error([`seed ${seed}`, ...journal].join('\n'))
 
       for (const socket of model.sockets) await model.close(socket)
       await model.pass(times.grace + times.lease + 1000)

@@ -35,13 +35,18 @@ export class Farewells {
     if (this.#users.size > MAX_KEPT) this.#users.delete(this.#users.keys().next().value ?? '')
   }
 
-  /** The user is back. Returns what was said of them. */
-  take (user: UserKey): Farewell | undefined {
-    if (this.#users.size === 0) return undefined
+  /** The user is back. True: they left after `since`, and this node did not tell it. What it told stays true of the time when it did. */
+  takeLeft (user: UserKey, since: number): boolean {
+    if (this.#users.size === 0) return false
     const key = keyOf(user)
     const farewell = this.#users.get(key)
+    if (farewell?.told !== false) return false
     this.#users.delete(key)
-    return farewell
+    return farewell.at > since
+  }
+
+  forget (user: UserKey): void {
+    this.#users.delete(keyOf(user))
   }
 
   /** Those after `since`. `good`: until then the shared roster is known to have had it all. */

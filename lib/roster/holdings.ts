@@ -56,8 +56,8 @@ export class Holdings {
     return this.#tenants.get(tenantId)?.entries.get(connectionId)
   }
 
-  /** Forgets an entry of this generation. `told`: it was the user's last one here, and others know that the user is online. */
-  drop (key: Key & Pick<Entry, 'generation'>): { held: Held, told: boolean } | null {
+  /** Forgets an entry of this generation, and the user with the last one: `gone` is what was known of them then. */
+  drop (key: Key & Pick<Entry, 'generation'>): { entry: Entry, gone: Pick<HeldUser, 'told' | 'said'> | null } | null {
     const tenant = this.#tenants.get(key.tenantId)
     const held = tenant?.entries.get(key.connectionId)
     if (tenant === undefined || held === undefined || held.entry.generation !== key.generation) return null
@@ -65,7 +65,7 @@ export class Holdings {
     const user = tenant.users.get(held.entry.userId)
     this.#release(tenant, held)
     if (tenant.entries.size === 0) this.#tenants.delete(key.tenantId)
-    return { held, told: user !== undefined && user.connections === 0 && user.told }
+    return { entry: held.entry, gone: user?.connections === 0 ? user : null }
   }
 
   wasWritten (held: Held): void {

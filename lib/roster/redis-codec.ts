@@ -14,9 +14,10 @@ export interface Joined extends JoinResult {
   openedAt: number
 }
 
-/** The answer of the join script. */
-export function toJoined ({ tenantId, generation }: Entry, answer: unknown): Joined {
+/** The answer of the join script; null: Redis lost what it had. */
+export function toJoined ({ tenantId, generation }: Entry, answer: unknown): Joined | null {
   const [state, fresh, first, replaced, kept, opened, ...evicted] = answer as [string, number, number, string, string, string, ...string[]]
+  if (state === 'lost') return null
   if (state === 'taken') return { taken: true, fresh: false, first: false, replaced: null, evicted: [], generation, openedAt: 0 }
   return {
     taken: false,

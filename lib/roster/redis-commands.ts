@@ -85,6 +85,17 @@ export class RosterCommands {
     return `${this.prefix}{${tenantId}}:`
   }
 
+  /** The base, and the name of Redis' state where a script of this tenant can read it. */
+  baseAndState (tenantId: number): string[] {
+    return this.#redis.isCluster ? [this.base(tenantId)] : [this.base(tenantId), this.stateKey]
+  }
+
+  /** Calls `lost` each time the connection is gone: who knows what is there when it is back. Returns what ends that. */
+  onLost (lost: () => void): () => void {
+    this.#redis.on('close', lost)
+    return () => { this.#redis.off('close', lost) }
+  }
+
   tenantsKey (nodeId: string): string {
     return `${this.prefix}tenants:${nodeId}`
   }
@@ -153,7 +164,7 @@ export class RosterCommands {
       return await command(this.#redis)
     } catch (cause) {
       if (isMistake(cause)) throw this.#mistake(cause)
-      throw new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Presence cannot be read or written now', { retryAfter: 1, cause })
+      throw away(cause)
     }
   }
 
@@ -200,6 +211,9 @@ const isMistake = (cause: unknown): cause is Error =>
   cause instanceof Error && cause.name === 'ReplyError' && /^(WRONGTYPE |ERR .*script)/is.test(cause.message) &&
   // Before Redis 7 what a server refuses at the time stands behind the script's own error.
   !/-(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|LOADING|BUSY) /.test(cause.message)
+
+export const away = (cause: unknown): RealtimeError =>
+  new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Presence cannot be read or written now', { retryAfter: 1, cause })
 
 /** Redis is away, or its answer is. */
 export const isAway = (err: unknown): boolean => err instanceof RealtimeError && err.code === 'RT_STORAGE_UNAVAILABLE'

@@ -200,3 +200,42 @@ for i, key in ipairs(KEYS) do
   at = at + 1 + 3 * count
 end
 return answers`
+
+/**
+ * Node; rows of user:conversation, when it ended there, which was told, and '1' where it ran out: what seems to be going on
+ * since before then is over.
+ */
+export const endTyping = prelude + `
+local at = 3
+for i, key in ipairs(KEYS) do
+  base = key
+  local count = tonumber(ARGV[at])
+  for row = 1, count do
+    local name, ended, ran_out = unpack(ARGV, at + 3 * row - 2, at + 3 * row)
+    local started = tonumber(string.match(redis.call('HGET', base .. 'types', name) or '', '"startedAt":(%d+)'))
+    local ends = tonumber(redis.call('ZSCORE', base .. 'typing', name))
+    -- Where it ran out another node may have been told since that it goes on.
+    if started and started <= tonumber(ended) and (ran_out == '0' or (ends and ends <= tonumber(ended))) then stop(name, ARGV[2]) end
+  end
+  at = at + 1 + 3 * count
+end
+return {}`
+
+/** Rows of user, presence, when it was said: for users who are connected, where nothing newer is known. */
+export const sayAgain = prelude + `
+local at = 2
+for i, key in ipairs(KEYS) do
+  base = key
+  local count = tonumber(ARGV[at])
+  for row = 1, count do
+    local user, presence, time = unpack(ARGV, at + 3 * row - 2, at + 3 * row)
+    local theirs = tonumber(redis.call('HGET', base .. 'said', user))
+    if redis.call('SCARD', base .. 'of:' .. user) > 0 and (not theirs or theirs < tonumber(time)) then
+      redis.call('HSET', base .. 'presence', user, presence)
+      redis.call('HSET', base .. 'said', user, time)
+      show(user)
+    end
+  end
+  at = at + 1 + 3 * count
+end
+return {}`

@@ -5,6 +5,7 @@ import { decodePresence, encodePresence, toEntry } from './redis-codec.js'
 import { partsOf, ROWS, type Argument, type Part, type RosterCommands } from './redis-commands.js'
 import type { Lease } from './redis-lease.js'
 import type { Reminders } from './redis-reminders.js'
+import type { Sayings } from './redis-sayings.js'
 import type { RedisTyping } from './redis-typing.js'
 
 /** Sockets of one tenant that are compared with Redis in one call; `whole`: with these, all of them were. */
@@ -20,6 +21,7 @@ export interface HealingParts {
   holdings: Holdings
   reminders: Reminders
   typing: RedisTyping
+  sayings: Sayings
   /** Connections that are joining, see {@link joiningKey}: what Redis says of them may be newer than what this node knows. */
   joining: ReadonlySet<string>
   times: RosterTimes
@@ -47,7 +49,7 @@ export class Healing {
   }
 
   async renew (share: number): Promise<Renewed> {
-    const { lease, holdings, reminders, typing, log } = this.#parts
+    const { lease, holdings, reminders, typing, sayings, log } = this.#parts
     const found: Renewed = { arrived: [], displaced: [] }
     const state = await lease.renew()
     if (state !== 'kept') this.#owed = state === 'lost' || this.#owed === 'lost' ? 'lost' : 'taken'
@@ -64,6 +66,7 @@ export class Healing {
     const isTurn = this.#pass !== null || share === 1 || this.#owed !== null || lease.now - this.#passAt >= lease.round
     missed += await typing.keep(isTurn && this.#pass === null ? 'all' : 'ending', lost)
     if (isTurn) missed += await this.#check(this.#owed === null ? Math.ceil(holdings.size * share) : Infinity, found)
+    await sayings.write(lost)
     if (missed > 0) log.info({ missed }, 'wrote to Redis what it missed of this node')
     this.#owed = null
     lease.good()

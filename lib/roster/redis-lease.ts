@@ -22,12 +22,15 @@ export class Lease {
   #goodAt = 0
   #takenAt = -Infinity
   #lostAt = -Infinity
+  #isSuspect = false
+  readonly #unwatch: () => void
 
   constructor (nodeId: string, commands: RosterCommands, clock: Clock, times: RosterTimes) {
     this.#nodeId = nodeId
     this.#commands = commands
     this.#clock = clock
     this.#times = times
+    this.#unwatch = commands.onLost(() => { this.#isSuspect = true })
   }
 
   async renew (): Promise<RedisState> {
@@ -38,10 +41,22 @@ export class Lease {
     const state = first ? 'kept' : name !== this.#state ? 'lost' : before !== this.#end ? 'taken' : 'kept'
     this.#end = end
     this.#state = name
+    this.#isSuspect = false
     this.#ahead = Number(now) - this.#clock.now()
     if (state === 'taken') this.#takenAt = Number(now)
     if (state === 'lost') this.#lostAt = Number(now)
     return state
+  }
+
+  /** Gives the lease back. */
+  async end (): Promise<void> {
+    this.#unwatch()
+    await this.#commands.attempt(async (redis) => await redis.zrem(this.#commands.nodesKey, this.#nodeId))
+  }
+
+  /** The name of Redis' state as this node knows it; '' while the connection is new and Redis may have lost everything. */
+  get state (): string {
+    return this.#isSuspect ? '' : this.#state
   }
 
   /** Redis has what this node holds. */

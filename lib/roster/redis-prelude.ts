@@ -52,7 +52,11 @@ local function remove(id, entry, deadline, quietly)
   redis.call('ZREM', base .. 'rest', id)
   redis.call('DEL', base .. 'channels:' .. id)
   if entry.n ~= '' then redis.call('SREM', base .. 'node:' .. entry.n, id) end
-  if not quietly then redis.call('HSET', base .. 'seen', entry.u, stamp(now)) end
+  if not quietly then
+    redis.call('HSET', base .. 'seen', entry.u, stamp(now))
+    -- A sign beside a connection was made while that was evicted.
+    if redis.call('SCARD', base .. 'of:' .. entry.u) == 0 then redis.call('ZREM', base .. 'signs', entry.u) end
+  end
   if not connected(entry.u) then redis.call('ZADD', base .. 'grace', 'NX', deadline, entry.u) end
 end
 local function forget(user)

@@ -3,7 +3,7 @@ import type { Farewell, Farewells } from './farewells.js'
 import { partsOf, type RosterCommands } from './redis-commands.js'
 import type { Lease } from './redis-lease.js'
 
-/** Milliseconds after the grace within which an offline is told: until then it may not have been. */
+/** Milliseconds after the grace within which an offline is told. */
 const TELLING = 1500
 /** How sure it is that what was known at one renewal reached Redis, in milliseconds. */
 const MARGIN = 1000
@@ -37,7 +37,7 @@ export class Reminders {
       partsOf(due, ({ tenantId }) => tenantId), ({ userId, at, told }) => [userId, at, told ? '1' : '0'])
     for (const { part: { tenantId }, answer } of answered) {
       for (const userId of (answer as string[]).map(Number)) {
-        this.#farewells.take({ tenantId, userId })
+        this.#farewells.forget({ tenantId, userId })
         arrived.push({ tenantId, userId, connectionId: null })
       }
     }
@@ -47,10 +47,11 @@ export class Reminders {
   }
 
   #due (lost: boolean): Farewell[] {
-    const { now, goodAt, isRecovering, round } = this.#lease
+    const { now, goodAt, isRecovering, isUnsettled, round } = this.#lease
     const { grace, lease } = this.#times
-    const untoldSince = (lost ? goodAt - MARGIN : now) - grace - TELLING
-    const isTurn = lost || now - this.#toldAt >= round
+    // What may have been told since is not written anew for nothing: who comes back meanwhile would not be told online.
+    const untoldSince = (lost ? goodAt - MARGIN - TELLING : now) - grace
+    const isTurn = lost || isUnsettled || now - this.#toldAt >= round
     if (isTurn) this.#toldAt = now
     const toldSince = isRecovering || lost ? -Infinity : now - lease
     return this.#farewells.after(Math.min(untoldSince, isTurn ? toldSince : untoldSince), goodAt)

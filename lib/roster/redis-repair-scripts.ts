@@ -39,12 +39,15 @@ local function entries(cursor, owners)
   room = room - #page[2] / 2
   for i = 1, #page[2], 2 do
     local id, node = page[2][i], string.match(page[2][i + 1], '"n":"([^"]*)"') or ''
-    if node ~= '' then owners[node] = true end
-    -- A living node writes its own.
-    if node == '' or not listed(living, node) then
+    if node ~= '' then
+      owners[node] = true
+      -- So that the node finds what it does not hold, and whoever looks after it when it is dead.
+      redis.call('SADD', base .. 'node:' .. node, id)
+    end
+    -- The rest of its own a living node writes.
+    if not listed(living, node) then
       local entry = cjson.decode(page[2][i + 1])
-      if node == '' then redis.call('ZADD', base .. 'rest', 'NX', now + tonumber(ARGV[3]), id)
-      else redis.call('SADD', base .. 'node:' .. node, id) end
+      if node == '' then redis.call('ZADD', base .. 'rest', 'NX', now + tonumber(ARGV[3]), id) end
       redis.call('SADD', base .. 'of:' .. entry.u, id)
       keep(entry.u)
     end

@@ -20,8 +20,13 @@ import { prelude } from './redis-prelude.js'
  * Ids stay text all through: Lua's JSON would round them.
  */
 
-/** id, user, node, generation, device, connected at, limit, rest lease, default presence */
+/**
+ * id, user, node, generation, device, connected at, limit, rest lease, default presence, the name of the state that the node
+ * knows; KEYS[2], where it can be read on the same server, that name: another one, and Redis lost what it had. Then a user
+ * who seems to be new may have been here all along.
+ */
 export const join = prelude + `
+if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[11] then return {'lost'} end
 local id, user, node, generation = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local known = find(id)
 if known and known.u ~= user then return {'taken'} end
@@ -114,9 +119,10 @@ return 1`
 
 /**
  * user, presence, rest lease, when it was said, '1' for a user who must be connected: nothing is said for others then, whose
- * sign must be looked at when it ends → 1: first; 2: not connected
+ * sign must be looked at when it ends; the name of the state, as above → 1: first; 2: not connected; 3: Redis lost what it had
  */
 export const setPresence = prelude + `
+if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[7] then return 3 end
 local user = ARGV[2]
 local alone = redis.call('SCARD', base .. 'of:' .. user) == 0
 if ARGV[6] == '1' and alone then return 2 end

@@ -1,7 +1,8 @@
 import type { Clock } from '../clock.js'
 import type { TypingEntry } from './contract.js'
 import { isAway, partsOf, type RosterCommands } from './redis-commands.js'
-import { TypedHere, type Typed } from './typed-here.js'
+import type { Lease } from './redis-lease.js'
+import { TypedBefore, TypedHere, type Typed } from './typed-here.js'
 
 export type TypingKey = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
 
@@ -16,14 +17,17 @@ const ENDING = 1500
 
 /** The roster's typing on Redis; while that is away, what was typed on this node is started and stopped here alone. */
 export class RedisTyping {
-  readonly #commands: RosterCommands
   readonly #nodeId: string
+  readonly #commands: RosterCommands
+  readonly #lease: Lease
   readonly #clock: Clock
   readonly #typed = new TypedHere()
+  readonly #before = new TypedBefore()
 
-  constructor (commands: RosterCommands, nodeId: string, clock: Clock) {
-    this.#commands = commands
+  constructor (nodeId: string, commands: RosterCommands, lease: Lease, clock: Clock) {
     this.#nodeId = nodeId
+    this.#commands = commands
+    this.#lease = lease
     this.#clock = clock
   }
 
@@ -45,6 +49,7 @@ export class RedisTyping {
   async stop (keys: TypingKey[]): Promise<TypingEntry[]> {
     const now = this.#clock.now()
     const here = this.#typed.take(keys).map(({ entry, written }) => ({ entry, written, isOver: entry.expiresAt <= now }))
+    for (const { entry } of here) this.#before.add({ ...entry, at: now, ranOut: false })
     const tenants = [...new Set(keys.map(({ tenantId }) => tenantId))]
     const stopped = await Promise.all(tenants.map(async (tenantId) => {
       const asked = keys.filter((key) => key.tenantId === tenantId)
@@ -77,11 +82,14 @@ export class RedisTyping {
 
   /** Takes out what was typed here and ran out; Redis tells of what is `written` there. `known`: it still has that. */
   expired (known: boolean): Typed[] {
-    return this.#typed.expired(this.#clock.now(), known)
+    const expired = this.#typed.expired(this.#clock.now(), known)
+    for (const { entry, written } of expired) this.#before.add({ ...entry, at: entry.expiresAt, ranOut: written })
+    return expired
   }
 
   /** Writes what Redis misses of what was typed here: of all of it, or of what ends soon. Returns how much that was. */
   async keep (which: 'all' | 'ending', lost: boolean): Promise<number> {
+    if (lost || (which === 'all' && this.#lease.isRecovering)) await this.#endBefore()
     const soon = this.#clock.now() + ENDING
     const kept = this.#typed.all.filter(({ entry, written }) => which === 'all' || !written || entry.expiresAt <= soon)
     if (kept.length === 0) return 0
@@ -100,6 +108,11 @@ export class RedisTyping {
     }
     await this.#commands.run('dueBy', this.#commands.dueKey, ...due.filter(([time]) => time < Infinity).flat())
     return missed
+  }
+
+  async #endBefore (): Promise<void> {
+    await this.#commands.runOver('endTyping', [this.#nodeId], partsOf(this.#before.told(this.#lease.goodAt - ENDING), ({ tenantId }) => tenantId),
+      (ended) => this.#typed.get(ended, 0) === null ? [typingKey(ended), ended.at, ended.ranOut ? '1' : '0'] : null)
   }
 
   async #write (entry: TypingEntry): Promise<boolean> {

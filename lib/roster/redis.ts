@@ -9,16 +9,17 @@ import { Farewells } from './farewells.js'
 import { Holdings } from './holdings.js'
 import { MemoryRoster } from './memory.js'
 import { decodePresence, encodePresence, toEntry, toJoined, type Joined } from './redis-codec.js'
-import { isAway, RosterCommands } from './redis-commands.js'
+import { away, isAway, RosterCommands } from './redis-commands.js'
 import { Healing, joiningKey } from './redis-heal.js'
 import { Lease } from './redis-lease.js'
 import { Reminders } from './redis-reminders.js'
 import { RedisRepair } from './redis-repair.js'
+import { Sayings } from './redis-sayings.js'
 import { RedisSweep } from './redis-sweep.js'
 import { RedisTyping, type TypingKey } from './redis-typing.js'
 
 /** What the script of a status answers. */
-const [FIRST, NOT_CONNECTED] = [1, 2]
+const [FIRST, NOT_CONNECTED, LOST] = [1, 2, 3]
 
 /** The roster of all nodes on one Redis. */
 export class RedisRoster implements Roster {
@@ -31,6 +32,7 @@ export class RedisRoster implements Roster {
   readonly #farewells: Farewells
   readonly #joining = new Set<string>()
   readonly #typing: RedisTyping
+  readonly #sayings: Sayings
   readonly #healing: Healing
   readonly #sweep: RedisSweep
   readonly #repair: RedisRepair
@@ -42,7 +44,7 @@ export class RedisRoster implements Roster {
     const commands = new RosterCommands(redis, nodeId, clock, log)
     const lease = new Lease(nodeId, commands, clock, times)
     const farewells = new Farewells(times.grace + times.lease)
-    const typing = new RedisTyping(commands, nodeId, clock)
+    const typing = new RedisTyping(nodeId, commands, lease, clock)
     const reminders = new Reminders(commands, lease, farewells, times)
     this.#commands = commands
     this.#clock = clock
@@ -50,7 +52,10 @@ export class RedisRoster implements Roster {
     this.#lease = lease
     this.#farewells = farewells
     this.#typing = typing
-    this.#healing = new Healing({ nodeId, commands, lease, holdings: this.#holdings, reminders, typing, joining: this.#joining, times, log })
+    this.#sayings = new Sayings(commands, lease, clock)
+    this.#healing = new Healing({
+      nodeId, commands, lease, holdings: this.#holdings, reminders, typing, sayings: this.#sayings, joining: this.#joining, times, log
+    })
     this.#sweep = new RedisSweep({ commands, lease, farewells, typing, times, log })
     this.#repair = new RedisRepair(commands, lease, times)
     this.#alone = new MemoryRoster(nodeId, clock, times)
@@ -96,24 +101,31 @@ export class RedisRoster implements Roster {
     if (mine.nodeId !== null) joined.replaced ??= before
   }
 
+  /** Whose grace was not over when Redis went away is still known to be online. */
   #hold (entry: Entry, openedAt: number, written: boolean): void {
-    const farewell = this.#farewells.take(entry)
-    this.#holdings.hold({ entry, openedAt, written }, written || (farewell !== undefined && !farewell.told))
+    const left = this.#farewells.takeLeft(entry, this.#lease.goodAt - this.#times.grace)
+    this.#holdings.hold({ entry, openedAt, written }, written || left)
   }
 
   async leave (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
     const dropped = this.#holdings.drop(entry)
-    if (dropped?.told === true) {
-      const { tenantId, userId } = dropped.held.entry
-      this.#farewells.add({ tenantId, userId, at: this.#lease.now, told: false })
-    }
+    if (dropped !== null && dropped.gone !== null) this.#remember(dropped.entry, dropped.gone)
     try {
-      return await this.#commands.leave(entry, this.#times.grace, dropped === null ? null : { userId: dropped.held.entry.userId, nodeId: this.nodeId })
+      return await this.#commands.leave(entry, this.#times.grace, dropped === null ? null : { userId: dropped.entry.userId, nodeId: this.nodeId })
     } catch (err) {
-      if (dropped === null || !isAway(err)) throw err
-      this.#holdings.mourn(dropped.held.entry)
+      if (!isAway(err)) throw err
+      // Another socket of this node took its place.
+      if (dropped === null && this.#holdings.get(entry) !== undefined) return false
+      if (dropped === null) throw err
+      this.#holdings.mourn(dropped.entry)
       return true
     }
+  }
+
+  /** The user's last connection here is gone. */
+  #remember ({ tenantId, userId }: Entry, { told, said }: { told: boolean, said: Presence | null }): void {
+    if (told) this.#farewells.add({ tenantId, userId, at: this.#lease.now, told: false })
+    if (said !== null) this.#sayings.add({ tenantId, userId }, said)
   }
 
   async touch (tenantId: number, connectionId: string): Promise<void> {
@@ -149,13 +161,15 @@ export class RedisRoster implements Roster {
   }
 
   async setPresence (tenantId: number, userId: number, presence: Presence): Promise<{ first: boolean }> {
-    const here = this.#holdings.has({ tenantId, userId })
-    this.#holdings.say({ tenantId, userId }, presence)
+    const user = { tenantId, userId }
+    const here = this.#holdings.has(user)
+    this.#holdings.say(user, presence)
     try {
       const first = await this.#setPresence(tenantId, userId, presence, here)
-      return { first: first && !this.#holdings.isTold({ tenantId, userId }) }
+      if (!here) this.#sayings.add(user, presence)
+      return { first: first && !this.#holdings.isTold(user) }
     } catch (err) {
-      if (!isAway(err)) throw err
+      if (!here || !isAway(err)) throw err
       return { first: false }
     }
   }
@@ -239,24 +253,31 @@ export class RedisRoster implements Roster {
   async close (): Promise<void> {
     const entries = [...this.#holdings.tenantIds].flatMap((tenantId) => [...this.#holdings.in(tenantId)])
     await Promise.all(entries.map(async ({ entry }) => { await this.leave(entry) })).catch(() => {})
-    await this.#commands.attempt(async (redis) => await redis.zrem(this.#commands.nodesKey, this.nodeId)).catch(() => {})
+    await this.#lease.end().catch(() => {})
     await this.#commands.attempt(async (redis) => await redis.del(this.#commands.tenantsKey(this.nodeId))).catch(() => {})
   }
 
+  /** Throws as if Redis were away while it lost what it had: then nobody knows who is the first. */
   async #join (entry: Entry, limit: number): Promise<Joined> {
     const { tenantId, generation, device } = entry
-    const join = async (): Promise<unknown> => await this.#commands.run('join', this.#commands.base(tenantId), entry.connectionId,
+    const join = async (): Promise<unknown> => await this.#commands.run('join', this.#commands.baseAndState(tenantId), entry.connectionId,
       entry.userId, entry.nodeId ?? '', generation, device, entry.connectedAt, limit, this.#times.restLease,
-      encodePresence(defaultPresence(device, this.#clock.now())))
-    return toJoined(entry, entry.nodeId === null ? await this.#commands.becomingDue([tenantId], this.#times.restLease, join) : await join())
+      encodePresence(defaultPresence(device, this.#clock.now())), this.#lease.state)
+    const joined = this.#lease.state === ''
+      ? null
+      : toJoined(entry, entry.nodeId === null ? await this.#commands.becomingDue([tenantId], this.#times.restLease, join) : await join())
+    if (joined === null) throw away('Redis is not as this node left it')
+    return joined
   }
 
   async #setPresence (tenantId: number, userId: number, presence: Presence, here: boolean): Promise<boolean> {
-    const set = async (connected: '0' | '1'): Promise<unknown> => await this.#commands.run('setPresence', this.#commands.base(tenantId), userId,
-      encodePresence(presence), this.#times.restLease, presence.seenAt, connected)
+    const set = async (connected: '0' | '1'): Promise<unknown> => await this.#commands.run('setPresence', this.#commands.baseAndState(tenantId), userId,
+      encodePresence(presence), this.#times.restLease, presence.seenAt, connected, this.#lease.state)
     // Who is connected is online for that. For others the sign is, and it must end: also where Redis lost the connection.
     const said = here ? await set('1') : NOT_CONNECTED
-    return (said !== NOT_CONNECTED ? said : await this.#commands.becomingDue([tenantId], this.#times.restLease, async () => await set('0'))) === FIRST
+    const done = said !== NOT_CONNECTED ? said : await this.#commands.becomingDue([tenantId], this.#times.restLease, async () => await set('0'))
+    if (done === LOST) throw away('Redis is not as this node left it')
+    return done === FIRST
   }
 }
 

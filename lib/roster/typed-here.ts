@@ -45,4 +45,33 @@ export class TypedHere {
   }
 }
 
+/** The end of typing, which was told. */
+export interface Ended extends Key {
+  at: number
+  /** It ran out, and was told by whichever node looked. */
+  ranOut: boolean
+}
+
+/** Milliseconds. An older copy of the shared roster than this says of no typing any more that it goes on. */
+const KEEP_ENDED = 10 * 60_000
+const MAX_ENDED = 20_000
+
+/** What is no longer typed here: a shared roster that forgot it must not let it end once more. */
+export class TypedBefore {
+  readonly #ended = new Map<string, Ended>()
+
+  add (ended: Ended): void {
+    const key = keyOf(ended)
+    this.#ended.delete(key)
+    this.#ended.set(key, ended)
+    if (this.#ended.size > MAX_ENDED) this.#ended.delete(this.#ended.keys().next().value ?? '')
+  }
+
+  /** All that was told by `good`, as far as it is remembered. */
+  told (good: number): Ended[] {
+    for (const [key, { at }] of this.#ended) if (at < good - KEEP_ENDED) this.#ended.delete(key)
+    return [...this.#ended.values()].filter(({ at, ranOut }) => !ranOut || at < good)
+  }
+}
+
 const keyOf = ({ tenantId, userId, conversationId }: Key): string => `${tenantId}/${userId}:${conversationId}`

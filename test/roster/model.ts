@@ -28,8 +28,12 @@ export class Model {
   readonly nodes: ModelNode[] = []
   readonly clock: TestClock
   readonly told: string[] = []
-  readonly said = new Map<string, { status: Status, at: number }>()
+  /** What was done and told, for whoever looks for the reason of a failure. */
+  readonly journal: string[] = []
+  readonly said = new Map<string, Status>()
   readonly typing = new Map<string, Typing>()
+  /** Redis was away, and the nodes could not know of each other. */
+  wasAway = false
   readonly #prefix: string
   #booted = 0
 
@@ -44,9 +48,12 @@ export class Model {
     const node: ModelNode = {
       roster, sockets: new Map(), sweeper: new RosterSweeper({ roster, events, share: BEAT / (times.lease / 3), enabled: true })
     }
-    events.on('online', ({ tenantId, userId }) => { this.told.push(`${tenantId}/${userId} online`) })
-    events.on('offline', ({ tenantId, userId }) => { this.told.push(`${tenantId}/${userId} offline`) })
-    events.on('typingExpired', (entry) => { this.told.push(`${typingOf(entry)} stops`) })
+    events.on('online', ({ tenantId, userId }) => { this.#tell(`${tenantId}/${userId} online`) })
+    events.on('offline', ({ tenantId, userId }) => {
+      this.#tell(`${tenantId}/${userId} offline`)
+      this.said.delete(`${tenantId}/${userId}`)
+    })
+    events.on('typingExpired', (entry) => { this.#tell(`${typingOf(entry)} stops`) })
     events.on('displaced', ({ entry }) => { void this.close(entry) })
     await roster.start()
     this.nodes.push(node)
@@ -59,7 +66,7 @@ export class Model {
     const { taken, first, replaced, generation } = await node.roster.join(entry, LIMIT)
     if (taken) throw new Error(`${connectionId} is taken`)
     node.sockets.set(keyOf(entry), { ...entry, generation })
-    if (first) this.told.push(`${tenantId}/${userId} online`)
+    if (first) this.#tell(`${tenantId}/${userId} online`)
     if (replaced !== null) await this.close(replaced)
   }
 
@@ -73,11 +80,16 @@ export class Model {
     if (!this.connected.has(user)) for (const [key, typing] of this.typing) if (key.startsWith(`${user}:`)) await this.stop(typing.node, key)
   }
 
+  /** On a node where the user is not connected it fails while Redis is away. */
   async say (node: ModelNode, { tenantId, userId }: Entry, status: Status): Promise<void> {
-    const at = this.clock.now()
-    this.said.set(`${tenantId}/${userId}`, { status, at })
-    const { first } = await node.roster.setPresence(tenantId, userId, { status, device: 'web', lastMessage: null, awaySince: null, seenAt: at })
-    if (first) this.told.push(`${tenantId}/${userId} online`)
+    const seenAt = this.clock.now()
+    try {
+      const { first } = await node.roster.setPresence(tenantId, userId, { status, device: 'web', lastMessage: null, awaySince: null, seenAt })
+      if (first) this.#tell(`${tenantId}/${userId} online`)
+      this.said.set(`${tenantId}/${userId}`, status)
+    } catch (err) {
+      if ((err as { code?: string }).code !== 'RT_STORAGE_UNAVAILABLE') throw err
+    }
   }
 
   async type (node: ModelNode, { tenantId, userId, connectionId }: Entry, conversationId: string): Promise<void> {
@@ -85,7 +97,7 @@ export class Model {
     const entry: TypingEntry = {
       tenantId, userId, conversationId, conversationType: 'group', channels: [], connectionId, startedAt: now, expiresAt: now + TYPING
     }
-    if (await node.roster.startTyping(entry)) this.told.push(`${typingOf(entry)} starts`)
+    if (await node.roster.startTyping(entry)) this.#tell(`${typingOf(entry)} starts`)
     this.typing.set(typingOf(entry), { until: entry.expiresAt, node })
   }
 
@@ -93,8 +105,13 @@ export class Model {
     const [, tenantId = '', userId = '', conversationId = ''] = /^(\d+)\/(\d+):(.*)$/.exec(key) ?? []
     this.typing.delete(key)
     for (const entry of await node.roster.stopTyping([{ tenantId: Number(tenantId), userId: Number(userId), conversationId }])) {
-      this.told.push(`${typingOf(entry)} stops`)
+      this.#tell(`${typingOf(entry)} stops`)
     }
+  }
+
+  #tell (line: string): void {
+    this.told.push(line)
+    this.journal.push(`        ${line}`)
   }
 
   /** Time passes, and every node looks after the roster as often as it does. */
@@ -115,8 +132,13 @@ export class Model {
     return new Set(this.sockets.map(({ tenantId, userId }) => `${tenantId}/${userId}`))
   }
 
+  /** Typing that ends about now: whether it is still listed depends on how long the question takes. */
+  get ending (): string[] {
+    return [...this.typing].filter(([, { until }]) => until < this.clock.now() + 2 * BEAT).map(([key]) => key)
+  }
+
   statusOf (user: string): Status {
-    return this.said.get(user)?.status ?? 'online'
+    return this.said.get(user) ?? 'online'
   }
 
   /** Keys that the roster keeps of any tenant. */

@@ -1,7 +1,7 @@
 import type { Model, ModelNode } from './model.js'
 
 /** What the roster says, in the same words as {@link truth}. */
-async function said ({ roster }: ModelNode, tenantId: number, userIds: number[], conversations: string[]): Promise<Record<string, unknown>> {
+async function said (model: Model, { roster }: ModelNode, tenantId: number, userIds: number[], conversations: string[]): Promise<Record<string, unknown>> {
   const presences = await roster.presence(tenantId, userIds)
   const { users, total } = await roster.online(tenantId, { limit: 100, after: 0 })
   const connections = await Promise.all(userIds.map(async (userId) => await roster.connectionsOf(tenantId, userId)))
@@ -12,7 +12,8 @@ async function said ({ roster }: ModelNode, tenantId: number, userIds: number[],
     total,
     counts: await roster.counts(tenantId),
     connections: connections.flat().map(({ nodeId, connectionId, generation }) => `${nodeId} ${connectionId} ${generation}`).toSorted(),
-    typing: typing.flatMap((entries, i) => entries.map(({ userId }) => `${userId}:${conversations[i]}`)).toSorted()
+    typing: typing.flatMap((entries, i) => entries.map(({ userId }) => `${tenantId}/${userId}:${conversations[i]}`))
+      .filter((key) => !model.ending.includes(key)).toSorted()
   }
 }
 
@@ -27,7 +28,7 @@ function truth (model: Model, tenantId: number, userIds: number[]): Record<strin
     total: shown.length,
     counts: { total: sockets.length, active: sockets.length, users: here.length },
     connections: sockets.map(({ nodeId, connectionId, generation }) => `${nodeId} ${connectionId} ${generation}`).toSorted(),
-    typing: [...model.typing.keys()].filter((key) => key.startsWith(`${tenantId}/`)).map((key) => key.slice(`${tenantId}/`.length)).toSorted()
+    typing: [...model.typing.keys()].filter((key) => key.startsWith(`${tenantId}/`) && !model.ending.includes(key)).toSorted()
   }
 }
 
@@ -37,7 +38,7 @@ export async function findings (model: Model, tenantIds: number[], userIds: numb
   for (const tenantId of tenantIds) {
     const right = truth(model, tenantId, userIds)
     for (const node of model.nodes) {
-      const answers = await said(node, tenantId, userIds, conversations)
+      const answers = await said(model, node, tenantId, userIds, conversations)
       for (const [name, answer] of Object.entries(answers)) {
         if (JSON.stringify(answer) === JSON.stringify(right[name])) continue
         found.push(`${node.roster.nodeId} in tenant ${tenantId}: ${name} are ${JSON.stringify(answer)}, right is ${JSON.stringify(right[name])}`)
@@ -47,21 +48,23 @@ export async function findings (model: Model, tenantIds: number[], userIds: numb
   return [...found, ...edges(model)]
 }
 
-/** Each user's edges take turns and end in what is so. */
+/** Each user's edges take turns and end in what is so. Nodes that cannot reach each other may both say that somebody types. */
 function edges (model: Model): string[] {
-  const { connected, typing, told } = model
+  const { connected, typing, told, ending, wasAway } = model
   const streams = new Map<string, string[]>()
   for (const line of told) {
     const [subject = '', edge = ''] = line.split(' ')
     streams.set(subject, [...streams.get(subject) ?? [], edge])
   }
   for (const user of connected) if (!streams.has(user)) streams.set(user, [])
-  return [...streams].flatMap(([subject, stream]) => {
-    const [on, off] = subject.includes(':') ? ['starts', 'stops'] : ['online', 'offline']
-    const isOn = subject.includes(':') ? typing.has(subject) : connected.has(subject)
+  return [...streams].filter(([subject]) => !ending.includes(subject)).flatMap(([subject, all]) => {
+    const isTyping = subject.includes(':')
+    const [on, off] = isTyping ? ['starts', 'stops'] : ['online', 'offline']
+    const stream = isTyping && wasAway ? all.filter((edge, i) => edge !== all[i - 1]) : all
+    const isOn = isTyping ? typing.has(subject) : connected.has(subject)
     const takesTurns = stream.every((edge, i) => edge === (i % 2 === 0 ? on : off))
     return takesTurns && stream.at(-1) === (isOn ? on : stream.length > 0 ? off : undefined)
       ? []
-      : [`${subject} is ${isOn ? on : off} and was told ${stream.join()}`]
+      : [`${subject} is ${isOn ? on : off} and was told ${all.join()}`]
   })
 }
