@@ -125,7 +125,7 @@ end
 return answers`
 
 /**
- * Delay of the offline, '1' where Redis lost something, '1' where every node has written what it holds since; rows of user,
+ * Delay of the offline, '1' where Redis lost something lately, '1' where every node has written what it holds since; rows of user,
  * time, and '1' where the node told the user offline then, or '0' where the user's last connection to the node ended and that
  * may not have been told yet → for each tenant the users who were told offline and are connected.
  */
@@ -143,11 +143,11 @@ for i, key in ipairs(KEYS) do
     local waiting = redis.call('ZSCORE', base .. 'grace', user)
     local seen = tonumber(redis.call('HGET', base .. 'seen', user))
     if told == '1' then
-      -- Heard of later, the user came back, which was told.
-      if seen and seen < tonumber(time) then
+      -- Heard of later, the user came back, which was told. Who was heard of when was lost too, perhaps.
+      if seen and seen < tonumber(time) or not seen and ARGV[3] == '1' then
         if not here and (present or waiting) then
           forget(user)
-        elseif here and present and ARGV[4] == '1' then
+        elseif here and present and seen and ARGV[4] == '1' then
           redis.call('HSET', base .. 'seen', user, stamp(now))
           table.insert(back, user)
         end
@@ -192,7 +192,7 @@ for i, key in ipairs(KEYS) do
       elseif not listed(string.match(text, '^%S+'), ARGV[2]) then
         redis.call('HSET', base .. 'types', name, ARGV[2] .. ',' .. text)
       end
-      if redis.call('ZADD', base .. 'typing', 'NX', ends, name) == 1 then answer = '1' end
+      if redis.call('ZADD', base .. 'typing', 'GT', ends, name) == 1 then answer = '1' end
       if redis.call('SADD', base .. 'typers:' .. string.match(name, ':(.*)$'), name) == 1 then answer = '1' end
     end
     table.insert(answers[i], answer)

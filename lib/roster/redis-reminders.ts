@@ -31,9 +31,9 @@ export class Reminders {
   async send (lost: boolean): Promise<Renewed['arrived']> {
     const due = this.#due(lost)
     if (due.length === 0) return []
-    const { now, patience, isUnsettled } = this.#lease
+    const { now, patience, isUnsettled, isRecovering } = this.#lease
     const arrived: Renewed['arrived'] = []
-    const answered = await this.#commands.runOver('remind', [patience, lost ? '1' : '0', isUnsettled ? '0' : '1'],
+    const answered = await this.#commands.runOver('remind', [patience, lost || isRecovering ? '1' : '0', isUnsettled ? '0' : '1'],
       partsOf(due, ({ tenantId }) => tenantId), ({ userId, at, told }) => [userId, at, told ? '1' : '0'])
     for (const { part: { tenantId }, answer } of answered) {
       for (const userId of (answer as string[]).map(Number)) {

@@ -15,9 +15,12 @@ export class Sayings {
   readonly #lease: Lease
   readonly #clock: Clock
   readonly #said = new Map<string, UserKey & { presence: Presence, addedAt: number }>()
+  readonly #keep: number
   #writtenAt = -Infinity
 
-  constructor (commands: RosterCommands, lease: Lease, clock: Clock) {
+  /** `keep`: how long what was said is remembered here, in milliseconds. */
+  constructor (commands: RosterCommands, lease: Lease, clock: Clock, keep: number) {
+    this.#keep = keep
     this.#commands = commands
     this.#lease = lease
     this.#clock = clock
@@ -30,10 +33,12 @@ export class Sayings {
   /** Writes what Redis misses. */
   async write (lost: boolean): Promise<void> {
     const now = this.#clock.now()
-    if (this.#said.size === 0 || (!lost && now - this.#writtenAt < this.#lease.round / 2)) return
+    if (this.#said.size === 0 || (!lost && now - this.#writtenAt < this.#keep / 4)) return
     this.#writtenAt = now
     await this.#commands.runOver('sayAgain', [], partsOf(this.#said.values(), ({ tenantId }) => tenantId),
       ({ userId, presence }) => [userId, encodePresence(presence), presence.seenAt])
-    for (const [key, { addedAt }] of this.#said) if (addedAt < now - 2 * this.#lease.round) this.#said.delete(key)
+    if (this.#lease.isUnsettled) return
+    // After the grace the user may have been told offline, and what was said is forgotten.
+    for (const [key, { addedAt }] of this.#said) if (addedAt < now - this.#keep) this.#said.delete(key)
   }
 }

@@ -52,7 +52,7 @@ export class RedisRoster implements Roster {
     this.#lease = lease
     this.#farewells = farewells
     this.#typing = typing
-    this.#sayings = new Sayings(commands, lease, clock)
+    this.#sayings = new Sayings(commands, lease, clock, times.grace)
     this.#healing = new Healing({
       nodeId, commands, lease, holdings: this.#holdings, reminders, typing, sayings: this.#sayings, joining: this.#joining, times, log
     })
