@@ -13,8 +13,10 @@ interface HeldUser {
   connections: number
   /** Others know that the user is online. */
   told: boolean
-  /** What the user said, here or elsewhere; null: nothing. */
+  /** What the user said, here or elsewhere; null: nothing, or that is not known. */
   said: Presence | null
+  /** The first connection of all came to this node: what was said before is void. */
+  first: boolean
 }
 
 interface TenantHoldings {
@@ -35,16 +37,17 @@ export class Holdings {
   #size = 0
   #unwritten = 0
 
-  /** `told`: others know that the user is online, or are told now. */
-  hold (held: Held, told: boolean): void {
+  /** `told`: others know that the user is online, or are told now. `first`: now. */
+  hold (held: Held, { told, first }: { told: boolean, first: boolean }): void {
     const { tenantId, userId, connectionId } = held.entry
     const tenant = this.#tenants.get(tenantId) ?? { entries: new Map<string, Held>(), users: new Map<number, HeldUser>() }
     this.#tenants.set(tenantId, tenant)
     const before = tenant.entries.get(connectionId)
-    const user = tenant.users.get(userId) ?? { connections: 0, told: false, said: null }
+    const user = tenant.users.get(userId) ?? { connections: 0, told: false, said: null, first: false }
     tenant.users.set(userId, user)
     user.connections++
     user.told ||= told
+    user.first ||= first
     if (before !== undefined) this.#release(tenant, before)
     tenant.entries.set(connectionId, held)
     this.#size++
@@ -68,11 +71,14 @@ export class Holdings {
     return { entry: held.entry, gone: user?.connections === 0 ? user : null }
   }
 
-  wasWritten (held: Held): void {
+  /** `first`: the user is told online for it. */
+  wasWritten (held: Held, first: boolean): void {
     if (!held.written && this.get(held.entry) === held) this.#unwritten--
     held.written = true
     const user = this.#user(held.entry)
-    if (user !== undefined) user.told = true
+    if (user === undefined) return
+    user.told = true
+    user.first ||= first
   }
 
   /** The user has a connection here. */
@@ -93,6 +99,11 @@ export class Holdings {
 
   said (key: UserKey): Presence | null {
     return this.#user(key)?.said ?? null
+  }
+
+  /** The user is known to have said nothing since the first connection, which came to this node. */
+  isFirst (key: UserKey): boolean {
+    return this.#user(key)?.first ?? false
   }
 
   get tenantIds (): IterableIterator<number> {

@@ -51,8 +51,8 @@ return answers`
 
 /**
  * Node, living nodes, grace, until when the node knows that nothing was lost; rows of id, user, generation, device, connected
- * at, socket opened at, default presence, presence that was said or '', when, and '1' where a user who is not known yet is
- * told online for it → for each row 'ok', '1' for told, the connection that went for it or ''; or 'lost', '1' to the same
+ * at, socket opened at, default presence, presence that was said or '', when or until when nothing was, and '1' where a user
+ * who is not known yet is told online for it → for each row 'ok', '1' for told, the connection that went for it or ''; or 'lost', '1' to the same
  * user, the connection that stays.
  *
  * Of two sockets under one id the newer one stays where they are one user's, else the one that had the id first.
@@ -91,12 +91,10 @@ for i, key in ipairs(KEYS) do
       redis.call('SADD', base .. 'node:' .. node, id)
       redis.call('ZREM', base .. 'rest', id)
       redis.call('ZREM', base .. 'signs', user)
-      if said ~= '' then
-        local theirs = tonumber(redis.call('HGET', base .. 'said', user))
-        if not theirs or theirs < tonumber(said_at) then
-          redis.call('HSET', base .. 'presence', user, said)
-          redis.call('HSET', base .. 'said', user, said_at)
-        end
+      local theirs = tonumber(redis.call('HGET', base .. 'said', user))
+      if said_at ~= '' and (not theirs or theirs < tonumber(said_at)) then
+        redis.call('HSET', base .. 'presence', user, said ~= '' and said or presence)
+        if said ~= '' then redis.call('HSET', base .. 'said', user, said_at) else redis.call('HDEL', base .. 'said', user) end
       end
       show(user)
       if first and tell == '1' then redis.call('HSET', base .. 'seen', user, stamp(now)) end

@@ -40,12 +40,19 @@ export class Healing {
   /** What was found and is not made good yet: Redis may go away in the middle of it. */
   #owed: 'taken' | 'lost' | null = null
   #pass: Iterator<Checked[], void> | null = null
+  /** What came since the last renewal. */
+  #came: Held[] = []
   /** When the pass began that is going on, and the last one that is through, by Redis' clock. */
   #passAt = 0
   #checkedAt = 0
 
   constructor (parts: HealingParts) {
     this.#parts = parts
+  }
+
+  /** A socket that came is compared at the next renewal: a failover loses what was written last. */
+  checkSoon (held: Held): void {
+    this.#came.push(held)
   }
 
   async renew (share: number): Promise<Renewed> {
@@ -65,6 +72,7 @@ export class Healing {
     missed += await this.#writeUnwritten(found)
     const isTurn = this.#pass !== null || share === 1 || this.#owed !== null || lease.now - this.#passAt >= lease.round
     missed += await typing.keep(isTurn && this.#pass === null ? 'all' : 'ending', lost)
+    missed += await this.#checkCame(found)
     if (isTurn) missed += await this.#check(this.#owed === null ? Math.ceil(holdings.size * share) : Infinity, found)
     await sayings.write(lost)
     if (missed > 0) log.info({ missed }, 'wrote to Redis what it missed of this node')
@@ -114,6 +122,12 @@ export class Healing {
       missed += await this.#compare(value, found)
     }
     return missed
+  }
+
+  async #checkCame (found: Renewed): Promise<number> {
+    const came = this.#came
+    this.#came = []
+    return await this.#compare(partsOf(came, ({ entry }) => entry.tenantId).map((part) => ({ ...part, whole: false })), found)
   }
 
   /** Sees to it that a reaper would find each tenant in which this node holds something. Returns those in which it does not. */
@@ -197,7 +211,7 @@ export class Healing {
           return
         }
         missed++
-        holdings.wasWritten(held)
+        holdings.wasWritten(held, flag === '1')
         if (flag === '1') found.arrived.push(held.entry)
         if (text === '') return
         const entry = toEntry(part.tenantId, text)
@@ -212,9 +226,11 @@ export class Healing {
   #row ({ entry, openedAt }: Held, tell: boolean): Argument[] {
     const { holdings } = this.#parts
     const said = holdings.said(entry)
+    // Where nothing is known to be said, until when that was so.
+    const silent = openedAt <= this.#checkedAt ? this.#checkedAt : holdings.isFirst(entry) ? openedAt : ''
     return [
       entry.connectionId, entry.userId, entry.generation, entry.device, entry.connectedAt, openedAt,
-      encodePresence(defaultPresence(entry.device, 0)), said === null ? '' : encodePresence(said), said?.seenAt ?? '',
+      encodePresence(defaultPresence(entry.device, 0)), said === null ? '' : encodePresence(said), said?.seenAt ?? silent,
       tell || !holdings.isTold(entry) ? '1' : '0'
     ]
   }

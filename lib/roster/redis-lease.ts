@@ -20,6 +20,7 @@ export class Lease {
   /** From this node's clock to Redis'. */
   #ahead = 0
   #goodAt = 0
+  #sureAt = 0
   #takenAt = -Infinity
   #lostAt = -Infinity
   #isSuspect = false
@@ -44,7 +45,10 @@ export class Lease {
     this.#isSuspect = false
     this.#ahead = Number(now) - this.#clock.now()
     if (state === 'taken') this.#takenAt = Number(now)
-    if (state === 'lost') this.#lostAt = Number(now)
+    if (state === 'lost') {
+      if (!this.isRecovering) this.#sureAt = this.#goodAt
+      this.#lostAt = Number(now)
+    }
     return state
   }
 
@@ -72,6 +76,11 @@ export class Lease {
   /** Until then Redis is known to have had everything. */
   get goodAt (): number {
     return this.#goodAt
+  }
+
+  /** Until then everything also took its usual course: after a loss what ends by itself waits. */
+  get sureAt (): number {
+    return this.isRecovering ? this.#sureAt : this.#goodAt
   }
 
   /** Within this time every living node has compared what it holds with Redis once. */

@@ -47,14 +47,14 @@ export class Reminders {
   }
 
   #due (lost: boolean): Farewell[] {
-    const { now, goodAt, isRecovering, isUnsettled, round } = this.#lease
+    const { now, sureAt, isRecovering, isUnsettled, round } = this.#lease
     const { grace, lease } = this.#times
     // What may have been told since is not written anew for nothing: who comes back meanwhile would not be told online.
-    const untoldSince = (lost ? goodAt - MARGIN - TELLING : now) - grace
+    const untoldSince = (lost ? sureAt - MARGIN - TELLING : now) - grace
     const isTurn = lost || isUnsettled || now - this.#toldAt >= round
     if (isTurn) this.#toldAt = now
     const toldSince = isRecovering || lost ? -Infinity : now - lease
-    return this.#farewells.after(Math.min(untoldSince, isTurn ? toldSince : untoldSince), goodAt)
+    return this.#farewells.after(Math.min(untoldSince, isTurn ? toldSince : untoldSince), sureAt)
       .filter(({ at, told }) => told ? isTurn && at > toldSince : at > untoldSince)
   }
 }

@@ -14,7 +14,7 @@ export class Sayings {
   readonly #commands: RosterCommands
   readonly #lease: Lease
   readonly #clock: Clock
-  readonly #said = new Map<string, UserKey & { presence: Presence, addedAt: number }>()
+  readonly #said = new Map<string, UserKey & { presence: Presence, addedAt: number, isWritten: boolean }>()
   readonly #keep: number
   #writtenAt = -Infinity
 
@@ -27,7 +27,7 @@ export class Sayings {
   }
 
   add ({ tenantId, userId }: UserKey, presence: Presence): void {
-    this.#said.set(`${tenantId}/${userId}`, { tenantId, userId, presence, addedAt: this.#clock.now() })
+    this.#said.set(`${tenantId}/${userId}`, { tenantId, userId, presence, addedAt: this.#clock.now(), isWritten: false })
   }
 
   /** Writes what Redis misses. */
@@ -35,10 +35,12 @@ export class Sayings {
     const now = this.#clock.now()
     if (this.#said.size === 0 || (!lost && now - this.#writtenAt < this.#keep / 4)) return
     this.#writtenAt = now
-    await this.#commands.runOver('sayAgain', [], partsOf(this.#said.values(), ({ tenantId }) => tenantId),
-      ({ userId, presence }) => [userId, encodePresence(presence), presence.seenAt])
-    if (this.#lease.isUnsettled) return
     // After the grace the user may have been told offline, and what was said is forgotten.
-    for (const [key, { addedAt }] of this.#said) if (addedAt < now - this.#keep) this.#said.delete(key)
+    for (const [key, { addedAt, isWritten }] of this.#said) {
+      if (isWritten && !this.#lease.isUnsettled && addedAt < now - this.#keep) this.#said.delete(key)
+    }
+    const answered = await this.#commands.runOver('sayAgain', [], partsOf(this.#said.values(), ({ tenantId }) => tenantId),
+      ({ userId, presence }) => [userId, encodePresence(presence), presence.seenAt])
+    for (const { rows } of answered) for (const saying of rows) saying.isWritten = true
   }
 }

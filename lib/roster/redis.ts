@@ -6,7 +6,7 @@ import {
   type RosterTimes, type TypingEntry, type UsersOfTenant
 } from './contract.js'
 import { Farewells } from './farewells.js'
-import { Holdings } from './holdings.js'
+import { Holdings, type Held } from './holdings.js'
 import { MemoryRoster } from './memory.js'
 import { decodePresence, encodePresence, toEntry, toJoined, type Joined } from './redis-codec.js'
 import { away, isAway, RosterCommands } from './redis-commands.js'
@@ -84,11 +84,11 @@ export class RedisRoster implements Roster {
       if (joined.taken) return joined
       if (before !== undefined) this.#correct(joined, mine, before.entry)
       if (this.#holdings.isTold(entry)) joined.first = false
-      if (entry.nodeId !== null) this.#hold(mine, joined.openedAt, true)
+      if (entry.nodeId !== null) this.#hold({ entry: mine, openedAt: joined.openedAt, written: true }, joined.first)
       return joined
     } catch (err) {
       if (entry.nodeId === null || !isAway(err)) throw err
-      this.#hold(mine, this.#lease.now, false)
+      this.#hold({ entry: mine, openedAt: this.#lease.now, written: false }, false)
       return { taken: false, fresh: before === undefined, first: false, replaced: before?.entry ?? null, evicted: [], generation }
     } finally {
       this.#joining.delete(key)
@@ -102,9 +102,10 @@ export class RedisRoster implements Roster {
   }
 
   /** Whose grace was not over when Redis went away is still known to be online. */
-  #hold (entry: Entry, openedAt: number, written: boolean): void {
-    const left = this.#farewells.takeLeft(entry, this.#lease.goodAt - this.#times.grace)
-    this.#holdings.hold({ entry, openedAt, written }, written || left)
+  #hold (held: Held, first: boolean): void {
+    const left = this.#farewells.takeLeft(held.entry, this.#lease.goodAt - this.#times.grace)
+    this.#holdings.hold(held, { told: held.written || left, first })
+    this.#healing.checkSoon(held)
   }
 
   async leave (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
