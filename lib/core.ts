@@ -120,7 +120,9 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
           await database.close()
           throw err
         })
-  const times = { lease: settings.presenceLease - 2 * SWEEP_INTERVAL, grace: settings.presenceGrace, restLease: settings.restLease }
+  // A node that died must be noticed, and all its users told, within the time that the host gave.
+  const lease = settings.presenceLease - Math.max(2 * SWEEP_INTERVAL, settings.presenceLease / 5)
+  const times = { lease, grace: settings.presenceGrace, restLease: settings.restLease }
   const roster: Roster = redis === null ? new MemoryRoster(nodeId, clock, times) : new RedisRoster(nodeId, redis, clock, times, log)
   const meters = new Meters()
   const backplane: Backplane = redis === null
@@ -144,7 +146,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     ...database, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes()
   })
   const sweeper = new Sweeper({
-    roster, eventLog, maintenance, events, log, renewEvery: times.lease / 3, enabled: settings.maintenance
+    roster, eventLog, maintenance, events, log, compareWithin: times.lease / 3, enabled: settings.maintenance
   })
   const gapFiller = new GapFiller({ hub, eventLog, log })
   const asks = new Map<string, (data: unknown) => Promise<unknown>>()
