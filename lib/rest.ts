@@ -6,10 +6,11 @@ import type {
 import type { Static, TSchema } from '@sinclair/typebox'
 import { bearerToken } from './access.js'
 import type { Realtime } from './core.js'
-import { RealtimeError, toRealtimeError } from './errors.js'
+import { errorBody, RealtimeError, toRealtimeError } from './errors.js'
 import { isPromise, type Maybe } from './maybe.js'
 import type { Caller, Identity } from './identity.js'
 import { rateLimited, type Rate } from './limits.js'
+import { assertWellFormed } from './well-formed.js'
 
 /** TypeBox schemas as types of params, query, body and replies. */
 export interface TypeBoxProvider extends FastifyTypeProvider {
@@ -70,7 +71,11 @@ export async function restScope (fastify: FastifyInstance, realtime: Realtime, r
       const known = toRealtimeError(error)
       if (known.code === 'RT_INTERNAL') request.log.error({ err: error }, 'request failed')
       if (known.retryAfter !== undefined) reply.header('retry-after', known.retryAfter)
-      throw known
+      return await reply.code(known.statusCode).send(errorBody(known))
+    })
+    scope.addHook('preValidation', ({ params, query, body }, _reply, done) => {
+      for (const part of [params, query, body]) assertWellFormed(part)
+      done()
     })
     await scope.register(rateLimit, {
       store: realtime.rates.store,

@@ -34,7 +34,7 @@ declare module '../../lib/core.js' {
 async function connectionsPlugin (fastify: FastifyInstance, options: ConnectionsOptions): Promise<void> {
   const settings = readSettings(ConnectionSettings, options)
   const { realtime } = fastify
-  const store = new ConnectionStore(realtime.database.db, realtime.database.dialect, fastify.log)
+  const store = new ConnectionStore(realtime.database, fastify.log)
   const connections = new Connections(realtime, settings, store, fastify.log)
   const supervisor = new Supervisor(settings, realtime.clock, fastify.log)
   const gate = new FrameGate(realtime, connections, fastify.log)
