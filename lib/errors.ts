@@ -38,13 +38,18 @@ export class RealtimeError extends Error {
    * `dedupeId` is safe in both cases.
    */
   readonly outcome?: Outcome
+  /** Of a call for many recipients: how many events were stored for certain. */
+  readonly stored?: number
 
-  constructor (code: ErrorCode, message?: string, options: { retryAfter?: number, outcome?: Outcome, cause?: unknown } = {}) {
+  constructor (
+    code: ErrorCode, message?: string, options: { retryAfter?: number, outcome?: Outcome, stored?: number, cause?: unknown } = {}
+  ) {
     super(message ?? table[code][1], options.cause === undefined ? {} : { cause: options.cause })
     this.code = code
     this.statusCode = table[code][0]
     if (options.retryAfter !== undefined) this.retryAfter = options.retryAfter
     if (code === 'RT_STORAGE_UNAVAILABLE') this.outcome = options.outcome ?? 'unknown'
+    if (options.stored !== undefined) this.stored = options.stored
   }
 }
 

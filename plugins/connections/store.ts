@@ -30,8 +30,8 @@ export class ConnectionStore {
 
   constructor (storage: StorageAccess, log: FastifyBaseLogger) {
     this.#storage = storage
-    this.#rows = new WriteBehind({ name: 'connection', log, key: keyOf, write: async (rows) => { await this.#write(rows) } })
-    this.#gone = new WriteBehind({ name: 'disconnection', log, key: keyOf, write: async (rows) => { await this.#writeGone(rows) } })
+    this.#rows = new WriteBehind<ConnectionRecord>({ name: 'connection', log, key: keyOf, write: async (rows) => { await this.#write(rows) } })
+    this.#gone = new WriteBehind<Gone>({ name: 'disconnection', log, key: keyOf, write: async (rows) => { await this.#writeGone(rows) } })
   }
 
   put (record: ConnectionRecord): void {
