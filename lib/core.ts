@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Access } from './access.js'
 import type { Backplane } from './backplane/contract.js'
@@ -8,16 +8,17 @@ import { RedisBackplane } from './backplane/redis.js'
 import { channelKey } from './channels.js'
 import { systemClock, type Clock } from './clock.js'
 import type { Database, Dialect } from './database/dialect.js'
+import { examine, type DatabaseFacts } from './database/examine.js'
 import { readMeta } from './database/meta.js'
-import { migrate } from './database/migrator.js'
-import { openDatabase } from './database/open.js'
+import { migrate, missingMigrations } from './database/migrator.js'
+import { freshSockets } from './database/older-nodes.js'
+import { openDatabase, type OpenDatabase } from './database/open.js'
 import { Directory } from './directory.js'
 import { OptionError, RealtimeError } from './errors.js'
 import { EventLog } from './event-log/index.js'
 import { GapFiller } from './gap-filler.js'
 import { FrameRouter, type LocalConnection } from './frame-router.js'
 import { Hub } from './hub.js'
-import { inTime } from './in-time.js'
 import { Lifecycle } from './lifecycle.js'
 import { RateCounters } from './limits.js'
 import { Maintenance } from './maintenance.js'
@@ -26,10 +27,14 @@ import { readCoreOptions, type CoreSettings, type RealtimeOptions } from './opti
 import { encodeFrame } from './protocol.js'
 import { connectRedis } from './redis.js'
 import type { PageSource } from './replayer.js'
+import { livingLeases } from './redis-older-nodes.js'
 import type { Roster } from './roster/contract.js'
 import { MemoryRoster } from './roster/memory.js'
 import { RedisRoster } from './roster/redis.js'
 import { SWEEP_INTERVAL, Sweeper } from './sweeper.js'
+
+/** How many times longer than others a statement may take that nobody waits for. */
+const SLOW = 10
 
 /** An ephemeral event for whoever listens now. */
 export interface EphemeralEvent {
@@ -39,6 +44,17 @@ export interface EphemeralEvent {
   data: Record<string, unknown>
   /** The connection that must not get it. */
   except?: string | null
+}
+
+/** The database, as the plugins' stores have it. */
+export interface StorageAccess {
+  /** Statements that take longer than `storageTimeout` fail. */
+  readonly db: Database
+  /** For what may take longer: counts of large tables, purges. */
+  readonly slow: Database
+  readonly dialect: Dialect
+  /** A statement for a client that waits for it: rejects with `RT_STORAGE_UNAVAILABLE` where the database fails. */
+  ask<T> (statement: () => Promise<T>): Promise<T>
 }
 
 /** What the plugins meet in, `fastify.realtime`. */
@@ -56,7 +72,7 @@ export interface Realtime {
   readonly roster: Roster
   readonly eventLog: EventLog
   readonly meters: Meters
-  readonly database: { readonly db: Database, readonly dialect: Dialect }
+  readonly database: StorageAccess
   /** What happens, for host code: `events.on('online', …)`. */
   readonly events: Lifecycle
   /** Channels to which every authenticated connection is subscribed, besides its own private one. */
@@ -74,7 +90,7 @@ export interface Realtime {
   tell (event: EphemeralEvent): void
   /** Runs while log, roster and database still work, after the last socket is closed; in the order of registration. */
   beforeClose (task: () => Promise<void>): void
-  /** True while database and Redis take what they are given. */
+  /** True while the database stores events and Redis takes what it is given: both are asked by writing. */
   health (): Promise<{ ok: boolean, database: boolean, redis: boolean }>
 }
 
@@ -102,22 +118,16 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const clock = options.clock ?? systemClock
   const log = fastify.log
   const nodeId = randomUUID()
-  const database = openDatabase(options.database)
-  if (settings.migrate) {
-    await migrate(database.db).catch(async (cause: unknown) => {
-      await database.close()
-      throw new OptionError('database', `cannot be migrated: ${messageOf(cause)}`, cause)
-    })
-  }
-  const { identity } = await readMeta(database.db).catch(async (cause: unknown) => {
-    await database.close()
-    throw new OptionError('database', `has no tables yet, or does not answer (run npx fastify-realtime migrate): ${messageOf(cause)}`, cause)
+  const opened = openDatabase(options.database)
+  const { facts, identity } = await prepareDatabase(opened, settings, options.redis, log).catch(async (err: unknown) => {
+    await opened.close()
+    throw err
   })
   const redis = options.redis === undefined
     ? null
     : await connectRedis(options.redis, `${settings.keyPrefix}:${identity}`, log)
         .catch(async (err: unknown) => {
-          await database.close()
+          await opened.close()
           throw err
         })
   // A node that died must be noticed, and all its users told, within the time that the host gave.
@@ -130,8 +140,14 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     : new RedisBackplane(nodeId, redis, { log, rejected: (reason) => { meters.rejected[reason]++ } })
   const hub = new Hub(backplane)
   const events = new Lifecycle(log)
+  const { dialect } = opened
+  const db = opened.within(settings.storageTimeout)
+  const slow = opened.within(SLOW * settings.storageTimeout)
   const eventLog = new EventLog({
-    ...database,
+    db,
+    dialect,
+    facts,
+    discard: () => { opened.discard() },
     backplane,
     hub,
     clock,
@@ -143,7 +159,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     measured: (rows, seconds) => { meters.committed?.(rows, seconds) }
   })
   const maintenance = new Maintenance({
-    ...database, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes()
+    db: slow, dialect, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes()
   })
   const sweeper = new Sweeper({
     roster, eventLog, maintenance, events, log, compareWithin: times.lease / 3, enabled: settings.maintenance
@@ -165,7 +181,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     roster,
     eventLog,
     meters,
-    database,
+    database: { db, slow, dialect, ask: async (statement) => await eventLog.ask(statement) },
     events,
     automaticChannels: new Set(),
     waiting: null,
@@ -181,7 +197,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
         .catch(() => {}) // the backplane has told this node's own members
     },
     health: async () => {
-      const databaseOk = eventLog.healthy && await inTime(eventLog.store.ping(), settings.storageTimeout, () => new Error('no answer')).then(() => true, () => false)
+      const databaseOk = eventLog.healthy && await eventLog.probe().then(() => true, () => false)
       const redisOk = backplane.healthy && roster.healthy
       return { ok: databaseOk && redisOk, database: databaseOk, redis: redisOk }
     }
@@ -197,7 +213,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     await roster.close()
     await backplane.close()
     redis?.close()
-    await database.close()
+    await opened.close()
   })
   await roster.start()
   await backplane.start({
@@ -221,6 +237,24 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     await gapFiller.start()
     sweeper.start()
   })
+}
+
+/** Brings the tables up to date, and finds out what the database is. Throws an {@link OptionError} that says what to do. */
+async function prepareDatabase (
+  opened: OpenDatabase, settings: CoreSettings, redis: unknown, log: FastifyBaseLogger
+): Promise<{ facts: DatabaseFacts, identity: string }> {
+  const inUse = async (): Promise<string | null> =>
+    redis === undefined ? await freshSockets(opened) : await livingLeases(redis, settings.keyPrefix, log)
+  try {
+    const missing = await missingMigrations(opened)
+    if (missing.length > 0 && !settings.migrate) {
+      throw new OptionError('database', `lacks the migrations ${missing.join(', ')}: run npx fastify-realtime migrate, or set migrate to true`)
+    }
+    if (missing.length > 0) await migrate(opened.db, 'up', { olderNode: inUse })
+    return { facts: await examine(opened), identity: (await readMeta(opened.db)).identity }
+  } catch (err) {
+    throw err instanceof OptionError ? err : new OptionError('database', `cannot be used: ${messageOf(err)}`, err)
+  }
 }
 
 async function onlineAmong (roster: Roster, users: ReadonlyArray<{ tenantId: number, userId: number }>): Promise<Set<string>> {

@@ -1,5 +1,4 @@
 import { sql, type ColumnDataType, type CreateTableBuilder, type Kysely, type RawBuilder } from 'kysely'
-import { dialectOf, type Database, type Dialect } from '../lib/database/dialect.js'
 
 /**
  * The guide's four tables, with what the suite adds: an index that recovery reads by (tenant, channel, id), the node's
@@ -8,23 +7,26 @@ import { dialectOf, type Database, type Dialect } from '../lib/database/dialect.
  * Two things are not as in the guide, on purpose: ids are unique with their tenant only (a global UNIQUE on
  * connection_id would let one tenant see, and overwrite, what another one uses), and times are DATETIME(3), which no
  * session's time zone shifts.
+ *
+ * MySQL commits each statement by itself, so a migration that was interrupted starts again with some of it done, and two
+ * nodes may run it at once: every step is taken only where it is missing.
  */
 
 type Type = ColumnDataType | RawBuilder<unknown>
 
 interface Types { id: Type, number: Type, time: Type, json: Type, flag: Type }
 
-const types: Record<Dialect, Types> = {
+const types: Record<'mysql' | 'sqlite', Types> = {
   mysql: { id: sql`bigint unsigned`, number: sql`bigint unsigned`, time: sql`datetime(3)`, json: 'json', flag: 'boolean' },
   sqlite: { id: 'integer', number: 'integer', time: 'text', json: 'text', flag: 'integer' }
 }
 
 export async function up (db: Kysely<unknown>): Promise<void> {
   // The binary collation keeps `group.A` and `group.a` apart: they are two channels, with two audiences.
-  const dialect = dialectOf(db as Database) ?? 'mysql'
+  const dialect = sql.id('x').compile(db).sql.startsWith('`') ? 'mysql' : 'sqlite'
   const t = types[dialect]
   const table = (name: string): CreateTableBuilder<string, never> => {
-    const builder = db.schema.createTable(name)
+    const builder = db.schema.createTable(name).ifNotExists()
     return dialect === 'mysql' ? builder.modifyEnd(sql`engine = innodb default charset = utf8mb4 collate = utf8mb4_bin`) : builder
   }
   const withId = (name: string): CreateTableBuilder<string, string> => table(name)
@@ -32,8 +34,16 @@ export async function up (db: Kysely<unknown>): Promise<void> {
     .addColumn('tenant_id', t.number, (c) => c.notNull())
     .addColumn('user_id', t.number, (c) => c.notNull())
   const index = async (on: string, columns: string[], unique = false): Promise<void> => {
-    const builder = db.schema.createIndex(`${on}_${columns.join('_')}`.slice(0, 64)).on(on).columns(columns)
-    await (unique ? builder.unique() : builder).execute()
+    const name = `${on}_${columns.join('_')}`.slice(0, 64)
+    const query = dialect === 'sqlite'
+      ? sql`select 1 from pragma_index_list(${on}) where name = ${name}`
+      : sql`select 1 from information_schema.statistics where table_schema = database() and table_name = ${on} and index_name = ${name}`
+    if ((await query.execute(db)).rows.length > 0) return
+    const builder = db.schema.createIndex(name).on(on).columns(columns)
+    await (unique ? builder.unique() : builder).execute().catch((err: Error & { code?: string }) => {
+      // Another node was faster.
+      if (err.code !== 'ER_DUP_KEYNAME') throw err
+    })
   }
 
   await withId('websocket_events')

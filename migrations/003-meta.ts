@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import { sql, type Kysely } from 'kysely'
-import { dialectOf, type Database } from '../lib/database/dialect.js'
 
 /**
  * Facts about this database, one row each:
@@ -12,7 +11,7 @@ import { dialectOf, type Database } from '../lib/database/dialect.js'
 const TABLE = 'websocket_meta'
 
 export async function up (db: Kysely<unknown>): Promise<void> {
-  const isMysql = dialectOf(db as Database) !== 'sqlite'
+  const isMysql = sql.id('x').compile(db).sql.startsWith('`')
   const table = db.schema.createTable(TABLE).ifNotExists()
     .addColumn('name', 'varchar(64)', (column) => column.primaryKey().notNull())
     .addColumn('value', 'varchar(255)', (column) => column.notNull())

@@ -85,7 +85,7 @@ overBackends((test, backend) => {
   test('a scrape is answered while the database is away, without what only the database knows', async (t) => {
     const host = await buildHost(t, { backend, ...METRICS, options: { storageTimeout: 100 } })
     t.equal((await scrape(host)).get('realtime_log_events{status="pending"}'), 0)
-    host.app.realtime.database.db.selectFrom = () => { throw new Error('away') }
+    host.app.realtime.database.slow.selectFrom = () => { throw new Error('away') }
     await until('the count is given up', async () => {
       host.clock.advance(60_000)
       return (await scrape(host)).get('realtime_log_events{status="pending"}') === undefined

@@ -1,12 +1,15 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { HANDED, type Backplane } from '../backplane/contract.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
-import { RealtimeError } from '../errors.js'
+import type { DatabaseFacts } from '../database/examine.js'
+import { outcomeOf, withoutValues } from '../database/failures.js'
+import { RealtimeError, type Outcome } from '../errors.js'
 import type { Hub } from '../hub.js'
 import { inTime } from '../in-time.js'
 import { encodeStored } from '../protocol.js'
+import { wellFormedJson } from '../well-formed.js'
 import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
 import type { Confirmation, Confirmed, EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
@@ -25,6 +28,10 @@ const MAX_BUFFERED = 1024 * 1024
 export interface EventLogOptions {
   db: Database
   dialect: Dialect
+  /** What is known of the server; see database/examine.ts. */
+  facts?: DatabaseFacts
+  /** Replaces the connections to a database that takes no events. */
+  discard?: () => void
   backplane: Backplane
   hub: Hub
   clock: Clock
@@ -62,21 +69,25 @@ export class EventLog {
   #serial = 0
 
   constructor (options: EventLogOptions) {
-    const { db, dialect, backplane, clock, log, maxQueued, timeout, measured } = options
+    const { db, dialect, facts, discard, backplane, clock, log, maxQueued, timeout, measured } = options
     this.#options = options
-    this.store = new EventStore(db, dialect, backplane.nodeId)
+    this.store = new EventStore(db, dialect, backplane.nodeId, facts?.consecutiveIds)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.replays = new Replays({
       ...options,
       outbox: this.outbox,
       copiedTypes: () => [...this.#types].filter(([, { tellSender }]) => tellSender === true).map(([type]) => type),
-      ask: async (read) => await this.#ask(read)
+      ask: async (read) => await this.ask(read)
     })
     this.#queue = new CommitQueue({
-      store: this.store, clock, log, maxQueued, timeout, measured, committed: (entry, committed) => this.#committed(entry, committed)
+      store: this.store, clock, log, maxQueued, timeout, measured, discard,
+      // Escaped, a payload may be twice as long.
+      ...(facts === undefined ? {} : { maxBytes: facts.maxPacket / 4 }),
+      committed: (entry, committed) => this.#committed(entry, committed)
     })
     this.#audit = new WriteBehind({
-      name: 'audit', log, interval: 1000, enough: MAX_AUDIT_ROWS.mysql, write: async (rows) => { await this.store.insertAudit(rows) }
+      name: 'audit', log, interval: 1000, enough: MAX_AUDIT_ROWS.mysql, most: MAX_AUDIT_ROWS[dialect],
+      write: async (rows) => { await this.store.insertAudit(rows) }
     })
     this.fitReaders(MAX_BUFFERED)
   }
@@ -111,22 +122,30 @@ export class EventLog {
     this.#types.set(type, options)
   }
 
+  /** Rejects while the database would not take an event, though it may answer. */
+  async probe (): Promise<void> {
+    await this.#queue.probe()
+  }
+
   /**
    * Stores an event and hands it to every node. Resolves once it is committed: from then on nothing loses it.
-   * Rejects with `RT_INVALID_DATA` where it is too large, with `RT_STORAGE_UNAVAILABLE`, and a `retryAfter`, when the database
-   * cannot take it now.
+   * Rejects with `RT_INVALID_DATA` where it is too large, with `RT_STORAGE_UNAVAILABLE`, a `retryAfter` and an `outcome`, when
+   * the database cannot take it now.
    */
   append (event: NewEvent): Promise<Receipt> {
-    return new Promise<Receipt>((resolve, reject) => {
-      const row = this.#rowOf(event, RETRY_DELAYS[0])
-      this.#queue.push({
-        row,
-        keyed: event.dedupeId !== undefined,
-        except: event.except ?? null,
-        resolve: ({ id, createdAt }) => { resolve({ messageId: id, timestamp: toIso(createdAt) }) },
-        reject
-      })
-    })
+    return new Promise<Receipt>((resolve, reject) => { this.#queue.push(this.#entryOf(event, resolve, reject)) })
+  }
+
+  /**
+   * Stores several events, each with a receipt of its own. Where there is no room for all of them none is stored; with
+   * `patient` they wait for room, however many they are.
+   */
+  appendAll (events: readonly NewEvent[], { patient }: { patient: boolean }): Array<Promise<Receipt>> {
+    const entries: Entry[] = []
+    const receipts = events.map((event) => new Promise<Receipt>((resolve, reject) => { entries.push(this.#entryOf(event, resolve, reject)) }))
+    if (patient) this.#queue.pushPatiently(entries)
+    else this.#queue.pushAll(entries)
+    return receipts
   }
 
   /**
@@ -141,12 +160,12 @@ export class EventLog {
   /** The audit row of an ephemeral event, written behind; lost rows of this kind harm nobody. */
   audit (event: Omit<NewEvent, 'except' | 'dedupeId'>): void {
     const { tenantId, userId, type, channel, data } = event
-    this.#audit.put({ tenantId, userId, type, channel, payload: JSON.stringify(data), createdAt: this.#options.clock.now() })
+    this.#audit.put({ tenantId, userId, type, channel, payload: wellFormedJson(data), createdAt: this.#options.clock.now() })
   }
 
   /** What came after `since` on a channel, oldest first, at most `limit`. */
   async read (tenantId: number, channel: string, since: number, limit: number): Promise<Recovery> {
-    const [floor, later, earlier] = await this.#ask(async () => await Promise.all([
+    const [floor, later, earlier] = await this.ask(async () => await Promise.all([
       this.store.floor(tenantId, channel),
       this.store.after(tenantId, channel, since, limit + 1),
       since > 0 ? this.store.overtaken(tenantId, channel, since) : []
@@ -158,7 +177,7 @@ export class EventLog {
 
   /** What a node may have missed on several channels, oldest first. */
   async missedInAll (range: MissedRange): Promise<StoredEvent[]> {
-    return await this.#ask(async () => await this.store.missedInAll(range))
+    return await this.ask(async () => await this.store.missedInAll(range))
   }
 
   /**
@@ -167,7 +186,7 @@ export class EventLog {
    */
   async confirm (confirmations: readonly Confirmation[], confirmed?: (found: Confirmed[]) => void): Promise<Confirmed[]> {
     const handed = !this.outbox.behind
-    return await this.#ask(async () => await this.store.confirm(confirmations, this.#options.clock.now(), handed).then((found) => {
+    return await this.ask(async () => await this.store.confirm(confirmations, this.#options.clock.now(), handed).then((found) => {
       confirmed?.(found)
       return found
     }))
@@ -175,7 +194,7 @@ export class EventLog {
 
   /** Events of a tenant by status. */
   async counts (tenantId: number): Promise<{ pending: number, failed: number }> {
-    return await this.#ask(async () => await this.store.counts(tenantId))
+    return await this.ask(async () => await this.store.counts(tenantId))
   }
 
   /** The wire form of a stored event. */
@@ -192,6 +211,16 @@ export class EventLog {
     await this.#audit.close()
   }
 
+  #entryOf (event: NewEvent, resolve: (receipt: Receipt) => void, reject: (err: Error) => void): Entry {
+    return {
+      row: this.#rowOf(event, RETRY_DELAYS[0]),
+      keyed: event.dedupeId !== undefined,
+      except: event.except ?? null,
+      resolve: ({ id, createdAt }) => { resolve({ messageId: id, timestamp: toIso(createdAt) }) },
+      reject
+    }
+  }
+
   #rowOf ({ tenantId, userId, type, channel, data, dedupeId, createdAt = this.#options.clock.now() }: NewEvent, dueIn: number): EventRow {
     const payload = withTimestamp(data, toIso(createdAt))
     this.requireSize(payload)
@@ -203,18 +232,21 @@ export class EventLog {
       payload,
       createdAt,
       // The client's keys and the node's own live apart, so that nobody can guess another's.
-      dedupeId: dedupeId === undefined ? `${this.#ownKeys}${this.#serial++}` : `c:${dedupeId}`,
+      dedupeId: dedupeId === undefined ? `${this.#ownKeys}${this.#serial++}` : clientKey(dedupeId),
       dueAt: createdAt + dueIn
     }
   }
 
-  /** A read for a client: refused at once while the database is away, and after its time, so that nobody queues up behind it. */
-  async #ask<T> (read: () => Promise<T>): Promise<T> {
-    if (!this.healthy) throw refused()
+  /**
+   * A statement for a client that waits for it: refused at once while the database is away, and after its time, so that
+   * nobody queues up behind it. Rejects with `RT_STORAGE_UNAVAILABLE`, whatever the database says.
+   */
+  async ask<T> (statement: () => Promise<T>): Promise<T> {
+    if (!this.healthy) throw refused('none')
     try {
-      return await inTime(read(), this.#options.timeout, refused)
+      return await inTime(statement(), this.#options.timeout, () => refused('unknown'))
     } catch (err) {
-      throw err instanceof RealtimeError ? err : refused(err)
+      throw err instanceof RealtimeError ? err : refused(outcomeOf(err), withoutValues(err))
     }
   }
 
@@ -226,12 +258,24 @@ export class EventLog {
   }
 }
 
-const refused = (cause?: unknown): RealtimeError =>
-  new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Events cannot be read now', { retryAfter: 1, cause })
+const refused = (outcome: Outcome, cause?: unknown): RealtimeError =>
+  new RealtimeError('RT_STORAGE_UNAVAILABLE', 'The database cannot be asked now', { retryAfter: 1, outcome, cause })
+
+/** Characters of a client's key that its column holds. */
+const MAX_KEY = 98
+
+/**
+ * A client's key as it is stored. One that is too long, or that the database would take for another (it ignores blanks at
+ * the end), is stored by its hash.
+ */
+function clientKey (dedupeId: string): string {
+  const plain = dedupeId.length <= MAX_KEY && !dedupeId.endsWith(' ') && dedupeId.isWellFormed()
+  return plain ? `c:${dedupeId}` : `h:${createHash('sha256').update(dedupeId).digest('base64url')}`
+}
 
 /** The JSON of an event's data with its time. Put at the end of the text: a copy of the data cost more than the rest. */
 function withTimestamp (data: Record<string, unknown>, timestamp: string): string {
-  if ('timestamp' in data) return JSON.stringify({ ...data, timestamp })
-  const text = JSON.stringify(data)
+  if ('timestamp' in data) return wellFormedJson({ ...data, timestamp })
+  const text = wellFormedJson(data)
   return `${text.slice(0, -1)}${text === '{}' ? '' : ','}"timestamp":"${timestamp}"}`
 }

@@ -3,6 +3,7 @@ import { privateChannel } from '../channels.js'
 import { jsonText, type Database, type Dialect, type Executor } from '../database/dialect.js'
 import { isDeadlock } from '../database/failures.js'
 import { fromSqlTime, toSqlTime } from '../database/time.js'
+import { upsert } from '../database/upsert.js'
 import type { Confirmation, Confirmed, StoredEvent } from './contract.js'
 import { auditInsert, durableInsert, type AuditRow, type EventRow } from './inserts.js'
 import { runsOf } from './runs.js'
@@ -27,6 +28,7 @@ export const DEDUPE_WINDOW = 5 * 60_000
  * SQLite has a limit of parameters, and holds up the process meanwhile.
  */
 export const MAX_AUDIT_ROWS = { mysql: 2000, sqlite: 500 } as const
+const MAX_AUDIT_BYTES = 512 * 1024
 
 /** The origin of rows inserted by a host's own transaction: no node's, so that none vouches for their order. */
 const HOST_ORIGIN = 'host'
@@ -53,12 +55,14 @@ export class EventStore {
   readonly #db: Database
   readonly #dialect: Dialect
   readonly #origin: string
-  #step: number | null = null
+  readonly #consecutiveIds: boolean
 
-  constructor (db: Database, dialect: Dialect, origin: string) {
+  /** With `consecutiveIds` the ids of one insert follow one another; otherwise they are read back. */
+  constructor (db: Database, dialect: Dialect, origin: string, consecutiveIds = true) {
     this.#db = db
     this.#dialect = dialect
     this.#origin = origin
+    this.#consecutiveIds = consecutiveIds
   }
 
   /** Inserts all rows with one statement and returns their ids, in order. */
@@ -68,14 +72,16 @@ export class EventStore {
 
   /** Inserts a row within a transaction of the host's; it exists for the sweeper once that is committed. */
   async insertWithin (transaction: Executor, row: EventRow): Promise<number> {
-    const [id = 0] = await this.#insert(transaction, [row], HOST_ORIGIN)
+    const [id = 0] = await this.#insert(withoutPlugins(transaction), [row], HOST_ORIGIN)
     return id
   }
 
-  /** Rows of ephemeral events, for the record only: never recovered, never sent again. */
+  /** Rows of ephemeral events, for the record only: never recovered, never sent again. At most MAX_AUDIT_ROWS. */
   async insertAudit (rows: readonly AuditRow[]): Promise<void> {
-    const most = MAX_AUDIT_ROWS[this.#dialect]
-    for (let at = 0; at < rows.length; at += most) await this.#db.executeQuery(auditInsert(this.#dialect, rows.slice(at, at + most), this.#origin))
+    for (let at = 0, end = 0; at < rows.length; at = end) {
+      for (let size = 0; end < rows.length && size < MAX_AUDIT_BYTES; end++) size += rows[end]?.payload.length ?? 0
+      await this.#db.executeQuery(auditInsert(this.#dialect, rows.slice(at, end), this.#origin))
+    }
   }
 
   async #insert (db: Executor, rows: readonly EventRow[], origin: string): Promise<number[]> {
@@ -83,16 +89,12 @@ export class EventStore {
       const result = await db.executeQuery<{ id: number }>(durableInsert('sqlite', rows, origin))
       return result.rows.map(({ id }) => Number(id)).sort((a, b) => a - b)
     }
-    // The ids of one simple insert are consecutive in every innodb_autoinc_lock_mode; the step is 1 but on some clusters.
-    const step = this.#step ??= await this.#idStep()
     const result = await db.executeQuery(durableInsert('mysql', rows, origin))
     const first = Number(result.insertId ?? 0)
-    return rows.map((_, i) => first + i * step)
-  }
-
-  async #idStep (): Promise<number> {
-    const { rows } = await sql<{ step: number }>`select @@auto_increment_increment as step`.execute(this.#db)
-    return Number(rows[0]?.step ?? 1)
+    // The ids of one simple insert are consecutive in every innodb_autoinc_lock_mode, but on some clusters.
+    if (this.#consecutiveIds || rows.length === 1) return rows.map((_, i) => first + i)
+    const stored = await this.findByKey(rows)
+    return rows.map((row) => stored.get(`${row.tenantId}/${row.userId}/${row.dedupeId}`)?.event.id ?? 0)
   }
 
   /** What is already stored under these keys: `{tenant}/{user}/{key}` → the event, and when it was stored. */
@@ -267,8 +269,14 @@ export class EventStore {
     return { pending: of('pending'), failed: of('failed') }
   }
 
-  async ping (): Promise<void> {
-    await sql`select 1`.execute(this.#db)
+  /**
+   * Does what an event needs, without leaving one: the right to insert into the log, its locks, and a commit. Rejects where
+   * the database only answers.
+   */
+  async probe (): Promise<void> {
+    await sql`insert into websocket_events (tenant_id, user_id, event_type, channel, payload, created_at, updated_at, origin)
+      select 0, 0, name, name, '{}', name, name, name from websocket_meta where 1 = 0`.execute(this.#db)
+    await upsert(this.#db, this.#dialect, 'websocket_meta', [{ name: 'probe', value: toSqlTime(Date.now()) }], { keys: ['name'], update: ['value'] })
   }
 
   #minus (time: ReturnType<typeof sql.ref>, ms: number): ReturnType<typeof sql> {
@@ -276,6 +284,11 @@ export class EventStore {
       ? sql`${time} - interval ${ms * 1000} microsecond`
       : sql`strftime('%Y-%m-%d %H:%M:%f', ${time}, ${`-${ms / 1000} seconds`})`
   }
+}
+
+/** The host's plugins may rename and change what it reads of its own tables. */
+function withoutPlugins (executor: Executor): Executor {
+  return 'withoutPlugins' in executor && typeof executor.withoutPlugins === 'function' ? executor.withoutPlugins() as Executor : executor
 }
 
 const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
@@ -301,7 +314,7 @@ function toStored (row: StoredRow): StoredEvent {
     channel: row.channel,
     type: row.event_type,
     payload: jsonText(row.payload),
-    retryCount: row.retry_count,
+    retryCount: Number(row.retry_count),
     handedAt: row.handed_at === null ? null : fromSqlTime(row.handed_at)
   }
 }

@@ -41,7 +41,7 @@ interface FromHost {
   tenantId: number
   /** The user in whose name it is sent; absent: the system, 0. */
   userId?: number
-  /** The same key from the same user within 5 minutes answers the first result. */
+  /** Repeating a call with it within 5 minutes returns the original result. */
   dedupeId?: string
 }
 
@@ -56,7 +56,10 @@ export interface ChannelsApi {
   tell<Name extends string> (event: { tenantId: number, channel: string, event: Name, data: DataOf<Name> }): void
   /** A direct message. */
   message (message: FromHost & { recipientId: number, message: string, conversationId: string }): Promise<Receipt>
-  /** One notification for each recipient. */
+  /**
+   * One notification for each recipient, any number of them: they wait for room in the queue. Resolves when all are stored;
+   * otherwise rejects with a {@link RealtimeError} whose `stored` says how many are, and the same `dedupeId` stores the rest.
+   */
   notify (notification: FromHost & {
     recipientIds: number[], title: string, body: string, icon?: string | null, tag?: string | null
   }): Promise<Receipt[]>
@@ -92,7 +95,7 @@ function createApi (messages: Messages, events: CustomEvents, { tell, eventLog, 
     publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId, transaction }) => {
       const stored = { tenantId, userId, channel, type: event, data: events.outgoing(event, true, { channel, userId, data }), dedupeId }
       return transaction === undefined
-        ? await messages.store(stored)
+        ? await messages.storePatiently(stored)
         : await eventLog.appendWithin(transaction, stored)
     },
     tell: ({ tenantId, channel, event, data }) => {
@@ -101,12 +104,12 @@ function createApi (messages: Messages, events: CustomEvents, { tell, eventLog, 
     },
     message: async ({ tenantId, userId = 0, recipientId, message, conversationId, dedupeId }) => {
       const data: Stored<'message:direct'> = { senderId: userId, message, conversationId }
-      return await messages.store({ tenantId, userId, channel: privateChannel(recipientId), type: 'message:direct', data, dedupeId })
+      return await messages.storePatiently({ tenantId, userId, channel: privateChannel(recipientId), type: 'message:direct', data, dedupeId })
     },
-    notify: async ({ tenantId, userId = 0, ...notification }) => await messages.storeNotifications({ tenantId, userId }, notification),
+    notify: async ({ tenantId, userId = 0, ...notification }) => await messages.storeNotifications({ tenantId, userId }, notification, { patient: true }),
     broadcast: async ({ tenantId, userId = 0, message, messageType = 'info', dedupeId }) => {
       const data: Stored<'broadcast:message'> = { message, messageType, senderId: userId }
-      return await messages.store({ tenantId, userId, channel: BROADCAST_CHANNEL, type: 'broadcast:message', data, dedupeId })
+      return await messages.storePatiently({ tenantId, userId, channel: BROADCAST_CHANNEL, type: 'broadcast:message', data, dedupeId })
     }
   }
 }

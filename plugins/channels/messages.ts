@@ -2,7 +2,7 @@ import { batched } from '../../lib/batch.js'
 import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../../lib/channels.js'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
-import { RealtimeError } from '../../lib/errors.js'
+import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import type { Confirmed, NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 import { andThen, type Maybe } from '../../lib/maybe.js'
@@ -55,19 +55,24 @@ export class Messages {
 
   notify ({ identity }: Caller, data: NotificationData): Maybe<{ later: Promise<NotificationsAccepted> }> {
     return andThen(this.#realtime.access.require({ identity, action: 'notify', channel: privateChannel(identity.userId) }), () => ({
-      later: this.storeNotifications(identity, data).then((all) => ({
+      later: this.storeNotifications(identity, data, { patient: false }).then((all) => ({
         messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#realtime.clock.now())
       }))
     }))
   }
 
-  /** One event with an id of its own for each recipient; all have one time. */
+  /**
+   * One event with an id of its own for each recipient; all have one time. Rejects unless all are stored; with `patient` they
+   * wait for room, however many they are.
+   */
   async storeNotifications (
-    { tenantId, userId }: Pick<Identity, 'tenantId' | 'userId'>, { recipientIds, dedupeId, title, body, icon = null, tag = null }: NotificationData
+    { tenantId, userId }: Pick<Identity, 'tenantId' | 'userId'>,
+    { recipientIds, dedupeId, title, body, icon = null, tag = null }: NotificationData,
+    options: { patient: boolean }
   ): Promise<Receipt[]> {
     const data: Stored<'notification:received'> = { title, body, icon, tag }
     const createdAt = this.#realtime.clock.now()
-    return await Promise.all(recipientIds.map(async (recipientId) => await this.store({
+    const events = recipientIds.map((recipientId): NewEvent => ({
       tenantId,
       userId,
       channel: privateChannel(recipientId),
@@ -75,7 +80,16 @@ export class Messages {
       data,
       createdAt,
       dedupeId: dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`
-    })))
+    }))
+    const results = await Promise.allSettled(this.#realtime.eventLog.appendAll(events, options))
+    const stored: Receipt[] = []
+    const failures: unknown[] = []
+    results.forEach((result, i) => {
+      if (result.status === 'rejected') failures.push(result.reason)
+      else stored.push(this.#stored(events[i] as NewEvent, result.value))
+    })
+    if (failures.length > 0) throw partly(stored.length, failures)
+    return stored
   }
 
   /** The caller has it: it is not sent again, and its sender is told, once. Throws `RT_NOT_FOUND`. */
@@ -86,13 +100,20 @@ export class Messages {
     return { messageId }
   }
 
-  /** Stores an event and tells host code. `declared` types are handled as their plugin declared them. */
+  /** Stores an event and emits `message`. `declared` types are handled as their plugin declared them. */
   store (event: NewEvent): Promise<Receipt> {
-    return this.#realtime.eventLog.append(event).then((receipt) => {
-      const { tenantId, userId, type, channel, data } = event
-      this.#realtime.events.emit('message', { tenantId, userId, messageId: receipt.messageId, type, channel, data })
-      return receipt
-    })
+    return this.#realtime.eventLog.append(event).then((receipt) => this.#stored(event, receipt))
+  }
+
+  /** The same for host code: where many events wait for the database, this one waits for room. */
+  async storePatiently (event: NewEvent): Promise<Receipt> {
+    const [receipt] = await Promise.all(this.#realtime.eventLog.appendAll([event], { patient: true }))
+    return this.#stored(event, receipt as Receipt)
+  }
+
+  #stored ({ tenantId, userId, type, channel, data }: NewEvent, receipt: Receipt): Receipt {
+    this.#realtime.events.emit('message', { tenantId, userId, messageId: receipt.messageId, type, channel, data })
+    return receipt
   }
 
   #append ({ tenantId, userId }: Identity, except: string | null, type: string, channel: string, data: Record<string, unknown>, dedupeId?: string): Promise<Receipt> {
@@ -115,4 +136,14 @@ export class Messages {
     if (senderId > 0) this.#realtime.tell({ tenantId, channel: privateChannel(senderId), event: 'message:delivered', data })
     this.#realtime.events.emit('delivered', { tenantId, userId, messageId: id, senderId })
   }
+}
+
+/** Says how many of many are stored. The outcome of a part is not the outcome of the whole: the same key completes it. */
+function partly (stored: number, failures: readonly unknown[]): RealtimeError {
+  const errors = failures.map(toRealtimeError)
+  const error = errors.find(({ code }) => code !== 'RT_STORAGE_UNAVAILABLE') ?? errors[0] as RealtimeError
+  const sure = stored === 0 && errors.every(({ outcome }) => outcome === 'none')
+  return new RealtimeError(error.code, `${stored} of ${stored + failures.length} notifications are stored: repeat the call with the same dedupeId to store the others`, {
+    ...(error.retryAfter === undefined ? {} : { retryAfter: error.retryAfter }), outcome: sure ? 'none' : 'unknown', stored, cause: error.cause
+  })
 }

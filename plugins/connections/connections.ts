@@ -256,7 +256,6 @@ export class Connections {
   /** A connection without a socket is over. */
   #gone ({ tenantId, userId, connectionId }: Entry): void {
     this.#store.markDisconnected(tenantId, connectionId, this.#realtime.clock.now())
-      .catch((err: unknown) => { this.#log.warn({ err, connection_id: connectionId }, 'a connection’s row still says connected') })
     this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
     this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection closed')
   }

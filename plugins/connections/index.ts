@@ -41,7 +41,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const settings = readSettings(ConnectionSettings, options)
   const origins = readOrigins(settings.allowedOrigins)
   const { realtime } = fastify
-  const store = new ConnectionStore(realtime.database.db, realtime.database.dialect, fastify.log)
+  const store = new ConnectionStore(realtime.database, fastify.log)
   const connections = new Connections(realtime, settings, store, fastify.log)
   const supervisor = new Supervisor(settings, realtime.clock, fastify.log)
   const gate = new FrameGate(realtime, connections, fastify.log)

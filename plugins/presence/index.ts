@@ -34,7 +34,7 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
   const { updatesPerMinute } = readSettings(PresenceSettings, options)
   const { realtime } = fastify
   const rate = { max: updatesPerMinute, window: 60_000 }
-  const store = new PresenceStore(realtime.database.db, realtime.database.dialect, fastify.log)
+  const store = new PresenceStore(realtime.database, fastify.log)
   const presence = new PresenceRules(realtime, store, rate)
 
   realtime.presence = {

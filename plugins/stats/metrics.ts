@@ -87,7 +87,7 @@ function sizes (registry: Registry, realtime: Realtime & Partial<RealtimeParts>)
 
 /** Not of this node: what all nodes and tenants share. Nothing where the database is away; no scrape waits long for it. */
 function stored (registry: Registry, { database, clock, eventLog, settings }: Realtime): void {
-  const store = new EventStatusStore(database.db, clock)
+  const store = new EventStatusStore(database.slow, clock)
   gauge(registry, 'realtime_log_events', 'Events of all nodes and tenants that are stored as pending or failed', async () => {
     if (!eventLog.healthy) return []
     const late = (): Error => new Error('the database does not answer')

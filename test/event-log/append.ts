@@ -14,10 +14,11 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     const { log, clock } = await open(t)
     const elsewhere = open.database(t)
     for (const message of ['one', 'žluťoučký 日本語 👋 "\\ \u0000', HOSTILE]) {
-      const { messageId, timestamp } = await log.append(group(message, { dedupeId: message.replaceAll('\u0000', '') }))
+      const dedupeId = message.replaceAll('\u0000', '').trimEnd()
+      const { messageId, timestamp } = await log.append(group(message, { dedupeId }))
       t.equal(timestamp, toIso(clock.now()))
       const row = await elsewhere.db.selectFrom('websocket_events').selectAll().where('id', '=', messageId).executeTakeFirstOrThrow()
-      t.equal(row.dedupe_id, `c:${message.replaceAll('\u0000', '')}`)
+      t.equal(row.dedupe_id, `c:${dedupeId}`)
       t.match(row, { tenant_id: 1, user_id: 7, event_type: 'message:group', channel: 'group.1', origin: 'node-a', retry_count: 0, error_message: null })
       t.strictSame(JSON.parse(jsonText(row.payload)), { userId: 7, message, timestamp })
       t.equal(row.created_at, timestamp.replace('T', ' ').slice(0, 23))
