@@ -13,9 +13,10 @@ import { sharedReads } from '../shared-reads.js'
 import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
 import type { Confirmation, Confirmed, EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
+import { MAX_AUDIT_ROWS } from './insert-store.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
 import type { AuditRow, EventRow } from './inserts.js'
-import { EventStore, MAX_AUDIT_ROWS, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
+import { EventStore, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
 
 export { byChannel, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
