@@ -6,6 +6,7 @@ import type { Backplane } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
 import { linkTo } from './backplane/redis-link.js'
+import { noPosition, RedisPosition } from './backplane/redis-position.js'
 import { channelKey } from './channels.js'
 import { systemClock, type Clock } from './clock.js'
 import type { Database, Dialect } from './database/dialect.js'
@@ -88,6 +89,9 @@ declare module 'fastify' {
   }
 }
 
+/** The RPC by which nodes tell each other how far the log is. */
+const LOG_POSITION = 'log.position'
+
 /** The key of a connection in {@link Realtime.local}. */
 export const localKey = (tenantId: number, connectionId: string): string => `${tenantId}/${connectionId}`
 
@@ -109,13 +113,13 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
       throw new OptionError('database', `cannot be migrated: ${messageOf(cause)}`, cause)
     })
   }
-  const { identity } = await readMeta(database.db).catch(async (cause: unknown) => {
+  const meta = await readMeta(database.db).catch(async (cause: unknown) => {
     await database.close()
     throw new OptionError('database', `has no tables yet, or does not answer (run npx fastify-realtime migrate): ${messageOf(cause)}`, cause)
   })
   const redis = options.redis === undefined
     ? null
-    : await connectRedis(options.redis, `${settings.keyPrefix}:${identity}`, (err) => { log.debug({ err }, 'redis connection') })
+    : await connectRedis(options.redis, `${settings.keyPrefix}:${meta.identity}`, (err) => { log.debug({ err }, 'redis connection') })
         .catch(async (err: unknown) => {
           await database.close()
           throw err
@@ -132,6 +136,14 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     hub,
     clock,
     log,
+    meta,
+    note: redis === null ? noPosition : new RedisPosition(redis),
+    askPeers: async (mine) => {
+      const others = (await roster.aliveNodes()).filter((node) => node !== nodeId)
+      const answers = await Promise.allSettled(others.map(async (node) => await backplane.ask(node, LOG_POSITION, mine)))
+      return answers.flatMap((answer) => answer.status === 'fulfilled' ? [answer.value] : [])
+    },
+    epochChanged: () => { gapFiller.forget() },
     maxQueued: settings.maxQueuedEvents,
     timeout: settings.storageTimeout,
     online: async (users) => await onlineAmong(roster, users),
@@ -145,7 +157,10 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     roster, eventLog, maintenance, events, log, renewEvery: times.lease / 3, enabled: settings.maintenance
   })
   const gapFiller = new GapFiller({ hub, eventLog, log })
-  const asks = new Map<string, (data: unknown) => Promise<unknown>>()
+  const asks = new Map<string, (data: unknown) => Promise<unknown>>([[LOG_POSITION, async (theirs) => {
+    eventLog.epoch.hear(theirs)
+    return eventLog.epoch.position
+  }]])
   const closing: Array<() => Promise<void>> = []
 
   const realtime: Realtime = {
@@ -185,6 +200,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   fastify.decorate('realtime', realtime as Realtime & RealtimeParts)
   fastify.addHook('onClose', async () => {
     gapFiller.stop()
+    eventLog.epoch.stop()
     await sweeper.stop()
     for (const task of closing) await task()
     await eventLog.close()
@@ -212,6 +228,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     }
   })
   fastify.addHook('onReady', async () => {
+    await eventLog.epoch.start()
     await gapFiller.start()
     sweeper.start()
   })

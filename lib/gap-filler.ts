@@ -57,6 +57,13 @@ export class GapFiller {
     }, MARK_EVERY)
   }
 
+  /** A new epoch began: the ids noted before say nothing about this log. */
+  forget (): void {
+    this.#marks.length = 0
+    this.#complete = { at: Date.now(), id: 0 }
+    this.#options.eventLog.store.newest().then((id) => { this.#complete = { at: Date.now(), id } }, () => {}) // then all is read, from the start
+  }
+
   stop (): void {
     if (this.#marking !== null) clearInterval(this.#marking)
     this.#stopped = true

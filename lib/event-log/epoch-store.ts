@@ -1,6 +1,6 @@
 import { CompiledQuery } from 'kysely'
 import { drawEpoch, drawIdentity } from '../database/meta.js'
-import type { Database, Dialect, Executor } from '../database/dialect.js'
+import type { Database, Executor } from '../database/dialect.js'
 import { fromSqlTime, toSqlTime } from '../database/time.js'
 
 /** A marker row moves the ids at least this far past every id known. */
@@ -38,12 +38,10 @@ export interface NextEpoch {
 /** The SQL of epochs: what the log is now, and the marker row that begins a new epoch (websocket_meta, websocket_events). */
 export class EpochStore {
   readonly #db: Database
-  readonly #dialect: Dialect
   readonly #origin: string
 
-  constructor (db: Database, dialect: Dialect, origin: string) {
+  constructor (db: Database, origin: string) {
     this.#db = db
-    this.#dialect = dialect
     this.#origin = origin
   }
 
@@ -71,14 +69,8 @@ export class EpochStore {
   }
 
   /** Begins an epoch, on one node of those that try; false: another one was first, or the log did not go back after all. */
-  async begin (next: NextEpoch, db: Executor | null = null): Promise<boolean> {
-    // All of it on one connection: behind a proxy, what is read within a transaction is read from the primary.
-    if (db === null) return await this.#db.connection().execute(async (connection) => await this.#begin(next, connection))
-    return await this.#begin(next, db)
-  }
-
-  async #begin ({ from, to, past, samples, wentBack }: NextEpoch, db: Executor): Promise<boolean> {
-    return await this.#inTransaction(db, async () => {
+  async begin ({ from, to, past, samples, wentBack }: NextEpoch): Promise<boolean> {
+    return await this.#inTransaction(async (db) => {
       const { numAffectedRows } = await db.executeQuery(CompiledQuery.raw(
         "update websocket_meta set value = ? where name = 'epoch' and value = ?", [to, from]))
       if (numAffectedRows !== 1n) return false
@@ -94,20 +86,18 @@ export class EpochStore {
    * all that were given out. Resolves to the marker's id.
    */
   async restored (past: number): Promise<{ identity: string, epoch: string, marker: number }> {
-    return await this.#db.connection().execute(async (db) => {
-      const { epoch: before } = await this.facts([], db)
-      const meta = { identity: drawIdentity(), epoch: drawEpoch([before]) }
-      let marker = 0
-      await this.#inTransaction(db, async () => {
-        for (const name of ['epoch', 'identity'] as const) {
-          await db.executeQuery(CompiledQuery.raw('update websocket_meta set value = ? where name = ?', [meta[name], name]))
-        }
-        const { newest } = await this.facts([], db)
-        marker = await this.#mark(db, Math.max(past, newest))
-        return true
-      })
-      return { ...meta, marker }
+    const { epoch: before } = await this.facts([])
+    const meta = { identity: drawIdentity(), epoch: drawEpoch([before]) }
+    let marker = 0
+    await this.#inTransaction(async (db) => {
+      for (const name of ['epoch', 'identity'] as const) {
+        await db.executeQuery(CompiledQuery.raw('update websocket_meta set value = ? where name = ?', [meta[name], name]))
+      }
+      const { newest } = await this.facts([], db)
+      marker = await this.#mark(db, Math.max(past, newest))
+      return true
     })
+    return { ...meta, marker }
   }
 
   /** Whether no event ever had this id in this log, because a marker jumped over it: the cursor is another epoch's. */
@@ -129,20 +119,22 @@ export class EpochStore {
     return id
   }
 
-  /** By its own statements: a connection that the pool just opened is no Kysely instance. True commits. */
-  async #inTransaction (db: Executor, task: () => Promise<boolean>): Promise<boolean> {
-    const run = async (statement: string): Promise<void> => { await db.executeQuery(CompiledQuery.raw(statement)) }
-    await run(this.#dialect === 'mysql' ? 'start transaction' : 'begin immediate')
+  /** False rolls back. */
+  async #inTransaction (task: (db: Executor) => Promise<boolean>): Promise<boolean> {
     try {
-      const done = await task()
-      await run(done ? 'commit' : 'rollback')
-      return done
+      await this.#db.transaction().execute(async (transaction) => {
+        if (!await task(transaction)) throw new NothingToDo()
+      })
+      return true
     } catch (err) {
-      await run('rollback').catch(() => {}) // the connection broke, and its transaction with it
+      if (err instanceof NothingToDo) return false
       throw err
     }
   }
 }
+
+/** Leaves a transaction without a trace. */
+class NothingToDo extends Error {}
 
 /** With the samples as s0, s1 … */
 type FactsRow = Record<'epoch' | 'identity' | 'newest_at' | `s${number}`, string | null> & { newest: number | null }

@@ -5,6 +5,7 @@ import { batched } from '../batch.js'
 import { channelKey, privateChannel, splitKey, type ChannelKey } from '../channels.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
+import type { DatabaseMeta } from '../database/meta.js'
 import { RealtimeError } from '../errors.js'
 import type { Hub } from '../hub.js'
 import { inTime } from '../in-time.js'
@@ -12,8 +13,10 @@ import { encodeStored } from '../protocol.js'
 import { sharedReads } from '../shared-reads.js'
 import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
-import type { Confirmation, Confirmed, EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
+import type { Confirmation, Confirmed, EventType, LogPosition, NewEvent, PositionNote, Receipt, StoredEvent } from './contract.js'
+import { EpochStore } from './epoch-store.js'
 import { MAX_AUDIT_ROWS } from './insert-store.js'
+import { LogEpoch } from './log-epoch.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
 import type { AuditRow, EventRow } from './inserts.js'
 import { EventStore, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
@@ -34,6 +37,13 @@ export interface EventLogOptions {
   maxQueued: number
   /** Milliseconds until a database that does not answer counts as away, 3000. */
   timeout: number
+  meta: DatabaseMeta
+  /** Where the newest position of all nodes is kept besides the table. */
+  note: PositionNote
+  /** Tells the other nodes this node's position; resolves with theirs. */
+  askPeers (mine: LogPosition): Promise<unknown[]>
+  /** A new epoch began: whatever is remembered of ids belongs to the old one. */
+  epochChanged (): void
   online: OutboxOptions['online']
   failed: OutboxOptions['failed']
   measured?: (rows: number, seconds: number) => void
@@ -51,6 +61,8 @@ export interface Recovery {
 export class EventLog {
   readonly outbox: Outbox
   readonly store: EventStore
+  /** The epoch of the log, part of every cursor. */
+  readonly epoch: LogEpoch
   readonly #queue: CommitQueue
   readonly #audit: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
@@ -69,7 +81,20 @@ export class EventLog {
   constructor (options: EventLogOptions) {
     const { db, dialect, backplane, clock, log, maxQueued, timeout, measured } = options
     this.#options = options
-    this.store = new EventStore(db, dialect, backplane.nodeId)
+    this.epoch = new LogEpoch({
+      store: new EpochStore(db, backplane.nodeId),
+      meta: options.meta,
+      log,
+      timeout,
+      note: options.note,
+      askPeers: options.askPeers,
+      heard: options.hub,
+      changed: () => {
+        options.hub.forgetIds()
+        options.epochChanged()
+      }
+    })
+    this.store = new EventStore(db, dialect, backplane.nodeId, this.epoch)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.#queue = new CommitQueue({
       store: this.store, clock, log, maxQueued, timeout, measured, committed: (entry, committed) => this.#committed(entry, committed)
@@ -136,23 +161,39 @@ export class EventLog {
     return this.#options.hub.head(key) ?? head
   }
 
-  /** What came after `since` on a channel, oldest first, at most `limit`. */
-  async read (tenantId: number, channel: string, since: number, limit: number): Promise<Recovery> {
-    const [floor, later, earlier] = await this.#ask(async () => await Promise.all([
+  /** Events after `since` on a channel, oldest first, at most `limit`; none where the cursor, `since` with its `epoch`, is not one of this log. */
+  async read (tenantId: number, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
+    const [isOurs, floor, later, earlier] = await this.#ask(async () => await Promise.all([
+      this.#isOurs(since, epoch),
       this.store.floor(tenantId, channel),
       this.store.after(tenantId, channel, since, limit + 1),
       since > 0 ? this.store.overtaken(tenantId, channel, since) : []
     ]))
+    if (!isOurs) return await this.#unrecovered(tenantId, channel)
     const more = later.length > limit
     const events = [...earlier, ...later.slice(0, limit)]
     return { events, position: later[Math.min(later.length, limit) - 1]?.id ?? since, recovered: since >= floor, more }
   }
 
-  /** Everything after `since` for a subscriber, or nothing and `recovered: false` where that is too much or gone. */
-  async recover (tenantId: number, channel: string, since: number): Promise<Recovery> {
-    const found = await this.read(tenantId, channel, since, MAX_REPLAY)
-    if (found.recovered && !found.more) return found
+  /** Everything after a cursor for a subscriber, or nothing and `recovered: false` where that is too much or gone. */
+  async recover (tenantId: number, channel: string, since: number, epoch?: string): Promise<Recovery> {
+    const found = await this.read(tenantId, channel, since, MAX_REPLAY, epoch)
+    return found.recovered && !found.more ? found : await this.#unrecovered(tenantId, channel)
+  }
+
+  async #unrecovered (tenantId: number, channel: string): Promise<Recovery> {
     return { events: [], position: await this.position(tenantId, channel), recovered: false, more: false }
+  }
+
+  /**
+   * Whether a cursor was given out by the log as it is now. Asked of the database and never of memory: the log may have gone
+   * back a moment ago. A cursor without an epoch is held to the ids alone.
+   */
+  async #isOurs (since: number, epoch: string | undefined): Promise<boolean> {
+    if (since === 0) return true
+    const { newest } = await this.epoch.look()
+    if (epoch !== undefined) return epoch === this.epoch.current && since <= newest
+    return since <= newest && !await this.epoch.isSkipped(since)
   }
 
   /** What a node may have missed on several channels, oldest first. */

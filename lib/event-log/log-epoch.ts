@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Frame } from '../backplane/contract.js'
 import { drawEpoch, isLaterEpoch, type DatabaseMeta } from '../database/meta.js'
-import type { Executor } from '../database/dialect.js'
 import { inTime } from '../in-time.js'
 import { sharedReads } from '../shared-reads.js'
 import type { LogPosition, PositionNote } from './contract.js'
@@ -10,7 +9,7 @@ import { MAX_ID, type EpochStore, type LogFacts } from './epoch-store.js'
 
 /** Milliseconds between two comparisons with the table and with the note in Redis. */
 const INTERVAL = 1000
-/** How long other nodes have to say what they know. One that is gone must not hold up a connection to the database. */
+/** How long other nodes have to say what they know. One that is gone must not hold up an insert. */
 const PEERS_TIMEOUT = 250
 /** A second look, this much later, before a new epoch begins: what was read may come from a replica that lags a little. */
 const CONFIRM_AFTER = 100
@@ -43,7 +42,7 @@ type Sample = Pick<LogPosition, 'id' | 'createdAt'>
  */
 export class LogEpoch {
   readonly #options: LogEpochOptions
-  readonly #look = sharedReads(async () => await this.#inTime(this.#check(null, null)))
+  readonly #look = sharedReads(async () => await this.#inTime(this.#check(null)))
   #epoch: string
   /** Ids up to this were given out before the epoch began, or when this node started. */
   #from = 0
@@ -98,6 +97,11 @@ export class LogEpoch {
     if (id > this.#inserted.id) this.#inserted = { id, createdAt: Math.floor(createdAt) }
   }
 
+  /** Whether an id was jumped over when an epoch began, so that no event of this log ever had it. */
+  async isSkipped (id: number): Promise<boolean> {
+    return await this.#options.store.isSkipped(id)
+  }
+
   /** What another node knows. */
   hear (position: unknown): void {
     if (!isPosition(position)) return
@@ -111,12 +115,12 @@ export class LogEpoch {
   }
 
   /**
-   * The same with what all other nodes know at this moment: after a start, on a new connection to the database (`db`), and
-   * where an insert failed or returned an id that is not above `known`, which was given out before.
+   * The same with what all other nodes know at this moment: after a start, and where an insert failed or returned an id
+   * that is not above `known`, which was given out before.
    */
-  async verify ({ db = null, known = null }: { db?: Executor | null, known?: number | null } = {}): Promise<void> {
+  async verify ({ known = null }: { known?: number | null } = {}): Promise<void> {
     await this.#exchange()
-    await this.#inTime(this.#check(db, known))
+    await this.#inTime(this.#check(known))
   }
 
   async #beat (): Promise<void> {
@@ -148,12 +152,12 @@ export class LogEpoch {
     await inTime(learned, PEERS_TIMEOUT, () => new Error('no answer')).catch(() => {}) // Redis is away: then what this node knows must do
   }
 
-  async #check (db: Executor | null, suspect: number | null): Promise<LogFacts> {
+  async #check (suspect: number | null): Promise<LogFacts> {
     const { store } = this.#options
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       // What is known before the read: what is stored while it is under way is not in it.
       const known = this.#known(suspect)
-      const facts = await store.facts(known.samples.map(({ id }) => id), db ?? undefined)
+      const facts = await store.facts(known.samples.map(({ id }) => id))
       if (known.epoch !== this.#epoch) continue
       const reason = reasonOf(known, facts)
       if (reason === null) {
@@ -161,12 +165,12 @@ export class LogEpoch {
         return facts
       }
       await sleep(CONFIRM_AFTER)
-      await this.#begin(db, suspect, facts.epoch, reason)
+      await this.#begin(suspect, facts.epoch, reason)
     }
     throw new Error('the event log changes while it is compared')
   }
 
-  async #begin (db: Executor | null, suspect: number | null, from: string, reason: string): Promise<void> {
+  async #begin (suspect: number | null, from: string, reason: string): Promise<void> {
     const { store, log } = this.#options
     await this.#exchange()
     const known = this.#known(suspect)
@@ -177,7 +181,7 @@ export class LogEpoch {
       past: this.newest,
       samples: known.samples.map(({ id }) => id),
       wentBack: (facts) => known.epoch === this.#epoch && reasonOf(known, facts) !== null
-    }, db)
+    })
     if (!begun) return
     log.warn({ epoch: to, before: from, reason }, 'the event log went back: a new epoch begins')
   }

@@ -50,11 +50,11 @@ export class Subscriptions {
     try {
       if (data.since === undefined) {
         const position = await this.#realtime.eventLog.position(tenantId, channel)
-        return { ack: { channel, position }, answer: 'subscribed', afterReply: () => { joining.live() } }
+        return { ack: { channel, position, epoch: this.#epoch }, answer: 'subscribed', afterReply: () => { joining.live() } }
       }
-      const { payloads, ids, position, recovered } = await this.#missed(`${data.since}/${channelKey(tenantId, channel)}`)
+      const { payloads, ids, position, recovered } = await this.#missed(`${data.since}/${data.epoch ?? ''}/${channelKey(tenantId, channel)}`)
       return {
-        ack: { channel, position, recovered },
+        ack: { channel, position, recovered, epoch: this.#epoch },
         answer: 'subscribed',
         afterReply: () => { void connection.replay(payloads).then(() => { joining.live(ids) }) }
       }
@@ -65,12 +65,16 @@ export class Subscriptions {
     }
   }
 
-  /** `{since}/{channel key}` */
+  get #epoch (): string {
+    return this.#realtime.eventLog.epoch.current
+  }
+
+  /** `{since}/{epoch}/{channel key}` */
   async #read (key: string): Promise<Missed> {
-    const [since = ''] = key.split('/', 1)
-    const { tenantId, channel } = splitKey(key.slice(since.length + 1))
+    const [since = '', epoch = ''] = key.split('/', 2)
+    const { tenantId, channel } = splitKey(key.slice(since.length + epoch.length + 2))
     const { eventLog } = this.#realtime
-    const { events, position, recovered } = await eventLog.recover(tenantId, channel, Number(since))
+    const { events, position, recovered } = await eventLog.recover(tenantId, channel, Number(since), epoch === '' ? undefined : epoch)
     return { payloads: events.map((event) => eventLog.encode(event)), ids: new Set(events.map(({ id }) => id)), position, recovered }
   }
 
