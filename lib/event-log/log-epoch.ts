@@ -184,9 +184,11 @@ export class LogEpoch {
     })
     if (!begun) return
     log.warn({ epoch: to, before: from, reason }, 'the event log went back: a new epoch begins')
+    // Right now: a restore that is still under way may put the old epoch back a moment later, which must not pass unseen.
+    this.#follow({ epoch: to, identity: this.#options.meta.identity, newest: 0, newestAt: 0 })
   }
 
-  #follow ({ epoch, identity, newest, newestAt }: LogFacts): void {
+  #follow ({ epoch, identity, newest, newestAt }: Omit<LogFacts, 'samples'>): void {
     const { meta, log, changed } = this.#options
     if (newest > this.#read.id) this.#read = { id: newest, createdAt: newestAt }
     if (!this.#identityChanged && identity !== meta.identity) {
@@ -225,7 +227,7 @@ interface Known {
 /** Why these facts cannot be of the log that is known; null: they can. */
 function reasonOf ({ epoch, newest, samples, suspect }: Known, facts: LogFacts): string | null {
   if (facts.newest < newest) return `its newest id is ${facts.newest}, and ${newest} was given out`
-  if (facts.epoch !== epoch && !isLaterEpoch(facts.epoch, epoch)) return `its epoch was replaced by ${epoch} before`
+  if (facts.epoch !== epoch) return isLaterEpoch(facts.epoch, epoch) ? null : `its epoch was replaced by ${epoch} before`
   for (const [i, { id, createdAt }] of samples.entries()) {
     const time = facts.samples[i] ?? null
     if (time !== null && createdAt !== null && time !== createdAt) return `id ${id} is another event's`
