@@ -154,9 +154,10 @@ export class LogEpoch {
 
   async #check (suspect: number | null): Promise<LogFacts> {
     const { store } = this.#options
+    const began = this.#epoch
     for (let tries = 0; tries < MAX_TRIES; tries++) {
-      // What is known before the read: what is stored while it is under way is not in it.
-      const known = this.#known(suspect)
+      // What is known before the read: what is stored while it is under way is not in it. A suspect id is one of its epoch.
+      const known = this.#known(this.#epoch === began ? suspect : null)
       const facts = await store.facts(known.samples.map(({ id }) => id))
       if (known.epoch !== this.#epoch) continue
       const reason = reasonOf(known, facts)
