@@ -39,6 +39,10 @@ const backup = async (host: Host): Promise<{ restore: () => Promise<void> }> => 
     restore: async () => {
       await query(host, 'delete from websocket_events')
       await query(host, 'insert into websocket_events select * from backup')
+      // A restored table counts on from what it has.
+      await query(host, host.app.realtime.database.dialect === 'mysql'
+        ? 'alter table websocket_events auto_increment = 1'
+        : "update sqlite_sequence set seq = (select max(id) from websocket_events) where name = 'websocket_events'")
       for (const { name, value } of meta) await db.updateTable('websocket_meta').set({ value }).where('name', '=', name).execute()
     }
   }
@@ -114,7 +118,6 @@ t.test('Two nodes over MariaDB and Redis', async (t) => {
     const told = await received(reader, [...kept, ...lost])
     // The promoted server has neither the rows nor their ids.
     await restore()
-    await query(a, `alter table websocket_events auto_increment = ${Number(lost[0])}`)
     const acked = (await Promise.all([send(a, 20, 200), send(b, 20, 300)])).flat()
     t.strictSame(acked.filter((id) => id <= Number(lost.at(-1))), [], 'no id is given out twice')
     told.push(...await received(reader, acked))
