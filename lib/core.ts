@@ -5,11 +5,12 @@ import { Access } from './access.js'
 import type { Backplane } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
+import { noPosition, RedisPosition } from './backplane/redis-position.js'
 import { channelKey } from './channels.js'
 import { systemClock, type Clock } from './clock.js'
 import type { Database, Dialect } from './database/dialect.js'
 import { examine, type DatabaseFacts } from './database/examine.js'
-import { readMeta } from './database/meta.js'
+import { readMeta, type DatabaseMeta } from './database/meta.js'
 import { migrate, missingMigrations } from './database/migrator.js'
 import { freshSockets } from './database/older-nodes.js'
 import { openDatabase, type OpenDatabase } from './database/open.js'
@@ -104,6 +105,9 @@ declare module 'fastify' {
   }
 }
 
+/** The RPC by which nodes tell each other how far the log is. */
+const LOG_POSITION = 'log.position'
+
 /** The key of a connection in {@link Realtime.local}. */
 export const localKey = (tenantId: number, connectionId: string): string => `${tenantId}/${connectionId}`
 
@@ -119,13 +123,13 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const log = fastify.log
   const nodeId = randomUUID()
   const opened = openDatabase(options.database)
-  const { facts, identity } = await prepareDatabase(opened, settings, options.redis, log).catch(async (err: unknown) => {
+  const { facts, meta } = await prepareDatabase(opened, settings, options.redis, log).catch(async (err: unknown) => {
     await opened.close()
     throw err
   })
   const redis = options.redis === undefined
     ? null
-    : await connectRedis(options.redis, `${settings.keyPrefix}:${identity}`, log)
+    : await connectRedis(options.redis, `${settings.keyPrefix}:${meta.identity}`, log)
         .catch(async (err: unknown) => {
           await opened.close()
           throw err
@@ -152,6 +156,14 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     hub,
     clock,
     log,
+    meta,
+    note: redis === null ? noPosition : new RedisPosition(redis),
+    askPeers: async (mine) => {
+      const others = (await roster.aliveNodes()).filter((node) => node !== nodeId)
+      const answers = await Promise.allSettled(others.map(async (node) => await backplane.ask(node, LOG_POSITION, mine)))
+      return answers.flatMap((answer) => answer.status === 'fulfilled' ? [answer.value] : [])
+    },
+    epochChanged: () => { gapFiller.forget() },
     maxQueued: settings.maxQueuedEvents,
     timeout: settings.storageTimeout,
     online: async (users) => await onlineAmong(roster, users),
@@ -165,7 +177,10 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     roster, eventLog, maintenance, events, log, compareWithin: times.lease / 3, enabled: settings.maintenance
   })
   const gapFiller = new GapFiller({ hub, eventLog, log })
-  const asks = new Map<string, (data: unknown) => Promise<unknown>>()
+  const asks = new Map<string, (data: unknown) => Promise<unknown>>([[LOG_POSITION, async (theirs) => {
+    eventLog.epoch.hear(theirs)
+    return eventLog.epoch.position
+  }]])
   const closing: Array<() => Promise<void>> = []
 
   const realtime: Realtime = {
@@ -207,6 +222,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   fastify.decorate('realtime', realtime as Realtime & RealtimeParts)
   fastify.addHook('onClose', async () => {
     gapFiller.stop()
+    eventLog.epoch.stop()
     await sweeper.stop()
     for (const task of closing) await task()
     await eventLog.close()
@@ -234,6 +250,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     }
   })
   fastify.addHook('onReady', async () => {
+    await eventLog.epoch.start()
     await gapFiller.start()
     sweeper.start()
   })
@@ -242,7 +259,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
 /** Brings the tables up to date, and finds out what the database is. Throws an {@link OptionError} that says what to do. */
 async function prepareDatabase (
   opened: OpenDatabase, settings: CoreSettings, redis: unknown, log: FastifyBaseLogger
-): Promise<{ facts: DatabaseFacts, identity: string }> {
+): Promise<{ facts: DatabaseFacts, meta: DatabaseMeta }> {
   const inUse = async (): Promise<string | null> =>
     redis === undefined ? await freshSockets(opened) : await livingLeases(redis, settings.keyPrefix, log)
   try {
@@ -251,7 +268,7 @@ async function prepareDatabase (
       throw new OptionError('database', `lacks the migrations ${missing.join(', ')}: run npx fastify-realtime migrate, or set migrate to true`)
     }
     if (missing.length > 0) await migrate(opened.db, 'up', { olderNode: inUse })
-    return { facts: await examine(opened), identity: (await readMeta(opened.db)).identity }
+    return { facts: await examine(opened), meta: await readMeta(opened.db) }
   } catch (err) {
     throw err instanceof OptionError ? err : new OptionError('database', `cannot be used: ${messageOf(err)}`, err)
   }

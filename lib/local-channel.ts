@@ -114,6 +114,13 @@ export class LocalChannel {
     this.head = Math.max(this.head ?? 0, id)
   }
 
+  /** Whatever comes next is new, whichever id it has. */
+  forgetIds (): void {
+    this.#recent = null
+    this.head = null
+    this.isSettled = false
+  }
+
   /** Writes what is queued, one write for each member. Frames delivered. */
   flush (): number {
     if (this.#queue.length === 0) return 0

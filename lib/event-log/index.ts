@@ -1,10 +1,12 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { HANDED, type Backplane } from '../backplane/contract.js'
+import { channelKey } from '../channels.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import type { DatabaseFacts } from '../database/examine.js'
 import { outcomeOf, withoutValues } from '../database/failures.js'
+import type { DatabaseMeta } from '../database/meta.js'
 import { RealtimeError, type Outcome } from '../errors.js'
 import type { Hub } from '../hub.js'
 import { inTime } from '../in-time.js'
@@ -12,11 +14,14 @@ import { encodeStored } from '../protocol.js'
 import { wellFormedJson } from '../well-formed.js'
 import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
-import type { Confirmation, Confirmed, EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
+import type { Confirmation, Confirmed, EventType, LogPosition, NewEvent, PositionNote, Receipt, StoredEvent } from './contract.js'
+import { EpochStore } from './epoch-store.js'
+import { MAX_AUDIT_ROWS } from './insert-store.js'
+import { LogEpoch } from './log-epoch.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
 import type { AuditRow, EventRow } from './inserts.js'
 import { Replays } from './replays.js'
-import { EventStore, MAX_AUDIT_ROWS, type MissedRange } from './store.js'
+import { EventStore, type MissedRange } from './store.js'
 
 export { byChannel, MAX_REPLAY, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
@@ -40,6 +45,13 @@ export interface EventLogOptions {
   maxQueued: number
   /** Milliseconds until a database that does not answer counts as away, 3000. */
   timeout: number
+  meta: DatabaseMeta
+  /** Where the newest position of all nodes is kept besides the table. */
+  note: PositionNote
+  /** Tells the other nodes this node's position; resolves with theirs. */
+  askPeers (mine: LogPosition): Promise<unknown[]>
+  /** A new epoch began: whatever is remembered of ids belongs to the old one. */
+  epochChanged (): void
   online: OutboxOptions['online']
   failed: OutboxOptions['failed']
   measured?: (rows: number, seconds: number) => void
@@ -60,6 +72,8 @@ export class EventLog {
   readonly replays: Replays
   /** Bytes of one event at most: what a reader must be able to take at once. */
   maxEventBytes = 0
+  /** The epoch of the log, part of every cursor. */
+  readonly epoch: LogEpoch
   readonly #queue: CommitQueue
   readonly #audit: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
@@ -71,12 +85,26 @@ export class EventLog {
   constructor (options: EventLogOptions) {
     const { db, dialect, facts, discard, backplane, clock, log, maxQueued, timeout, measured } = options
     this.#options = options
-    this.store = new EventStore(db, dialect, backplane.nodeId, facts?.consecutiveIds)
+    this.epoch = new LogEpoch({
+      store: new EpochStore(db, backplane.nodeId),
+      meta: options.meta,
+      log,
+      timeout,
+      note: options.note,
+      askPeers: options.askPeers,
+      heard: options.hub,
+      changed: () => {
+        options.hub.forgetIds()
+        options.epochChanged()
+      }
+    })
+    this.store = new EventStore(db, dialect, backplane.nodeId, this.epoch, facts?.consecutiveIds)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.replays = new Replays({
       ...options,
       outbox: this.outbox,
       copiedTypes: () => [...this.#types].filter(([, { tellSender }]) => tellSender === true).map(([type]) => type),
+      epoch: this.epoch,
       ask: async (read) => await this.ask(read)
     })
     this.#queue = new CommitQueue({
@@ -163,13 +191,15 @@ export class EventLog {
     this.#audit.put({ tenantId, userId, type, channel, payload: wellFormedJson(data), createdAt: this.#options.clock.now() })
   }
 
-  /** What came after `since` on a channel, oldest first, at most `limit`. */
-  async read (tenantId: number, channel: string, since: number, limit: number): Promise<Recovery> {
-    const [floor, later, earlier] = await this.ask(async () => await Promise.all([
+  /** Events after `since` on a channel, oldest first, at most `limit`; none where the cursor, `since` with its `epoch`, is not one of this log. */
+  async read (tenantId: number, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
+    const [isOurs, floor, later, earlier] = await this.ask(async () => await Promise.all([
+      this.epoch.gaveOut(since, epoch),
       this.store.floor(tenantId, channel),
       this.store.after(tenantId, channel, since, limit + 1),
       since > 0 ? this.store.overtaken(tenantId, channel, since) : []
     ]))
+    if (!isOurs) return { events: [], position: await this.replays.position(channelKey(tenantId, channel)), recovered: false, more: false }
     const more = later.length > limit
     const events = [...earlier, ...later.slice(0, limit)]
     return { events, position: later[Math.min(later.length, limit) - 1]?.id ?? since, recovered: since >= floor, more }

@@ -8,6 +8,7 @@ import type { Maybe } from '../maybe.js'
 import { encodeStored } from '../protocol.js'
 import { wireFrame } from '../ws-frame.js'
 import { MAX_REPLAY } from './contract.js'
+import type { LogEpoch } from './log-epoch.js'
 import type { Outbox } from './outbox.js'
 import {
   MAX_CHANNELS, MAX_RANGES, MAX_WAITING_CHANNELS, ReplayStore, type ChannelEnds, type Copies, type PageRange, type PageRows
@@ -35,6 +36,8 @@ export interface ReplaysOptions {
   clock: Clock
   hub: Hub
   outbox: Outbox
+  /** The epoch of the log, and whether it gave a cursor out. */
+  epoch: Pick<LogEpoch, 'current' | 'gaveOut'>
   /** Types of events of which the sender's own channel is told, too. */
   copiedTypes (): readonly string[]
   /** Runs a read for a client; rejects with `RT_STORAGE_UNAVAILABLE`. */
@@ -88,10 +91,11 @@ export class Replays {
    * Where a subscriber begins who has seen everything up to `since`. It costs nothing where that is the head, and this node
    * knows so. The channel has been joined before: what comes meanwhile is not missed. `epoch` names the log that `since` is of.
    */
-  start (key: ChannelKey, since: number, _epoch?: string): Maybe<Start> {
-    const { hub, outbox } = this.#options
+  start (key: ChannelKey, since: number, epoch?: string): Maybe<Start> {
+    const { hub, outbox, epoch: { current } } = this.#options
+    if (epoch !== undefined && epoch !== current) return this.#unrecovered(key)
     if (outbox.isInOrder && hub.isSettledAt(key, since)) return { position: since, recovered: true, isBehind: false, isLate: false }
-    return this.#start(key, since)
+    return this.#start(key, since, epoch)
   }
 
   /** A page of what comes after `since`; on a private channel with copies of what its owner sent, from an id on. */
@@ -124,8 +128,9 @@ export class Replays {
     await outbox.postpone(await this.#store.dueAbove(rangeOf({ key, since }), POSTPONED_ROWS), clock.now() + POSTPONED)
   }
 
-  async #start (key: ChannelKey, since: number): Promise<Start> {
+  async #start (key: ChannelKey, since: number, epoch?: string): Promise<Start> {
     const { hub } = this.#options
+    if (!await this.#options.ask(async () => await this.#options.epoch.gaveOut(since, epoch))) return await this.#unrecovered(key)
     const arrivals = hub.arrivals(key)
     const { head, floor, newest, position } = await this.#readEnds(key)
     if (since < floor || since > newest) return { position, recovered: false, isBehind: false, isLate: false }
@@ -133,6 +138,10 @@ export class Replays {
     if (since === head && !isLate) hub.settle(key, head, arrivals)
     const recovered = later <= MAX_REPLAY
     return { position: Math.max(position, since), recovered, isBehind: recovered && (later > 0 || isLate), isLate: recovered && isLate }
+  }
+
+  async #unrecovered (key: ChannelKey): Promise<Start> {
+    return { position: await this.position(key), recovered: false, isBehind: false, isLate: false }
   }
 
   async #readEnds (key: ChannelKey): Promise<ChannelEnds & { position: number }> {

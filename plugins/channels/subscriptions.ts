@@ -57,10 +57,14 @@ export class Subscriptions {
     const [only] = made
     if (channels === undefined && only !== undefined) {
       if (only instanceof RealtimeError) throw only
-      return { ack: only.answer, answer: 'subscribed', afterReply }
+      return { ack: { ...only.answer, epoch: this.#epoch }, answer: 'subscribed', afterReply }
     }
     const answers = made.map((one, i) => one instanceof RealtimeError ? this.#refuse(channels?.[i], one) : one.answer)
-    return { ack: { channels: answers }, answer: 'subscribed', afterReply }
+    return { ack: { channels: answers, epoch: this.#epoch }, answer: 'subscribed', afterReply }
+  }
+
+  get #epoch (): string {
+    return this.#realtime.eventLog.epoch.current
   }
 
   unsubscribe ({ identity, connection }: FrameContext, name: string): FrameResult<{ channel: string }> {

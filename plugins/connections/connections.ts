@@ -132,7 +132,8 @@ export class Connections {
       clubId: identity.tenantId,
       channels: [...channels],
       expiresAt: identity.expiresAt === undefined || identity.expiresAt === null ? null : expiryToIso(identity.expiresAt),
-      heartbeatInterval: this.#settings.pingInterval
+      heartbeatInterval: this.#settings.pingInterval,
+      epoch: this.#realtime.eventLog.epoch.current
     }
   }
 

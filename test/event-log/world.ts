@@ -7,6 +7,8 @@ import { migrate } from '../../lib/database/migrator.js'
 import { openDatabase, type OpenDatabase } from '../../lib/database/open.js'
 import type { Tables } from '../../lib/database/tables.js'
 import { EventLog, type EventLogOptions, type NewEvent, type StoredEvent } from '../../lib/event-log/index.js'
+import { noPosition } from '../../lib/backplane/redis-position.js'
+import { readMeta } from '../../lib/database/meta.js'
 import { Hub, type Member } from '../../lib/hub.js'
 import { temporaryFolder } from '../exit-hooks.js'
 import { createDatabase } from '../servers.js'
@@ -140,6 +142,7 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
   const shared = connect()
   t.teardown(async () => { await shared.close() })
   await migrate(shared.db)
+  const meta = await readMeta(shared.db)
   const start = async (t: Test, clock: StillClock, { origin = 'node-a', db = shared, maxQueued = 10_000, timeout = 3000 }: Options): Promise<Node> => {
     const backplane = new CuttableBackplane(origin)
     const hub = new Hub(backplane)
@@ -147,6 +150,7 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
     const failed: StoredEvent[] = []
     const eventLog = new EventLog({
       ...db, backplane, hub, clock, log, maxQueued, timeout,
+      meta, note: noPosition, askPeers: async () => [], epochChanged: () => {},
       online: async (users) => new Set(users.map(({ tenantId, userId }) => `${tenantId}/${userId}`).filter((user) => online.has(user))),
       failed: (event) => { failed.push(event) }
     })
