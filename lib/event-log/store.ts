@@ -308,7 +308,8 @@ export class EventStore {
 
 /** The host's plugins may rename and change what it reads of its own tables. */
 function withoutPlugins (executor: Executor): Executor {
-  return 'withoutPlugins' in executor && typeof executor.withoutPlugins === 'function' ? executor.withoutPlugins() as Executor : executor
+  const { withoutPlugins } = executor as Partial<Database>
+  return withoutPlugins === undefined ? executor : withoutPlugins.call(executor)
 }
 
 const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
