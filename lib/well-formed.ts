@@ -38,13 +38,12 @@ export function illFormedFrame (text: string, { data, id }: { data?: unknown, id
  */
 export function wellFormedJson (data: Record<string, unknown>): string {
   const text = JSON.stringify(data)
-  return text.includes('\\ud') ? JSON.stringify(repaired(data)) : text
+  return text.includes('\\ud') ? JSON.stringify(repaired(JSON.parse(text))) : text
 }
 
 function repaired (value: unknown): unknown {
   if (typeof value === 'string') return value.toWellFormed()
   if (typeof value !== 'object' || value === null) return value
-  if ('toJSON' in value && typeof value.toJSON === 'function') return repaired(value.toJSON())
   if (Array.isArray(value)) return value.map(repaired)
   return Object.fromEntries(Object.entries(value).map(([name, part]) => [name.toWellFormed(), repaired(part)]))
 }

@@ -6,6 +6,7 @@ import { openDatabase } from '../lib/database/open.js'
 import { EpochStore } from '../lib/event-log/epoch-store.js'
 import { Maintenance } from '../lib/maintenance.js'
 import { eventsOf } from '../lib/protocol.js'
+import { livingLeases } from '../lib/redis-older-nodes.js'
 import { clientEvents, serverEvents } from './schemas.js'
 
 const usage = `usage: fastify-realtime <command>
@@ -17,7 +18,8 @@ const usage = `usage: fastify-realtime <command>
   cleanup-typing      remove typing indicators that ran out
   asyncapi            print the socket's AsyncAPI document, of all plugins
 
-The database is DATABASE_URL: mysql://user:password@host:port/db or sqlite:path`
+The database is DATABASE_URL: mysql://user:password@host:port/db or sqlite:path.
+Coming from version 0.1, migrate looks for nodes that still run in REDIS_URL, under KEY_PREFIX (rt), or in the tables.`
 
 async function run ([command, direction]: string[]): Promise<number> {
   if (command === 'asyncapi') {
@@ -43,7 +45,9 @@ async function run ([command, direction]: string[]): Promise<number> {
   const database = openDatabase(url)
   try {
     if (command === 'migrate') {
-      const done = await migrate(database.db, direction === 'down' ? 'down' : 'up')
+      const { REDIS_URL } = process.env
+      const done = await migrate(database.db, direction === 'down' ? 'down' : 'up',
+        REDIS_URL ? { olderNode: async () => await livingLeases(REDIS_URL, process.env.KEY_PREFIX ?? 'rt') } : {})
       console.log(done.length === 0 ? 'nothing to migrate' : `${direction === 'down' ? 'taken back' : 'migrated'}: ${done.join(', ')}`)
       return 0
     }

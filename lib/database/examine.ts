@@ -69,7 +69,8 @@ async function settingsOf (db: Database): Promise<Map<string, string>> {
 
 /** A plugin that puts tables elsewhere (`withSchema`, a prefix) cannot be meant: the suite's statements name theirs. */
 function assertOwnTables (host: Kysely<unknown>): void {
-  const from = (db: Kysely<unknown>): string => (db as unknown as Database).selectFrom('websocket_meta').select('name').compile().sql.split(/\bfrom\b/)[1] ?? ''
+  const from = (db: Kysely<unknown>): string =>
+    (db as unknown as Database).selectFrom('websocket_meta').select('name').compile().sql.toLowerCase().split(/\bfrom\b/)[1] ?? ''
   if (from(host) !== from(host.withoutPlugins())) {
     throw wrong(`a plugin of this Kysely instance renames tables (${from(host).trim()}), and the suite’s would be elsewhere: ` +
       'pass an instance without it, connected to the database that is meant')

@@ -77,7 +77,7 @@ class HostConnection implements DatabaseConnection {
   #running: Promise<unknown> = Promise.resolve()
 
   async executeQuery<R> (query: CompiledQuery): Promise<QueryResult<R>> {
-    const answer = this.#executor.executeQuery<R>(query as CompiledQuery<R>)
+    const answer = this.#executor.executeQuery<R>(query)
     const settled = answer.then(() => {}, () => {})
     this.#running = settled
     let timer: NodeJS.Timeout | undefined
@@ -93,7 +93,6 @@ class HostConnection implements DatabaseConnection {
     }
   }
 
-  // eslint-disable-next-line require-yield -- the suite streams nothing
   async * streamQuery<R> (): AsyncIterableIterator<QueryResult<R>> {
     throw new Error('streams are not supported on a host’s connections')
   }

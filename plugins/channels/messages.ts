@@ -141,9 +141,9 @@ export class Messages {
 /** Says how many of many are stored. The outcome of a part is not the outcome of the whole: the same key completes it. */
 function partly (stored: number, failures: readonly unknown[]): RealtimeError {
   const errors = failures.map(toRealtimeError)
-  const error = errors.find(({ code }) => code !== 'RT_STORAGE_UNAVAILABLE') ?? errors[0] as RealtimeError
+  const error = errors.find(({ code }) => code !== 'RT_STORAGE_UNAVAILABLE') ?? errors[0]
   const sure = stored === 0 && errors.every(({ outcome }) => outcome === 'none')
-  return new RealtimeError(error.code, `${stored} of ${stored + failures.length} notifications are stored: repeat the call with the same dedupeId to store the others`, {
-    ...(error.retryAfter === undefined ? {} : { retryAfter: error.retryAfter }), outcome: sure ? 'none' : 'unknown', stored, cause: error.cause
+  return new RealtimeError(error?.code ?? 'RT_STORAGE_UNAVAILABLE', `${stored} of ${stored + failures.length} notifications are stored: repeat the call with the same dedupeId to store the others`, {
+    ...(error?.retryAfter === undefined ? {} : { retryAfter: error.retryAfter }), outcome: sure ? 'none' : 'unknown', stored, cause: error?.cause
   })
 }
