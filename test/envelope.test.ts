@@ -2,6 +2,7 @@ import t from 'tap'
 import type { Frame } from '../lib/backplane/contract.js'
 import { open, readFrames, sealFrames, sealText, type Opened } from '../lib/backplane/envelope.js'
 import { Signer } from '../lib/backplane/signer.js'
+import { payloadOf } from './backplane/node.js'
 import { seeded } from './suites.js'
 
 const TOPIC = 'rt:id:0:channel:{1/group.7}'
@@ -14,7 +15,7 @@ const numbered = (number: number | string, sealed: Buffer, mark = '+'): Buffer =
 const random = seeded(3)
 const randomBytes = (length: number): Buffer => Buffer.from(Array.from({ length }, () => random(256)))
 const randomFrames = (): Frame[] => Array.from({ length: random(4) + 1 }, (): Frame => ({
-  payload: randomBytes(random(300)),
+  payload: payloadOf(randomBytes(random(300))),
   messageId: random(3) === 0 ? 0 : random(2 ** 32) * 2 ** 20 + random(2 ** 20),
   except: random(2) === 0 ? null : 'c'.repeat(random(255) + 1),
   again: random(2) === 0
@@ -48,7 +49,7 @@ t.test('The frames of one Redis message come out as they went in, signed or not'
 })
 
 t.test('What is no envelope is malformed, whatever it is', async (t) => {
-  const sealed = sealFrames([{ payload: Buffer.from('{}'), messageId: 7, except: 'tab', again: false }], TOPIC, true, unsigned)
+  const sealed = sealFrames([{ payload: payloadOf('x'), messageId: 7, except: 'tab', again: false }], TOPIC, true, unsigned)
   const faults = [
     '', 'r', 'rt', 'rt1', 'rt1-', 'rt1-\n', 'rt1+', 'rt1+\n', 'rt1+\n\0', 'rt1+7', 'rt1+7\n', 'rt1+7 \n\0', 'rt1+-7\n\0', 'rt1+1.5\n\0', 'rt1-7\n\0',
     'rt1+99999999999999999\n\0', 'rt1+9999999999999999\n\0', 'rt1!7\n\0', 'rt1 7\n\0', 'hello', 'rubbish', '12\nold', '{"kind":"question"}', '!1700000000000',
@@ -70,6 +71,7 @@ t.test('What is no envelope is malformed, whatever it is', async (t) => {
   t.equal(readFrames(spoiled(1, [0xbf, 0xf0])), null, 'an id below zero')
   t.equal(readFrames(spoiled(1, [0x3f, 0xe0, 0, 0, 0, 0, 0, 0])), null, 'half an id')
   t.equal(readFrames(spoiled(9, [255])), null, 'a name longer than the message')
+  t.equal(readFrames(spoiled(content.length - 1, [0x20])), null, 'a payload that is not a frame for sockets')
   t.equal(readFrames(spoiled(13, [0xff, 0xff, 0xff, 0xff])), null, 'a payload of 4 GB')
 
   for (let round = 0; round < 5000; round++) {

@@ -35,6 +35,10 @@ const [NEWLINE, DASH, PLUS, STAR, DIGIT_0, DIGIT_9] = [0x0a, 0x2d, 0x2b, 0x2a, 0
 /** Room for the digits of any safe integer. */
 const MAX_DIGITS = 16
 
+/** How each payload begins, `{"ev`, and its last byte: enough to keep from sockets what is no frame, without parsing it. */
+const OPENING = 0x7b226576
+const CLOSING = 0x7d
+
 const AGAIN = 1
 const FIXED = 1 + 8 + 1 + 4
 
@@ -110,7 +114,8 @@ export function readFrames (content: Buffer): Frame[] | null {
     at += exceptLength
     const length = content.readUInt32BE(at)
     at += 4
-    if (content.length - at < length) return null
+    if (length < 5 || content.length - at < length) return null
+    if (content.readUInt32BE(at) !== OPENING || content[at + length - 1] !== CLOSING) return null
     frames.push({ payload: content.subarray(at, at + length), messageId, except, again: flags === AGAIN })
     at += length
   }

@@ -1,3 +1,4 @@
+import { setTimeout as wait } from 'node:timers/promises'
 import type { ChannelKey } from '../channels.js'
 
 /**
@@ -15,7 +16,8 @@ import type { ChannelKey } from '../channels.js'
  *   the next comparison with Redis, every few seconds, finds to be larger than the one here. So where such a comparison
  *   was made within the last COUNTER_TTL, nothing is missing; else (Redis could not be asked for so long) it is a gap.
  *
- * In doubt it is a gap: the log is read once in vain. Numbers of a new counter never continue those of the old one, since
+ * In doubt it is a gap: the log is read once in vain. What cannot be told is the loss of a new counter's first message
+ * when the counter is evicted too, before the next comparison. Numbers of a new counter never continue those of the old one, since
  * a channel has fewer messages than there are microseconds.
  */
 export const COUNTER_TTL = 120_000
@@ -35,6 +37,8 @@ export interface Counter {
   ttl: number
 }
 
+const sleep = async (ms: number): Promise<void> => { await wait(ms) }
+
 interface Sequence {
   /** The last number seen; null while none is known. */
   last: number | null
@@ -49,14 +53,14 @@ interface Sequence {
 export class Sequences {
   readonly #sequences = new Map<ChannelKey, Sequence>()
   readonly #read: (keys: ChannelKey[]) => Promise<Counter[]>
-  readonly #ttl: number
   readonly #now: () => number
+  readonly #pause: (ms: number) => Promise<void>
 
-  /** `read` asks Redis for the counter of each channel. */
-  constructor (read: (keys: ChannelKey[]) => Promise<Counter[]>, ttl = COUNTER_TTL, now = (): number => performance.now()) {
+  /** `read` asks Redis for the counter of each channel; the others are time, which tests move. */
+  constructor (read: (keys: ChannelKey[]) => Promise<Counter[]>, now = (): number => performance.now(), pause = sleep) {
     this.#read = read
-    this.#ttl = ttl
     this.#now = now
+    this.#pause = pause
   }
 
   add (key: ChannelKey): void {
@@ -82,7 +86,7 @@ export class Sequences {
     sequence.last = number
     sequence.asked = false
     sequence.provenAt = this.#now()
-    sequence.endsAt = sequence.provenAt + this.#ttl
+    sequence.endsAt = sequence.provenAt + COUNTER_TTL
     return follows
   }
 
@@ -100,7 +104,7 @@ export class Sequences {
   async lost (keys: ChannelKey[] = [...this.#sequences.keys()]): Promise<ChannelKey[]> {
     const lagging = await this.#lagging(keys)
     if (lagging.size === 0) return []
-    await new Promise((resolve) => setTimeout(resolve, LAG_PAUSE))
+    await this.#pause(LAG_PAUSE)
     const lost: ChannelKey[] = []
     for (const [key, { last, counter }] of await this.#lagging([...lagging.keys()])) {
       const sequence = this.#sequences.get(key)
@@ -134,9 +138,9 @@ export class Sequences {
     Object.assign(sequence, { last: number, asked: true, provenAt: now, endsAt: now + ttl })
   }
 
-  /** The counter is gone because of its age, and nothing that it counted is missing here. */
+  /** There is no counter because of its age, or there was none before, and nothing that was counted is missing here. */
   #mayHaveEnded ({ last, provenAt, endsAt }: Sequence): boolean {
     const now = this.#now()
-    return last === NONE || (now >= endsAt - SLACK && now - provenAt <= this.#ttl - SLACK)
+    return now - provenAt <= COUNTER_TTL - SLACK && (last === NONE || now >= endsAt - SLACK)
   }
 }
