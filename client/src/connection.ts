@@ -91,7 +91,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
       scope.check()
       const Socket = settings.WebSocket ?? globals.WebSocket
       attemptedAt = clock.now()
-      if (!Socket) throw new Error('Pass a class as the option WebSocket: there is none here')
+      if (!Socket) throw new Error('There is none: pass the option WebSocket')
       return await new Promise((resolve, reject) => {
         const link = createLink(new Socket(rest.url('/ws').replace('http', 'ws')), clock, scope, settings.maxFrameSize, () => {
           const welcome = (answer: unknown): void => {
@@ -111,7 +111,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
     } catch (thrown) {
       scope.end()
       const err = toClientError(thrown, 'RT_SOCKET_BLOCKED')
-      throw err.closeCode === 1006 ? toClientError('The socket does not open', 'RT_SOCKET_BLOCKED') : err
+      throw err.closeCode === 1006 ? new ClientError('RT_SOCKET_BLOCKED') : err
     }
   }
 

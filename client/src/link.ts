@@ -151,7 +151,7 @@ export function createLink (
 
 /** Whether a text of JSON takes more bytes in UTF-8. */
 export const isTooLarge = (text: string, max: number): boolean => text.length > max / 3 && encodeURIComponent(text).replace(/%../g, '.').length > max
-export const tooLarge = (): ClientError => new ClientError('RT_INVALID_DATA', 'Larger than the server takes')
+export const tooLarge = (): ClientError => new ClientError('RT_INVALID_DATA', 'too large')
 
 /** An `error` frame's data as an error. */
 export function errorOf (data: object): ClientError {

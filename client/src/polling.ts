@@ -22,10 +22,10 @@ const PAGE = 500
 /** Milliseconds for each channel of a round: 600 requests a minute are what a user may have. */
 const PER_CHANNEL = 200
 
-/** `failed` is told of what goes wrong, also where REST does not answer any more. */
+/** `verify` makes sure that what was read is the user's; `failed` is told of what goes wrong, also where REST does not answer any more. */
 export function createPoller (
   rest: Rest, state: State, subscriptions: Subscriptions, delivery: Delivery, clock: ClientClock, interval: number,
-  emit: (event: string, data: unknown) => void, failed: (err: ClientError) => void
+  emit: (event: string, data: unknown) => void, verify: (scope: Scope) => Promise<void>, failed: (err: ClientError) => void
 ): Poller {
   const { entries } = state
   const pause = createPause(clock)
@@ -38,6 +38,7 @@ export function createPoller (
     for (let more = true; more;) {
       const epoch = state.epoch ? `&epoch=${state.epoch}` : ''
       const page = await rest.call(scope, `/events?channel=${encodeURIComponent(channel)}&since=${position}&limit=${PAGE}${isNew ? '' : epoch}`) as Page
+      if (page.data.length) await verify(scope)
       const isStill = (): boolean => !scope.ended && entries.get(channel) === entry
       if (!isStill()) return
       // A cursor of another log says nothing: it begins now, as where there is none.

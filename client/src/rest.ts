@@ -57,7 +57,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
     const answer = await response.json().catch(() => {}) as { code?: ClientErrorCode, message?: string } | undefined
     if (ok && answer) return answer
     const { code, message } = answer ?? {}
-    throw new ClientError(code?.startsWith('RT_') ? code : codes[status] ?? 'RT_SERVER_UNREACHABLE', message ?? `Status ${status}`, {
+    throw new ClientError(code?.startsWith('RT_') ? code : codes[status] ?? 'RT_SERVER_UNREACHABLE', message ?? `status ${status}`, {
       ...answer, status, retryAfter: Number(headers.get('retry-after'))
     })
   }
@@ -83,7 +83,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
           ...(abort && { signal: abort.signal }),
           // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
           ...(text && { method: 'POST', body: text, keepalive: text.length < 8192 })
-        }), TIMEOUT, () => new ClientError('RT_SERVER_UNREACHABLE', 'No answer'))
+        }), TIMEOUT, () => new ClientError('RT_SERVER_UNREACHABLE', 'no answer'))
       } catch (err) {
         abort?.abort()
         throw toClientError(err)
@@ -100,7 +100,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
     },
     carrier: (scope) => async (event, data, onAck) => {
       const path = routes[event]
-      if (!path) throw new ClientError('RT_SOCKET_CLOSED', `${event} needs a socket`)
+      if (!path) throw new ClientError('RT_SOCKET_CLOSED', event)
       const answer = await rest.call(scope, path, rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))
       const ack = rename((answer as { data: object }).data, /_./g, (letter) => letter[1]!.toUpperCase())
       onAck?.(ack)
