@@ -138,7 +138,7 @@ for (const [file, code] of [['host.mjs', example('host')], ['host.cjs', toCommon
 
 t.test('The command migrates, and prints the AsyncAPI document', async (t) => {
   const DATABASE_URL = 'sqlite:./data/app.db'
-  t.equal(await inProject('npx', ['--no', 'fastify-realtime', 'migrate'], { DATABASE_URL }), 'migrated: 001-initial, 002-events-by-status\n')
+  t.match(await inProject('npx', ['--no', 'fastify-realtime', 'migrate'], { DATABASE_URL }), /^migrated: 001-initial, 002-events-by-status/)
   t.ok(readdirSync(join(project, 'data')).includes('app.db'))
   t.match(JSON.parse(await inProject('npx', ['--no', 'fastify-realtime', 'asyncapi'])), { asyncapi: /^3\./, channels: { socket: {} } })
 })

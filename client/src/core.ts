@@ -16,7 +16,7 @@ import { createTokens } from './tokens.js'
 import type { ClientEvents, Transport } from './types.js'
 import { createTyping } from './typing.js'
 import { createWatches } from './watches.js'
-import type { Id } from './wire.js'
+import type { DeliveredBody, Id } from './wire.js'
 
 /** Milliseconds between two heartbeats of a server that does not say; and at least, for nothing would be a loop. */
 const HEARTBEAT = 25_000
@@ -88,7 +88,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   })
   const delivery = createDelivery(state, clock, emitAny, (ids) => {
     if (!settings.confirm || !ids.length) return
-    if (polled) rest.call(polled, '/messages/delivered', { message_ids: ids }).catch(() => {})
+    if (polled) rest.call(polled, '/messages/delivered', { message_ids: ids } satisfies DeliveredBody).catch(() => {})
     else for (const messageId of ids) state.link?.request('message:delivered', { messageId }).catch(() => {})
   })
   const subscriptions = createSubscriptions(state, delivery, clock, emitAny)

@@ -1,19 +1,8 @@
 import type { ClientClock } from './clock.js'
 import { ClientError, type ClientErrorCode } from './errors.js'
+import type { SocketLike } from './globals.js'
 import type { Scope } from './scope.js'
 import type { Frame } from './wire.js'
-
-/** What the client needs of a WebSocket: a browser's, Node's own, or the one of `ws`. */
-export interface SocketLike {
-  send (text: string): void
-  close (code?: number, reason?: string): void
-  /** Only `ws` has it; a browser's `close` waits for the peer, unseen. */
-  terminate? (): void
-  addEventListener (type: 'open' | 'error', listener: () => void): void
-  addEventListener (type: 'message', listener: (event: { data: unknown }) => void): void
-  addEventListener (type: 'close', listener: (event: { code: number, reason: string }) => void): void
-}
-export type SocketClass = new (url: string) => SocketLike
 
 /** One way to the server and back. `onAck` is given the answer before the next frame is looked at, which a promise is not. */
 export type Carrier = (event: string, data: object, onAck?: (data: unknown) => void) => Promise<unknown>

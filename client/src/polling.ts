@@ -7,8 +7,7 @@ import type { Scope } from './scope.js'
 import { learnEpoch, type Durable, type Entry, type State } from './state.js'
 import type { Subscriptions } from './subscriptions.js'
 import { isRefusal, leastDelay } from './verdicts.js'
-
-interface Page { data: Durable[], position: number, recovered: boolean, more: boolean, epoch?: string }
+import type { Page } from './wire.js'
 
 /** Reads what sockets would tell, with the same cursors: durable events only. */
 export interface Poller {
@@ -45,7 +44,7 @@ export function createPoller (
       if (learnEpoch(state, page.epoch)) isNew = true
       if (!isNew) {
         if (!page.recovered) emit('gap', { channel, position: page.position })
-        delivery.deliver(page.data)
+        delivery.deliver(page.data as Durable[])
         if (!isStill()) return
       }
       ;({ position, more } = page)

@@ -1,26 +1,9 @@
 import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
-import { globals } from './globals.js'
+import { globals, type Fetch, type RequestOptions } from './globals.js'
 import type { Carrier } from './link.js'
 import type { Scope } from './scope.js'
 import type { Tokens } from './tokens.js'
 import { isTokenRefused } from './verdicts.js'
-
-/** What the client needs of `fetch`. */
-export type Fetch = (url: string, init: RequestOptions) => Promise<ResponseLike>
-export interface RequestOptions {
-  method?: string
-  headers?: Record<string, string>
-  body?: string
-  keepalive?: boolean
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- an AbortSignal, a type that not every platform has
-  signal?: any
-}
-export interface ResponseLike {
-  readonly ok: boolean
-  readonly status: number
-  readonly headers: { get (name: string): string | null }
-  json (): Promise<unknown>
-}
 
 /** The suite's REST routes. */
 export interface Rest {

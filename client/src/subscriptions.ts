@@ -4,7 +4,7 @@ import { ClientError } from './errors.js'
 import { errorOf, type Link } from './link.js'
 import { entryOf, learnEpoch, nameOf, type Entry, type State } from './state.js'
 import { isRefusal, retryDelay } from './verdicts.js'
-import type { Subscribed } from './wire.js'
+import type { Subscribed, SubscribeAnswer } from './wire.js'
 
 /** What the client wants to hear, over all sockets. */
 export interface Subscriptions {
@@ -23,8 +23,6 @@ export interface Subscriptions {
   /** Not allowed, or not any more: it is not asked for again, and one error says so. */
   refuse (entry: Entry, err: ClientError): void
 }
-
-type Answer = Subscribed & { error?: object }
 
 /** Channels of one frame. */
 const BATCH = 100
@@ -66,11 +64,10 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
   const request = async (link: Link, some: readonly Entry[], data: object): Promise<void> => {
     try {
       await link.request('subscribe', data, (answer) => {
-        const { epoch, channels } = answer as { epoch?: string, channels?: Answer[] }
+        const { epoch, channels = [answer as SubscribeAnswer] } = answer as SubscribeAnswer
         const isNew = learnEpoch(state, epoch)
-        const answers = channels ?? [answer as Answer]
         for (let i = 0; i < some.length; i++) {
-          const [entry, one] = [some[i]!, answers[i]!]
+          const [entry, one] = [some[i]!, channels[i]!]
           if (one.error) failed(link, entry, errorOf(one.error))
           else if (has(entry)) subscriptions.subscribed(entry, one)
         }
