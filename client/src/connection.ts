@@ -8,7 +8,7 @@ import type { Rest } from './rest.js'
 import type { Scope } from './scope.js'
 import type { Tokens } from './tokens.js'
 import { isFinal, isLater, isTokenRefused, leastDelay } from './verdicts.js'
-import type { Authenticated, Frame, Id } from './wire.js'
+import type { Authenticated, AuthData, Connected, ConnectionBody, Frame, Id } from './wire.js'
 
 /** Milliseconds from one attempt to the next, whatever the server, the network or the page does: a second, and what networks sway. */
 const SPACING = 1250
@@ -63,7 +63,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
   let blocked = 0
 
   const post = async (scope: Scope, token: string | undefined, path: string): Promise<unknown> =>
-    await rest.send(scope, token, path, { connection_id: settings.connectionId })
+    await rest.send(scope, token, path, { connection_id: settings.connectionId } satisfies ConnectionBody)
 
   const register = async (scope: Scope, token?: string): Promise<void> => {
     // It goes on when the scope ends, or nobody would know whether there is something to end.
@@ -74,7 +74,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
     })
     registered = connecting.then(() => token)
     registered.catch(() => {})
-    const { data } = await scope.guard(connecting) as { data: { user_id: Id, club_id?: Id } }
+    const { data } = await scope.guard(connecting) as Connected
     scope.check()
     tokens.current = token
     hooks.identified(data.user_id, data.club_id)
@@ -91,7 +91,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
       scope.check()
       const Socket = settings.WebSocket ?? globals.WebSocket
       attemptedAt = clock.now()
-      if (!Socket) throw new Error('Pass a class as the option WebSocket: there is none here')
+      if (!Socket) throw new Error('There is none: pass the option WebSocket')
       return await new Promise((resolve, reject) => {
         const link = createLink(new Socket(rest.url('/ws').replace('http', 'ws')), clock, scope, settings.maxFrameSize, () => {
           const welcome = (answer: unknown): void => {
@@ -103,7 +103,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
             hooks.opened(link, answer as Authenticated)
             resolve(link)
           }
-          (token ? link.request('auth', { token, connectionId: settings.connectionId }, welcome) : link.expect('authenticated', welcome)).catch(reject)
+          (token ? link.request('auth', { token, connectionId: settings.connectionId } satisfies AuthData, welcome) : link.expect('authenticated', welcome)).catch(reject)
         }, hooks.frame)
         const stop = scope.after(DEADLINE, link.drop)
         void link.closed.then(reject)
@@ -111,7 +111,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
     } catch (thrown) {
       scope.end()
       const err = toClientError(thrown, 'RT_SOCKET_BLOCKED')
-      throw err.closeCode === 1006 ? toClientError('The socket does not open', 'RT_SOCKET_BLOCKED') : err
+      throw err.closeCode === 1006 ? new ClientError('RT_SOCKET_BLOCKED') : err
     }
   }
 

@@ -15,9 +15,8 @@ import { createSubscriptions } from './subscriptions.js'
 import { createTokens } from './tokens.js'
 import type { ClientEvents, Transport } from './types.js'
 import { createTyping } from './typing.js'
-import { isRefusal, isTokenRefused } from './verdicts.js'
 import { createWatches } from './watches.js'
-import type { Id } from './wire.js'
+import type { DeliveredBody, Id } from './wire.js'
 
 /** Milliseconds between two heartbeats of a server that does not say; and at least, for nothing would be a loop. */
 const HEARTBEAT = 25_000
@@ -59,7 +58,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       user = run?.child()
       closed(1000, '', true)
       giveUp(err)
-      watches.stop(err, true)
+      watches.reset()
       state.entries.clear()
       state.seen.clear()
       state.epoch = undefined
@@ -70,7 +69,6 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   /** Whoever waits is told. */
   const giveUp = (err: ClientError): void => {
     subscriptions.suspend(err)
-    watches.stop(err)
     outbox.stop(err)
   }
 
@@ -90,11 +88,11 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   })
   const delivery = createDelivery(state, clock, emitAny, (ids) => {
     if (!settings.confirm || !ids.length) return
-    if (polled) rest.call(polled, '/messages/delivered', { message_ids: ids }).catch(() => {})
+    if (polled) rest.call(polled, '/messages/delivered', { message_ids: ids } satisfies DeliveredBody).catch(() => {})
     else for (const messageId of ids) state.link?.request('message:delivered', { messageId }).catch(() => {})
   })
   const subscriptions = createSubscriptions(state, delivery, clock, emitAny)
-  const watches = createWatches(state, emitAny, () => run !== undefined)
+  const watches = createWatches(state, emitAny)
   const request: Carrier = async (event, data = {}, onAck) => {
     require()
     return await (state.link?.request ?? rest.carrier(user!))(event, data, onAck)
@@ -105,20 +103,16 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     request('user:typing', sign).catch((err: ClientError) => { if (err.code === 'RT_FORBIDDEN') failed(err) })
   })
 
-  /** Shows the live socket a new token, until it takes one. Another user's closes it, and the next one is that user's. */
+  /** Shows the live socket a new token. Where none is to be had, or the server cannot look at it now, the next socket has another. */
   const prolong = async ({ scope, request }: Link): Promise<void> => {
-    let token: string | undefined
-    await scope.insist(async () => {
-      try {
-        token = await tokens.fresh(scope)
-        await request('auth', { token })
-        tokens.current = token
-      } catch (err) {
-        if (isTokenRefused(err as ClientError)) tokens.refused = token ?? tokens.refused
-        if (!scope.ended && !isRefusal(err as ClientError)) failed(err as ClientError)
-        throw err
-      }
-    })
+    try {
+      const token = await tokens.fresh(scope)
+      await request('auth', { token })
+      tokens.current = token
+    } catch (err) {
+      // Another user's token closes the socket, and the next one is that user's.
+      if (!scope.ended && (err as ClientError).code !== 'RT_IDENTITY_MISMATCH') failed(err as ClientError)
+    }
   }
   const stopPolling = (): void => {
     polled?.end()
@@ -148,7 +142,9 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     giveUp(err)
   }
 
-  const poller = createPoller(rest, state, subscriptions, delivery, clock, Math.max(settings.pollInterval, SHORTEST), emitAny, (err) => {
+  /** A cookie may be another user's from one request to the next. */
+  const verify = async (scope: Scope): Promise<void> => { if (!source) await connection.register(scope) }
+  const poller = createPoller(rest, state, subscriptions, delivery, clock, Math.max(settings.pollInterval, SHORTEST), emitAny, verify, (err) => {
     failed(err)
     if (err.code === 'RT_SERVER_UNREACHABLE') closed(1006, '', true)
   })
@@ -156,14 +152,13 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   const poll = async (scope: Scope): Promise<void> => {
     const carrier = rest.carrier(scope)
     try {
-      if (!source) await connection.register(scope)
+      await verify(scope)
       scope.check()
     } catch (err) {
       if (!scope.ended) failed(err as ClientError)
       return scope.end()
     }
-    // A cookie may be another user's from one request to the next.
-    outbox.carry(source ? carrier : async (...frame) => await connection.register(scope).then(async () => await carrier(...frame)))
+    outbox.carry(async (...frame) => await verify(scope).then(async () => await carrier(...frame)))
     carry('polling')
     await poller.start(scope)
   }
@@ -194,7 +189,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       if (event === 'error') return failed(errorOf(data))
       if (event === 'unsubscribed') subscriptions.left(data.channel as string)
       emitAny(event, data)
-      if (event === 'token:expiring' && typeof source === 'function' && state.link) prolong(state.link).catch(() => {})
+      if (event === 'token:expiring' && typeof source === 'function' && state.link) void prolong(state.link)
     },
     closed,
     blocked: () => {
@@ -266,8 +261,8 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     updatePresence: async (status, details) => await request('user:presence', { status, ...details }) as never,
     watch: async (userIds) => {
       require()
-      if (polled) throw new ClientError('RT_SOCKET_CLOSED', 'Watching needs a socket')
-      return await watches.add(userIds)
+      if (polled) throw new ClientError('RT_SOCKET_CLOSED')
+      return await watches.add(user!, userIds)
     },
     getPresence: async (userId) => (await get(`/presence/${encodeURIComponent(userId)}`)).data,
     getOnlineUsers: async () => (await get('/online-users?limit=500')).data,

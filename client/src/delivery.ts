@@ -1,5 +1,5 @@
 import type { ClientClock } from './clock.js'
-import { endReplay, nameOf, ownChannel, type Durable, type Entry, type State } from './state.js'
+import { nameOf, ownChannel, type Durable, type Entry, type State } from './state.js'
 
 /** Durable events on their way to the listeners: each once, and those that were missed before those that are new. */
 export interface Delivery {
@@ -15,8 +15,8 @@ export interface Delivery {
 
 /** Ids remembered to drop repeats: more than one replay, and the rows around it that the server sends again to be sure. */
 const REMEMBERED = 4096
-/** Milliseconds without anything on a channel, while the socket is alive, after which its replay is over. */
-const SILENCE = 5000
+/** Milliseconds without an event of any replay, while the socket is alive, after which all are over. */
+const SILENCE = 10_000
 
 export function createDelivery (state: State, clock: ClientClock, emit: (event: string, data: unknown) => void, confirm: (messageIds: number[]) => void): Delivery {
   const { entries, seen } = state
@@ -32,19 +32,23 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
   /** The replay is over: what follows it. */
   const finish = (entry: Entry): Durable[] => {
     const { held, target } = entry.replay!
-    endReplay(entry)
+    entry.replay = undefined
     held.sort((a, b) => a.data.messageId - b.data.messageId)
     advance(entry, Math.max(target, ...held.slice(-1).map(({ data }) => data.messageId)))
     return held
   }
-  /** Its target may never come: the event may have been deleted. */
-  const listenForSilence = (entry: Entry): void => {
-    const [link, replay, since] = [state.link!, entry.replay!, clock.now()]
-    replay.stop?.()
-    replay.stop = link.scope.after(SILENCE, () => {
-      if (link.heardAt > since) return delivery.deliver(finish(entry))
-      link.ping()
-      listenForSilence(entry)
+  let stop = (): void => {}
+  /** Targets may never come: their events may have been deleted. One replay follows the other, so all are waited for together. */
+  const listenForSilence = (): void => {
+    const [link, since] = [state.link!, clock.now()]
+    stop()
+    stop = link.scope.after(SILENCE, () => {
+      const waiting = [...entries.values()].filter(({ replay }) => replay && replay.target >= 0)
+      if (link.heardAt > since) for (const entry of waiting) delivery.deliver(finish(entry))
+      else if (waiting.length) {
+        link.ping()
+        listenForSilence()
+      }
     })
   }
 
@@ -56,7 +60,7 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
       if (entry?.replay) {
         // Live, or what waited for the user: newer than the replay, which comes yet.
         if (id > entry.replay.target) return entry.replay.held.push(frame)
-        listenForSilence(entry)
+        listenForSilence()
       } else if (entry?.cursor !== undefined) advance(entry, id)
       // An event of the host's own that names no channel may be the end of a replay, too.
       for (const one of entries.values()) if (one.replay?.target === id) all.push(...finish(one))
@@ -83,7 +87,7 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
       if (!entry.replay) return advance(entry, target)
       entry.replay.target = target
       if (isOver) delivery.deliver(finish(entry))
-      else listenForSilence(entry)
+      else listenForSilence()
     }
   }
   return delivery

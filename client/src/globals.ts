@@ -1,5 +1,31 @@
-import type { SocketClass } from './link.js'
-import type { Fetch } from './rest.js'
+/** What the client needs of a WebSocket: a browser's, Node's own, or the one of `ws`. */
+export interface SocketLike {
+  send (text: string): void
+  close (code?: number, reason?: string): void
+  /** Only `ws` has it; a browser's `close` waits for the peer, unseen. */
+  terminate? (): void
+  addEventListener (type: 'open' | 'error', listener: () => void): void
+  addEventListener (type: 'message', listener: (event: { data: unknown }) => void): void
+  addEventListener (type: 'close', listener: (event: { code: number, reason: string }) => void): void
+}
+export type SocketClass = new (url: string) => SocketLike
+
+/** What the client needs of `fetch`. */
+export type Fetch = (url: string, init: RequestOptions) => Promise<ResponseLike>
+export interface RequestOptions {
+  method?: string
+  headers?: Record<string, string>
+  body?: string
+  keepalive?: boolean
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- an AbortSignal, a type that not every platform has
+  signal?: any
+}
+export interface ResponseLike {
+  readonly ok: boolean
+  readonly status: number
+  readonly headers: { get (name: string): string | null }
+  json (): Promise<unknown>
+}
 
 interface Target {
   addEventListener? (type: string, listener: (event: { persisted?: boolean }) => void): void

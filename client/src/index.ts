@@ -2,9 +2,8 @@
 export { createClient, WebSocketClient, type ClientState } from './client.js'
 export type { ClientClock } from './clock.js'
 export { ClientError, type ClientErrorCode } from './errors.js'
-export type { SocketClass, SocketLike } from './link.js'
+export type { Fetch, RequestOptions, ResponseLike, SocketClass, SocketLike } from './globals.js'
 export type { WebSocketClientOptions } from './options.js'
-export type { Fetch, RequestOptions, ResponseLike } from './rest.js'
 export type { TokenSource } from './tokens.js'
 export type {
   Audience, ClientEvents, PresenceDetails, SendAck, SendData, Sends, ServerEvents, Told, Transport, Watch, WatchedUser

@@ -1,19 +1,8 @@
 import type { ClientClock } from './clock.js'
 import { ClientError, type ClientErrorCode } from './errors.js'
+import type { SocketLike } from './globals.js'
 import type { Scope } from './scope.js'
 import type { Frame } from './wire.js'
-
-/** What the client needs of a WebSocket: a browser's, Node's own, or the one of `ws`. */
-export interface SocketLike {
-  send (text: string): void
-  close (code?: number, reason?: string): void
-  /** Only `ws` has it; a browser's `close` waits for the peer, unseen. */
-  terminate? (): void
-  addEventListener (type: 'open' | 'error', listener: () => void): void
-  addEventListener (type: 'message', listener: (event: { data: unknown }) => void): void
-  addEventListener (type: 'close', listener: (event: { code: number, reason: string }) => void): void
-}
-export type SocketClass = new (url: string) => SocketLike
 
 /** One way to the server and back. `onAck` is given the answer before the next frame is looked at, which a promise is not. */
 export type Carrier = (event: string, data: object, onAck?: (data: unknown) => void) => Promise<unknown>
@@ -151,7 +140,7 @@ export function createLink (
 
 /** Whether a text of JSON takes more bytes in UTF-8. */
 export const isTooLarge = (text: string, max: number): boolean => text.length > max / 3 && encodeURIComponent(text).replace(/%../g, '.').length > max
-export const tooLarge = (): ClientError => new ClientError('RT_INVALID_DATA', 'Larger than the server takes')
+export const tooLarge = (): ClientError => new ClientError('RT_INVALID_DATA', 'too large')
 
 /** An `error` frame's data as an error. */
 export function errorOf (data: object): ClientError {

@@ -1,7 +1,5 @@
 import { systemClock, type ClientClock } from './clock.js'
-import { globals, randomId } from './globals.js'
-import type { SocketClass } from './link.js'
-import type { Fetch } from './rest.js'
+import { globals, randomId, type Fetch, type SocketClass } from './globals.js'
 import type { TokenSource } from './tokens.js'
 
 /** Options of the client; only `baseUrl` is required. One that is `undefined` is as if absent. */

@@ -7,8 +7,7 @@ import type { Scope } from './scope.js'
 import { learnEpoch, type Durable, type Entry, type State } from './state.js'
 import type { Subscriptions } from './subscriptions.js'
 import { isRefusal, leastDelay } from './verdicts.js'
-
-interface Page { data: Durable[], position: number, recovered: boolean, more: boolean, epoch?: string }
+import type { Page } from './wire.js'
 
 /** Reads what sockets would tell, with the same cursors: durable events only. */
 export interface Poller {
@@ -22,10 +21,10 @@ const PAGE = 500
 /** Milliseconds for each channel of a round: 600 requests a minute are what a user may have. */
 const PER_CHANNEL = 200
 
-/** `failed` is told of what goes wrong, also where REST does not answer any more. */
+/** `verify` makes sure that what was read is the user's; `failed` is told of what goes wrong, also where REST does not answer any more. */
 export function createPoller (
   rest: Rest, state: State, subscriptions: Subscriptions, delivery: Delivery, clock: ClientClock, interval: number,
-  emit: (event: string, data: unknown) => void, failed: (err: ClientError) => void
+  emit: (event: string, data: unknown) => void, verify: (scope: Scope) => Promise<void>, failed: (err: ClientError) => void
 ): Poller {
   const { entries } = state
   const pause = createPause(clock)
@@ -38,13 +37,14 @@ export function createPoller (
     for (let more = true; more;) {
       const epoch = state.epoch ? `&epoch=${state.epoch}` : ''
       const page = await rest.call(scope, `/events?channel=${encodeURIComponent(channel)}&since=${position}&limit=${PAGE}${isNew ? '' : epoch}`) as Page
+      if (page.data.length) await verify(scope)
       const isStill = (): boolean => !scope.ended && entries.get(channel) === entry
       if (!isStill()) return
       // A cursor of another log says nothing: it begins now, as where there is none.
       if (learnEpoch(state, page.epoch)) isNew = true
       if (!isNew) {
         if (!page.recovered) emit('gap', { channel, position: page.position })
-        delivery.deliver(page.data)
+        delivery.deliver(page.data as Durable[])
         if (!isStill()) return
       }
       ;({ position, more } = page)

@@ -1,26 +1,9 @@
 import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
-import { globals } from './globals.js'
+import { globals, type Fetch, type RequestOptions } from './globals.js'
 import type { Carrier } from './link.js'
 import type { Scope } from './scope.js'
 import type { Tokens } from './tokens.js'
 import { isTokenRefused } from './verdicts.js'
-
-/** What the client needs of `fetch`. */
-export type Fetch = (url: string, init: RequestOptions) => Promise<ResponseLike>
-export interface RequestOptions {
-  method?: string
-  headers?: Record<string, string>
-  body?: string
-  keepalive?: boolean
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- an AbortSignal, a type that not every platform has
-  signal?: any
-}
-export interface ResponseLike {
-  readonly ok: boolean
-  readonly status: number
-  readonly headers: { get (name: string): string | null }
-  json (): Promise<unknown>
-}
 
 /** The suite's REST routes. */
 export interface Rest {
@@ -57,7 +40,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
     const answer = await response.json().catch(() => {}) as { code?: ClientErrorCode, message?: string } | undefined
     if (ok && answer) return answer
     const { code, message } = answer ?? {}
-    throw new ClientError(code?.startsWith('RT_') ? code : codes[status] ?? 'RT_SERVER_UNREACHABLE', message ?? `Status ${status}`, {
+    throw new ClientError(code?.startsWith('RT_') ? code : codes[status] ?? 'RT_SERVER_UNREACHABLE', message ?? `status ${status}`, {
       ...answer, status, retryAfter: Number(headers.get('retry-after'))
     })
   }
@@ -83,7 +66,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
           ...(abort && { signal: abort.signal }),
           // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
           ...(text && { method: 'POST', body: text, keepalive: text.length < 8192 })
-        }), TIMEOUT, () => new ClientError('RT_SERVER_UNREACHABLE', 'No answer'))
+        }), TIMEOUT, () => new ClientError('RT_SERVER_UNREACHABLE', 'no answer'))
       } catch (err) {
         abort?.abort()
         throw toClientError(err)
@@ -100,7 +83,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
     },
     carrier: (scope) => async (event, data, onAck) => {
       const path = routes[event]
-      if (!path) throw new ClientError('RT_SOCKET_CLOSED', `${event} needs a socket`)
+      if (!path) throw new ClientError('RT_SOCKET_CLOSED', event)
       const answer = await rest.call(scope, path, rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))
       const ack = rename((answer as { data: object }).data, /_./g, (letter) => letter[1]!.toUpperCase())
       onAck?.(ack)

@@ -14,8 +14,6 @@ export interface Replay {
   held: Durable[]
   /** The id that ends it; -1 until the server answered. */
   target: number
-  /** Ends the wait for a target that never comes: its event may have been deleted. */
-  stop? (): void
 }
 
 /** One channel the client wants to hear. */
@@ -77,11 +75,6 @@ export function identify (state: State, me: Id): void {
   state.entries.set(channel, { ...unnamed, channel, cursor: unnamed.cursor ?? cursor })
 }
 
-export function endReplay (entry: Entry): void {
-  entry.replay?.stop?.()
-  entry.replay = undefined
-}
-
 /** Takes the epoch that an answer carries. True: it is a new one, and all cursors and seen ids are forgotten. */
 export function learnEpoch (state: State, epoch = state.epoch): boolean {
   const isNew = state.epoch !== undefined && state.epoch !== epoch
@@ -91,7 +84,7 @@ export function learnEpoch (state: State, epoch = state.epoch): boolean {
     for (const entry of state.entries.values()) {
       entry.owesGap ||= entry.cursor !== undefined
       entry.cursor = undefined
-      endReplay(entry)
+      entry.replay = undefined
     }
   }
   return isNew

@@ -2,9 +2,9 @@ import type { ClientClock } from './clock.js'
 import type { Delivery } from './delivery.js'
 import { ClientError } from './errors.js'
 import { errorOf, type Link } from './link.js'
-import { endReplay, entryOf, learnEpoch, nameOf, type Entry, type State } from './state.js'
+import { entryOf, learnEpoch, nameOf, type Entry, type State } from './state.js'
 import { isRefusal, retryDelay } from './verdicts.js'
-import type { Subscribed } from './wire.js'
+import type { Subscribed, SubscribeAnswer } from './wire.js'
 
 /** What the client wants to hear, over all sockets. */
 export interface Subscriptions {
@@ -24,8 +24,6 @@ export interface Subscriptions {
   refuse (entry: Entry, err: ClientError): void
 }
 
-type Answer = Subscribed & { error?: object }
-
 /** Channels of one frame. */
 const BATCH = 100
 /** Failed tries after which whoever waits is told. */
@@ -37,10 +35,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
   let isRetrying = false
 
   const has = (entry: Entry): boolean => entries.get(entry.channel) === entry
-  const drop = (entry: Entry): void => {
-    endReplay(entry)
-    entries.delete(entry.channel)
-  }
+  const drop = (entry: Entry): void => { entries.delete(entry.channel) }
   /** Tells those who wait, who hold it no more. False: nobody waited. */
   const settle = (entry: Entry, err: ClientError): boolean => {
     const waiters = entry.waiters.splice(0)
@@ -57,9 +52,8 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     const epoch = isModern ? state.epoch : undefined
     const size = epoch ? BATCH : 1
     for (const entry of due) {
-      endReplay(entry)
       entry.isAsked = true
-      if (entry.cursor !== undefined) entry.replay = { held: [], target: -1 }
+      entry.replay = entry.cursor === undefined ? undefined : { held: [], target: -1 }
     }
     for (let from = 0; from < due.length; from += size) {
       const some = due.slice(from, from + size)
@@ -70,11 +64,10 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
   const request = async (link: Link, some: readonly Entry[], data: object): Promise<void> => {
     try {
       await link.request('subscribe', data, (answer) => {
-        const { epoch, channels } = answer as { epoch?: string, channels?: Answer[] }
+        const { epoch, channels = [answer as SubscribeAnswer] } = answer as SubscribeAnswer
         const isNew = learnEpoch(state, epoch)
-        const answers = channels ?? [answer as Answer]
         for (let i = 0; i < some.length; i++) {
-          const [entry, one] = [some[i]!, answers[i]!]
+          const [entry, one] = [some[i]!, channels[i]!]
           if (one.error) failed(link, entry, errorOf(one.error))
           else if (has(entry)) subscriptions.subscribed(entry, one)
         }
@@ -133,10 +126,10 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     },
     suspend: (err) => {
       state.link = undefined
-      isRetrying = false
+      isRetrying = state.isModern = false
       for (const entry of [...entries.values()]) {
         // What was held back stands behind the cursor, and comes again.
-        endReplay(entry)
+        entry.replay = undefined
         entry.isLive = entry.isAsked = false
         entry.tries = 0
         if (err) settle(entry, err)

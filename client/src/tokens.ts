@@ -34,7 +34,7 @@ export function createTokens (source: TokenSource | undefined): Tokens {
         const late = (): ClientError => {
           // A call that hangs must not keep everyone waiting for good.
           forget()
-          return new ClientError('RT_TOKEN_FAILED', 'The token function does not answer')
+          return new ClientError('RT_TOKEN_FAILED', 'no answer')
         }
         mine.then(forget, forget)
         token = await scope.guard(mine, DEADLINE, late).catch((err: unknown) => { throw toClientError(err, 'RT_TOKEN_FAILED') })

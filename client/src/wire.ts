@@ -35,6 +35,9 @@ export interface Authenticated {
   epoch?: string
 }
 
+/** A frame of `auth`. */
+export interface AuthData { token: string, connectionId: string }
+
 export interface Subscribed {
   channel: string
   /** Where the next `since` starts when nothing has come yet. */
@@ -90,7 +93,16 @@ export interface PresenceChanged { userId: Id, status: PresenceStatus, device: D
 export interface UserEdge { userId: Id, status: 'online' | 'offline', timestamp: string }
 export interface TokenExpiring { expiresAt: string }
 
-// REST
+// REST, and answers of which only the client knows
+
+/** To `/connect`. */
+export interface Connected { data: { user_id: Id, club_id?: Id } }
+export interface ConnectionBody { connection_id: string }
+export interface DeliveredBody { message_ids: number[] }
+/** Of a subscription to one channel, or to several. */
+export interface SubscribeAnswer extends Subscribed { error?: object, channels?: SubscribeAnswer[] }
+export interface Page { data: Frame[], position: number, recovered: boolean, more: boolean, epoch?: string }
+export interface WatchAnswer { users?: object[], userIds?: Id[] }
 
 /** Five figures of the tenant, over all nodes. */
 export interface Stats {

@@ -59,6 +59,8 @@ export class FakeServer {
   readonly sent: Array<{ at: number, what: string }> = []
   /** Reasons for a gap that a channel was given, by `user/channel`. */
   readonly gaps = new Map<string, number>()
+  /** Answers what watches ask. */
+  watch: (event: string, data: Record<string, unknown>) => object = () => { throw new Refusal('RT_INVALID_FRAME') }
   #cookies = 0
 
   constructor (clock: VirtualClock, isModern: boolean) {
@@ -386,7 +388,7 @@ export class FakeSocket {
       return ack({})
     }
     if (event === 'message:group' || event === 'message:direct') return ack(server.accept(who, event, data, this))
-    ack({})
+    ack(event.startsWith('presence:') ? server.watch(event, data) : {})
   }
 
   #subscribe (who: Who, data: Record<string, unknown>, id: number | undefined): void {

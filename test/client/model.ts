@@ -1,6 +1,6 @@
 import type * as Package from '../../client/src/index.js'
 import type { ClientError } from '../../client/src/index.js'
-import { seeded } from '../suites.js'
+import { seeded } from '../seeded.js'
 import { FakeServer, nameOf, tokenOf, type Who } from './fake-server.js'
 import { VirtualClock } from './virtual-clock.js'
 
@@ -123,6 +123,12 @@ class World {
     })
     client.on('connected', ({ userId }) => {
       if (this.#isStopped) this.problem('connected after disconnect()')
+      // What comes while it resumes, and what breaks then, is what mostly goes wrong.
+      if (this.#chance(15)) {
+        this.#others()
+        this.#server.publish({ tenant: this.#who.tenant, user: PEER }, 'broadcast:message', 'broadcast', { message: `o${this.#texts++}` })
+        if (this.#chance(50)) this.#clock.after(this.#random(120), () => { this.#server.drop() })
+      }
       if (this.#known === null) this.#known = this.#nameOnServer()
       if (Number(this.#known.split('/')[1]) !== userId) this.problem(`connected as ${userId}, while ${this.#known} is known`)
     })
@@ -136,7 +142,7 @@ class World {
       this.#gaps.set(key, (this.#gaps.get(key) ?? 0) + 1)
       this.#heard.set(channel, { from: position, holders: 0, last: 0 })
     })
-    for (const event of ['message:group', 'message:direct'] as const) client.on(event, (data) => { this.#take(event, data as never) })
+    for (const event of ['message:group', 'message:direct', 'broadcast:message'] as const) client.on(event, (data) => { this.#take(event, data as never) })
     client.on('error', ({ code }) => { if (!/^RT_[A-Z_]+$/.test(code)) this.problem(`an error without a code: ${code}`) })
   }
 
@@ -152,9 +158,10 @@ class World {
     if (this.#known !== null && tenant !== Number(this.#known.split('/')[0])) this.problem(`${message} of tenant ${tenant} is told to ${this.#known}`)
     const own = this.#sends.find(({ text }) => text === message)
     if (own?.ack !== undefined && own.viaSocket && event === 'message:group') this.problem(`${message} is told though its ack came`)
-    const heard = this.#heard.get(event === 'message:group' ? data.channel ?? '' : `private-user.${this.#known?.split('/')[1]}`)
+    const channel = { 'message:group': data.channel, 'broadcast:message': 'broadcast' }[event]
+    const heard = this.#heard.get(channel ?? `private-user.${this.#known?.split('/')[1]}`)
     if (heard === undefined) return
-    if (id < heard.last && event === 'message:group') this.problem(`${message} (${id}) is told after ${heard.last}`)
+    if (id < heard.last && channel !== undefined) this.problem(`${message} (${id}) is told after ${heard.last}`)
     heard.last = Math.max(heard.last, id)
   }
 
@@ -170,6 +177,7 @@ class World {
     [2, 'send too much', () => { this.#send(this.#pick(CHANNELS), 'x'.repeat(70_000)) }],
     [14, 'others write', () => { this.#others() }],
     [2, 'others write much', () => { for (let i = 0; i < 60; i++) this.#others() }],
+    [4, 'type', () => { this.#client.recordTyping('c', true, { channel: this.#pick(CHANNELS) }) }],
     [2, 'ask', () => { this.#track(this.#client.updatePresence('away')) }],
     [6, 'drop', () => { this.#server.drop() }],
     [4, 'close', () => { this.#server.drop(this.#pick([1012, 1013, 4008, 4429, 4401, 1001])) }],
@@ -250,7 +258,8 @@ class World {
     const who = this.#chance(80) ? this.#who : { tenant: 2, user: 1 }
     const from = { tenant: who.tenant, user: PEER }
     const message = `o${this.#texts++}`
-    if (this.#chance(70)) this.#server.publish(from, 'message:group', this.#pick(CHANNELS), { message, conversationId: 'c' })
+    if (this.#chance(15)) this.#server.publish(from, 'broadcast:message', 'broadcast', { message })
+    else if (this.#chance(70)) this.#server.publish(from, 'message:group', this.#pick(CHANNELS), { message, conversationId: 'c' })
     else this.#server.publish(from, 'message:direct', `private-user.${who.user}`, { message, conversationId: 'c' }, null, who.user)
   }
 
