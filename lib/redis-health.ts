@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis'
-import type { FastifyBaseLogger } from 'fastify'
+import type { ConnectionLog } from './redis.js'
 import { isTimeout, leadsElsewhere, reasonOf, refusalOf } from './redis-errors.js'
 
 /** Milliseconds between two looks at the connections. */
@@ -44,7 +44,7 @@ interface Watch {
  */
 export class RedisHealth {
   readonly #connections: WatchedConnections
-  readonly #log: FastifyBaseLogger
+  readonly #log: ConnectionLog
   readonly #watches = new WeakMap<object, Watch>()
   readonly #listeners: Array<(ok: boolean) => void> = []
   #timer: NodeJS.Timeout | null = null
@@ -58,7 +58,7 @@ export class RedisHealth {
   /** Logged since it last worked; null before it worked for the first time, when failures are the registration's to report. */
   #reasons: Set<string> | null = null
 
-  constructor (connections: WatchedConnections, log: FastifyBaseLogger) {
+  constructor (connections: WatchedConnections, log: ConnectionLog) {
     this.#connections = connections
     this.#log = log
   }

@@ -1,11 +1,10 @@
-import type { FastifyBaseLogger } from 'fastify'
-import { connectRedis } from './redis.js'
+import { connectRedis, type ConnectionLog } from './redis.js'
 
 /**
  * Where a node of version 0.1 runs: it renews its lease on this Redis, under a key that carries no identity of the
  * database. Null where none does.
  */
-export async function livingLeases (redis: unknown, keyPrefix: string, log: FastifyBaseLogger): Promise<string | null> {
+export async function livingLeases (redis: unknown, keyPrefix: string, log: ConnectionLog): Promise<string | null> {
   const { commands, prefix, close } = await connectRedis(redis, keyPrefix, log)
   try {
     const [seconds] = await commands.time()

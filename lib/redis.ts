@@ -3,6 +3,9 @@ import type { FastifyBaseLogger } from 'fastify'
 import { OptionError } from './errors.js'
 import { RedisHealth } from './redis-health.js'
 
+/** Where changes of the connections' state are logged. */
+export type ConnectionLog = Pick<FastifyBaseLogger, 'debug' | 'info' | 'warn' | 'error'>
+
 /** The connections that the suite opens from the `redis` option; it closes these and only these. */
 export interface RedisConnections {
   /** Short commands. Fails fast while Redis is away instead of queueing. */
@@ -65,7 +68,7 @@ const single: RedisOptions = {
  * may queue offline, carry a key prefix or be in subscriber mode, none of which the suite could live with. Throws
  * {@link OptionError} when Redis does not answer or cannot be written to.
  */
-export async function connectRedis (redis: unknown, keyPrefix: string, log: FastifyBaseLogger): Promise<RedisConnections> {
+export async function connectRedis (redis: unknown, keyPrefix: string, log: ConnectionLog): Promise<RedisConnections> {
   if (typeof redis === 'string' ? !/^rediss?:\/\//.test(redis) : !isClient(redis)) {
     throw new OptionError('redis', 'must be an ioredis instance or a URL: redis://host:port/db')
   }
@@ -93,7 +96,7 @@ export async function connectRedis (redis: unknown, keyPrefix: string, log: Fast
   return connections
 }
 
-function forSingle (redis: string | Redis, keyPrefix: string, log: FastifyBaseLogger): RedisConnections {
+function forSingle (redis: string | Redis, keyPrefix: string, log: ConnectionLog): RedisConnections {
   let closed = false
   const make = (extra: RedisOptions): Redis => {
     let attempts = 0
@@ -136,7 +139,7 @@ function forSingle (redis: string | Redis, keyPrefix: string, log: FastifyBaseLo
   }
 }
 
-function forCluster (cluster: Cluster, keyPrefix: string, log: FastifyBaseLogger): RedisConnections {
+function forCluster (cluster: Cluster, keyPrefix: string, log: ConnectionLog): RedisConnections {
   const commands = cluster.duplicate([], {
     ...shared,
     shardedSubscribers: true,

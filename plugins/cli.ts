@@ -9,6 +9,8 @@ import { eventsOf } from '../lib/protocol.js'
 import { livingLeases } from '../lib/redis-older-nodes.js'
 import { clientEvents, serverEvents } from './schemas.js'
 
+const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
+
 const usage = `usage: fastify-realtime <command>
 
   migrate             bring the tables up to date
@@ -47,7 +49,7 @@ async function run ([command, direction]: string[]): Promise<number> {
     if (command === 'migrate') {
       const { REDIS_URL } = process.env
       const done = await migrate(database.db, direction === 'down' ? 'down' : 'up',
-        REDIS_URL ? { olderNode: async () => await livingLeases(REDIS_URL, process.env.KEY_PREFIX ?? 'rt') } : {})
+        REDIS_URL ? { olderNode: async () => await livingLeases(REDIS_URL, process.env.KEY_PREFIX ?? 'rt', silent) } : {})
       console.log(done.length === 0 ? 'nothing to migrate' : `${direction === 'down' ? 'taken back' : 'migrated'}: ${done.join(', ')}`)
       return 0
     }

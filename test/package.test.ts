@@ -100,7 +100,7 @@ t.test('Each dependency is imported and explained, and nothing else is imported'
     }
   }
   t.strictSame([...imported].sort(), Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies }).sort())
-  const explained = /^## Dependencies[^\n]*\n([^]*?)^## /m.exec(pages['README.md'] ?? '')?.[1] ?? ''
+  const explained = /^## Dependencies[^\n]*\n([^]*)/m.exec(pages['docs/deployment.md'] ?? '')?.[1] ?? ''
   t.strictSame(Object.keys(manifest.dependencies).filter((name) => !explained.includes(`\`${name}\``)), [])
 })
 

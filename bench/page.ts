@@ -10,10 +10,10 @@ export interface Results {
   results: Array<{ name: string, work: string, unit: string, medians: Record<string, number>, bars: Array<{ text: string, held: boolean }> }>
 }
 
-const README = join(import.meta.dirname, '../README.md')
+const PAGE = join(import.meta.dirname, '../docs/speed.md')
 const [BEGIN, END] = ['<!-- figures of bench/results.json -->\n', '<!-- end of figures -->\n']
 
-/** The figures as the README shows them. */
+/** The figures as docs/speed.md shows them. */
 export function table ({ date, machine, node, versions, command, results }: Results): string {
   const rows = results.map(({ name, work, unit, medians, bars }) => {
     const figures = Object.entries(medians).map(([peer, value]) => peer.startsWith('suite') ? `**${peer} ${show(value)}**` : `${peer} ${show(value)}`)
@@ -24,12 +24,12 @@ export function table ({ date, machine, node, versions, command, results }: Resu
     `Measured on ${date} by \`${command}\` on ${machine}, Node ${node}, with ${others}.\n`
 }
 
-/** Puts the figures where the README has its marks. */
-export function writeReadme (results: Results): void {
-  const text = readFileSync(README, 'utf8')
+/** Puts the figures between their marks in docs/speed.md. */
+export function writePage (results: Results): void {
+  const text = readFileSync(PAGE, 'utf8')
   const [from, to] = [text.indexOf(BEGIN) + BEGIN.length, text.indexOf(END)]
-  if (from < BEGIN.length || to < from) throw new Error('the README has lost its marks for the figures')
-  writeFileSync(README, text.slice(0, from) + table(results) + text.slice(to))
+  if (from < BEGIN.length || to < from) throw new Error('docs/speed.md has lost its marks for the figures')
+  writeFileSync(PAGE, text.slice(0, from) + table(results) + text.slice(to))
 }
 
 export function show (value: number): string {
