@@ -13,7 +13,7 @@ export function routes (scope: RestScope, realtime: Realtime, connections: Conne
     const { fresh, connectedAt } = await connections.register(identity, request.body, client)
     return await reply.code(fresh ? 201 : 200).send({
       data: {
-        connection_id: request.body.connection_id, status: 'connected', user_id: identity.userId, connected_at: toIso(connectedAt)
+        connection_id: request.body.connection_id, status: 'connected', user_id: identity.userId, club_id: identity.tenantId, connected_at: toIso(connectedAt)
       }
     })
   })
