@@ -10,7 +10,6 @@ export type ClientState = 'connecting' | 'connected' | 'stopped'
  * A user's connection, kept up: it connects, authenticates, subscribes and resumes, and comes back by itself. `Own` names
  * the events that the host adds and what they carry: `new WebSocketClient<{ 'order:paid': { order: number } }>(…)`.
  */
-// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- its constructor adds all of them
 export interface WebSocketClient<Own extends object = object> {
   /** Of this device or tab. */
   readonly connectionId: string
@@ -76,8 +75,8 @@ export interface WebSocketClient<Own extends object = object> {
   get (path: string): Promise<unknown>
 }
 
-// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging -- see above
-export class WebSocketClient<Own extends object = object> { // eslint-disable-line @typescript-eslint/no-unused-vars -- of the interface
+// eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-unused-vars -- the constructor adds what the interface names
+export class WebSocketClient<Own extends object = object> {
   /** Nothing is sent or told before the next turn: listeners can be added first. */
   constructor (options: WebSocketClientOptions) {
     Object.defineProperties(this, Object.getOwnPropertyDescriptors(createCore(options)))

@@ -119,7 +119,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
     start: async (run) => {
       backOff.attempts = blocked = 0
       // Nothing is sent, and no token asked for, in the turn of the constructor.
-      await null
+      await Promise.resolve()
       while (!run.ended) {
         const early = attemptedAt + SPACING - clock.now()
         if (early > 0) {

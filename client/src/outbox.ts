@@ -116,7 +116,7 @@ export function createOutbox (clock: ClientClock, max: number, maxFrameSize: num
 
   const outbox: Outbox = {
     add: (event, data) => new Promise((resolve, reject) => {
-      const { dedupeId = randomId(clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: unknown }
+      const { dedupeId = randomId(clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
       // With room for what the frame adds.
       if (isTooLarge(JSON.stringify({ event, data, dedupeId, id: 2 ** 53 }), maxFrameSize)) return reject(tooLarge())
       if (items.size >= max) return reject(new ClientError('RT_QUEUE_FULL'))

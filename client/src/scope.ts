@@ -44,7 +44,7 @@ export function createScope (clock: ClientClock, parent?: Scope): Scope {
     guard: (promise, ms, late) => new Promise((resolve, reject) => {
       const stopped = (): void => { reject(new ClientError('RT_CLIENT_STOPPED')) }
       if (scope.ended) stopped()
-      const stop = scope.after(ms ?? LONGEST, () => { reject(late?.()) })
+      const stop = scope.after(ms ?? LONGEST, () => { reject(late!()) })
       endings.add(stopped)
       void promise.then(resolve, reject).then(() => {
         endings.delete(stopped)

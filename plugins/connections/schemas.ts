@@ -15,6 +15,7 @@ export const Connected = Type.Object({
     connection_id: ConnectionId,
     status: Type.Literal('connected'),
     user_id: Id,
+    club_id: Id,
     connected_at: Timestamp
   })
 })

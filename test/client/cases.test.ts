@@ -12,7 +12,7 @@ const other = { tenant: 2, user: 1 }
 
 for (const [who, next] of [['another user', ben], ['the same user id in another tenant', other]] as const) {
   t.test(`what waits to be sent is not sent as ${who}, once the token is theirs`, async (t) => {
-    let current = ann as typeof next
+    let current: typeof next = ann
     const { server, clock, client, of } = fakeWorld({ token: () => tokenOf(current) })
     await clock.advance(1000)
     await Promise.all([client.subscribe('group.a'), client.subscribe('group.a'), clock.advance(1000)])
@@ -71,7 +71,8 @@ t.test('an event reaches those who listened when it came, whatever they do about
     offLast()
   })
   const offLast = client.on('connected', () => { calls.push('removed meanwhile') })
-  client.on('connected', async () => { throw new Error('of a listener') })
+  const failing = (async () => { throw new Error('of a listener') }) as () => void
+  client.on('connected', failing)
   const error = console.error
   const printed: unknown[] = []
   console.error = (err: unknown) => { printed.push(err) }
@@ -116,7 +117,7 @@ t.test('options that are undefined are as if absent, and numbers that are none a
   await clock.advance(20_000)
   const polls = sent().filter((line) => line === 'GET /events').length
   t.ok(polls >= 2 && polls <= 5, `${polls} polls in 20 s`)
-  const bare = createClient({ baseUrl: 'http://127.0.0.1:1', ...Object.fromEntries(names.map((name) => [name, undefined])), autoConnect: false } as never)
+  const bare = createClient({ baseUrl: 'http://127.0.0.1:1', ...Object.fromEntries(names.map((name) => [name, undefined])), autoConnect: false })
   t.equal(bare.state, 'stopped')
   t.type(bare.connectionId, 'string')
   // Also in a call.

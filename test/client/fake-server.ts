@@ -1,4 +1,4 @@
-import type { Fetch, ResponseLike, SocketClass } from '../../client/src/index.js'
+import type { Fetch, RequestOptions, ResponseLike, SocketClass } from '../../client/src/index.js'
 import type { VirtualClock } from './virtual-clock.js'
 
 /* A server of the suite as far as a client can tell, in this process and in virtual time: it answers, fails, falls silent,
@@ -72,7 +72,7 @@ export class FakeServer {
   connectTo (): { fetch: Fetch, WebSocket: SocketClass } {
     const open = (): FakeSocket => new FakeSocket(this)
     return {
-      fetch: async (url, init) => await this.#fetch(new URL(url), init as RequestInit),
+      fetch: async (url, init) => await this.#fetch(new URL(url), init),
       WebSocket: class { constructor () { return open() } } as unknown as SocketClass
     }
   }
@@ -174,13 +174,14 @@ export class FakeServer {
 
   // REST
 
-  async #fetch ({ pathname, searchParams }: URL, init: RequestInit): Promise<ResponseLike> {
+  async #fetch ({ pathname, searchParams }: URL, init: RequestOptions): Promise<ResponseLike> {
     const path = pathname.replace('/api/websocket', '')
+    const signal = init.signal as AbortSignal | undefined
     this.sent.push({ at: this.clock.time, what: `${init.method ?? 'GET'} ${path}` })
     const wait = async (): Promise<void> => {
       await new Promise<void>((resolve, reject) => {
         const cancel = this.clock.after(this.does.latency(), resolve)
-        init.signal?.addEventListener('abort', () => {
+        signal?.addEventListener('abort', () => {
           cancel()
           reject(new Error('aborted'))
         })
@@ -191,15 +192,15 @@ export class FakeServer {
     let status = 200
     let answer: object
     try {
-      const body = init.body === undefined ? {} : JSON.parse(init.body as string) as Record<string, unknown>
-      const token = (init.headers as Record<string, string> | undefined)?.authorization?.slice('Bearer '.length)
+      const body = init.body === undefined ? {} : JSON.parse(init.body) as Record<string, unknown>
+      const token = init.headers?.authorization?.slice('Bearer '.length)
       answer = this.#answer(this.authenticate(token), path, body, searchParams)
     } catch (err) {
       if (!(err instanceof Refusal)) throw err
       status = { RT_FORBIDDEN: 403, RT_UNAVAILABLE: 503, RT_INTERNAL: 500, RT_STORAGE_UNAVAILABLE: 503, RT_NOT_FOUND: 404, RT_CONNECTION_TAKEN: 409 }[err.code] ?? 401
       answer = { statusCode: status, code: err.code, message: err.code, ...err.more }
     }
-    if (this.does.isSilent) await new Promise((_, reject) => { init.signal?.addEventListener('abort', () => { reject(new Error('aborted')) }) })
+    if (this.does.isSilent) await new Promise((_, reject) => { signal?.addEventListener('abort', () => { reject(new Error('aborted')) }) })
     await wait()
     const { retryAfter } = answer as { retryAfter?: number }
     return { ok: status === 200, status, headers: { get: () => retryAfter === undefined ? null : String(retryAfter) }, json: async () => answer }

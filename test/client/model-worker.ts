@@ -1,9 +1,10 @@
 import { parentPort, workerData } from 'node:worker_threads'
+import type * as Package from '../../client/src/index.js'
 import { runSequence, type Create } from './model.js'
 
 /** Runs the sequences `from`, `from + step`, … below `to`, with the client in `file`, until one finds something or the time is over. */
 const { file, from, to, step, enough } = workerData as { file: string, from: number, to: number, step: number, enough: number }
-const { WebSocketClient } = await import(file) as typeof import('../../client/src/index.js')
+const { WebSocketClient } = await import(file) as typeof Package
 const create: Create = (options) => new WebSocketClient(options)
 
 // What listeners of the client would print, and stacks that nobody reads.
