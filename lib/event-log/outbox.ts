@@ -128,7 +128,12 @@ export class Outbox {
 
   /** Sent to a connection of their user: from now on they are tried again until confirmed. */
   async wereSent (events: StoredEvent[]): Promise<void> {
-    await Promise.all(events.map(async ({ id }) => { await this.#sent(id) }))
+    await Promise.all(events.map(async ({ id }) => { await this.awaitConfirmation(id) }))
+  }
+
+  /** An event was handed on: it is tried again, after a while, until it is confirmed. */
+  async awaitConfirmation (id: number): Promise<void> {
+    await this.#sent(id)
   }
 
   /** Writes what is known of handed events to the table. */

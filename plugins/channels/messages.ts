@@ -2,6 +2,7 @@ import { batched } from '../../lib/batch.js'
 import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../../lib/channels.js'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
+import { executorOf, type HostTransaction } from '../../lib/database/host-transaction.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Confirmed, NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Caller, Identity } from '../../lib/identity.js'
@@ -63,7 +64,9 @@ export class Messages {
 
   /** One event with an id of its own for each recipient; all have one time. */
   async storeNotifications (
-    { tenantId, userId }: Pick<Identity, 'tenantId' | 'userId'>, { recipientIds, dedupeId, title, body, icon = null, tag = null }: NotificationData
+    { tenantId, userId }: Pick<Identity, 'tenantId' | 'userId'>,
+    { recipientIds, dedupeId, title, body, icon = null, tag = null }: Omit<NotificationData, 'dedupeId'> & { dedupeId?: string | undefined },
+    transaction?: HostTransaction
   ): Promise<Receipt[]> {
     const data: Stored<'notification:received'> = { title, body, icon, tag }
     const createdAt = this.#realtime.clock.now()
@@ -75,7 +78,7 @@ export class Messages {
       data,
       createdAt,
       dedupeId: dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`
-    })))
+    }, transaction)))
   }
 
   /** The caller has it: it is not sent again, and its sender is told, once. Throws `RT_NOT_FOUND`. */
@@ -86,13 +89,15 @@ export class Messages {
     return { messageId }
   }
 
-  /** Stores an event and tells host code. `declared` types are handled as their plugin declared them. */
-  store (event: NewEvent): Promise<Receipt> {
-    return this.#realtime.eventLog.append(event).then((receipt) => {
+  /** Stores an event, within a transaction where one is given, and tells host code once it is committed. */
+  store (event: NewEvent, transaction?: HostTransaction): Promise<Receipt> {
+    const accepted = (receipt: Receipt): Receipt => {
       const { tenantId, userId, type, channel, data } = event
       this.#realtime.events.emit('message', { tenantId, userId, messageId: receipt.messageId, type, channel, data })
       return receipt
-    })
+    }
+    const { eventLog } = this.#realtime
+    return transaction === undefined ? eventLog.append(event).then(accepted) : eventLog.appendWithin(executorOf(transaction), event, accepted)
   }
 
   #append ({ tenantId, userId }: Identity, except: string | null, type: string, channel: string, data: Record<string, unknown>, dedupeId?: string): Promise<Receipt> {
