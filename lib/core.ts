@@ -25,6 +25,7 @@ import { RateCounters } from './limits.js'
 import { Maintenance } from './maintenance.js'
 import { Meters } from './meters.js'
 import { readCoreOptions, type CoreSettings, type RealtimeOptions } from './options.js'
+import { withParts } from './parts.js'
 import { encodeFrame } from './protocol.js'
 import { connectRedis } from './redis.js'
 import type { PageSource } from './replayer.js'
@@ -95,7 +96,7 @@ export interface Realtime {
   health (): Promise<{ ok: boolean, database: boolean, redis: boolean }>
 }
 
-/** What each registered plugin adds to `fastify.realtime`, by declaration merging; absent while it is not registered. */
+/** What each registered plugin adds to `fastify.realtime`, by declaration merging. Reading what is not registered throws. */
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the plugins
 export interface RealtimeParts {}
 
@@ -218,8 +219,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     }
   }
 
-  // The parts come as the plugins register.
-  fastify.decorate('realtime', realtime as Realtime & RealtimeParts)
+  fastify.decorate('realtime', withParts(realtime))
   fastify.addHook('onClose', async () => {
     gapFiller.stop()
     eventLog.epoch.stop()

@@ -5,6 +5,7 @@ import type { Clock } from './clock.js'
 import { OptionError } from './errors.js'
 import type { Maybe } from './maybe.js'
 import type { Identity } from './identity.js'
+import { requireKnown } from './option-names.js'
 
 /** What a host's `authorize` is asked. */
 export interface AccessRequest {
@@ -65,8 +66,14 @@ export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
 
 export type CoreSettings = Static<typeof CoreSettings>
 
-/** Checks and completes numbers and texts against a schema with defaults; throws an {@link OptionError} that names the first wrong one. */
-export function readSettings<T extends ReturnType<typeof Type.Object>> (schema: T, options: object): Static<T> {
+/**
+ * Checks and completes numbers and texts against a schema with defaults; `besides` are the plugin's options of other kinds.
+ * Throws an {@link OptionError} that names the first one that is wrong or unknown.
+ */
+export function readSettings<T extends ReturnType<typeof Type.Object>> (
+  schema: T, options: object, { of, besides }: { of: string, besides: readonly string[] }
+): Static<T> {
+  requireKnown(options, [...Object.keys(schema.properties), ...besides], { of })
   const known = Object.fromEntries(Object.entries(options)
     .filter(([name, value]) => name in schema.properties && value !== undefined))
   const settings = Value.Default(schema, known)
@@ -79,6 +86,9 @@ export function readSettings<T extends ReturnType<typeof Type.Object>> (schema: 
 
 /** Checks the core's options; throws an {@link OptionError} that names the first wrong one. */
 export function readCoreOptions (options: RealtimeOptions): CoreSettings {
+  const settings = readSettings(CoreSettings, options, {
+    of: 'core', besides: ['database', 'redis', 'authenticate', 'authorize', 'resolveUsers', 'clock']
+  })
   if (options.database === undefined) throw new OptionError('database', 'is missing: a Kysely instance or a URL')
   if (typeof options.authenticate !== 'function') {
     throw new OptionError('authenticate', 'is missing: a function ({ token, request }) → identity or null')
@@ -89,7 +99,6 @@ export function readCoreOptions (options: RealtimeOptions): CoreSettings {
   if (options.clock !== undefined && typeof options.clock?.now !== 'function') {
     throw new OptionError('clock', 'must be an object with now(), milliseconds since 1970')
   }
-  const settings = readSettings(CoreSettings, options)
   if (settings.presenceLease <= settings.presenceGrace) {
     throw new OptionError('presenceLease', 'must be longer than presenceGrace: it is the grace of a dead node’s users')
   }

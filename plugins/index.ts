@@ -10,8 +10,12 @@ export type { Identity } from '../lib/identity.js'
 export type { LifecycleEvents } from '../lib/lifecycle.js'
 export type { AccessRequest, Authenticate, Authorize, AuthorizeMany, RealtimeOptions, ResolveUsers } from '../lib/options.js'
 export { CloseCode } from '../lib/protocol.js'
-export { default as channels, type ChannelsApi, type ChannelsOptions, type HostEvents } from './channels/index.js'
-export type { CustomEvent } from './channels/custom-events.js'
+export type { HostTransaction } from '../lib/database/host-transaction.js'
+export type { Register } from '../lib/register.js'
+export {
+  default as channels, defineEvents, type ChannelsApi, type ChannelsOptions, type CustomEvent, type CustomEventMap, type HostEvents,
+  type ReceivedEvents, type SentEvents
+} from './channels/index.js'
 export { default as connections, type ConnectionsApi, type ConnectionsOptions } from './connections/index.js'
 export { default as presence, type PresenceApi, type PresenceOptions } from './presence/index.js'
 export { default as stats, type StatsApi, type StatsOptions } from './stats/index.js'

@@ -2,6 +2,7 @@ import Fastify, { type FastifyInstance, type FastifyPluginAsync, type FastifyPlu
 import { Type } from '@sinclair/typebox'
 import { Kysely, PostgresAdapter, DummyDriver, PostgresIntrospector, PostgresQueryCompiler } from 'kysely'
 import t from 'tap'
+import { optionsOf } from '../lib/option-names.js'
 import {
   channels, connections, presence, realtime, stats, typing, type ChannelsOptions, type ConnectionsOptions, type PresenceOptions,
   type RealtimeOptions, type TypingOptions
@@ -136,8 +137,80 @@ t.test('a lease shorter than a node can renew it is refused', async (t) => {
   }
 })
 
-t.test('a plugin without the core fails register with a message that names the core', async (t) => {
-  for (const plugin of [connections, presence, typing, channels, stats]) {
-    t.match((await refusal((app) => app.register(plugin as AnyPlugin))).message, /'realtime'/)
+const all = { connections, presence, typing, channels, stats }
+
+t.test('a plugin without the core, or beside its scope, fails register with a sentence that says what to do', async (t) => {
+  for (const [name, plugin] of Object.entries(all)) {
+    const sentence = new RegExp(`^the ${name} plugin needs the core, 'realtime': await app.register\\(realtime`)
+    t.match((await refusal((app) => app.register(plugin as AnyPlugin))).message, sentence)
+    t.match((await refusal(async (app) => {
+      await app.register(async (scope) => { await scope.register(realtime, sound) })
+      await app.register(plugin as AnyPlugin)
+    })).message, sentence)
+  }
+})
+
+t.test('a plugin that is registered twice fails register with a sentence that says what to do', async (t) => {
+  for (const [name, plugin] of Object.entries({ ...all, core: realtime })) {
+    const { message } = await refusal(async (app) => {
+      await app.register(realtime, sound)
+      await app.register(plugin as AnyPlugin)
+      await app.register(async (scope) => { await scope.register(plugin as AnyPlugin) })
+    })
+    t.match(message, new RegExp(`the ${name}( plugin)? is registered already: register it once`))
+  }
+})
+
+t.test('using a plugin that is not registered throws a sentence that says what to do', async (t) => {
+  const app = Fastify()
+  await app.register(realtime, sound)
+  t.throws(() => app.realtime.presence.of(1, [2]), { message: 'app.realtime.presence is not there: register the presence plugin first, await app.register(presence)' })
+  await app.register(presence)
+  t.ok(app.realtime.presence)
+  await app.close()
+})
+
+t.test('an option that does not exist fails register: it is named, and what was meant, or whose it is', async (t) => {
+  const wrong: Array<[plugin: AnyPlugin, options: object, message: string | RegExp]> = [
+    [connections, { pingIntervall: 1000 }, 'option "pingIntervall" does not exist in the connections plugin: did you mean "pingInterval"?'],
+    [connections, { AllowedOrigins: [] }, 'option "AllowedOrigins" does not exist in the connections plugin: did you mean "allowedOrigins"?'],
+    [connections, { requestsPerMinute: 5 }, 'option "requestsPerMinute" belongs to the core, not to the connections plugin'],
+    [presence, { updatePerMinutes: 5 }, 'option "updatePerMinutes" does not exist in the presence plugin: did you mean "updatesPerMinute"?'],
+    [presence, { prefix: '/x' }, 'option "prefix" belongs to the core, not to the presence plugin'],
+    [typing, { participant: () => [] }, 'option "participant" does not exist in the typing plugin: did you mean "participants"?'],
+    [typing, { allowedOrigins: [] }, 'option "allowedOrigins" belongs to the connections plugin, not to the typing plugin'],
+    [stats, { colour: 'red' }, 'option "colour" does not exist in the stats plugin, which has metrics'],
+    [channels, { event: {} }, 'option "event" does not exist in the channels plugin: did you mean "events"?'],
+    [channels, { events: { 'a:b': { data: Type.Object({}), durabel: false } } },
+      'option "events.a:b.durabel" does not exist in an event: did you mean "durable"?'],
+    [realtime as AnyPlugin, { ...sound, keyPrefx: 'x' }, 'option "keyPrefx" does not exist in the core: did you mean "keyPrefix"?'],
+    [realtime as AnyPlugin, { ...sound, authentciate: () => null, authenticate: undefined }, 'option "authentciate" does not exist in the core: did you mean "authenticate"?'],
+    [realtime as AnyPlugin, { ...sound, allowedOrigins: [] }, 'option "allowedOrigins" belongs to the connections plugin, not to the core']
+  ]
+  for (const [plugin, options, message] of wrong) {
+    t.match((await refusal(async (app) => {
+      if (plugin !== realtime as AnyPlugin) await app.register(realtime, sound)
+      await app.register(plugin, options)
+    })).message, message)
+  }
+})
+
+t.test('options that are undefined, and those that Fastify itself reads, are let pass', async (t) => {
+  const app = Fastify()
+  await app.register(realtime, { ...sound, prefix: undefined, logLevel: 'warn' } as unknown as RealtimeOptions)
+  await app.register(presence, { updatesPerMinute: undefined, logLevel: 'warn' } as unknown as PresenceOptions)
+  t.ok(app.realtime.presence)
+  await app.close()
+})
+
+t.test('what is said to belong to a plugin does', async (t) => {
+  for (const [name, plugin] of Object.entries(all)) {
+    for (const option of optionsOf[name as keyof typeof all]) {
+      const { message } = await refusal(async (app) => {
+        await app.register(realtime, sound)
+        await app.register(plugin as AnyPlugin, { [option]: Symbol.iterator })
+      })
+      t.notMatch(message, /does not exist|belongs/, option)
+    }
   }
 })

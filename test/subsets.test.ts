@@ -41,7 +41,8 @@ for (const backend of backends) {
           const isThere = plugins.includes(name)
           const { status } = await rest(host, me, ...routes[name])
           t.equal(status, !isThere ? 404 : name === 'connections' ? 201 : 200, `the route of ${name}`)
-          t.equal(host.app.realtime[name] !== undefined, isThere, `the decorator of ${name}`)
+          if (isThere) t.ok(host.app.realtime[name], `the decorator of ${name}`)
+          else t.throws(() => host.app.realtime[name], { message: new RegExp(`register the ${name} plugin`) })
         }
         if (!plugins.includes('connections')) {
           t.equal((await rest(host, me, 'GET', '/ws')).status, 404)

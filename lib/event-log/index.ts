@@ -13,6 +13,7 @@ import { inTime } from '../in-time.js'
 import { encodeStored } from '../protocol.js'
 import { wellFormedJson } from '../well-formed.js'
 import { WriteBehind } from '../write-behind.js'
+import { Commits, type Inserted } from './commits.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
 import type { Confirmation, Confirmed, EventType, LogPosition, NewEvent, PositionNote, Receipt, StoredEvent } from './contract.js'
 import { EpochStore } from './epoch-store.js'
@@ -81,6 +82,9 @@ export class EventLog {
   /** Begins every key of this node's own: short, as an index holds it, and unlike that of any other boot. */
   readonly #ownKeys = `n:${randomBytes(12).toString('base64url')}:`
   #serial = 0
+  readonly #commits = new Commits((inserted) => {
+    this.#handCommitted(inserted).catch((err: unknown) => { this.#options.log.debug({ err }, 'events of a transaction wait for the sweeper') })
+  })
 
   constructor (options: EventLogOptions) {
     const { db, dialect, facts, discard, backplane, clock, log, maxQueued, timeout, measured } = options
@@ -177,12 +181,24 @@ export class EventLog {
   }
 
   /**
-   * Stores an event within a transaction of the host's: it is handed on by the sweeper, within a second of the commit,
-   * and never where the transaction rolls back. An insert that repeats a dedupe id fails the statement.
+   * Stores an event within a transaction of the host's. It is handed on right after the commit, and never where the
+   * transaction rolls back; `handed` is called then. Where this node dies before, the sweeper of any node hands it on.
+   * An insert that repeats a dedupe id fails the statement.
    */
-  async appendWithin (transaction: Executor, event: NewEvent): Promise<Receipt> {
+  async appendWithin (transaction: Executor, event: NewEvent, handed?: (receipt: Receipt) => void): Promise<Receipt> {
     const row = this.#rowOf(event, 0)
-    return { messageId: await this.store.insertWithin(transaction, row), timestamp: toIso(row.createdAt) }
+    const receipt = { messageId: await this.store.insertWithin(transaction, row), timestamp: toIso(row.createdAt) }
+    await this.#commits.watch(transaction, receipt.messageId, handed === undefined ? undefined : () => { handed(receipt) })
+    return receipt
+  }
+
+  async #handCommitted (inserted: Inserted): Promise<void> {
+    // Without those that a savepoint took back, and those where a sweeper was faster.
+    for (const event of await this.store.unhandedAmong([...inserted.keys()])) {
+      await this.outbox.hand({ ...event, except: null })
+      if (this.#types.get(event.type)?.confirm === true) await this.outbox.awaitConfirmation(event.id)
+      inserted.get(event.id)?.()
+    }
   }
 
   /** The audit row of an ephemeral event, written behind; lost rows of this kind harm nobody. */

@@ -136,13 +136,18 @@ export class Outbox {
 
   /** Sent to a connection of their user: from now on they are tried again until confirmed. */
   async wereSent (ids: readonly number[]): Promise<void> {
-    await Promise.all(ids.map(async (id) => { await this.#sent(id) }))
+    await Promise.all(ids.map(async (id) => { await this.awaitConfirmation(id) }))
   }
 
   /** Events that are tried again until confirmed are tried no earlier than this. */
   async postpone (ids: readonly number[], dueAt: number): Promise<void> {
     const { store, clock } = this.#options
     for (let at = 0; at < ids.length; at += CHUNK) await store.postpone(ids.slice(at, at + CHUNK), dueAt, clock.now())
+  }
+
+  /** An event was handed on: it is tried again, after a while, until it is confirmed. */
+  async awaitConfirmation (id: number): Promise<void> {
+    await this.#sent(id)
   }
 
   /** Writes what is known of handed events to the table. */

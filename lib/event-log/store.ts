@@ -225,6 +225,13 @@ export class EventStore {
     return rows.map(toStored)
   }
 
+  /** Those of these events that are there and that nobody was handed yet, oldest first. */
+  async unhandedAmong (ids: number[]): Promise<StoredEvent[]> {
+    const rows = await this.#db.selectFrom('websocket_events').select(stored)
+      .where('id', 'in', ids).where('status', '=', 'pending').where('handed_at', 'is', null).orderBy('id').execute()
+    return rows.map(toStored)
+  }
+
   /** Pending and failed events of a tenant. */
   async counts (tenantId: number): Promise<{ pending: number, failed: number }> {
     const rows = await this.#db.selectFrom('websocket_events').select(['status', (eb) => eb.fn.countAll<number>().as('count')])

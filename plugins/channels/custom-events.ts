@@ -1,23 +1,14 @@
-import { Type, type Static, type TObject, type TProperties } from '@sinclair/typebox'
-import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
-import { Value } from '@sinclair/typebox/value'
+import { Type, type Static, type TProperties, type TSchema } from '@sinclair/typebox'
 import { isReserved, resolveAlias } from '../../lib/channels.js'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
 import { OptionError, RealtimeError } from '../../lib/errors.js'
-import { invalidData, type FrameContext, type FrameResult } from '../../lib/frame-router.js'
-import { Accepted, Channel, DedupeId, Id, Timestamp } from '../../lib/schemas.js'
+import type { FrameContext, FrameResult } from '../../lib/frame-router.js'
+import { SchemaCompiler, type CompiledSchema, type ObjectSchema, type Problem } from '../../lib/json-schema.js'
+import { requireKnown } from '../../lib/option-names.js'
+import { Accepted, Channel, DedupeId, Id, SenderId, Timestamp } from '../../lib/schemas.js'
+import type { CustomEvent, CustomEventMap } from './event-types.js'
 import type { Messages } from './messages.js'
-
-/** An event of the host's own, validated, authorised, logged, recovered and described like the built-in ones. */
-export interface CustomEvent {
-  /** What it carries. `channel`, `userId`, `messageId`, `dedupeId` and `timestamp` are added by the suite. */
-  data: TObject
-  /** A row before anyone is told, replayed by `since`; default true. False: for whoever listens now. */
-  durable?: boolean
-  /** Who sends it: host code alone (`server`, the default), clients that may publish to the channel (`client`), or `both`. */
-  direction?: 'server' | 'client' | 'both'
-}
 
 const NAME = /^[a-z][a-z0-9_-]*(:[a-z0-9_-]+)+$/
 const ADDED = ['channel', 'userId', 'messageId', 'dedupeId', 'timestamp']
@@ -25,7 +16,7 @@ const ADDED = ['channel', 'userId', 'messageId', 'dedupeId', 'timestamp']
 const Sent = Type.Object({ channel: Channel, dedupeId: Type.Optional(DedupeId) })
 const Told = Type.Object({ timestamp: Timestamp })
 
-type Declared = Required<CustomEvent> & { check: TypeCheck<TObject> }
+interface Declared extends Required<CustomEvent> { schema: CompiledSchema }
 
 /** The events that the host declared: `events: { 'order:shipped': { data: Type.Object({ … }) } }`. */
 export class CustomEvents {
@@ -34,11 +25,12 @@ export class CustomEvents {
   readonly #declared = new Map<string, Declared>()
 
   /** Throws an {@link OptionError} that names the event which cannot work. */
-  constructor (realtime: Realtime, messages: Messages, events: Record<string, CustomEvent>) {
+  constructor (realtime: Realtime, messages: Messages, events: CustomEventMap) {
     this.#realtime = realtime
     this.#messages = messages
+    const compiler = new SchemaCompiler()
     for (const [name, event] of Object.entries(events)) {
-      const declared = readEvent(name, event)
+      const declared = readEvent(name, event, compiler)
       this.#declared.set(name, declared)
       this.#describe(name, declared)
       if (declared.direction !== 'server') this.#accept(name, declared)
@@ -46,41 +38,44 @@ export class CustomEvents {
   }
 
   /**
-   * What host code sends, as clients get it; an event that was not declared passes as it is. Throws `RT_INVALID_DATA`, and
-   * an error where the event is declared for something else.
+   * What host code sends, as clients get it; null for an event that was not declared. Throws `RT_INVALID_DATA`, and an
+   * error where the event is declared for something else.
    */
-  outgoing (event: string, durable: boolean, { channel, userId, data }: { channel: string, userId: number, data: Record<string, unknown> }): Record<string, unknown> {
+  outgoing (event: string, durable: boolean, { channel, userId, data }: { channel: string, userId: number, data: Record<string, unknown> }): Record<string, unknown> | null {
     const declared = this.#declared.get(event)
-    if (declared === undefined) return data
+    if (declared === undefined) return null
     if (declared.direction === 'client') throw new Error(`${event} is declared for clients alone: direction "both" lets host code send it`)
-    if (declared.durable !== durable) throw new Error(`${event} is declared ${durable ? 'ephemeral: use tell' : 'durable: use publish'}`)
-    if (!declared.check.Check(data)) throw invalidData(declared.check.Errors(data).First())
+    if (declared.durable !== durable) throw new Error(`${event} is declared ${durable ? 'ephemeral: use emit' : 'durable: use publish'}`)
+    const problem = declared.schema.problem(data)
+    if (problem !== null) throw invalid(problem)
     return { userId, channel, ...data }
   }
 
   #describe (name: string, { data, durable }: Declared): void {
-    const added: TProperties = { userId: Type.Integer({ minimum: 0, description: '0: the host' }), channel: Channel, timestamp: Timestamp }
     this.#realtime.frames.describe({
-      server: { [name]: Type.Object({ ...durable ? { messageId: Id } : {}, ...data.properties, ...added }) }
+      server: { [name]: described(data, { ...durable ? { messageId: Id } : {}, userId: SenderId, channel: Channel, timestamp: Timestamp }) }
     })
   }
 
   #accept (name: string, declared: Declared): void {
     this.#realtime.frames.on({
       event: name,
-      data: Type.Object({ ...declared.data.properties, ...Sent.properties }),
+      data: described(declared.data, Sent.properties),
       ack: declared.durable ? Accepted : Told,
-      handle: async (context, data) => await this.#handle(name, declared, context, data)
+      // Its schema knows the names of the fields; the host's own schema is checked below.
+      handle: async (context, data) => await this.#handle(name, declared, context, data as Static<typeof Sent>)
     })
   }
 
-  async #handle (name: string, { data: schema, durable }: Declared, { identity, connectionId }: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof Told>>> {
+  async #handle (name: string, { schema, durable }: Declared, { identity, connectionId }: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof Told>>> {
     const { tenantId, userId } = identity
+    // What the schema does not know is ignored, not passed on; the suite's own fields not even where it welcomes any.
+    const own = schema.clean(Object.fromEntries(Object.entries(sent).filter(([field]) => !ADDED.includes(field))))
+    const problem = schema.problem(own)
+    if (problem !== null) throw invalid(problem)
     const channel = resolveAlias(sent.channel, userId)
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
     await this.#realtime.access.require({ identity, action: 'publish', channel })
-    // What the schema does not know is not passed on.
-    const own = Value.Clean(Type.Object(schema.properties), structuredClone(sent)) as Record<string, unknown>
     const data = { userId, channel, ...own }
     if (durable) {
       return { ack: { later: this.#messages.store({ tenantId, userId, channel, type: name, data, except: connectionId, dedupeId: sent.dedupeId }) } }
@@ -91,14 +86,36 @@ export class CustomEvents {
   }
 }
 
-function readEvent (name: string, event: CustomEvent): Declared {
-  const wrong = (problem: string): OptionError => new OptionError(`events.${name}`, problem)
+const invalid = ({ field, message }: Problem): RealtimeError => new RealtimeError('RT_INVALID_DATA', `${field === '' ? 'data' : field}: ${message}`)
+
+/** The schema of a whole frame's data: the host's fields, and those that the suite adds. */
+function described (data: ObjectSchema, added: TProperties): ReturnType<typeof Type.Object> {
+  const { type: _type, properties = {}, required = [], additionalProperties: _closed, $id: _id, $schema: _schema, ...rest } =
+    data as ObjectSchema & { properties?: Record<string, TSchema>, required?: readonly string[], additionalProperties?: unknown, $id?: unknown, $schema?: unknown }
+  const own = Object.fromEntries(Object.entries(properties).map(([name, schema]) => {
+    // A plain object is a schema to Ajv, not to TypeBox, which would not know what it is.
+    const field = Type.Unsafe(schema)
+    return [name, required.includes(name) ? field : Type.Optional(field)]
+  }))
+  return Type.Object({ ...own, ...added }, { ...rest })
+}
+
+function readEvent (name: string, event: CustomEvent, compiler: SchemaCompiler): Declared {
+  const wrong = (problem: string, cause?: unknown): OptionError => new OptionError(`events.${name}`, problem, cause)
   if (!NAME.test(name) || name.length > 50) throw wrong('is no name: lower case, at most 50 characters, with a colon, as in order:shipped')
-  if (event?.data?.type !== 'object') throw wrong('needs data: a TypeBox object, Type.Object({ … })')
-  const added = ADDED.find((field) => field in event.data.properties)
+  if (typeof event !== 'object' || event === null) throw wrong('must be an object: { data, durable, direction }')
+  requireKnown(event, ['data', 'durable', 'direction'], { of: 'an event', path: `events.${name}.` })
+  const { data, durable = true, direction = 'server' } = event
+  if (typeof data !== 'object' || data === null || data.type !== 'object') {
+    throw wrong(`needs data, the JSON Schema of an object: Type.Object({ … }) or { type: 'object', properties: { … } }${'~standard' in Object(data) ? '; of a Zod schema, z.toJSONSchema(schema)' : ''}`)
+  }
+  const added = ADDED.find((field) => field in ((data as { properties?: object }).properties ?? {}))
   if (added !== undefined) throw wrong(`may not declare ${added}: the suite adds it`)
-  const { durable = true, direction = 'server' } = event
   if (typeof durable !== 'boolean') throw wrong('has a durable that is neither true nor false')
   if (!['server', 'client', 'both'].includes(direction)) throw wrong('has a direction that is none of server, client, both')
-  return { data: event.data, durable, direction, check: TypeCompiler.Compile(event.data) }
+  try {
+    return { data, durable, direction, schema: compiler.compile(data) }
+  } catch (cause) {
+    throw wrong(`has data that are not a JSON Schema which can be checked: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
+  }
 }

@@ -1,20 +1,19 @@
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { BROADCAST_CHANNEL, privateChannel } from '../../lib/channels.js'
-import type { Realtime } from '../../lib/core.js'
-import type { Executor } from '../../lib/database/dialect.js'
-import type { Receipt } from '../../lib/event-log/index.js'
+import { BROADCAST_CHANNEL } from '../../lib/channels.js'
 import { readSettings } from '../../lib/options.js'
+import { coreFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/rest.js'
-import { toIso } from '../../lib/clock.js'
 import { OptionError } from '../../lib/errors.js'
-import { CustomEvents, type CustomEvent } from './custom-events.js'
+import { createApi, type ChannelsApi } from './api.js'
+import { CustomEvents } from './custom-events.js'
+import type { CustomEventMap } from './event-types.js'
 import { frames } from './frames.js'
 import { Messages } from './messages.js'
+import { Outgoing } from './outgoing.js'
 import { sendWaiting } from './pending.js'
 import { routes } from './routes.js'
-import type { Stored } from './schemas.js'
 import { Subscriptions } from './subscriptions.js'
 
 const ChannelsSettings = Type.Object({
@@ -24,48 +23,11 @@ const ChannelsSettings = Type.Object({
 /** Options of the channels plugin; every one has a default. */
 export interface ChannelsOptions extends Partial<Static<typeof ChannelsSettings>> {
   /** Events of the host's own, by name: `{ 'order:shipped': { data: Type.Object({ … }), durable, direction } }`. */
-  events?: Record<string, CustomEvent>
+  events?: CustomEventMap
 }
 
-/**
- * What the host's own events carry, for typed `publish` and `tell`, by declaration merging:
- * `declare module 'fastify-realtime' { interface HostEvents { 'order:shipped': { order: number } } }`.
- */
-// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the host
-export interface HostEvents {}
-
-/** The data of an event: as the host declared them, else any. */
-type DataOf<Name extends string> = Name extends keyof HostEvents ? HostEvents[Name] & Record<string, unknown> : Record<string, unknown>
-
-interface FromHost {
-  tenantId: number
-  /** The user in whose name it is sent; absent: the system, 0. */
-  userId?: number
-  /** Repeating a call with it within 5 minutes returns the original result. */
-  dedupeId?: string
-}
-
-/** `fastify.realtime.channels`: what clients can send, without asking `authorize`; the host decides. */
-export interface ChannelsApi {
-  /**
-   * Any event on any channel. Durable: stored, then told; resolves when it is stored. With a `transaction` of the host's own
-   * (the same database) it is told within a second after the commit, and never after a rollback.
-   */
-  publish<Name extends string> (event: FromHost & { channel: string, event: Name, data: DataOf<Name>, transaction?: Executor }): Promise<Receipt>
-  /** An event for whoever listens now: not stored, not recovered. */
-  tell<Name extends string> (event: { tenantId: number, channel: string, event: Name, data: DataOf<Name> }): void
-  /** A direct message. */
-  message (message: FromHost & { recipientId: number, message: string, conversationId: string }): Promise<Receipt>
-  /**
-   * One notification for each recipient, any number of them: they wait for room in the queue. Resolves when all are stored;
-   * otherwise rejects with a {@link RealtimeError} whose `stored` says how many are, and the same `dedupeId` stores the rest.
-   */
-  notify (notification: FromHost & {
-    recipientIds: number[], title: string, body: string, icon?: string | null, tag?: string | null
-  }): Promise<Receipt[]>
-  /** A message to everyone in the tenant. */
-  broadcast (broadcast: FromHost & { message: string, messageType?: string }): Promise<Receipt>
-}
+export type { ChannelsApi } from './api.js'
+export { defineEvents, type CustomEvent, type CustomEventMap, type HostEvents, type ReceivedEvents, type SentEvents } from './event-types.js'
 
 declare module '../../lib/core.js' {
   interface RealtimeParts {
@@ -74,9 +36,9 @@ declare module '../../lib/core.js' {
 }
 
 async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOptions): Promise<void> {
-  const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options)
+  const realtime = coreFor(fastify, 'channels')
+  const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events'] })
   const { events = {} } = options
-  const { realtime } = fastify
   const subscriptions = new Subscriptions(realtime, maxChannelsPerConnection, fastify.log)
   const messages = new Messages(realtime)
 
@@ -84,34 +46,10 @@ async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOption
   const customEvents = new CustomEvents(realtime, messages, events)
 
   realtime.automaticChannels.add(BROADCAST_CHANNEL)
-  realtime.channels = createApi(messages, customEvents, realtime)
+  realtime.channels = createApi(realtime, messages, new Outgoing(realtime, customEvents))
   frames(realtime.frames, subscriptions, messages)
   sendWaiting(realtime, fastify.log)
   await restScope(fastify, realtime, (scope) => { routes(scope, realtime, subscriptions, messages) })
 }
 
-function createApi (messages: Messages, events: CustomEvents, { tell, eventLog, clock }: Realtime): ChannelsApi {
-  return {
-    publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId, transaction }) => {
-      const stored = { tenantId, userId, channel, type: event, data: events.outgoing(event, true, { channel, userId, data }), dedupeId }
-      return transaction === undefined
-        ? await messages.storePatiently(stored)
-        : await eventLog.appendWithin(transaction, stored)
-    },
-    tell: ({ tenantId, channel, event, data }) => {
-      const outgoing = events.outgoing(event, false, { channel, userId: 0, data })
-      tell({ tenantId, channel, event, data: outgoing === data ? data : { ...outgoing, timestamp: toIso(clock.now()) } })
-    },
-    message: async ({ tenantId, userId = 0, recipientId, message, conversationId, dedupeId }) => {
-      const data: Stored<'message:direct'> = { senderId: userId, message, conversationId }
-      return await messages.storePatiently({ tenantId, userId, channel: privateChannel(recipientId), type: 'message:direct', data, dedupeId })
-    },
-    notify: async ({ tenantId, userId = 0, ...notification }) => await messages.storeNotifications({ tenantId, userId }, notification, { patient: true }),
-    broadcast: async ({ tenantId, userId = 0, message, messageType = 'info', dedupeId }) => {
-      const data: Stored<'broadcast:message'> = { message, messageType, senderId: userId }
-      return await messages.storePatiently({ tenantId, userId, channel: BROADCAST_CHANNEL, type: 'broadcast:message', data, dedupeId })
-    }
-  }
-}
-
-export default fp(channelsPlugin, { name: 'realtime-channels', fastify: '5.x', dependencies: ['realtime'] })
+export default fp(channelsPlugin, { name: 'realtime-channels', fastify: '5.x' })

@@ -2,6 +2,7 @@ import { batched } from '../../lib/batch.js'
 import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../../lib/channels.js'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
+import { executorOf, type HostTransaction } from '../../lib/database/host-transaction.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import type { Confirmed, NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Caller, Identity } from '../../lib/identity.js'
@@ -67,8 +68,8 @@ export class Messages {
    */
   async storeNotifications (
     { tenantId, userId }: Pick<Identity, 'tenantId' | 'userId'>,
-    { recipientIds, dedupeId, title, body, icon = null, tag = null }: NotificationData,
-    options: { patient: boolean }
+    { recipientIds, dedupeId, title, body, icon = null, tag = null }: Omit<NotificationData, 'dedupeId'> & { dedupeId?: string | undefined },
+    { patient, transaction }: { patient: boolean, transaction?: HostTransaction | undefined }
   ): Promise<Receipt[]> {
     const data: Stored<'notification:received'> = { title, body, icon, tag }
     const createdAt = this.#realtime.clock.now()
@@ -81,7 +82,8 @@ export class Messages {
       createdAt,
       dedupeId: dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`
     }))
-    const results = await Promise.allSettled(this.#realtime.eventLog.appendAll(events, options))
+    if (transaction !== undefined) return await Promise.all(events.map(async (event) => await this.storeFromHost(event, transaction)))
+    const results = await Promise.allSettled(this.#realtime.eventLog.appendAll(events, { patient }))
     const stored: Receipt[] = []
     const failures: unknown[] = []
     results.forEach((result, i) => {
@@ -105,9 +107,11 @@ export class Messages {
     return this.#realtime.eventLog.append(event).then((receipt) => this.#stored(event, receipt))
   }
 
-  /** The same for host code: where many events wait for the database, this one waits for room. */
-  async storePatiently (event: NewEvent): Promise<Receipt> {
-    const [receipt] = await Promise.all(this.#realtime.eventLog.appendAll([event], { patient: true }))
+  /** The same for host code: within its transaction where one is given; else, where many events wait for the database, it waits for room. */
+  async storeFromHost (event: NewEvent, transaction?: HostTransaction): Promise<Receipt> {
+    const { eventLog } = this.#realtime
+    if (transaction !== undefined) return await eventLog.appendWithin(executorOf(transaction), event, (receipt) => this.#stored(event, receipt))
+    const [receipt] = await Promise.all(eventLog.appendAll([event], { patient: true }))
     return this.#stored(event, receipt as Receipt)
   }
 

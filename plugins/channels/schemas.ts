@@ -98,7 +98,7 @@ export const DirectMessage = Type.Object({
   messageId: Id, senderId: SenderId, message: Message, conversationId: ConversationId, timestamp: Timestamp
 })
 export const GroupMessage = Type.Object({
-  messageId: Id, userId: Id, channel: Channel, message: Message, conversationId: ConversationId, timestamp: Timestamp
+  messageId: Id, userId: SenderId, channel: Channel, message: Message, conversationId: ConversationId, timestamp: Timestamp
 })
 export const BroadcastMessage = Type.Object({
   messageId: Id, message: Message, messageType: MessageType, senderId: SenderId, timestamp: Timestamp

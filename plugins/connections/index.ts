@@ -1,7 +1,9 @@
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { requireClose, requireConnectionId, requireId } from '../../lib/host-arguments.js'
 import { readSettings } from '../../lib/options.js'
+import { coreFor } from '../../lib/parts.js'
 import { CloseCode } from '../../lib/protocol.js'
 import { restScope } from '../../lib/rest.js'
 import { Connections } from './connections.js'
@@ -38,9 +40,9 @@ declare module '../../lib/core.js' {
 }
 
 async function connectionsPlugin (fastify: FastifyInstance, options: ConnectionsOptions): Promise<void> {
-  const settings = readSettings(ConnectionSettings, options)
+  const realtime = coreFor(fastify, 'connections')
+  const settings = readSettings(ConnectionSettings, options, { of: 'connections', besides: [] })
   const origins = readOrigins(settings.allowedOrigins)
-  const { realtime } = fastify
   const store = new ConnectionStore(realtime.database, fastify.log)
   const connections = new Connections(realtime, settings, store, fastify.log)
   const supervisor = new Supervisor(settings, realtime.clock, fastify.log)
@@ -49,10 +51,18 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   realtime.eventLog.fitReaders(settings.maxBuffered)
   realtime.connections = {
     get size () { return supervisor.size },
-    close: async (tenantId, connectionId, code = CloseCode.disconnected, reason = 'closed by the host') =>
-      await connections.close(tenantId, connectionId, code, reason),
-    closeUser: async (tenantId, userId, code = CloseCode.disconnected, reason = 'closed by the host') =>
-      await connections.closeUser(tenantId, userId, code, reason)
+    close: async (tenantId, connectionId, code = CloseCode.disconnected, reason = 'closed by the host') => {
+      requireId(tenantId, 'tenantId')
+      requireConnectionId(connectionId, 'connectionId')
+      requireClose(code, reason)
+      return await connections.close(tenantId, connectionId, code, reason)
+    },
+    closeUser: async (tenantId, userId, code = CloseCode.disconnected, reason = 'closed by the host') => {
+      requireId(tenantId, 'tenantId')
+      requireId(userId, 'userId')
+      requireClose(code, reason)
+      return await connections.closeUser(tenantId, userId, code, reason)
+    }
   }
 
   // A host that uses @fastify/websocket for routes of its own keeps its server.
@@ -87,4 +97,4 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   realtime.beforeClose(async () => { await store.close() })
 }
 
-export default fp(connectionsPlugin, { name: 'realtime-connections', fastify: '5.x', dependencies: ['realtime'] })
+export default fp(connectionsPlugin, { name: 'realtime-connections', fastify: '5.x' })

@@ -2,6 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { readSettings } from '../../lib/options.js'
+import { coreFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/rest.js'
 import { frames } from './frames.js'
 import { PresenceRules } from './presence.js'
@@ -31,8 +32,8 @@ declare module '../../lib/core.js' {
 }
 
 async function presencePlugin (fastify: FastifyInstance, options: PresenceOptions): Promise<void> {
-  const { updatesPerMinute } = readSettings(PresenceSettings, options)
-  const { realtime } = fastify
+  const realtime = coreFor(fastify, 'presence')
+  const { updatesPerMinute } = readSettings(PresenceSettings, options, { of: 'presence', besides: [] })
   const rate = { max: updatesPerMinute, window: 60_000 }
   const store = new PresenceStore(realtime.database, fastify.log)
   const presence = new PresenceRules(realtime, store, rate)
@@ -46,4 +47,4 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
   realtime.beforeClose(async () => { await store.close() })
 }
 
-export default fp(presencePlugin, { name: 'realtime-presence', fastify: '5.x', dependencies: ['realtime'] })
+export default fp(presencePlugin, { name: 'realtime-presence', fastify: '5.x' })

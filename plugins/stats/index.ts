@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
 import { readSettings } from '../../lib/options.js'
+import { coreFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/rest.js'
 import type { TenantStats } from '../../lib/schemas.js'
 import { tenantStats } from '../../lib/tenant-stats.js'
@@ -30,12 +31,12 @@ declare module '../../lib/core.js' {
 }
 
 async function statsPlugin (fastify: FastifyInstance, options: StatsOptions): Promise<void> {
-  const { metrics } = readSettings(StatsSettings, options)
-  const { realtime } = fastify
+  const realtime = coreFor(fastify, 'stats')
+  const { metrics } = readSettings(StatsSettings, options, { of: 'stats', besides: [] })
   // Whoever does not ask for metrics does not load their library.
   const registry = metrics === undefined ? null : (await import('./metrics.js')).serveMetrics(fastify, realtime, metrics)
   realtime.stats = { of: async (tenantId) => await tenantStats(realtime, tenantId), registry }
   await restScope(fastify, realtime, (scope) => { routes(scope, realtime) })
 }
 
-export default fp(statsPlugin, { name: 'realtime-stats', fastify: '5.x', dependencies: ['realtime'] })
+export default fp(statsPlugin, { name: 'realtime-stats', fastify: '5.x' })

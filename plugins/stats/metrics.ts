@@ -4,6 +4,7 @@ import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { Realtime, RealtimeParts } from '../../lib/core.js'
 import { inTime } from '../../lib/in-time.js'
 import { EventCounts } from '../../lib/meters.js'
+import { hasPart } from '../../lib/parts.js'
 import { EventStatusStore } from './store.js'
 
 type Values = Array<[labels: Record<string, string>, value: number]>
@@ -64,7 +65,7 @@ function counts (registry: Registry, { hub, meters }: Realtime): void {
 
 function sizes (registry: Registry, realtime: Realtime & Partial<RealtimeParts>): void {
   const { local, hub, eventLog, backplane, roster } = realtime
-  gauge(registry, 'realtime_sockets', 'Sockets of this node, authenticated or not', () => [[{}, realtime.connections?.size ?? 0]])
+  gauge(registry, 'realtime_sockets', 'Sockets of this node, authenticated or not', () => [[{}, hasPart(realtime, 'connections') ? realtime.connections.size : 0]])
   gauge(registry, 'realtime_connections', 'Authenticated connections of this node', () => [[{}, local.size]])
   gauge(registry, 'realtime_roster_users', 'Users with a connection on this node', () => {
     const users = new Set<string>()

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { OptionError } from '../../lib/errors.js'
 import { readSettings } from '../../lib/options.js'
+import { coreFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/rest.js'
 import { frames } from './frames.js'
 import { routes } from './routes.js'
@@ -33,10 +34,10 @@ declare module '../../lib/core.js' {
 }
 
 async function typingPlugin (fastify: FastifyInstance, options: TypingOptions): Promise<void> {
-  const { signsPerMinute, expiry } = readSettings(TypingNumbers, options)
+  const realtime = coreFor(fastify, 'typing')
+  const { signsPerMinute, expiry } = readSettings(TypingNumbers, options, { of: 'typing', besides: ['participants'] })
   const { participants } = options
   if (participants !== undefined && typeof participants !== 'function') throw new OptionError('participants', 'must be a function')
-  const { realtime } = fastify
   const rate = { max: signsPerMinute, window: 60_000 }
   const store = new TypingStore(realtime.database, fastify.log)
   const typing = new TypingRules(realtime, store, { rate, expiry, participants }, fastify.log)
@@ -50,4 +51,4 @@ async function typingPlugin (fastify: FastifyInstance, options: TypingOptions): 
   })
 }
 
-export default fp(typingPlugin, { name: 'realtime-typing', fastify: '5.x', dependencies: ['realtime'] })
+export default fp(typingPlugin, { name: 'realtime-typing', fastify: '5.x' })

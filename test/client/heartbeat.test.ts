@@ -56,7 +56,7 @@ t.test('what the client was told is told once, and what is too much to replay is
   await door.shut()
   const writer = await connect(host, user(5))
   await Promise.all(Array.from({ length: 1001 }, async (_, i) =>
-    await host.app.realtime.channels.publish({ tenantId: 1, channel: 'group.many', event: 'message:group', data: { channel: 'group.many', i } })))
+    await host.app.realtime.channels.group({ tenantId: 1, channel: 'group.many', message: `${i}`, conversationId: 'c' })))
   await door.open()
   const { position } = await next('gap')
   t.equal(of('message:group').length, 0)

@@ -1,6 +1,6 @@
 import Fastify from 'fastify'
 import t from 'tap'
-import { channels, connections, openDatabase, realtime } from '../../plugins/index.js'
+import { channels, connections, openDatabase, realtime, type HostTransaction } from '../../plugins/index.js'
 import { Client, rest } from './client.js'
 import { clusterFor } from './cluster.js'
 
@@ -24,8 +24,8 @@ t.test('row 27, an event is sent and its transaction rolls back', async (t) => {
 
   const reader = await Client.connect(b, { userId: 1 })
   await reader.request('subscribe', { channel: GROUP })
-  const order = (id: number, transaction?: unknown) => app.realtime.channels.publish({
-    tenantId: 1, channel: GROUP, event: 'order:placed', data: { order: id }, ...(transaction === undefined ? {} : { transaction: transaction as typeof db })
+  const order = (id: number, transaction?: HostTransaction) => app.realtime.channels.publish({
+    tenantId: 1, channel: GROUP, event: 'order:placed', data: { order: id }, ...(transaction === undefined ? {} : { transaction })
   })
 
   await t.test('what is rolled back is never told, nor found by recovery', async (t) => {

@@ -1,0 +1,58 @@
+import { OptionError } from './errors.js'
+
+/** Of which plugin an option is, for the host that gave it to another. Not needed to be complete: it only words a refusal. */
+export const optionsOf = {
+  core: ['database', 'redis', 'authenticate', 'authorize', 'resolveUsers', 'prefix', 'keyPrefix', 'migrate', 'requestsPerMinute', 'presenceLease',
+    'presenceGrace', 'restLease', 'storageTimeout', 'maxQueuedEvents', 'authConcurrency', 'userCacheTime', 'statsInterval', 'retentionDays',
+    'maintenance'],
+  connections: ['pingInterval', 'authDeadline', 'maxConnectionsPerUser', 'framesPerSecond', 'frameBurst', 'maxFrameSize', 'maxBuffered',
+    'allowedOrigins', 'closeDeadline', 'perMessageDeflate'],
+  presence: ['updatesPerMinute'],
+  typing: ['signsPerMinute', 'expiry', 'participants'],
+  channels: ['maxChannelsPerConnection', 'events'],
+  stats: ['metrics']
+} as const
+
+/** What Fastify itself reads of the options of any plugin. */
+const OF_FASTIFY = ['logLevel', 'logSerializers']
+
+/** Whose options these are, as errors name them; `path` leads to them where they stand inside another option. */
+export interface OptionOwner { of: string, path?: string }
+
+/** Throws an {@link OptionError} for the first option that is none of the `known` ones: names it, and what was probably meant. */
+export function requireKnown (options: object, known: readonly string[], { of, path = '' }: OptionOwner): void {
+  for (const [name, value] of Object.entries(options)) {
+    if (value === undefined || known.includes(name) || (path === '' && OF_FASTIFY.includes(name))) continue
+    throw new OptionError(path + name, problemOf(name, known, of, path === ''))
+  }
+}
+
+function problemOf (name: string, known: readonly string[], of: string, top: boolean): string {
+  const owner = top ? Object.entries(optionsOf).find(([, names]) => (names as readonly string[]).includes(name))?.[0] : undefined
+  if (owner !== undefined) return `belongs to ${titleOf(owner)}, not to ${titleOf(of)}`
+  const nearest = nearestOf(name, known)
+  if (nearest !== null) return `does not exist in ${titleOf(of)}: did you mean "${nearest}"?`
+  return `does not exist in ${titleOf(of)}, which has ${known.join(', ')}`
+}
+
+const titleOf = (owner: string): string => owner === 'core' ? 'the core' : owner in optionsOf ? `the ${owner} plugin` : owner
+
+/** The one of these names that a slip of the keyboard is nearest to; null where none is near. */
+function nearestOf (name: string, known: readonly string[]): string | null {
+  const [best] = known.map((candidate) => ({ candidate, distance: distanceBetween(name.toLowerCase(), candidate.toLowerCase()) }))
+    .sort((a, b) => a.distance - b.distance)
+  return best !== undefined && best.distance <= Math.max(2, Math.floor(name.length / 3)) ? best.candidate : null
+}
+
+/** Letters to insert, remove or replace to make one text of the other. */
+function distanceBetween (a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      next[j] = Math.min((next[j - 1] ?? 0) + 1, (row[j] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1))
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}

@@ -1,0 +1,35 @@
+import type { FastifyInstance } from 'fastify'
+import type { Realtime, RealtimeParts } from './core.js'
+
+type PartName = keyof RealtimeParts
+
+/** The plugins that add a part to `fastify.realtime`. */
+const PARTS = ['connections', 'presence', 'typing', 'channels', 'stats', 'conversations']
+
+/** Stands behind `fastify.realtime`: says what to do where host code uses the part of a plugin that is not registered. */
+const absent = Object.defineProperties({}, Object.fromEntries(PARTS.map((name) => [name, {
+  get () {
+    throw new Error(`app.realtime.${name} is not there: register the ${name} plugin first, await app.register(${name})`)
+  },
+  set (this: object, value: unknown) {
+    Object.defineProperty(this, name, { value, enumerable: true, configurable: true, writable: true })
+  }
+}])))
+
+/** The core with room for the parts that plugins add as they register. */
+export const withParts = (realtime: Realtime): Realtime & RealtimeParts =>
+  Object.setPrototypeOf(realtime, absent) as Realtime & RealtimeParts
+
+/** Whether a plugin is registered. */
+export const hasPart = <Name extends PartName>(realtime: Realtime, name: Name): realtime is Realtime & Pick<RealtimeParts, Name> =>
+  Object.hasOwn(realtime, name)
+
+/** The core, for a plugin that is being registered. Throws a sentence where it is not there, or where the plugin already is. */
+export function coreFor (fastify: FastifyInstance, name: PartName): Realtime & RealtimeParts {
+  if (!fastify.hasDecorator('realtime')) {
+    throw new Error(`the ${name} plugin needs the core, 'realtime': await app.register(realtime, { … }) before it, in the same scope or one around it`)
+  }
+  const { realtime } = fastify
+  if (hasPart(realtime, name)) throw new Error(`the ${name} plugin is registered already: register it once`)
+  return realtime
+}

@@ -1,0 +1,101 @@
+import type { Id } from '../../lib/schemas.js'
+import type { ObjectSchema } from '../../lib/json-schema.js'
+import type { Register } from '../../lib/register.js'
+import type { BroadcastData, GroupData, serverEvents } from './schemas.js'
+
+/** An event of the host's own, validated, authorised, logged, recovered and described like the built-in ones. */
+export interface CustomEvent {
+  /**
+   * What it carries, as a JSON Schema of an object: from TypeBox 0.34, from `typebox` 1.x, or written by hand. `channel`,
+   * `userId`, `messageId`, `dedupeId` and `timestamp` are added by the suite.
+   */
+  readonly data: ObjectSchema
+  /** Stored before anyone is told, and replayed by `since`; default true. False: sent to current subscribers only. */
+  readonly durable?: boolean
+  /** Who sends it: host code alone (`server`, the default), clients that may publish to the channel (`client`), or `both`. */
+  readonly direction?: 'server' | 'client' | 'both'
+}
+
+/** Events by name. */
+export type CustomEventMap = Readonly<Record<string, CustomEvent>>
+
+/** Keeps the exact types of a declaration, for `publish`, `emit` and the client: the events as they are. */
+export const defineEvents = <const Events extends CustomEventMap>(events: Events): Events => events
+
+/**
+ * What the host's own events carry, written by hand. Registering the declaration itself saves that: see {@link Register}.
+ */
+// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the host
+export interface HostEvents {}
+
+type Simplify<T> = { [Name in keyof T]: T[Name] } & unknown
+
+interface Scalars { string: string, integer: number, number: number, boolean: boolean, null: null }
+
+/** The type of what a schema describes. */
+export type TypeOf<Schema> =
+  // TypeBox 0.34 says it itself.
+  Schema extends { static: infer Type } ? Type
+    : Schema extends { const: infer Type } ? Type
+      : Schema extends { enum: ReadonlyArray<infer Type> } ? Type
+        : Schema extends { anyOf: readonly unknown[] } ? TypeOf<Schema['anyOf'][number]>
+          : Schema extends { oneOf: readonly unknown[] } ? TypeOf<Schema['oneOf'][number]>
+            : Schema extends { allOf: readonly unknown[] } ? AllOf<Schema['allOf']>
+              : Schema extends { type: infer Name } ? ByName<Schema, Name> : unknown
+
+type ByName<Schema, Name> =
+  Name extends keyof Scalars ? Scalars[Name]
+    : Name extends 'array' ? (Schema extends { items: infer Items } ? ItemsOf<Items> : unknown[])
+      : Name extends 'object' ? ObjectOf<Schema>
+        : Name extends ReadonlyArray<infer One> ? (One extends unknown ? ByName<Schema, One> : never) : unknown
+
+type ItemsOf<Items> = Items extends readonly unknown[] ? { -readonly [I in keyof Items]: TypeOf<Items[I]> } : Array<TypeOf<Items>>
+
+type AllOf<Parts> = Parts extends readonly [infer First, ...infer Rest] ? TypeOf<First> & AllOf<Rest> : unknown
+
+type ObjectOf<Schema> = Schema extends { properties: infer Properties }
+  ? Simplify<
+    & { [Name in RequiredIn<Schema, Properties>]: TypeOf<Properties[Name]> }
+    & { [Name in Exclude<keyof Properties, RequiredIn<Schema, Properties>>]?: TypeOf<Properties[Name]> }>
+  : Schema extends { patternProperties: infer Patterns } ? Record<string, TypeOf<Patterns[keyof Patterns]>> : Record<string, unknown>
+
+/** `typebox` 1.x marks what is optional; JSON Schema names what is required. */
+type RequiredIn<Schema, Properties> = Schema extends { '~kind': 'Object' }
+  ? { [Name in keyof Properties]: Properties[Name] extends { '~optional': true } ? never : Name }[keyof Properties]
+  : Schema extends { required: readonly unknown[] } ? Extract<Schema['required'][number], keyof Properties> : never
+
+interface Added { userId: Id, channel: string, timestamp: string }
+
+/** What subscribers get, by event: for `client.on`. */
+export type ReceivedEvents<Events extends CustomEventMap> = {
+  -readonly [Name in keyof Events]: Simplify<
+    TypeOf<Events[Name]['data']> & Added & (Events[Name] extends { durable: false } ? unknown : { messageId: number })>
+}
+
+/** What clients send, and what they are answered, by event: for `client.send`. */
+export type SentEvents<Events extends CustomEventMap> = {
+  -readonly [Name in keyof Events as Events[Name] extends { direction: 'client' | 'both' } ? Name : never]: {
+    data: Simplify<TypeOf<Events[Name]['data']> & { channel: string, dedupeId?: string }>
+    ack: Events[Name] extends { durable: false } ? { timestamp: string } : { messageId: number, timestamp: string }
+  }
+}
+
+/** Built-in events that host code may publish, and what it has to say of them: the rest of the frame is added. */
+interface BuiltIn {
+  'message:group': Pick<GroupData, 'message' | 'conversationId'>
+  'message:direct': Pick<GroupData, 'message' | 'conversationId'>
+  'broadcast:message': Pick<BroadcastData, 'message' | 'messageType'>
+  'notification:received': Partial<Pick<(typeof serverEvents)['notification:received']['static'], 'icon' | 'tag'>> &
+    Pick<(typeof serverEvents)['notification:received']['static'], 'title' | 'body'>
+}
+
+type Registered = Register extends { events: infer Events extends CustomEventMap } ? Events : Record<never, CustomEvent>
+
+/** The names that are known; any other may be used as well. */
+export type EventName = keyof Registered | keyof HostEvents | keyof BuiltIn | (string & {})
+
+/** The data of an event: as the host declared them, as the suite knows them, else any. */
+export type DataOf<Name> =
+  Name extends keyof Registered ? TypeOf<Registered[Name]['data']>
+    : Name extends keyof HostEvents ? HostEvents[Name]
+      : Name extends keyof BuiltIn ? BuiltIn[Name] & Record<string, unknown> : Record<string, unknown>

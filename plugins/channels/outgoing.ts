@@ -1,0 +1,123 @@
+import { Type, type TObject, type TProperties } from '@sinclair/typebox'
+import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
+import { BROADCAST_CHANNEL, privateOwner } from '../../lib/channels.js'
+import { toIso } from '../../lib/clock.js'
+import type { Realtime } from '../../lib/core.js'
+import { requireChannel, requireDedupeId, requireId, requireSender, wrongArgument } from '../../lib/host-arguments.js'
+import type { CustomEvents } from './custom-events.js'
+
+/** An event that host code sends. */
+export interface FromHostCode {
+  tenantId: number
+  userId: number
+  channel: string
+  event: string
+  data: Record<string, unknown>
+  dedupeId?: string | undefined
+}
+
+/** Events that the suite stores when host code publishes them, and the channels on which clients expect them. */
+const STORED: Record<string, 'any' | 'private' | 'broadcast'> = {
+  'message:group': 'any', 'message:direct': 'private', 'notification:received': 'private', 'broadcast:message': 'broadcast'
+}
+/** Answers to one connection: on a channel they would confuse every client that hears them. */
+const REPLIES = ['ack', 'error', 'authenticated', 'pong', 'subscribed', 'unsubscribed', 'token:expiring']
+
+/**
+ * Makes complete frames of what host code sends. Events of the suite get the fields that clients rely on and are checked
+ * against the schema that clients know; the host's own are checked as it declared them.
+ */
+export class Outgoing {
+  readonly #realtime: Realtime
+  readonly #customEvents: CustomEvents
+  readonly #checks = new Map<string, TypeCheck<TObject>>()
+  /** Events of the catalogue; null: only clients send it. */
+  readonly #served = new Map<string, TObject | null>()
+  #indexed = 0
+
+  constructor (realtime: Realtime, customEvents: CustomEvents) {
+    this.#realtime = realtime
+    this.#customEvents = customEvents
+  }
+
+  /** The data of an event that is stored, without its id and time. Throws `RT_INVALID_DATA`, which names the argument. */
+  stored (sent: FromHostCode): Record<string, unknown> {
+    this.#require(sent)
+    const own = this.#customEvents.outgoing(sent.event, true, sent)
+    if (own !== null) return own
+    const on = STORED[sent.event]
+    const schema = this.#schemaOf(sent.event)
+    if (schema === null) return sent.data
+    if (on === undefined) throw wrongArgument('event', `${sent.event} is not stored: send it with emit`)
+    if (on === 'private' && privateOwner(sent.channel) === null) throw wrongArgument('channel', `${sent.event} goes to one user, on private-user.{id}`)
+    if (on === 'broadcast' && sent.channel !== BROADCAST_CHANNEL) throw wrongArgument('channel', `${sent.event} goes to everyone, on ${BROADCAST_CHANNEL}`)
+    return this.#complete(schema, sent)
+  }
+
+  /** The data of an event for current subscribers only. Throws as `stored` does. */
+  emitted (sent: FromHostCode): Record<string, unknown> {
+    this.#require(sent)
+    const timestamp = toIso(this.#realtime.clock.now())
+    const own = this.#customEvents.outgoing(sent.event, false, sent)
+    if (own !== null) return { ...own, timestamp }
+    const schema = this.#schemaOf(sent.event)
+    if (schema === null) return sent.data
+    if (sent.event in STORED) throw wrongArgument('event', `${sent.event} is stored before anyone is told: send it with publish`)
+    return { ...this.#complete(schema, sent), timestamp }
+  }
+
+  #require ({ tenantId, userId, channel, event, data, dedupeId }: FromHostCode): void {
+    requireId(tenantId, 'tenantId')
+    requireSender(userId, 'userId')
+    requireChannel(channel)
+    if (typeof event !== 'string' || event.length === 0 || event.length > 50) throw wrongArgument('event', 'is not a name of 1 to 50 characters')
+    if (typeof data !== 'object' || data === null || Array.isArray(data)) throw wrongArgument('data', 'is not an object')
+    if (dedupeId !== undefined) requireDedupeId(dedupeId, 'dedupeId')
+  }
+
+  /** Null for an event that the suite does not know. */
+  #schemaOf (event: string): TObject | null {
+    if (REPLIES.includes(event)) throw wrongArgument('event', `${event} answers one connection: it cannot be sent to a channel`)
+    const { catalogue } = this.#realtime.frames
+    // Plugins may have come since.
+    if (this.#indexed < catalogue.length) {
+      for (const { event, direction, data } of catalogue) {
+        if (direction === 'server') this.#served.set(event, data as TObject)
+        else if (!this.#served.has(event)) this.#served.set(event, null)
+      }
+      this.#indexed = catalogue.length
+    }
+    const schema = this.#served.get(event)
+    if (schema === null) throw wrongArgument('event', `${event} is what clients send: nobody listens to it`)
+    return schema ?? null
+  }
+
+  #complete (schema: TObject, { userId, channel, event, data: given }: FromHostCode): Record<string, unknown> {
+    const isStored = event in STORED
+    const data = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+    // What the log adds: the time of every event, and the id of a stored one.
+    const { timestamp: _time, ...told } = schema.properties
+    const fields = Object.fromEntries(Object.entries(told).filter(([name]) => !(isStored && name === 'messageId')))
+    const unknown = Object.keys(data).find((name) => !(name in fields))
+    if (unknown !== undefined) throw wrongArgument(`data.${unknown}`, `is not a field of ${event}`)
+    // A row is in the name of its sender, and so is its frame. Presence and typing are of the user whom their data name.
+    const sender = isStored ? { userId, senderId: userId } : userId === 0 ? {} : { userId }
+    for (const [name, value] of Object.entries(sender)) {
+      if (data[name] !== undefined && data[name] !== value) throw wrongArgument(`data.${name}`, `is another user than the event’s userId, ${value}`)
+    }
+    const known = { channel, recipientId: privateOwner(channel), messageType: 'info', icon: null, tag: null, ...data, ...sender }
+    const complete = Object.fromEntries(Object.entries(known).filter(([name]) => name in fields))
+    const check = this.#checkOf(event, fields)
+    if (!check.Check(complete)) {
+      const error = check.Errors(complete).First()
+      throw wrongArgument(`data.${error?.path.slice(1).replaceAll('/', '.') ?? ''}`, error?.message.toLowerCase() ?? 'not valid')
+    }
+    return complete
+  }
+
+  #checkOf (event: string, fields: TProperties): TypeCheck<TObject> {
+    const known = this.#checks.get(event) ?? TypeCompiler.Compile(Type.Object(fields))
+    this.#checks.set(event, known)
+    return known
+  }
+}
