@@ -5,7 +5,7 @@ import { createPool, type PoolOptions } from 'mysql2'
 import { createConnection, type Connection } from 'mysql2/promise'
 import t, { type Test } from 'tap'
 import { realtime } from '../plugins/index.js'
-import { allowAll, buildHost, connect, rest, user } from './helper.js'
+import { allowAll, buildHost, connect, rest, rowsOf, user } from './helper.js'
 import { createDatabase, startMariadb } from './servers.js'
 
 /** A host's own pool, as its developers wrote it. */
@@ -111,6 +111,16 @@ void t.test('On a server with settings of its own', { buffered: true }, async (t
       if ((rows as unknown[]).length === 1) acked.push(messageId)
     }
     t.equal(acked.length, 20, 'every acked message is seen by another connection')
+  })
+
+  await t.test('where servers share the ids out, each event gets the id of its row', async (t) => {
+    const url = await database()
+    await admin.query('set global auto_increment_increment = 3')
+    t.teardown(async () => { await admin.query('set global auto_increment_increment = 1') })
+    const host = await buildHost(t, { backend: 'embedded', options: { ...allowAll, database: url } })
+    const receipts = await Promise.all(Array.from({ length: 5 }, async (_, i) =>
+      await host.app.realtime.channels.publish({ tenantId: 1, channel: 'group.x', event: 'news', data: { i } })))
+    t.strictSame(receipts.map(({ messageId }) => messageId), (await rowsOf(host, 'websocket_events')).map(({ id }) => Number(id)))
   })
 
   const cases: Array<[what: string, session: string | undefined, options: PoolOptions, refusal: RegExp]> = [

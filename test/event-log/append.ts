@@ -132,7 +132,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     const results = await Promise.all(Array.from({ length: 8 }, async (_, i) =>
       await log.append(group(String(i))).catch((err: unknown) => err)))
     t.strictSame(results.map((result) => result instanceof Error), [false, false, false, false, false, true, true, true])
-    for (const refused of results.slice(5)) t.match(refused, { code: 'RT_STORAGE_UNAVAILABLE', statusCode: 503, retryAfter: Number })
+    for (const refused of results.slice(5)) t.match(refused, { code: 'RT_STORAGE_UNAVAILABLE', statusCode: 503, retryAfter: Number, outcome: 'none' })
     await log.append(group('later'))
     t.equal((await rows()).length, 6)
   })
