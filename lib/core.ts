@@ -24,7 +24,7 @@ import { Lifecycle } from './lifecycle.js'
 import { RateCounters } from './limits.js'
 import { Maintenance } from './maintenance.js'
 import { Meters } from './meters.js'
-import { readCoreOptions, type CoreSettings, type RealtimeOptions } from './options.js'
+import { readCoreOptions, readSecrets, type CoreSettings, type RealtimeOptions } from './options.js'
 import { withParts } from './parts.js'
 import { encodeFrame } from './protocol.js'
 import { connectRedis } from './redis.js'
@@ -142,7 +142,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const meters = new Meters()
   const backplane: Backplane = redis === null
     ? new MemoryBackplane(nodeId)
-    : new RedisBackplane(nodeId, redis, { log, rejected: (reason) => { meters.rejected[reason]++ } })
+    : new RedisBackplane(nodeId, redis, { log, secrets: readSecrets(options.secret), rejected: (reason) => { meters.rejected[reason]++ } })
   const hub = new Hub(backplane)
   const events = new Lifecycle(log)
   const { dialect } = opened

@@ -55,6 +55,11 @@ export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
   database: unknown
   /** An ioredis instance, or a URL; absent: one process, everything in memory. */
   redis?: unknown
+  /**
+   * Signs the messages between nodes, at least 32 characters each; unsigned ones are dropped then. Of a list, the first
+   * signs and all verify, so that a secret can be replaced: add the new one last, then put it first, then remove the old one.
+   */
+  secret?: string | readonly string[] | undefined
   authenticate: Authenticate
   /** Absent: own private channel, `presence` and `broadcast` may be subscribed, `direct` is allowed; nothing else is. */
   authorize?: Authorize
@@ -65,6 +70,8 @@ export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
 }
 
 export type CoreSettings = Static<typeof CoreSettings>
+
+const MIN_SECRET = 32
 
 /**
  * Checks and completes numbers and texts against a schema with defaults; `besides` are the plugin's options of other kinds.
@@ -84,10 +91,21 @@ export function readSettings<T extends ReturnType<typeof Type.Object>> (
   return settings as Static<T>
 }
 
+/** The secrets of the option, the one that signs first. Throws an {@link OptionError}, which does not show them. */
+export function readSecrets (secret: RealtimeOptions['secret']): readonly string[] {
+  if (secret === undefined) return []
+  const secrets: readonly unknown[] = Array.isArray(secret) ? secret : [secret]
+  const strong = secrets.filter((one): one is string => typeof one === 'string' && one.length >= MIN_SECRET)
+  if (secrets.length === 0 || strong.length < secrets.length) {
+    throw new OptionError('secret', `must be a string of at least ${MIN_SECRET} characters, or a list of such strings`)
+  }
+  return strong
+}
+
 /** Checks the core's options; throws an {@link OptionError} that names the first wrong one. */
 export function readCoreOptions (options: RealtimeOptions): CoreSettings {
   const settings = readSettings(CoreSettings, options, {
-    of: 'core', besides: ['database', 'redis', 'authenticate', 'authorize', 'resolveUsers', 'clock']
+    of: 'core', besides: ['database', 'redis', 'authenticate', 'authorize', 'authorizeMany', 'resolveUsers', 'secret', 'clock']
   })
   if (options.database === undefined) throw new OptionError('database', 'is missing: a Kysely instance or a URL')
   if (typeof options.authenticate !== 'function') {
@@ -96,6 +114,7 @@ export function readCoreOptions (options: RealtimeOptions): CoreSettings {
   for (const name of ['authorize', 'authorizeMany', 'resolveUsers'] as const) {
     if (options[name] !== undefined && typeof options[name] !== 'function') throw new OptionError(name, 'must be a function')
   }
+  readSecrets(options.secret)
   if (options.clock !== undefined && typeof options.clock?.now !== 'function') {
     throw new OptionError('clock', 'must be an object with now(), milliseconds since 1970')
   }
