@@ -35,14 +35,15 @@ export class Farewells {
     if (this.#users.size > MAX_KEPT) this.#users.delete(this.#users.keys().next().value ?? '')
   }
 
-  /** The user is back. True: they left after `since`, and this node did not tell it. What it told stays true of the time when it did. */
-  takeLeft (user: UserKey, since: number): boolean {
-    if (this.#users.size === 0) return false
-    const key = keyOf(user)
-    const farewell = this.#users.get(key)
-    if (farewell?.told !== false) return false
-    this.#users.delete(key)
-    return farewell.at > since
+  /** They left after `since`, and this node did not tell it. */
+  left (user: UserKey, since: number): boolean {
+    const farewell = this.#users.size === 0 ? undefined : this.#users.get(keyOf(user))
+    return farewell !== undefined && !farewell.told && farewell.at > since
+  }
+
+  /** The user is back here. What was told stays true of the time when it was. */
+  back (user: UserKey): void {
+    if (this.left(user, -Infinity)) this.forget(user)
   }
 
   forget (user: UserKey): void {

@@ -33,7 +33,8 @@ export function toJoined ({ tenantId, generation }: Entry, answer: unknown): Joi
 export const encodePresence = ({ status, device, lastMessage, awaySince }: Presence): string =>
   JSON.stringify({ status, device, lastMessage, awaySince })
 
-export function decodePresence (text: string | undefined, seen: string | null | undefined): Presence | null {
+/** `now` stands for when the user was last heard of, where that was evicted. */
+export function decodePresence (text: string | undefined, seen: string | null | undefined, now: number): Presence | null {
   if (text === undefined || text === '') return null
-  return { ...JSON.parse(text) as Omit<Presence, 'seenAt'>, seenAt: Number(seen) }
+  return { ...JSON.parse(text) as Omit<Presence, 'seenAt'>, seenAt: Number(seen ?? '') || now }
 }

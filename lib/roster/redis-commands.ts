@@ -139,7 +139,9 @@ export class RosterCommands {
           args[counted] = rows.length
           return rows
         })
+        if (process.env.DBG && ['remind','restore','endTyping','keepTyping','disown'].includes(script)) console.error(this.#nodeId, script, JSON.stringify(common), JSON.stringify(call.map((c) => c.tenantId)), JSON.stringify(args))
         const answers = await this.run(script, call.map(({ tenantId }) => this.base(tenantId)), ...common, ...args) as unknown[]
+        if (process.env.DBG && ['remind','restore','endTyping','keepTyping','disown'].includes(script)) console.error('   ->', this.#nodeId, script, JSON.stringify(answers))
         return call.map((part, i) => ({ part, rows: sent[i] ?? [], answer: answers[i] }))
       }))
       for (const result of results) answered.push(...result)

@@ -15,13 +15,13 @@ local answers = {}
 local at = 3
 for i, key in ipairs(KEYS) do
   base = key
-  local count = tonumber(ARGV[at])
+  local rows = tonumber(ARGV[at])
   local wrong, learned, ids, users = {}, {}, {}, {}
-  for row = 1, count do
+  for row = 1, rows do
     ids[row] = ARGV[at + 4 * row - 3]
     users[row] = ARGV[at + 4 * row - 2]
   end
-  if count > 0 then
+  if rows > 0 then
     local entries = redis.call('HMGET', base .. 'connections', unpack(ids))
     local held = redis.call('SMISMEMBER', base .. 'node:' .. ARGV[2], unpack(ids))
     local present = redis.call('ZMSCORE', base .. 'present', unpack(users))
@@ -30,7 +30,7 @@ for i, key in ipairs(KEYS) do
     local presences = redis.call('HMGET', base .. 'presence', unpack(users))
     local said = redis.call('HMGET', base .. 'said', unpack(users))
     local seen = redis.call('HMGET', base .. 'seen', unpack(users))
-    for row = 1, count do
+    for row = 1, rows do
       local mine, theirs = tonumber(ARGV[at + 4 * row]), tonumber(said[row])
       if not entries[row] or not contains(entries[row], '"g":"' .. ARGV[at + 4 * row - 1] .. '"') or held[row] == 0
         or redis.call('SISMEMBER', base .. 'of:' .. users[row], ids[row]) == 0
@@ -44,7 +44,7 @@ for i, key in ipairs(KEYS) do
       end
     end
   end
-  at = at + 1 + 4 * count
+  at = at + 1 + 4 * rows
   answers[i] = { wrong, learned, redis.call('SCARD', base .. 'node:' .. ARGV[2]) }
 end
 return answers`
@@ -64,8 +64,8 @@ local at = 6
 for i, key in ipairs(KEYS) do
   base = key
   answers[i] = {}
-  local count = tonumber(ARGV[at])
-  for row = 1, count do
+  local rows = tonumber(ARGV[at])
+  for row = 1, rows do
     local id, user, generation, device, since_connected, opened, presence, said, said_at, tell = unpack(ARGV, at + 10 * row - 9, at + 10 * row)
     local known = find(id)
     local other = known and (known.u ~= user or known.g ~= generation)
@@ -92,7 +92,9 @@ for i, key in ipairs(KEYS) do
       redis.call('ZREM', base .. 'rest', id)
       redis.call('ZREM', base .. 'signs', user)
       local theirs = tonumber(redis.call('HGET', base .. 'said', user))
-      if said_at ~= '' and (not theirs or theirs < tonumber(said_at)) then
+      local text = redis.call('HGET', base .. 'presence', user)
+      local default = contains(text, '"status":"online"') and contains(text, '"lastMessage":null')
+      if said_at ~= '' and (not theirs or theirs < tonumber(said_at)) and (said ~= '' or theirs or not default) then
         redis.call('HSET', base .. 'presence', user, said ~= '' and said or presence)
         if said ~= '' then redis.call('HSET', base .. 'said', user, said_at) else redis.call('HDEL', base .. 'said', user) end
       end
@@ -101,7 +103,7 @@ for i, key in ipairs(KEYS) do
       table.insert(answers[i], { 'ok', first and tell == '1' and '1' or '0', replaced })
     end
   end
-  at = at + 1 + 10 * count
+  at = at + 1 + 10 * rows
 end
 return answers`
 
@@ -133,10 +135,10 @@ local at = 5
 for i, key in ipairs(KEYS) do
   base = key
   local back = {}
-  local count = tonumber(ARGV[at])
-  for row = 1, count do
+  local rows = tonumber(ARGV[at])
+  for row = 1, rows do
     local user, time, told = unpack(ARGV, at + 3 * row - 2, at + 3 * row)
-    local here = connected(user)
+    local here = count(user) > 0 or redis.call('ZSCORE', base .. 'signs', user)
     local present = redis.call('ZSCORE', base .. 'present', user)
     local waiting = redis.call('ZSCORE', base .. 'grace', user)
     local seen = tonumber(redis.call('HGET', base .. 'seen', user))
@@ -160,7 +162,7 @@ for i, key in ipairs(KEYS) do
       redis.call('HSET', base .. 'seen', user, time)
     end
   end
-  at = at + 1 + 3 * count
+  at = at + 1 + 3 * rows
   answers[i] = back
 end
 return answers`
@@ -175,14 +177,16 @@ local at = 4
 for i, key in ipairs(KEYS) do
   base = key
   answers[i] = {}
-  local count = tonumber(ARGV[at])
-  for row = 1, count do
+  local rows = tonumber(ARGV[at])
+  for row = 1, rows do
     local name, entry, ends = unpack(ARGV, at + 3 * row - 2, at + 3 * row)
     local text = redis.call('HGET', base .. 'types', name)
     local answer = ''
-    if text == '-' then
-      answer = '-'
-    elseif text or tonumber(ends) > now or ARGV[3] == '1' then
+    if ended(text) then
+      -- Or it was stopped, and was begun anew, which was lost.
+      if tonumber(ended(text)) >= tonumber(string.match(entry, '"startedAt":(%d+)')) then answer = '-' else text = false end
+    end
+    if answer == '' and ( text or tonumber(ends) > now or ARGV[3] == '1') then
       answer = '0'
       if not text then
         redis.call('HSET', base .. 'types', name, ARGV[2] .. ' ' .. entry)
@@ -195,7 +199,7 @@ for i, key in ipairs(KEYS) do
     end
     table.insert(answers[i], answer)
   end
-  at = at + 1 + 3 * count
+  at = at + 1 + 3 * rows
 end
 return answers`
 
@@ -207,15 +211,15 @@ export const endTyping = prelude + `
 local at = 3
 for i, key in ipairs(KEYS) do
   base = key
-  local count = tonumber(ARGV[at])
-  for row = 1, count do
+  local rows = tonumber(ARGV[at])
+  for row = 1, rows do
     local name, ended, ran_out = unpack(ARGV, at + 3 * row - 2, at + 3 * row)
     local started = tonumber(string.match(redis.call('HGET', base .. 'types', name) or '', '"startedAt":(%d+)'))
     local ends = tonumber(redis.call('ZSCORE', base .. 'typing', name))
     -- Where it ran out another node may have been told since that it goes on.
     if started and started <= tonumber(ended) and (ran_out == '0' or (ends and ends <= tonumber(ended))) then stop(name, ARGV[2]) end
   end
-  at = at + 1 + 3 * count
+  at = at + 1 + 3 * rows
 end
 return {}`
 
@@ -224,8 +228,8 @@ export const sayAgain = prelude + `
 local at = 2
 for i, key in ipairs(KEYS) do
   base = key
-  local count = tonumber(ARGV[at])
-  for row = 1, count do
+  local rows = tonumber(ARGV[at])
+  for row = 1, rows do
     local user, presence, time = unpack(ARGV, at + 3 * row - 2, at + 3 * row)
     local theirs = tonumber(redis.call('HGET', base .. 'said', user))
     if redis.call('SCARD', base .. 'of:' .. user) > 0 and (not theirs or theirs < tonumber(time)) then
@@ -234,6 +238,6 @@ for i, key in ipairs(KEYS) do
       show(user)
     end
   end
-  at = at + 1 + 3 * count
+  at = at + 1 + 3 * rows
 end
 return {}`

@@ -175,15 +175,17 @@ export class Healing {
         : null
     })
     const wrong: Held[] = []
+    const { unwritten } = holdings
     let disowned = 0
     for (const { part, rows, answer } of answered) {
       const [numbers, learned, counted] = answer as [number[], string[], number]
       wrong.push(...numbers.flatMap((number) => rows[number - 1] ?? []))
       for (let i = 0; i + 2 < learned.length; i += 3) {
-        const said = decodePresence(learned[i + 1], learned[i + 2])
+        const said = decodePresence(learned[i + 1], learned[i + 2], 0)
         if (said !== null) holdings.say({ tenantId: part.tenantId, userId: Number(learned[i]) }, said)
       }
-      if (part.whole && counted !== holdings.sizeOf(part.tenantId)) disowned += await this.#disown(part.tenantId)
+      const expected = holdings.sizeOf(part.tenantId) - unwritten.filter(({ entry }) => entry.tenantId === part.tenantId).length
+      if (part.whole && (counted !== expected || this.#owed !== null)) disowned += await this.#disown(part.tenantId)
       if (part.whole && counted === 0) await this.#forget(part.tenantId)
     }
     return disowned + await this.#restore(wrong, found)

@@ -5,7 +5,8 @@ import type { RosterCommands } from './redis-commands.js'
 
 /**
  * What a renewal shows of Redis. `kept`: it is as this node left it. `taken`: others took this node for dead, and may have
- * removed what it holds. `lost`: Redis was emptied, or went back to an older state.
+ * removed what it holds. `lost`: Redis was emptied or went back to an older state; or the connection is a new one, and it
+ * may have gone back by less than the time between two renewals.
  */
 export type RedisState = 'kept' | 'taken' | 'lost'
 
@@ -39,7 +40,7 @@ export class Lease {
     const [before, name, end, now] = await this.#commands.run('renew', [nodesKey, stateKey], this.#nodeId, this.#times.lease, this.#end,
       randomUUID()) as [string, string, string, string]
     const first = this.#end === ''
-    const state = first ? 'kept' : name !== this.#state ? 'lost' : before !== this.#end ? 'taken' : 'kept'
+    const state = first ? 'kept' : name !== this.#state ? 'lost' : before !== this.#end ? 'taken' : this.#isSuspect ? 'lost' : 'kept'
     this.#end = end
     this.#state = name
     this.#isSuspect = false

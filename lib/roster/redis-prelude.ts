@@ -23,6 +23,15 @@ local function shown(presence) return not contains(presence, '"status":"offline"
 local function connected(user)
   return redis.call('SCARD', base .. 'of:' .. user) > 0 or redis.call('ZSCORE', base .. 'signs', user)
 end
+-- How many connections the user has, less those that are not there or another user's.
+local function count(user)
+  local valid = 0
+  for _, id in ipairs(redis.call('SMEMBERS', base .. 'of:' .. user)) do
+    local text = redis.call('HGET', base .. 'connections', id)
+    if text and contains(text, '"u":"' .. user .. '"') then valid = valid + 1 else redis.call('SREM', base .. 'of:' .. user, id) end
+  end
+  return valid
+end
 local function show(user)
   local text = redis.call('HGET', base .. 'presence', user)
   if text and shown(text) then redis.call('ZADD', base .. 'visible', user, user) else redis.call('ZREM', base .. 'visible', user) end
@@ -67,15 +76,19 @@ local function forget(user)
   redis.call('HDEL', base .. 'seen', user)
   redis.call('HDEL', base .. 'said', user)
 end
--- Ends typing and returns its entry, or what stands in its place: a dash, or nothing. Where other nodes than \`node\` were told of it, a dash stays until it would have run
--- out: what is missing altogether was evicted, and those nodes write it back.
+-- Typing that was stopped: a dash, and when.
+local function ended(text) return text and string.match(text, '^-(%d+)$') end
+-- Ends typing and returns its entry, or '-' where it was stopped already, or '' where nothing is known. Where other nodes than
+-- \`node\` were told of it that stays known until it would have run out: what is missing altogether was evicted, and those
+-- nodes write it back.
 local function stop(key, node)
   local text = redis.call('HGET', base .. 'types', key)
   redis.call('SREM', base .. 'typers:' .. string.match(key, ':(.*)$'), key)
-  if text == '-' and node then return text end
+  if ended(text) and node then return '-' end
   local nodes, entry = string.match(text or '', '^(%S+) (.*)$')
   if nodes and node and nodes ~= node and redis.call('ZSCORE', base .. 'typing', key) then
-    redis.call('HSET', base .. 'types', key, '-')
+    -- Clocks of nodes differ a little.
+    redis.call('HSET', base .. 'types', key, '-' .. stamp(now + 1000))
   else
     redis.call('ZREM', base .. 'typing', key)
     redis.call('HDEL', base .. 'types', key)

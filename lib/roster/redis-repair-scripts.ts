@@ -11,18 +11,8 @@ local default = '{"status":"online","device":"web","lastMessage":null,"awaySince
 local function keep(user)
   redis.call('ZREM', base .. 'grace', user)
   redis.call('ZADD', base .. 'present', user, user)
-  redis.call('HSETNX', base .. 'seen', user, stamp(now))
   if redis.call('HSETNX', base .. 'presence', user, default) == 1 then redis.call('HDEL', base .. 'said', user) end
   show(user)
-end
--- How many connections the user has, less those that are not there or another user's.
-local function count(user)
-  local valid = 0
-  for _, id in ipairs(redis.call('SMEMBERS', base .. 'of:' .. user)) do
-    local text = redis.call('HGET', base .. 'connections', id)
-    if text and contains(text, '"u":"' .. user .. '"') then valid = valid + 1 else redis.call('SREM', base .. 'of:' .. user, id) end
-  end
-  return valid
 end
 `
 
@@ -65,11 +55,10 @@ local function users(cursor)
   local signs = redis.call('ZMSCORE', base .. 'signs', unpack(ids))
   local visible = redis.call('ZMSCORE', base .. 'visible', unpack(ids))
   local presences = redis.call('HMGET', base .. 'presence', unpack(ids))
-  local seen = redis.call('HMGET', base .. 'seen', unpack(ids))
   for i, user in ipairs(ids) do
     if count(user) == 0 and not signs[i] then
       if not waiting[i] then redis.call('ZADD', base .. 'grace', now + tonumber(ARGV[4]), user) end
-    elseif waiting[i] or not presences[i] or not seen[i] or shown(presences[i]) ~= (visible[i] ~= false) then
+    elseif waiting[i] or not presences[i] or shown(presences[i]) ~= (visible[i] ~= false) then
       keep(user)
     end
   end
@@ -81,10 +70,10 @@ local function typing(cursor)
   for i = 1, #page[2], 2 do
     local name, text = page[2][i], page[2][i + 1]
     if not redis.call('ZSCORE', base .. 'typing', name) then
-      if text == '-' then redis.call('HDEL', base .. 'types', name)
+      if ended(text) then redis.call('HDEL', base .. 'types', name)
       else redis.call('ZADD', base .. 'typing', string.match(text, '"expiresAt":(%d+)') or now, name) end
     end
-    if text ~= '-' then redis.call('SADD', base .. 'typers:' .. string.match(name, ':(.*)$'), name) end
+    if not ended(text) then redis.call('SADD', base .. 'typers:' .. string.match(name, ':(.*)$'), name) end
   end
   return page[1] == '0' and '' or page[1]
 end
@@ -147,7 +136,8 @@ for i, key in ipairs(KEYS) do
       if redis.call('HEXISTS', base .. 'connections', name) == 0 then redis.call('DEL', base .. ARGV[j]) end
     elseif kind == 'typers' then
       for _, typer in ipairs(redis.call('SMEMBERS', base .. ARGV[j])) do
-        if (redis.call('HGET', base .. 'types', typer) or '-') == '-' then redis.call('SREM', base .. ARGV[j], typer) end
+        local text = redis.call('HGET', base .. 'types', typer)
+        if not text or ended(text) then redis.call('SREM', base .. ARGV[j], typer) end
       end
     elseif kind == 'node' and not listed(ARGV[2], name) then
       table.insert(answers[i], name)

@@ -14,7 +14,7 @@ import { prelude } from './redis-prelude.js'
  *     visible       zset   the same less those who say "offline"  signs   zset   users online by a REST update → end
  *     presence      hash   user → presence                        seen    hash   user → last heard of
  *     said          hash   user → when the presence was said
- *     typing        zset   user:conversation → end                types   hash   user:conversation → nodes and entry, or '-'
+ *     typing        zset   user:conversation → end                types   hash   user:conversation → nodes and entry, or that it was stopped
  *     typers:{conv} set    user:conversation
  *
  * Ids stay text all through: Lua's JSON would round them.
@@ -174,7 +174,7 @@ export const startTyping = prelude + `
 local key, node = ARGV[2], ARGV[6]
 local ends = tonumber(redis.call('ZSCORE', base .. 'typing', key))
 local text = redis.call('HGET', base .. 'types', key)
-local going = (not ends or ends > now) and (text or ends) and text ~= '-'
+local going = (not ends or ends > now) and (text or ends) and not ended(text)
 if ARGV[5] == '1' and not (going and ends) then return 1 end
 redis.call('ZADD', base .. 'typing', ARGV[4], key)
 if going and text then

@@ -47,7 +47,7 @@ export class RedisSweep {
   }
 
   async #dueAnywhere (): Promise<{ found: Due[], more: boolean }> {
-    const { commands, times } = this.#parts
+    const { commands, lease, times } = this.#parts
     const [ends = '', ...claimed] = await commands.run('claimDue', commands.dueKey, CLAIM) as string[]
     const parts: Array<Part<never> & { mark: string }> = []
     for (let i = 0; i + 1 < claimed.length; i += 2) parts.push({ tenantId: Number(claimed[i]), rows: [], mark: claimed[i + 1] ?? '0' })
@@ -62,7 +62,7 @@ export class RedisSweep {
       found.push({
         tenantId,
         offline: offline.map(Number),
-        presences: offline.map((_, i) => decodePresence(presences[2 * i], presences[2 * i + 1])),
+        presences: offline.map((_, i) => decodePresence(presences[2 * i], presences[2 * i + 1], lease.now)),
         typing: typing.map((text) => JSON.parse(text) as TypingEntry),
         lapsed: lapsed.map((text) => toEntry(tenantId, text))
       })

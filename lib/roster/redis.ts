@@ -18,6 +18,9 @@ import { Sayings } from './redis-sayings.js'
 import { RedisSweep } from './redis-sweep.js'
 import { RedisTyping, type TypingKey } from './redis-typing.js'
 
+/** At least the time between two renewals, in milliseconds. */
+const BEAT = 1000
+
 /** What the script of a status answers. */
 const [FIRST, NOT_CONNECTED, LOST] = [1, 2, 3]
 
@@ -83,7 +86,7 @@ export class RedisRoster implements Roster {
       const joined = await this.#join(mine, limit)
       if (joined.taken) return joined
       if (before !== undefined) this.#correct(joined, mine, before.entry)
-      if (this.#holdings.isTold(entry)) joined.first = false
+      if (this.#isKnown(entry, this.#lease.now)) joined.first = false
       if (entry.nodeId !== null) this.#hold({ entry: mine, openedAt: joined.openedAt, written: true }, joined.first)
       return joined
     } catch (err) {
@@ -101,10 +104,15 @@ export class RedisRoster implements Roster {
     if (mine.nodeId !== null) joined.replaced ??= before
   }
 
-  /** Whose grace was not over when Redis went away is still known to be online. */
+  /** Others know that the user is online: by a connection here, or since the grace after the last one was not over at that time. */
+  #isKnown (user: Pick<Entry, 'tenantId' | 'userId'>, at: number): boolean {
+    return this.#holdings.isTold(user) || this.#farewells.left(user, at - this.#times.grace)
+  }
+
   #hold (held: Held, first: boolean): void {
-    const left = this.#farewells.takeLeft(held.entry, this.#lease.goodAt - this.#times.grace)
-    this.#holdings.hold(held, { told: held.written || left, first })
+    // A beat may have passed between the last renewal and the loss of Redis.
+    this.#holdings.hold(held, { told: held.written || this.#isKnown(held.entry, this.#lease.goodAt + BEAT), first })
+    this.#farewells.back(held.entry)
     this.#healing.checkSoon(held)
   }
 
@@ -168,7 +176,7 @@ export class RedisRoster implements Roster {
     try {
       const first = await this.#setPresence(tenantId, userId, presence, here)
       if (!here) this.#sayings.add(user, presence)
-      return { first: first && !this.#holdings.isTold(user) }
+      return { first: first && !this.#isKnown(user, this.#lease.now) }
     } catch (err) {
       if (!here || !isAway(err)) throw err
       return { first: false }
@@ -177,14 +185,14 @@ export class RedisRoster implements Roster {
 
   async presence (tenantId: number, userIds: number[]): Promise<Array<Presence | null>> {
     const found = await this.#commands.run('presence', this.#commands.base(tenantId), ...userIds) as string[]
-    return userIds.map((_, i) => decodePresence(found[2 * i], found[2 * i + 1]))
+    return userIds.map((_, i) => decodePresence(found[2 * i], found[2 * i + 1], this.#clock.now()))
   }
 
   async online (tenantId: number, { limit, after }: { limit: number, after: number }): Promise<OnlinePage> {
     const [total, ...rest] = await this.#commands.run('online', this.#commands.base(tenantId), after, limit) as [number, ...string[]]
     const users: OnlinePage['users'] = []
     for (let i = 0; i + 2 < rest.length; i += 3) {
-      const presence = decodePresence(rest[i + 1], rest[i + 2])
+      const presence = decodePresence(rest[i + 1], rest[i + 2], this.#clock.now())
       if (presence !== null) users.push({ userId: Number(rest[i]), presence })
     }
     const page = users.slice(0, limit)

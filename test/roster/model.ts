@@ -112,14 +112,16 @@ export class Model {
   #tell (line: string): void {
     this.told.push(line)
     this.journal.push(`        ${line}`)
+    if (process.env.DBG) console.error('TOLD', line)
   }
 
   /** Time passes, and every node looks after the roster as often as it does. */
   async pass (ms: number): Promise<void> {
+    if (process.env.DBG) console.error('PASS', ms, this.journal.slice(-12).join(' | '))
     for (let left = ms; left > 0; left -= BEAT) {
       this.clock.advance(Math.min(BEAT, left))
       await Promise.all(this.nodes.map(async ({ sweeper }) => { await sweeper.sweep().catch(() => {}) }))
-      for (const [key, { until }] of this.typing) if (until <= this.clock.now()) this.typing.delete(key)
+      for (const [key, { until }] of this.typing) if (until <= this.clock.now() - 2 * BEAT) this.typing.delete(key)
     }
   }
 
@@ -132,9 +134,9 @@ export class Model {
     return new Set(this.sockets.map(({ tenantId, userId }) => `${tenantId}/${userId}`))
   }
 
-  /** Typing that ends about now: whether it is still listed depends on how long the question takes. */
+  /** Typing that ends about now: whether that was told yet, nobody can say. */
   get ending (): string[] {
-    return [...this.typing].filter(([, { until }]) => until < this.clock.now() + 2 * BEAT).map(([key]) => key)
+    return [...this.typing].filter(([, { until }]) => Math.abs(until - this.clock.now()) <= 2 * BEAT).map(([key]) => key)
   }
 
   statusOf (user: string): Status {
