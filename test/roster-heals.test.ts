@@ -75,6 +75,7 @@ t.test('Whatever Redis comes back with, two leases later everything is right, an
 
       await actions(25)
       for (let i = 0; i < 1 + random(2); i++) {
+        await model.passGraces()
         const fault = pick(faults)
         journal.push(`--- ${fault}`)
         if (fault === 'single') {
@@ -93,7 +94,6 @@ t.test('Whatever Redis comes back with, two leases later everything is right, an
             await server.restart()
           } else {
             await server.kill()
-            model.wasAway = true
             await actions(random(8))
             await model.pass(random(2) * 10_000)
             await server.restart()

@@ -132,6 +132,10 @@ export class Holdings {
     this.#gone.set(keyOf(entry), entry)
   }
 
+  mourns (entry: Key & Pick<Entry, 'generation'>): boolean {
+    return this.#gone.get(keyOf(entry))?.generation === entry.generation
+  }
+
   buried (entry: Entry): void {
     if (this.#gone.get(keyOf(entry)) === entry) this.#gone.delete(keyOf(entry))
   }

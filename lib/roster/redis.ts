@@ -123,8 +123,8 @@ export class RedisRoster implements Roster {
       return await this.#commands.leave(entry, this.#times.grace, dropped === null ? null : { userId: dropped.entry.userId, nodeId: this.nodeId })
     } catch (err) {
       if (!isAway(err)) throw err
-      // Another socket of this node took its place.
-      if (dropped === null && this.#holdings.get(entry) !== undefined) return false
+      // Another socket of this node took its place, or it left already.
+      if (dropped === null && (this.#holdings.get(entry) !== undefined || this.#holdings.mourns(entry))) return false
       if (dropped === null) throw err
       this.#holdings.mourn(dropped.entry)
       return true

@@ -129,6 +129,11 @@ export class Connection implements Reader, LocalConnection {
     return this.phase.session.identity
   }
 
+  /** Which of the sockets under its id it is; empty until it is authenticated. */
+  get generation (): string {
+    return this.phase.name === 'opening' ? '' : this.phase.session?.generation ?? ''
+  }
+
   isAutomatic (channel: string): boolean {
     return this.#automatic.has(channel) || channel === privateChannel(this.identity.userId)
   }

@@ -32,9 +32,9 @@ export class Model {
   readonly journal: string[] = []
   readonly said = new Map<string, Status>()
   readonly typing = new Map<string, Typing>()
-  /** Redis was away, and the nodes could not know of each other. */
-  wasAway = false
   readonly #prefix: string
+  /** When users' last connections were closed. */
+  readonly #leftAt = new Map<string, number>()
   #booted = 0
 
   constructor (clock: TestClock, prefix: string) {
@@ -77,7 +77,9 @@ export class Model {
     if (socket?.generation === entry.generation) node?.sockets.delete(keyOf(entry))
     await node?.roster.leave(entry)
     const user = `${entry.tenantId}/${entry.userId}`
-    if (!this.connected.has(user)) for (const [key, typing] of this.typing) if (key.startsWith(`${user}:`)) await this.stop(typing.node, key)
+    if (this.connected.has(user)) return
+    this.#leftAt.set(user, this.clock.now())
+    for (const [key, typing] of this.typing) if (key.startsWith(`${user}:`)) await this.stop(typing.node, key)
   }
 
   /** On a node where the user is not connected it fails while Redis is away. */
@@ -121,7 +123,7 @@ export class Model {
     for (let left = ms; left > 0; left -= BEAT) {
       this.clock.advance(Math.min(BEAT, left))
       await Promise.all(this.nodes.map(async ({ sweeper }) => { await sweeper.sweep().catch(() => {}) }))
-      for (const [key, { until }] of this.typing) if (until <= this.clock.now() - 2 * BEAT) this.typing.delete(key)
+      for (const [key, { until }] of this.typing) if (until <= this.clock.now() - 4 * BEAT) this.typing.delete(key)
     }
   }
 
@@ -136,7 +138,13 @@ export class Model {
 
   /** Typing that ends about now: whether that was told yet, nobody can say. */
   get ending (): string[] {
-    return [...this.typing].filter(([, { until }]) => Math.abs(until - this.clock.now()) <= 2 * BEAT).map(([key]) => key)
+    return [...this.typing].filter(([, { until }]) => until <= this.clock.now() + 2 * BEAT).map(([key]) => key)
+  }
+
+  /** Until nobody is about to be told offline: for that moment no node knows whether another one did it. */
+  async passGraces (): Promise<void> {
+    const isEnding = (at: number): boolean => Math.abs(at + times.grace - this.clock.now()) < 3 * BEAT
+    while ([...this.#leftAt.values()].some(isEnding)) await this.pass(BEAT)
   }
 
   statusOf (user: string): Status {

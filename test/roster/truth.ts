@@ -48,9 +48,9 @@ export async function findings (model: Model, tenantIds: number[], userIds: numb
   return [...found, ...edges(model)]
 }
 
-/** Each user's edges take turns and end in what is so. Nodes that cannot reach each other may both say that somebody types. */
+/** Each user's edges take turns and end in what is so. That somebody types may be said twice by nodes that cannot know of each other. */
 function edges (model: Model): string[] {
-  const { connected, typing, told, ending, wasAway } = model
+  const { connected, typing, told, ending } = model
   const streams = new Map<string, string[]>()
   for (const line of told) {
     const [subject = '', edge = ''] = line.split(' ')
@@ -60,7 +60,7 @@ function edges (model: Model): string[] {
   return [...streams].filter(([subject]) => !ending.includes(subject)).flatMap(([subject, all]) => {
     const isTyping = subject.includes(':')
     const [on, off] = isTyping ? ['starts', 'stops'] : ['online', 'offline']
-    const stream = isTyping && wasAway ? all.filter((edge, i) => edge !== all[i - 1]) : all
+    const stream = isTyping ? all.filter((edge, i) => edge !== all[i - 1]) : all
     const isOn = isTyping ? typing.has(subject) : connected.has(subject)
     const takesTurns = stream.every((edge, i) => edge === (i % 2 === 0 ? on : off))
     return takesTurns && stream.at(-1) === (isOn ? on : stream.length > 0 ? off : undefined)
