@@ -162,5 +162,6 @@ export class InsertStore {
 
 /** The host's plugins may rename and change what it reads of its own tables. */
 function withoutPlugins (executor: Executor): Executor {
-  return 'withoutPlugins' in executor && typeof executor.withoutPlugins === 'function' ? executor.withoutPlugins() as Executor : executor
+  const { withoutPlugins } = executor as Partial<Database>
+  return withoutPlugins === undefined ? executor : withoutPlugins.call(executor)
 }

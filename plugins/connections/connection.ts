@@ -13,50 +13,14 @@ import { andThen, isPromise, type Maybe } from '../../lib/maybe.js'
 import type { Meters } from '../../lib/meters.js'
 import { CloseCode } from '../../lib/protocol.js'
 import { Replayer, type PageReader, type PageSource, type Reader, type ReplayOptions } from '../../lib/replayer.js'
-import type { Device } from '../../lib/schemas.js'
 import { wireFrame } from '../../lib/ws-frame.js'
 import { FrameGauge, type FrameLimits } from './frame-gauge.js'
 import { Pace } from './pace.js'
 import { progressOf, type RawSocket } from './raw-socket.js'
 import { ReplyQueue } from './reply-queue.js'
+import type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
-/** What an authenticated connection is to the roster and to others. */
-export interface Session {
-  identity: Identity
-  connectionId: string
-  generation: string
-  connectedAt: number
-  /** Told that its credentials end soon. */
-  warned: boolean
-}
-
-/** What is known of the client besides its identity. */
-export interface ClientDescription {
-  browser: string | null
-  device: Device
-  ipAddress: string | null
-}
-
-/** What a connection is made of. */
-export interface Upgraded {
-  socket: WebSocket
-  /** Where frames can be written as they are; null behind compression or a test's stream. */
-  raw: RawSocket | null
-  /** The upgrade request: later `auth` frames are shown to the host with it. */
-  request: FastifyRequest
-  client: ClientDescription
-}
-
-/** Before, during and after its life as an authenticated connection. */
-export type Phase =
-  | { name: 'opening', since: number }
-  | { name: 'open', session: Session }
-  | { name: 'closing', since: number, session: Session | null }
-
-export interface ConnectionOptions extends FrameLimits {
-  /** Bytes that may wait for a slow reader. */
-  maxBuffered: number
-}
+export type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
 /** The longest pause between two looks whether a reader has taken enough for the next page of a replay, in milliseconds. */
 const MAX_PAUSE = 100
