@@ -128,7 +128,7 @@ overBackends((test, backend) => {
       return (await dropped('slow_reader') ?? 0) > 0
     })
     t.equal(await dropped('too_slow'), 0)
-    await channels.publish({ tenantId: 1, channel: 'group.x', event: 'x', data: { text: 'x'.repeat(4096) } })
+    for (let i = 0; i < 8; i++) await channels.publish({ tenantId: 1, channel: 'group.x', event: 'x', data: { text: 'x'.repeat(1500) } })
     await until('the socket is closed', async () => await dropped('too_slow') === 1)
     client.socket.terminate()
   })
