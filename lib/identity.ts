@@ -5,6 +5,10 @@ export interface Identity {
   name?: string
   /** When the credentials end, in milliseconds since 1970; absent or null: never. */
   expiresAt?: number | null
+  /** When the credentials were issued, in milliseconds since 1970 or as a Date; absent: when they were shown. See `access.revoke`. */
+  issuedAt?: number | Date | null
+  /** Names these credentials (a JWT's `jti`, a session id), so that `access.revoke` can end them. */
+  tokenId?: string | null
   /** Whatever the host wants to find again in `authorize`. */
   claims?: unknown
 }
@@ -13,4 +17,6 @@ export interface Identity {
 export interface Caller {
   identity: Identity
   connectionId: string | null
+  /** What waits for host functions: the connection, or the HTTP response. Its places are free when it is gone. */
+  owner: object
 }

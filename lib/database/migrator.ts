@@ -2,9 +2,10 @@ import { Migrator, type Migration } from 'kysely'
 import * as initial from '../../migrations/001-initial.js'
 import * as eventsByStatus from '../../migrations/002-events-by-status.js'
 import * as meta from '../../migrations/003-meta.js'
+import * as access from '../../migrations/004-access.js'
 import type { Database } from './dialect.js'
 
-const migrations: Record<string, Migration> = { '001-initial': initial, '002-events-by-status': eventsByStatus, '003-meta': meta }
+const migrations: Record<string, Migration> = { '001-initial': initial, '002-events-by-status': eventsByStatus, '003-meta': meta, '004-access': access }
 
 /**
  * Brings the tables up to date, or takes the last migration back. Safe to run from several nodes at once: Kysely holds
