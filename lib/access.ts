@@ -112,6 +112,11 @@ export class Access {
     })
   }
 
+  /** Asks any other host function in the caller's name, within its share of the places. Throws, or rejects with, `RT_UNAVAILABLE`. */
+  ask<T> (caller: Caller, name: string, call: () => Maybe<T>): Maybe<T> {
+    return orElse(() => this.#authorization.run(this.#askerOf(caller), call), (err) => this.#failed(name, err))
+  }
+
   /** True or false, without a reason. Throws, or rejects with, `RT_UNAVAILABLE`. */
   allows (caller: Caller, question: Question): Maybe<boolean> {
     return andThen(this.verdict(caller, question), isYes)

@@ -2,6 +2,9 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Access } from './access.js'
+import { AccessLog, APPLY } from './access/log.js'
+import { Restrictions } from './access/restrictions.js'
+import { AccessStore } from './access/store.js'
 import type { Backplane } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
@@ -48,6 +51,9 @@ export interface Realtime {
   readonly settings: CoreSettings
   readonly clock: Clock
   readonly access: Access
+  /** The host's decisions about live connections; plugins say what they do here. */
+  readonly accessLog: AccessLog
+  readonly restrictions: Restrictions
   readonly directory: Directory
   readonly rates: RateCounters
   readonly frames: FrameRouter
@@ -145,6 +151,10 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     roster, eventLog, maintenance, events, log, renewEvery: times.lease / 3, enabled: settings.maintenance
   })
   const gapFiller = new GapFiller({ hub, eventLog, log })
+  const restrictions = new Restrictions(clock)
+  const accessLog = new AccessLog({
+    store: new AccessStore(database.db), restrictions, backplane, aliveNodes: async () => await roster.aliveNodes(), clock, log
+  })
   const asks = new Map<string, (data: unknown) => Promise<unknown>>()
   const closing: Array<() => Promise<void>> = []
 
@@ -152,7 +162,19 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     nodeId,
     settings,
     clock,
-    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, concurrency: settings.authConcurrency, clock, log }),
+    access: new Access({
+      authenticate: options.authenticate,
+      authorize: options.authorize,
+      authorizeMany: options.authorizeMany,
+      concurrency: settings.authConcurrency,
+      timeout: settings.hostTimeout,
+      restrictions,
+      accessLog,
+      clock,
+      log
+    }),
+    accessLog,
+    restrictions,
     directory: new Directory({ resolveUsers: options.resolveUsers, clock, log, keep: settings.userCacheTime }),
     rates: new RateCounters(roster),
     frames: new FrameRouter(),
@@ -181,11 +203,14 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     }
   }
 
+  realtime.onAsk(APPLY, async (data) => await accessLog.receive(data))
+
   // The parts come as the plugins register.
   fastify.decorate('realtime', realtime as Realtime & RealtimeParts)
   fastify.addHook('onClose', async () => {
     gapFiller.stop()
     await sweeper.stop()
+    await accessLog.close()
     for (const task of closing) await task()
     await eventLog.close()
     await roster.close()
@@ -213,6 +238,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   })
   fastify.addHook('onReady', async () => {
     await gapFiller.start()
+    await accessLog.start()
     sweeper.start()
   })
 }

@@ -25,6 +25,7 @@ const core: Wrong<RealtimeOptions> = {
   redis: [null, 5, {}, 'localhost:6379', 'http://localhost'],
   authenticate: [undefined, null, 'jwt', {}],
   authorize: [null, true, {}],
+  authorizeMany: [null, true, {}],
   resolveUsers: [null, 'users', new Map()],
   clock: [5, {}, { now: 5 }],
   prefix: ['api', '/api/', '//', 5],
@@ -36,6 +37,7 @@ const core: Wrong<RealtimeOptions> = {
   storageTimeout: [0, 99, '3s'],
   maxQueuedEvents: [0, -1, '10'],
   authConcurrency: [0, 0.5, '10'],
+  hostTimeout: [0, 99, '10'],
   userCacheTime: [-1, '1m'],
   statsInterval: [-1, '1m'],
   migrate: ['yes', 1, null],
@@ -61,6 +63,7 @@ const plugins: Array<[name: string, plugin: AnyPlugin, wrong: Record<string, unk
     signsPerMinute: [-1, 0.5, '60'], expiry: [0, 999, '30s'], participants: [null, [1, 2], 'all']
   } satisfies Wrong<TypingOptions>],
   ['channels', channels, {
+    beforePublish: [5, null],
     maxChannelsPerConnection: [0, -1, '100'],
     events: [
       null, 5, { nocolon: { data: Type.Object({}) } }, { 'order:shipped': {} }, { 'order:shipped': { data: Type.String() } },

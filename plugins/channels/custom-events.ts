@@ -7,6 +7,7 @@ import type { Realtime } from '../../lib/core.js'
 import { OptionError, RealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameContext, type FrameResult } from '../../lib/frame-router.js'
 import { Accepted, Channel, DedupeId, Id, Timestamp } from '../../lib/schemas.js'
+import type { Screening } from './before-publish.js'
 import type { Messages } from './messages.js'
 
 /** An event of the host's own, validated, authorised, logged, recovered and described like the built-in ones. */
@@ -31,12 +32,14 @@ type Declared = Required<CustomEvent> & { check: TypeCheck<TObject> }
 export class CustomEvents {
   readonly #realtime: Realtime
   readonly #messages: Messages
+  readonly #screening: Screening
   readonly #declared = new Map<string, Declared>()
 
   /** Throws an {@link OptionError} that names the event which cannot work. */
-  constructor (realtime: Realtime, messages: Messages, events: Record<string, CustomEvent>) {
+  constructor (realtime: Realtime, messages: Messages, screening: Screening, events: Record<string, CustomEvent>) {
     this.#realtime = realtime
     this.#messages = messages
+    this.#screening = screening
     for (const [name, event] of Object.entries(events)) {
       const declared = readEvent(name, event)
       this.#declared.set(name, declared)
@@ -74,13 +77,14 @@ export class CustomEvents {
     })
   }
 
-  async #handle (name: string, { data: schema, durable }: Declared, { identity, connectionId }: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof Told>>> {
-    const { tenantId, userId } = identity
+  async #handle (name: string, { data: schema, durable }: Declared, context: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof Told>>> {
+    const { identity: { tenantId, userId }, connectionId } = context
     const channel = resolveAlias(sent.channel, userId)
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-    await this.#realtime.access.require({ identity, action: 'publish', channel })
     // What the schema does not know is not passed on.
-    const own = Value.Clean(Type.Object(schema.properties), structuredClone(sent)) as Record<string, unknown>
+    const said = Value.Clean(Type.Object(schema.properties), structuredClone(sent)) as Record<string, unknown>
+    await this.#realtime.access.require(context, { action: 'publish', event: name, channel, data: said })
+    const own = await this.#screening.screen(context, name, channel, said, schema)
     const data = { userId, channel, ...own }
     if (durable) {
       return { ack: { later: this.#messages.store({ tenantId, userId, channel, type: name, data, except: connectionId, dedupeId: sent.dedupeId }) } }

@@ -1,6 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { AccessResult } from '../../lib/access/log.js'
 import { BROADCAST_CHANNEL, privateChannel } from '../../lib/channels.js'
 import type { Realtime } from '../../lib/core.js'
 import type { Executor } from '../../lib/database/dialect.js'
@@ -9,7 +10,9 @@ import { readSettings } from '../../lib/options.js'
 import { restScope } from '../../lib/rest.js'
 import { toIso } from '../../lib/clock.js'
 import { OptionError } from '../../lib/errors.js'
+import { Screening, type BeforePublish } from './before-publish.js'
 import { CustomEvents, type CustomEvent } from './custom-events.js'
+import { channelDecisions } from './decisions.js'
 import { frames } from './frames.js'
 import { Messages } from './messages.js'
 import { sendPending } from './pending.js'
@@ -25,6 +28,8 @@ const ChannelsSettings = Type.Object({
 export interface ChannelsOptions extends Partial<Static<typeof ChannelsSettings>> {
   /** Events of the host's own, by name: `{ 'order:shipped': { data: Type.Object({ … }), durable, direction } }`. */
   events?: Record<string, CustomEvent>
+  /** Looks at each durable or custom event of a client before it is stored or sent; host code is not asked. */
+  beforePublish?: BeforePublish
 }
 
 /**
@@ -60,6 +65,10 @@ export interface ChannelsApi {
   notify (notification: FromHost & {
     recipientIds: number[], title: string, body: string, icon?: string | null, tag?: string | null
   }): Promise<Receipt[]>
+  /** Subscribes every live connection of a user, on every node; each gets `subscribed`. `authorize` is not asked. */
+  join (tenantId: number, userId: number, channel: string): Promise<AccessResult>
+  /** Takes every live connection of a user out of a channel, on every node; each gets `unsubscribed` with the reason `revoked`. */
+  kick (tenantId: number, userId: number, channel: string): Promise<AccessResult>
   /** A message to everyone in the tenant. */
   broadcast (broadcast: FromHost & { message: string, messageType?: string }): Promise<Receipt>
 }
@@ -72,23 +81,28 @@ declare module '../../lib/core.js' {
 
 async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOptions): Promise<void> {
   const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options)
-  const { events = {} } = options
+  const { events = {}, beforePublish } = options
   const { realtime } = fastify
   const subscriptions = new Subscriptions(realtime, maxChannelsPerConnection)
-  const messages = new Messages(realtime)
+  if (beforePublish !== undefined && typeof beforePublish !== 'function') throw new OptionError('beforePublish', 'must be a function')
+  const screening = new Screening(realtime.access, beforePublish, fastify.log)
+  const messages = new Messages(realtime, screening)
 
   if (typeof events !== 'object' || events === null) throw new OptionError('events', 'must be an object: event name → { data, durable, direction }')
-  const customEvents = new CustomEvents(realtime, messages, events)
+  const customEvents = new CustomEvents(realtime, messages, screening, events)
 
   realtime.automaticChannels.add(BROADCAST_CHANNEL)
   realtime.channels = createApi(messages, customEvents, realtime)
   frames(realtime.frames, subscriptions, messages)
   sendPending(realtime, fastify.log)
+  channelDecisions(realtime, fastify.log)
   await restScope(fastify, realtime, (scope) => { routes(scope, realtime, subscriptions, messages) })
 }
 
-function createApi (messages: Messages, events: CustomEvents, { tell, eventLog, clock }: Realtime): ChannelsApi {
+function createApi (messages: Messages, events: CustomEvents, { tell, eventLog, clock, accessLog }: Realtime): ChannelsApi {
   return {
+    join: async (tenantId, userId, channel) => await accessLog.record({ kind: 'join', tenantId, userId, channel }),
+    kick: async (tenantId, userId, channel) => await accessLog.record({ kind: 'kick', tenantId, userId, channel }),
     publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId, transaction }) => {
       const stored = { tenantId, userId, channel, type: event, data: events.outgoing(event, true, { channel, userId, data }), dedupeId }
       return transaction === undefined

@@ -53,6 +53,10 @@ export const NotificationsAccepted = Type.Object({ messageIds: Type.Array(Id), t
 export type NotificationsAccepted = Static<typeof NotificationsAccepted>
 
 export const DeliveredData = Type.Object({ messageId: Id, senderId: Type.Optional(Id) })
+/** Also sent when the host took the channel away. */
+export const Unsubscribed = Type.Object({ channel: Channel, reason: Type.Optional(Type.Literal('revoked')) })
+export type Unsubscribed = Static<typeof Unsubscribed>
+
 export const DeliveredAck = Type.Object({ messageId: Id })
 
 // … as requests …
@@ -113,7 +117,7 @@ export const clientEvents = {
 
 export const serverEvents = {
   subscribed: Subscribed,
-  unsubscribed: ChannelData,
+  unsubscribed: Unsubscribed,
   'message:direct': DirectMessage,
   'message:group': GroupMessage,
   'broadcast:message': BroadcastMessage,

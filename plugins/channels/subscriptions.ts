@@ -2,7 +2,9 @@ import { channelKey, resolveAlias, splitKey } from '../../lib/channels.js'
 import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { FrameContext, FrameResult, LocalConnection } from '../../lib/frame-router.js'
-import type { Identity } from '../../lib/identity.js'
+import type { Caller, Identity } from '../../lib/identity.js'
+import type { Maybe } from '../../lib/maybe.js'
+import type { Verdict } from '../../lib/options.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
 import { sharedReads } from '../../lib/shared-reads.js'
 import type { SubscribeData, Subscribed } from './schemas.js'
@@ -33,16 +35,17 @@ export class Subscriptions {
     })
   }
 
-  /** A subscription that waits for other frames of its connection. */
-  foresee (identity: Identity, name: string): void {
-    this.#realtime.access.foresee(identity, resolveAlias(name, identity.userId))
+  /** Asks the host about a subscription that waits for other frames of its connection: not one round trip after the other. */
+  prefetch (caller: Caller, name: string): Maybe<Verdict> {
+    return this.#realtime.access.prefetch(caller, resolveAlias(name, caller.identity.userId))
   }
 
   /** The frame: live from the reply on, after what came since `since`. Throws `RT_FORBIDDEN`, `RT_LIMIT_EXCEEDED`. */
-  async subscribe ({ identity, connection }: FrameContext, data: SubscribeData): Promise<FrameResult<Subscribed>> {
+  async subscribe (context: FrameContext, data: SubscribeData): Promise<FrameResult<Subscribed>> {
+    const { identity, connection, prefetched } = context
     const { tenantId } = identity
     const channel = resolveAlias(data.channel, identity.userId)
-    await this.#realtime.access.require({ identity, action: 'subscribe', channel })
+    await this.#realtime.access.require(context, { action: 'subscribe', channel }, prefetched as Maybe<Verdict> | undefined)
     this.#requireRoom(connection, channel)
     const before = connection.channels.has(channel)
     // First joined, then read: what is published in between waits, and is neither lost nor told twice.
@@ -81,10 +84,11 @@ export class Subscriptions {
   }
 
   /** By REST: wherever the socket is, and before it opens. Throws also `RT_NOT_FOUND`. Answers the channel's own name. */
-  async subscribeConnection (identity: Identity, connectionId: string, name: string): Promise<string> {
+  async subscribeConnection (caller: Caller, connectionId: string, name: string): Promise<string> {
+    const { identity } = caller
     const channel = resolveAlias(name, identity.userId)
     const { nodeId } = await ownedConnection(this.#realtime.roster, identity, connectionId)
-    await this.#realtime.access.require({ identity, action: 'subscribe', channel })
+    await this.#realtime.access.require(caller, { action: 'subscribe', channel })
     const { tenantId } = identity
     if (nodeId !== null) {
       await this.#realtime.backplane.ask(nodeId, 'channels.subscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)

@@ -21,6 +21,8 @@ export interface Session {
   connectionId: string
   generation: string
   connectedAt: number
+  /** When the credentials were shown. */
+  authenticatedAt: number
   /** Told that its credentials end soon. */
   warned: boolean
 }
@@ -113,6 +115,10 @@ export class Connection implements Member, LocalConnection {
   get identity (): Identity {
     if (this.phase.name !== 'open') throw new Error('not authenticated')
     return this.phase.session.identity
+  }
+
+  get authenticatedAt (): number {
+    return this.phase.name === 'open' ? this.phase.session.authenticatedAt : 0
   }
 
   isAutomatic (channel: string): boolean {

@@ -5,6 +5,7 @@ import { readSettings } from '../../lib/options.js'
 import { CloseCode } from '../../lib/protocol.js'
 import { restScope } from '../../lib/rest.js'
 import { Connections } from './connections.js'
+import { closeRefused } from './decisions.js'
 import { FrameGate } from './frames.js'
 import { ConnectionSettings } from './options.js'
 import { routes } from './routes.js'
@@ -47,6 +48,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
       await connections.closeUser(tenantId, userId, code, reason)
   }
 
+  closeRefused(realtime)
   // A host that uses @fastify/websocket for routes of its own keeps its server.
   const ownServer = !fastify.hasDecorator('websocketServer')
   if (ownServer) {

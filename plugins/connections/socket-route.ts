@@ -47,6 +47,7 @@ export function socketRoute (fastify: FastifyInstance, { realtime, settings, con
     const connection = supervisor.of(this)
     if (connection === undefined) return
     supervisor.forget(this)
+    realtime.access.release(connection)
     const session = connection.end()
     if (session !== null) connections.closed(connection, session)
   }
