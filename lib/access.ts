@@ -1,6 +1,6 @@
 import { EventEmitter } from 'node:events'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
-import { addressKey, isPrivateAddress } from './access/address.js'
+import type { FailedAuthentications } from './access/failed-authentications.js'
 import { HostCalls, notNow, type Asker } from './access/host-calls.js'
 import type { AccessLog, AccessResult } from './access/log.js'
 import { toMs, type Restrictions } from './access/restrictions.js'
@@ -28,6 +28,7 @@ export interface AccessOptions {
   timeout: number
   restrictions: Restrictions
   accessLog: AccessLog
+  failures: FailedAuthentications
   clock: Clock
   log: FastifyBaseLogger
 }
@@ -42,6 +43,7 @@ export class Access {
   readonly #authentication: HostCalls
   readonly #authorization: HostCalls
   readonly #throttled: ThrottledLog
+  readonly failures: FailedAuthentications
 
   constructor (options: AccessOptions) {
     this.#options = options
@@ -49,6 +51,7 @@ export class Access {
     this.#authentication = new HostCalls(lane)
     this.#authorization = new HostCalls(lane)
     this.#throttled = new ThrottledLog(options.log)
+    this.failures = options.failures
   }
 
   /**
@@ -57,10 +60,24 @@ export class Access {
    * `RT_INTERNAL` where the host returned something that is no identity.
    */
   identify (token: string | undefined, request: FastifyRequest, owner: object): Maybe<Identity | null> {
-    const asker = this.#follow({ owner, tenant: addressKey(request.ip), holder: isPrivateAddress(request.ip) ? null : addressKey(request.ip) })
+    const { failures } = this
+    if (failures.wasRefused(token)) return null
+    const holder = failures.limitedAddress(request.ip)
+    const asker = this.#follow({ owner, tenant: holder ?? '', holder, suspect: failures.isSuspect(holder, token) })
     const answer = orElse(() => this.#authentication.run(asker, () => this.#options.authenticate({ token, request })),
       (err) => this.#failed('authenticate', err))
-    return andThen(answer, (identity) => this.#checked(identity))
+    return andThen(answer, (identity) => {
+      try {
+        const checked = this.#checked(identity)
+        if (checked !== null) failures.accepted(holder, token)
+        // Without credentials nothing was guessed.
+        else if (token !== undefined) failures.refused(holder, token)
+        return checked
+      } catch (err) {
+        if (err instanceof RealtimeError && err.code === 'RT_TOKEN_REVOKED') failures.refused(holder, undefined)
+        throw err
+      }
+    })
   }
 
   #checked (identity: Identity | null | undefined): Identity | null {
@@ -173,7 +190,7 @@ export class Access {
   readonly #onClose: (this: object) => void = ((access: Access) => function (this: object) { access.release(this) })(this)
 
   #failed (name: string, err: unknown): never {
-    if (err instanceof RealtimeError && err.code !== 'RT_UNAVAILABLE') throw err
+    if (err instanceof RealtimeError && err.code !== 'RT_UNAVAILABLE') throw err // said on purpose, by the host or by a limit
     this.#throttled.write('error', { err, function: name }, `${name} failed: clients are asked to try again`)
     throw err instanceof RealtimeError ? err : notNow(err)
   }

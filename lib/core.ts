@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Access } from './access.js'
+import { FailedAuthentications } from './access/failed-authentications.js'
 import { AccessLog, APPLY } from './access/log.js'
 import { Restrictions } from './access/restrictions.js'
 import { AccessStore } from './access/store.js'
@@ -155,6 +156,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const accessLog = new AccessLog({
     store: new AccessStore(database.db), restrictions, backplane, aliveNodes: async () => await roster.aliveNodes(), clock, log
   })
+  const failures = new FailedAuthentications(settings.failedAuthPerMinute)
   const asks = new Map<string, (data: unknown) => Promise<unknown>>()
   const closing: Array<() => Promise<void>> = []
 
@@ -170,6 +172,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
       timeout: settings.hostTimeout,
       restrictions,
       accessLog,
+      failures,
       clock,
       log
     }),

@@ -51,6 +51,7 @@ const CoreSettings = Type.Object({
   maxQueuedEvents: Type.Integer({ default: 10_000, minimum: 1, description: 'Durable events that may wait for the database' }),
   authConcurrency: Type.Integer({ default: 100, minimum: 1, description: 'Calls of authenticate, and of authorize, under way at once; one user or address holds at most a tenth' }),
   hostTimeout: ms('A host function that does not answer for this long means "not now"', 5000, 100),
+  failedAuthPerMinute: Type.Integer({ default: 60, minimum: 0, description: 'Failed logins of one client address before it is slowed down; 0: no limit' }),
   userCacheTime: ms('How long a name from resolveUsers is kept', 60_000, 0),
   statsInterval: ms('Pause between two stats lines in the log; 0: none', 60_000, 0),
   migrate: Type.Boolean({ default: true, description: 'Bring the tables up to date at registration; false where a release process does it' }),

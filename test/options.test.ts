@@ -38,6 +38,7 @@ const core: Wrong<RealtimeOptions> = {
   maxQueuedEvents: [0, -1, '10'],
   authConcurrency: [0, 0.5, '10'],
   hostTimeout: [0, 99, '10'],
+  failedAuthPerMinute: [-1, 0.5, '60'],
   userCacheTime: [-1, '1m'],
   statsInterval: [-1, '1m'],
   migrate: ['yes', 1, null],

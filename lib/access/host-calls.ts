@@ -10,6 +10,8 @@ export interface Asker {
   tenant: string | number
   /** Never holds more than its share of the places: the user or the address; null: no share applies. */
   holder: string | null
+  /** One call at a time; who waits too long is told to slow down instead of "not now". */
+  suspect?: boolean
 }
 
 interface Call {
@@ -38,6 +40,8 @@ export class HostCalls {
   readonly #timeout: number
   readonly #waiting = new FairQueue<Call>()
   readonly #held = new Map<string, number>()
+  /** Holders that get one place only, as long as they hold it. */
+  readonly #suspects = new Set<string>()
   readonly #byOwner = new Map<object, Set<Call>>()
   #running = 0
 
@@ -59,7 +63,7 @@ export class HostCalls {
 
   /** Rejects with what the function throws, or with `RT_UNAVAILABLE`. */
   run<T> (asker: Asker, call: () => Maybe<T>): Maybe<T> {
-    if (this.#running < this.#places && (this.#running === 0 || this.#mayStart(asker.holder))) {
+    if (this.#running < this.#places && (this.#running === 0 || this.#mayStart(asker.holder, asker.suspect))) {
       const answer = call()
       if (!isPromise(answer)) return answer
       return this.#follow(asker, () => answer, true)
@@ -75,17 +79,21 @@ export class HostCalls {
     for (const call of calls) call.giveUp(notNow())
   }
 
-  #mayStart (holder: string | number | null): boolean {
-    return holder === null || (this.#held.get(String(holder)) ?? 0) < this.#share
+  #mayStart (holder: string | number | null, isSuspect = false): boolean {
+    return holder === null || (this.#held.get(String(holder)) ?? 0) < (isSuspect ? 1 : this.#share)
   }
 
   /** An answer that takes its time: it holds a place, or waits for one. */
   #follow<T> (asker: Asker, begin: () => Maybe<T>, started: boolean): Promise<T> {
-    const { owner, tenant, holder } = asker
+    const { owner, tenant, holder, suspect = false } = asker
     const queueHolder = holder ?? ''
     return new Promise<T>((resolve, reject) => {
       let state: 'waiting' | 'running' | 'over' = 'waiting'
-      const timer = setTimeout(() => { call.giveUp(notNow(new Error(`no answer within ${this.#timeout} ms`))) }, this.#timeout)
+      const timer = setTimeout(() => {
+        call.giveUp(suspect && state === 'waiting'
+          ? new RealtimeError('RT_RATE_LIMITED', 'Too many failed logins from this address', { retryAfter: Math.ceil(this.#timeout / 1000) })
+          : notNow(new Error(`no answer within ${this.#timeout} ms`)))
+      }, this.#timeout)
       const end = (): void => {
         clearTimeout(timer)
         const calls = this.#byOwner.get(owner)
@@ -130,6 +138,7 @@ export class HostCalls {
       const calls = this.#byOwner.get(owner)
       if (calls === undefined) this.#byOwner.set(owner, new Set([call]))
       else calls.add(call)
+      if (suspect && holder !== null) this.#suspects.add(holder)
       if (started) call.start()
       else this.#waiting.push(tenant, queueHolder, call)
     })
@@ -141,9 +150,10 @@ export class HostCalls {
       const held = (this.#held.get(holder) ?? 1) - 1
       if (held > 0) this.#held.set(holder, held)
       else this.#held.delete(holder)
+      if (held <= 0) this.#suspects.delete(holder)
     }
     while (this.#running < this.#places) {
-      const next = this.#waiting.take((waiting) => this.#mayStart(waiting === '' ? null : waiting))
+      const next = this.#waiting.take((waiting) => this.#mayStart(waiting === '' ? null : waiting, this.#suspects.has(String(waiting))))
       if (next === undefined) return
       next.start()
     }
