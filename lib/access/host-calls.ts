@@ -115,7 +115,7 @@ export class HostCalls {
             answer = begin()
           } catch (err) {
             end()
-            reject(err as Error)
+            reject(err)
             return
           }
           // A host's promise may come from any library. One that answers after its time answers nobody.
@@ -126,7 +126,7 @@ export class HostCalls {
           }, (err: unknown) => {
             if (state !== 'running') return
             end()
-            reject(err as Error)
+            reject(err)
           })
         },
         giveUp: (err) => {

@@ -12,7 +12,10 @@ export class FairQueue<Item> {
 
   push (tenant: string | number, holder: string | number, item: Item): void {
     let holders = this.#tenants.get(tenant)
-    if (holders === undefined) this.#tenants.set(tenant, holders = new Map())
+    if (holders === undefined) {
+      holders = new Map<string | number, Set<Item>>()
+      this.#tenants.set(tenant, holders)
+    }
     const items = holders.get(holder)
     if (items === undefined) holders.set(holder, new Set([item]))
     else items.add(item)

@@ -65,7 +65,7 @@ export function channelDecisions (realtime: Realtime, log: FastifyBaseLogger): v
     const channels = [...connection.channels].filter((channel) => !connection.isAutomatic(channel) && (only === null || channel === only))
     if (channels.length === 0) return false
     const verdicts = await access.verdicts({ identity: connection.identity, connectionId: connection.id, owner: connection }, channels)
-    const outcomes = await Promise.allSettled(verdicts)
+    const outcomes = await Promise.allSettled(verdicts.map(async (verdict) => await verdict))
     for (const [i, channel] of channels.entries()) {
       const outcome = outcomes[i]
       if (outcome?.status === 'fulfilled' && !isYes(outcome.value) && connection.channels.has(channel)) revoke(connection, channel)

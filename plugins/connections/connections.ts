@@ -96,7 +96,7 @@ export class Connections {
     const channels = await this.#realtime.roster.channels(identity.tenantId, id).catch(() => NONE)
     if (channels.length === 0) return channels
     const verdicts = await this.#realtime.access.verdicts({ identity, connectionId: id, owner: connection }, [...channels])
-    const outcomes = await Promise.allSettled(verdicts)
+    const outcomes = await Promise.allSettled(verdicts.map(async (verdict) => await verdict))
     return channels.filter((_, i) => {
       const outcome = outcomes[i]
       return outcome?.status === 'fulfilled' && isYes(outcome.value)
