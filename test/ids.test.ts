@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import t from 'tap'
-import { ClaimedIdSchema, Ids, IdSchema, SenderIdSchema, withIds, type Id } from '../lib/ids.js'
+import { ClaimedIdSchema, Ids, IdSchema, SenderIdSchema, withIds } from '../lib/ids.js'
 
 const integers = new Ids('integer')
 const strings = new Ids('string')
