@@ -6,6 +6,7 @@ import type { Backplane } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
 import { linkTo } from './backplane/redis-link.js'
+import { noPosition, RedisPosition } from './backplane/redis-position.js'
 import { channelKey } from './channels.js'
 import { systemClock, type Clock } from './clock.js'
 import type { Database, Dialect } from './database/dialect.js'
@@ -21,6 +22,7 @@ import { Hub } from './hub.js'
 import { inTime } from './in-time.js'
 import { Lifecycle } from './lifecycle.js'
 import { RateCounters } from './limits.js'
+import { askPeersBy, POSITION_QUESTION } from './log-peers.js'
 import { Maintenance } from './maintenance.js'
 import { Meters } from './meters.js'
 import { readCoreOptions, type CoreSettings, type RealtimeOptions } from './options.js'
@@ -109,13 +111,13 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
       throw new OptionError('database', `cannot be migrated: ${messageOf(cause)}`, cause)
     })
   }
-  const { identity } = await readMeta(database.db).catch(async (cause: unknown) => {
+  const meta = await readMeta(database.db).catch(async (cause: unknown) => {
     await database.close()
     throw new OptionError('database', `has no tables yet, or does not answer (run npx fastify-realtime migrate): ${messageOf(cause)}`, cause)
   })
   const redis = options.redis === undefined
     ? null
-    : await connectRedis(options.redis, `${settings.keyPrefix}:${identity}`, (err) => { log.debug({ err }, 'redis connection') })
+    : await connectRedis(options.redis, `${settings.keyPrefix}:${meta.identity}`, (err) => { log.debug({ err }, 'redis connection') })
         .catch(async (err: unknown) => {
           await database.close()
           throw err
@@ -128,6 +130,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const meters = new Meters()
   const eventLog = new EventLog({
     ...database,
+    meta,
     backplane,
     hub,
     clock,
@@ -136,6 +139,8 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     timeout: settings.storageTimeout,
     online: async (users) => await onlineAmong(roster, users),
     failed: (event) => { events.emit('failed', event) },
+    note: redis === null ? noPosition : new RedisPosition(redis),
+    askPeers: askPeersBy(roster, backplane),
     measured: (rows, seconds) => { meters.committed?.(rows, seconds) }
   })
   const maintenance = new Maintenance({
@@ -145,7 +150,10 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     roster, eventLog, maintenance, events, log, renewEvery: times.lease / 3, enabled: settings.maintenance
   })
   const gapFiller = new GapFiller({ hub, eventLog, log })
-  const asks = new Map<string, (data: unknown) => Promise<unknown>>()
+  const asks = new Map<string, (data: unknown) => Promise<unknown>>([[POSITION_QUESTION, async (data) => {
+    eventLog.epochs.hear(data)
+    return eventLog.epochs.position
+  }]])
   const closing: Array<() => Promise<void>> = []
 
   const realtime: Realtime = {
@@ -211,6 +219,9 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
       return await handler(data)
     }
   })
+  // Before anything is stored or answered: while no node ran, the database may have been restored.
+  await eventLog.epochs.start()
+  database.onConnection(async (connection) => { await eventLog.epochs.verify({ db: connection }).catch(() => {}) })
   fastify.addHook('onReady', async () => {
     await gapFiller.start()
     sweeper.start()

@@ -50,7 +50,7 @@ export class GapFiller {
     const at = Date.now()
     const id = await this.#options.eventLog.store.newest()
     this.#complete = { at, id }
-    this.#options.hub.newest = id
+    this.#options.hub.newest = Math.max(this.#options.hub.newest, id)
     this.#marking = setInterval(() => {
       this.#marks.push({ at: Date.now(), id: this.#options.hub.newest })
       if (this.#marks.length > MARKS) this.#marks.shift()

@@ -38,6 +38,9 @@ export class Hub {
   delivered = 0
   /** The largest durable id that came by, on any channel. */
   newest = 0
+  newestFrame: Frame | null = null
+  /** Called with a durable frame that is dropped, as its id has come before. */
+  repeated: (key: ChannelKey, frame: Frame) => void = () => {}
 
   constructor (backplane: Pick<Backplane, 'subscribe' | 'unsubscribe'>) {
     this.#backplane = backplane
@@ -128,6 +131,11 @@ export class Hub {
     if (channel !== undefined) channel.head = Math.max(channel.head ?? 0, id)
   }
 
+  /** Ids that came by, and heads, are of a log that is no more. */
+  forgetIds (): void {
+    for (const channel of this.#channels.values()) channel.forgetIds()
+  }
+
   /** Keys that have local members. */
   keys (): ChannelKey[] {
     return [...this.#channels.keys()]
@@ -136,8 +144,11 @@ export class Hub {
   #accept (channel: LocalChannel, frames: readonly Frame[]): void {
     const wasClean = channel.queued === 0
     for (const frame of frames) {
-      if (frame.messageId > this.newest) this.newest = frame.messageId
-      channel.accept(frame)
+      if (frame.messageId > this.newest) {
+        this.newest = frame.messageId
+        this.newestFrame = frame
+      }
+      if (!channel.accept(frame)) this.repeated(channel.key, frame)
     }
     if (channel.queued === 0) return
     const rest = this.#resting.get(channel)

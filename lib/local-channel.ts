@@ -123,6 +123,12 @@ export class LocalChannel {
     return true
   }
 
+  /** Whatever comes next is new, whichever id it has. */
+  forgetIds (): void {
+    this.#recent = null
+    this.head = null
+  }
+
   /** Writes what is queued, one write for each member. Frames delivered. */
   flush (): number {
     if (this.#queue.length === 0) return 0

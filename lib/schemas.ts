@@ -44,6 +44,11 @@ export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Ty
 /** A key of the client's choice: the same key from the same user within 5 minutes answers the first result. */
 export const DedupeId = Type.String({ minLength: 1, maxLength: 64, pattern: '^[A-Za-z0-9._:-]+$' })
 
+/** The history that a cursor belongs to: beside `since`, or the server cannot tell a cursor of a log that is no more. */
+export const Epoch = Type.String({
+  pattern: '^[A-Za-z0-9_-]{1,32}$', description: 'The current epoch of the event log; give it back beside `since`'
+})
+
 /** What every durable event answers: its id, and when it was accepted. */
 export const Accepted = Type.Object({ messageId: Id, timestamp: Type.String() })
 

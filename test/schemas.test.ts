@@ -89,6 +89,6 @@ overBackends((test, backend) => {
 
 // What a client's compiler makes of it.
 export const direct: ServerData<'message:direct'> = { messageId: 1, senderId: 0, message: 'x', conversationId: 'c', timestamp: '' }
-export const ack: Ack<'subscribe'> = { channel: 'group.x', position: 0 }
+export const ack: Ack<'subscribe'> = { channel: 'group.x', epoch: 'e', position: 0 }
 // @ts-expect-error -- no such status
 export const wrong: ClientData<'user:presence'> = { status: 'asleep' }

@@ -3,7 +3,7 @@ import type { ClientError } from './errors.js'
 import type { Rest } from './rest.js'
 import type { Durable, Entry, Subscriptions } from './subscriptions.js'
 
-interface Page { data: Durable[], position: number, recovered: boolean, more: boolean }
+interface Page { data: Durable[], epoch: string, position: number, recovered: boolean, more: boolean }
 
 /** Reads what sockets would tell, with the same cursors: durable events only. */
 export interface Poller {
@@ -36,7 +36,7 @@ export function createPoller (
       if (!isNew) subscriptions.deliver(page.data)
       ;({ position, more } = page)
       if (!isNew || !more) entry.cursor = position
-      if (!more && entry.waiters.length > 0) subscriptions.subscribed(entry, { channel, position })
+      if (!more && entry.waiters.length > 0) subscriptions.subscribed(entry, { channel, epoch: page.epoch, position })
     }
   }
   let isBusy = false

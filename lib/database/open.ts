@@ -4,12 +4,14 @@ import Libsql from 'libsql'
 import { Kysely, MysqlDialect, SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely'
 import { createPool, format } from 'mysql2'
 import { OptionError } from '../errors.js'
-import { dialectOf, type Database, type Dialect } from './dialect.js'
+import { dialectOf, type Database, type Dialect, type Executor } from './dialect.js'
 import type { Tables } from './tables.js'
 
 export interface OpenDatabase {
   db: Database
   dialect: Dialect
+  /** Has every connection that is opened from now on looked at before it is used; none of a host's instance is seen. */
+  onConnection (look: (connection: Executor) => Promise<void>): void
   /** Closes what was opened here; does nothing for an instance of the host's. */
   close (): Promise<void>
 }
@@ -31,7 +33,7 @@ export function openDatabase (database: unknown): OpenDatabase {
   const db = database as Database
   const dialect = dialectOf(db)
   if (dialect === null) throw new OptionError('database', 'must speak MySQL, MariaDB or SQLite')
-  return { db, dialect, close: async () => {} }
+  return { db, dialect, onConnection: () => {}, close: async () => {} }
 }
 
 function openUrl (url: string): OpenDatabase {
@@ -47,12 +49,13 @@ function openUrl (url: string): OpenDatabase {
       connectTimeout: 5000,
       enableKeepAlive: true
     })
-    const db = new Kysely<Tables>({ dialect: new MysqlDialect({ pool }) })
-    return { db, dialect: 'mysql', close: async () => await db.destroy() }
+    let opened = async (_connection: Executor): Promise<void> => {}
+    const db = new Kysely<Tables>({ dialect: new MysqlDialect({ pool, onCreateConnection: async (connection) => { await opened(connection) } }) })
+    return { db, dialect: 'mysql', onConnection: (look) => { opened = look }, close: async () => await db.destroy() }
   }
   if (url.startsWith('sqlite:') && url.length > 'sqlite:'.length) {
     const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database: openSqlite(url.slice('sqlite:'.length)) }) })
-    return { db, dialect: 'sqlite', close: async () => await db.destroy() }
+    return { db, dialect: 'sqlite', onConnection: () => {}, close: async () => await db.destroy() }
   }
   throw new OptionError('database', 'must be a URL of the form mysql://…, sqlite:path or sqlite::memory:')
 }

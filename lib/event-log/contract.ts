@@ -62,3 +62,19 @@ export interface Confirmation { tenantId: number, userId: number, id: number }
 
 /** `fresh` the first time. */
 export interface Confirmed extends Confirmation { senderId: number, fresh: boolean }
+
+/** The newest event that a node knows of. Its id, and all below it, were given out. */
+export interface LogPosition {
+  epoch: string
+  id: number
+  /** When that event was stored, in milliseconds since 1970; null where only its id is known. */
+  createdAt: number | null
+}
+
+/**
+ * The newest position that any node knows, noted where it outlives this database and every node. `keep` notes `mine` where
+ * it is newer, and resolves to the newest of all; null where nothing is kept.
+ */
+export interface PositionNote {
+  keep (mine: LogPosition): Promise<LogPosition | null>
+}

@@ -5,6 +5,7 @@ import { batched } from '../batch.js'
 import { channelKey, privateChannel, splitKey, type ChannelKey } from '../channels.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
+import type { DatabaseMeta } from '../database/meta.js'
 import { RealtimeError } from '../errors.js'
 import type { Hub } from '../hub.js'
 import { inTime } from '../in-time.js'
@@ -12,10 +13,14 @@ import { encodeStored } from '../protocol.js'
 import { sharedReads } from '../shared-reads.js'
 import { WriteBehind } from '../write-behind.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
-import type { Confirmation, Confirmed, EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
+import type { Confirmation, Confirmed, EventType, NewEvent, PositionNote, Receipt, StoredEvent } from './contract.js'
+import { EpochStore } from './epoch-store.js'
+import { MAX_AUDIT_ROWS } from './insert-store.js'
+import { LogEpoch, type LogEpochOptions } from './log-epoch.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
 import type { AuditRow, EventRow } from './inserts.js'
-import { EventStore, MAX_AUDIT_ROWS, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
+import { Repeats } from './repeats.js'
+import { EventStore, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
 
 export { byChannel, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
@@ -25,6 +30,7 @@ export const MAX_REPLAY = 1000
 export interface EventLogOptions {
   db: Database
   dialect: Dialect
+  meta: DatabaseMeta
   backplane: Backplane
   hub: Hub
   clock: Clock
@@ -35,11 +41,16 @@ export interface EventLogOptions {
   timeout: number
   online: OutboxOptions['online']
   failed: OutboxOptions['failed']
+  /** What other nodes know of the log: noted for those to come, and asked of those that run. */
+  note: PositionNote
+  askPeers: LogEpochOptions['askPeers']
   measured?: (rows: number, seconds: number) => void
 }
 
 /** What a subscriber missed: `recovered` false where something is gone and the client must reload. */
 export interface Recovery {
+  /** The epoch that `position` belongs to. */
+  epoch: string
   events: StoredEvent[]
   position: number
   recovered: boolean
@@ -50,6 +61,10 @@ export interface Recovery {
 export class EventLog {
   readonly outbox: Outbox
   readonly store: EventStore
+  /** The current epoch, and what keeps its promise: within one epoch the log only grows. */
+  readonly epochs: LogEpoch
+  readonly #epochStore: EpochStore
+  readonly #repeats: Repeats
   readonly #queue: CommitQueue
   readonly #audit: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
@@ -66,9 +81,20 @@ export class EventLog {
   #serial = 0
 
   constructor (options: EventLogOptions) {
-    const { db, dialect, backplane, clock, log, maxQueued, timeout, measured } = options
+    const { db, dialect, backplane, hub, clock, log, maxQueued, timeout, measured } = options
     this.#options = options
-    this.store = new EventStore(db, dialect, backplane.nodeId)
+    this.#epochStore = new EpochStore(db, dialect, backplane.nodeId)
+    this.epochs = new LogEpoch({
+      ...options,
+      store: this.#epochStore,
+      heard: hub,
+      changed: () => {
+        hub.forgetIds()
+        this.#repeats.release()
+      }
+    })
+    this.#repeats = new Repeats(hub, async () => await this.epochs.look())
+    this.store = new EventStore(db, dialect, backplane.nodeId, this.epochs)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.#queue = new CommitQueue({
       store: this.store, clock, log, maxQueued, timeout, measured, committed: (entry, committed) => this.#committed(entry, committed)
@@ -125,33 +151,49 @@ export class EventLog {
     this.#audit.put({ tenantId, userId, type, channel, payload: JSON.stringify(data), createdAt: this.#options.clock.now() })
   }
 
-  /** Where the next `since` starts on a channel: from the hub where this node hears it, else from the table. */
+  /** The current epoch: half of every cursor. */
+  get epoch (): string {
+    return this.epochs.current
+  }
+
+  /** Where the next `since` starts on a channel, in the current epoch: from the hub where this node hears it, else from the table. */
   async position (tenantId: number, channel: string): Promise<number> {
     const key = channelKey(tenantId, channel)
-    const known = this.#options.hub.head(key)
-    if (known !== null) return known
-    const head = await this.#head(key)
-    this.#options.hub.learnHead(key, head)
-    return this.#options.hub.head(key) ?? head
+    for (;;) {
+      const known = this.#options.hub.head(key)
+      if (known !== null) return known
+      const { epoch } = this
+      const head = await this.#head(key)
+      if (epoch !== this.epoch) continue // that was the head of another log
+      this.#options.hub.learnHead(key, head)
+      return this.#options.hub.head(key) ?? head
+    }
   }
 
-  /** What came after `since` on a channel, oldest first, at most `limit`. */
-  async read (tenantId: number, channel: string, since: number, limit: number): Promise<Recovery> {
-    const [floor, later, earlier] = await this.#ask(async () => await Promise.all([
+  /**
+   * What came after the cursor on a channel, oldest first, at most `limit`; nothing and `recovered: false` where the cursor
+   * is not of this log. A cursor without an epoch is believed as far as its id could have been given out in this log.
+   */
+  async read (tenantId: number, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
+    const before = this.epoch
+    const [floor, later, earlier, skipped] = await this.#ask(async () => await Promise.all([
       this.store.floor(tenantId, channel),
       this.store.after(tenantId, channel, since, limit + 1),
-      since > 0 ? this.store.overtaken(tenantId, channel, since) : []
+      since > 0 ? this.store.overtaken(tenantId, channel, since) : [],
+      epoch === undefined ? this.#epochStore.isSkipped(since) : false
     ]))
+    // Begun after the reads: where the log is of the cursor's epoch now, so it was when they were made.
+    const { newest } = await this.#ask(async () => await this.epochs.look())
+    if ((epoch ?? before) !== this.epoch || since > newest || skipped) return await this.#unrecovered(tenantId, channel)
     const more = later.length > limit
     const events = [...earlier, ...later.slice(0, limit)]
-    return { events, position: later[Math.min(later.length, limit) - 1]?.id ?? since, recovered: since >= floor, more }
+    return { epoch: this.epoch, events, position: later[Math.min(later.length, limit) - 1]?.id ?? since, recovered: since >= floor, more }
   }
 
-  /** Everything after `since` for a subscriber, or nothing and `recovered: false` where that is too much or gone. */
-  async recover (tenantId: number, channel: string, since: number): Promise<Recovery> {
-    const found = await this.read(tenantId, channel, since, MAX_REPLAY)
-    if (found.recovered && !found.more) return found
-    return { events: [], position: await this.position(tenantId, channel), recovered: false, more: false }
+  /** Everything after the cursor for a subscriber, or nothing and `recovered: false` where that is too much or gone. */
+  async recover (tenantId: number, channel: string, since: number, epoch?: string): Promise<Recovery> {
+    const found = await this.read(tenantId, channel, since, MAX_REPLAY, epoch)
+    return found.recovered && !found.more ? found : await this.#unrecovered(tenantId, channel)
   }
 
   /** What a node may have missed on several channels, oldest first. */
@@ -189,6 +231,8 @@ export class EventLog {
 
   /** Commits and marks what is under way. */
   async close (): Promise<void> {
+    this.epochs.stop()
+    this.#repeats.stop()
     await this.#queue.close()
     // Publishing ends with the turn; what is handed by then is marked.
     await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)))
@@ -208,6 +252,11 @@ export class EventLog {
       dedupeId: dedupeId === undefined ? `${this.#ownKeys}${this.#serial++}` : `c:${dedupeId}`,
       dueAt: createdAt + dueIn
     }
+  }
+
+  async #unrecovered (tenantId: number, channel: string): Promise<Recovery> {
+    const position = await this.position(tenantId, channel)
+    return { epoch: this.epoch, events: [], position, recovered: false, more: false }
   }
 
   /** A read for a client: refused at once while the database is away, and after its time, so that nobody queues up behind it. */

@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { ServerFrame } from '../../lib/protocol.js'
 import {
-  Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, ErrorResponse, errorResponses, Id, Nullable, SenderId, Timestamp
+  Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, Epoch, ErrorResponse, errorResponses, Id, Nullable, SenderId, Timestamp
 } from '../../lib/schemas.js'
 
 const Message = Type.String({ minLength: 1, maxLength: 5000 })
@@ -18,13 +18,14 @@ const Since = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 
 // Subscriptions
 
-export const SubscribeData = Type.Object({ channel: Channel, since: Type.Optional(Since) })
+export const SubscribeData = Type.Object({ channel: Channel, since: Type.Optional(Since), epoch: Type.Optional(Epoch) })
 export type SubscribeData = Static<typeof SubscribeData>
 
 export const Subscribed = Type.Object({
   channel: Channel,
+  epoch: Epoch,
   position: Type.Integer({ description: 'Where the next `since` starts when nothing has come yet' }),
-  recovered: Type.Optional(Type.Boolean({ description: 'False: something is gone, reload' }))
+  recovered: Type.Optional(Type.Boolean({ description: 'False: something is gone, or the cursor is of another epoch: reload' }))
 })
 export type Subscribed = Static<typeof Subscribed>
 
@@ -90,12 +91,14 @@ export type Delivered = Static<typeof Delivered>
 export const EventsQuery = Type.Object({
   channel: Channel,
   since: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 })),
+  epoch: Type.Optional(Epoch),
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 100 }))
 })
 export const EventsAnswer = Type.Object({
   data: Type.Array(ServerFrame),
+  epoch: Epoch,
   position: Type.Integer({ description: 'The next `since`' }),
-  recovered: Type.Boolean({ description: 'False: something before this page is gone' }),
+  recovered: Type.Boolean({ description: 'False: something before this page is gone, or the cursor is of another epoch' }),
   more: Type.Boolean({ description: 'There is another page' })
 })
 

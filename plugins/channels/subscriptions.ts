@@ -8,7 +8,7 @@ import { sharedReads } from '../../lib/shared-reads.js'
 import type { SubscribeData, Subscribed } from './schemas.js'
 
 /** What came since, ready to be written. */
-interface Missed { payloads: Buffer[], ids: ReadonlySet<number>, position: number, recovered: boolean }
+interface Missed { payloads: Buffer[], ids: ReadonlySet<number>, epoch: string, position: number, recovered: boolean }
 
 interface RemoteSubscription { tenantId: number, connectionId: string, channel: string }
 
@@ -50,11 +50,11 @@ export class Subscriptions {
     try {
       if (data.since === undefined) {
         const position = await this.#realtime.eventLog.position(tenantId, channel)
-        return { ack: { channel, position }, answer: 'subscribed', afterReply: () => { joining.live() } }
+        return { ack: { channel, epoch: this.#realtime.eventLog.epoch, position }, answer: 'subscribed', afterReply: () => { joining.live() } }
       }
-      const { payloads, ids, position, recovered } = await this.#missed(`${data.since}/${channelKey(tenantId, channel)}`)
+      const { payloads, ids, epoch, position, recovered } = await this.#missed(`${data.epoch ?? ''}/${data.since}/${channelKey(tenantId, channel)}`)
       return {
-        ack: { channel, position, recovered },
+        ack: { channel, epoch, position, recovered },
         answer: 'subscribed',
         afterReply: () => { void connection.replay(payloads).then(() => { joining.live(ids) }) }
       }
@@ -65,13 +65,13 @@ export class Subscriptions {
     }
   }
 
-  /** `{since}/{channel key}` */
+  /** `{epoch}/{since}/{channel key}`, the first one empty where the client named none. */
   async #read (key: string): Promise<Missed> {
-    const [since = ''] = key.split('/', 1)
-    const { tenantId, channel } = splitKey(key.slice(since.length + 1))
+    const [ofCursor = '', since = ''] = key.split('/', 2)
+    const { tenantId, channel } = splitKey(key.slice(ofCursor.length + since.length + 2))
     const { eventLog } = this.#realtime
-    const { events, position, recovered } = await eventLog.recover(tenantId, channel, Number(since))
-    return { payloads: events.map((event) => eventLog.encode(event)), ids: new Set(events.map(({ id }) => id)), position, recovered }
+    const { events, epoch, position, recovered } = await eventLog.recover(tenantId, channel, Number(since), ofCursor === '' ? undefined : ofCursor)
+    return { payloads: events.map((event) => eventLog.encode(event)), ids: new Set(events.map(({ id }) => id)), epoch, position, recovered }
   }
 
   unsubscribe ({ identity, connection }: FrameContext, name: string): FrameResult<{ channel: string }> {

@@ -131,6 +131,7 @@ export class Connections {
       userId: identity.userId,
       clubId: identity.tenantId,
       channels: [...channels],
+      epoch: this.#realtime.eventLog.epoch,
       expiresAt: identity.expiresAt === undefined || identity.expiresAt === null ? null : expiryToIso(identity.expiresAt),
       heartbeatInterval: this.#settings.pingInterval
     }

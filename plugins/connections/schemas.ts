@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { AckData, ErrorData } from '../../lib/protocol.js'
-import { bodyErrorResponses, Channel, ConnectionId, Device, ErrorResponse, Id, Nullable, TenantStats, Timestamp } from '../../lib/schemas.js'
+import { bodyErrorResponses, Channel, ConnectionId, Device, Epoch, ErrorResponse, Id, Nullable, TenantStats, Timestamp } from '../../lib/schemas.js'
 
 export const ConnectBody = Type.Object({
   connection_id: ConnectionId,
@@ -43,6 +43,7 @@ export const Authenticated = Type.Object({
   userId: Id,
   clubId: Id,
   channels: Type.Array(Channel),
+  epoch: Epoch,
   expiresAt: Nullable(Timestamp),
   heartbeatInterval: Type.Integer({ description: 'milliseconds' })
 })

@@ -3,6 +3,8 @@ import type { Selectable } from 'kysely'
 import type { Test } from 'tap'
 import type { Backplane, BackplaneHandlers, Frame } from '../../lib/backplane/contract.js'
 import { channelKey, privateChannel } from '../../lib/channels.js'
+import { readMeta } from '../../lib/database/meta.js'
+import { noPosition } from '../../lib/backplane/redis-position.js'
 import { migrate } from '../../lib/database/migrator.js'
 import { openDatabase, type OpenDatabase } from '../../lib/database/open.js'
 import type { Tables } from '../../lib/database/tables.js'
@@ -90,7 +92,7 @@ export interface Node {
   settle (): Promise<void>
 }
 
-type Options = Partial<Pick<EventLogOptions, 'maxQueued' | 'timeout'>> & { origin?: string, db?: OpenDatabase }
+type Options = Partial<Pick<EventLogOptions, 'maxQueued' | 'timeout' | 'note'>> & { origin?: string, db?: OpenDatabase }
 
 /** A kind of database, and a way to make one with the suite's tables. */
 export interface Storage {
@@ -134,13 +136,13 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
   const shared = connect()
   t.teardown(async () => { await shared.close() })
   await migrate(shared.db)
-  const start = async (t: Test, clock: StillClock, { origin = 'node-a', db = shared, maxQueued = 10_000, timeout = 3000 }: Options): Promise<Node> => {
+  const start = async (t: Test, clock: StillClock, { origin = 'node-a', db = shared, maxQueued = 10_000, timeout = 3000, note = noPosition }: Options): Promise<Node> => {
     const backplane = new CuttableBackplane(origin)
     const hub = new Hub(backplane)
     const online = new Set<string>()
     const failed: StoredEvent[] = []
     const eventLog = new EventLog({
-      ...db, backplane, hub, clock, log, maxQueued, timeout,
+      ...db, meta: await readMeta(shared.db), backplane, hub, clock, log, maxQueued, timeout, note, askPeers: async () => [],
       online: async (users) => new Set(users.map(({ tenantId, userId }) => `${tenantId}/${userId}`).filter((user) => online.has(user))),
       failed: (event) => { failed.push(event) }
     })
