@@ -1,5 +1,6 @@
 import t from 'tap'
 import { append } from './event-log/append.js'
+import { epochs } from './event-log/epochs.js'
 import { outbox } from './event-log/outbox.js'
 import { recover } from './event-log/recover.js'
 import { statements } from './event-log/statements.js'
@@ -12,5 +13,6 @@ for (const storage of storages) {
     statements(t, open)
     recover(t, open)
     outbox(t, open)
+    epochs(t, open, storage)
   })
 }

@@ -4,6 +4,7 @@ import { fromSqlTime } from '../database/time.js'
 import { RealtimeError } from '../errors.js'
 import type { StoredEvent } from './contract.js'
 import { auditInsert, durableInsert, type AuditRow, type EventRow } from './inserts.js'
+import type { Doubt } from './log-epoch.js'
 import { STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
 
 /**
@@ -23,11 +24,11 @@ export interface KnownIds {
   readonly current: string
   readonly newest: number
   inserted (id: number, createdAt: number): void
-  verify (doubt: { known: number | null }): Promise<void>
+  verify (options: { doubt: Doubt | null }): Promise<void>
 }
 
 /** Rows that got ids which are not above one that was given out before. */
-interface Suspects { rows: readonly EventRow[], epoch: string, known: number }
+interface Suspects extends Doubt { rows: readonly EventRow[] }
 
 /** Puts events into the table (websocket_events), each under an id that no event had before. */
 export class InsertStore {
@@ -65,11 +66,11 @@ export class InsertStore {
 
   /** Inserts a row within a transaction of the host's; it exists for the sweeper once that is committed. */
   async insertWithin (transaction: Executor, row: EventRow): Promise<number> {
-    const { newest } = this.#known
+    const { current, newest } = this.#known
     const [id = 0] = await this.#insert(transaction, [row], HOST_ORIGIN)
     if (id <= newest) {
       // Nothing can be looked at from within the transaction, and a new epoch would wait for it: the host tries again.
-      this.#doubtAfter(newest)
+      this.#doubtAfter({ known: newest, epoch: current })
       throw new RealtimeError('RT_STORAGE_UNAVAILABLE', 'The event log went back: try again', { retryAfter: 1 })
     }
     return id
@@ -79,22 +80,22 @@ export class InsertStore {
   async insertAudit (rows: readonly AuditRow[]): Promise<void> {
     const most = MAX_AUDIT_ROWS[this.#dialect]
     for (let at = 0; at < rows.length; at += most) {
-      const { newest } = this.#known
+      const { current, newest } = this.#known
       const { insertId = 0n } = await this.#db.executeQuery(auditInsert(this.#dialect, rows.slice(at, at + most), this.#origin))
       // SQLite answers the last id, MySQL the first.
       const first = Number(insertId) - (this.#dialect === 'sqlite' ? Math.min(most, rows.length - at) - 1 : 0)
-      if (first <= newest) this.#doubtAfter(newest)
+      if (first <= newest) this.#doubtAfter({ known: newest, epoch: current })
     }
   }
 
-  #doubtAfter (known: number): void {
-    this.#known.verify({ known }).catch(() => {}) // the next comparison is soon
+  #doubtAfter (doubt: Doubt): void {
+    this.#known.verify({ doubt }).catch(() => {}) // the next comparison is soon
   }
 
   /** After a new epoch began meanwhile, suspect rows are stored again; answers the ids they have now. */
   async #settleDoubt (): Promise<Map<readonly EventRow[], number[]>> {
     const suspects = this.#suspects
-    await this.#known.verify({ known: suspects.at(-1)?.known ?? null })
+    await this.#known.verify({ doubt: suspects.at(-1) ?? null })
     const moved = new Map<readonly EventRow[], number[]>()
     for (const { rows, epoch } of suspects) if (epoch !== this.#known.current) moved.set(rows, await this.#storeAgain(rows))
     this.#suspects = this.#suspects.slice(suspects.length)

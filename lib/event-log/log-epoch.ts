@@ -34,6 +34,9 @@ export interface LogEpochOptions {
 
 type Sample = Pick<LogPosition, 'id' | 'createdAt'>
 
+/** An id below `known` was given out, while `epoch` was the current one: that log went back, or `known` is still there. */
+export interface Doubt { known: number, epoch: string }
+
 /**
  * The epoch of the log, and the watch that makes it a promise: within one epoch the log only grows, so that a cursor of the
  * epoch has missed nothing but what came after it. Where the log went back (a restored backup, a truncated table, a promoted
@@ -112,11 +115,11 @@ export class LogEpoch {
 
   /**
    * The same with what all other nodes know at this moment: after a start, on a new connection to the database (`db`), and
-   * where an insert failed or returned an id that is not above `known`, which was given out before.
+   * where an insert failed or left a doubt.
    */
-  async verify ({ db = null, known = null }: { db?: Executor | null, known?: number | null } = {}): Promise<void> {
+  async verify ({ db = null, doubt = null }: { db?: Executor | null, doubt?: Doubt | null } = {}): Promise<void> {
     await this.#exchange()
-    await this.#inTime(this.#check(db, known))
+    await this.#inTime(this.#check(db, doubt))
   }
 
   async #beat (): Promise<void> {
@@ -148,11 +151,11 @@ export class LogEpoch {
     await inTime(learned, PEERS_TIMEOUT, () => new Error('no answer')).catch(() => {}) // Redis is away: then what this node knows must do
   }
 
-  async #check (db: Executor | null, suspect: number | null): Promise<LogFacts> {
+  async #check (db: Executor | null, doubt: Doubt | null): Promise<LogFacts> {
     const { store } = this.#options
     for (let tries = 0; tries < MAX_TRIES; tries++) {
       // What is known before the read: what is stored while it is under way is not in it.
-      const known = this.#known(suspect)
+      const known = this.#known(doubt)
       const facts = await store.facts(known.samples.map(({ id }) => id), db ?? undefined)
       if (known.epoch !== this.#epoch) continue
       const reason = reasonOf(known, facts)
@@ -161,15 +164,15 @@ export class LogEpoch {
         return facts
       }
       await sleep(CONFIRM_AFTER)
-      await this.#begin(db, suspect, facts.epoch, reason)
+      await this.#begin(db, doubt, facts.epoch, reason)
     }
     throw new Error('the event log changes while it is compared')
   }
 
-  async #begin (db: Executor | null, suspect: number | null, from: string, reason: string): Promise<void> {
+  async #begin (db: Executor | null, doubt: Doubt | null, from: string, reason: string): Promise<void> {
     const { store, log } = this.#options
     await this.#exchange()
-    const known = this.#known(suspect)
+    const known = this.#known(doubt)
     const to = drawEpoch([from, this.#epoch])
     const begun = await store.begin({
       from,
@@ -198,10 +201,11 @@ export class LogEpoch {
     void this.#exchange()
   }
 
-  #known (suspect: number | null): Known {
+  #known (doubt: Doubt | null): Known {
     const samples = this.#samples().filter(({ id, createdAt }) => id >= this.#from && createdAt !== null)
-    if (suspect !== null) samples.unshift({ id: suspect, createdAt: null })
-    return { epoch: this.#epoch, newest: this.newest, samples, suspect: suspect !== null }
+    const doubtful = doubt !== null && doubt.epoch === this.#epoch
+    if (doubtful) samples.unshift({ id: doubt.known, createdAt: null })
+    return { epoch: this.#epoch, newest: this.newest, samples, doubtful }
   }
 
   #samples (): Sample[] {
@@ -215,17 +219,20 @@ interface Known {
   newest: number
   samples: Sample[]
   /** The first sample is an id that must be there, or ids are given out again. */
-  suspect: boolean
+  doubtful: boolean
 }
 
 /** Why these facts cannot be of the log that is known; null: they can. */
-function reasonOf ({ epoch, newest, samples, suspect }: Known, facts: LogFacts): string | null {
+function reasonOf ({ epoch, newest, samples, doubtful }: Known, facts: LogFacts): string | null {
   if (facts.newest < newest) return `its newest id is ${facts.newest}, and ${newest} was given out`
-  if (facts.epoch !== epoch && !isLaterEpoch(facts.epoch, epoch)) return `its epoch was replaced by ${epoch} before`
+  if (facts.epoch !== epoch) {
+    // A later one was begun past all that is known; what is known of rows is not known of this log.
+    return isLaterEpoch(facts.epoch, epoch) ? null : `its epoch was replaced by ${epoch} before`
+  }
   for (const [i, { id, createdAt }] of samples.entries()) {
     const time = facts.samples[i] ?? null
     if (time !== null && createdAt !== null && time !== createdAt) return `id ${id} is another event's`
-    if (time === null && suspect && i === 0) return `id ${id} is gone, and ids below it are given out`
+    if (time === null && doubtful && i === 0) return `id ${id} is gone, and ids below it are given out`
   }
   return null
 }

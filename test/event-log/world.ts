@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Selectable } from 'kysely'
 import type { Test } from 'tap'
 import type { Backplane, BackplaneHandlers, Frame } from '../../lib/backplane/contract.js'
@@ -90,9 +91,18 @@ export interface Node {
   rows (): Promise<Array<Selectable<Tables['websocket_events']>>>
   /** What was accepted is handed on, and the table says so. */
   settle (): Promise<void>
+  /** What was handed on is written, until this is so. */
+  until (isSo: () => boolean): Promise<void>
+  /** Logs that tell each other what they know. */
+  peers: EventLog[]
 }
 
-type Options = Partial<Pick<EventLogOptions, 'maxQueued' | 'timeout' | 'note'>> & { origin?: string, db?: OpenDatabase }
+type Options = Partial<Pick<EventLogOptions, 'maxQueued' | 'timeout' | 'note'>> & {
+  origin?: string
+  db?: OpenDatabase
+  /** Other logs do not tell this one what they know, nor it them; unless given they do not. */
+  alone?: boolean
+}
 
 /** A kind of database, and a way to make one with the suite's tables. */
 export interface Storage {
@@ -136,16 +146,17 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
   const shared = connect()
   t.teardown(async () => { await shared.close() })
   await migrate(shared.db)
-  const start = async (t: Test, clock: StillClock, { origin = 'node-a', db = shared, maxQueued = 10_000, timeout = 3000, note = noPosition }: Options): Promise<Node> => {
+  const start = async (t: Test, clock: StillClock, { origin = 'node-a', db = shared, maxQueued = 10_000, timeout = 3000, note = noPosition, alone = true }: Options, known: EventLog[] = []): Promise<Node> => {
     const backplane = new CuttableBackplane(origin)
     const hub = new Hub(backplane)
     const online = new Set<string>()
     const failed: StoredEvent[] = []
-    const eventLog = new EventLog({
-      ...db, meta: await readMeta(shared.db), backplane, hub, clock, log, maxQueued, timeout, note, askPeers: async () => [],
+    const eventLog: EventLog = new EventLog({
+      ...db, meta: await readMeta(shared.db), backplane, hub, clock, log, maxQueued, timeout, note, askPeers: async (mine) => alone ? [] : known.filter((peer) => peer !== eventLog).map(({ epochs }) => { epochs.hear(mine); return epochs.position }),
       online: async (users) => new Set(users.map(({ tenantId, userId }) => `${tenantId}/${userId}`).filter((user) => online.has(user))),
       failed: (event) => { failed.push(event) }
     })
+    known.push(eventLog)
     await backplane.start({
       deliver: (key, frames) => { hub.deliver(key, frames) }, missed: () => {}, heard: () => {}, back: () => {}, asked: async () => null
     })
@@ -153,7 +164,7 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
     eventLog.declare('notification:received', { confirm: true })
     t.teardown(async () => { await eventLog.close() })
     return {
-      log: eventLog, hub, backplane, clock, db, online, failed,
+      log: eventLog, hub, backplane, clock, db, online, failed, peers: known,
       listen: async (channel, id = 'reader', tenantId = 1) => {
         const reader = new Reader(id)
         const joining = await hub.join(channelKey(tenantId, channel), reader)
@@ -165,6 +176,13 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
         await turn()
         await eventLog.outbox.drain()
         hub.flush()
+      },
+      until: async (isSo) => {
+        for (const deadline = Date.now() + 10_000; !isSo();) {
+          if (Date.now() > deadline) throw new Error('not within 10 s')
+          await sleep(10)
+          hub.flush()
+        }
       }
     }
   }
@@ -174,7 +192,7 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
   }
   return Object.assign(open, {
     beside: async (t: Test, first: Node, options: Options) => {
-      const node = await start(t, first.clock, options)
+      const node = await start(t, first.clock, options, first.peers)
       node.backplane.peers = first.backplane.peers
       node.backplane.peers.push(node.backplane)
       return node
