@@ -58,7 +58,7 @@ export class Closing {
 
   #closeHere ({ tenantId, connectionId, generation, code, reason }: CloseConnection): boolean {
     const connection = this.#realtime.local.get(localKey(tenantId, connectionId))
-    if (connection === undefined) return false
+    if (connection === undefined || connection.closed) return false
     if (generation !== undefined && connection instanceof Connection && connection.generation !== generation) return false
     connection.close(code, reason)
     return true
