@@ -1,5 +1,5 @@
 import Libsql from 'libsql'
-import { CamelCasePlugin, DeduplicateJoinsPlugin, Kysely, MysqlDialect, ParseJSONResultsPlugin, SqliteDialect, type KyselyPlugin, type SqliteDatabase } from 'kysely'
+import { CamelCasePlugin, DeduplicateJoinsPlugin, Kysely, MysqlDialect, ParseJSONResultsPlugin, SqliteDialect, type KyselyPlugin } from 'kysely'
 import Fastify from 'fastify'
 import { createPool, type PoolOptions } from 'mysql2'
 import { createConnection, type Connection } from 'mysql2/promise'
@@ -18,7 +18,7 @@ function ownPool (t: Test, url: string, options: PoolOptions = {}, session?: str
 }
 
 function ownSqlite (t: Test): Kysely<unknown> {
-  const db = new Kysely<unknown>({ dialect: new SqliteDialect({ database: new Libsql(':memory:') as unknown as SqliteDatabase }) })
+  const db = new Kysely<unknown>({ dialect: new SqliteDialect({ database: new Libsql(':memory:') }) })
   t.teardown(async () => { await db.destroy() })
   return db
 }

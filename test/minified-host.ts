@@ -1,5 +1,5 @@
 import Fastify from 'fastify'
-import { Kysely, MysqlDialect, SqliteDialect, type SqliteDatabase } from 'kysely'
+import { Kysely, MysqlDialect, SqliteDialect } from 'kysely'
 import Libsql from 'libsql'
 import { createPool } from 'mysql2'
 import { channels, connections, realtime } from '../plugins/index.js'
@@ -9,7 +9,7 @@ const mysql = process.env.DATABASE_URL ?? ''
 const databases: Record<string, () => unknown> = {
   'an SQLite URL': () => 'sqlite::memory:',
   'a MySQL URL': () => mysql,
-  'a Kysely instance on SQLite': () => new Kysely({ dialect: new SqliteDialect({ database: new Libsql(':memory:') as unknown as SqliteDatabase }) }),
+  'a Kysely instance on SQLite': () => new Kysely({ dialect: new SqliteDialect({ database: new Libsql(':memory:') }) }),
   'a Kysely instance on MySQL': () => new Kysely({ dialect: new MysqlDialect({ pool: createPool({ uri: mysql }) }) })
 }
 for (const [name, open] of Object.entries(databases)) {

@@ -80,7 +80,7 @@ t.test('A row that the database refuses is dropped alone, and logged once withou
   let calls = 0
   const rows = new WriteBehind<number>({
     name: 'test',
-    log: { ...log, warn: (...line: unknown[]) => { lines.push(line) } } as typeof log,
+    log: { ...log, warn: (...line: unknown[]) => { lines.push(line) } },
     interval: 3600_000,
     most: 50,
     write: async (batch) => {
