@@ -78,7 +78,7 @@ export class EventLog {
     this.store = new EventStore(db, dialect, backplane.nodeId, facts?.consecutiveIds)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.#queue = new CommitQueue({
-      store: this.store, clock, log, maxQueued, timeout, measured, discard,
+      store: this.store, clock, log, maxQueued, timeout, measured, discard, probeIdle: dialect === 'mysql',
       // Escaped, a payload may be twice as long.
       ...(facts === undefined ? {} : { maxBytes: facts.maxPacket / 4 }),
       committed: (entry, committed) => this.#committed(entry, committed)
