@@ -1,3 +1,4 @@
+import { isDeadlock } from '../database/failures.js'
 import { inTime } from '../in-time.js'
 import { Committer, noAnswer, refuse, unavailable, type CommitterOptions, type Entry, type Tell } from './committer.js'
 
@@ -8,6 +9,8 @@ export interface CommitQueueOptions extends Omit<CommitterOptions, 'away'> {
   maxQueued: number
   /** Bytes of payload of one statement. */
   maxBytes?: number
+  /** Probes while there is nothing to commit. */
+  probeIdle?: boolean
   /** Replaces the connections to the database: those it has may reach a server that will never take an event again. */
   discard?: (() => void) | undefined
 }
@@ -20,6 +23,8 @@ const PATIENT_ROOM = 2 * MAX_ROWS
 /** Events taken from one caller before it is the next one's turn. */
 const TURN = 100
 const PROBE_INTERVAL = 500
+/** Milliseconds without a commit after which the database is asked whether it would take one: reads alone do not tell a server that was demoted. */
+const IDLE = 5000
 /** Events whose outcome is looked up when the database is back; the sweeper finds the others. */
 const MAX_UNSURE = 10_000
 
@@ -42,6 +47,8 @@ export class CommitQueue {
   #running: Promise<void> | null = null
   #away = false
   #probe: NodeJS.Timeout | null = null
+  readonly #idle: NodeJS.Timeout | undefined
+  #tookAt = performance.now()
   #closed = false
 
   constructor (options: CommitQueueOptions) {
@@ -54,6 +61,7 @@ export class CommitQueue {
         this.#goAway(err)
       }
     })
+    if (options.probeIdle === true) this.#idle = setInterval(() => { this.#probeIdle() }, IDLE).unref()
   }
 
   get healthy (): boolean {
@@ -112,6 +120,7 @@ export class CommitQueue {
     await this.#running
     if (this.#probe !== null) clearTimeout(this.#probe)
     this.#probe = null
+    clearInterval(this.#idle)
   }
 
   #takes (count: number): boolean {
@@ -128,6 +137,7 @@ export class CommitQueue {
     while (this.#waiting.length > 0 && !this.#away) {
       const tell: Tell = await this.#committer.commit(this.#take())
       await told
+      if (!this.#away) this.#tookAt = performance.now()
       if (this.#patient.length > 0) this.#fill()
       if (this.#waiting.length === 0 || this.#away) tell()
       // The next statement first: the database works on it while these are handed on.
@@ -155,6 +165,11 @@ export class CommitQueue {
       this.#waiting.push(...entries.splice(0, Math.min(TURN, most - this.#waiting.length)))
       if (entries.length > 0) this.#patient.push(entries)
     }
+  }
+
+  #probeIdle (): void {
+    if (this.#away || this.#closed || performance.now() - this.#tookAt < IDLE) return
+    this.probe().catch((err: unknown) => { if (!this.#closed && !isDeadlock(err)) this.#goAway(err) })
   }
 
   #goAway (err: unknown): void {

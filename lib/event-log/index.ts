@@ -112,7 +112,7 @@ export class EventLog {
       ask: async (read) => await this.ask(read)
     })
     this.#queue = new CommitQueue({
-      store: this.store, clock, log, maxQueued, timeout, measured, discard,
+      store: this.store, clock, log, maxQueued, timeout, measured, discard, probeIdle: dialect === 'mysql',
       // Escaped, a payload may be twice as long.
       ...(facts === undefined ? {} : { maxBytes: facts.maxPacket / 4 }),
       committed: (entry, committed) => this.#committed(entry, committed)

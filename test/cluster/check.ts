@@ -40,6 +40,10 @@ export async function check (cluster: Pick<Cluster, 'rows'>, load: Load, { withi
     const rows = byText.get(sent.text) ?? []
     if (!rows.some(({ id }) => id === sent.messageId)) problems.push(`acked and not stored: ${name(sent)} as ${sent.messageId}`)
   }
+  // A sender that goes on without trying again was told so once and for all.
+  for (const sent of load.sent) {
+    if (sent.outcome === 'refused' && sent.none && byText.has(sent.text)) problems.push(`refused as not stored, and stored: ${name(sent)}`)
+  }
   for (const [text, rows] of byText) {
     if (rows.length > 1) problems.push(`stored ${rows.length} times: ${text} as ${rows.map(({ id }) => id).join(', ')}`)
   }

@@ -28,11 +28,14 @@ export interface Frame {
 export class Refused extends Error {
   readonly code: string
   readonly retryAfter: number | undefined
+  /** Of `RT_STORAGE_UNAVAILABLE`. */
+  readonly outcome: 'none' | 'unknown' | undefined
 
-  constructor (code: string, message: string, retryAfter?: number) {
+  constructor (code: string, message: string, retryAfter?: number, outcome?: 'none' | 'unknown') {
     super(`${code}: ${message}`)
     this.code = code
     this.retryAfter = retryAfter
+    this.outcome = outcome
   }
 }
 
@@ -158,7 +161,10 @@ export class Client {
     if (frame.id !== undefined && waiting !== undefined) {
       this.#open.delete(frame.id)
       if (frame.event === 'ack') waiting.resolve(frame.data)
-      else waiting.reject(new Refused(frame.data.code as string, frame.data.message as string, frame.data.retryAfter as number | undefined))
+      else {
+        const { code, message, retryAfter, outcome } = frame.data as { code: string, message: string, retryAfter?: number, outcome?: 'none' | 'unknown' }
+        waiting.reject(new Refused(code, message, retryAfter, outcome))
+      }
       return
     }
     if (this.keep) this.frames.push(frame)
@@ -174,7 +180,7 @@ export async function rest (target: Target, who: Who, path: string, body?: objec
     headers: { authorization: `Bearer ${tokenOf(who)}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
     ...(body === undefined ? {} : { body: JSON.stringify(body) })
   })
-  const answer = await response.json() as { code: string, message: string }
-  if (!response.ok) throw new Refused(answer.code, answer.message, Number(response.headers.get('retry-after') ?? 0))
+  const answer = await response.json() as { code: string, message: string, outcome?: 'none' | 'unknown' }
+  if (!response.ok) throw new Refused(answer.code, answer.message, Number(response.headers.get('retry-after') ?? 0), answer.outcome)
   return answer
 }

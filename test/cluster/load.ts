@@ -26,10 +26,12 @@ export interface Sent {
   channel: string
   text: string
   outcome: 'waiting' | 'acked' | 'refused' | 'unknown'
+  /** The server said that nothing was stored. */
+  none: boolean
   messageId: number
 }
 
-export interface Refusal { code: string, retryAfter: number | undefined, after: number, at: number }
+export interface Refusal { code: string, outcome: 'none' | 'unknown' | undefined, retryAfter: number | undefined, after: number, at: number }
 
 /** 20 senders, 20 receivers: every other message goes to the group, the others to the sender's own receiver. */
 export class Load {
@@ -237,7 +239,7 @@ export class Sender extends Returning {
     const group = n % 2 === 0
     const text = `${this.load.clubId}:${this.#i}:${n}`
     const channel = group ? GROUP : `private-user.${1000 + this.#i}`
-    const sent: Sent = { sender: this.#i, n, channel, text, outcome: 'waiting', messageId: 0 }
+    const sent: Sent = { sender: this.#i, n, channel, text, outcome: 'waiting', none: false, messageId: 0 }
     this.load.sent.push(sent)
     const data = {
       message: text, conversationId: 'load', ...(group ? { channel } : { recipientId: 1000 + this.#i }),
@@ -254,7 +256,8 @@ export class Sender extends Returning {
       } catch (err) {
         sent.outcome = err instanceof Refused ? 'refused' : 'unknown'
         if (err instanceof Refused) {
-          this.load.refusals.push({ code: err.code, retryAfter: err.retryAfter, after: Date.now() - began, at: Date.now() })
+          sent.none = err.outcome === 'none'
+          this.load.refusals.push({ code: err.code, outcome: err.outcome, retryAfter: err.retryAfter, after: Date.now() - began, at: Date.now() })
         }
         if (!this.retries) return
         await sleep(err instanceof Refused ? Math.min((err.retryAfter ?? 1) * 1000, 1000) : 50)

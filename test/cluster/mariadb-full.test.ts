@@ -1,0 +1,44 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import { startSite, survive } from './faults.js'
+
+/** A file system with little room; null where this user may not mount one. */
+function smallDisk (): string | null {
+  const folder = mkdtempSync(join(tmpdir(), 'small-'))
+  try {
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=220m', 'tmpfs', folder], { stdio: 'ignore' })
+  } catch {
+    return null
+  }
+  process.once('exit', () => {
+    execFileSync('umount', ['-l', folder])
+    rmSync(folder, { recursive: true, force: true })
+  })
+  return folder
+}
+
+const disk = smallDisk()
+t.test('MariaDB’s disk is full for a while, under load', { skip: disk === null && 'no file system can be mounted' }, async (t) => {
+  if (disk === null) return
+  // What the servers write lies there.
+  process.env.TEST_FOLDER = disk
+  const site = await startSite(t)
+  const filler = join(disk, 'filler')
+  await survive(t, site, {
+    clubId: 1,
+    begin: async () => {
+      try {
+        for (let i = 0; ; i++) writeFileSync(`${filler}${i}`, Buffer.alloc(1024 * 1024))
+      } catch {
+        // Not a byte more.
+      }
+    },
+    end: async () => {
+      for (let i = 0; existsSync(`${filler}${i}`); i++) rmSync(`${filler}${i}`)
+    },
+    lasts: 3000
+  })
+})
