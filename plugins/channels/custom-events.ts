@@ -1,4 +1,4 @@
-import { Type, type Static, type TProperties, type TSchema } from '@sinclair/typebox'
+import { Kind, Type, type Static, type TProperties, type TSchema } from '@sinclair/typebox'
 import { isReserved, resolveAlias } from '../../lib/channels.js'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
@@ -93,8 +93,8 @@ function described (data: ObjectSchema, added: TProperties): ReturnType<typeof T
   const { type: _type, properties = {}, required = [], additionalProperties: _closed, $id: _id, $schema: _schema, ...rest } =
     data as ObjectSchema & { properties?: Record<string, TSchema>, required?: readonly string[], additionalProperties?: unknown, $id?: unknown, $schema?: unknown }
   const own = Object.fromEntries(Object.entries(properties).map(([name, schema]) => {
-    // A plain object is a schema to Ajv, not to TypeBox, which would not know what it is.
-    const field = Type.Unsafe(schema)
+    // For documents: the host's schema is checked by itself, and TypeBox would know neither a plain one nor its formats.
+    const field = Type.Unsafe({ ...schema, [Kind]: 'Any' })
     return [name, required.includes(name) ? field : Type.Optional(field)]
   }))
   return Type.Object({ ...own, ...added }, { ...rest })
