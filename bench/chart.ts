@@ -1,4 +1,4 @@
-import { show } from './readme.js'
+import { show } from './page.js'
 
 interface Result { name: string, unit: string, medians: Record<string, number> }
 

@@ -6,11 +6,11 @@ import { parseArgs } from 'node:util'
 import { createConnection, type RowDataPacket } from 'mysql2/promise'
 import { startMariadb, startRedis } from '../test/servers.js'
 import { chart } from './chart.js'
-import { show, table, writeReadme } from './readme.js'
+import { show, table, writePage } from './page.js'
 import { rows, type Bar, type Figures, type Row } from './rows.js'
 
 /**
- * `npm run bench`: every row, peers and suite in turn, in several rounds; medians as a table, which the README shows, as
+ * `npm run bench`: every row, peers and suite in turn, in several rounds; medians as a table, which docs/speed.md shows, as
  * results.json and as chart.svg. `-- --rounds 3 --row connect --row latency` for less.
  */
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, row: { type: 'string', multiple: true } } })
@@ -63,7 +63,7 @@ const all = { ...about, results }
 if (values.row === undefined) {
   writeFileSync(join(HERE, 'results.json'), `${JSON.stringify(all, null, 2)}\n`)
   writeFileSync(join(HERE, 'chart.svg'), chart(results))
-  writeReadme(all)
+  writePage(all)
 }
 console.log(table(all))
 const missed = results.flatMap(({ bars }) => bars).filter(({ held }) => !held).length

@@ -72,7 +72,12 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   const users = await openUsers(database)
 
   await app.register(realtime, {
-    database: database.db, redis: settings.redis, authenticate, authorize, resolveUsers: users.names
+    database: database.db,
+    redis: settings.redis,
+    secret: settings.backplaneSecrets.length === 0 ? undefined : settings.backplaneSecrets,
+    authenticate,
+    authorize,
+    resolveUsers: users.names
   })
   const plugins = {
     connections: async () => {

@@ -30,7 +30,7 @@ export async function page (app: FastifyInstance): Promise<void> {
 
 /** `fastify-realtime/client` is TypeScript in this repository; who installs the package imports it as it is. */
 async function bundleClient (): Promise<string> {
-  const source = fileURLToPath(new URL('../lib/client/index.ts', import.meta.url))
+  const source = fileURLToPath(new URL('../client/src/index.ts', import.meta.url))
   if (!existsSync(source)) return 'throw new Error("the client is not built")'
   const { build } = await import('esbuild')
   const { outputFiles } = await build({ entryPoints: [source], bundle: true, format: 'esm', target: 'es2022', write: false })

@@ -10,6 +10,7 @@ export interface Settings {
   allowedOrigins: string[]
   database: string
   redis: string | undefined
+  backplaneSecrets: string[]
   jwtSecret: string
   framesPerSecond: number
   logLevel: string
@@ -29,6 +30,7 @@ export function readSettings (env: NodeJS.ProcessEnv): Settings {
     allowedOrigins: list(env.SOCKET_ALLOWED_ORIGINS),
     database: env.DATABASE_URL ?? 'sqlite:./data/realtime.db',
     redis: redisUrl(env),
+    backplaneSecrets: list(env.BACKPLANE_SECRET),
     jwtSecret: env.JWT_SECRET ?? randomBytes(32).toString('hex'),
     framesPerSecond: number(env, 'FRAMES_PER_SECOND', 50),
     logLevel: env.LOG_LEVEL ?? 'info',

@@ -1,11 +1,11 @@
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import { BROADCAST_CHANNEL, PRESENCE_CHANNEL, privateChannel } from './channels.js'
 import type { Clock } from './clock.js'
-import { RealtimeError } from './errors.js'
+import { RealtimeError, toRealtimeError } from './errors.js'
 import { Gate } from './gate.js'
 import { expiryOf, mistakeIn, type Identity } from './identity.js'
 import { andThen, orElse, type Maybe } from './maybe.js'
-import type { AccessRequest, Authenticate, Authorize } from './options.js'
+import type { AccessRequest, Authenticate, Authorize, AuthorizeMany } from './options.js'
 
 /** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
 export const defaultAuthorize: Authorize = ({ action }) => action === 'direct'
@@ -17,6 +17,7 @@ const LAST_SECONDS = 1e11
 export class Access {
   readonly #authenticate: Authenticate
   readonly #authorize: Authorize
+  readonly #authorizeMany: AuthorizeMany | undefined
   readonly #clock: Clock
   readonly #log: FastifyBaseLogger
   readonly #gate: Gate
@@ -24,11 +25,12 @@ export class Access {
   /** Subscriptions about to be asked for, by channel. Taken by the question; a renewed identity forgets its own. */
   readonly #foreseen = new WeakMap<Identity, Map<string, Maybe<boolean>>>()
 
-  constructor ({ authenticate, authorize = defaultAuthorize, concurrency, clock, log }: {
-    authenticate: Authenticate, authorize?: Authorize | undefined, concurrency: number, clock: Clock, log: FastifyBaseLogger
+  constructor ({ authenticate, authorize = defaultAuthorize, authorizeMany, concurrency, clock, log }: {
+    authenticate: Authenticate, authorize?: Authorize | undefined, authorizeMany?: AuthorizeMany | undefined, concurrency: number, clock: Clock, log: FastifyBaseLogger
   }) {
     this.#authenticate = authenticate
     this.#authorize = authorize
+    this.#authorizeMany = authorizeMany
     // All clients come back at once after a deploy: the host's users table must not meet them all at once.
     this.#gate = new Gate(concurrency)
     this.#clock = clock
@@ -99,10 +101,33 @@ export class Access {
     })
   }
 
+  /** Each of these subscriptions, in the order given: null where it is allowed, else the refusal. Never rejects. */
+  async requireEach (identity: Identity, channels: readonly string[]): Promise<Array<RealtimeError | null>> {
+    const asked = [...new Set(channels)].filter((channel) => !isOwn(identity, channel))
+    const authorizeMany = this.#authorizeMany
+    if (authorizeMany === undefined || asked.length < 2) {
+      return await Promise.all(channels.map(async (channel) =>
+        await orElse(() => andThen(this.require({ identity, action: 'subscribe', channel }), () => null), toRealtimeError)))
+    }
+    const allowed = await this.#allowedOf(authorizeMany, identity, asked)
+    return channels.map((channel) => isOwn(identity, channel) || allowed.has(channel) ? null : new RealtimeError('RT_FORBIDDEN'))
+  }
+
+  async #allowedOf (authorizeMany: AuthorizeMany, identity: Identity, channels: string[]): Promise<Set<string>> {
+    const { userId, tenantId } = identity
+    try {
+      const answers = await this.#gate.run(() => authorizeMany({ identity, action: 'subscribe', channels }))
+      if (answers.length !== channels.length) throw new Error(`authorizeMany answered ${answers.length} times for ${channels.length} channels`)
+      return new Set(channels.filter((_, i) => answers[i] === true))
+    } catch (err) {
+      this.#log.error({ err, channels: channels.length, userId, tenantId }, 'authorizeMany failed: refused')
+      return new Set()
+    }
+  }
+
   #ask (request: AccessRequest): Maybe<boolean> {
     const { identity, action, channel } = request
-    // These three are everyone's own: each connection is subscribed to them by itself.
-    if (action === 'subscribe' && [privateChannel(identity.userId), PRESENCE_CHANNEL, BROADCAST_CHANNEL].includes(channel)) return true
+    if (action === 'subscribe' && isOwn(identity, channel)) return true
     // Subscriptions come in storms, with each reconnect; what is published has its rates.
     return orElse(() => action === 'subscribe' ? this.#gate.run(() => this.#authorize(request)) : this.#authorize(request),
       (err) => this.#refused(request, err))
@@ -113,6 +138,10 @@ export class Access {
     return false
   }
 }
+
+/** These three are everyone's own: each connection is subscribed to them by itself. */
+const isOwn = ({ userId }: Identity, channel: string): boolean =>
+  channel === privateChannel(userId) || channel === PRESENCE_CHANNEL || channel === BROADCAST_CHANNEL
 
 /** The token of an `Authorization: Bearer …` header. */
 export function bearerToken (header: string | undefined): string | undefined {

@@ -4,23 +4,25 @@ const MAX_WAIT = 50
 /**
  * Gathers single look-ups into one: everything asked within a turn of the event loop, or while the last ones are under
  * way and for `rest` milliseconds after them, is loaded together, at most `size` at a time. A mass reconnect then costs a
- * handful of statements instead of one per user, and a lone look-up never waits.
+ * handful of statements instead of one per user, and a lone look-up never waits. Keys that are objects are the same where
+ * `nameOf` says so; who asks for the same gets the same value.
  */
 export function batched<Key, Value> (
-  load: (keys: Key[]) => Promise<Map<Key, Value>>, { size = 500, rest = 0 }: { size?: number, rest?: number } = {}
+  load: (keys: Key[]) => Promise<Map<Key, Value>>,
+  { size = 500, rest = 0, nameOf = (key) => key }: { size?: number, rest?: number, nameOf?: (key: Key) => unknown } = {}
 ): (key: Key) => Promise<Value | undefined> {
-  let waiting = new Map<Key, { promise: Promise<Value | undefined>, settle: (result: Promise<Map<Key, Value>>) => void }>()
+  let waiting = new Map<unknown, { key: Key, promise: Promise<Value | undefined>, settle: (result: Promise<Map<Key, Value>>) => void }>()
   let underWay: NodeJS.Timeout | null = null
 
   const run = (): void => {
-    const all = [...waiting]
+    const all = [...waiting.values()]
     waiting = new Map()
     const results: Array<Promise<unknown>> = []
     for (let at = 0; at < all.length; at += size) {
       const part = all.slice(at, at + size)
-      const result = load(part.map(([key]) => key))
+      const result = load(part.map(({ key }) => key))
       results.push(result)
-      for (const [, entry] of part) entry.settle(result)
+      for (const { settle } of part) settle(result)
     }
     const timer = setTimeout(() => { next(timer) }, MAX_WAIT)
     underWay = timer
@@ -38,14 +40,15 @@ export function batched<Key, Value> (
   }
 
   return async (key) => {
-    const known = waiting.get(key)
+    const name = nameOf(key)
+    const known = waiting.get(name)
     if (known !== undefined) return await known.promise
     if (waiting.size === 0 && underWay === null) setImmediate(run)
     let settle: (result: Promise<Map<Key, Value>>) => void = () => {}
     const promise = new Promise<Value | undefined>((resolve) => {
       settle = (result) => { resolve(result.then((values) => values.get(key))) }
     })
-    waiting.set(key, { promise, settle })
+    waiting.set(name, { key, promise, settle })
     return await promise
   }
 }

@@ -1,36 +1,42 @@
 import { randomUUID } from 'node:crypto'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Access } from './access.js'
 import type { Backplane } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
-import { linkTo } from './backplane/redis-link.js'
+import { noPosition, RedisPosition } from './backplane/redis-position.js'
 import { channelKey } from './channels.js'
 import { systemClock, type Clock } from './clock.js'
 import type { Database, Dialect } from './database/dialect.js'
-import { readMeta } from './database/meta.js'
-import { migrate } from './database/migrator.js'
-import { openDatabase } from './database/open.js'
+import { examine, type DatabaseFacts } from './database/examine.js'
+import { readMeta, type DatabaseMeta } from './database/meta.js'
+import { migrate, missingMigrations } from './database/migrator.js'
+import { freshSockets } from './database/older-nodes.js'
+import { openDatabase, type OpenDatabase } from './database/open.js'
 import { Directory } from './directory.js'
 import { OptionError, RealtimeError } from './errors.js'
 import { EventLog } from './event-log/index.js'
 import { GapFiller } from './gap-filler.js'
 import { FrameRouter, type LocalConnection } from './frame-router.js'
 import { Hub } from './hub.js'
-import { inTime } from './in-time.js'
 import { Lifecycle } from './lifecycle.js'
 import { RateCounters } from './limits.js'
 import { Maintenance } from './maintenance.js'
 import { Meters } from './meters.js'
-import { readCoreOptions, type CoreSettings, type RealtimeOptions } from './options.js'
+import { readCoreOptions, readSecrets, type CoreSettings, type RealtimeOptions } from './options.js'
 import { withParts } from './parts.js'
 import { encodeFrame } from './protocol.js'
 import { connectRedis } from './redis.js'
+import type { PageSource } from './replayer.js'
+import { livingLeases } from './redis-older-nodes.js'
 import type { Roster } from './roster/contract.js'
 import { MemoryRoster } from './roster/memory.js'
 import { RedisRoster } from './roster/redis.js'
 import { SWEEP_INTERVAL, Sweeper } from './sweeper.js'
+
+/** How many times longer than others a statement may take that nobody waits for. */
+const SLOW = 10
 
 /** An ephemeral event for whoever listens now. */
 export interface EphemeralEvent {
@@ -40,6 +46,17 @@ export interface EphemeralEvent {
   data: Record<string, unknown>
   /** The connection that must not get it. */
   except?: string | null
+}
+
+/** The database, as the plugins' stores have it. */
+export interface StorageAccess {
+  /** Statements that take longer than `storageTimeout` fail. */
+  readonly db: Database
+  /** For what may take longer: counts of large tables, purges. */
+  readonly slow: Database
+  readonly dialect: Dialect
+  /** A statement for a client that waits for it: rejects with `RT_STORAGE_UNAVAILABLE` where the database fails. */
+  ask<T> (statement: () => Promise<T>): Promise<T>
 }
 
 /** What the plugins meet in, `fastify.realtime`. */
@@ -57,25 +74,25 @@ export interface Realtime {
   readonly roster: Roster
   readonly eventLog: EventLog
   readonly meters: Meters
-  readonly database: { readonly db: Database, readonly dialect: Dialect }
+  readonly database: StorageAccess
   /** What happens, for host code: `events.on('online', …)`. */
   readonly events: Lifecycle
   /** Channels to which every authenticated connection is subscribed, besides its own private one. */
   readonly automaticChannels: Set<string>
-  /**
-   * What a connection is sent right after it is authenticated, while its private channel waits: the ids of the events sent.
-   * Never reject.
-   */
-  readonly greetings: Array<(connection: LocalConnection) => Promise<ReadonlySet<number>>>
+  /** What waited for a connection's user, to be sent right after it is authenticated and before anything newer; null: nothing ever does. */
+  waiting: ((connection: LocalConnection) => PageSource) | null
   /** The connections whose socket is on this node, by {@link localKey}. Filled by the connections plugin. */
   readonly local: Map<string, LocalConnection>
   /** Answers questions of other nodes: `ask(nodeId, op, data)` there resolves to what the handler here resolves to. */
   onAsk (op: string, handler: (data: unknown) => Promise<unknown>): void
-  /** Tells an ephemeral event to a channel's subscribers on every node. Never throws: who is away misses it. */
+  /**
+   * Tells an ephemeral event to a channel's subscribers on every node; who is away misses it. Throws `RT_INVALID_DATA` where
+   * it is too large for its readers, and nothing else.
+   */
   tell (event: EphemeralEvent): void
   /** Runs while log, roster and database still work, after the last socket is closed; in the order of registration. */
   beforeClose (task: () => Promise<void>): void
-  /** True while database and Redis take what they are given. */
+  /** True while the database stores events and Redis takes what it is given: both are asked by writing. */
   health (): Promise<{ ok: boolean, database: boolean, redis: boolean }>
 }
 
@@ -88,6 +105,9 @@ declare module 'fastify' {
     realtime: Realtime & RealtimeParts
   }
 }
+
+/** The RPC by which nodes tell each other how far the log is. */
+const LOG_POSITION = 'log.position'
 
 /** The key of a connection in {@link Realtime.local}. */
 export const localKey = (tenantId: number, connectionId: string): string => `${tenantId}/${connectionId}`
@@ -103,36 +123,48 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const clock = options.clock ?? systemClock
   const log = fastify.log
   const nodeId = randomUUID()
-  const database = openDatabase(options.database)
-  if (settings.migrate) {
-    await migrate(database.db).catch(async (cause: unknown) => {
-      await database.close()
-      throw new OptionError('database', `cannot be migrated: ${messageOf(cause)}`, cause)
-    })
-  }
-  const { identity } = await readMeta(database.db).catch(async (cause: unknown) => {
-    await database.close()
-    throw new OptionError('database', `has no tables yet, or does not answer (run npx fastify-realtime migrate): ${messageOf(cause)}`, cause)
+  const opened = openDatabase(options.database)
+  const { facts, meta } = await prepareDatabase(opened, settings, options.redis, log).catch(async (err: unknown) => {
+    await opened.close()
+    throw err
   })
   const redis = options.redis === undefined
     ? null
-    : await connectRedis(options.redis, `${settings.keyPrefix}:${identity}`, (err) => { log.debug({ err }, 'redis connection') })
+    : await connectRedis(options.redis, `${settings.keyPrefix}:${meta.identity}`, log)
         .catch(async (err: unknown) => {
-          await database.close()
+          await opened.close()
           throw err
         })
-  const times = { lease: settings.presenceLease - 2 * SWEEP_INTERVAL, grace: settings.presenceGrace, restLease: settings.restLease }
+  // A node that died must be noticed, and all its users told, within the time that the host gave.
+  const lease = settings.presenceLease - Math.max(2 * SWEEP_INTERVAL, settings.presenceLease / 5)
+  const times = { lease, grace: settings.presenceGrace, restLease: settings.restLease }
   const roster: Roster = redis === null ? new MemoryRoster(nodeId, clock, times) : new RedisRoster(nodeId, redis, clock, times, log)
-  const backplane: Backplane = redis === null ? new MemoryBackplane(nodeId) : new RedisBackplane(nodeId, linkTo(redis), redis.prefix, log)
+  const meters = new Meters()
+  const backplane: Backplane = redis === null
+    ? new MemoryBackplane(nodeId)
+    : new RedisBackplane(nodeId, redis, { log, secrets: readSecrets(options.secret), rejected: (reason) => { meters.rejected[reason]++ } })
   const hub = new Hub(backplane)
   const events = new Lifecycle(log)
-  const meters = new Meters()
+  const { dialect } = opened
+  const db = opened.within(settings.storageTimeout)
+  const slow = opened.within(SLOW * settings.storageTimeout)
   const eventLog = new EventLog({
-    ...database,
+    db,
+    dialect,
+    facts,
+    discard: () => { opened.discard() },
     backplane,
     hub,
     clock,
     log,
+    meta,
+    note: redis === null ? noPosition : new RedisPosition(redis),
+    askPeers: async (mine) => {
+      const others = (await roster.aliveNodes()).filter((node) => node !== nodeId)
+      const answers = await Promise.allSettled(others.map(async (node) => await backplane.ask(node, LOG_POSITION, mine)))
+      return answers.flatMap((answer) => answer.status === 'fulfilled' ? [answer.value] : [])
+    },
+    epochChanged: () => { gapFiller.forget() },
     maxQueued: settings.maxQueuedEvents,
     timeout: settings.storageTimeout,
     online: async (users) => await onlineAmong(roster, users),
@@ -140,20 +172,23 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     measured: (rows, seconds) => { meters.committed?.(rows, seconds) }
   })
   const maintenance = new Maintenance({
-    ...database, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes()
+    db: slow, dialect, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes()
   })
   const sweeper = new Sweeper({
-    roster, eventLog, maintenance, events, log, renewEvery: times.lease / 3, enabled: settings.maintenance
+    roster, eventLog, maintenance, events, log, compareWithin: times.lease / 3, enabled: settings.maintenance
   })
   const gapFiller = new GapFiller({ hub, eventLog, log })
-  const asks = new Map<string, (data: unknown) => Promise<unknown>>()
+  const asks = new Map<string, (data: unknown) => Promise<unknown>>([[LOG_POSITION, async (theirs) => {
+    eventLog.epoch.hear(theirs)
+    return eventLog.epoch.position
+  }]])
   const closing: Array<() => Promise<void>> = []
 
   const realtime: Realtime = {
     nodeId,
     settings,
     clock,
-    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, concurrency: settings.authConcurrency, clock, log }),
+    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, authorizeMany: options.authorizeMany, concurrency: settings.authConcurrency, clock, log }),
     directory: new Directory({ resolveUsers: options.resolveUsers, clock, log, keep: settings.userCacheTime }),
     rates: new RateCounters(roster),
     frames: new FrameRouter(),
@@ -162,21 +197,23 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     roster,
     eventLog,
     meters,
-    database,
+    database: { db, slow, dialect, ask: async (statement) => await eventLog.ask(statement) },
     events,
     automaticChannels: new Set(),
-    greetings: [],
+    waiting: null,
     local: new Map(),
     onAsk: (op, handler) => { asks.set(op, handler) },
     beforeClose: (task) => { closing.push(task) },
     tell: ({ tenantId, channel, event, data, except = null }) => {
       const key = channelKey(tenantId, channel)
       if (!backplane.mayHear(key)) return
-      backplane.publish(key, { payload: encodeFrame(event, data), messageId: 0, except, again: false })
+      const payload = encodeFrame(event, data)
+      eventLog.requireSize(payload)
+      backplane.publish(key, { payload, messageId: 0, except, again: false })
         .catch(() => {}) // the backplane has told this node's own members
     },
     health: async () => {
-      const databaseOk = eventLog.healthy && await inTime(eventLog.store.ping(), settings.storageTimeout, () => new Error('no answer')).then(() => true, () => false)
+      const databaseOk = eventLog.healthy && await eventLog.probe().then(() => true, () => false)
       const redisOk = backplane.healthy && roster.healthy
       return { ok: databaseOk && redisOk, database: databaseOk, redis: redisOk }
     }
@@ -185,13 +222,14 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   fastify.decorate('realtime', withParts(realtime))
   fastify.addHook('onClose', async () => {
     gapFiller.stop()
+    eventLog.epoch.stop()
     await sweeper.stop()
     for (const task of closing) await task()
     await eventLog.close()
     await roster.close()
     await backplane.close()
     redis?.close()
-    await database.close()
+    await opened.close()
   })
   await roster.start()
   await backplane.start({
@@ -212,9 +250,28 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     }
   })
   fastify.addHook('onReady', async () => {
+    await eventLog.epoch.start()
     await gapFiller.start()
     sweeper.start()
   })
+}
+
+/** Brings the tables up to date, and finds out what the database is. Throws an {@link OptionError} that says what to do. */
+async function prepareDatabase (
+  opened: OpenDatabase, settings: CoreSettings, redis: unknown, log: FastifyBaseLogger
+): Promise<{ facts: DatabaseFacts, meta: DatabaseMeta }> {
+  const inUse = async (): Promise<string | null> =>
+    redis === undefined ? await freshSockets(opened) : await livingLeases(redis, settings.keyPrefix, log)
+  try {
+    const missing = await missingMigrations(opened)
+    if (missing.length > 0 && !settings.migrate) {
+      throw new OptionError('database', `lacks the migrations ${missing.join(', ')}: run npx fastify-realtime migrate, or set migrate to true`)
+    }
+    if (missing.length > 0) await migrate(opened.db, 'up', { olderNode: inUse })
+    return { facts: await examine(opened), meta: await readMeta(opened.db) }
+  } catch (err) {
+    throw err instanceof OptionError ? err : new OptionError('database', `cannot be used: ${messageOf(err)}`, err)
+  }
 }
 
 async function onlineAmong (roster: Roster, users: ReadonlyArray<{ tenantId: number, userId: number }>): Promise<Set<string>> {

@@ -1,3 +1,5 @@
+import { STATUS_CODES } from 'node:http'
+
 /**
  * Every error a client can meet: one table, codes never reused.
  * Each entry is `[HTTP status, default message]`; the message says what to do where that is not obvious.
@@ -17,6 +19,8 @@ const table = {
   RT_INTERNAL: [500, 'Internal error']
 } as const satisfies Record<string, readonly [status: number, message: string]>
 
+export type Outcome = 'none' | 'unknown'
+
 /** The code of a {@link RealtimeError}, as it stands in REST errors and in `error` frames. */
 export type ErrorCode = keyof typeof table
 
@@ -29,13 +33,37 @@ export class RealtimeError extends Error {
   readonly statusCode: number
   /** Seconds until another try makes sense. */
   readonly retryAfter?: number
+  /**
+   * With `RT_STORAGE_UNAVAILABLE`: `none`, nothing was stored; `unknown`, it may have been. Repeating the send with the same
+   * `dedupeId` is safe in both cases.
+   */
+  readonly outcome?: Outcome
+  /** Of a call for many recipients: how many events were stored for certain. */
+  readonly stored?: number
 
-  constructor (code: ErrorCode, message?: string, options: { retryAfter?: number, cause?: unknown } = {}) {
+  constructor (
+    code: ErrorCode, message?: string, options: { retryAfter?: number, outcome?: Outcome, stored?: number, cause?: unknown } = {}
+  ) {
     super(message ?? table[code][1], options.cause === undefined ? {} : { cause: options.cause })
     this.code = code
     this.statusCode = table[code][0]
     if (options.retryAfter !== undefined) this.retryAfter = options.retryAfter
+    if (code === 'RT_STORAGE_UNAVAILABLE') this.outcome = options.outcome ?? 'unknown'
+    if (options.stored !== undefined) this.stored = options.stored
   }
+}
+
+/** The error as the data of an `error` frame. */
+export function errorData ({ code, message, retryAfter, outcome }: RealtimeError): { code: ErrorCode, message: string, retryAfter?: number, outcome?: Outcome } {
+  return { code, message, ...(retryAfter === undefined ? {} : { retryAfter }), ...(outcome === undefined ? {} : { outcome }) }
+}
+
+/** Fastify's shape of an error. */
+export interface ErrorBody { statusCode: number, code: string, error: string, message: string, outcome?: Outcome }
+
+/** The error as the body of a REST answer, in Fastify's shape. */
+export function errorBody ({ code, message, statusCode, outcome }: RealtimeError): ErrorBody {
+  return { statusCode, code, error: STATUS_CODES[statusCode] ?? 'Error', message, ...(outcome === undefined ? {} : { outcome }) }
 }
 
 /** What a client is told of any failure: a RealtimeError as it is, everything else as `RT_INTERNAL` without its text. */

@@ -2,9 +2,10 @@ import type { Static, TObject, TSchema } from '@sinclair/typebox'
 import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
 import type { ValueError } from '@sinclair/typebox/errors'
 import { RealtimeError } from './errors.js'
-import type { Joining } from './hub.js'
+import type { Joining } from './joining.js'
 import type { Caller, Identity } from './identity.js'
 import type { Maybe } from './maybe.js'
+import type { ReplayOptions } from './replayer.js'
 import { eventsOf, type ClientEvents, type EventDescription, type ServerEvents } from './protocol.js'
 
 /** A local connection, as plugins other than connections/ see it. */
@@ -15,13 +16,13 @@ export interface LocalConnection {
   readonly channels: ReadonlySet<string>
   /** Subscribed by the suite itself, not counted against the limit. */
   isAutomatic (channel: string): boolean
-  /** Subscribes; live frames wait until `live()` is called. */
+  /** Subscribes; what comes waits for `begin`, which must follow each `join` unless the channel is left. */
   join (channel: string): Maybe<Joining>
+  /** The reply to `join` was written: what was missed follows, no faster than this connection reads, and then live events. */
+  begin (joining: Joining, options?: ReplayOptions): void
   leave (channel: string): void
   /** Writes one encoded frame to this connection alone, in order with everything else. */
   send (payload: Buffer): void
-  /** Writes many frames to this connection alone, no faster than it reads. Resolves when the last is written or it closed. */
-  replay (payloads: readonly Buffer[]): Promise<void>
   /** Closed or closing. */
   readonly closed: boolean
   /** Runs after the frames that came before, before those that come after. */

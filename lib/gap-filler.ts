@@ -50,11 +50,18 @@ export class GapFiller {
     const at = Date.now()
     const id = await this.#options.eventLog.store.newest()
     this.#complete = { at, id }
-    this.#options.hub.newest = id
+    this.#options.hub.newest = Math.max(this.#options.hub.newest, id)
     this.#marking = setInterval(() => {
       this.#marks.push({ at: Date.now(), id: this.#options.hub.newest })
       if (this.#marks.length > MARKS) this.#marks.shift()
     }, MARK_EVERY)
+  }
+
+  /** A new epoch began: the ids noted before say nothing about this log. */
+  forget (): void {
+    this.#marks.length = 0
+    this.#complete = { at: Date.now(), id: 0 }
+    this.#options.eventLog.store.newest().then((id) => { this.#complete = { at: Date.now(), id } }, () => {}) // then all is read, from the start
   }
 
   stop (): void {

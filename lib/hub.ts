@@ -1,12 +1,11 @@
 import type { Backplane, Frame } from './backplane/contract.js'
 import type { ChannelKey } from './channels.js'
-import { LocalChannel, type HeldBack, type Member } from './local-channel.js'
+import type { Joining } from './joining.js'
+import { LocalChannel, type Member } from './local-channel.js'
 import type { Maybe } from './maybe.js'
 
+export type { Joining } from './joining.js'
 export type { Member } from './local-channel.js'
-
-/** A member that has joined but must get something else first: its reply, what it missed. Live frames wait meanwhile. */
-export type Joining = Pick<HeldBack, 'live' | 'waiting'>
 
 /** Members from which on a channel rests. */
 const MANY = 64
@@ -15,6 +14,8 @@ const REST = 3
 const MAX_REST = 15
 /** Channels with frames to write through which a reply looks for those of its own member. */
 const FEW = 16
+/** After a gap, milliseconds until the order in which events arrive is that of every other node again: a commit may take as long. */
+const UNSETTLED = 10_000
 
 /**
  * Channel → local members. Frames published within one turn of the event loop leave as one write per member: with 500
@@ -38,6 +39,9 @@ export class Hub {
   delivered = 0
   /** The largest durable id that came by, on any channel. */
   newest = 0
+  newestFrame: Frame | null = null
+  /** Called with a durable frame that is dropped, as its id has come before. */
+  repeated: (key: ChannelKey, frame: Frame) => void = () => {}
 
   constructor (backplane: Pick<Backplane, 'subscribe' | 'unsubscribe'>) {
     this.#backplane = backplane
@@ -50,7 +54,7 @@ export class Hub {
 
   /**
    * Makes `member` hear the channel: from when this resolves nothing published on any node passes it by; no promise where
-   * the node hears it already. Joining again holds live frames back again, for another replay.
+   * the node hears it already. Live from its `replied` on. A member that joins again is held back again, for another replay.
    */
   join (key: ChannelKey, member: Member): Maybe<Joining> {
     let channel = this.#channels.get(key)
@@ -59,8 +63,8 @@ export class Hub {
       this.#channels.set(key, channel)
     }
     this.delivered += channel.flushFor(member)
-    const held = channel.holdBack(member, this.#count)
-    return channel.ready?.then(() => held) ?? held
+    const joining = channel.join(member, this.newest, this.#count)
+    return channel.ready?.then(() => joining) ?? joining
   }
 
   leave (key: ChannelKey, member: Member): void {
@@ -95,6 +99,7 @@ export class Hub {
     if (channel === undefined) return
     const held = channel.gap ?? []
     channel.gap = null
+    channel.unsettle(Date.now() + UNSETTLED)
     this.#accept(channel, missed)
     this.#accept(channel, held)
   }
@@ -124,8 +129,32 @@ export class Hub {
 
   /** What the log said; live frames that came meanwhile may already be further. */
   learnHead (key: ChannelKey, id: number): void {
+    this.#channels.get(key)?.learnHead(id)
+  }
+
+  /**
+   * A member that has seen `id` has seen everything on this channel: `id` is the head, and nothing below it can have reached
+   * this node, or another one, later.
+   */
+  isSettledAt (key: ChannelKey, id: number): boolean {
     const channel = this.#channels.get(key)
-    if (channel !== undefined) channel.head = Math.max(channel.head ?? 0, id)
+    return channel !== undefined && channel.head === id && channel.isSettled
+  }
+
+  /** Durable events that arrived on a channel; to be given to {@link settle}. */
+  arrivals (key: ChannelKey): number {
+    return this.#channels.get(key)?.arrivals ?? 0
+  }
+
+  /** The log says that nothing below `id`, the head, is late. It was asked when so many events had arrived. */
+  settle (key: ChannelKey, id: number, arrivals: number): void {
+    const channel = this.#channels.get(key)
+    if (channel !== undefined && channel.head === id && channel.arrivals === arrivals) channel.isSettled = true
+  }
+
+  /** Ids that came by, and heads, are of a log that is no more. */
+  forgetIds (): void {
+    for (const channel of this.#channels.values()) channel.forgetIds()
   }
 
   /** Keys that have local members. */
@@ -136,8 +165,11 @@ export class Hub {
   #accept (channel: LocalChannel, frames: readonly Frame[]): void {
     const wasClean = channel.queued === 0
     for (const frame of frames) {
-      if (frame.messageId > this.newest) this.newest = frame.messageId
-      channel.accept(frame)
+      if (frame.messageId > this.newest) {
+        this.newest = frame.messageId
+        this.newestFrame = frame
+      }
+      if (!channel.accept(frame)) this.repeated(channel.key, frame)
     }
     if (channel.queued === 0) return
     const rest = this.#resting.get(channel)

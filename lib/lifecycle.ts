@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { StoredEvent } from './event-log/contract.js'
 import type { LocalConnection } from './frame-router.js'
-import type { Entry, Presence, TypingEntry } from './roster/contract.js'
+import type { Displaced, Entry, Presence, TypingEntry } from './roster/contract.js'
 
 interface UserOfTenant { tenantId: number, userId: number }
 
@@ -17,14 +17,16 @@ export interface LifecycleEvents {
   opened: [LocalConnection]
   /** A user's first connection; `connectionId` is the one that brought it. */
   online: [UserOfTenant & { connectionId: string | null }]
-  /** The last connection is gone for longer than the grace. */
-  offline: [UserOfTenant]
+  /** The last connection is gone for longer than the grace. `presence` is what the user showed last, where that is known. */
+  offline: [UserOfTenant & { presence: Presence | null }]
   presence: [UserOfTenant & { presence: Presence }]
   typing: [{ entry: TypingEntry, isTyping: boolean }]
   /** Typing ran out; the typing plugin tells it. */
   typingExpired: [TypingEntry]
   /** Connections without a socket that were not heard of; the connections plugin ends them. */
   lapsed: [Entry]
+  /** Connections that lost their place to another one with the same id; the connections plugin closes them. */
+  displaced: [Displaced]
   /** A durable event was accepted. */
   message: [UserOfTenant & { messageId: number, type: string, channel: string, data: Record<string, unknown> }]
   /** A recipient confirmed an event. */

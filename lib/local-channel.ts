@@ -1,5 +1,6 @@
 import type { Frame } from './backplane/contract.js'
 import type { ChannelKey } from './channels.js'
+import { Joining } from './joining.js'
 import { RecentIds } from './recent-ids.js'
 import { wireFrame } from './ws-frame.js'
 
@@ -12,30 +13,11 @@ export interface Member {
    * the same ones bare, for a socket that must frame them itself. Frames of which all are ephemeral may be dropped.
    */
   write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void
+  /** Sets room aside for frames that wait for this member. False: there is none, and they must not wait. */
+  hold (bytes: number): boolean
+  /** Gives back room that was set aside. */
+  release (bytes: number): void
 }
-
-/** Live frames of a member that must get something else first. */
-export class HeldBack {
-  frames: Frame[] | null = null
-  /** Bytes of live frames that wait. */
-  waiting = 0
-  readonly #channel: LocalChannel
-  readonly #member: Member
-  readonly #count: (delivered: number) => void
-
-  constructor (channel: LocalChannel, member: Member, count: (delivered: number) => void) {
-    this.#channel = channel
-    this.#member = member
-    this.#count = count
-  }
-
-  /** Lets live frames through, those that waited first, without the ids that were replayed. */
-  live (replayed?: ReadonlySet<number>): void {
-    this.#count(this.#channel.letThrough(this.#member, this, replayed))
-  }
-}
-
-const NONE: ReadonlySet<number> = new Set()
 
 /** A channel with members on this node. Most are private ones, idle, with one member: what few need is made when needed. */
 export class LocalChannel {
@@ -47,9 +29,15 @@ export class LocalChannel {
   ready: Promise<void> | null
   /** The largest durable id known on this channel; null until someone asked the log. */
   head: number | null = null
+  /** Whoever has the head has everything below it: nothing below arrived after it, and what arrived did so everywhere alike. */
+  isSettled = false
+  /** Durable frames that arrived. */
+  arrivals = 0
   /** Frames that wait while a gap before them is filled; null: there is none. */
   gap: Frame[] | null = null
-  #joining: Map<Member, HeldBack> | null = null
+  #joining: Map<Member, Joining> | null = null
+  /** Until then what arrives may have arrived in another order on other nodes; milliseconds since 1970. */
+  #unsettledUntil = 0
   /** An id that comes again is dropped here. */
   #recent: RecentIds | null = null
   /** Frames that no member was written yet, but those `ahead`, who were written so many of them. */
@@ -70,34 +58,37 @@ export class LocalChannel {
     return this.#queue.length
   }
 
-  /** Live frames for this member, to whom all earlier ones were written, wait; those of an earlier join that is not over wait on. */
-  holdBack (member: Member, count: (delivered: number) => void): HeldBack {
-    this.members.delete(member)
-    this.#ahead?.delete(member)
-    // Its own: what an earlier join of this member waited for must not let frames through that this one still holds back.
-    const held = new HeldBack(this, member, count)
-    const earlier = this.#joining?.get(member)
-    if (earlier !== undefined) {
-      held.frames = earlier.frames
-      held.waiting = earlier.waiting
+  /**
+   * This member, to whom everything that came was written, is not live until it has been replied to. One that joins again
+   * before that is the same: what it is owed stays.
+   */
+  join (member: Member, newest: number, count: (delivered: number) => void): Joining {
+    let joining = this.#joining?.get(member)
+    if (joining === undefined) {
+      this.members.delete(member)
+      this.#ahead?.delete(member)
+      joining = new Joining(this, member, newest, count)
+      this.#joining ??= new Map()
+      this.#joining.set(member, joining)
     }
-    this.#joining ??= new Map()
-    this.#joining.set(member, held)
-    return held
+    joining.awaitReply()
+    return joining
   }
 
-  /** What was held back goes out, without the ids that were replayed; then live frames do. */
-  letThrough (member: Member, held: HeldBack, replayed: ReadonlySet<number> = NONE): number {
-    if (this.#joining?.get(member) !== held) return 0 // left, or joined anew
-    this.#joining.delete(member)
-    if (this.#joining.size === 0) this.#joining = null
+  isJoining (joining: Joining): boolean {
+    return this.#joining?.get(joining.member) === joining
+  }
+
+  endJoining (joining: Joining): void {
+    if (!this.isJoining(joining)) return
+    this.#joining?.delete(joining.member)
+    if (this.#joining?.size === 0) this.#joining = null
+  }
+
+  /** Live from now on: what is queued was given to it while it joined. */
+  admit (member: Member): void {
     this.members.add(member)
     this.#skip(member)
-    let delivered = 0
-    for (const frame of held.frames ?? []) {
-      if (!replayed.has(frame.messageId) || frame.messageId === 0) delivered += this.#writeOne(member, [frame])
-    }
-    return delivered
   }
 
   /** What came for this member until now is written; then it is gone. */
@@ -105,22 +96,29 @@ export class LocalChannel {
     const delivered = this.flushFor(member)
     this.members.delete(member)
     this.#ahead?.delete(member)
-    this.#joining?.delete(member)
+    this.#joining?.get(member)?.leave()
     return delivered
   }
 
   /** Queues a frame for everyone who is here now. False where it has come before. */
   accept (frame: Frame): boolean {
     if (frame.messageId > 0 && !this.#isNew(frame)) return false
-    if (this.#joining !== null) {
-      for (const held of this.#joining.values()) {
-        held.frames ??= []
-        held.frames.push(frame)
-        held.waiting += frame.payload.length
-      }
-    }
+    if (this.#joining !== null) for (const joining of this.#joining.values()) joining.accept(frame)
     if (this.members.size > 0) this.#queue.push(frame)
     return true
+  }
+
+  /** What the log said; live events that came meanwhile may already be further. */
+  learnHead (id: number): void {
+    if (this.head === null) this.isSettled = false
+    this.head = Math.max(this.head ?? 0, id)
+  }
+
+  /** Whatever comes next is new, whichever id it has. */
+  forgetIds (): void {
+    this.#recent = null
+    this.head = null
+    this.isSettled = false
   }
 
   /** Writes what is queued, one write for each member. Frames delivered. */
@@ -136,7 +134,7 @@ export class LocalChannel {
     for (const member of this.members) {
       const had = ahead?.get(member) ?? 0
       if (had > 0 || isExcepted?.(member.id) === true) {
-        delivered += this.#writeOne(member, had > 0 ? frames.slice(had) : frames)
+        delivered += this.write(member, had > 0 ? frames.slice(had) : frames)
         continue
       }
       // Only now: a private channel's one member is often the sender, who gets nothing.
@@ -152,7 +150,13 @@ export class LocalChannel {
     if (this.#queue.length === 0 || !this.members.has(member)) return 0
     const had = this.#ahead?.get(member) ?? 0
     this.#skip(member)
-    return this.#writeOne(member, this.#queue.slice(had))
+    return this.write(member, this.#queue.slice(had))
+  }
+
+  /** What was missed is about to be filled in: for a while the order of arrival says nothing about other nodes. */
+  unsettle (until: number): void {
+    this.isSettled = false
+    this.#unsettledUntil = until
   }
 
   /** This member gets nothing of what is queued now. */
@@ -163,13 +167,20 @@ export class LocalChannel {
   }
 
   #isNew ({ messageId, again }: Frame): boolean {
-    if (this.head !== null && messageId > this.head) this.head = messageId
     this.#recent ??= new RecentIds()
-    return this.#recent.add(messageId) || again
+    const isFirst = this.#recent.add(messageId)
+    this.arrivals++
+    if (this.head !== null && messageId > this.head) {
+      this.head = messageId
+      this.isSettled = this.#unsettledUntil === 0 || Date.now() > this.#unsettledUntil
+    } else if (isFirst && !again && messageId !== this.head) {
+      this.isSettled = false
+    }
+    return isFirst || again
   }
 
-  /** For one member alone: without the frames it sent itself. */
-  #writeOne (member: Member, frames: readonly Frame[]): number {
+  /** Writes to one member alone, without the frames it sent itself. Frames delivered. */
+  write (member: Member, frames: readonly Frame[]): number {
     const own = frames.filter(({ except }) => except !== member.id)
     if (own.length === 0) return 0
     const { wire, payloads, ephemeral } = batchOf(own)

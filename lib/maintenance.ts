@@ -39,26 +39,37 @@ export class Maintenance {
   /** Typing that ran out, as far as rows still say otherwise. */
   async cleanupTyping (): Promise<number> {
     const { db, clock } = this.#options
-    const result = await db.deleteFrom('websocket_typing_indicators').where('expires_at', '<', toSqlTime(clock.now())).executeTakeFirst()
-    return Number(result.numDeletedRows)
+    const before = toSqlTime(clock.now())
+    return await inChunks(
+      async () => await db.selectFrom('websocket_typing_indicators').select('id').where('expires_at', '<', before).limit(CHUNK).execute(),
+      async (ids) => { await db.deleteFrom('websocket_typing_indicators').where('id', 'in', ids).where('expires_at', '<', before).execute() }
+    )
   }
 
   async #failOld (): Promise<number> {
     const { db, clock } = this.#options
-    const result = await db.updateTable('websocket_events')
-      .set({ status: 'failed', error_message: 'not confirmed within 7 days', due_at: null, updated_at: toSqlTime(clock.now()) })
-      .where('status', '=', 'pending').where('created_at', '<', toSqlTime(clock.now() - MAX_PENDING_AGE)).executeTakeFirst()
-    return Number(result.numUpdatedRows)
+    const now = clock.now()
+    return await inChunks(
+      async () => await db.selectFrom('websocket_events').select('id')
+        .where('status', '=', 'pending').where('created_at', '<', toSqlTime(now - MAX_PENDING_AGE)).limit(CHUNK).execute(),
+      async (ids) => {
+        await db.updateTable('websocket_events')
+          .set({ status: 'failed', error_message: 'not confirmed within 7 days', due_at: null, updated_at: toSqlTime(now) })
+          .where('id', 'in', ids).where('status', '=', 'pending').execute()
+      }
+    )
   }
 
   /** Each chunk raises the floors of its channels in the same transaction: recovery then never hides the hole. */
   async #purgeEvents (): Promise<number> {
     const { db, dialect, clock, retentionDays } = this.#options
     const before = toSqlTime(clock.now() - retentionDays * DAY)
+    // The newest row stays, whatever its age: its id says how far the log went.
+    const newest = await db.selectFrom('websocket_events').select((eb) => eb.fn.max('id').as('id')).executeTakeFirst()
     let purged = 0
     for (;;) {
       const rows = await db.selectFrom('websocket_events').select(['id', 'tenant_id', 'channel', 'durable'])
-        .where('status', 'in', ['delivered', 'failed']).where('created_at', '<', before).limit(CHUNK).execute()
+        .where('status', 'in', ['delivered', 'failed']).where('created_at', '<', before).where('id', '<', Number(newest?.id ?? 0)).limit(CHUNK).execute()
       if (rows.length === 0) return purged
       const floors = new Map<string, { tenant_id: number, channel: string, purged_id: number }>()
       for (const { id, tenant_id, channel, durable } of rows) {
@@ -88,14 +99,11 @@ export class Maintenance {
   async #purgeConnections (): Promise<number> {
     const { db, clock, retentionDays } = this.#options
     const before = toSqlTime(clock.now() - retentionDays * DAY)
-    let purged = 0
-    for (;;) {
-      const rows = await db.selectFrom('websocket_connections').select('id')
-        .where('status', '=', 'disconnected').where('last_activity_at', '<', before).limit(CHUNK).execute()
-      if (rows.length === 0) return purged
-      await db.deleteFrom('websocket_connections').where('id', 'in', rows.map(({ id }) => id)).execute()
-      purged += rows.length
-    }
+    return await inChunks(
+      async () => await db.selectFrom('websocket_connections').select('id')
+        .where('status', '=', 'disconnected').where('last_activity_at', '<', before).limit(CHUNK).execute(),
+      async (ids) => { await db.deleteFrom('websocket_connections').where('id', 'in', ids).execute() }
+    )
   }
 
   /** Rows of nodes that died: their roster entries are gone, the history still says connected. */
@@ -104,8 +112,24 @@ export class Maintenance {
     const alive = await aliveNodes()
     if (alive === null) return
     const now = toSqlTime(clock.now())
-    await db.updateTable('websocket_connections')
-      .set({ status: 'disconnected', disconnected_at: now, updated_at: now })
-      .where('status', '=', 'connected').where('node_id', 'not in', ['', ...alive]).execute()
+    await inChunks(
+      async () => await db.selectFrom('websocket_connections').select('id')
+        .where('status', '=', 'connected').where('node_id', 'not in', ['', ...alive]).limit(CHUNK).execute(),
+      async (ids) => {
+        await db.updateTable('websocket_connections').set({ status: 'disconnected', disconnected_at: now, updated_at: now })
+          .where('id', 'in', ids).where('node_id', 'not in', ['', ...alive]).execute()
+      }
+    )
+  }
+}
+
+/** Changes rows by their ids until none is left, so that no statement takes long or locks more than it changes. */
+async function inChunks (next: () => Promise<Array<{ id: number }>>, change: (ids: number[]) => Promise<void>): Promise<number> {
+  let changed = 0
+  for (;;) {
+    const rows = await next()
+    if (rows.length > 0) await change(rows.map(({ id }) => id))
+    changed += rows.length
+    if (rows.length < CHUNK) return changed
   }
 }

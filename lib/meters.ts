@@ -47,6 +47,8 @@ export class Meters {
   readonly dropped = { ephemeral: 0, tooSlow: 0, closing: 0 }
   /** Frames that were answered with an error. */
   readonly refused = new Map<ErrorCode, number>()
+  /** Messages from Redis that were dropped, by reason. */
+  readonly rejected = { malformed: 0, version: 0, signature: 0 }
   framesIn: EventCounts | null = null
   framesOut: EventCounts | null = null
   /** One statement of the log. */

@@ -19,6 +19,11 @@ export interface AccessRequest {
 export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => Maybe<Identity | null>
 /** May this identity do that? A throw counts as no, and is logged. */
 export type Authorize = (request: AccessRequest) => Maybe<boolean>
+/**
+ * The same for several channels at once, which a client subscribes to with one frame: one answer for each, in the order
+ * given. Where it is absent `authorize` is asked for each.
+ */
+export type AuthorizeMany = (request: Omit<AccessRequest, 'channel'> & { channels: string[] }) => Maybe<boolean[]>
 /** The names of these users of a tenant; those that are left out have none. Called in batches, cached. */
 export type ResolveUsers = (tenantId: number, userIds: number[]) => Maybe<Map<number, { name: string }>>
 
@@ -50,15 +55,23 @@ export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
   database: unknown
   /** An ioredis instance, or a URL; absent: one process, everything in memory. */
   redis?: unknown
+  /**
+   * Signs the messages between nodes, at least 32 characters each; unsigned ones are dropped then. Of a list, the first
+   * signs and all verify, so that a secret can be replaced: add the new one last, then put it first, then remove the old one.
+   */
+  secret?: string | readonly string[] | undefined
   authenticate: Authenticate
   /** Absent: own private channel, `presence` and `broadcast` may be subscribed, `direct` is allowed; nothing else is. */
   authorize?: Authorize
+  authorizeMany?: AuthorizeMany
   resolveUsers?: ResolveUsers
   /** For tests that move time. */
   clock?: Clock
 }
 
 export type CoreSettings = Static<typeof CoreSettings>
+
+const MIN_SECRET = 32
 
 /**
  * Checks and completes numbers and texts against a schema with defaults; `besides` are the plugin's options of other kinds.
@@ -78,18 +91,30 @@ export function readSettings<T extends ReturnType<typeof Type.Object>> (
   return settings as Static<T>
 }
 
+/** The secrets of the option, the one that signs first. Throws an {@link OptionError}, which does not show them. */
+export function readSecrets (secret: RealtimeOptions['secret']): readonly string[] {
+  if (secret === undefined) return []
+  const secrets: readonly unknown[] = Array.isArray(secret) ? secret : [secret]
+  const strong = secrets.filter((one): one is string => typeof one === 'string' && one.length >= MIN_SECRET)
+  if (secrets.length === 0 || strong.length < secrets.length) {
+    throw new OptionError('secret', `must be a string of at least ${MIN_SECRET} characters, or a list of such strings`)
+  }
+  return strong
+}
+
 /** Checks the core's options; throws an {@link OptionError} that names the first wrong one. */
 export function readCoreOptions (options: RealtimeOptions): CoreSettings {
   const settings = readSettings(CoreSettings, options, {
-    of: 'core', besides: ['database', 'redis', 'authenticate', 'authorize', 'resolveUsers', 'clock']
+    of: 'core', besides: ['database', 'redis', 'authenticate', 'authorize', 'authorizeMany', 'resolveUsers', 'secret', 'clock']
   })
   if (options.database === undefined) throw new OptionError('database', 'is missing: a Kysely instance or a URL')
   if (typeof options.authenticate !== 'function') {
     throw new OptionError('authenticate', 'is missing: a function ({ token, request }) → identity or null')
   }
-  for (const name of ['authorize', 'resolveUsers'] as const) {
+  for (const name of ['authorize', 'authorizeMany', 'resolveUsers'] as const) {
     if (options[name] !== undefined && typeof options[name] !== 'function') throw new OptionError(name, 'must be a function')
   }
+  readSecrets(options.secret)
   if (options.clock !== undefined && typeof options.clock?.now !== 'function') {
     throw new OptionError('clock', 'must be an object with now(), milliseconds since 1970')
   }

@@ -1,6 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import type { FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply } from 'fastify'
-import { RealtimeError } from './errors.js'
+import { errorBody, RealtimeError, type ErrorBody } from './errors.js'
 import { InputError, inputCompiler } from './rest-input.js'
 
 /** Bytes of a request's body, whatever the host allows on its own routes. */
@@ -30,21 +30,19 @@ export async function ownScope (
   }, { prefix })
 }
 
-/** Fastify's shape of an error. */
-interface ErrorAnswer { statusCode: number, code: string, error: string, message: string }
-
 /** Null for an error that is not the suite's to answer. */
-function answerTo (error: FastifyError): ErrorAnswer | null {
-  if (error instanceof RealtimeError || error instanceof InputError) return shapeOf(error, error.statusCode)
+function answerTo (error: FastifyError): ErrorBody | null {
+  if (error instanceof RealtimeError) return errorBody(error)
+  if (error instanceof InputError) return shapeOf(error, error.statusCode)
   // What Fastify has to say of the body itself: too large, no JSON, another media type.
   const ofBody = error.code?.startsWith('FST_ERR_CTP_') && error.statusCode !== undefined && error.statusCode < 500
   return ofBody ? shapeOf(error, error.statusCode ?? 400) : null
 }
 
-const shapeOf = ({ code, message }: Pick<FastifyError, 'code' | 'message'>, statusCode: number): ErrorAnswer =>
+const shapeOf = ({ code, message }: Pick<FastifyError, 'code' | 'message'>, statusCode: number): ErrorBody =>
   ({ statusCode, code, error: STATUS_CODES[statusCode] ?? 'Error', message })
 
-function refuse (answer: ErrorAnswer, error: FastifyError, { log }: { log: FastifyBaseLogger }, reply: FastifyReply): void {
+function refuse (answer: ErrorBody, error: FastifyError, { log }: { log: FastifyBaseLogger }, reply: FastifyReply): void {
   if (answer.statusCode < 500) log.info({ err: error }, answer.message)
   else if (answer.code !== 'RT_INTERNAL') log.warn({ err: error }, answer.message) // that one is logged with its cause
   if (error instanceof RealtimeError && error.retryAfter !== undefined) reply.header('retry-after', error.retryAfter)

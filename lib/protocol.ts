@@ -56,7 +56,8 @@ export const ServerFrame = Type.Object({ event: Type.String(), data: Type.Record
 export const ErrorData = Type.Object({
   code: ErrorResponse.properties.code,
   message: Type.String(),
-  retryAfter: Type.Optional(Type.Number({ description: 'seconds' }))
+  retryAfter: Type.Optional(Type.Number({ description: 'seconds' })),
+  outcome: ErrorResponse.properties.outcome
 })
 export type ErrorData = Static<typeof ErrorData>
 

@@ -12,8 +12,8 @@ export class RecentIds {
 
   /** Remembers an id. False where it is known. */
   add (id: number): boolean {
+    if (this.has(id)) return false
     if (id > this.#largest) this.#largest = id
-    else if (this.#ids.includes(id)) return false
     if (this.#ids.length < SIZE) {
       this.#ids.push(id)
     } else {
@@ -21,5 +21,9 @@ export class RecentIds {
       this.#at = (this.#at + 1) % SIZE
     }
     return true
+  }
+
+  has (id: number): boolean {
+    return id <= this.#largest && this.#ids.includes(id)
   }
 }

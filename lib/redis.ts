@@ -1,5 +1,10 @@
-import { Redis, type Cluster, type RedisOptions } from 'ioredis'
+import { Command, Redis, type Cluster, type RedisOptions } from 'ioredis'
+import type { FastifyBaseLogger } from 'fastify'
 import { OptionError } from './errors.js'
+import { RedisHealth } from './redis-health.js'
+
+/** Where changes of the connections' state are logged. */
+export type ConnectionLog = Pick<FastifyBaseLogger, 'debug' | 'info' | 'warn' | 'error'>
 
 /** The connections that the suite opens from the `redis` option; it closes these and only these. */
 export interface RedisConnections {
@@ -9,6 +14,8 @@ export interface RedisConnections {
   subscriber: Redis | null
   /** Put before every key and topic: the host's prefix and the database's number, since topics know no databases. */
   prefix: string
+  /** Whether Redis takes writes, and the watch over the connections. */
+  health: RedisHealth
   close (): void
 }
 
@@ -16,67 +23,185 @@ export interface RedisConnections {
 const COMMAND_TIMEOUT = 2000
 /** Below Fastify's own limit for a plugin, whose message would not say what is missing. */
 const READY_TIMEOUT = 5000
+/** The longest pause between two attempts to connect. */
+const MAX_PAUSE = 1000
+/** A connection that was ready for this long has proven itself: the next attempt comes soon again. */
+const PROVEN = 5000
+/** How long what a probe writes is kept. */
+const PROBE_TTL = 60_000
 
-const shared = { enableOfflineQueue: false, lazyConnect: true } as const
+const WRITE = `return redis.call('SET', KEYS[1], ARGV[1], 'PX', ${PROBE_TTL})`
+
+/** What the host's own instance may have set otherwise, and the suite relies on. */
+const shared = {
+  enableOfflineQueue: false,
+  lazyConnect: true,
+  enableAutoPipelining: false,
+  keyPrefix: ''
+} as const
+
+const eachServer: RedisOptions = {
+  connectTimeout: 2500,
+  keepAlive: 5000,
+  // A server that loads is asked again this soon, and left when that goes on for long.
+  maxLoadingRetryTime: 500,
+  enableReadyCheck: true,
+  reconnectOnError: null,
+  stringNumbers: false,
+  maxRetriesPerRequest: 0,
+  // Would tell a dead connection from a quiet one wrongly; RedisHealth does it.
+  socketTimeout: undefined
+}
 
 const single: RedisOptions = {
   ...shared,
+  ...eachServer,
   autoResubscribe: false,
   autoResendUnfulfilledCommands: false,
-  maxRetriesPerRequest: 0,
-  connectTimeout: 5000,
-  retryStrategy: (attempt) => Math.min(50 * 2 ** Math.min(attempt, 5), 1000)
+  // A sentinel that hangs is passed over; while none answers, all are asked again and again.
+  sentinelCommandTimeout: COMMAND_TIMEOUT,
+  sentinelRetryStrategy: pause
 }
 
 /**
  * Connections of the suite's own, made after the host's URL or instance (single, Sentinel or Cluster): a host's instance
  * may queue offline, carry a key prefix or be in subscriber mode, none of which the suite could live with. Throws
- * {@link OptionError} when Redis does not answer.
+ * {@link OptionError} when Redis does not answer or cannot be written to.
  */
-export async function connectRedis (redis: unknown, keyPrefix: string, onError: (err: Error) => void): Promise<RedisConnections> {
+export async function connectRedis (redis: unknown, keyPrefix: string, log: ConnectionLog): Promise<RedisConnections> {
   if (typeof redis === 'string' ? !/^rediss?:\/\//.test(redis) : !isClient(redis)) {
     throw new OptionError('redis', 'must be an ioredis instance or a URL: redis://host:port/db')
   }
-  const connections = isCluster(redis) ? forCluster(redis, keyPrefix) : forSingle(redis as string | Redis, keyPrefix)
-  const opened = [connections.commands, ...connections.subscriber === null ? [] : [connections.subscriber]]
-  // ioredis emits `error` at each failed attempt; unhandled, it would end the process.
-  for (const connection of opened) connection.on('error', onError)
+  const connections = isCluster(redis) ? forCluster(redis, keyPrefix, log) : forSingle(redis as string | Redis, keyPrefix, log)
+  const { commands, subscriber, health } = connections
+  const opened = [commands, ...subscriber === null ? [] : [subscriber]]
+  let lastError: Error | undefined
+  for (const connection of opened) {
+    // ioredis emits `error` at each failed attempt; unhandled, it would end the process.
+    connection.on('error', (err: Error) => {
+      lastError = err
+      log.debug({ err: err.message }, 'redis connection')
+      health.error(err)
+    })
+  }
+  commands.on('close', () => { health.lost() })
+  commands.on('ready', () => { void health.probe() })
+  health.start()
   try {
-    await Promise.all(opened.map(ready))
+    await usable(connections, opened, () => lastError)
   } catch (err) {
     connections.close()
-    throw new OptionError('redis', `cannot be reached: ${err instanceof Error ? err.message : String(err)}`)
+    throw new OptionError('redis', `cannot be used: ${err instanceof Error ? err.message : String(err)}`)
   }
   return connections
 }
 
-function forSingle (redis: string | Redis, keyPrefix: string): RedisConnections {
+function forSingle (redis: string | Redis, keyPrefix: string, log: ConnectionLog): RedisConnections {
+  let closed = false
   const make = (extra: RedisOptions): Redis => {
-    const options = { ...single, ...extra }
-    // A key prefix of the host's would change the suite's keys, but not its topics.
-    return typeof redis === 'string' ? new Redis(redis, options) : redis.duplicate({ ...options, keyPrefix: '' })
+    let attempts = 0
+    let readyAt = Infinity
+    // Counted here: ioredis begins anew once it is connected, though the server may refuse everything.
+    const retryStrategy = (): number => {
+      if (performance.now() - readyAt > PROVEN) attempts = 0
+      readyAt = Infinity
+      return pause(attempts++)
+    }
+    const options = { ...single, ...extra, retryStrategy }
+    const connection = typeof redis === 'string' ? new Redis(redis, options) : redis.duplicate(options)
+    connection.on('ready', () => { readyAt = performance.now() })
+    // ioredis gives up for good where it cannot even begin an attempt.
+    connection.on('end', () => {
+      if (!closed) setTimeout(() => { if (!closed) connection.connect().catch(() => {}) }, retryStrategy())
+    })
+    return connection
   }
   const commands = make({ commandTimeout: COMMAND_TIMEOUT })
   const subscriber = make({})
+  const prefix = `${keyPrefix}:${commands.options.db ?? 0}:`
+  const health = new RedisHealth({
+    all: () => [commands, subscriber],
+    write: async () => { await commands.eval(WRITE, 1, `${prefix}probe`, Date.now()) },
+    leaveServer: () => { commands.stream.destroy() },
+    followServer: () => { subscriber.stream.destroy() }
+  }, log)
   return {
     commands,
     subscriber,
-    prefix: `${keyPrefix}:${commands.options.db ?? 0}:`,
+    prefix,
+    health,
     close: () => {
+      closed = true
+      health.stop()
       commands.disconnect()
       subscriber.disconnect()
     }
   }
 }
 
-function forCluster (cluster: Cluster, keyPrefix: string): RedisConnections {
+function forCluster (cluster: Cluster, keyPrefix: string, log: ConnectionLog): RedisConnections {
   const commands = cluster.duplicate([], {
     ...shared,
-    keyPrefix: '',
     shardedSubscribers: true,
-    redisOptions: { ...cluster.options.redisOptions, keyPrefix: '', commandTimeout: COMMAND_TIMEOUT, maxRetriesPerRequest: 0 }
+    scaleReads: 'master',
+    clusterRetryStrategy: pause,
+    redisOptions: { ...cluster.options.redisOptions, ...eachServer, keyPrefix: '', commandTimeout: COMMAND_TIMEOUT }
   })
-  return { commands, subscriber: null, prefix: `${keyPrefix}:0:`, close: () => { commands.disconnect() } }
+  const prefix = `${keyPrefix}:0:`
+  const probes = new ShardProbes(`${prefix}probe`)
+  const health = new RedisHealth({
+    all: () => [...commands.nodes(), ...subscribersOf(commands)],
+    write: async () => {
+      await Promise.all(probes.keys(commands).map(async (key) => { await commands.eval(WRITE, 1, key, Date.now()) }))
+    },
+    // A cluster says itself where to go.
+    leaveServer: () => {},
+    followServer: () => {}
+  }, log)
+  return {
+    commands,
+    subscriber: null,
+    prefix,
+    health,
+    close: () => {
+      health.stop()
+      commands.disconnect()
+    }
+  }
+}
+
+/** Keys that lie on every shard of a cluster. */
+class ShardProbes {
+  readonly #candidates: Array<{ key: string, slot: number }>
+
+  constructor (base: string) {
+    this.#candidates = Array.from({ length: 256 }, (_, i) => {
+      const key = `${base}:{${i}}`
+      return { key, slot: new Command('get', [key]).getSlot() }
+    })
+  }
+
+  /** One on each master that has slots; the first one alone where no slots are known. */
+  keys (cluster: Cluster): string[] {
+    const keys = new Map<string, string>()
+    for (const { key, slot } of this.#candidates) {
+      const master = cluster.slots[slot]?.[0] ?? ''
+      if (!keys.has(master)) keys.set(master, key)
+    }
+    return [...keys.values()]
+  }
+}
+
+/** ioredis shows a cluster's nodes, but not the connections by which it subscribes. Without these their silence is noticed later. */
+function subscribersOf (cluster: Cluster): Redis[] {
+  const group = cluster as unknown as { shardedSubscribers?: { shardedSubscribers?: Map<string, { getInstance (): Redis | null }> } }
+  const subscribers = group.shardedSubscribers?.shardedSubscribers?.values() ?? []
+  return [...subscribers].map((subscriber) => subscriber.getInstance()).filter((redis) => redis !== null)
+}
+
+/** Milliseconds before the next attempt, at most one second, and not the same for all nodes. */
+function pause (attempt: number): number {
+  return Math.min(50 * 2 ** Math.min(attempt, 5), MAX_PAUSE) * (0.5 + Math.random() / 2)
 }
 
 function isClient (value: unknown): value is Redis | Cluster {
@@ -88,15 +213,22 @@ function isCluster (value: unknown): value is Cluster {
   return isClient(value) && 'isCluster' in value && value.isCluster === true
 }
 
-async function ready (connection: Redis | Cluster): Promise<void> {
-  await new Promise<void>((resolve, reject) => {
-    let lastError: Error | undefined
-    const timer = setTimeout(() => { reject(lastError ?? new Error('no answer')) }, READY_TIMEOUT)
-    connection.on('error', (err: Error) => { lastError = err })
-    connection.once('ready', () => {
-      clearTimeout(timer)
-      resolve()
+/** Resolves once all are connected and a write worked. */
+async function usable ({ health }: RedisConnections, opened: Array<Redis | Cluster>, lastError: () => Error | undefined): Promise<void> {
+  const connected = opened.map(async (connection) => {
+    await new Promise<void>((resolve) => {
+      connection.once('ready', resolve)
+      connection.connect().catch(() => {}) // told as an error, and tried again
     })
-    connection.connect().catch((err: Error) => { lastError = err })
   })
+  const written = new Promise<void>((resolve) => { health.onChange((ok) => { if (ok) resolve() }) })
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => { reject(new Error(lastError()?.message ?? health.reason ?? 'no answer')) }, READY_TIMEOUT)
+  })
+  try {
+    await Promise.race([Promise.all([...connected, written]), late])
+  } finally {
+    clearTimeout(timer)
+  }
 }

@@ -11,6 +11,7 @@ import { isPromise, type Maybe } from './maybe.js'
 import type { Caller, Identity } from './identity.js'
 import { rateLimited, type Rate } from './limits.js'
 import { ownScope, sendText } from './own-scope.js'
+import { assertWellFormed } from './well-formed.js'
 
 /** TypeBox schemas as types of params, query, body and replies. */
 export interface TypeBoxProvider extends FastifyTypeProvider {
@@ -72,6 +73,10 @@ export async function restScope (fastify: FastifyInstance, realtime: Realtime, r
     // After the host's hook, which saw that these routes are none of its business, and before that of the limiter below.
     scope.addHook('onRoute', (route) => {
       route.config = { ...route.config, rateLimit: route.config?.realtime?.rate ?? false }
+    })
+    scope.addHook('preValidation', ({ params, query, body }, _reply, done) => {
+      for (const part of [params, query, body]) assertWellFormed(part)
+      done()
     })
     await scope.register(rateLimit, {
       store: realtime.rates.store,

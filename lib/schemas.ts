@@ -28,6 +28,9 @@ export const ConnectionId = Type.String({
 /** No blank at either end: SQL comparisons pad with blanks, so `a` and `a ` would be one conversation. */
 export const ConversationId = Type.String({ minLength: 1, maxLength: 255, pattern: '^\\S(?:.*\\S)?$' })
 
+/** Names the history of the event log; part of every cursor. Another one than before: what was seen says nothing about this log. */
+export const Epoch = Type.String({ pattern: '^[A-Za-z0-9_-]{1,32}$' })
+
 export const ConversationType = Type.Union([Type.Literal('direct'), Type.Literal('group'), Type.Literal('broadcast')])
 export type ConversationType = Static<typeof ConversationType>
 
@@ -41,8 +44,8 @@ export type Device = Static<typeof Device>
 
 export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Type.Null()])
 
-/** A key of the client's choice: the same key from the same user within 5 minutes answers the first result. */
-export const DedupeId = Type.String({ minLength: 1, maxLength: 64, pattern: '^[A-Za-z0-9._:-]+$' })
+/** A key of the client's choice: repeating a send with it within 5 minutes returns the original result. */
+export const DedupeId = Type.String({ minLength: 1, maxLength: 98 })
 
 /** What every durable event answers: its id, and when it was accepted. */
 export const Accepted = Type.Object({ messageId: Id, timestamp: Type.String() })
@@ -57,12 +60,18 @@ export const TenantStats = Type.Object({
 })
 export type TenantStats = Static<typeof TenantStats>
 
+/** What became of a send that was answered with `RT_STORAGE_UNAVAILABLE`. */
+export const StorageOutcome = Type.Union([Type.Literal('none'), Type.Literal('unknown')], {
+  description: 'Of RT_STORAGE_UNAVAILABLE. none: nothing was stored; unknown: it may have been, repeat it with the same dedupe id'
+})
+
 /** Fastify's error shape, as every route answers it. */
 export const ErrorResponse = Type.Object({
   statusCode: Type.Integer(),
   code: Type.String({ description: `FST_ERR_VALIDATION, or one of ${errorCodes.join(', ')}` }),
   error: Type.String(),
-  message: Type.String()
+  message: Type.String(),
+  outcome: Type.Optional(StorageOutcome)
 }, { description: 'Error' })
 
 /** The answers that any route can give besides its own. */

@@ -3,6 +3,7 @@ import type { EventLog } from './event-log/index.js'
 import type { Lifecycle } from './lifecycle.js'
 import type { Maintenance } from './maintenance.js'
 import type { Roster } from './roster/contract.js'
+import { RosterSweeper } from './roster-sweeper.js'
 
 export interface SweeperOptions {
   roster: Roster
@@ -10,8 +11,8 @@ export interface SweeperOptions {
   maintenance: Maintenance
   events: Lifecycle
   log: FastifyBaseLogger
-  /** Milliseconds between two renewals of this node's lease. */
-  renewEvery: number
+  /** Within this time, in milliseconds, everything that this node holds is compared with the roster once. */
+  compareWithin: number
   /** Whether this node looks after what others left behind. */
   enabled: boolean
 }
@@ -23,49 +24,35 @@ const LOCK_TTL = 5000
 const PURGE_EVERY = 3600_000
 
 /**
- * The clockwork: renews the lease, tells what became due, reaps dead nodes; beside it, on its own beat, sends again and
- * purges. Two beats, because a database that hangs must not cost this node its lease.
+ * The clockwork: looks after the roster, and beside it, on its own beat, after events. Two beats, because a database that
+ * hangs must not cost this node its lease.
  */
 export class Sweeper {
   readonly #options: SweeperOptions
   readonly #beats: Beat[]
-  #renewedAt = 0
   #purgedAt = Date.now()
 
   constructor (options: SweeperOptions) {
     this.#options = options
+    const { roster, events, compareWithin, enabled, log } = options
+    const rosterSweeper = new RosterSweeper({ roster, events, share: Math.min(SWEEP_INTERVAL / compareWithin, 1), enabled })
     this.#beats = [
-      new Beat(async () => { await this.#lookAfterRoster() }, options.log),
-      new Beat(async () => { await this.#lookAfterEvents() }, options.log)
+      new Beat(async () => { await rosterSweeper.sweep() }, log),
+      new Beat(async () => { await this.#lookAfterEvents() }, log)
     ]
   }
 
   start (): void {
-    this.#renewedAt = Date.now()
     for (const beat of this.#beats) beat.start()
   }
 
-  /** Redis is back: what it may have lost is written back at the next beat. */
+  /** Redis is back: what it may have lost is written back now. */
   hurry (): void {
-    this.#renewedAt = 0
+    this.#beats[0]?.run()
   }
 
   async stop (): Promise<void> {
     await Promise.all(this.#beats.map(async (beat) => { await beat.stop() }))
-  }
-
-  async #lookAfterRoster (): Promise<void> {
-    const { roster, events, renewEvery, enabled } = this.#options
-    // Also while Redis is away: typing of this node runs out as ever.
-    const told = enabled ? this.#tellDue() : Promise.resolve()
-    told.catch(() => {}) // awaited below, unless the renewal fails first
-    if (Date.now() - this.#renewedAt >= renewEvery) {
-      const renewedAt = Date.now()
-      for (const entry of await roster.renew()) events.emit('online', entry)
-      this.#renewedAt = renewedAt
-    }
-    await told
-    if (enabled && await roster.lock('reaper', LOCK_TTL)) await roster.reap()
   }
 
   async #lookAfterEvents (): Promise<void> {
@@ -75,17 +62,6 @@ export class Sweeper {
     if (Date.now() - this.#purgedAt < PURGE_EVERY) return
     this.#purgedAt = Date.now()
     await maintenance.run()
-  }
-
-  async #tellDue (): Promise<void> {
-    const { roster, events } = this.#options
-    for (const { tenantId, offline, typing, lapsed } of await roster.due()) {
-      for (const entry of lapsed) events.emit('lapsed', entry)
-      for (const entry of typing) events.emit('typingExpired', entry)
-      for (const userId of offline) events.emit('offline', { tenantId, userId })
-      // Only now, after it was told: a crash before leaves them due for another node.
-      for (const userId of await roster.settle(tenantId, offline)) events.emit('online', { tenantId, userId, connectionId: null })
-    }
   }
 }
 
@@ -103,9 +79,12 @@ class Beat {
   }
 
   start (): void {
-    this.#timer = setInterval(() => {
-      this.#running ??= this.#run().finally(() => { this.#running = null })
-    }, SWEEP_INTERVAL)
+    this.#timer = setInterval(() => { this.run() }, SWEEP_INTERVAL)
+  }
+
+  /** Now, unless it is running or was not started. */
+  run (): void {
+    if (this.#timer !== null) this.#running ??= this.#run().finally(() => { this.#running = null })
   }
 
   async stop (): Promise<void> {

@@ -1,11 +1,15 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { isRowFault, withoutValues } from './database/failures.js'
 
 export interface WriteBehindOptions<Row> {
   name: string
   log: FastifyBaseLogger
   /** Rows of one key replace each other while they wait; without it every row is written. */
   key?: (row: Row) => string
+  /** Writes rows, all or none. */
   write (rows: Row[]): Promise<void>
+  /** Rows of one call of `write`, any number. */
+  most?: number
   /** Milliseconds that a row waits for others, 500. */
   interval?: number
   /** So many wait for no others: under load they would pile up past the limit, and live too long to be cheap garbage. */
@@ -14,7 +18,10 @@ export interface WriteBehindOptions<Row> {
   limit?: number
 }
 
-/** Rows that may be written a little later: coalesced by key, in batches, kept over a short absence of the database. */
+/**
+ * Rows that may be written a little later: coalesced by key, in batches, kept over a short absence of the database. A batch
+ * that is refused for the sake of one row is halved until that row is found; it is dropped, and the others are written.
+ */
 export class WriteBehind<Row> {
   readonly #options: Required<Omit<WriteBehindOptions<Row>, 'key'>> & Pick<WriteBehindOptions<Row>, 'key'>
   #waiting = new Map<string | number, Row>()
@@ -22,10 +29,12 @@ export class WriteBehind<Row> {
   #timer: NodeJS.Timeout | null = null
   #writing: Promise<void> | null = null
   #failed = false
+  /** Why rows of this flush were dropped. */
+  #dropped: unknown[] = []
   #closed = false
 
   constructor (options: WriteBehindOptions<Row>) {
-    this.#options = { interval: 500, enough: Infinity, limit: 10_000, ...options }
+    this.#options = { interval: 500, enough: Infinity, limit: 10_000, most: Infinity, ...options }
   }
 
   /** The row of this key that is not written yet. */
@@ -87,18 +96,43 @@ export class WriteBehind<Row> {
 
   async #flush (): Promise<void> {
     if (this.#waiting.size === 0) return
+    const { name, log, limit, most } = this.#options
     const batch = this.#waiting
     this.#waiting = new Map()
+    const rows = [...batch]
+    this.#dropped = []
     try {
-      await this.#options.write([...batch.values()])
+      while (rows.length > 0) {
+        const some = rows.slice(0, most)
+        await this.#write(some)
+        rows.splice(0, some.length)
+      }
       this.#failed = false
     } catch (err) {
       // Newer rows of the same key win over those that failed.
       const newer = this.#waiting
-      for (const key of newer.keys()) batch.delete(key)
-      this.#waiting = new Map([...batch, ...newer].slice(-this.#options.limit))
-      if (!this.#failed) this.#options.log.warn({ err, rows: batch.size }, `${this.#options.name} rows wait for the database`)
+      const kept = new Map(rows)
+      for (const key of newer.keys()) kept.delete(key)
+      this.#waiting = new Map([...kept, ...newer].slice(-limit))
+      if (!this.#failed) log.warn({ err: withoutValues(err), rows: kept.size }, `${name} rows wait for the database`)
       this.#failed = true
+    }
+    const [refused] = this.#dropped
+    if (refused !== undefined) log.warn({ err: withoutValues(refused), rows: this.#dropped.length }, `${name} rows are refused by the database and dropped`)
+  }
+
+  async #write (rows: Array<[string | number, Row]>): Promise<void> {
+    try {
+      await this.#options.write(rows.map(([, row]) => row))
+    } catch (err) {
+      if (!isRowFault(err)) throw err
+      if (rows.length === 1) {
+        this.#dropped.push(err)
+        return
+      }
+      const middle = rows.length >> 1
+      await this.#write(rows.slice(0, middle))
+      await this.#write(rows.slice(middle))
     }
   }
 }

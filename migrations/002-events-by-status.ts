@@ -1,7 +1,6 @@
 import { sql, type Kysely } from 'kysely'
-import { dialectOf, type Database } from '../lib/database/dialect.js'
 
-const isSqlite = (db: Kysely<unknown>): boolean => dialectOf(db as Database) === 'sqlite'
+const isSqlite = (db: Kysely<unknown>): boolean => !sql.id('x').compile(db).sql.startsWith('`')
 
 /**
  * One index of events by tenant, status and channel in the place of two: it says what waits for a user, and how many of
@@ -23,9 +22,13 @@ export async function down (db: Kysely<unknown>): Promise<void> {
 
 const nameOf = (columns: string[]): string => `${TABLE}_${columns.join('_')}`
 
-/** Either may be there: MySQL commits each by itself, so that a migration that broke off begins anew with some of it done. */
+/**
+ * Either may be there: MySQL commits each by itself, so a migration that was interrupted starts again with some of it
+ * done, and another node may do the same at this moment.
+ */
 async function create (db: Kysely<unknown>, columns: string[]): Promise<void> {
-  if (!await exists(db, nameOf(columns))) await db.schema.createIndex(nameOf(columns)).on(TABLE).columns(columns).execute()
+  if (await exists(db, nameOf(columns))) return
+  await db.schema.createIndex(nameOf(columns)).on(TABLE).columns(columns).execute().catch(unless('ER_DUP_KEYNAME'))
 }
 
 async function drop (db: Kysely<unknown>, columns: string[]): Promise<void> {
@@ -33,8 +36,10 @@ async function drop (db: Kysely<unknown>, columns: string[]): Promise<void> {
   if (!await exists(db, name)) return
   // SQLite's indexes have names of their own, MySQL's those of their table.
   const builder = db.schema.dropIndex(name)
-  await (isSqlite(db) ? builder : builder.on(TABLE)).execute()
+  await (isSqlite(db) ? builder : builder.on(TABLE)).execute().catch(unless('ER_CANT_DROP_FIELD_OR_KEY'))
 }
+
+const unless = (code: string) => (err: Error & { code?: string }): void => { if (err.code !== code) throw err }
 
 async function exists (db: Kysely<unknown>, name: string): Promise<boolean> {
   const query = isSqlite(db)

@@ -1,6 +1,5 @@
 import { randomBytes } from 'node:crypto'
 import { sql, type Kysely } from 'kysely'
-import { dialectOf, type Database } from '../lib/database/dialect.js'
 
 /**
  * Facts about this database, one row each:
@@ -12,16 +11,20 @@ import { dialectOf, type Database } from '../lib/database/dialect.js'
 const TABLE = 'websocket_meta'
 
 export async function up (db: Kysely<unknown>): Promise<void> {
-  const isMysql = dialectOf(db as Database) !== 'sqlite'
+  const isMysql = sql.id('x').compile(db).sql.startsWith('`')
   const table = db.schema.createTable(TABLE).ifNotExists()
     .addColumn('name', 'varchar(64)', (column) => column.primaryKey().notNull())
     .addColumn('value', 'varchar(255)', (column) => column.notNull())
-  await (isMysql ? table.modifyEnd(sql`engine = innodb default charset = utf8mb4 collate = utf8mb4_bin`) : table).execute()
+  const found = await (isMysql
+    ? sql`select 1 from information_schema.tables where table_schema = database() and table_name = ${TABLE}`
+    : sql`select 1 from sqlite_master where name = ${TABLE}`).execute(db)
+  if (found.rows.length === 0) await (isMysql ? table.modifyEnd(sql`engine = innodb default charset = utf8mb4 collate = utf8mb4_bin`) : table).execute()
   for (const name of ['identity', 'epoch']) {
-    const value = randomBytes(9).toString('base64url')
-    await (isMysql
-      ? sql`insert ignore into ${sql.table(TABLE)} (name, value) values (${name}, ${value})`
-      : sql`insert or ignore into ${sql.table(TABLE)} (name, value) values (${name}, ${value})`).execute(db)
+    const known = await sql`select 1 from ${sql.table(TABLE)} where name = ${name}`.execute(db)
+    if (known.rows.length > 0) continue
+    // Another node may be faster.
+    await sql`insert ${sql.raw(isMysql ? 'ignore' : 'or ignore')} into ${sql.table(TABLE)} (name, value)
+      values (${name}, ${randomBytes(9).toString('base64url')})`.execute(db)
   }
 }
 

@@ -3,19 +3,25 @@ import { asyncapi } from '../lib/asyncapi.js'
 import { systemClock } from '../lib/clock.js'
 import { migrate } from '../lib/database/migrator.js'
 import { openDatabase } from '../lib/database/open.js'
+import { EpochStore } from '../lib/event-log/epoch-store.js'
 import { Maintenance } from '../lib/maintenance.js'
 import { eventsOf } from '../lib/protocol.js'
+import { livingLeases } from '../lib/redis-older-nodes.js'
 import { clientEvents, serverEvents } from './schemas.js'
+
+const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
 const usage = `usage: fastify-realtime <command>
 
   migrate             bring the tables up to date
   migrate down        take the last migration back
+  restored            after restoring a backup or copying the database, before nodes start: a new epoch and identity
   cleanup             purge what is older than RETENTION_DAYS (30)
   cleanup-typing      remove typing indicators that ran out
   asyncapi            print the socket's AsyncAPI document, of all plugins
 
-The database is DATABASE_URL: mysql://user:password@host:port/db or sqlite:path`
+The database is DATABASE_URL: mysql://user:password@host:port/db or sqlite:path.
+Coming from version 0.1, migrate looks for nodes that still run in REDIS_URL, under KEY_PREFIX (rt), or in the tables.`
 
 async function run ([command, direction]: string[]): Promise<number> {
   if (command === 'asyncapi') {
@@ -23,7 +29,7 @@ async function run ([command, direction]: string[]): Promise<number> {
     return 0
   }
   const url = process.env.DATABASE_URL
-  const known = command === 'migrate' ? direction === undefined || direction === 'down' : command === 'cleanup' || command === 'cleanup-typing'
+  const known = command === 'migrate' ? direction === undefined || direction === 'down' : command === 'cleanup' || command === 'cleanup-typing' || command === 'restored'
   if (!known) {
     console.error(usage)
     return 2
@@ -41,8 +47,15 @@ async function run ([command, direction]: string[]): Promise<number> {
   const database = openDatabase(url)
   try {
     if (command === 'migrate') {
-      const done = await migrate(database.db, direction === 'down' ? 'down' : 'up')
+      const { REDIS_URL } = process.env
+      const done = await migrate(database.db, direction === 'down' ? 'down' : 'up',
+        REDIS_URL ? { olderNode: async () => await livingLeases(REDIS_URL, process.env.KEY_PREFIX ?? 'rt', silent) } : {})
       console.log(done.length === 0 ? 'nothing to migrate' : `${direction === 'down' ? 'taken back' : 'migrated'}: ${done.join(', ')}`)
+      return 0
+    }
+    if (command === 'restored') {
+      const { epoch, identity, marker } = await new EpochStore(database.db, 'cli').restored(0)
+      console.log(`epoch: ${epoch}, identity: ${identity}, ids go on after ${marker}`)
       return 0
     }
     const maintenance = new Maintenance({

@@ -22,7 +22,7 @@ export async function bundle (): Promise<{ host: string, cli: string }> {
       format: 'esm',
       outdir: FOLDER
     }),
-    build({ entryPoints: { 'public/client': 'lib/client/index.ts' }, bundle: true, format: 'esm', target: 'es2022', outdir: FOLDER })
+    build({ entryPoints: { 'public/client': 'client/src/index.ts' }, bundle: true, format: 'esm', target: 'es2022', outdir: FOLDER })
   ])
   // Not beside the builds: both make the folder `public`, and whoever comes second would fail.
   await cp('example-host/public', join(FOLDER, 'public'), { recursive: true })

@@ -57,7 +57,7 @@ overBackends((test, backend) => {
       ['publish', { ...event, data: [1] }, /^data: /],
       ['publish', { ...event, data: null }, /^data: /],
       ['publish', { ...event, data: { n: 1n } }, /^data: cannot be written as JSON/],
-      ['publish', { ...event, dedupeId: 'a b' }, /^dedupeId: /],
+      ['publish', { ...event, dedupeId: 'x'.repeat(99) }, /^dedupeId: /],
       ['publish', { ...event, dedupeId: '' }, /^dedupeId: /],
       ['publish', { ...event, transaction: {} }, /^transaction: /],
       ['publish', { ...event, transaction: host.app.realtime.database.db }, /^transaction: /],

@@ -2,6 +2,7 @@ import t from 'tap'
 import { append } from './event-log/append.js'
 import { outbox } from './event-log/outbox.js'
 import { recover } from './event-log/recover.js'
+import { refused } from './event-log/refused.js'
 import { statements } from './event-log/statements.js'
 import { openStorage, storages } from './event-log/world.js'
 
@@ -10,6 +11,7 @@ for (const storage of storages) {
     const open = await openStorage(t, storage)
     append(t, open, storage)
     statements(t, open)
+    refused(t, open, storage)
     recover(t, open)
     outbox(t, open)
   })

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Kysely as Kysely028, Transaction as Transaction028 } from 'kysely'
 import type { Kysely as Kysely029, Transaction as Transaction029 } from 'kysely-029'
 import Type1 from 'typebox'
-import { WebSocketClient } from '../lib/client/index.js'
+import { WebSocketClient } from '../client/src/index.js'
 import { defineEvents, type ReceivedEvents, type SentEvents } from '../plugins/index.js'
 
 /** Types only: what the compiler says of this file is the test. */

@@ -21,6 +21,12 @@ export class Listener implements Member {
     this.writes.push({ count: payloads.length, ephemeral })
   }
 
+  hold (): boolean {
+    return true
+  }
+
+  release (): void {}
+
   texts (): string[] {
     return this.lines.map(({ text }) => text)
   }
@@ -45,8 +51,11 @@ export function newHub (subscribing: () => Promise<void> = async () => {}): { hu
 }
 
 interface Waiting {
-  /** Null until the channel is subscribed. */
-  joining: Joining | null
+  /** One for each reply that may be written: its join is through. */
+  joinings: Joining[]
+  /** Replies that are awaited, and whether there was one. */
+  replies: number
+  hasReply: boolean
   held: Frame[]
 }
 
@@ -68,18 +77,26 @@ export class Model {
     const place = this.places.get(key) ?? { members: new Set(), waiting: new Map(), seen: new Set(), gap: null }
     this.places.set(key, place)
     place.members.delete(member)
-    // Only the newest join lets frames through.
-    const waiting: Waiting = { joining: null, held: place.waiting.get(member)?.held ?? [] }
+    const waiting = place.waiting.get(member) ?? { joinings: [], replies: 0, hasReply: false, held: [] }
+    waiting.replies++
     place.waiting.set(member, waiting)
     return waiting
   }
 
-  live (key: string, member: Listener, replayed: ReadonlySet<number>): void {
+  /** Only the last reply lets everything through; the first, what is for those who listen now. */
+  replied (key: string, member: Listener): void {
     const place = this.places.get(key)
-    const held = place?.waiting.get(member)?.held ?? []
-    place?.waiting.delete(member)
-    place?.members.add(member)
-    for (const frame of held) if (frame.messageId === 0 || !replayed.has(frame.messageId)) this.#hears(member, frame)
+    const waiting = place?.waiting.get(member)
+    if (place === undefined || waiting === undefined) return
+    waiting.replies--
+    waiting.hasReply = true
+    const isLive = waiting.replies === 0
+    const passing = isLive ? waiting.held : waiting.held.filter(({ messageId }) => messageId === 0)
+    waiting.held = waiting.held.filter(({ messageId }) => messageId > 0)
+    for (const frame of passing) this.#hears(member, frame)
+    if (!isLive) return
+    place.waiting.delete(member)
+    place.members.add(member)
   }
 
   left (key: string, member: Listener): void {
@@ -125,7 +142,10 @@ export class Model {
     if (frame.messageId > 0 && seen.has(frame.messageId) && !frame.again) return
     seen.add(frame.messageId)
     for (const member of members) this.#hears(member, frame)
-    for (const { held } of waiting.values()) held.push(frame)
+    for (const [member, { hasReply, held }] of waiting) {
+      if (hasReply && frame.messageId === 0) this.#hears(member, frame)
+      else held.push(frame)
+    }
   }
 
   #hears (member: Listener, frame: Frame): void {

@@ -9,6 +9,7 @@ const PACKAGES = {
   mariadbd: 'mariadb-server',
   'mariadb-install-db': 'mariadb-server',
   'redis-server': 'redis-server',
+  'redis-sentinel': 'redis-sentinel',
   chromium: 'chromium'
 }
 export type Command = keyof typeof PACKAGES
@@ -45,7 +46,7 @@ async function install (commands: Command[]): Promise<void> {
     await run(file!, args, { maxBuffer: 64 * 1024 * 1024 })
   } catch (cause) {
     throw new Error(
-      'The tests need MariaDB, Redis and Chromium: install the Debian packages mariadb-server, redis-server and chromium, ' +
+      'The tests need MariaDB, Redis and Chromium: install the Debian packages mariadb-server, redis-server, redis-sentinel and chromium, ' +
         'or set DATABASE_URL and REDIS_URL to servers that already run, and CHROMIUM_PATH to a browser.',
       { cause }
     )

@@ -85,7 +85,7 @@ overBackends((test, backend) => {
   test('a scrape is answered while the database is away, without what only the database knows', async (t) => {
     const host = await buildHost(t, { backend, ...METRICS, options: { storageTimeout: 100 } })
     t.equal((await scrape(host)).get('realtime_log_events{status="pending"}'), 0)
-    host.app.realtime.database.db.selectFrom = () => { throw new Error('away') }
+    host.app.realtime.database.slow.selectFrom = () => { throw new Error('away') }
     await until('the count is given up', async () => {
       host.clock.advance(60_000)
       return (await scrape(host)).get('realtime_log_events{status="pending"}') === undefined
@@ -128,8 +128,12 @@ overBackends((test, backend) => {
       return (await dropped('slow_reader') ?? 0) > 0
     })
     t.equal(await dropped('too_slow'), 0)
-    await channels.publish({ tenantId: 1, channel: 'group.x', event: 'x', data: { text: 'x'.repeat(4096) } })
-    await until('the socket is closed', async () => await dropped('too_slow') === 1)
+    for (let i = 0; i < 8; i++) await channels.publish({ tenantId: 1, channel: 'group.x', event: 'x', data: { text: 'x'.repeat(1500) } })
+    // What is durable waits in the log, not in memory; whoever takes nothing of it is closed.
+    await until('the socket is closed', () => {
+      host.clock.advance(10_000)
+      return host.app.realtime.connections.size === 0
+    })
     client.socket.terminate()
   })
 
@@ -143,7 +147,7 @@ overBackends((test, backend) => {
       t.equal((await scrape(host)).get('realtime_backplane_round_trip_seconds_count'), 0)
       return
     }
-    await until('the canary is back', async () => (await scrape(host)).get('realtime_backplane_round_trip_seconds_count') === 1)
+    await until('the canary is back', async () => ((await scrape(host)).get('realtime_backplane_round_trip_seconds_count') ?? 0) > 0)
     t.ok(((await scrape(host)).get('realtime_backplane_round_trip_seconds_sum') ?? 10) < 5)
   })
 

@@ -24,8 +24,10 @@ const postgres = new Kysely({
 const core: Wrong<RealtimeOptions> = {
   database: [undefined, null, 5, {}, '', 'data/realtime.db', 'sqlite:', 'postgres://localhost/db', postgres, 'mysql://rt:rt@127.0.0.1:1/none'],
   redis: [null, 5, {}, 'localhost:6379', 'http://localhost'],
+  secret: [null, 5, '', 'x'.repeat(31), [], ['x'.repeat(32), 'short'], [5]],
   authenticate: [undefined, null, 'jwt', {}],
   authorize: [null, true, {}],
+  authorizeMany: [null, true, {}],
   resolveUsers: [null, 'users', new Map()],
   clock: [5, {}, { now: 5 }],
   prefix: ['api', '/api/', '//', 5],

@@ -2,9 +2,11 @@ import { execFile } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import { gzipSync } from 'node:zlib'
+import { build } from 'esbuild'
 import { publint } from 'publint'
 import { formatMessage } from 'publint/utils'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import ts from 'typescript'
 import { startChild } from './child-process.js'
 import { checkHost, example, HOST_URL, pages, ROOT } from './examples.js'
@@ -22,11 +24,15 @@ const inProject = async (command: string, args: string[], variables: object = {}
   (await run(command, args, { cwd: project, env: { ...env, ...variables }, maxBuffer: 16 * 1024 * 1024 })).stdout
 
 const modules = ['lib', 'plugins', 'migrations'].flatMap((name) => filesOf(join(ROOT, name)).map((file) => join(name, file.replace(/\.ts$/, ''))))
-const built = modules.flatMap((name) => [`dist/${name}.js`, `dist/${name}.d.ts`])
+const clientModules = filesOf(join(ROOT, 'client/src')).map((file) => file.replace(/\.ts$/, ''))
+/** Of the client, which is also a package of its own: one file of each kind, and its types. */
+const clientBuilt = ['dist/cjs/package.json', ...['esm', 'cjs'].flatMap((kind) => [`dist/${kind}/index.js`, ...clientModules.map((name) => `dist/${kind}/${name}.d.ts`)])]
+const built = [...modules.flatMap((name) => [`dist/${name}.js`, `dist/${name}.d.ts`]), ...clientBuilt.map((name) => `client/${name}`)]
 
 // Packing builds first; where that was done a moment ago, as in CI, it need not be done again.
 await run('npm', ['pack', '--pack-destination', folder, `--ignore-scripts=${isBuilt()}`], { cwd: ROOT, env })
-const tarball = join(folder, readdirSync(folder).find((name) => name.endsWith('.tgz')) ?? '')
+await run('npm', ['pack', '--pack-destination', folder, '--ignore-scripts'], { cwd: join(ROOT, 'client'), env })
+const [tarball = '', clientTarball = ''] = readdirSync(folder).filter((name) => name.endsWith('.tgz')).sort().map((name) => join(folder, name))
 mkdirSync(project)
 writeFileSync(join(project, 'package.json'), '{ "private": true, "type": "module" }')
 await inProject('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', 'fastify', tarball])
@@ -39,7 +45,7 @@ const files = filesOf(installed)
 
 function isBuilt (): boolean {
   const timeOf = (file: string): number => statSync(join(ROOT, file), { throwIfNoEntry: false })?.mtimeMs ?? 0
-  const sources = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', ...modules.map((name) => `${name}.ts`)]
+  const sources = ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', 'client/package.json', 'client/build.js', ...modules.map((name) => `${name}.ts`), ...clientModules.map((name) => `client/src/${name}.ts`)]
   return Math.min(...built.map(timeOf)) > Math.max(...sources.map(timeOf))
 }
 
@@ -53,9 +59,36 @@ t.test('The package holds what the sources compile to, the pages, and nothing mo
   t.strictSame(files.filter((file) => /\.[jt]s$/.test(file) && readFileSync(join(installed, file), 'utf8').includes('sourceMappingURL=')), [])
 })
 
-t.test('publint has nothing to say', async (t) => {
-  const { messages, pkg } = await publint({ pkgDir: installed, pack: false, strict: true })
+const lint = async (t: Test, pkgDir: string): Promise<void> => {
+  const { messages, pkg } = await publint({ pkgDir, pack: false, strict: true })
   t.strictSame(messages.map((message) => formatMessage(message, pkg ?? {}, { color: false })), [])
+}
+t.test('publint has nothing to say', async (t) => { await lint(t, installed) })
+
+t.test('The client installs alone, without anything else, and runs as a module and as CommonJS', async (t) => {
+  const page = join(folder, 'page')
+  const own = join(page, 'node_modules', 'fastify-realtime-client')
+  mkdirSync(page)
+  writeFileSync(join(page, 'package.json'), '{ "private": true }')
+  const { stdout } = await run('npm', ['install', '--offline', '--no-audit', '--no-fund', clientTarball], { cwd: page, env })
+  t.match(stdout, /added 1 package/)
+  t.strictSame(readdirSync(join(page, 'node_modules')).filter((name) => !name.startsWith('.')), ['fastify-realtime-client'])
+  t.strictSame(filesOf(own), ['LICENSE', 'README.md', 'package.json', ...clientBuilt].sort())
+  await lint(t, own)
+  const names = 'Object.keys(client).filter((name) => name !== "__esModule")'
+  const lines = await Promise.all([['-e', `const client = require("fastify-realtime-client"); console.log(JSON.stringify(${names}))`],
+    ['--input-type=module', '-e', `import * as client from "fastify-realtime-client"; console.log(JSON.stringify(${names}))`]].map(async (args) =>
+    (await run(process.execPath, args, { cwd: page, env })).stdout))
+  for (const line of lines) t.strictSame((JSON.parse(line) as string[]).sort(), ['ClientError', 'WebSocketClient', 'createClient'])
+  // What hosts import is the same code.
+  for (const kind of ['esm', 'cjs']) {
+    t.equal(readFileSync(join(own, `dist/${kind}/index.js`), 'utf8'), readFileSync(join(installed, `client/dist/${kind}/index.js`), 'utf8'))
+  }
+  const { outputFiles: [bundle] } = await build({
+    stdin: { contents: 'export * from "fastify-realtime-client"', resolveDir: page }, bundle: true, minify: true, format: 'esm', target: 'es2020', write: false
+  })
+  const size = gzipSync(bundle?.contents ?? '', { level: 9 }).length
+  t.ok(size > 0 && size <= 9 * 1024, `${size} bytes`)
 })
 
 t.test('Each dependency is imported and explained, and nothing else is imported', async (t) => {
@@ -67,7 +100,7 @@ t.test('Each dependency is imported and explained, and nothing else is imported'
     }
   }
   t.strictSame([...imported].sort(), Object.keys({ ...manifest.dependencies, ...manifest.peerDependencies }).sort())
-  const explained = /^## Dependencies[^\n]*\n([^]*?)^## /m.exec(pages['README.md'] ?? '')?.[1] ?? ''
+  const explained = /^## Dependencies[^\n]*\n([^]*)/m.exec(pages['docs/deployment.md'] ?? '')?.[1] ?? ''
   t.strictSame(Object.keys(manifest.dependencies).filter((name) => !explained.includes(`\`${name}\``)), [])
 })
 
@@ -105,7 +138,7 @@ for (const [file, code] of [['host.mjs', example('host')], ['host.cjs', toCommon
 
 t.test('The command migrates, and prints the AsyncAPI document', async (t) => {
   const DATABASE_URL = 'sqlite:./data/app.db'
-  t.equal(await inProject('npx', ['--no', 'fastify-realtime', 'migrate'], { DATABASE_URL }), 'migrated: 001-initial, 002-events-by-status\n')
+  t.match(await inProject('npx', ['--no', 'fastify-realtime', 'migrate'], { DATABASE_URL }), /^migrated: 001-initial, 002-events-by-status/)
   t.ok(readdirSync(join(project, 'data')).includes('app.db'))
   t.match(JSON.parse(await inProject('npx', ['--no', 'fastify-realtime', 'asyncapi'])), { asyncapi: /^3\./, channels: { socket: {} } })
 })
@@ -182,11 +215,36 @@ t.test('The types hold for hosts, as modules and as CommonJS, and for pages', as
     export const other = new WebSocketClient({ baseURL: '/' })
     export const timer: number = setTimeout(() => {}, 0) // a page’s own types, not those of Node
   `)
+  const events = `
+    interface Events { 'order:paid': { order: number }, 'board:moved': { card: string } }
+    const client = createClient<Events>({ baseUrl: 'http://localhost/api/websocket', token: undefined, polling: undefined })
+    client.on('order:paid', ({ order, channel, messageId }) => { const texts: [number, string, number | undefined] = [order, channel, messageId]; return texts })
+    export const moved: Promise<{ timestamp: string }> = client.send('board:moved', { card: 'c1', channel: 'group.x' })
+    export const sent: Promise<{ messageId: number }> = client.send('message:direct', { recipientId: 2, message: 'hi', conversationId: 'c' })
+    export const stop = async (): Promise<void> => { (await client.watch([1])).stop() }
+    // @ts-expect-error -- the channel is missing
+    client.send('board:moved', { card: 'c1' }).catch(() => {})
+    // @ts-expect-error -- an event of the host’s own is typed
+    client.on('board:moved', ({ order }) => order)
+    // @ts-expect-error -- no such event
+    client.on('board:mooved', () => {})
+  `
+  write('alone.ts', `import { createClient } from 'fastify-realtime/client'\n${events}`)
+  write('alone.cts', `import { createClient } from 'fastify-realtime/client'\n${events}`)
+  write('string-ids.ts', `
+    import { createClient, type Id } from 'fastify-realtime/client'
+    declare module 'fastify-realtime/client' { interface Register { ids: 'string' } }
+    export const id: Id = 'auth0|5'
+    createClient({ baseUrl: '/' }).on('message:group', ({ userId }) => userId.toUpperCase())
+  `)
   const bundler = { module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler }
   const node = { module: ts.ModuleKind.NodeNext, moduleResolution: ts.ModuleResolutionKind.NodeNext }
   t.strictSame(problems(['host.ts', 'cookies.ts', 'testing.ts', 'schemas.ts', 'events.ts', 'server.ts', 'common.cts'], { ...node, types: ['node'] }), [], 'NodeNext')
   t.strictSame(problems(['server.ts'], { ...bundler, types: ['node'] }), [], 'a bundler')
   t.strictSame(problems(['page.ts', 'client.ts'], { ...bundler, types: [], lib: ['lib.es2022.d.ts', 'lib.dom.d.ts'] }), [], 'a page')
+  const bare = { types: [], lib: ['lib.es2020.d.ts'] }
+  t.strictSame(problems(['alone.ts', 'alone.cts'], { ...node, ...bare }), [], 'the client, without the types of any platform')
+  t.strictSame(problems(['string-ids.ts'], { ...bundler, ...bare }), [], 'string ids')
   const { resolvedModule } = ts.resolveModuleName('fastify-realtime', join(project, 'server.ts'), { moduleResolution: ts.ModuleResolutionKind.Node10 }, ts.sys)
   t.ok(resolvedModule?.resolvedFileName.endsWith('dist/plugins/index.d.ts'), 'resolvers that know no exports find the main entry')
 })

@@ -43,9 +43,10 @@ t.test('the host with cookie sessions runs, and other sites are kept out', async
   own.terminate()
 })
 
-t.test('the README names every error code and close code, and no others', async (t) => {
-  t.strictSame([...new Set(readme.match(/RT_[A-Z_]+/g))].sort(), [...errorCodes].sort())
-  const codes = [...readme.matchAll(/^\| (\d{4}) \|/gm)].map(([, code]) => Number(code))
+t.test('the protocol page names every error code and close code, and no others', async (t) => {
+  const protocol = pages['docs/protocol.md'] ?? ''
+  t.strictSame([...new Set(protocol.match(/RT_[A-Z_]+/g))].sort(), [...errorCodes].sort())
+  const codes = [...protocol.matchAll(/^\| (\d{4}) \|/gm)].map(([, code]) => Number(code))
   t.strictSame(codes.sort(), Object.values(CloseCode).sort())
 })
 

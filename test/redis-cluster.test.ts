@@ -1,12 +1,13 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import { Cluster } from 'ioredis'
 import t from 'tap'
-import type { Frame } from '../lib/backplane/contract.js'
-import { linkTo } from '../lib/backplane/redis-link.js'
 import { RedisBackplane } from '../lib/backplane/redis.js'
 import { systemClock } from '../lib/clock.js'
 import { connectRedis } from '../lib/redis.js'
 import { RedisRoster } from '../lib/roster/redis.js'
+import { frame, textOf } from './backplane/node.js'
+import { until as holds } from './cluster/until.js'
 import { startRedisCluster } from './redis-cluster.js'
 
 const { log } = Fastify()
@@ -21,15 +22,15 @@ t.test('On a Redis Cluster of three masters', async (t) => {
   })
 
   const startNode = async (nodeId: string) => {
-    const connections = await connectRedis(host, 'test', () => {})
-    const backplane = new RedisBackplane(nodeId, linkTo(connections), connections.prefix, log)
+    const connections = await connectRedis(host, 'test', log)
+    const backplane = new RedisBackplane(nodeId, connections, { log })
     const roster = new RedisRoster(nodeId, connections, systemClock, { lease: 13_000, grace: 5000, restLease: 75_000 }, log)
     const delivered: Array<{ key: string, text: string }> = []
     let wake: () => void = () => {}
     await roster.start()
     await backplane.start({
       deliver: (key, frames) => {
-        for (const { payload } of frames) delivered.push({ key, text: payload.toString() })
+        for (const one of frames) delivered.push({ key, text: textOf(one) })
         wake()
       },
       missed: () => {},
@@ -44,11 +45,10 @@ t.test('On a Redis Cluster of three masters', async (t) => {
     const until = async (count: number): Promise<void> => {
       while (delivered.length < count) await new Promise<void>((resolve) => { wake = resolve })
     }
-    return { backplane, roster, delivered, until }
+    return { backplane, roster, delivered, until, health: connections.health }
   }
   const a = await startNode('node-a')
   const b = await startNode('node-b')
-  const frame = (text: string): Frame => ({ payload: Buffer.from(text), messageId: 0, except: null, again: false })
   // Enough channels that every shard carries some.
   const keys = Array.from({ length: 30 }, (_, i) => `7/group.${i}`)
 
@@ -74,4 +74,38 @@ t.test('On a Redis Cluster of three masters', async (t) => {
       t.match(await b.roster.counts(tenantId), { total: 2, active: 2, users: 1 })
     }
   })
+
+  const faults: Array<{ name: string, begin: () => void, end: () => void, lasts: number }> = [
+    { name: 'vanishes without a word, and new connections to it work', begin: () => { redis.proxies[1]?.swallow() }, end: () => {}, lasts: 0 },
+    {
+      name: 'vanishes without a word for 5 s, for new connections too',
+      begin: () => { redis.proxies[2]?.swallow({ swallowNew: true }) },
+      end: () => { redis.proxies[2]?.unswallow() },
+      lasts: 5000
+    },
+    { name: 'hangs for 5 s', begin: () => { redis.servers[0]?.pause() }, end: () => { redis.servers[0]?.resume() }, lasts: 5000 }
+  ]
+  for (const { name, begin, end, lasts } of faults) {
+    t.test(`one of its servers ${name}: it is noticed, and all channels and tenants are well again within 10 s`, async (t) => {
+      await holds('all is well', 10_000, async () => a.health.ok && b.health.ok && a.backplane.healthy && b.backplane.healthy)
+      const began = Date.now()
+      begin()
+      for (const node of [a, b]) await holds('noticed', 6000, () => !node.health.ok)
+      const noticed = Date.now() - began
+      await sleep(lasts)
+      end()
+      const ended = Date.now()
+      for (const node of [a, b]) await holds('healthy again', 10_000, () => node.health.ok && node.backplane.healthy)
+      t.comment(`${name}: noticed after ${noticed} ms, healthy again after ${Date.now() - ended} ms`)
+      for (const key of keys) {
+        await holds(`${key} is heard again`, 10_000 - (Date.now() - ended), async () => {
+          const text = `${name} ${key} ${Math.random()}`
+          await a.backplane.publish(key, frame(text)).catch(() => {})
+          await sleep(20)
+          return b.delivered.some((one) => one.key === key && one.text === text)
+        })
+      }
+      for (const tenantId of [1, 2, 3, 4, 5]) t.match(await b.roster.counts(tenantId), { total: 2, active: 2, users: 1 })
+    })
+  }
 })

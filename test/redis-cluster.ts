@@ -1,19 +1,44 @@
 import { Redis } from 'ioredis'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { startRedis, type Server } from './servers.js'
+import { startProxy, type Proxy } from './cluster/proxy.js'
+import { startRedis, type RedisServer } from './redis-servers.js'
 
 const SLOTS = 16_384
+/** From a server's port to the one on which the cluster's servers speak to each other. */
+const BUS = 10_000
 
-/** Three masters that share the slots, made from the same redis-server as everything else. */
-export async function startRedisCluster (): Promise<{ nodes: Array<{ host: string, port: number }>, servers: Server[], stop (): Promise<void> }> {
-  const args = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '2000', '--cluster-require-full-coverage', 'no']
-  const servers = await Promise.all([0, 1, 2].map(async () => await startRedis({ args })))
+export interface RedisCluster {
+  /** Where clients find each master: its proxy. */
+  nodes: Array<{ host: string, port: number }>
+  servers: RedisServer[]
+  /** One before each master, which announces it as itself. */
+  proxies: Proxy[]
+  stop (): Promise<void>
+}
+
+/** Three masters that share the slots, each behind a proxy, made from the same redis-server as everything else. */
+export async function startRedisCluster (): Promise<RedisCluster> {
+  const proxies = await Promise.all([0, 1, 2].map(async () => await startProxy(0)))
+  const servers = await Promise.all(proxies.map(async (proxy) => {
+    const server = await startRedis({
+      args: [
+        ...['--cluster-enabled', 'yes'],
+        ...['--cluster-node-timeout', '2000'],
+        ...['--cluster-require-full-coverage', 'no'],
+        ...['--cluster-announce-port', String(proxy.port)]
+      ]
+    })
+    proxy.pointTo(server.port)
+    return server
+  }))
   const clients = servers.map(({ port }) => new Redis(port, '127.0.0.1'))
   try {
     const share = Math.ceil(SLOTS / servers.length)
+    const first = servers[0]?.port ?? 0
     await Promise.all(clients.map(async (client, i) => {
       await client.call('CLUSTER', 'ADDSLOTSRANGE', i * share, Math.min((i + 1) * share, SLOTS) - 1)
-      await client.call('CLUSTER', 'MEET', '127.0.0.1', servers[0]?.port ?? 0)
+      // The nodes themselves speak on another port, past the proxies.
+      await client.call('CLUSTER', 'MEET', '127.0.0.1', first, first + BUS)
     }))
     for (const client of clients) {
       while (!/cluster_state:ok/.test(await client.cluster('INFO')) || !/cluster_size:3/.test(await client.cluster('INFO'))) await sleep(50)
@@ -22,8 +47,12 @@ export async function startRedisCluster (): Promise<{ nodes: Array<{ host: strin
     for (const client of clients) client.disconnect()
   }
   return {
-    nodes: servers.map(({ port }) => ({ host: '127.0.0.1', port })),
+    nodes: proxies.map(({ port }) => ({ host: '127.0.0.1', port })),
     servers,
-    stop: async () => { await Promise.all(servers.map(async (server) => { await server.stop() })) }
+    proxies,
+    stop: async () => {
+      await Promise.all(proxies.map(async (proxy) => { await proxy.close() }))
+      await Promise.all(servers.map(async (server) => { await server.kill() }))
+    }
   }
 }

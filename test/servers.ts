@@ -6,23 +6,10 @@ import { startChild, type Child } from './child-process.js'
 import { temporaryFolder } from './exit-hooks.js'
 import { freePort } from './free-port.js'
 import { locateCommands } from './install-packages.js'
+import { serverOf, type Server } from './server-process.js'
 
-const STOP_TIMEOUT = 30_000
-
-/** A server process on a port of its own; every method that ends it waits until it has ended. */
-export interface Server {
-  readonly url: string
-  readonly port: number
-  readonly pid: number
-  /** Asks it to end. It may be started again with `restart`. */
-  stop (): Promise<void>
-  kill (signal?: NodeJS.Signals): Promise<void>
-  /** Freezes it: connections stay open and nothing answers. */
-  pause (): void
-  resume (): void
-  /** Starts it again on the same port, after stopping it if it runs; `empty` drops its data. */
-  restart (options?: { empty?: boolean }): Promise<void>
-}
+export { startRedis, type RedisServer } from './redis-servers.js'
+export type { Server } from './server-process.js'
 
 /** Small, for tests; `args` are further mariadbd arguments, which win. */
 export async function startMariadb (options: { args?: string[] } = {}): Promise<Server> {
@@ -91,59 +78,6 @@ export async function startMariadb (options: { args?: string[] } = {}): Promise<
     rmSync(join(folder, 'data'), { recursive: true })
     await create()
   })
-}
-
-/** `args` are further redis-server arguments, such as `['--requirepass', 'secret']`. */
-export async function startRedis (options: { args?: string[] } = {}): Promise<Server> {
-  const commands = await locateCommands('redis-server')
-  const folder = temporaryFolder('redis')
-  const port = await freePort()
-
-  async function start (): Promise<Child> {
-    const child = await startChild(commands['redis-server'], [
-      ...['--port', String(port)],
-      ...['--bind', '127.0.0.1'],
-      ...['--dir', folder],
-      ...['--save', ''],
-      ...['--appendonly', 'no'],
-      ...(options.args ?? [])
-    ])
-    await child.waitFor(/Ready to accept connections/, 20_000)
-    return child
-  }
-
-  // Nothing is persisted, so every start is empty.
-  return serverOf(`redis://127.0.0.1:${port}`, port, start, async () => {})
-}
-
-async function serverOf (
-  url: string,
-  port: number,
-  start: () => Promise<Child>,
-  clear: () => Promise<void>
-): Promise<Server> {
-  let child = await start()
-  const stop = async () => {
-    await child.stop(STOP_TIMEOUT)
-  }
-  return {
-    url,
-    port,
-    get pid () {
-      return child.pid
-    },
-    stop,
-    async kill (signal = 'SIGKILL') {
-      await child.kill(signal)
-    },
-    pause: () => child.pause(),
-    resume: () => child.resume(),
-    async restart ({ empty = false } = {}) {
-      await stop()
-      if (empty) await clear()
-      child = await start()
-    }
-  }
 }
 
 /** A database with a name of its own on the server behind `url`. */

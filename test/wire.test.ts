@@ -1,10 +1,7 @@
 import t from 'tap'
-import type { Frame } from '../lib/backplane/contract.js'
-import { decodeMessage, encodeFrames } from '../lib/backplane/envelope.js'
 import { channelKey, isReserved, privateChannel, privateOwner, resolveAlias, splitKey } from '../lib/channels.js'
 import { encodeFrame, encodeStored, idOf, parseFrame } from '../lib/protocol.js'
 import { wireFrame } from '../lib/ws-frame.js'
-import { seeded } from './suites.js'
 
 const parse = (bytes: Buffer): unknown => JSON.parse(bytes.toString())
 
@@ -54,27 +51,6 @@ t.test('A frame of the server', async (t) => {
       t.strictSame(parse(encodeStored('custom:"event"', id, JSON.stringify(payload))), { event: 'custom:"event"', data: { messageId: id, ...payload } })
     }
   })
-})
-
-t.test('The frames of one Redis message come out as they went in', async (t) => {
-  const random = seeded(3)
-  for (let round = 0; round < 200; round++) {
-    const frames = Array.from({ length: random(5) }, (): Frame => ({
-      payload: Buffer.from(Array.from({ length: random(300) }, () => random(256))),
-      messageId: random(3) === 0 ? 0 : random(2 ** 32) * 2 ** 21 + random(2 ** 21),
-      except: random(2) === 0 ? null : 'c'.repeat(random(255) + 1),
-      again: random(2) === 0
-    }))
-    const sequence = random(2 ** 32) + 1
-    const decoded = decodeMessage(Buffer.concat([Buffer.from(`${sequence}\n`), encodeFrames(frames)]))
-    const same = decoded.sequence === sequence && decoded.frames.length === frames.length && frames.every((frame, i) => {
-      const other = decoded.frames[i]
-      return other?.payload.equals(frame.payload) === true && other.messageId === frame.messageId &&
-        other.except === frame.except && other.again === frame.again
-    })
-    if (!same) t.strictSame(decoded, { sequence, frames })
-  }
-  t.strictSame(decodeMessage(Buffer.from('12\n')), { sequence: 12, frames: [] })
 })
 
 t.test('A WebSocket frame announces its length in the shortest of the three forms', async (t) => {

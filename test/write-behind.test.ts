@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { inspect } from 'node:util'
 import t from 'tap'
 import { WriteBehind } from '../lib/write-behind.js'
 import { log, turn } from './suites.js'
@@ -67,4 +68,54 @@ t.test('While the database is away rows wait for the timer, and the newest are k
   away = false
   await rows.close()
   t.strictSame(batches, [[1, 2], [3, 4, 5, 6]])
+})
+
+/** As mysql2 says that a row is too long, with the statement and its values. */
+const tooLong = (): Error => Object.assign(new Error("Data too long for column 'browser' at row 1"),
+  { code: 'ER_DATA_TOO_LONG', errno: 1406, sqlState: '22001', sql: 'insert … secret' })
+
+t.test('A row that the database refuses is dropped alone, and logged once without what it holds', async (t) => {
+  const lines: unknown[] = []
+  const written: number[] = []
+  let calls = 0
+  const rows = new WriteBehind<number>({
+    name: 'test',
+    log: { ...log, warn: (...line: unknown[]) => { lines.push(line) } },
+    interval: 3600_000,
+    most: 50,
+    write: async (batch) => {
+      calls++
+      if (batch.includes(33)) throw tooLong()
+      written.push(...batch)
+    }
+  })
+  for (let i = 0; i < 100; i++) rows.put(i)
+  await rows.drain()
+  t.strictSame(written, Array.from({ length: 100 }, (_, i) => i).filter((i) => i !== 33))
+  t.ok(calls < 20, `${calls} statements`)
+  t.equal(lines.length, 1)
+  t.notMatch(inspect(lines, { depth: 10 }), /secret/)
+  rows.put(100)
+  await rows.drain()
+  t.equal(written.at(-1), 100, 'and the next ones are written as ever')
+})
+
+t.test('What was written before the database went away is not written again', async (t) => {
+  const batches: number[][] = []
+  let away = true
+  const rows = new WriteBehind<number>({
+    name: 'test',
+    log,
+    interval: 3600_000,
+    most: 2,
+    write: async (batch) => {
+      if (away && batch.includes(4)) throw new Error('away')
+      batches.push(batch)
+    }
+  })
+  for (let i = 1; i <= 5; i++) rows.put(i)
+  await rows.drain()
+  away = false
+  await rows.close()
+  t.strictSame(batches, [[1, 2], [3, 4], [5]])
 })

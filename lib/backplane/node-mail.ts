@@ -1,9 +1,21 @@
 import { randomUUID } from 'node:crypto'
-import { RealtimeError, toRealtimeError, type ErrorCode } from '../errors.js'
+import { Type, type Static } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import { errorCodes, RealtimeError, toRealtimeError, type ErrorCode } from '../errors.js'
 
-type Mail =
-  | { kind: 'question', id: string, from: string, op: string, data: unknown }
-  | { kind: 'answer', id: string, data?: unknown, error?: { code: ErrorCode, message: string } }
+const Name = Type.String({ minLength: 1, maxLength: 200 })
+
+const Question = Type.Object({
+  kind: Type.Literal('question'), id: Name, from: Name, op: Name, data: Type.Optional(Type.Unknown())
+})
+const Answer = Type.Object({
+  kind: Type.Literal('answer'),
+  id: Name,
+  data: Type.Optional(Type.Unknown()),
+  error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String() }))
+})
+const Mail = Type.Union([Question, Answer])
+type Mail = Static<typeof Mail>
 
 /** How long a node has to answer; past it the caller is told that the node is gone. */
 const ANSWER_TIMEOUT = 3000
@@ -37,18 +49,21 @@ export class NodeMail {
     })
   }
 
-  receive (text: string): void {
-    const mail = JSON.parse(text) as Mail // only nodes of this cluster can write to the topic
+  /** False: this is no mail. */
+  receive (text: string): boolean {
+    const mail = read(text)
+    if (mail === null) return false
     if (mail.kind === 'question') {
       void this.#answer(mail)
-      return
+      return true
     }
     const waiting = this.#open.get(mail.id)
-    if (waiting === undefined) return // came after its time
+    if (waiting === undefined) return true // came after its time
     this.#open.delete(mail.id)
     clearTimeout(waiting.timer)
     if (mail.error === undefined) waiting.resolve(mail.data)
-    else waiting.reject(new RealtimeError(mail.error.code, mail.error.message))
+    else waiting.reject(new RealtimeError(codeOf(mail.error), mail.error.message))
+    return true
   }
 
   close (): void {
@@ -59,7 +74,7 @@ export class NodeMail {
     this.#open.clear()
   }
 
-  async #answer ({ id, from, op, data }: Extract<Mail, { kind: 'question' }>): Promise<void> {
+  async #answer ({ id, from, op, data }: Static<typeof Question>): Promise<void> {
     try {
       const answer = await this.handler(op, data)
       await this.#send(from, { kind: 'answer', id, data: answer })
@@ -73,3 +88,15 @@ export class NodeMail {
     await this.#post(to, JSON.stringify(mail))
   }
 }
+
+function read (text: string): Mail | null {
+  try {
+    const mail: unknown = JSON.parse(text)
+    return Value.Check(Mail, mail) ? mail : null
+  } catch {
+    return null
+  }
+}
+
+/** A node of the next version may know codes that this one does not. */
+const codeOf = ({ code }: { code: string }): ErrorCode => errorCodes.find((known) => known === code) ?? 'RT_INTERNAL'

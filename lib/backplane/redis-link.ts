@@ -1,9 +1,12 @@
 import type { Cluster, Redis } from 'ioredis'
 import type { RedisConnections } from '../redis.js'
+import { withoutCommand } from '../redis-errors.js'
+import { MAGIC } from './envelope.js'
+import { COUNTER_TTL, type Counter } from './sequences.js'
 
-/** A message for a topic, numbered by the counter beside it. */
+/** A message for a topic, numbered by the counter beside it; null: without a number. */
 export interface Publication {
-  counter: string
+  counter: string | null
   topic: string
   message: Buffer
 }
@@ -17,70 +20,93 @@ export interface LinkHandlers {
 
 /** How the backplane speaks to Redis: one server, or a cluster with sharded topics. */
 export interface RedisLink {
+  /** Subscriptions can be made. */
   readonly ready: boolean
   listen (handlers: LinkHandlers): void
-  /** Numbers and publishes, atomically for each topic. */
+  /** Numbers and publishes, atomically for each topic. The order among topics is not kept. */
   publish (publications: Publication[]): Promise<void>
-  /** To a topic without a number. */
-  send (topic: string, text: string): Promise<void>
   subscribe (topics: string[]): Promise<void>
   unsubscribe (topic: string): void
-  counters (names: string[]): Promise<Array<string | null>>
-  /** Gives the subscriptions' connection up for a new one. */
-  reconnect (): void
+  counters (names: string[]): Promise<Counter[]>
+  /** Gives the subscriptions' connection up for a new one; `all`: the other one too. */
+  reconnect (all: boolean): void
 }
 
 /**
  * Publishes and numbers in one step, so that every node sees one order per topic and a hole in the numbers proves a
- * loss. Keys: a counter per topic; arguments: a topic and a message for each.
+ * loss. Keys: a counter per topic; arguments: a topic and a message for each. What a new counter begins with is explained
+ * in sequences.ts.
  */
 const script = (publish: 'PUBLISH' | 'SPUBLISH'): string => `
 for i, key in ipairs(KEYS) do
-  local sequence = redis.call('INCR', key)
-  if sequence == 1 then redis.call('EXPIRE', key, 604800) end
-  redis.call('${publish}', ARGV[2 * i - 1], sequence .. '\\n' .. ARGV[2 * i])
+  local number, mark = redis.call('INCR', key), '+'
+  if number == 1 then
+    local time = redis.call('TIME')
+    number, mark = time[1] * 1000000 + time[2], '*'
+    redis.call('SET', key, string.format('%.0f', number), 'PX', ${COUNTER_TTL})
+  else
+    redis.call('PEXPIRE', key, ${COUNTER_TTL})
+  end
+  redis.call('${publish}', ARGV[2 * i - 1], '${MAGIC}' .. mark .. string.format('%.0f', number) .. '\\n' .. ARGV[2 * i])
 end
 return #KEYS`
 
-type WithPublish<T> = T & { rtPublish (keys: number, ...args: Array<string | Buffer>): Promise<number> }
+/** Keys: counters → each one's number, '0' where there is none, and its time to live. */
+const COUNTERS = `
+local found = {}
+for i, key in ipairs(KEYS) do
+  found[2 * i - 1] = redis.call('GET', key) or '0'
+  found[2 * i] = redis.call('PTTL', key)
+end
+return found`
+
+type WithScripts<T> = T & {
+  rtPublish (keys: number, ...args: Array<string | Buffer>): Promise<number>
+  rtCounters (keys: number, ...names: string[]): Promise<Array<string | number>>
+}
 
 /** Topics in one script call or one SUBSCRIBE: keeps Redis responsive to others in between. */
 const CHUNK = 500
 
 /** One server, or a master found by Sentinel. */
 export class SingleLink implements RedisLink {
-  readonly #commands: WithPublish<Redis>
+  readonly #commands: WithScripts<Redis>
   readonly #subscriber: Redis
 
   constructor (commands: Redis, subscriber: Redis) {
-    commands.defineCommand('rtPublish', { lua: script('PUBLISH') })
-    this.#commands = commands as WithPublish<Redis>
+    this.#commands = withScripts(commands, 'PUBLISH')
     this.#subscriber = subscriber
   }
 
   get ready (): boolean {
-    return this.#commands.status === 'ready' && this.#subscriber.status === 'ready'
+    return this.#subscriber.status === 'ready'
   }
 
   listen ({ message, cut, ready }: LinkHandlers): void {
     this.#subscriber.on('messageBuffer', (topic: Buffer, bytes: Buffer) => { message(topic.toString(), bytes) })
     this.#subscriber.on('close', cut)
     this.#subscriber.on('ready', ready)
-    this.#commands.on('ready', () => { if (this.ready) ready() })
   }
 
   async publish (publications: Publication[]): Promise<void> {
-    const parts: Array<Promise<unknown>> = []
-    for (let at = 0; at < publications.length; at += CHUNK) {
-      const part = publications.slice(at, at + CHUNK)
-      parts.push(this.#commands.rtPublish(part.length,
-        ...part.map(({ counter }) => counter), ...part.flatMap(({ topic, message }) => [topic, message])))
+    const sent: Array<Promise<unknown>> = []
+    const numbered: Array<string | Buffer> = []
+    const counters: string[] = []
+    const flush = (): void => {
+      if (counters.length > 0) sent.push(this.#commands.rtPublish(counters.length, ...counters, ...numbered))
+      numbered.length = counters.length = 0
     }
-    await all(parts)
-  }
-
-  async send (topic: string, text: string): Promise<void> {
-    await this.#commands.publish(topic, text)
+    for (const { counter, topic, message } of publications) {
+      if (counter === null) {
+        sent.push(this.#commands.publish(topic, message))
+        continue
+      }
+      counters.push(counter)
+      numbered.push(topic, message)
+      if (counters.length === CHUNK) flush()
+    }
+    flush()
+    await all(sent)
   }
 
   async subscribe (topics: string[]): Promise<void> {
@@ -91,14 +117,18 @@ export class SingleLink implements RedisLink {
     this.#subscriber.unsubscribe(topic).catch(() => {}) // gone with the connection anyway
   }
 
-  async counters (names: string[]): Promise<Array<string | null>> {
-    const found: Array<string | null> = []
-    for (let at = 0; at < names.length; at += CHUNK) found.push(...await this.#commands.mget(names.slice(at, at + CHUNK)))
+  async counters (names: string[]): Promise<Counter[]> {
+    const found: Counter[] = []
+    for (let at = 0; at < names.length; at += CHUNK) {
+      const part = names.slice(at, at + CHUNK)
+      found.push(...toCounters(await this.#commands.rtCounters(part.length, ...part)))
+    }
     return found
   }
 
-  reconnect (): void {
-    this.#subscriber.disconnect(true)
+  reconnect (all: boolean): void {
+    // Not disconnect(): a connection that is dead says no goodbye.
+    for (const { stream } of all ? [this.#subscriber, this.#commands] : [this.#subscriber]) stream.destroy()
   }
 }
 
@@ -107,11 +137,10 @@ export class SingleLink implements RedisLink {
  * going to every server. The client keeps one subscriber for each shard and subscribes again when slots move.
  */
 export class ClusterLink implements RedisLink {
-  readonly #cluster: WithPublish<Cluster>
+  readonly #cluster: WithScripts<Cluster>
 
   constructor (cluster: Cluster) {
-    cluster.defineCommand('rtPublish', { lua: script('SPUBLISH') })
-    this.#cluster = cluster as WithPublish<Cluster>
+    this.#cluster = withScripts(cluster, 'SPUBLISH')
   }
 
   get ready (): boolean {
@@ -127,11 +156,9 @@ export class ClusterLink implements RedisLink {
   }
 
   async publish (publications: Publication[]): Promise<void> {
-    await all(publications.map(async ({ counter, topic, message }) => await this.#cluster.rtPublish(1, counter, topic, message)))
-  }
-
-  async send (topic: string, text: string): Promise<void> {
-    await this.#cluster.spublish(topic, text)
+    await all(publications.map(async ({ counter, topic, message }) => counter === null
+      ? await this.#cluster.spublish(topic, message)
+      : await this.#cluster.rtPublish(1, counter, topic, message)))
   }
 
   async subscribe (topics: string[]): Promise<void> {
@@ -142,8 +169,8 @@ export class ClusterLink implements RedisLink {
     this.#cluster.sunsubscribe(topic).catch(() => {}) // gone with the connection anyway
   }
 
-  async counters (names: string[]): Promise<Array<string | null>> {
-    return await Promise.all(names.map(async (name) => await this.#cluster.get(name)))
+  async counters (names: string[]): Promise<Counter[]> {
+    return (await Promise.all(names.map(async (name) => toCounters(await this.#cluster.rtCounters(1, name))))).flat()
   }
 
   reconnect (): void {
@@ -155,8 +182,20 @@ export class ClusterLink implements RedisLink {
 export const linkTo = ({ commands, subscriber }: RedisConnections): RedisLink =>
   subscriber === null ? new ClusterLink(commands as Cluster) : new SingleLink(commands as Redis, subscriber)
 
+function withScripts<T extends Redis | Cluster> (redis: T, publish: 'PUBLISH' | 'SPUBLISH'): WithScripts<T> {
+  redis.defineCommand('rtPublish', { lua: script(publish) })
+  redis.defineCommand('rtCounters', { lua: COUNTERS })
+  return redis as WithScripts<T>
+}
+
+function toCounters (found: Array<string | number>): Counter[] {
+  const counters: Counter[] = []
+  for (let i = 0; i + 1 < found.length; i += 2) counters.push({ number: Number(found[i]), ttl: Number(found[i + 1]) })
+  return counters
+}
+
 /** Rejects with the first failure, but only when all are through: nobody may be surprised by a late one. */
 async function all (promises: Array<Promise<unknown>>): Promise<void> {
   const failed = (await Promise.allSettled(promises)).find(({ status }) => status === 'rejected')
-  if (failed?.status === 'rejected') throw failed.reason
+  if (failed?.status === 'rejected') throw withoutCommand(failed.reason)
 }

@@ -1,54 +1,77 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { ChannelKey } from '../channels.js'
+import type { RedisConnections } from '../redis.js'
+import type { RedisHealth } from '../redis-health.js'
+import { Batches } from './batches.js'
+import { Canary, isCanary } from './canary.js'
 import type { Backplane, BackplaneHandlers, Frame } from './contract.js'
-import { decodeMessage, encodeFrames } from './envelope.js'
+import { open, readFrames, type Opened, type Rejection } from './envelope.js'
 import { NodeMail } from './node-mail.js'
 import { OwnFrames } from './own-frames.js'
-import type { RedisLink } from './redis-link.js'
+import { linkTo, type RedisLink } from './redis-link.js'
+import { Rejections } from './rejections.js'
 import { Sequences } from './sequences.js'
+import { Signer } from './signer.js'
+import { Topics } from './topics.js'
 
-/** Pause between two canaries, and between two comparisons of sequences with Redis. */
-const CANARY_INTERVAL = 5000
+/** Pause between two canaries, between two comparisons of sequences with Redis, and before what was refused is tried again. */
+const CANARY_INTERVAL = 1000
 const COMPARE_INTERVAL = 10_000
-/** The first byte of a canary, `!`; mail between nodes is JSON. */
-const CANARY = 0x21
+const RETRY = 1000
 
-interface Batch {
-  channels: Map<ChannelKey, Frame[]>
-  done: Promise<void>
-  settle: (result: Promise<void>) => void
+export interface RedisBackplaneOptions {
+  log: FastifyBaseLogger
+  /** Messages are signed with the first, and must be signed with one of them; none: nothing is signed. */
+  secrets?: readonly string[]
+  /** A message was dropped. */
+  rejected?: (reason: Rejection) => void
 }
 
 export class RedisBackplane implements Backplane {
   readonly nodeId: string
   readonly #link: RedisLink
-  readonly #prefix: string
+  readonly #health: RedisHealth
+  readonly #topics: Topics
   readonly #log: FastifyBaseLogger
+  readonly #signer: Signer
+  readonly #rejections: Rejections
   readonly #mail: NodeMail
+  readonly #canary: Canary
   /** Each with what resolves when Redis has it. */
   readonly #subscriptions = new Map<ChannelKey, Promise<void>>()
   readonly #sequences: Sequences
   readonly #own = new OwnFrames((key, frames) => { this.#handlers?.deliver(key, frames) })
   /** Channels of which what may be lost was looked for since Redis last worked: to look on and on would hold them up. */
   readonly #lookedFor = new Set<ChannelKey>()
+  /** Channels on which a message was dropped: if it was numbered, it is missing. */
+  readonly #suspect = new Set<ChannelKey>()
+  readonly #batches = new Batches(async (channels) => { await this.#send(channels) })
   readonly #timers: NodeJS.Timeout[] = []
   #joining: { keys: Set<ChannelKey>, done: Promise<void> } | null = null
-  #batch: Batch | null = null
   #handlers: BackplaneHandlers | null = null
-  #canarySeen = Date.now()
+  /** Not everything is subscribed. */
   #cut = false
+  /** Attempts to subscribe again; those before the last are void. */
+  #attempt = 0
+  #refused = false
+  /** Times in a row that the subscription was dead. */
+  #deaf = 0
 
-  constructor (nodeId: string, link: RedisLink, prefix: string, log: FastifyBaseLogger) {
+  constructor (nodeId: string, redis: RedisConnections, { log, secrets = [], rejected = () => {} }: RedisBackplaneOptions) {
     this.nodeId = nodeId
-    this.#link = link
-    this.#prefix = prefix
+    this.#link = linkTo(redis)
+    this.#health = redis.health
     this.#log = log
-    this.#sequences = new Sequences(async (keys) => (await link.counters(keys.map((key) => this.#counter(key)))).map(Number))
-    this.#mail = new NodeMail(nodeId, async (to, text) => { await this.#link.send(this.#nodeTopic(to), text) })
+    this.#signer = new Signer(secrets)
+    this.#topics = new Topics(redis.prefix, this.#signer)
+    this.#rejections = new Rejections(log, rejected)
+    this.#sequences = new Sequences(async (keys) => await this.#link.counters(keys.map((key) => this.#topics.counter(key))))
+    this.#mail = new NodeMail(nodeId, async (to, text) => { await this.#post(to, text) })
+    this.#canary = new Canary(async (text) => { await this.#post(nodeId, text) })
   }
 
   get healthy (): boolean {
-    return !this.#cut && this.#link.ready && Date.now() - this.#canarySeen < 3 * CANARY_INTERVAL
+    return this.#health.ok && this.#link.ready && !this.#cut && !this.#canary.isDeaf
   }
 
   async start (handlers: BackplaneHandlers): Promise<void> {
@@ -58,22 +81,22 @@ export class RedisBackplane implements Backplane {
       message: (topic, message) => { this.#receive(topic, message) },
       cut: () => {
         this.#cut = true
+        this.#attempt++
         this.#tellHere([])
       },
       ready: () => { void this.#resubscribe() }
     })
-    await this.#link.subscribe([this.#nodeTopic(this.nodeId)])
-    this.#timers.push(setInterval(() => { this.#canary() }, CANARY_INTERVAL))
+    // Where subscriptions are still to be made, they call when they are.
+    this.#health.onChange((ok) => { if (ok && !this.#cut) this.#handlers?.back() })
+    await this.#link.subscribe([this.#topics.node(this.nodeId)])
+    this.#timers.push(setInterval(() => { this.#listen() }, CANARY_INTERVAL))
     this.#timers.push(setInterval(() => { void this.#compare() }, COMPARE_INTERVAL))
   }
 
   publish (key: ChannelKey, frame: Frame): Promise<void> {
-    const batch = this.#batch ??= this.#newBatch()
-    const frames = batch.channels.get(key)
-    if (frames === undefined) batch.channels.set(key, [frame])
-    else frames.push(frame)
+    const done = this.#batches.add(key, frame)
     if (frame.messageId > 0 && !frame.again && this.#subscriptions.has(key)) this.#own.add(key, frame)
-    return batch.done
+    return done
   }
 
   publishHere (key: ChannelKey, frame: Frame): void {
@@ -99,7 +122,7 @@ export class RedisBackplane implements Backplane {
     this.#lookedFor.delete(key)
     this.#sequences.delete(key)
     if (!this.#subscriptions.delete(key) || this.#joining?.keys.delete(key) === true) return
-    this.#link.unsubscribe(this.#topic(key))
+    this.#link.unsubscribe(this.#topics.channel(key))
   }
 
   async ask (nodeId: string, op: string, data: unknown): Promise<unknown> {
@@ -108,41 +131,16 @@ export class RedisBackplane implements Backplane {
 
   async close (): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
-    await this.#batch?.done.catch(() => {})
+    await this.#batches.flushed()
+    this.#attempt++
+    this.#rejections.close()
     this.#mail.close()
     this.#handlers = null
   }
 
-  /** The braces keep a channel's topic and its counter on one shard of a cluster. */
-  #topic (key: ChannelKey): string {
-    return `${this.#prefix}channel:{${key}}`
-  }
-
-  #counter (key: ChannelKey): string {
-    return `${this.#prefix}sequence:{${key}}`
-  }
-
-  #nodeTopic (nodeId: string): string {
-    return `${this.#prefix}node:${nodeId}`
-  }
-
-  #newBatch (): Batch {
-    let settle: Batch['settle'] = () => {}
-    const done = new Promise<void>((resolve) => { settle = resolve })
-    // Ephemeral publishers do not look at the outcome.
-    done.catch(() => {})
-    setImmediate(() => {
-      this.#batch = null
-      settle(this.#send([...batch.channels]))
-    })
-    const batch: Batch = { channels: new Map(), done, settle }
-    return batch
-  }
-
   async #send (channels: Array<[ChannelKey, Frame[]]>): Promise<void> {
     try {
-      await this.#link.publish(channels.map(([key, frames]) =>
-        ({ counter: this.#counter(key), topic: this.#topic(key), message: encodeFrames(frames) })))
+      await this.#link.publish(channels.map(([key, frames]) => this.#topics.frames(key, frames)))
     } catch (err) {
       // Redis is away: the users of this node still reach each other.
       this.#tellHere(channels)
@@ -151,6 +149,10 @@ export class RedisBackplane implements Backplane {
     // Published, but this node's own subscription is down: it would be the only one not to hear it.
     if (this.#cut) this.#tellHere(channels)
     else this.#lookedFor.clear()
+  }
+
+  async #post (nodeId: string, text: string): Promise<void> {
+    await this.#link.publish([this.#topics.text(nodeId, text)])
   }
 
   /** Older frames first, whose turn to fail may be still to come. Ids that come again are dropped by the hub. */
@@ -172,22 +174,51 @@ export class RedisBackplane implements Backplane {
     this.#handlers?.deliver(key, first)
   }
 
+  /** Nothing that comes from Redis may be thrown from here: it would end the process. */
   #receive (topic: string, message: Buffer): void {
-    const name = topic.slice(this.#prefix.length)
-    if (name.startsWith('channel:')) {
-      const key = name.slice('channel:{'.length, -1)
-      if (!this.#subscriptions.has(key)) return // left meanwhile
-      const { sequence, frames } = decodeMessage(message)
+    const key = this.#topics.keyOf(topic)
+    if (key !== null && !this.#subscriptions.has(key)) return // left meanwhile
+    try {
+      const opened = open(message, topic, this.#signer)
+      const rejection = typeof opened === 'string' ? opened : key === null ? this.#read(opened) : this.#hear(key, opened)
+      if (rejection !== null) this.#reject(rejection, key)
+    } catch (err) {
+      this.#reject('malformed', key, err)
+    }
+  }
+
+  #hear (key: ChannelKey, { number, first, content }: Opened): Rejection | null {
+    const frames = readFrames(content)
+    if (frames === null) return 'malformed'
+    this.#canary.heardOther()
+    if (number !== null) {
       this.#own.came(key, frames)
       // Cut, and heard by a new subscription that came in one piece with this: what was lost before it is not looked for yet.
-      if (!this.#sequences.follows(key, sequence) || this.#cut) this.#handlers?.missed([key])
-      this.#handlers?.deliver(key, frames)
-    } else if (message[0] === CANARY) {
-      this.#canarySeen = Date.now()
-      this.#handlers?.heard(Number(message.toString('latin1', 1)))
-    } else {
-      this.#mail.receive(message.toString())
+      if (!this.#sequences.follows(key, number, first) || this.#cut) this.#handlers?.missed([key])
     }
+    this.#handlers?.deliver(key, frames)
+    return null
+  }
+
+  #read ({ content }: Opened): Rejection | null {
+    const text = content.toString()
+    if (!isCanary(text)) return this.#mail.receive(text) ? null : 'malformed'
+    const sentAt = this.#canary.returned(text)
+    if (sentAt === null) return null // one that was given up, or nobody's
+    this.#deaf = 0
+    this.#handlers?.heard(sentAt)
+    return null
+  }
+
+  /** A message that had a number is missing now, and no later one may show it: the counter is looked at soon. */
+  #reject (reason: Rejection, key: ChannelKey | null, err?: unknown): void {
+    this.#rejections.add(reason, err)
+    if (key === null || this.#suspect.add(key).size > 1) return
+    this.#later(() => {
+      const keys = [...this.#suspect]
+      this.#suspect.clear()
+      void this.#compare(keys)
+    })
   }
 
   /** Subscriptions asked for within one turn leave as one command. */
@@ -206,50 +237,69 @@ export class RedisBackplane implements Backplane {
 
   async #subscribeAll (keys: ChannelKey[]): Promise<void> {
     try {
-      await this.#link.subscribe(keys.map((key) => this.#topic(key)))
+      await this.#link.subscribe(keys.map((key) => this.#topics.channel(key)))
       await this.#sequences.begin(keys)
     } catch {
-      // Redis is away: the table above is what is subscribed when it is back
+      // Redis is away: the table above is what is subscribed when it is back. Unless it was only this that it refused.
+      if (this.#link.ready && !this.#cut) this.#subscribeLater()
     }
+  }
+
+  #subscribeLater (): void {
+    const attempt = ++this.#attempt
+    this.#cut = true
+    this.#later(() => { if (attempt === this.#attempt) void this.#resubscribe() })
   }
 
   /** After every reconnect, from the local table: what the connection knew is gone with it. */
   async #resubscribe (): Promise<void> {
+    const attempt = ++this.#attempt
     try {
       const keys = [...this.#subscriptions.keys()]
-      await this.#link.subscribe([this.#nodeTopic(this.nodeId), ...keys.map((key) => this.#topic(key))])
+      await this.#link.subscribe([this.#topics.node(this.nodeId), ...keys.map((key) => this.#topics.channel(key))])
+      if (attempt !== this.#attempt) return
       this.#sequences.forget()
       this.#cut = false
+      this.#refused = false
       this.#lookedFor.clear()
-      this.#canarySeen = Date.now()
+      this.#canary.restart()
+      this.#canary.fly()
       this.#log.info({ channels: keys.length }, 'backplane subscribed again')
       this.#handlers?.missed(keys)
-      // With only the subscriber back nothing can be sent yet; the other connection calls again.
-      if (this.#link.ready) this.#handlers?.back()
+      // With only the subscriber back nothing can be sent yet; the health's change calls then.
+      if (this.#health.ok) this.#handlers?.back()
       await this.#sequences.begin(keys).catch(() => {}) // then each begins with its next message
     } catch (err) {
-      this.#log.warn({ err }, 'backplane cannot subscribe again yet')
+      // Where the connection broke meanwhile, the next one begins anew.
+      if (attempt !== this.#attempt) return
+      if (!this.#refused) this.#log.warn({ reason: (err as Error).message }, 'backplane cannot subscribe again yet')
+      this.#refused = true
+      this.#subscribeLater()
     }
   }
 
-  /** A message to itself tells a subscription that died silently from a quiet one. */
-  #canary (): void {
-    if (this.#link.ready && Date.now() - this.#canarySeen > 3 * CANARY_INTERVAL) {
+  #listen (): void {
+    if (this.#canary.isDeaf) {
       this.#log.warn('backplane hears nothing: connecting again')
-      this.#canarySeen = Date.now()
-      this.#link.reconnect()
-      return
+      this.#canary.restart()
+      // Twice in a row: perhaps it is the other connection that leads to the wrong server.
+      this.#link.reconnect(++this.#deaf > 1)
+    } else if (!this.#cut) {
+      this.#canary.fly()
     }
-    this.#link.send(this.#nodeTopic(this.nodeId), `!${Date.now()}`).catch(() => {}) // missed below, and seen in `healthy`
   }
 
-  async #compare (): Promise<void> {
+  async #compare (keys?: ChannelKey[]): Promise<void> {
     if (!this.healthy) return
     try {
-      const lost = await this.#sequences.lost()
+      const lost = await this.#sequences.lost(keys)
       if (lost.length > 0) this.#handlers?.missed(lost)
     } catch {
       // Redis is away: the reconnect looks after everything
     }
+  }
+
+  #later (task: () => void): void {
+    setTimeout(() => { if (this.#handlers !== null) task() }, RETRY).unref()
   }
 }

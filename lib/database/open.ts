@@ -1,87 +1,84 @@
-import { mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
-import Libsql from 'libsql'
-import { Kysely, MysqlDialect, SqliteDialect, type SqliteDatabase, type SqliteStatement } from 'kysely'
-import { createPool, format } from 'mysql2'
+import {
+  Kysely, MysqlAdapter, MysqlDialect, MysqlIntrospector, MysqlQueryCompiler, SqliteAdapter, SqliteDialect, SqliteIntrospector,
+  SqliteQueryCompiler, type Dialect as KyselyDialect, type DialectAdapter
+} from 'kysely'
 import { OptionError } from '../errors.js'
 import { dialectOf, type Database, type Dialect } from './dialect.js'
+import { HostConnections } from './host-connections.js'
+import { MysqlConnections } from './mysql-pool.js'
+import { openSqlite } from './sqlite.js'
 import type { Tables } from './tables.js'
 
 export interface OpenDatabase {
   db: Database
   dialect: Dialect
+  /** The same database with a time limit, in milliseconds, for each statement; where the suite opened it, the connection ends with the statement. */
+  within (limit: number): Database
+  /** Replaces the connections, as far as they are the suite's: new ones look up the server's name again. */
+  discard (): void
   /** Closes what was opened here; does nothing for an instance of the host's. */
   close (): Promise<void>
+  /** The host opened it: its settings are the host's. */
+  host: Kysely<unknown> | null
 }
 
-/** Statements of one node at a time: the log's single writer, write-behind, sweeps and reads. */
-const POOL_SIZE = 10
-/** SQLite statements kept ready. */
-const MAX_PREPARED = 200
+/** Under this name an adapter carries the database that was opened with it, whatever Kysely instances are derived from it. */
+const OPENED = Symbol('opened by the suite')
 
 /**
- * A Kysely instance from the `database` option: the host's own as it is, or one opened for a URL
- * (`mysql://…`, `sqlite:path`, `sqlite::memory:`). Throws {@link OptionError}.
+ * Opens the database of the `database` option: a URL (`mysql://…`, `sqlite:path`, `sqlite::memory:`), or a Kysely instance,
+ * whose connections are then shared. Throws {@link OptionError}.
  */
 export function openDatabase (database: unknown): OpenDatabase {
   if (typeof database === 'string') return openUrl(database)
-  if (typeof database !== 'object' || database === null || !('selectFrom' in database)) {
+  if (typeof database !== 'object' || database === null || !('selectFrom' in database) || !('getExecutor' in database)) {
     throw new OptionError('database', 'must be a Kysely instance or a URL: mysql://…, sqlite:path, sqlite::memory:')
   }
-  const db = database as Database
-  const dialect = dialectOf(db)
+  const host = database as Kysely<unknown>
+  const { adapter } = host.getExecutor()
+  if (OPENED in adapter) return { ...adapter[OPENED] as OpenDatabase, close: async () => {} }
+  const dialect = dialectOf(host)
   if (dialect === null) throw new OptionError('database', 'must speak MySQL, MariaDB or SQLite')
-  return { db, dialect, close: async () => {} }
+  return openHost(host, dialect)
+}
+
+function openHost (host: Kysely<unknown>, dialect: Dialect): OpenDatabase {
+  const over = (limit: number | null): Database => new Kysely<Tables>({
+    dialect: marked({
+      createAdapter: () => dialect === 'mysql' ? new MysqlAdapter() : new SqliteAdapter(),
+      createQueryCompiler: () => dialect === 'mysql' ? new MysqlQueryCompiler() : new SqliteQueryCompiler(),
+      createIntrospector: (db) => dialect === 'mysql' ? new MysqlIntrospector(db) : new SqliteIntrospector(db),
+      createDriver: () => new HostConnections(host, dialect, limit)
+    }, () => opened)
+  })
+  const opened: OpenDatabase = { db: over(null), dialect, within: over, discard: () => {}, close: async () => {}, host }
+  return opened
 }
 
 function openUrl (url: string): OpenDatabase {
   if (/^(mysql|mariadb):\/\//.test(url)) {
-    const pool = createPool({
-      uri: url.replace(/^mariadb:/, 'mysql:'),
-      timezone: 'Z',
-      dateStrings: true,
-      supportBigNumbers: true,
-      connectionLimit: POOL_SIZE,
-      maxPreparedStatements: 1, // none are prepared, and mysql2 sets room for 16,000 aside in each connection: half a megabyte
-      queryFormat: fillIn,
-      connectTimeout: 5000,
-      enableKeepAlive: true
-    })
-    const db = new Kysely<Tables>({ dialect: new MysqlDialect({ pool }) })
-    return { db, dialect: 'mysql', close: async () => await db.destroy() }
+    const connections = new MysqlConnections(url)
+    const over = (limit: number | null): Database => new Kysely<Tables>({ dialect: marked(new MysqlDialect({ pool: connections.pool(limit) }), () => opened) })
+    const opened: OpenDatabase = {
+      db: over(null), dialect: 'mysql', within: over, discard: () => { connections.discard() }, close: async () => { await connections.end() }, host: null
+    }
+    return opened
   }
   if (url.startsWith('sqlite:') && url.length > 'sqlite:'.length) {
-    const db = new Kysely<Tables>({ dialect: new SqliteDialect({ database: openSqlite(url.slice('sqlite:'.length)) }) })
-    return { db, dialect: 'sqlite', close: async () => await db.destroy() }
+    const db = new Kysely<Tables>({ dialect: marked(new SqliteDialect({ database: openSqlite(url.slice('sqlite:'.length)) }), () => opened) })
+    // SQLite answers before it returns: there is nothing to wait for, and no connection to replace.
+    const opened: OpenDatabase = { db, dialect: 'sqlite', within: () => db, discard: () => {}, close: async () => { await db.destroy() }, host: null }
+    return opened
   }
   throw new OptionError('database', 'must be a URL of the form mysql://…, sqlite:path or sqlite::memory:')
 }
 
-/** A bulk insert holds its values already: looking through all of it for marks cost as much as escaping them had. */
-const fillIn = (text: string, values: Parameters<typeof format>[1]): string =>
-  Array.isArray(values) && values.length === 0 ? text : format(text, values, false, 'Z')
-
-function openSqlite (path: string): SqliteDatabase {
-  if (path !== ':memory:') mkdirSync(dirname(path), { recursive: true })
-  const file = new Libsql(path)
-  // A write-ahead log synced at each commit: an acked event survives a power cut, and readers never block the writer.
-  file.exec('pragma journal_mode = wal')
-  file.exec('pragma synchronous = full')
-  file.exec('pragma busy_timeout = 5000')
-  const prepared = new Map<string, SqliteStatement>()
+/** A dialect whose adapter tells by whom the database was opened. */
+function marked (dialect: KyselyDialect, opened: () => OpenDatabase): KyselyDialect {
   return {
-    close: () => { file.close() },
-    // The suite says the same few things again and again: preparing them cost more than running them.
-    prepare: (text) => {
-      const known = prepared.get(text)
-      if (known !== undefined) return known
-      const statement = file.prepare(text) as unknown as SqliteStatement
-      prepared.set(text, statement)
-      if (prepared.size > MAX_PREPARED) {
-        const oldest = prepared.keys().next()
-        if (oldest.done !== true) prepared.delete(oldest.value)
-      }
-      return statement
-    }
+    createDriver: () => dialect.createDriver(),
+    createQueryCompiler: () => dialect.createQueryCompiler(),
+    createIntrospector: (db) => dialect.createIntrospector(db),
+    createAdapter: (): DialectAdapter => Object.defineProperty(dialect.createAdapter(), OPENED, { get: opened })
   }
 }

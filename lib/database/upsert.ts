@@ -5,6 +5,7 @@ import type { Tables } from './tables.js'
 
 /** Rows of one statement: far below every server's limit of parameters and packet size. */
 const ROWS_PER_STATEMENT = 200
+const BYTES_PER_STATEMENT = 256 * 1024
 
 /** Where `keys` stand already, the columns in `update` are set to the new values; see `newest` in {@link upsert}. */
 interface OnConflict<Column extends string> { keys: Column[], update: Column[], newest?: Column }
@@ -22,12 +23,25 @@ export async function upsert<T extends keyof Tables & string> (
   const columns = Object.keys(first) as Array<keyof typeof first>
   const marks = `(${columns.map(() => '?').join(', ')})`
   const into = `insert into ${table} (${columns.join(', ')}) values `
-  for (let at = 0; at < rows.length; at += ROWS_PER_STATEMENT) {
-    // Strings, numbers and null are all that the tables' columns take.
-    const part = rows.slice(at, at + ROWS_PER_STATEMENT).map((row) => columns.map((column) => row[column] as string | number | null))
-    await db.executeQuery(dialect === 'mysql'
-      ? CompiledQuery.raw(`${into}${part.map((values) => `(${values.map(literal).join()})`).join()} ${mysqlSet(conflict)}`)
-      : CompiledQuery.raw(`${into}${part.map(() => marks).join()} ${sqliteSet(table, conflict)}`, part.flat()))
+  // Strings, numbers and null are all that the tables' columns take.
+  const values = rows.map((row) => columns.map((column) => row[column] as string | number | null))
+  if (dialect === 'mysql') {
+    const texts = values.map((row) => `(${row.map(literal).join()})`)
+    for (const part of parts(texts, (text) => text.length)) {
+      await db.executeQuery(CompiledQuery.raw(`${into}${part.join()} ${mysqlSet(conflict)}`))
+    }
+    return
+  }
+  for (const part of parts(values, () => 0)) {
+    await db.executeQuery(CompiledQuery.raw(`${into}${part.map(() => marks).join()} ${sqliteSet(table, conflict)}`, part.flat()))
+  }
+}
+
+/** As many as one statement takes at a time. */
+function * parts<Row> (rows: Row[], sizeOf: (row: Row) => number): Generator<Row[]> {
+  for (let at = 0, end = 0; at < rows.length; at = end) {
+    for (let size = 0; end < rows.length && end - at < ROWS_PER_STATEMENT && size < BYTES_PER_STATEMENT; end++) size += sizeOf(rows[end] as Row)
+    yield rows.slice(at, end)
   }
 }
 

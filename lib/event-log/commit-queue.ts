@@ -1,59 +1,44 @@
-import type { FastifyBaseLogger } from 'fastify'
-import { HANDED } from '../backplane/contract.js'
-import type { Clock } from '../clock.js'
-import { isDuplicate, isTransient } from '../database/failures.js'
-import { RealtimeError } from '../errors.js'
 import { inTime } from '../in-time.js'
-import type { StoredEvent } from './contract.js'
-import type { EventRow } from './inserts.js'
-import { DEDUPE_WINDOW, type EventStore } from './store.js'
+import { Committer, noAnswer, refuse, unavailable, type CommitterOptions, type Entry, type Tell } from './committer.js'
 
-/** What became of a row: its id, its time, and, where it had been stored before, the event that was. */
-export interface Committed { id: number, createdAt: number, before: StoredEvent | null }
+export type { Committed, Entry } from './committer.js'
 
-/** An event that waits for its commit. */
-export interface Entry {
-  row: EventRow
-  /** The client chose the key: it may already be stored. */
-  keyed: boolean
-  /** The connection that sent it and must not get it back. */
-  except: string | null
-  resolve (committed: Committed): void
-  reject (err: Error): void
-}
-
-/** Hands on what was committed and then answers its senders, in order; or refuses them. */
-type Tell = () => void
-
-export interface CommitQueueOptions {
-  store: EventStore
-  clock: Clock
-  log: FastifyBaseLogger
+export interface CommitQueueOptions extends Omit<CommitterOptions, 'away'> {
   /** Events that may wait for the database. */
   maxQueued: number
-  /** Milliseconds until a database that does not answer counts as away. */
-  timeout: number
-  /** Called in order, after the commit; the sender is told when it resolves. Never rejects. */
-  committed (entry: Entry, committed: Committed): Promise<void>
-  /** Called after each statement that was committed. */
-  measured?: ((rows: number, seconds: number) => void) | undefined
+  /** Bytes of payload of one statement. */
+  maxBytes?: number
+  /** Replaces the connections to the database: those it has may reach a server that will never take an event again. */
+  discard?: (() => void) | undefined
 }
 
 /** Rows, and bytes of payload, of one statement. */
 const MAX_ROWS = 500
 const MAX_BYTES = 2 * 1024 * 1024
+/** Events that host code may have waiting, two statements: what clients send in between never waits for longer. */
+const PATIENT_ROOM = 2 * MAX_ROWS
+/** Events taken from one caller before it is the next one's turn. */
+const TURN = 100
 const PROBE_INTERVAL = 500
+/** Events whose outcome is looked up when the database is back; the sweeper finds the others. */
+const MAX_UNSURE = 10_000
 
 /**
  * Group commit: one statement at a time; what arrives while it is under way forms the next one. The batch is as wide as
  * the load makes it, and a lone event is committed at once. One writer per node also gives one order: a statement begins
  * after the one before it is committed, and is told of after the one before it was.
  *
- * While the database is away every event is refused at once, and a probe finds out when it is back.
+ * While the database is away every event is refused at once, and a probe that writes finds out when it is back.
  */
 export class CommitQueue {
   readonly #options: CommitQueueOptions
+  readonly #committer: Committer
+  readonly #maxBytes: number
   #waiting: Entry[] = []
+  /** Callers that wait for room, with what they have not queued yet. */
+  #patient: Entry[][] = []
+  /** Refused as `unknown`: they may be stored. */
+  #unsure: Entry[] = []
   #running: Promise<void> | null = null
   #away = false
   #probe: NodeJS.Timeout | null = null
@@ -61,6 +46,14 @@ export class CommitQueue {
 
   constructor (options: CommitQueueOptions) {
     this.#options = options
+    this.#maxBytes = Math.min(MAX_BYTES, options.maxBytes ?? MAX_BYTES)
+    this.#committer = new Committer({
+      ...options,
+      away: (err, batch, outcome) => {
+        if (outcome === 'unknown' && this.#unsure.length < MAX_UNSURE) this.#unsure.push(...batch)
+        this.#goAway(err)
+      }
+    })
   }
 
   get healthy (): boolean {
@@ -71,14 +64,46 @@ export class CommitQueue {
     return this.#waiting.length
   }
 
+  /** Refuses the event at once where there is no room. */
   push (entry: Entry): void {
-    if (this.#away || this.#closed || this.#waiting.length >= this.#options.maxQueued) {
-      entry.reject(unavailable())
+    if (!this.#takes(1)) {
+      entry.reject(unavailable('none'))
       return
     }
     this.#waiting.push(entry)
-    // At the end of the turn: what one read from a socket brought along is one batch.
-    this.#running ??= new Promise<void>((resolve) => setImmediate(resolve)).then(async () => { await this.#run() })
+    this.#start()
+  }
+
+  /** All of them or none: refuses them at once where there is no room for all. */
+  pushAll (entries: Entry[]): void {
+    if (!this.#takes(entries.length)) {
+      refuse(entries, 'none')()
+      return
+    }
+    this.#waiting.push(...entries)
+    this.#start()
+  }
+
+  /** For host code, which may bring any number: they wait for room, those of several callers in turn. */
+  pushPatiently (entries: Entry[]): void {
+    if (this.#away || this.#closed) {
+      refuse(entries, 'none')()
+      return
+    }
+    this.#patient.push([...entries])
+    this.#fill()
+    this.#start()
+  }
+
+  /** Whether the database takes an event now. Rejects where it does not. */
+  async probe (): Promise<void> {
+    const { store, timeout } = this.#options
+    try {
+      await inTime(store.probe(), timeout, noAnswer)
+    } catch (err) {
+      this.#options.discard?.()
+      throw err
+    }
   }
 
   /** Waits until everything accepted so far is committed or refused. */
@@ -89,130 +114,51 @@ export class CommitQueue {
     this.#probe = null
   }
 
+  #takes (count: number): boolean {
+    return !this.#away && !this.#closed && this.#waiting.length + count <= this.#options.maxQueued
+  }
+
+  /** At the end of the turn: what one read from a socket brought along is one batch. */
+  #start (): void {
+    this.#running ??= new Promise<void>((resolve) => setImmediate(resolve)).then(async () => { await this.#run() })
+  }
+
   async #run (): Promise<void> {
     let told = Promise.resolve()
     while (this.#waiting.length > 0 && !this.#away) {
-      const tell = await this.#commit(this.#take())
+      const tell: Tell = await this.#committer.commit(this.#take())
       await told
+      if (this.#patient.length > 0) this.#fill()
       if (this.#waiting.length === 0 || this.#away) tell()
       // The next statement first: the database works on it while these are handed on.
       else told = new Promise((resolve) => setImmediate(() => { tell(); resolve() }))
     }
-    refuse(this.#waiting.splice(0))()
+    refuse(this.#waiting.splice(0), 'none')()
+    for (const entries of this.#patient.splice(0)) refuse(entries, 'none')()
     this.#running = null
   }
 
   #take (): Entry[] {
     let bytes = 0
     let count = 0
-    while (count < this.#waiting.length && count < MAX_ROWS && (count === 0 || bytes < MAX_BYTES)) {
+    while (count < this.#waiting.length && count < MAX_ROWS && (count === 0 || bytes < this.#maxBytes)) {
       bytes += this.#waiting[count]?.row.payload.length ?? 0
       count++
     }
     return this.#waiting.splice(0, count)
   }
 
-  /** Stores a batch. Resolves to what tells its senders, and before them everyone else; never rejects. */
-  async #commit (batch: Entry[]): Promise<Tell> {
-    const began = performance.now()
-    const deadline = Date.now() + this.#options.timeout
-    let lookUp = batch.filter(({ keyed }) => keyed)
-    for (;;) {
-      const storing = this.#store(batch, lookUp)
-      try {
-        const tell = await inTime(storing, deadline - Date.now(), noAnswer)
-        this.#options.measured?.(batch.length, (performance.now() - began) / 1000)
-        return tell
-      } catch (err) {
-        if (!isTransient(err)) return await this.#alone(batch, err)
-        if (Date.now() + 100 >= deadline) {
-          this.#goAway(err)
-          // Answered after all, too late for its senders: everyone else is told.
-          storing.then((tell) => { tell() }, () => {})
-          return refuse(batch)
-        }
-        // A connection that broke during the commit leaves the outcome unknown: from now on ask first, by key.
-        lookUp = batch
-        await new Promise((resolve) => setTimeout(resolve, 50))
-      }
-    }
-  }
-
-  async #store (batch: Entry[], lookUp: Entry[]): Promise<Tell> {
-    if (lookUp.length > 0) return await this.#storeOnce(batch, lookUp)
-    // Under keys of the node's own, of which none was tried before: none is stored yet, and no two are alike.
-    const ids = await this.#options.store.insert(batch.map(({ row }) => row))
-    return () => {
-      batch.forEach((entry, i) => { this.#settle(entry, { id: ids[i] ?? 0, createdAt: entry.row.createdAt, before: null }) })
-    }
-  }
-
-  /** Inserts what is not stored yet; one of the client's keys may come twice. */
-  async #storeOnce (batch: Entry[], lookUp: Entry[]): Promise<Tell> {
-    const { store, clock } = this.#options
-    const known = await store.findByKey(lookUp.map(({ row }) => row))
-    const results = new Map<Entry, Committed>()
-    const expired: number[] = []
-    const fresh: Entry[] = []
-    const firstOfKey = new Map<string, Entry>()
-    for (const waiting of batch) {
-      const key = keyOf(waiting.row)
-      const found = known.get(key)
-      if (found !== undefined && (!waiting.keyed || found.createdAt > clock.now() - DEDUPE_WINDOW)) {
-        // Under a key of the node's own it is this very insert, of which only the answer was lost.
-        results.set(waiting, { id: found.event.id, createdAt: found.createdAt, before: waiting.keyed ? found.event : null })
-        continue
-      }
-      if (found !== undefined) expired.push(found.event.id)
-      if (firstOfKey.has(key)) continue
-      firstOfKey.set(key, waiting)
-      fresh.push(waiting)
-    }
-    await store.forgetKeys(expired)
-    if (fresh.length > 0) {
-      const ids = await store.insert(fresh.map(({ row }) => row))
-      fresh.forEach((waiting, i) => {
-        results.set(waiting, { id: ids[i] ?? 0, createdAt: waiting.row.createdAt, before: null })
-      })
-    }
-    return () => {
-      for (const waiting of batch) {
-        const own = results.get(waiting)
-        const first = firstOfKey.get(keyOf(waiting.row))
-        const result = own ?? (first === undefined ? undefined : results.get(first))
-        if (result === undefined) continue
-        // The same key twice in one batch is one event.
-        if (own === undefined) waiting.resolve(result)
-        else this.#settle(waiting, own)
-      }
-    }
-  }
-
-  #settle (entry: Entry, committed: Committed): void {
-    const handed = this.#options.committed(entry, committed)
-    if (handed === HANDED) entry.resolve(committed)
-    else void handed.then(() => { entry.resolve(committed) })
-  }
-
-  /** One row that the database refuses must not take the others of its batch along. */
-  async #alone (batch: Entry[], err: unknown): Promise<Tell> {
-    if (batch.length > 1) {
-      const all: Tell[] = []
-      // Those who are stored must not wait for each of the others to find the database away.
-      for (const waiting of batch) all.push(this.#away ? refuse([waiting]) : await this.#commit([waiting]))
-      return () => { for (const tell of all) tell() }
-    }
-    // A key that another node stored meanwhile: asking for it now finds it.
-    try {
-      if (!isDuplicate(err)) throw err
-      return await this.#store(batch, batch)
-    } catch (cause) {
-      this.#options.log.error({ err: cause }, 'an event cannot be stored')
-      return () => { batch[0]?.reject(new RealtimeError('RT_INTERNAL', undefined, { cause })) }
+  #fill (): void {
+    const most = Math.min(PATIENT_ROOM, this.#options.maxQueued)
+    while (this.#patient.length > 0 && this.#waiting.length < most) {
+      const entries = this.#patient.shift() as Entry[]
+      this.#waiting.push(...entries.splice(0, Math.min(TURN, most - this.#waiting.length)))
+      if (entries.length > 0) this.#patient.push(entries)
     }
   }
 
   #goAway (err: unknown): void {
+    this.#options.discard?.()
     if (this.#away) return
     this.#away = true
     this.#options.log.error({ err }, 'database away: durable events are refused')
@@ -222,18 +168,20 @@ export class CommitQueue {
   #probeLater (): void {
     if (this.#closed) return
     this.#probe = setTimeout(() => {
-      inTime(this.#options.store.ping(), this.#options.timeout, noAnswer).then(() => {
+      this.#comeBack().then(() => {
         this.#away = false
         this.#options.log.info('database back: durable events are accepted')
       }, () => { this.#probeLater() })
     }, PROBE_INTERVAL)
   }
+
+  /** What was refused and is stored after all is handed on first, in the order of the senders. */
+  async #comeBack (): Promise<void> {
+    await this.probe()
+    while (this.#unsure.length > 0) {
+      const some = this.#unsure.slice(0, MAX_ROWS)
+      await inTime(this.#committer.settle(some), this.#options.timeout, noAnswer)
+      this.#unsure.splice(0, some.length)
+    }
+  }
 }
-
-const keyOf = (row: EventRow): string => `${row.tenantId}/${row.userId}/${row.dedupeId}`
-
-const refuse = (batch: readonly Entry[]): Tell => () => { for (const { reject } of batch) reject(unavailable()) }
-
-const unavailable = (): RealtimeError => new RealtimeError('RT_STORAGE_UNAVAILABLE', undefined, { retryAfter: 1 })
-
-const noAnswer = (): Error => new Error('the database does not answer')

@@ -1,5 +1,8 @@
 import { channelKey, type ChannelKey } from '../channels.js'
 
+/** More events than this between `since` and now, and the client must reload instead. */
+export const MAX_REPLAY = 1000
+
 /** An event that must not be lost, before it is stored. */
 export interface NewEvent {
   tenantId: number
@@ -62,3 +65,19 @@ export interface Confirmation { tenantId: number, userId: number, id: number }
 
 /** `fresh` the first time. */
 export interface Confirmed extends Confirmation { senderId: number, fresh: boolean }
+
+/** The newest event that a node knows of. Its id, and all below it, were given out. */
+export interface LogPosition {
+  epoch: string
+  id: number
+  /** When that event was stored, in milliseconds since 1970; null where only its id is known. */
+  createdAt: number | null
+}
+
+/**
+ * The newest position that any node knows, noted where it outlives this database and every node. `keep` notes `mine` where
+ * it is newer, and resolves to the newest of all; null where nothing is kept.
+ */
+export interface PositionNote {
+  keep (mine: LogPosition): Promise<LogPosition | null>
+}

@@ -1,31 +1,43 @@
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { HANDED, type Backplane } from '../backplane/contract.js'
-import { batched } from '../batch.js'
-import { channelKey, privateChannel, splitKey, type ChannelKey } from '../channels.js'
+import { channelKey } from '../channels.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
-import { RealtimeError } from '../errors.js'
+import type { DatabaseFacts } from '../database/examine.js'
+import { outcomeOf, withoutValues } from '../database/failures.js'
+import type { DatabaseMeta } from '../database/meta.js'
+import { RealtimeError, type Outcome } from '../errors.js'
 import type { Hub } from '../hub.js'
 import { inTime } from '../in-time.js'
 import { encodeStored } from '../protocol.js'
-import { sharedReads } from '../shared-reads.js'
+import { wellFormedJson } from '../well-formed.js'
 import { WriteBehind } from '../write-behind.js'
 import { Commits, type Inserted } from './commits.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
-import type { Confirmation, Confirmed, EventType, NewEvent, Receipt, StoredEvent } from './contract.js'
+import type { Confirmation, Confirmed, EventType, LogPosition, NewEvent, PositionNote, Receipt, StoredEvent } from './contract.js'
+import { EpochStore } from './epoch-store.js'
+import { MAX_AUDIT_ROWS } from './insert-store.js'
+import { LogEpoch } from './log-epoch.js'
 import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
 import type { AuditRow, EventRow } from './inserts.js'
-import { EventStore, MAX_AUDIT_ROWS, MAX_PENDING_CHANNELS, type MissedRange } from './store.js'
+import { Replays } from './replays.js'
+import { EventStore, type MissedRange } from './store.js'
 
-export { byChannel, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
+export { byChannel, MAX_REPLAY, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
-/** More events than this between `since` and now, and the client must reload instead. */
-export const MAX_REPLAY = 1000
+/** Every reader takes an event of this size: a client may send as much. */
+const MIN_EVENT_BYTES = 64 * 1024
+/** What waits for a reader, at most, unless its node says otherwise. */
+const MAX_BUFFERED = 1024 * 1024
 
 export interface EventLogOptions {
   db: Database
   dialect: Dialect
+  /** What is known of the server; see database/examine.ts. */
+  facts?: DatabaseFacts
+  /** Replaces the connections to a database that takes no events. */
+  discard?: () => void
   backplane: Backplane
   hub: Hub
   clock: Clock
@@ -34,12 +46,19 @@ export interface EventLogOptions {
   maxQueued: number
   /** Milliseconds until a database that does not answer counts as away, 3000. */
   timeout: number
+  meta: DatabaseMeta
+  /** Where the newest position of all nodes is kept besides the table. */
+  note: PositionNote
+  /** Tells the other nodes this node's position; resolves with theirs. */
+  askPeers (mine: LogPosition): Promise<unknown[]>
+  /** A new epoch began: whatever is remembered of ids belongs to the old one. */
+  epochChanged (): void
   online: OutboxOptions['online']
   failed: OutboxOptions['failed']
   measured?: (rows: number, seconds: number) => void
 }
 
-/** What a subscriber missed: `recovered` false where something is gone and the client must reload. */
+/** A page of a channel's events: `recovered` false where something before it is gone and the client must reload. */
 export interface Recovery {
   events: StoredEvent[]
   position: number
@@ -51,17 +70,15 @@ export interface Recovery {
 export class EventLog {
   readonly outbox: Outbox
   readonly store: EventStore
+  readonly replays: Replays
+  /** Bytes of one event at most: what a reader must be able to take at once. */
+  maxEventBytes = 0
+  /** The epoch of the log, part of every cursor. */
+  readonly epoch: LogEpoch
   readonly #queue: CommitQueue
   readonly #audit: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
-  /** By channel key: users who come back at once are asked about with one statement. */
-  readonly #pending = batched(async (keys: ChannelKey[]) => await this.#ask(async () => await this.outbox.pending(keys)),
-    { size: MAX_PENDING_CHANNELS, rest: 10 })
   readonly #options: EventLogOptions
-  readonly #head = sharedReads(async (key) => {
-    const { tenantId, channel } = splitKey(key)
-    return await this.#ask(async () => await this.store.head(tenantId, channel))
-  })
   /** Begins every key of this node's own: short, as an index holds it, and unlike that of any other boot. */
   readonly #ownKeys = `n:${randomBytes(12).toString('base64url')}:`
   #serial = 0
@@ -70,16 +87,56 @@ export class EventLog {
   })
 
   constructor (options: EventLogOptions) {
-    const { db, dialect, backplane, clock, log, maxQueued, timeout, measured } = options
+    const { db, dialect, facts, discard, backplane, clock, log, maxQueued, timeout, measured } = options
     this.#options = options
-    this.store = new EventStore(db, dialect, backplane.nodeId)
+    this.epoch = new LogEpoch({
+      store: new EpochStore(db, backplane.nodeId),
+      meta: options.meta,
+      log,
+      timeout,
+      note: options.note,
+      askPeers: options.askPeers,
+      heard: options.hub,
+      changed: () => {
+        options.hub.forgetIds()
+        options.epochChanged()
+      }
+    })
+    this.store = new EventStore(db, dialect, backplane.nodeId, this.epoch, facts?.consecutiveIds)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
+    this.replays = new Replays({
+      ...options,
+      outbox: this.outbox,
+      copiedTypes: () => [...this.#types].filter(([, { tellSender }]) => tellSender === true).map(([type]) => type),
+      epoch: this.epoch,
+      ask: async (read) => await this.ask(read)
+    })
     this.#queue = new CommitQueue({
-      store: this.store, clock, log, maxQueued, timeout, measured, committed: (entry, committed) => this.#committed(entry, committed)
+      store: this.store, clock, log, maxQueued, timeout, measured, discard,
+      // Escaped, a payload may be twice as long.
+      ...(facts === undefined ? {} : { maxBytes: facts.maxPacket / 4 }),
+      committed: (entry, committed) => this.#committed(entry, committed)
     })
     this.#audit = new WriteBehind({
-      name: 'audit', log, interval: 1000, enough: MAX_AUDIT_ROWS.mysql, write: async (rows) => { await this.store.insertAudit(rows) }
+      name: 'audit', log, interval: 1000, enough: MAX_AUDIT_ROWS.mysql, most: MAX_AUDIT_ROWS[dialect],
+      write: async (rows) => { await this.store.insertAudit(rows) }
     })
+    this.fitReaders(MAX_BUFFERED)
+  }
+
+  /** At most so many bytes wait for a reader: one event must leave half of it free, and a page of a replay most of it. */
+  fitReaders (maxBuffered: number): void {
+    this.maxEventBytes = Math.max(MIN_EVENT_BYTES, Math.floor(maxBuffered / 2))
+    this.replays.pageBytes = Math.floor(maxBuffered / 8)
+  }
+
+  /** Throws `RT_INVALID_DATA` where an encoded event is larger than its readers can take. */
+  requireSize (event: string | Buffer): void {
+    // A character takes at most three bytes: most texts need not be measured.
+    if (event.length * 3 <= this.maxEventBytes) return
+    const bytes = Buffer.byteLength(event)
+    if (bytes <= this.maxEventBytes) return
+    throw new RealtimeError('RT_INVALID_DATA', `The event has ${bytes} bytes, and may have ${this.maxEventBytes}`)
   }
 
   /** False while the database cannot take events. */
@@ -97,21 +154,30 @@ export class EventLog {
     this.#types.set(type, options)
   }
 
+  /** Rejects while the database would not take an event, though it may answer. */
+  async probe (): Promise<void> {
+    await this.#queue.probe()
+  }
+
   /**
    * Stores an event and hands it to every node. Resolves once it is committed: from then on nothing loses it.
-   * Rejects with `RT_STORAGE_UNAVAILABLE`, and a `retryAfter`, when the database cannot take it now.
+   * Rejects with `RT_INVALID_DATA` where it is too large, with `RT_STORAGE_UNAVAILABLE`, a `retryAfter` and an `outcome`, when
+   * the database cannot take it now.
    */
   append (event: NewEvent): Promise<Receipt> {
-    const row = this.#rowOf(event, RETRY_DELAYS[0])
-    return new Promise<Receipt>((resolve, reject) => {
-      this.#queue.push({
-        row,
-        keyed: event.dedupeId !== undefined,
-        except: event.except ?? null,
-        resolve: ({ id, createdAt }) => { resolve({ messageId: id, timestamp: toIso(createdAt) }) },
-        reject
-      })
-    })
+    return new Promise<Receipt>((resolve, reject) => { this.#queue.push(this.#entryOf(event, resolve, reject)) })
+  }
+
+  /**
+   * Stores several events, each with a receipt of its own. Where there is no room for all of them none is stored; with
+   * `patient` they wait for room, however many they are.
+   */
+  appendAll (events: readonly NewEvent[], { patient }: { patient: boolean }): Array<Promise<Receipt>> {
+    const entries: Entry[] = []
+    const receipts = events.map((event) => new Promise<Receipt>((resolve, reject) => { entries.push(this.#entryOf(event, resolve, reject)) }))
+    if (patient) this.#queue.pushPatiently(entries)
+    else this.#queue.pushAll(entries)
+    return receipts
   }
 
   /**
@@ -138,47 +204,26 @@ export class EventLog {
   /** The audit row of an ephemeral event, written behind; lost rows of this kind harm nobody. */
   audit (event: Omit<NewEvent, 'except' | 'dedupeId'>): void {
     const { tenantId, userId, type, channel, data } = event
-    this.#audit.put({ tenantId, userId, type, channel, payload: JSON.stringify(data), createdAt: this.#options.clock.now() })
+    this.#audit.put({ tenantId, userId, type, channel, payload: wellFormedJson(data), createdAt: this.#options.clock.now() })
   }
 
-  /** Where the next `since` starts on a channel: from the hub where this node hears it, else from the table. */
-  async position (tenantId: number, channel: string): Promise<number> {
-    const key = channelKey(tenantId, channel)
-    const known = this.#options.hub.head(key)
-    if (known !== null) return known
-    const head = await this.#head(key)
-    this.#options.hub.learnHead(key, head)
-    return this.#options.hub.head(key) ?? head
-  }
-
-  /** What came after `since` on a channel, oldest first, at most `limit`. */
-  async read (tenantId: number, channel: string, since: number, limit: number): Promise<Recovery> {
-    const [floor, later, earlier] = await this.#ask(async () => await Promise.all([
+  /** Events after `since` on a channel, oldest first, at most `limit`; none where the cursor, `since` with its `epoch`, is not one of this log. */
+  async read (tenantId: number, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
+    const [isOurs, floor, later, earlier] = await this.ask(async () => await Promise.all([
+      this.epoch.gaveOut(since, epoch),
       this.store.floor(tenantId, channel),
       this.store.after(tenantId, channel, since, limit + 1),
       since > 0 ? this.store.overtaken(tenantId, channel, since) : []
     ]))
+    if (!isOurs) return { events: [], position: await this.replays.position(channelKey(tenantId, channel)), recovered: false, more: false }
     const more = later.length > limit
     const events = [...earlier, ...later.slice(0, limit)]
     return { events, position: later[Math.min(later.length, limit) - 1]?.id ?? since, recovered: since >= floor, more }
   }
 
-  /** Everything after `since` for a subscriber, or nothing and `recovered: false` where that is too much or gone. */
-  async recover (tenantId: number, channel: string, since: number): Promise<Recovery> {
-    const found = await this.read(tenantId, channel, since, MAX_REPLAY)
-    if (found.recovered && !found.more) return found
-    return { events: [], position: await this.position(tenantId, channel), recovered: false, more: false }
-  }
-
   /** What a node may have missed on several channels, oldest first. */
   async missedInAll (range: MissedRange): Promise<StoredEvent[]> {
-    return await this.#ask(async () => await this.store.missedInAll(range))
-  }
-
-  /** What waits for a user to be confirmed, oldest first. Rejects with `RT_STORAGE_UNAVAILABLE`. */
-  async pendingFor (tenantId: number, userId: number): Promise<StoredEvent[]> {
-    if (!this.healthy) throw refused()
-    return await this.#pending(channelKey(tenantId, privateChannel(userId))) ?? []
+    return await this.ask(async () => await this.store.missedInAll(range))
   }
 
   /**
@@ -187,7 +232,7 @@ export class EventLog {
    */
   async confirm (confirmations: readonly Confirmation[], confirmed?: (found: Confirmed[]) => void): Promise<Confirmed[]> {
     const handed = !this.outbox.behind
-    return await this.#ask(async () => await this.store.confirm(confirmations, this.#options.clock.now(), handed).then((found) => {
+    return await this.ask(async () => await this.store.confirm(confirmations, this.#options.clock.now(), handed).then((found) => {
       confirmed?.(found)
       return found
     }))
@@ -195,7 +240,7 @@ export class EventLog {
 
   /** Events of a tenant by status. */
   async counts (tenantId: number): Promise<{ pending: number, failed: number }> {
-    return await this.#ask(async () => await this.store.counts(tenantId))
+    return await this.ask(async () => await this.store.counts(tenantId))
   }
 
   /** The wire form of a stored event. */
@@ -212,27 +257,42 @@ export class EventLog {
     await this.#audit.close()
   }
 
+  #entryOf (event: NewEvent, resolve: (receipt: Receipt) => void, reject: (err: Error) => void): Entry {
+    return {
+      row: this.#rowOf(event, RETRY_DELAYS[0]),
+      keyed: event.dedupeId !== undefined,
+      except: event.except ?? null,
+      resolve: ({ id, createdAt }) => { resolve({ messageId: id, timestamp: toIso(createdAt) }) },
+      reject
+    }
+  }
+
   #rowOf ({ tenantId, userId, type, channel, data, dedupeId, createdAt = this.#options.clock.now() }: NewEvent, dueIn: number): EventRow {
+    const payload = withTimestamp(data, toIso(createdAt))
+    this.requireSize(payload)
     return {
       tenantId,
       userId,
       type,
       channel,
-      payload: withTimestamp(data, toIso(createdAt)),
+      payload,
       createdAt,
       // The client's keys and the node's own live apart, so that nobody can guess another's.
-      dedupeId: dedupeId === undefined ? `${this.#ownKeys}${this.#serial++}` : `c:${dedupeId}`,
+      dedupeId: dedupeId === undefined ? `${this.#ownKeys}${this.#serial++}` : clientKey(dedupeId),
       dueAt: createdAt + dueIn
     }
   }
 
-  /** A read for a client: refused at once while the database is away, and after its time, so that nobody queues up behind it. */
-  async #ask<T> (read: () => Promise<T>): Promise<T> {
-    if (!this.healthy) throw refused()
+  /**
+   * A statement for a client that waits for it: refused at once while the database is away, and after its time, so that
+   * nobody queues up behind it. Rejects with `RT_STORAGE_UNAVAILABLE`, whatever the database says.
+   */
+  async ask<T> (statement: () => Promise<T>): Promise<T> {
+    if (!this.healthy) throw refused('none')
     try {
-      return await inTime(read(), this.#options.timeout, refused)
+      return await inTime(statement(), this.#options.timeout, () => refused('unknown'))
     } catch (err) {
-      throw err instanceof RealtimeError ? err : refused(err)
+      throw err instanceof RealtimeError ? err : refused(outcomeOf(err), withoutValues(err))
     }
   }
 
@@ -244,12 +304,24 @@ export class EventLog {
   }
 }
 
-const refused = (cause?: unknown): RealtimeError =>
-  new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Events cannot be read now', { retryAfter: 1, cause })
+const refused = (outcome: Outcome, cause?: unknown): RealtimeError =>
+  new RealtimeError('RT_STORAGE_UNAVAILABLE', 'The database cannot be asked now', { retryAfter: 1, outcome, cause })
+
+/** Characters of a client's key that its column holds. */
+const MAX_KEY = 98
+
+/**
+ * A client's key as it is stored. One that is too long, or that the database would take for another (it ignores blanks at
+ * the end), is stored by its hash.
+ */
+function clientKey (dedupeId: string): string {
+  const plain = dedupeId.length <= MAX_KEY && !dedupeId.endsWith(' ') && dedupeId.isWellFormed()
+  return plain ? `c:${dedupeId}` : `h:${createHash('sha256').update(dedupeId).digest('base64url')}`
+}
 
 /** The JSON of an event's data with its time. Put at the end of the text: a copy of the data cost more than the rest. */
 function withTimestamp (data: Record<string, unknown>, timestamp: string): string {
-  if ('timestamp' in data) return JSON.stringify({ ...data, timestamp })
-  const text = JSON.stringify(data)
+  if ('timestamp' in data) return wellFormedJson({ ...data, timestamp })
+  const text = wellFormedJson(data)
   return `${text.slice(0, -1)}${text === '{}' ? '' : ','}"timestamp":"${timestamp}"}`
 }

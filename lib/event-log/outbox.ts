@@ -1,10 +1,10 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { HANDED, type Backplane, type Frame } from '../backplane/contract.js'
 import { batched } from '../batch.js'
-import { channelKey, privateChannel, privateOwner, splitKey, type ChannelKey } from '../channels.js'
+import { channelKey, privateChannel, privateOwner } from '../channels.js'
 import type { Clock } from '../clock.js'
 import { encodeStored } from '../protocol.js'
-import { byChannel, type EventType, type StoredEvent } from './contract.js'
+import type { EventType, StoredEvent } from './contract.js'
 import { Marks } from './marks.js'
 import type { EventStore } from './store.js'
 
@@ -16,6 +16,8 @@ export const MAX_PENDING_AGE = 7 * 24 * 3600_000
 const CHUNK = 500
 /** Pause between two tries to hand on what was left behind. */
 const CATCH_UP_INTERVAL = 1000
+/** Milliseconds after the outbox caught up until what it handed on late is behind everything that was being committed then. */
+const OUT_OF_ORDER = 10_000
 
 export interface OutboxOptions {
   store: EventStore
@@ -52,6 +54,7 @@ export class Outbox {
   /** Redis lost something: until everything left behind is handed on, newer events wait in the table behind it. */
   #behind = false
   #addedWhileBehind = 0
+  #caughtUpAt = -Infinity
   #catchingUp: Promise<void> | null = null
 
   constructor (options: OutboxOptions) {
@@ -62,6 +65,11 @@ export class Outbox {
 
   get behind (): boolean {
     return this.#behind
+  }
+
+  /** What this node handed on arrived here when it arrived everywhere. */
+  get isInOrder (): boolean {
+    return !this.#behind && Date.now() - this.#caughtUpAt > OUT_OF_ORDER
   }
 
   /**
@@ -127,8 +135,14 @@ export class Outbox {
   }
 
   /** Sent to a connection of their user: from now on they are tried again until confirmed. */
-  async wereSent (events: StoredEvent[]): Promise<void> {
-    await Promise.all(events.map(async ({ id }) => { await this.awaitConfirmation(id) }))
+  async wereSent (ids: readonly number[]): Promise<void> {
+    await Promise.all(ids.map(async (id) => { await this.awaitConfirmation(id) }))
+  }
+
+  /** Events that are tried again until confirmed are tried no earlier than this. */
+  async postpone (ids: readonly number[], dueAt: number): Promise<void> {
+    const { store, clock } = this.#options
+    for (let at = 0; at < ids.length; at += CHUNK) await store.postpone(ids.slice(at, at + CHUNK), dueAt, clock.now())
   }
 
   /** An event was handed on: it is tried again, after a while, until it is confirmed. */
@@ -140,18 +154,6 @@ export class Outbox {
   async drain (): Promise<void> {
     await this.#done.drain()
     await this.#unconfirmed.drain()
-  }
-
-  /** What waits on these channels, at most MAX_PENDING_CHANNELS, to be written to the connections that just came. */
-  async pending (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
-    const { store } = this.#options
-    const channels = keys.map(splitKey)
-    let events = await store.pending(channels, CHUNK)
-    // Full: one user's many may have kept the others' out.
-    if (events.length === CHUNK && channels.length > 1) {
-      events = (await Promise.all(channels.map(async (channel) => await store.pending([channel], CHUNK)))).flat()
-    }
-    return byChannel(events)
   }
 
   async #drainBacklog (): Promise<void> {
@@ -176,6 +178,7 @@ export class Outbox {
         if (events.length === 0 && this.#addedWhileBehind === 0) break
       }
       this.#behind = false
+      this.#caughtUpAt = Date.now()
       log.info({ events: handed }, 'outbox caught up')
     } catch (err) {
       log.warn({ err }, 'outbox cannot catch up yet')

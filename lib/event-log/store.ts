@@ -1,10 +1,13 @@
 import { CompiledQuery, sql } from 'kysely'
 import { privateChannel } from '../channels.js'
-import { jsonText, type Database, type Dialect, type Executor } from '../database/dialect.js'
+import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { isDeadlock } from '../database/failures.js'
-import { fromSqlTime, toSqlTime } from '../database/time.js'
+import { toSqlTime } from '../database/time.js'
+import { upsert } from '../database/upsert.js'
 import type { Confirmation, Confirmed, StoredEvent } from './contract.js'
-import { auditInsert, durableInsert, type AuditRow, type EventRow } from './inserts.js'
+import { InsertStore, type EventKey, type KnownIds } from './insert-store.js'
+import type { AuditRow, EventRow } from './inserts.js'
+import { handedAt, STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
 import { runsOf } from './runs.js'
 
 /** What one node may have missed on channels of one tenant. */
@@ -19,26 +22,14 @@ export interface MissedRange {
   limit: number
 }
 
-/** Channels of one look for what is pending: SQLite joins no more than 500 selects. */
-export const MAX_PENDING_CHANNELS = 500
-
 /** How long a client's dedupe id answers the first result. */
 export const DEDUPE_WINDOW = 5 * 60_000
 
-/**
- * Audit rows of one statement: each commits by itself, and a few large ones cost a server much less than many small ones.
- * SQLite has a limit of parameters, and holds up the process meanwhile.
- */
-export const MAX_AUDIT_ROWS = { mysql: 2000, sqlite: 500 } as const
-
-/** The origin of rows inserted by a host's own transaction: no node's, so that none vouches for their order. */
-const HOST_ORIGIN = 'host'
 /** How far clocks of nodes may differ, for what ordering by id alone could hide (see `overtaken`). */
 const CLOCK_SKEW = 1000
 /** How far below `since` late rows are looked for. */
 const OVERTAKEN_WINDOW = 1000
 
-const plain = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload', 'retry_count'] as const
 /**
  * Beside ids, in a form no index answers: by an index on the status an update would visit, and lock, all that is pending,
  * and keep new events from being inserted meanwhile.
@@ -47,74 +38,46 @@ const STILL_PENDING = "case when status = 'pending' then 1 else 0 end = 1"
 /** Confirmed before it was known to be handed on to all. */
 const CONFIRMED_IS_NOT_DUE = "due_at = case when status = 'delivered' then null else due_at end"
 const stillPending = sql.raw<boolean>(STILL_PENDING)
-/** Times are read as text, so that no driver shifts them. */
-const handedAt = sql<string | null>`cast(handed_at as char)`.as('handed_at')
-const stored = [...plain, handedAt]
+const stored = [...STORED_COLUMNS, handedAt]
 
-/** The only file of the log that speaks SQL (websocket_events). */
+/** The SQL of events (websocket_events): what becomes of their rows, and who reads them. */
 export class EventStore {
   readonly #db: Database
   readonly #dialect: Dialect
   readonly #origin: string
-  #step: number | null = null
+  readonly #inserts: InsertStore
 
-  constructor (db: Database, dialect: Dialect, origin: string) {
+  /** With `consecutiveIds` the ids of one insert follow one another; otherwise they are read back. */
+  constructor (db: Database, dialect: Dialect, origin: string, known: KnownIds, consecutiveIds = true) {
     this.#db = db
     this.#dialect = dialect
     this.#origin = origin
+    this.#inserts = new InsertStore(db, dialect, origin, known, consecutiveIds)
   }
 
   /** Inserts all rows with one statement and returns their ids, in order. */
-  async insert (rows: readonly EventRow[]): Promise<number[]> {
-    return await this.#insert(this.#db, rows, this.#origin)
+  insert (rows: readonly EventRow[]): Promise<number[]> {
+    return this.#inserts.insert(rows)
   }
 
   /** Inserts a row within a transaction of the host's; it exists for the sweeper once that is committed. */
-  async insertWithin (transaction: Executor, row: EventRow): Promise<number> {
-    const [id = 0] = await this.#insert(transaction, [row], HOST_ORIGIN)
-    return id
+  insertWithin (transaction: Executor, row: EventRow): Promise<number> {
+    return this.#inserts.insertWithin(transaction, row)
   }
 
   /** Rows of ephemeral events, for the record only: never recovered, never sent again. */
-  async insertAudit (rows: readonly AuditRow[]): Promise<void> {
-    const most = MAX_AUDIT_ROWS[this.#dialect]
-    for (let at = 0; at < rows.length; at += most) await this.#db.executeQuery(auditInsert(this.#dialect, rows.slice(at, at + most), this.#origin))
-  }
-
-  async #insert (db: Executor, rows: readonly EventRow[], origin: string): Promise<number[]> {
-    if (this.#dialect === 'sqlite') {
-      const result = await db.executeQuery<{ id: number }>(durableInsert('sqlite', rows, origin))
-      return result.rows.map(({ id }) => Number(id)).sort((a, b) => a - b)
-    }
-    // The ids of one simple insert are consecutive in every innodb_autoinc_lock_mode; the step is 1 but on some clusters.
-    const step = this.#step ??= await this.#idStep()
-    const result = await db.executeQuery(durableInsert('mysql', rows, origin))
-    const first = Number(result.insertId ?? 0)
-    return rows.map((_, i) => first + i * step)
-  }
-
-  async #idStep (): Promise<number> {
-    const { rows } = await sql<{ step: number }>`select @@auto_increment_increment as step`.execute(this.#db)
-    return Number(rows[0]?.step ?? 1)
+  insertAudit (rows: readonly AuditRow[]): Promise<void> {
+    return this.#inserts.insertAudit(rows)
   }
 
   /** What is already stored under these keys: `{tenant}/{user}/{key}` → the event, and when it was stored. */
-  async findByKey (keys: ReadonlyArray<{ tenantId: number, userId: number, dedupeId: string }>): Promise<Map<string, { event: StoredEvent, createdAt: number }>> {
-    if (keys.length === 0) return new Map()
-    const tuples = sql.join(keys.map((key) => sql`(${key.tenantId}, ${key.userId}, ${key.dedupeId})`))
-    const { rows } = await sql<StoredRow & { dedupe_id: string, created_at: string }>`
-      select ${sql.join(plain.map((name) => sql.ref(name)))}, cast(handed_at as char) as handed_at, dedupe_id,
-        cast(created_at as char) as created_at
-      from websocket_events
-      where (tenant_id, user_id, dedupe_id) in (${this.#dialect === 'sqlite' ? sql`values ${tuples}` : tuples})`.execute(this.#db)
-    return new Map(rows.map((row) =>
-      [`${row.tenant_id}/${row.user_id}/${row.dedupe_id}`, { event: toStored(row), createdAt: fromSqlTime(row.created_at) }]))
+  findByKey (keys: readonly EventKey[]): Promise<Map<string, { event: StoredEvent, createdAt: number }>> {
+    return this.#inserts.findByKey(keys)
   }
 
   /** Frees the client's keys of rows whose window is over. */
-  async forgetKeys (ids: number[]): Promise<void> {
-    if (ids.length === 0) return
-    await this.#db.updateTable('websocket_events').set({ dedupe_id: null }).where('id', 'in', ids).execute()
+  forgetKeys (ids: number[]): Promise<void> {
+    return this.#inserts.forgetKeys(ids)
   }
 
   /** Handed to every node: done for most events, while those to be confirmed stay pending. */
@@ -141,6 +104,12 @@ export class EventStore {
         ...(retried ? { retry_count: eb('retry_count', '+', 1) } : {})
       }))
       .where('id', 'in', ids).where(stillPending).execute()
+  }
+
+  /** Rows that are due some time are so no earlier than this. */
+  async postpone (ids: readonly number[], dueAt: number, now: number): Promise<void> {
+    await this.#db.updateTable('websocket_events').set({ due_at: toSqlTime(dueAt), updated_at: toSqlTime(now) })
+      .where('id', 'in', ids).where('due_at', 'is not', null).where('due_at', '<', toSqlTime(dueAt)).where(stillPending).execute()
   }
 
   async markFailed (ids: number[], reason: string, now: number): Promise<void> {
@@ -209,7 +178,7 @@ export class EventStore {
    */
   async overtaken (tenantId: number, channel: string, since: number): Promise<StoredEvent[]> {
     const { rows } = await sql<StoredRow>`
-      select ${sql.join(plain.map((name) => sql.ref(`e.${name}`)))}, cast(e.handed_at as char) as handed_at from (
+      select ${sql.join(STORED_COLUMNS.map((name) => sql.ref(`e.${name}`)))}, cast(e.handed_at as char) as handed_at from (
         select * from websocket_events
         where tenant_id = ${tenantId} and channel = ${channel} and durable = 1 and id < ${since}
         order by id desc limit ${OVERTAKEN_WINDOW}
@@ -234,34 +203,11 @@ export class EventStore {
     return Number(row?.id ?? 0)
   }
 
-  /** The newest durable id of a channel, 0 without any. */
-  async head (tenantId: number, channel: string): Promise<number> {
-    const row = await this.#db.selectFrom('websocket_events').select('id')
-      .where('tenant_id', '=', tenantId).where('channel', '=', channel).where('durable', '=', 1)
-      .orderBy('id', 'desc').limit(1).executeTakeFirst()
-    return Number(row?.id ?? 0)
-  }
-
   /** Up to where a channel's events were purged. */
   async floor (tenantId: number, channel: string): Promise<number> {
     const row = await this.#db.selectFrom('websocket_channel_floors').select('purged_id')
       .where('tenant_id', '=', tenantId).where('channel', '=', channel).executeTakeFirst()
     return Number(row?.purged_id ?? 0)
-  }
-
-  /**
-   * What waits on these channels, at most MAX_PENDING_CHANNELS, to be confirmed, oldest first. The channels are a table
-   * of their own, read first: each is then one look into the index, where conditions joined by `or` would scan what
-   * waits for everybody.
-   */
-  async pending (channels: ReadonlyArray<{ tenantId: number, channel: string }>, limit: number): Promise<StoredEvent[]> {
-    if (channels.length === 0) return []
-    const { rows } = await this.#db.executeQuery<StoredRow>(CompiledQuery.raw(`
-      select ${plain.map((name) => `e.${name}`).join(', ')}, cast(e.handed_at as char) as handed_at
-      from (select ? as tenant_id, ? as channel${' union all select ?, ?'.repeat(channels.length - 1)}) as wanted
-      cross join websocket_events as e on e.tenant_id = wanted.tenant_id and e.channel = wanted.channel
-      where e.status = 'pending' order by e.id limit ${limit}`, channels.flatMap(({ tenantId, channel }) => [tenantId, channel])))
-    return rows.map(toStored)
   }
 
   /** Rows that the sweeper must look at. */
@@ -294,8 +240,14 @@ export class EventStore {
     return { pending: of('pending'), failed: of('failed') }
   }
 
-  async ping (): Promise<void> {
-    await sql`select 1`.execute(this.#db)
+  /**
+   * Does what an event needs, without leaving one: the right to insert into the log, its locks, and a commit. Rejects where
+   * the database only answers.
+   */
+  async probe (): Promise<void> {
+    await sql`insert into websocket_events (tenant_id, user_id, event_type, channel, payload, created_at, updated_at, origin)
+      select 0, 0, name, name, '{}', name, name, name from websocket_meta where 1 = 0`.execute(this.#db)
+    await upsert(this.#db, this.#dialect, 'websocket_meta', [{ name: 'probe', value: toSqlTime(Date.now()) }], { keys: ['name'], update: ['value'] })
   }
 
   #minus (time: ReturnType<typeof sql.ref>, ms: number): ReturnType<typeof sql> {
@@ -308,27 +260,3 @@ export class EventStore {
 const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
 
 interface ConfirmedRow { id: number, tenant_id: number, user_id: number, channel: string, status: string }
-
-interface StoredRow {
-  id: number
-  tenant_id: number
-  user_id: number
-  channel: string
-  event_type: string
-  payload: unknown
-  retry_count: number
-  handed_at: string | null
-}
-
-function toStored (row: StoredRow): StoredEvent {
-  return {
-    id: Number(row.id),
-    tenantId: Number(row.tenant_id),
-    userId: Number(row.user_id),
-    channel: row.channel,
-    type: row.event_type,
-    payload: jsonText(row.payload),
-    retryCount: row.retry_count,
-    handedAt: row.handed_at === null ? null : fromSqlTime(row.handed_at)
-  }
-}

@@ -24,9 +24,26 @@ export interface JoinResult {
   first: boolean
   /** The same id had a socket before; its node must close it. */
   replaced: Entry | null
-  /** Over the limit of connections per user: the oldest, already removed; their nodes must close them. */
+  /** Over the limit of connections per user: already removed; their nodes must close them. Those without a socket go first, then the oldest. */
   evicted: Entry[]
 }
+
+/** A connection that lost its place to another one with the same id, opened while the nodes could not know of each other. */
+export interface Displaced {
+  /** The socket that must be closed, on whichever node it is. */
+  entry: Entry
+  /** The id belongs to another user, who had it first. False: a newer socket of the same user has it. */
+  taken: boolean
+}
+
+/** What a renewal found. */
+export interface Renewed {
+  /** Users who are connected here and must be told online. */
+  arrived: Array<Pick<Entry, 'tenantId' | 'userId'> & { connectionId: string | null }>
+  displaced: Displaced[]
+}
+
+export interface UsersOfTenant { tenantId: number, userIds: number[] }
 
 export interface Presence {
   status: PresenceStatus
@@ -70,6 +87,8 @@ export interface Due {
   tenantId: number
   /** Users whose last connection is gone for longer than the grace: tell `user:offline`, then `settle`. */
   offline: number[]
+  /** What those users showed last, in the same order; null where that is not known. */
+  presences: Array<Presence | null>
   /** Typing that ran out; already removed. */
   typing: TypingEntry[]
   /** Connections without a socket that were not heard of in time; already removed. */
@@ -103,6 +122,9 @@ export interface RosterTimes {
  * - Counts are derived from the entries, never counted up and down.
  * - While shared state is away, what this node's own sockets do is accepted (`join`, `leave`, `setPresence`, typing, `hit`)
  *   and written by the next `renew`; reads about others reject with `RT_STORAGE_UNAVAILABLE`.
+ * - Whatever shared state comes back with (nothing, an older copy, a part), `renew` makes it agree with what this node
+ *   holds, and `repair` ends what no living node stands for. Nobody is told online or offline for that alone.
+ * - This node knows its own sockets without shared state: an id that is in use here is refused to other users, and found.
  */
 export interface Roster {
   readonly nodeId: string
@@ -138,17 +160,19 @@ export interface Roster {
   stopTyping (keys: Array<Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>>): Promise<TypingEntry[]>
   typing (tenantId: number, conversationId: string): Promise<TypingEntry[]>
 
-  /** What became due since the last call of any node. */
+  /** A part of what became due since the last call of any node; nothing: that was all. */
   due (): Promise<Due[]>
-  /** The users were told offline; answers those who came back meanwhile. Until then they are due again. */
-  settle (tenantId: number, userIds: number[]): Promise<number[]>
+  /** The users were told offline; returns those who came back meanwhile. Until then they are due again. */
+  settle (told: UsersOfTenant[]): Promise<UsersOfTenant[]>
   /**
-   * Prolongs this node's lease; after a loss or an absence it writes back what this node holds. Answers users whose first
-   * connection came while nobody could know it was the first.
+   * Prolongs this node's lease, writes what could not be written before, and compares this share of what the node holds
+   * with shared state, correcting that. Where shared state was lost since the last call it compares everything.
    */
-  renew (): Promise<Array<Pick<Entry, 'tenantId' | 'userId' | 'connectionId'>>>
-  /** Removes what dead nodes held. Their users become due at once: the lease was their grace. */
-  reap (): Promise<void>
+  renew (share?: number): Promise<Renewed>
+  /** Removes what dead nodes held; true where there was one. Their users become due at once: the lease was their grace. */
+  reap (): Promise<boolean>
+  /** Looks through this share of what shared state says, and ends what no living node stands for. For one node at a time. */
+  repair (share?: number): Promise<void>
 
   /** Counts a sign of a client within a window that starts with the first one. */
   hit (key: string, window: number): Maybe<Hit>

@@ -1,86 +1,158 @@
 import type { Entry, Presence } from './contract.js'
 
-interface Held {
-  entry: Entry
-  /** The shared roster has it. */
+/** A socket of this node. */
+export interface Held {
+  readonly entry: Entry
+  /** By the clock of the shared roster, so that it can be compared with a socket of another node. */
+  readonly openedAt: number
+  /** The shared roster was told of it. */
   written: boolean
 }
 
+interface HeldUser {
+  connections: number
+  /** Others know that the user is online. */
+  told: boolean
+  /** What the user said, here or elsewhere; null: nothing, or that is not known. */
+  said: Presence | null
+  /** The first connection of all came to this node: what was said before is void. */
+  first: boolean
+}
+
+interface TenantHoldings {
+  readonly entries: Map<string, Held>
+  readonly users: Map<number, HeldUser>
+}
+
 type Key = Pick<Entry, 'tenantId' | 'connectionId'>
+type UserKey = Pick<Entry, 'tenantId' | 'userId'>
 
 /**
- * What this node holds of its own, beside the shared roster: enough to write its truth back after the shared one was
- * away, emptied or replaced.
+ * What this node holds of its own, beside the shared roster: enough to make that right again, whatever it lost.
  */
 export class Holdings {
-  readonly #entries = new Map<string, Held>()
-  readonly #presences = new Map<string, { presence: Presence, written: boolean }>()
-  /** How many entries each user has here. */
-  readonly #users = new Map<string, number>()
-  /** Left while nobody could be told. */
+  readonly #tenants = new Map<number, TenantHoldings>()
+  /** Left while nobody could be told; to be removed from the shared roster when it is back. */
   readonly #gone = new Map<string, Entry>()
+  #size = 0
+  #unwritten = 0
 
-  hold (entry: Entry, written: boolean): void {
-    this.#count(this.#entries.get(keyOf(entry))?.entry, -1)
-    this.#count(entry, 1)
-    this.#entries.set(keyOf(entry), { entry, written })
-    this.#gone.delete(keyOf(entry))
+  /** `told`: others know that the user is online, or are told now. `first`: now. */
+  hold (held: Held, { told, first }: { told: boolean, first: boolean }): void {
+    const { tenantId, userId, connectionId } = held.entry
+    const tenant = this.#tenants.get(tenantId) ?? { entries: new Map<string, Held>(), users: new Map<number, HeldUser>() }
+    this.#tenants.set(tenantId, tenant)
+    const before = tenant.entries.get(connectionId)
+    const user = tenant.users.get(userId) ?? { connections: 0, told: false, said: null, first: false }
+    tenant.users.set(userId, user)
+    user.connections++
+    user.told ||= told
+    user.first ||= first
+    if (before !== undefined) this.#release(tenant, before)
+    tenant.entries.set(connectionId, held)
+    this.#size++
+    if (!held.written) this.#unwritten++
+    this.#gone.delete(keyOf(held.entry))
   }
 
-  /** Forgets an entry of this generation. */
-  drop (key: Key & Pick<Entry, 'generation'>): Entry | null {
-    const held = this.#entries.get(keyOf(key))
-    if (held === undefined || held.entry.generation !== key.generation) return null
-    this.#entries.delete(keyOf(key))
-    this.#count(held.entry, -1)
-    return held.entry
+  get ({ tenantId, connectionId }: Key): Held | undefined {
+    return this.#tenants.get(tenantId)?.entries.get(connectionId)
   }
 
-  /** To be removed from the shared roster when it is back. */
+  /** Forgets an entry of this generation, and the user with the last one: `gone` is what was known of them then. */
+  drop (key: Key & Pick<Entry, 'generation'>): { entry: Entry, gone: Pick<HeldUser, 'told' | 'said'> | null } | null {
+    const tenant = this.#tenants.get(key.tenantId)
+    const held = tenant?.entries.get(key.connectionId)
+    if (tenant === undefined || held === undefined || held.entry.generation !== key.generation) return null
+    tenant.entries.delete(key.connectionId)
+    const user = tenant.users.get(held.entry.userId)
+    this.#release(tenant, held)
+    if (tenant.entries.size === 0) this.#tenants.delete(key.tenantId)
+    return { entry: held.entry, gone: user?.connections === 0 ? user : null }
+  }
+
+  /** `first`: the user is told online for it. */
+  wasWritten (held: Held, first: boolean): void {
+    if (!held.written && this.get(held.entry) === held) this.#unwritten--
+    held.written = true
+    const user = this.#user(held.entry)
+    if (user === undefined) return
+    user.told = true
+    user.first ||= first
+  }
+
+  /** The user has a connection here. */
+  has (key: UserKey): boolean {
+    return this.#user(key) !== undefined
+  }
+
+  /** Others know that the user is online. */
+  isTold (key: UserKey): boolean {
+    return this.#user(key)?.told ?? false
+  }
+
+  /** Kept for users with a connection here; the others' is the shared roster's to keep. */
+  say (key: UserKey, presence: Presence): void {
+    const user = this.#user(key)
+    if (user !== undefined) user.said = presence
+  }
+
+  said (key: UserKey): Presence | null {
+    return this.#user(key)?.said ?? null
+  }
+
+  /** The user is known to have said nothing since the first connection, which came to this node. */
+  isFirst (key: UserKey): boolean {
+    return this.#user(key)?.first ?? false
+  }
+
+  get tenantIds (): IterableIterator<number> {
+    return this.#tenants.keys()
+  }
+
+  /** The sockets of one tenant. Safe to go on with after some were added or removed. */
+  in (tenantId: number): Iterable<Held> {
+    return this.#tenants.get(tenantId)?.entries.values() ?? []
+  }
+
+  sizeOf (tenantId: number): number {
+    return this.#tenants.get(tenantId)?.entries.size ?? 0
+  }
+
+  get size (): number {
+    return this.#size
+  }
+
+  get unwritten (): Held[] {
+    if (this.#unwritten === 0) return []
+    return [...this.#tenants.keys()].flatMap((tenantId) => [...this.in(tenantId)].filter(({ written }) => !written))
+  }
+
   mourn (entry: Entry): void {
     this.#gone.set(keyOf(entry), entry)
   }
 
+  mourns (entry: Key & Pick<Entry, 'generation'>): boolean {
+    return this.#gone.get(keyOf(entry))?.generation === entry.generation
+  }
+
   buried (entry: Entry): void {
-    this.#gone.delete(keyOf(entry))
-  }
-
-  /** Kept for users with a connection here; the others' is the shared roster's to keep. */
-  setPresence (tenantId: number, userId: number, presence: Presence, written: boolean): void {
-    if (this.has(tenantId, userId)) this.#presences.set(`${tenantId}/${userId}`, { presence, written })
-  }
-
-  /** The user has a connection here. */
-  has (tenantId: number, userId: number): boolean {
-    return this.#users.has(`${tenantId}/${userId}`)
-  }
-
-  get entries (): Held[] {
-    return [...this.#entries.values()]
+    if (this.#gone.get(keyOf(entry)) === entry) this.#gone.delete(keyOf(entry))
   }
 
   get gone (): Entry[] {
     return [...this.#gone.values()]
   }
 
-  /** The statuses set by users that are connected here. */
-  get presences (): Array<{ tenantId: number, userId: number, presence: Presence, written: boolean }> {
-    return [...this.#presences].map(([key, said]) => {
-      const [tenantId = 0, userId = 0] = key.split('/').map(Number)
-      return { tenantId, userId, ...said }
-    })
+  #user ({ tenantId, userId }: UserKey): HeldUser | undefined {
+    return this.#tenants.get(tenantId)?.users.get(userId)
   }
 
-  #count (entry: Entry | undefined, by: number): void {
-    if (entry === undefined) return
-    const key = `${entry.tenantId}/${entry.userId}`
-    const count = (this.#users.get(key) ?? 0) + by
-    if (count > 0) {
-      this.#users.set(key, count)
-    } else {
-      this.#users.delete(key)
-      this.#presences.delete(key)
-    }
+  #release (tenant: TenantHoldings, { entry, written }: Held): void {
+    this.#size--
+    if (!written) this.#unwritten--
+    const user = tenant.users.get(entry.userId)
+    if (user !== undefined && --user.connections === 0) tenant.users.delete(entry.userId)
   }
 }
 

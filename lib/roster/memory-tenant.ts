@@ -43,8 +43,9 @@ export function remove (tenant: Tenant, entry: Entry, { grace }: RosterTimes, no
 export function takeDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId'> {
   const lapsed: Entry[] = []
   const offline: number[] = []
+  const presences: Presence[] = []
   const typing: TypingEntry[] = []
-  if (tenant.dueAt > now) return { lapsed, offline, typing }
+  if (tenant.dueAt > now) return { lapsed, offline, presences, typing }
   tenant.dueAt = Infinity
   tenant.connections.forEach((entry) => {
     if (entry.nodeId !== null) return
@@ -58,7 +59,10 @@ export function takeDue (tenant: Tenant, times: RosterTimes, now: number): Omit<
       user.signUntil = null
       if (user.connections.length === 0) user.graceUntil ??= now + times.grace
     }
-    if (user.graceUntil !== null && user.graceUntil <= now) offline.push(id)
+    if (user.graceUntil !== null && user.graceUntil <= now) {
+      offline.push(id)
+      presences.push(user.presence)
+    }
     // Due again until it is settled.
     soon(tenant, user.signUntil ?? user.graceUntil ?? Infinity)
   })
@@ -70,5 +74,5 @@ export function takeDue (tenant: Tenant, times: RosterTimes, now: number): Omit<
       soon(tenant, entry.expiresAt)
     }
   })
-  return { lapsed, offline, typing }
+  return { lapsed, offline, presences, typing }
 }

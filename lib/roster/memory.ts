@@ -1,7 +1,7 @@
 import type { Clock } from '../clock.js'
 import {
-  defaultPresence, newGeneration, type Counts, type Due, type Entry, type Hit, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
-  type TypingEntry
+  defaultPresence, newGeneration, type Counts, type Due, type Entry, type Hit, type JoinResult, type OnlinePage, type Presence, type Renewed, type Roster,
+  type RosterTimes, type TypingEntry, type UsersOfTenant
 } from './contract.js'
 import { remove, soon, takeDue, type Present, type Tenant } from './memory-tenant.js'
 
@@ -177,29 +177,36 @@ export class MemoryRoster implements Roster {
     const found: Due[] = []
     for (const [tenantId, tenant] of this.#tenants) {
       if (tenant.users.size + tenant.connections.size + tenant.typing.size === 0) this.#tenants.delete(tenantId)
-      const { lapsed, offline, typing } = takeDue(tenant, this.#times, now)
-      if (lapsed.length + typing.length + offline.length > 0) found.push({ tenantId, offline, typing, lapsed })
+      const due = takeDue(tenant, this.#times, now)
+      if (due.lapsed.length + due.typing.length + due.offline.length > 0) found.push({ tenantId, ...due })
     }
     for (const [key, { until }] of this.#hits) if (until <= now) this.#hits.delete(key)
     return found
   }
 
-  async settle (tenantId: number, userIds: number[]): Promise<number[]> {
-    const tenant = this.#tenants.get(tenantId)
-    if (tenant !== undefined) tenant.version = ++this.#version
-    return userIds.filter((id) => {
-      const user = tenant?.users.get(id)
-      if (user !== undefined && user.graceUntil === null) return true
-      tenant?.users.delete(id)
-      return false
+  async settle (told: UsersOfTenant[]): Promise<UsersOfTenant[]> {
+    return told.flatMap(({ tenantId, userIds }) => {
+      const tenant = this.#tenants.get(tenantId)
+      if (tenant !== undefined) tenant.version = ++this.#version
+      const back = userIds.filter((id) => {
+        const user = tenant?.users.get(id)
+        if (user !== undefined && user.graceUntil === null) return true
+        tenant?.users.delete(id)
+        return false
+      })
+      return back.length === 0 ? [] : [{ tenantId, userIds: back }]
     })
   }
 
-  async renew (): Promise<[]> {
-    return []
+  async renew (): Promise<Renewed> {
+    return { arrived: [], displaced: [] }
   }
 
-  async reap (): Promise<void> {}
+  async reap (): Promise<boolean> {
+    return false
+  }
+
+  async repair (): Promise<void> {}
 
   hit (key: string, window: number): Hit {
     const now = this.#clock.now()
@@ -242,11 +249,15 @@ export class MemoryRoster implements Roster {
     return { user, first: known === undefined }
   }
 
-  /** Takes the user's oldest connections out, down to `limit`, but not the one that just came. */
+  /** Takes the user's connections out, down to `limit`: those without a socket first, then the oldest, but not the one that just came. */
   #evict (tenant: Tenant, user: Present, newest: string, limit: number): Entry[] {
-    const oldestFirst = user.connections.map((id) => tenant.connections.get(id)).filter((c) => c !== undefined)
-      .sort((a, b) => a.connectedAt - b.connectedAt)
-    const evicted = oldestFirst.filter(({ connectionId }) => connectionId !== newest).slice(0, user.connections.length - limit)
+    const isLive = ({ nodeId }: Entry): boolean => nodeId !== null
+    const others = user.connections.map((id) => tenant.connections.get(id)).filter((entry) => entry !== undefined)
+      .filter(({ connectionId }) => connectionId !== newest)
+      .sort((a, b) => Number(isLive(a)) - Number(isLive(b)) || a.connectedAt - b.connectedAt)
+    // An open socket does not go for a connection that may never have one.
+    const mayGo = tenant.connections.get(newest)?.nodeId === null ? others.filter((entry) => !isLive(entry)) : others
+    const evicted = mayGo.slice(0, user.connections.length - limit)
     for (const entry of evicted) remove(tenant, entry, this.#times, this.#clock.now())
     return evicted
   }

@@ -1,18 +1,54 @@
-import { randomUUID } from 'node:crypto'
+import type { FastifyBaseLogger } from 'fastify'
 import type { Cluster, Redis } from 'ioredis'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import type { RedisConnections } from '../redis.js'
-import type { Device } from '../schemas.js'
-import type { Entry, JoinResult, Presence } from './contract.js'
+import { withoutCommand } from '../redis-errors.js'
+import type { Entry } from './contract.js'
+import * as healScripts from './redis-heal-scripts.js'
+import * as repairScripts from './redis-repair-scripts.js'
 import * as tenantScripts from './redis-scripts.js'
 import * as sharedScripts from './redis-shared-scripts.js'
 
-const scripts = { ...tenantScripts, ...sharedScripts }
+const scripts = { ...tenantScripts, ...healScripts, ...repairScripts, ...sharedScripts }
 
 type Script = keyof typeof scripts
-type Argument = string | number
-type WithScripts = (Redis | Cluster) & Record<`rt_${Script}`, (...args: Argument[]) => Promise<unknown>>
+export type Argument = string | number
+type WithScripts = (Redis | Cluster) & Record<`rt_${Script}`, (keys: number, ...args: Argument[]) => Promise<unknown>>
+
+/** Rows of one tenant for a script over several. */
+export interface Part<Row> {
+  tenantId: number
+  rows: Row[]
+}
+
+/** What a script answered for a part, and the rows that were sent: fewer than the part has where some were not valid any more. */
+export interface Answered<P extends Part<unknown>> {
+  part: P
+  rows: Array<P['rows'][number]>
+  answer: unknown
+}
+
+/** Rows in one call of a script over several tenants, which is then done within a few milliseconds, and calls under way at once. */
+export const ROWS = 200
+const CALLS = 4
+
+/** Sorted by tenant, in parts that fit one call. */
+export function partsOf<Row> (rows: Iterable<Row>, tenantOf: (row: Row) => number): Array<Part<Row>> {
+  const parts: Array<Part<Row>> = []
+  const open = new Map<number, Part<Row>>()
+  for (const row of rows) {
+    const tenantId = tenantOf(row)
+    let part = open.get(tenantId)
+    if (part === undefined || part.rows.length === ROWS) {
+      part = { tenantId, rows: [] }
+      open.set(tenantId, part)
+      parts.push(part)
+    }
+    part.rows.push(row)
+  }
+  return parts
+}
 
 /** The roster's keys and scripts on one Redis, with one kind of failure. */
 export class RosterCommands {
@@ -20,21 +56,32 @@ export class RosterCommands {
   readonly nodesKey: string
   readonly dueKey: string
   readonly #redis: WithScripts
+  readonly #health: RedisConnections['health']
   readonly #nodeId: string
   readonly #clock: Clock
+  readonly #log: FastifyBaseLogger
+  readonly #logged = new Set<string>()
 
-  constructor ({ commands, prefix }: RedisConnections, nodeId: string, clock: Clock) {
-    for (const [name, lua] of Object.entries(scripts)) commands.defineCommand(`rt_${name}`, { lua, numberOfKeys: 1 })
+  constructor ({ commands, prefix, health }: RedisConnections, nodeId: string, clock: Clock, log: FastifyBaseLogger) {
+    for (const [name, lua] of Object.entries(scripts)) commands.defineCommand(`rt_${name}`, { lua })
     this.#redis = commands as WithScripts
+    this.#health = health
     this.prefix = prefix
     this.nodesKey = `${prefix}nodes`
     this.dueKey = `${prefix}{due}`
     this.#nodeId = nodeId
     this.#clock = clock
+    this.#log = log
   }
 
+  /** Redis takes writes. */
   get ready (): boolean {
-    return this.#redis.status === 'ready'
+    return this.#health.ok
+  }
+
+  /** Names this state of Redis; on the shard of the nodes. */
+  get stateKey (): string {
+    return `${this.prefix}state:{${this.nodesKey}}`
   }
 
   /** What the keys of one tenant begin with. */
@@ -42,75 +89,137 @@ export class RosterCommands {
     return `${this.prefix}{${tenantId}}:`
   }
 
+  /** The base, and the name of Redis' state where a script of this tenant can read it. */
+  baseAndState (tenantId: number): string[] {
+    return this.#redis.isCluster ? [this.base(tenantId)] : [this.base(tenantId), this.stateKey]
+  }
+
+  /** Calls `lost` each time the connection is gone: who knows what is there when it is back. Returns what ends that. */
+  onLost (lost: () => void): () => void {
+    this.#redis.on('close', lost)
+    return () => { this.#redis.off('close', lost) }
+  }
+
+  tenantsKey (nodeId: string): string {
+    return `${this.prefix}tenants:${nodeId}`
+  }
+
+  /** The servers on which the keys stand. */
+  get servers (): Redis[] {
+    return this.#redis.isCluster ? (this.#redis as Cluster).nodes('master') : [this.#redis as Redis]
+  }
+
   /** Runs a script. Throws `RT_STORAGE_UNAVAILABLE` while Redis is away. */
-  async run (script: Script, key: string, ...args: Argument[]): Promise<unknown> {
-    const offset = this.#clock.now() - Date.now()
-    return await this.attempt(async (redis) => await redis[`rt_${script}`](key, offset, ...args))
+  async run (script: Script, keys: string | string[], ...args: Argument[]): Promise<unknown> {
+    const all = typeof keys === 'string' ? [keys] : keys
+    return await this.attempt(async (redis) => await redis[`rt_${script}`](all.length, ...all, this.#offset, ...args))
+  }
+
+  /**
+   * Runs a script over several tenants: its common arguments, then for each tenant a count of rows and what `encode` makes
+   * of them. A row is left out where `encode` returns null, which is decided right before the call is sent.
+   */
+  async runOver<P extends Part<unknown>> (
+    script: Script, common: Argument[], parts: P[], encode: (row: P['rows'][number]) => Argument[] | null
+  ): Promise<Array<Answered<P>>> {
+    const calls = this.#pack(parts)
+    const answered: Array<Answered<P>> = []
+    for (let at = 0; at < calls.length; at += CALLS) {
+      const results = await Promise.all(calls.slice(at, at + CALLS).map(async (call) => {
+        const args: Argument[] = []
+        const sent = call.map((part) => {
+          const rows: Array<P['rows'][number]> = []
+          const counted = args.push(0) - 1
+          for (const row of part.rows) {
+            const encoded = encode(row)
+            if (encoded === null) continue
+            rows.push(row)
+            args.push(...encoded)
+          }
+          args[counted] = rows.length
+          return rows
+        })
+        if (process.env.DBG && ['remind','restore','endTyping','keepTyping','disown'].includes(script)) console.error(this.#nodeId, script, JSON.stringify(common), JSON.stringify(call.map((c) => c.tenantId)), JSON.stringify(args))
+        const answers = await this.run(script, call.map(({ tenantId }) => this.base(tenantId)), ...common, ...args) as unknown[]
+        if (process.env.DBG && ['remind','restore','endTyping','keepTyping','disown'].includes(script)) console.error('   ->', this.#nodeId, script, JSON.stringify(answers))
+        return call.map((part, i) => ({ part, rows: sent[i] ?? [], answer: answers[i] }))
+      }))
+      for (const result of results) answered.push(...result)
+    }
+    return answered
+  }
+
+  /** Tenants of one call stand on one server: on a cluster each has a call of its own. */
+  #pack<P extends Part<unknown>> (parts: P[]): P[][] {
+    const calls: P[][] = []
+    let size = Infinity
+    for (const part of parts) {
+      if (size + part.rows.length > ROWS || this.#redis.isCluster) {
+        calls.push([])
+        size = 0
+      }
+      calls.at(-1)?.push(part)
+      // A tenant without rows costs too.
+      size += Math.max(part.rows.length, 1)
+    }
+    return calls
   }
 
   async attempt<T> (command: (redis: WithScripts) => Promise<T>): Promise<T> {
     try {
       return await command(this.#redis)
     } catch (cause) {
-      throw new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Presence cannot be read or written now', { retryAfter: 1, cause })
+      if (isMistake(cause)) throw this.#mistake(cause)
+      throw away(withoutCommand(cause))
     }
   }
 
+  #mistake (cause: Error): RealtimeError {
+    if (!this.#logged.has(cause.message)) this.#log.error({ err: cause.message }, 'Redis refuses a command of the roster')
+    this.#logged.add(cause.message)
+    return new RealtimeError('RT_INTERNAL', undefined, { cause })
+  }
+
   /** Written before the entries, so that a reaper finds every tenant in which this node may hold something. */
-  async remember (tenantId: number): Promise<void> {
-    await this.attempt(async (redis) => await redis.sadd(this.tenantsKey(this.#nodeId), tenantId))
+  async remember (...tenantIds: number[]): Promise<void> {
+    if (tenantIds.length === 0) return
+    await this.attempt(async (redis) => await redis.sadd(this.tenantsKey(this.#nodeId), ...tenantIds))
   }
 
   /**
-   * Does something that becomes due, and has the tenant looked at then. Said before, so that a crash in between leaves at
+   * Does something that becomes due, and has the tenants looked at then. Said before, so that a crash in between leaves at
    * worst a look at nothing; and after, since a look that came in between found nothing and forgot the tenant.
    */
-  async becomingDue<T> (tenantId: number, inMs: number, act: () => Promise<T>): Promise<T> {
-    await this.#dueAt(tenantId, inMs)
+  async becomingDue<T> (tenantIds: number[], inMs: number, act: () => Promise<T>): Promise<T> {
+    await this.run('dueAt', this.dueKey, inMs, ...tenantIds)
     const outcome = await act()
-    await this.#dueAt(tenantId, inMs)
+    await this.run('dueAt', this.dueKey, inMs, ...tenantIds)
     return outcome
   }
 
-  async #dueAt (tenantId: number, inMs: number): Promise<void> {
-    await this.run('dueAt', this.dueKey, inMs, tenantId)
+  /** True: it was there. `holder`: where this node holds it, whose it is; then what is left of it goes even where Redis lost it. */
+  async leave (
+    { tenantId, connectionId, generation }: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>, grace: number,
+    holder: { userId: number, nodeId: string } | null
+  ): Promise<boolean> {
+    return await this.becomingDue([tenantId], grace, async () => await this.run('leave', this.base(tenantId), connectionId, generation, grace,
+      holder?.userId ?? '', holder?.nodeId ?? '')) === 1
   }
 
-  /** Names what this Redis holds: another name than before, and it was emptied or replaced meanwhile. */
-  async epoch (): Promise<string> {
-    const key = `${this.prefix}epoch`
-    await this.attempt(async (redis) => await redis.set(key, randomUUID(), 'NX'))
-    return await this.attempt(async (redis) => await redis.get(key)) ?? ''
-  }
-
-  tenantsKey (nodeId: string): string {
-    return `${this.prefix}tenants:${nodeId}`
-  }
-}
-
-export function toEntry (tenantId: number, text: string): Entry {
-  const { id, u, n, g, d, c } = JSON.parse(text) as { id: string, u: string, n: string, g: string, d: Device, c: string }
-  return { tenantId, userId: Number(u), connectionId: id, nodeId: n === '' ? null : n, generation: g, device: d, connectedAt: Number(c) }
-}
-
-/** The answer of the join script. */
-export function toJoinResult ({ tenantId, generation }: Entry, answer: unknown): JoinResult & { generation: string } {
-  const [state, fresh, first, replaced, kept, ...evicted] = answer as [string, number, number, string, string, ...string[]]
-  if (state === 'taken') return { taken: true, fresh: false, first: false, replaced: null, evicted: [], generation }
-  return {
-    taken: false,
-    fresh: fresh === 1,
-    first: first === 1,
-    replaced: replaced === '' ? null : toEntry(tenantId, replaced),
-    evicted: evicted.map((text) => toEntry(tenantId, text)),
-    generation: kept
+  /** Between the test's clock and Redis', whose time it is. */
+  get #offset (): number {
+    return this.#clock.now() - Date.now()
   }
 }
 
-export const encodePresence = ({ status, device, lastMessage, awaySince }: Presence): string =>
-  JSON.stringify({ status, device, lastMessage, awaySince })
+/** Redis is there and refuses what it was sent, as it would again: a script or a key is not what it should be. */
+const isMistake = (cause: unknown): cause is Error =>
+  cause instanceof Error && cause.name === 'ReplyError' && /^(WRONGTYPE |ERR .*script)/is.test(cause.message) &&
+  // Before Redis 7 what a server refuses at the time stands behind the script's own error.
+  !/-(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|LOADING|BUSY) /.test(cause.message)
 
-export function decodePresence (text: string | undefined, seen: string | undefined): Presence | null {
-  if (text === undefined || text === '') return null
-  return { ...JSON.parse(text) as Omit<Presence, 'seenAt'>, seenAt: Number(seen) }
-}
+export const away = (cause: unknown): RealtimeError =>
+  new RealtimeError('RT_STORAGE_UNAVAILABLE', 'Presence cannot be read or written now', { retryAfter: 1, cause })
+
+/** Redis is away, or its answer is. */
+export const isAway = (err: unknown): boolean => err instanceof RealtimeError && err.code === 'RT_STORAGE_UNAVAILABLE'

@@ -2,19 +2,27 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../clock.js'
 import type { RedisConnections } from '../redis.js'
 import {
-  defaultPresence, newGeneration, type Counts, type Due, type Entry, type Hit, type JoinResult, type OnlinePage, type Presence, type Roster, type RosterTimes,
-  type TypingEntry
+  defaultPresence, newGeneration, type Counts, type Due, type Entry, type Hit, type JoinResult, type OnlinePage, type Presence, type Renewed, type Roster,
+  type RosterTimes, type TypingEntry, type UsersOfTenant
 } from './contract.js'
-import { Holdings } from './holdings.js'
+import { Farewells } from './farewells.js'
+import { Holdings, type Held } from './holdings.js'
 import { MemoryRoster } from './memory.js'
-import { decodePresence, encodePresence, RosterCommands, toEntry, toJoinResult } from './redis-commands.js'
+import { decodePresence, encodePresence, toEntry, toJoined, type Joined } from './redis-codec.js'
+import { away, isAway, RosterCommands } from './redis-commands.js'
+import { Healing, joiningKey } from './redis-heal.js'
+import { Lease } from './redis-lease.js'
+import { Reminders } from './redis-reminders.js'
+import { RedisRepair } from './redis-repair.js'
+import { Sayings } from './redis-sayings.js'
+import { RedisSweep } from './redis-sweep.js'
 import { RedisTyping, type TypingKey } from './redis-typing.js'
 
-/** How long a node has to tell what became due before another one does. */
-const CLAIM = 5000
+/** At least the time between two renewals, in milliseconds. */
+const BEAT = 1000
 
 /** What the script of a status answers. */
-const [FIRST, NOT_CONNECTED] = [1, 2]
+const [FIRST, NOT_CONNECTED, LOST] = [1, 2, 3]
 
 /** The roster of all nodes on one Redis. */
 export class RedisRoster implements Roster {
@@ -22,20 +30,37 @@ export class RedisRoster implements Roster {
   readonly #commands: RosterCommands
   readonly #clock: Clock
   readonly #times: RosterTimes
-  readonly #log: FastifyBaseLogger
+  readonly #lease: Lease
   readonly #holdings = new Holdings()
+  readonly #farewells: Farewells
+  readonly #joining = new Set<string>()
   readonly #typing: RedisTyping
-  #epoch = ''
+  readonly #sayings: Sayings
+  readonly #healing: Healing
+  readonly #sweep: RedisSweep
+  readonly #repair: RedisRepair
   /** Counters of this node while Redis is away. */
   readonly #alone: MemoryRoster
 
   constructor (nodeId: string, redis: RedisConnections, clock: Clock, times: RosterTimes, log: FastifyBaseLogger) {
     this.nodeId = nodeId
-    this.#commands = new RosterCommands(redis, nodeId, clock)
-    this.#typing = new RedisTyping(this.#commands, clock)
+    const commands = new RosterCommands(redis, nodeId, clock, log)
+    const lease = new Lease(nodeId, commands, clock, times)
+    const farewells = new Farewells(times.grace + times.lease)
+    const typing = new RedisTyping(nodeId, commands, lease, clock)
+    const reminders = new Reminders(commands, lease, farewells, times)
+    this.#commands = commands
     this.#clock = clock
     this.#times = times
-    this.#log = log
+    this.#lease = lease
+    this.#farewells = farewells
+    this.#typing = typing
+    this.#sayings = new Sayings(commands, lease, clock, times.grace)
+    this.#healing = new Healing({
+      nodeId, commands, lease, holdings: this.#holdings, reminders, typing, sayings: this.#sayings, joining: this.#joining, times, log
+    })
+    this.#sweep = new RedisSweep({ commands, lease, farewells, typing, times, log })
+    this.#repair = new RedisRepair(commands, lease, times)
     this.#alone = new MemoryRoster(nodeId, clock, times)
   }
 
@@ -44,34 +69,72 @@ export class RedisRoster implements Roster {
   }
 
   async start (): Promise<void> {
-    await this.#commands.run('renew', this.#commands.nodesKey, this.nodeId, this.#times.lease)
-    this.#epoch = await this.#commands.epoch()
+    await this.#lease.renew()
+    this.#lease.good()
   }
 
   async join (entry: Omit<Entry, 'generation'>, limit: number): Promise<JoinResult & { generation: string }> {
     const generation = newGeneration()
     const mine = { ...entry, generation }
+    const before = this.#holdings.get(entry)
+    if (before !== undefined && before.entry.userId !== entry.userId) return taken(generation)
+    const key = joiningKey(entry)
+    this.#joining.add(key)
     try {
-      await this.#commands.remember(entry.tenantId)
+      // Holding something there, the node said so already.
+      if (this.#holdings.sizeOf(entry.tenantId) === 0) await this.#commands.remember(entry.tenantId)
       const joined = await this.#join(mine, limit)
-      if (entry.nodeId !== null && !joined.taken) this.#holdings.hold(mine, true)
+      if (joined.taken) return joined
+      if (before !== undefined) this.#correct(joined, mine, before.entry)
+      if (this.#isKnown(entry, this.#lease.now)) joined.first = false
+      if (entry.nodeId !== null) this.#hold({ entry: mine, openedAt: joined.openedAt, written: true }, joined.first)
       return joined
     } catch (err) {
-      if (entry.nodeId === null) throw err
-      this.#holdings.hold(mine, false)
-      return { taken: false, fresh: true, first: false, replaced: null, evicted: [], generation }
+      if (entry.nodeId === null || !isAway(err)) throw err
+      this.#hold({ entry: mine, openedAt: this.#lease.now, written: false }, false)
+      return { taken: false, fresh: before === undefined, first: false, replaced: before?.entry ?? null, evicted: [], generation }
+    } finally {
+      this.#joining.delete(key)
     }
   }
 
+  /** What Redis lost of the socket that had this id, this node knows. */
+  #correct (joined: JoinResult, mine: Entry, before: Entry): void {
+    joined.fresh = false
+    if (mine.nodeId !== null) joined.replaced ??= before
+  }
+
+  /** Others know that the user is online: by a connection here, or since the grace after the last one was not over at that time. */
+  #isKnown (user: Pick<Entry, 'tenantId' | 'userId'>, at: number): boolean {
+    return this.#holdings.isTold(user) || this.#farewells.left(user, at - this.#times.grace)
+  }
+
+  #hold (held: Held, first: boolean): void {
+    // A beat may have passed between the last renewal and the loss of Redis.
+    this.#holdings.hold(held, { told: held.written || this.#isKnown(held.entry, this.#lease.goodAt + BEAT), first })
+    this.#farewells.back(held.entry)
+    this.#healing.checkSoon(held)
+  }
+
   async leave (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
-    const held = this.#holdings.drop(entry)
+    const dropped = this.#holdings.drop(entry)
+    if (dropped !== null && dropped.gone !== null) this.#remember(dropped.entry, dropped.gone)
     try {
-      return await this.#leave(entry)
+      return await this.#commands.leave(entry, this.#times.grace, dropped === null ? null : { userId: dropped.entry.userId, nodeId: this.nodeId })
     } catch (err) {
-      if (held === null) throw err
-      this.#holdings.mourn(held)
+      if (!isAway(err)) throw err
+      // Another socket of this node took its place, or it left already.
+      if (dropped === null && (this.#holdings.get(entry) !== undefined || this.#holdings.mourns(entry))) return false
+      if (dropped === null) throw err
+      this.#holdings.mourn(dropped.entry)
       return true
     }
+  }
+
+  /** The user's last connection here is gone. */
+  #remember ({ tenantId, userId }: Entry, { told, said }: { told: boolean, said: Presence | null }): void {
+    if (told) this.#farewells.add({ tenantId, userId, at: this.#lease.now, told: false })
+    if (said !== null) this.#sayings.add({ tenantId, userId }, said)
   }
 
   async touch (tenantId: number, connectionId: string): Promise<void> {
@@ -79,8 +142,14 @@ export class RedisRoster implements Roster {
   }
 
   async find (tenantId: number, connectionId: string): Promise<Entry | null> {
-    const text = await this.#commands.attempt(async (redis) => await redis.hget(`${this.#commands.base(tenantId)}connections`, connectionId))
-    return text === null ? null : { ...toEntry(tenantId, text), connectionId }
+    const here = this.#holdings.get({ tenantId, connectionId })?.entry ?? null
+    try {
+      const text = await this.#commands.attempt(async (redis) => await redis.hget(`${this.#commands.base(tenantId)}connections`, connectionId))
+      return text === null ? here : { ...toEntry(tenantId, text), connectionId }
+    } catch (err) {
+      if (here === null || !isAway(err)) throw err
+      return here
+    }
   }
 
   async connectionsOf (tenantId: number, userId: number): Promise<Entry[]> {
@@ -101,26 +170,29 @@ export class RedisRoster implements Roster {
   }
 
   async setPresence (tenantId: number, userId: number, presence: Presence): Promise<{ first: boolean }> {
+    const user = { tenantId, userId }
+    const here = this.#holdings.has(user)
+    this.#holdings.say(user, presence)
     try {
-      const first = await this.#setPresence(tenantId, userId, presence, false)
-      this.#holdings.setPresence(tenantId, userId, presence, true)
-      return { first }
-    } catch {
-      this.#holdings.setPresence(tenantId, userId, presence, false)
+      const first = await this.#setPresence(tenantId, userId, presence, here)
+      if (!here) this.#sayings.add(user, presence)
+      return { first: first && !this.#isKnown(user, this.#lease.now) }
+    } catch (err) {
+      if (!here || !isAway(err)) throw err
       return { first: false }
     }
   }
 
   async presence (tenantId: number, userIds: number[]): Promise<Array<Presence | null>> {
     const found = await this.#commands.run('presence', this.#commands.base(tenantId), ...userIds) as string[]
-    return userIds.map((_, i) => decodePresence(found[2 * i], found[2 * i + 1]))
+    return userIds.map((_, i) => decodePresence(found[2 * i], found[2 * i + 1], this.#clock.now()))
   }
 
   async online (tenantId: number, { limit, after }: { limit: number, after: number }): Promise<OnlinePage> {
     const [total, ...rest] = await this.#commands.run('online', this.#commands.base(tenantId), after, limit) as [number, ...string[]]
     const users: OnlinePage['users'] = []
     for (let i = 0; i + 2 < rest.length; i += 3) {
-      const presence = decodePresence(rest[i + 1], rest[i + 2])
+      const presence = decodePresence(rest[i + 1], rest[i + 2], this.#clock.now())
       if (presence !== null) users.push({ userId: Number(rest[i]), presence })
     }
     const page = users.slice(0, limit)
@@ -150,94 +222,31 @@ export class RedisRoster implements Roster {
   }
 
   async due (): Promise<Due[]> {
-    const expired = this.#typing.expired()
-    const tell = (typed: typeof expired): Due[] =>
-      typed.map(({ entry }) => ({ tenantId: entry.tenantId, offline: [], typing: [entry], lapsed: [] }))
-    try {
-      const [ends = '', ...claimed] = await this.#commands.run('claimDue', this.#commands.dueKey, CLAIM) as string[]
-      const tenants = claimed.filter((_, i) => i % 2 === 0)
-      const shared = await Promise.all(tenants.map(async (tenant, i) => await this.#dueIn(tenant, ends, claimed[2 * i + 1] ?? '0')))
-      return [...tell(expired.filter(({ written }) => !written)), ...shared]
-    } catch (err) {
-      if (expired.length === 0) throw err
-      return tell(expired)
-    }
+    return await this.#sweep.due()
   }
 
-  async #dueIn (tenant: string, ends: string, mark: string): Promise<Due> {
-    const tenantId = Number(tenant)
-    const [offline, typing, lapsed, next] = await this.#commands.run('due', this.#commands.base(tenantId), this.#times.grace, CLAIM) as
-      [string[], string[], string[], string]
-    await this.#commands.run('finishDue', this.#commands.dueKey, tenant, ends, mark, next)
-    return {
-      tenantId,
-      offline: offline.map(Number),
-      typing: typing.map((text) => JSON.parse(text) as TypingEntry),
-      lapsed: lapsed.map((text) => toEntry(tenantId, text))
-    }
+  async settle (told: UsersOfTenant[]): Promise<UsersOfTenant[]> {
+    return await this.#sweep.settle(told)
   }
 
-  async settle (tenantId: number, userIds: number[]): Promise<number[]> {
-    if (userIds.length === 0) return []
-    return (await this.#commands.run('settle', this.#commands.base(tenantId), ...userIds) as string[]).map(Number)
+  async renew (share = 1): Promise<Renewed> {
+    return await this.#healing.renew(share)
   }
 
-  async renew (): Promise<Array<Pick<Entry, 'tenantId' | 'userId' | 'connectionId'>>> {
-    const known = await this.#commands.run('renew', this.#commands.nodesKey, this.nodeId, this.#times.lease) === 1
-    const epoch = await this.#commands.epoch()
-    const emptied = epoch !== this.#epoch
-    const { entries, gone } = this.#holdings
-    const missing = known && !emptied ? entries.filter(({ written }) => !written) : entries
-    await this.#typing.writeBack(emptied)
-    const firsts: Entry[] = []
-    if (missing.length + gone.length > 0) {
-      this.#log.warn({ connections: missing.length, left: gone.length, emptied }, 'writing to the roster what it missed of this node')
-    }
-    for (const tenantId of new Set([...missing.map(({ entry }) => entry.tenantId), ...gone.map((entry) => entry.tenantId)])) {
-      await this.#commands.remember(tenantId)
-    }
-    for (const held of missing) {
-      const { first } = await this.#join(held.entry, Number.MAX_SAFE_INTEGER)
-      // Nobody was told offline by an emptied Redis; whoever took this node for dead did tell.
-      if (first && !(emptied && held.written)) firsts.push(held.entry)
-      held.written = true
-    }
-    for (const { tenantId, userId, presence, written } of this.#holdings.presences) {
-      if (written && !emptied) continue
-      await this.#setPresence(tenantId, userId, presence, true)
-      this.#holdings.setPresence(tenantId, userId, presence, true)
-    }
-    for (const entry of gone) {
-      // Listeners still see the user: back in for a moment, so that the grace and the one `offline` take their course.
-      if (emptied) await this.#join(entry, Number.MAX_SAFE_INTEGER)
-      await this.#leave(entry)
-      this.#holdings.buried(entry)
-    }
-    this.#epoch = epoch
-    return firsts
+  async reap (): Promise<boolean> {
+    return await this.#sweep.reap()
   }
 
-  async reap (): Promise<void> {
-    const dead = await this.#commands.run('nodes', this.#commands.nodesKey, '1') as string[]
-    for (const nodeId of dead) {
-      const key = this.#commands.tenantsKey(nodeId)
-      for (const tenant of await this.#commands.attempt(async (redis) => await redis.smembers(key))) {
-        await this.#commands.becomingDue(Number(tenant), 0, async () => {
-          while (await this.#commands.run('reap', this.#commands.base(Number(tenant)), nodeId) as number > 0);
-        })
-        await this.#commands.attempt(async (redis) => await redis.srem(key, tenant))
-      }
-      // Last, so that whoever is interrupted leaves the node to the next reaper.
-      await this.#commands.attempt(async (redis) => await redis.zrem(this.#commands.nodesKey, nodeId))
-      this.#log.info({ node: nodeId }, 'dead node reaped')
-    }
+  async repair (share = 1): Promise<void> {
+    await this.#repair.repair(share)
   }
 
   async hit (key: string, window: number): Promise<Hit> {
     try {
       const [count, ttl] = await this.#commands.run('hit', `${this.#commands.prefix}hits:${key}`, window) as [number, number]
       return { count, ttl }
-    } catch {
+    } catch (err) {
+      if (!isAway(err)) throw err
       return this.#alone.hit(key, window)
     }
   }
@@ -251,29 +260,35 @@ export class RedisRoster implements Roster {
   }
 
   async close (): Promise<void> {
-    await Promise.all(this.#holdings.entries.map(async ({ entry }) => { await this.leave(entry) })).catch(() => {})
-    await this.#commands.attempt(async (redis) => await redis.zrem(this.#commands.nodesKey, this.nodeId)).catch(() => {})
+    const entries = [...this.#holdings.tenantIds].flatMap((tenantId) => [...this.#holdings.in(tenantId)])
+    await Promise.all(entries.map(async ({ entry }) => { await this.leave(entry) })).catch(() => {})
+    await this.#lease.end().catch(() => {})
     await this.#commands.attempt(async (redis) => await redis.del(this.#commands.tenantsKey(this.nodeId))).catch(() => {})
   }
 
-  async #join (entry: Entry, limit: number): Promise<JoinResult & { generation: string }> {
+  /** Throws as if Redis were away while it lost what it had: then nobody knows who is the first. */
+  async #join (entry: Entry, limit: number): Promise<Joined> {
     const { tenantId, generation, device } = entry
-    const join = async (): Promise<unknown> => await this.#commands.run('join', this.#commands.base(tenantId), entry.connectionId,
+    const join = async (): Promise<unknown> => await this.#commands.run('join', this.#commands.baseAndState(tenantId), entry.connectionId,
       entry.userId, entry.nodeId ?? '', generation, device, entry.connectedAt, limit, this.#times.restLease,
-      encodePresence(defaultPresence(device, this.#clock.now())))
-    return toJoinResult(entry, entry.nodeId === null ? await this.#commands.becomingDue(tenantId, this.#times.restLease, join) : await join())
+      encodePresence(defaultPresence(device, this.#clock.now())), this.#lease.state)
+    const joined = this.#lease.state === ''
+      ? null
+      : toJoined(entry, entry.nodeId === null ? await this.#commands.becomingDue([tenantId], this.#times.restLease, join) : await join())
+    if (joined === null) throw away('Redis is not as this node left it')
+    return joined
   }
 
-  async #leave ({ tenantId, connectionId, generation }: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
-    return await this.#commands.becomingDue(tenantId, this.#times.grace, async () =>
-      await this.#commands.run('leave', this.#commands.base(tenantId), connectionId, generation, this.#times.grace)) === 1
-  }
-
-  async #setPresence (tenantId: number, userId: number, presence: Presence, again: boolean): Promise<boolean> {
-    const set = async (connected: '0' | '1'): Promise<unknown> => await this.#commands.run('setPresence', this.#commands.base(tenantId), userId,
-      encodePresence(presence), presence.status === 'offline' ? '0' : '1', this.#times.restLease, presence.seenAt, again ? '1' : '0', connected)
+  async #setPresence (tenantId: number, userId: number, presence: Presence, here: boolean): Promise<boolean> {
+    const set = async (connected: '0' | '1'): Promise<unknown> => await this.#commands.run('setPresence', this.#commands.baseAndState(tenantId), userId,
+      encodePresence(presence), this.#times.restLease, presence.seenAt, connected, this.#lease.state)
     // Who is connected is online for that. For others the sign is, and it must end: also where Redis lost the connection.
-    const said = this.#holdings.has(tenantId, userId) ? await set('1') : NOT_CONNECTED
-    return (said !== NOT_CONNECTED ? said : await this.#commands.becomingDue(tenantId, this.#times.restLease, async () => await set('0'))) === FIRST
+    const said = here ? await set('1') : NOT_CONNECTED
+    const done = said !== NOT_CONNECTED ? said : await this.#commands.becomingDue([tenantId], this.#times.restLease, async () => await set('0'))
+    if (done === LOST) throw away('Redis is not as this node left it')
+    return done === FIRST
   }
 }
+
+const taken = (generation: string): JoinResult & { generation: string } =>
+  ({ taken: true, fresh: false, first: false, replaced: null, evicted: [], generation })

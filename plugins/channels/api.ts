@@ -46,7 +46,10 @@ export interface ChannelsApi {
   message (message: DirectMessage): Promise<Receipt>
   /** A message to a channel. */
   group (message: Durable & { channel: string, message: string, conversationId: string }): Promise<Receipt>
-  /** One notification for each recipient. */
+  /**
+   * One notification for each recipient, any number of them: they wait for room in the queue. Resolves when all are stored;
+   * otherwise rejects with a `RealtimeError` whose `stored` says how many are, and the same `dedupeId` stores the rest.
+   */
   notify (notification: Durable & {
     recipientIds: number[], title: string, body: string, icon?: string | null, tag?: string | null
   }): Promise<Receipt[]>
@@ -59,7 +62,7 @@ export function createApi ({ tell }: Pick<Realtime, 'tell'>, messages: Messages,
     ({ ...sent, type, data: outgoing.stored({ ...sent, event: type }) })
   const store = async (sent: FromHostCode, transaction: HostTransaction | undefined): Promise<Receipt> => {
     try {
-      return await messages.store(eventOf(sent), transaction)
+      return await messages.storeFromHost(eventOf(sent), transaction)
     } catch (err) {
       throw notJson(err)
     }
@@ -92,7 +95,7 @@ export function createApi ({ tell }: Pick<Realtime, 'tell'>, messages: Messages,
       const data = outgoing.stored({
         tenantId, userId, channel: privateChannel(first), event: 'notification:received', data: { title, body, icon, tag }, dedupeId
       }) as Stored<'notification:received'> // which its schema was asked of right now
-      return await messages.storeNotifications({ tenantId, userId }, { recipientIds, dedupeId, ...data }, transaction)
+      return await messages.storeNotifications({ tenantId, userId }, { recipientIds, dedupeId, ...data }, { patient: true, transaction })
     },
     broadcast: async ({ tenantId, userId = 0, message, messageType, dedupeId, transaction }) =>
       await store({ tenantId, userId, channel: BROADCAST_CHANNEL, event: 'broadcast:message', data: { message, messageType }, dedupeId }, transaction)

@@ -8,7 +8,7 @@ export function frames (router: FrameRouter, subscriptions: Subscriptions, messa
   router.on({
     event: 'subscribe',
     ...clientEvents.subscribe,
-    ahead: (identity, { channel }) => { subscriptions.foresee(identity, channel) },
+    ahead: (identity, { channel }) => { if (channel !== undefined) subscriptions.foresee(identity, channel) },
     handle: async (context, data) => await subscriptions.subscribe(context, data)
   })
   router.on({

@@ -12,7 +12,7 @@ import type { CustomEventMap } from './event-types.js'
 import { frames } from './frames.js'
 import { Messages } from './messages.js'
 import { Outgoing } from './outgoing.js'
-import { sendPending } from './pending.js'
+import { sendWaiting } from './pending.js'
 import { routes } from './routes.js'
 import { Subscriptions } from './subscriptions.js'
 
@@ -39,7 +39,7 @@ async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOption
   const realtime = coreFor(fastify, 'channels')
   const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events'] })
   const { events = {} } = options
-  const subscriptions = new Subscriptions(realtime, maxChannelsPerConnection)
+  const subscriptions = new Subscriptions(realtime, maxChannelsPerConnection, fastify.log)
   const messages = new Messages(realtime)
 
   if (typeof events !== 'object' || events === null) throw new OptionError('events', 'must be an object: event name → { data, durable, direction }')
@@ -48,7 +48,7 @@ async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOption
   realtime.automaticChannels.add(BROADCAST_CHANNEL)
   realtime.channels = createApi(realtime, messages, new Outgoing(realtime, customEvents))
   frames(realtime.frames, subscriptions, messages)
-  sendPending(realtime, fastify.log)
+  sendWaiting(realtime, fastify.log)
   await restScope(fastify, realtime, (scope) => { routes(scope, realtime, subscriptions, messages) })
 }
 

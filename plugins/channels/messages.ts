@@ -3,7 +3,7 @@ import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
 import { executorOf, type HostTransaction } from '../../lib/database/host-transaction.js'
-import { RealtimeError } from '../../lib/errors.js'
+import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import type { Confirmed, NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 import { andThen, type Maybe } from '../../lib/maybe.js'
@@ -56,21 +56,24 @@ export class Messages {
 
   notify ({ identity }: Caller, data: NotificationData): Maybe<{ later: Promise<NotificationsAccepted> }> {
     return andThen(this.#realtime.access.require({ identity, action: 'notify', channel: privateChannel(identity.userId) }), () => ({
-      later: this.storeNotifications(identity, data).then((all) => ({
+      later: this.storeNotifications(identity, data, { patient: false }).then((all) => ({
         messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#realtime.clock.now())
       }))
     }))
   }
 
-  /** One event with an id of its own for each recipient; all have one time. */
+  /**
+   * One event with an id of its own for each recipient; all have one time. Rejects unless all are stored; with `patient` they
+   * wait for room, however many they are.
+   */
   async storeNotifications (
     { tenantId, userId }: Pick<Identity, 'tenantId' | 'userId'>,
     { recipientIds, dedupeId, title, body, icon = null, tag = null }: Omit<NotificationData, 'dedupeId'> & { dedupeId?: string | undefined },
-    transaction?: HostTransaction
+    { patient, transaction }: { patient: boolean, transaction?: HostTransaction | undefined }
   ): Promise<Receipt[]> {
     const data: Stored<'notification:received'> = { title, body, icon, tag }
     const createdAt = this.#realtime.clock.now()
-    return await Promise.all(recipientIds.map(async (recipientId) => await this.store({
+    const events = recipientIds.map((recipientId): NewEvent => ({
       tenantId,
       userId,
       channel: privateChannel(recipientId),
@@ -78,7 +81,17 @@ export class Messages {
       data,
       createdAt,
       dedupeId: dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`
-    }, transaction)))
+    }))
+    if (transaction !== undefined) return await Promise.all(events.map(async (event) => await this.storeFromHost(event, transaction)))
+    const results = await Promise.allSettled(this.#realtime.eventLog.appendAll(events, { patient }))
+    const stored: Receipt[] = []
+    const failures: unknown[] = []
+    results.forEach((result, i) => {
+      if (result.status === 'rejected') failures.push(result.reason)
+      else stored.push(this.#stored(events[i] as NewEvent, result.value))
+    })
+    if (failures.length > 0) throw partly(stored.length, failures)
+    return stored
   }
 
   /** The caller has it: it is not sent again, and its sender is told, once. Throws `RT_NOT_FOUND`. */
@@ -89,15 +102,22 @@ export class Messages {
     return { messageId }
   }
 
-  /** Stores an event, within a transaction where one is given, and tells host code once it is committed. */
-  store (event: NewEvent, transaction?: HostTransaction): Promise<Receipt> {
-    const accepted = (receipt: Receipt): Receipt => {
-      const { tenantId, userId, type, channel, data } = event
-      this.#realtime.events.emit('message', { tenantId, userId, messageId: receipt.messageId, type, channel, data })
-      return receipt
-    }
+  /** Stores an event and emits `message`. `declared` types are handled as their plugin declared them. */
+  store (event: NewEvent): Promise<Receipt> {
+    return this.#realtime.eventLog.append(event).then((receipt) => this.#stored(event, receipt))
+  }
+
+  /** The same for host code: within its transaction where one is given; else, where many events wait for the database, it waits for room. */
+  async storeFromHost (event: NewEvent, transaction?: HostTransaction): Promise<Receipt> {
     const { eventLog } = this.#realtime
-    return transaction === undefined ? eventLog.append(event).then(accepted) : eventLog.appendWithin(executorOf(transaction), event, accepted)
+    if (transaction !== undefined) return await eventLog.appendWithin(executorOf(transaction), event, (receipt) => this.#stored(event, receipt))
+    const [receipt] = await Promise.all(eventLog.appendAll([event], { patient: true }))
+    return this.#stored(event, receipt as Receipt)
+  }
+
+  #stored ({ tenantId, userId, type, channel, data }: NewEvent, receipt: Receipt): Receipt {
+    this.#realtime.events.emit('message', { tenantId, userId, messageId: receipt.messageId, type, channel, data })
+    return receipt
   }
 
   #append ({ tenantId, userId }: Identity, except: string | null, type: string, channel: string, data: Record<string, unknown>, dedupeId?: string): Promise<Receipt> {
@@ -120,4 +140,14 @@ export class Messages {
     if (senderId > 0) this.#realtime.tell({ tenantId, channel: privateChannel(senderId), event: 'message:delivered', data })
     this.#realtime.events.emit('delivered', { tenantId, userId, messageId: id, senderId })
   }
+}
+
+/** Says how many of many are stored. The outcome of a part is not the outcome of the whole: the same key completes it. */
+function partly (stored: number, failures: readonly unknown[]): RealtimeError {
+  const errors = failures.map(toRealtimeError)
+  const error = errors.find(({ code }) => code !== 'RT_STORAGE_UNAVAILABLE') ?? errors[0]
+  const sure = stored === 0 && errors.every(({ outcome }) => outcome === 'none')
+  return new RealtimeError(error?.code ?? 'RT_STORAGE_UNAVAILABLE', `${stored} of ${stored + failures.length} notifications are stored: repeat the call with the same dedupeId to store the others`, {
+    ...(error?.retryAfter === undefined ? {} : { retryAfter: error.retryAfter }), outcome: sure ? 'none' : 'unknown', stored, cause: error?.cause
+  })
 }

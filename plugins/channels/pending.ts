@@ -1,34 +1,66 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { channelKey, privateChannel } from '../../lib/channels.js'
 import type { Realtime } from '../../lib/core.js'
 import type { LocalConnection } from '../../lib/frame-router.js'
+import type { Page } from '../../lib/joining.js'
+import type { PageSource } from '../../lib/replayer.js'
 
-const NONE: ReadonlySet<number> = new Set()
-/** Pause before asking again when the database did not answer; as long as the connection lives. */
+/** Pause before the log is told again what was sent, in milliseconds; as long as the connection lives. */
 const RETRY = 2000
+/** How often the sweeper is kept from what still waits, in milliseconds: well within the time for which it is. */
+const POSTPONE_EVERY = 30_000
 
-/** Sends a user who connects what waited for them, before anything newer. */
-export function sendPending (realtime: Realtime, log: FastifyBaseLogger): void {
-  const { eventLog } = realtime
+/** Sends a user who connects what waited for them, oldest first, before anything newer. */
+export function sendWaiting (realtime: Realtime, log: FastifyBaseLogger): void {
+  realtime.waiting = (connection) => new Waiting(realtime, log, connection)
+}
 
-  const send = async (connection: LocalConnection): Promise<ReadonlySet<number>> => {
+/** What waits for one user, as one of the user's connections is sent it. By ids: what is confirmed meanwhile moves no page. */
+class Waiting implements PageSource {
+  readonly #realtime: Realtime
+  readonly #log: FastifyBaseLogger
+  readonly #connection: LocalConnection
+  readonly #key: string
+  /** Null before the first page. */
+  #position: number | null = null
+  #postponedAt = -Infinity
+
+  constructor (realtime: Realtime, log: FastifyBaseLogger, connection: LocalConnection) {
     const { tenantId, userId } = connection.identity
-    const events = await eventLog.pendingFor(tenantId, userId)
-    if (events.length === 0) return NONE
-    await connection.replay(events.map((event) => eventLog.encode(event)))
-    await eventLog.outbox.wereSent(events)
-    return new Set(events.map(({ id }) => id))
+    this.#realtime = realtime
+    this.#log = log
+    this.#connection = connection
+    this.#key = channelKey(tenantId, privateChannel(userId))
   }
 
-  const attempt = async (connection: LocalConnection): Promise<ReadonlySet<number>> => {
-    if (connection.closed) return NONE
-    try {
-      return await send(connection)
-    } catch (err) {
-      // Not worth keeping newer events back: those follow when the database is back.
-      log.debug({ err, connection_id: connection.id }, 'pending events wait for the database')
-      setTimeout(() => { void attempt(connection) }, RETRY).unref()
-      return NONE
+  async read (): Promise<Page> {
+    return await this.#realtime.eventLog.replays.waiting(this.#key, this.#position)
+  }
+
+  written ({ ids, more }: Page): void {
+    this.#position = ids.at(-1) ?? this.#position ?? 0
+    if (ids.length > 0) void this.#mark(ids)
+    if (more) this.#postpone(this.#position)
+  }
+
+  /** From now on they are sent again until they are confirmed. */
+  async #mark (ids: readonly number[]): Promise<void> {
+    while (!this.#connection.closed) {
+      try {
+        await this.#realtime.eventLog.outbox.wereSent(ids)
+        return
+      } catch (err) {
+        this.#log.debug({ err, connection_id: this.#connection.id }, 'what was sent is not marked yet')
+        await new Promise((resolve) => setTimeout(resolve, RETRY).unref())
+      }
     }
   }
-  realtime.greetings.push(attempt)
+
+  #postpone (position: number): void {
+    const now = this.#realtime.clock.now()
+    if (now - this.#postponedAt < POSTPONE_EVERY) return
+    this.#postponedAt = now
+    this.#realtime.eventLog.replays.postpone(this.#key, position)
+      .catch((err: unknown) => { this.#log.debug({ err, connection_id: this.#connection.id }, 'what waits may be sent twice') })
+  }
 }

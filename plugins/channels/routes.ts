@@ -17,13 +17,13 @@ export function routes (scope: RestScope, realtime: Realtime, subscriptions: Sub
 
   scope.get('/events', { schema: rest['GET /events'] }, async (request) => {
     const { identity } = callerOf(request)
-    const { since = 0, limit = 100 } = request.query
+    const { since = 0, limit = 100, epoch } = request.query
     const channel = resolveAlias(request.query.channel, identity.userId)
     await realtime.access.require({ identity, action: 'subscribe', channel })
-    const { events, position, recovered, more } = await realtime.eventLog.read(identity.tenantId, channel, since, limit)
+    const { events, position, recovered, more } = await realtime.eventLog.read(identity.tenantId, channel, since, limit, epoch)
     const data = events.map(({ id, type, payload }) =>
       ({ event: type, data: { messageId: id, ...JSON.parse(payload) as Record<string, unknown> } }))
-    return { data, position, recovered, more }
+    return { data, position, recovered, more, epoch: realtime.eventLog.epoch.current }
   })
 }
 

@@ -1,7 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { ServerFrame } from '../../lib/protocol.js'
 import {
-  Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, ErrorResponse, errorResponses, Id, Nullable, SenderId, Timestamp
+  Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, Epoch, ErrorResponse, errorResponses, Id, Nullable, SenderId, Timestamp
 } from '../../lib/schemas.js'
 
 const Message = Type.String({ minLength: 1, maxLength: 5000 })
@@ -18,15 +18,39 @@ const Since = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 
 // Subscriptions
 
-export const SubscribeData = Type.Object({ channel: Channel, since: Type.Optional(Since) })
+export const SubscribeEntry = Type.Object({ channel: Channel, since: Type.Optional(Since) })
+export type SubscribeEntry = Static<typeof SubscribeEntry>
+
+/** One channel, or up to 100. An entry that is not valid is answered by itself: validation passes all. */
+export const SubscribeData = Type.Object({
+  channel: Type.Optional(Channel),
+  since: Type.Optional(Since),
+  channels: Type.Optional(Type.Array(Type.Unsafe<SubscribeEntry>(Type.Unknown({ ...SubscribeEntry })), { minItems: 1, maxItems: 100 })),
+  epoch: Type.Optional(Epoch)
+}, { anyOf: [{ required: ['channel'] }, { required: ['channels'] }] })
 export type SubscribeData = Static<typeof SubscribeData>
 
 export const Subscribed = Type.Object({
   channel: Channel,
   position: Type.Integer({ description: 'Where the next `since` starts when nothing has come yet' }),
-  recovered: Type.Optional(Type.Boolean({ description: 'False: something is gone, reload' }))
+  recovered: Type.Optional(Type.Boolean({ description: 'False: something is gone, reload' })),
+  epoch: Type.Optional(Epoch)
 })
 export type Subscribed = Static<typeof Subscribed>
+
+export const NotSubscribed = Type.Object({
+  channel: Type.String({ description: 'As it was asked for' }),
+  error: Type.Object({ code: ErrorResponse.properties.code, message: Type.String(), retryAfter: Type.Optional(Type.Number({ description: 'seconds' })) })
+})
+export type NotSubscribed = Static<typeof NotSubscribed>
+
+/** In the order asked. */
+export const SubscribedMany = Type.Object({ channels: Type.Array(Type.Union([NotSubscribed, Subscribed])) })
+export type SubscribedMany = Static<typeof SubscribedMany>
+
+/** As the frame asked: for one channel, or for several. */
+export const SubscribeAck = Type.Union([SubscribedMany, Subscribed])
+export type SubscribeAck = Static<typeof SubscribeAck>
 
 export const ChannelData = Type.Object({ channel: Channel })
 
@@ -90,19 +114,21 @@ export type Delivered = Static<typeof Delivered>
 export const EventsQuery = Type.Object({
   channel: Channel,
   since: Type.Optional(Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 })),
+  epoch: Type.Optional(Epoch),
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000, default: 100 }))
 })
 export const EventsAnswer = Type.Object({
   data: Type.Array(ServerFrame),
   position: Type.Integer({ description: 'The next `since`' }),
   recovered: Type.Boolean({ description: 'False: something before this page is gone' }),
-  more: Type.Boolean({ description: 'There is another page' })
+  more: Type.Boolean({ description: 'There is another page' }),
+  epoch: Epoch
 })
 
 // Which is which
 
 export const clientEvents = {
-  subscribe: { data: SubscribeData, ack: Subscribed },
+  subscribe: { data: SubscribeData, ack: SubscribeAck },
   unsubscribe: { data: ChannelData, ack: ChannelData },
   'message:direct': { data: DirectData, ack: Accepted },
   'message:group': { data: GroupData, ack: Accepted },
@@ -112,7 +138,7 @@ export const clientEvents = {
 } as const
 
 export const serverEvents = {
-  subscribed: Subscribed,
+  subscribed: SubscribeAck,
   unsubscribed: ChannelData,
   'message:direct': DirectMessage,
   'message:group': GroupMessage,

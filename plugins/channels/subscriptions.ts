@@ -1,31 +1,38 @@
-import { channelKey, resolveAlias, splitKey } from '../../lib/channels.js'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import type { FastifyBaseLogger } from 'fastify'
+import { channelKey, resolveAlias } from '../../lib/channels.js'
 import { localKey, type Realtime } from '../../lib/core.js'
-import { RealtimeError } from '../../lib/errors.js'
-import type { FrameContext, FrameResult, LocalConnection } from '../../lib/frame-router.js'
+import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
+import { invalidData, type FrameContext, type FrameResult, type LocalConnection } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
+import type { Joining } from '../../lib/joining.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
-import { sharedReads } from '../../lib/shared-reads.js'
-import type { SubscribeData, Subscribed } from './schemas.js'
-
-/** What came since, ready to be written. */
-interface Missed { payloads: Buffer[], ids: ReadonlySet<number>, position: number, recovered: boolean }
+import type { ReplayOptions } from '../../lib/replayer.js'
+import { SubscribeEntry, type NotSubscribed, type SubscribeAck, type SubscribeData, type Subscribed } from './schemas.js'
 
 interface RemoteSubscription { tenantId: number, connectionId: string, channel: string }
+
+/** A subscription that was made: its answer, and what the connection then begins with. */
+interface Made { answer: Subscribed, joining: Joining, replay: ReplayOptions }
+
+const checkEntry = TypeCompiler.Compile(SubscribeEntry)
+/** Of a name that is not valid, at most so much is answered. */
+const MAX_NAME = 255
 
 /** The rules of subscriptions: who may hear what, from where on, on whichever node the socket is. */
 export class Subscriptions {
   readonly #realtime: Realtime
   readonly #maxChannels: number
-  readonly #missed: (key: string) => Promise<Missed>
+  readonly #log: FastifyBaseLogger
 
-  constructor (realtime: Realtime, maxChannels: number) {
+  constructor (realtime: Realtime, maxChannels: number, log: FastifyBaseLogger) {
     this.#realtime = realtime
     this.#maxChannels = maxChannels
-    this.#missed = sharedReads(async (key) => await this.#read(key))
+    this.#log = log
     realtime.onAsk('channels.subscribe', async (data) => {
       await this.#onLocal(data as RemoteSubscription, async (connection, channel) => {
         this.#requireRoom(connection, channel)
-        if (!connection.channels.has(channel)) (await connection.join(channel)).live()
+        if (!connection.channels.has(channel)) connection.begin(await connection.join(channel))
       })
     })
     realtime.onAsk('channels.unsubscribe', async (data) => {
@@ -38,40 +45,26 @@ export class Subscriptions {
     this.#realtime.access.foresee(identity, resolveAlias(name, identity.userId))
   }
 
-  /** The frame: live from the reply on, after what came since `since`. Throws `RT_FORBIDDEN`, `RT_LIMIT_EXCEEDED`. */
-  async subscribe ({ identity, connection }: FrameContext, data: SubscribeData): Promise<FrameResult<Subscribed>> {
-    const { tenantId } = identity
-    const channel = resolveAlias(data.channel, identity.userId)
-    await this.#realtime.access.require({ identity, action: 'subscribe', channel })
-    this.#requireRoom(connection, channel)
-    const before = connection.channels.has(channel)
-    // First joined, then read: what is published in between waits, and is neither lost nor told twice.
-    const joining = await connection.join(channel)
-    try {
-      if (data.since === undefined) {
-        const position = await this.#realtime.eventLog.position(tenantId, channel)
-        return { ack: { channel, position }, answer: 'subscribed', afterReply: () => { joining.live() } }
-      }
-      const { payloads, ids, position, recovered } = await this.#missed(`${data.since}/${channelKey(tenantId, channel)}`)
-      return {
-        ack: { channel, position, recovered },
-        answer: 'subscribed',
-        afterReply: () => { void connection.replay(payloads).then(() => { joining.live(ids) }) }
-      }
-    } catch (err) {
-      if (before) joining.live()
-      else connection.leave(channel)
-      throw err
+  /**
+   * The frame, for one channel or for several: live from the reply on, after what came since `since`. For one it throws
+   * `RT_FORBIDDEN`, `RT_LIMIT_EXCEEDED`; of several each is answered by itself.
+   */
+  async subscribe (context: FrameContext, { channels, epoch, ...single }: SubscribeData): Promise<FrameResult<SubscribeAck>> {
+    const made = await this.#subscribeAll(context, channels ?? [single], epoch)
+    const afterReply = (): void => {
+      for (const one of made) if ('joining' in one) context.connection.begin(one.joining, one.replay)
     }
+    const [only] = made
+    if (channels === undefined && only !== undefined) {
+      if (only instanceof RealtimeError) throw only
+      return { ack: { ...only.answer, epoch: this.#epoch }, answer: 'subscribed', afterReply }
+    }
+    const answers = made.map((one, i) => one instanceof RealtimeError ? this.#refuse(channels?.[i], one) : one.answer)
+    return { ack: { channels: answers, epoch: this.#epoch }, answer: 'subscribed', afterReply }
   }
 
-  /** `{since}/{channel key}` */
-  async #read (key: string): Promise<Missed> {
-    const [since = ''] = key.split('/', 1)
-    const { tenantId, channel } = splitKey(key.slice(since.length + 1))
-    const { eventLog } = this.#realtime
-    const { events, position, recovered } = await eventLog.recover(tenantId, channel, Number(since))
-    return { payloads: events.map((event) => eventLog.encode(event)), ids: new Set(events.map(({ id }) => id)), position, recovered }
+  get #epoch (): string {
+    return this.#realtime.eventLog.epoch.current
   }
 
   unsubscribe ({ identity, connection }: FrameContext, name: string): FrameResult<{ channel: string }> {
@@ -103,6 +96,47 @@ export class Subscriptions {
     return channel
   }
 
+  /** In the order asked. What is allowed is joined in one turn, and what must be read of the log is read together. */
+  async #subscribeAll ({ identity, connection }: FrameContext, entries: readonly unknown[], epoch?: string): Promise<Array<Made | RealtimeError>> {
+    const checked = entries.map((entry) => checkEntry.Check(entry)
+      ? { channel: resolveAlias(entry.channel, identity.userId), since: entry.since }
+      : invalidData(checkEntry.Errors(entry).First()))
+    const refusals = await this.#refusals(identity, checked.flatMap((entry) => entry instanceof RealtimeError ? [] : entry.channel))
+    return await Promise.all(checked.map(async (entry) => {
+      if (entry instanceof RealtimeError) return entry
+      const refusal = refusals.get(entry.channel) ?? null
+      if (refusal !== null) return refusal
+      try {
+        return await this.#subscribeOne(connection, entry.channel, entry.since, epoch)
+      } catch (err) {
+        return toRealtimeError(err)
+      }
+    }))
+  }
+
+  async #refusals (identity: Identity, channels: readonly string[]): Promise<Map<string, RealtimeError | null>> {
+    const refusals = await this.#realtime.access.requireEach(identity, channels)
+    return new Map(channels.map((channel, i) => [channel, refusals[i] ?? null]))
+  }
+
+  async #subscribeOne (connection: LocalConnection, channel: string, since: number | undefined, epoch?: string): Promise<Made> {
+    const before = connection.channels.has(channel)
+    this.#requireRoom(connection, channel)
+    // First joined, then read: what is published in between waits, and is neither lost nor told twice.
+    const joining = await connection.join(channel)
+    try {
+      const { replays } = this.#realtime.eventLog
+      const key = channelKey(connection.identity.tenantId, channel)
+      if (since === undefined) return { answer: { channel, position: await replays.position(key) }, joining, replay: {} }
+      const { position, recovered, isBehind, isLate } = await replays.start(key, since, epoch)
+      return { answer: { channel, position, recovered }, joining, replay: isBehind ? { since, isLate } : {} }
+    } catch (err) {
+      if (before) connection.begin(joining)
+      else connection.leave(channel)
+      throw err
+    }
+  }
+
   async #onLocal ({ tenantId, connectionId, channel }: RemoteSubscription, task: (connection: LocalConnection, channel: string) => Promise<void>): Promise<void> {
     const connection = this.#realtime.local.get(localKey(tenantId, connectionId))
     if (connection === undefined) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
@@ -111,11 +145,21 @@ export class Subscriptions {
   }
 
   #requireRoom (connection: LocalConnection, channel: string): void {
-    const chosen = [...connection.channels].filter((name) => !connection.isAutomatic(name)).length
-    if (!connection.channels.has(channel) && chosen >= this.#maxChannels) throw this.#full()
+    if (connection.channels.has(channel)) return
+    let chosen = 0
+    for (const name of connection.channels) if (!connection.isAutomatic(name)) chosen++
+    if (chosen >= this.#maxChannels) throw this.#full()
   }
 
   #full (): RealtimeError {
     return new RealtimeError('RT_LIMIT_EXCEEDED', `A connection may be subscribed to ${this.#maxChannels} channels`)
+  }
+  /** What was asked for may be anything. */
+  #refuse (entry: unknown, err: RealtimeError): NotSubscribed {
+    const { code, message, retryAfter } = err
+    this.#realtime.meters.refuse(code)
+    if (code === 'RT_INTERNAL') this.#log.error({ err }, 'subscription failed')
+    const channel = typeof entry === 'object' && entry !== null && 'channel' in entry && typeof entry.channel === 'string' ? entry.channel.slice(0, MAX_NAME) : ''
+    return { channel, error: retryAfter === undefined ? { code, message } : { code, message, retryAfter } }
   }
 }

@@ -1,63 +1,34 @@
+import { Socket } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
-import { channelKey, privateChannel } from '../../lib/channels.js'
+import { channelKey, privateChannel, splitKey, type ChannelKey } from '../../lib/channels.js'
 import type { Clock } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
+import { RealtimeError } from '../../lib/errors.js'
 import type { LocalConnection } from '../../lib/frame-router.js'
-import type { Hub, Joining, Member } from '../../lib/hub.js'
+import type { Hub } from '../../lib/hub.js'
 import type { Identity } from '../../lib/identity.js'
+import type { Joining } from '../../lib/joining.js'
 import { andThen, isPromise, type Maybe } from '../../lib/maybe.js'
 import type { Meters } from '../../lib/meters.js'
 import { CloseCode } from '../../lib/protocol.js'
-import type { Device } from '../../lib/schemas.js'
+import { Replayer, type PageReader, type PageSource, type Reader, type ReplayOptions } from '../../lib/replayer.js'
 import { wireFrame } from '../../lib/ws-frame.js'
 import { FrameGauge, type FrameLimits } from './frame-gauge.js'
-import type { RawSocket } from './raw-socket.js'
+import { Pace } from './pace.js'
+import { progressOf, type RawSocket } from './raw-socket.js'
 import { ReplyQueue } from './reply-queue.js'
+import type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
-/** What an authenticated connection is to the roster and to others. */
-export interface Session {
-  identity: Identity
-  connectionId: string
-  generation: string
-  connectedAt: number
-  /** Told that its credentials end soon. */
-  warned: boolean
-}
+export type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
-/** What is known of the client besides its identity. */
-export interface ClientDescription {
-  browser: string | null
-  device: Device
-  ipAddress: string | null
-}
-
-/** What a connection is made of. */
-export interface Upgraded {
-  socket: WebSocket
-  /** Where frames can be written as they are; null behind compression or a test's stream. */
-  raw: RawSocket | null
-  /** The upgrade request: later `auth` frames are shown to the host with it. */
-  request: FastifyRequest
-  client: ClientDescription
-}
-
-/** Before, during and after its life as an authenticated connection. */
-export type Phase =
-  | { name: 'opening', since: number }
-  | { name: 'open', session: Session }
-  | { name: 'closing', since: number, session: Session | null }
-
-export interface ConnectionOptions extends FrameLimits {
-  /** Bytes that may wait for a slow reader. */
-  maxBuffered: number
-}
-
+/** The longest pause between two looks whether a reader has taken enough for the next page of a replay, in milliseconds. */
+const MAX_PAUSE = 100
 /** Tasks that may wait for those before them; past it the socket is read no further until they are done. */
 const MAX_WAITING = 256
 
 /** One socket: its phase, its channels, and the order of what comes in and goes out. */
-export class Connection implements Member, LocalConnection {
+export class Connection implements Reader, LocalConnection {
   phase: Phase
   /** The connection id; empty until it is authenticated. A field: fan-out compares it for each member. */
   id = ''
@@ -73,22 +44,28 @@ export class Connection implements Member, LocalConnection {
   readonly #socket: WebSocket
   readonly #raw: RawSocket | null
   readonly #hub: Hub
+  readonly #log: PageReader
   readonly #clock: Clock
   readonly #meters: Meters
   readonly #maxBuffered: number
   readonly #automatic: ReadonlySet<string>
   #gauge: FrameGauge | null = null
   readonly #limits: FrameLimits
+  /** Null while there is nothing to replay. */
+  #replayer: Replayer | null = null
+  /** Null until something has waited. */
+  #pace: Pace | null = null
   /** What waits for the frame before it; null: nothing does. */
   #tasks: Array<() => Maybe<void>> | null = null
   #working = false
 
-  constructor ({ socket, raw, request, client }: Upgraded, { hub, clock, meters, automaticChannels }: Pick<Realtime, 'hub' | 'clock' | 'meters' | 'automaticChannels'>, options: ConnectionOptions) {
+  constructor ({ socket, raw, request, client }: Upgraded, { hub, eventLog, clock, meters, automaticChannels }: Pick<Realtime, 'hub' | 'eventLog' | 'clock' | 'meters' | 'automaticChannels'>, options: ConnectionOptions) {
     this.#socket = socket
     this.#raw = raw
     this.request = request
     this.client = client
     this.#hub = hub
+    this.#log = eventLog.replays
     this.#clock = clock
     this.#meters = meters
     this.#maxBuffered = options.maxBuffered
@@ -111,8 +88,14 @@ export class Connection implements Member, LocalConnection {
   }
 
   get identity (): Identity {
-    if (this.phase.name !== 'open') throw new Error('not authenticated')
+    // Not yet, or not any more: a client may leave while its frame waits for the host.
+    if (this.phase.name !== 'open') throw new RealtimeError('RT_UNAUTHENTICATED')
     return this.phase.session.identity
+  }
+
+  /** Which of the sockets under its id it is; empty until it is authenticated. */
+  get generation (): string {
+    return this.phase.name === 'opening' ? '' : this.phase.session?.generation ?? ''
   }
 
   isAutomatic (channel: string): boolean {
@@ -128,6 +111,12 @@ export class Connection implements Member, LocalConnection {
       if (this.phase.name !== 'open') this.#hub.leave(key, this)
       return joining
     })
+  }
+
+  begin (joining: Joining, options?: ReplayOptions): void {
+    this.#replayer ??= new Replayer(this, this.#log, (key, first) => { this.#beginAgain(key, first) })
+    this.#replayer.begin(joining, options)
+    if (this.#replayer.isIdle) this.#replayer = null
   }
 
   leave (channel: string): void {
@@ -159,20 +148,8 @@ export class Connection implements Member, LocalConnection {
     // What is gathered was not offered to the kernel yet: no reader is slow for that.
     if (this.#waiting + wire.length > this.#maxBuffered / 2) this.#raw?.flush()
     // Counted with the frames to come: a single large one must not jump the limit.
-    const waiting = this.#waiting + wire.length
-    if (waiting > this.#maxBuffered / 2) {
-      if (ephemeral) {
-        dropped.ephemeral += payloads.length
-        return
-      }
-      if (waiting > this.#maxBuffered) {
-        // Many at once: whoever reads takes them one by one, and only what is left behind waits.
-        if (payloads.length > 1) return payloads.forEach((payload) => { this.write(wireFrame(payload), [payload], false) })
-        dropped.tooSlow += payloads.length
-        this.close(CloseCode.tooSlow, 'too slow')
-        return
-      }
-    }
+    const waiting = this.#waiting + wire.length + (this.#pace?.aside ?? 0)
+    if (waiting > this.#maxBuffered / 2 && !this.#mayWait(waiting, wire, payloads, ephemeral)) return
     if (framesOut !== null) for (const payload of payloads) framesOut.addPayload(payload)
     if (this.#raw !== null) this.#raw.write(wire)
     else for (const payload of payloads) this.#socket.send(payload, { binary: false })
@@ -182,18 +159,89 @@ export class Connection implements Member, LocalConnection {
     return this.phase.name === 'closing'
   }
 
-  async replay (payloads: readonly Buffer[]): Promise<void> {
-    for (const payload of payloads) {
-      if (this.closed) return
-      this.gather()
-      this.send(payload)
-      // A long replay must not make its reader too slow: half of the buffer is left to live frames.
-      while (!this.closed && this.#waiting > this.#maxBuffered / 4) await new Promise((resolve) => setTimeout(resolve, 10))
-    }
+  hold (bytes: number): boolean {
+    const aside = (this.#pace?.aside ?? 0) + bytes
+    if (aside > this.#maxBuffered / 4 || this.#waiting + aside > this.#maxBuffered) return false
+    this.#pace ??= new Pace()
+    this.#pace.aside = aside
+    return true
+  }
+
+  release (bytes: number): void {
+    if (this.#pace !== null) this.#pace.aside -= bytes
+  }
+
+  room (bytes: number): Maybe<void> {
+    if (!this.closed && !this.#hasRoom(bytes)) return this.#roomLater(bytes)
+  }
+
+  giveUp (): void {
+    this.close(CloseCode.tooSlow, 'too slow')
+  }
+
+  replayed (): void {
+    this.#replayer = null
+  }
+
+  /** It has taken nothing for too long although something waits. Asked again and again. */
+  isStuck (now: number): boolean {
+    if (this.#waiting === 0) this.#pace?.isDone()
+    else return (this.#pace ??= new Pace()).isStuck(this.#progress, now)
+    return false
   }
 
   get #waiting (): number {
     return this.#raw?.waiting ?? this.#socket.bufferedAmount
+  }
+
+  get #progress (): number {
+    const { socket } = this.request.raw
+    return socket instanceof Socket ? progressOf(socket) : -this.#waiting
+  }
+
+  /** Half of the buffer and more is left to live frames. */
+  #hasRoom (bytes: number): boolean {
+    return this.#waiting === 0 || this.#waiting + bytes <= this.#maxBuffered / 4
+  }
+
+  async #roomLater (bytes: number): Promise<void> {
+    // A single larger one is let in alone.
+    const aside = Math.min(bytes, this.#maxBuffered / 8)
+    const pace = this.#pace ??= new Pace()
+    pace.aside += aside
+    for (let pause = 5; !this.closed && !this.#hasRoom(bytes); pause = Math.min(2 * pause, MAX_PAUSE)) {
+      await new Promise((resolve) => setTimeout(resolve, pause))
+    }
+    pace.aside -= aside
+  }
+
+  /** Past half of what may wait ephemeral frames are dropped; past all of it the reader is too slow. */
+  #mayWait (waiting: number, wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): boolean {
+    const { dropped } = this.#meters
+    // Whoever has taken everything is not slow, however large the next frame is.
+    if (this.#waiting === 0 && payloads.length === 1) {
+      if (wire.length > this.#maxBuffered) (this.#pace ??= new Pace()).oversize = wire.length
+      return true
+    }
+    if (ephemeral) {
+      dropped.ephemeral += payloads.length
+      return false
+    }
+    const oversize = this.#waiting > this.#maxBuffered / 2 ? this.#pace?.oversize ?? 0 : 0
+    if (waiting <= this.#maxBuffered + oversize) return true
+    if (payloads.length > 1) {
+      // Many at once: whoever reads takes them one by one, and only what is left behind waits.
+      for (const payload of payloads) this.write(wireFrame(payload), [payload], false)
+      return false
+    }
+    dropped.tooSlow++
+    this.giveUp()
+    return false
+  }
+
+  #beginAgain (key: ChannelKey, first: PageSource): void {
+    if (this.closed || !this.channels.has(splitKey(key).channel)) return
+    void andThen(this.#hub.join(key, this), (joining) => { this.begin(joining, { first }) })
   }
 
   async inOrder<T> (task: () => Promise<T>): Promise<T> {

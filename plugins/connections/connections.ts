@@ -7,8 +7,9 @@ import { expiryOf, type Identity } from '../../lib/identity.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
 import { andThen, isPromise, orElse, type Maybe } from '../../lib/maybe.js'
 import { CloseCode } from '../../lib/protocol.js'
-import type { Joining } from '../../lib/hub.js'
+import type { Joining } from '../../lib/joining.js'
 import type { Entry, JoinResult } from '../../lib/roster/contract.js'
+import { Closing } from './closing.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
 import type { ConnectionSettings } from './options.js'
 import type { Authenticated, ConnectBody } from './schemas.js'
@@ -22,14 +23,13 @@ export interface Opened {
 
 const NONE: readonly string[] = []
 
-interface CloseRequest { tenantId: number, connectionId: string, code: number, reason: string }
-
 /** The rules of connections: register, open, close, replace, over all nodes. Knows neither HTTP nor frames. */
 export class Connections {
   readonly #realtime: Realtime
   readonly #settings: ConnectionSettings
   readonly #store: ConnectionStore
   readonly #log: FastifyBaseLogger
+  readonly #closing: Closing
   readonly #ending = new Set<Promise<void>>()
 
   constructor (realtime: Realtime, settings: ConnectionSettings, store: ConnectionStore, log: FastifyBaseLogger) {
@@ -37,10 +37,12 @@ export class Connections {
     this.#settings = settings
     this.#store = store
     this.#log = log
-    realtime.onAsk('connections.close', async (data) => {
-      this.#closeLocal(data as CloseRequest) // asked by a node of this cluster
-    })
+    this.#closing = new Closing(realtime, log)
     realtime.events.on('lapsed', (entry) => { this.#gone(entry) })
+    realtime.events.on('displaced', ({ entry, taken }) => taken
+      // It may come back, and is told then that its id is taken.
+      ? this.#closing.socket(entry, CloseCode.overloaded, 'the connection id belongs to someone else')
+      : this.#closing.socket(entry, CloseCode.replaced, 'opened again elsewhere'))
   }
 
   /** Registers a connection that has no socket yet, or refreshes one. Throws `RT_CONNECTION_TAKEN`. */
@@ -99,9 +101,9 @@ export class Connections {
       return {
         answer: this.describe(connection),
         live: () => {
-          for (const joining of others) joining.live()
+          for (const joining of others) connection.begin(joining)
           // What waited for the user is older than what comes now.
-          void this.#greet(connection).then((sent) => { own?.live(sent) })
+          if (own !== undefined) connection.begin(own, { first: this.#realtime.waiting?.(connection) })
           this.#realtime.events.emit('opened', connection)
         }
       }
@@ -132,7 +134,8 @@ export class Connections {
       clubId: identity.tenantId,
       channels: [...channels],
       expiresAt: expiryOf(identity) === Infinity ? null : expiryToIso(expiryOf(identity)),
-      heartbeatInterval: this.#settings.pingInterval
+      heartbeatInterval: this.#settings.pingInterval,
+      epoch: this.#realtime.eventLog.epoch.current
     }
   }
 
@@ -162,7 +165,7 @@ export class Connections {
     const channels = [...connection.channels]
     if (this.#realtime.local.get(key) === connection) this.#realtime.local.delete(key)
     for (const channel of channels) connection.leave(channel)
-    return andThen(this.#goesOn({ tenantId, connectionId, generation }), (goesOn) => {
+    return andThen(this.#goesOn({ tenantId, userId, connectionId, generation }), (goesOn) => {
       if (!goesOn) {
         this.#store.put(this.#recordOf(session, channels, connection.client, 'disconnected'))
         this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
@@ -172,10 +175,10 @@ export class Connections {
   }
 
   /** Takes a closed socket from the roster. True: a newer one under the same id, with another generation, took its place. */
-  #goesOn (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Maybe<boolean> {
+  #goesOn (entry: Pick<Entry, 'tenantId' | 'userId' | 'connectionId' | 'generation'>): Maybe<boolean> {
     const { roster } = this.#realtime
     return orElse(() => andThen(roster.leave(entry), (left) =>
-      left ? false : roster.find(entry.tenantId, entry.connectionId).then((found) => found !== null)), (err) => {
+      left ? false : roster.find(entry.tenantId, entry.connectionId).then((found) => found?.userId === entry.userId && found.generation !== entry.generation)), (err) => {
       this.#log.warn({ err, connection_id: entry.connectionId }, 'the roster keeps a closed connection for now')
       return false
     })
@@ -195,16 +198,18 @@ export class Connections {
   /** Closes one connection, wherever it is. False: there is none. */
   async close (tenantId: number, connectionId: string, code: number, reason: string): Promise<boolean> {
     const entry = await this.#realtime.roster.find(tenantId, connectionId)
-    if (entry === null) return false
+    if (entry === null) return await this.#closing.unlisted(tenantId, connectionId, code, reason)
     await this.#end(entry, code, reason)
     return true
   }
 
-  /** Closes every connection of a user; answers how many there were. */
+  /** Closes every connection of a user, also those that the roster does not know; answers how many there were. */
   async closeUser (tenantId: number, userId: number, code: number, reason: string): Promise<number> {
-    const entries = await this.#realtime.roster.connectionsOf(tenantId, userId)
+    const closed = this.#closing.user(tenantId, userId, code, reason)
+    // While Redis is away nobody knows of others than this node's own.
+    const entries = await this.#realtime.roster.connectionsOf(tenantId, userId).catch(() => [])
     await Promise.all(entries.map(async (entry) => { await this.#end(entry, code, reason) }))
-    return entries.length
+    return new Set([...await closed, ...entries.map(({ connectionId }) => connectionId)]).size
   }
 
   #join (entry: Omit<Entry, 'generation'>): Maybe<{ fresh: boolean, generation: string }> {
@@ -226,44 +231,23 @@ export class Connections {
   #closeOthers ({ replaced, evicted }: JoinResult): Maybe<void> {
     if (replaced === null && evicted.length === 0) return
     return (async () => {
-      if (replaced !== null) await this.#closeSocket(replaced, CloseCode.replaced, 'opened again elsewhere')
+      if (replaced !== null) await this.#closing.socket(replaced, CloseCode.replaced, 'opened again elsewhere')
       for (const entry of evicted) {
-        await this.#closeSocket(entry, CloseCode.replaced, 'too many connections: the oldest goes')
+        await this.#closing.socket(entry, CloseCode.replaced, 'too many connections: the oldest goes')
         if (entry.nodeId === null) this.#gone(entry)
       }
     })()
   }
 
-  async #greet (connection: Connection): Promise<ReadonlySet<number>> {
-    const greeted = this.#realtime.greetings.map((greet) => greet(connection))
-    const [only] = greeted
-    if (only !== undefined && greeted.length === 1) return await only
-    return new Set((await Promise.all(greeted)).flatMap((ids) => [...ids]))
-  }
-
   async #end (entry: Entry, code: number, reason: string): Promise<void> {
-    await this.#closeSocket(entry, code, reason)
+    await this.#closing.socket(entry, code, reason)
     const left = await this.#realtime.roster.leave(entry)
     if (entry.nodeId === null && left) this.#gone(entry)
-  }
-
-  async #closeSocket ({ tenantId, connectionId, nodeId }: Entry, code: number, reason: string): Promise<void> {
-    if (nodeId === null) return
-    const request: CloseRequest = { tenantId, connectionId, code, reason }
-    await this.#realtime.backplane.ask(nodeId, 'connections.close', request).catch((err: unknown) => {
-      // Its lease will end it: the node is gone, or as good as gone.
-      this.#log.warn({ err, node: nodeId, connection_id: connectionId }, 'the node of a connection does not answer')
-    })
-  }
-
-  #closeLocal ({ tenantId, connectionId, code, reason }: CloseRequest): void {
-    this.#realtime.local.get(localKey(tenantId, connectionId))?.close(code, reason)
   }
 
   /** A connection without a socket is over. */
   #gone ({ tenantId, userId, connectionId }: Entry): void {
     this.#store.markDisconnected(tenantId, connectionId, this.#realtime.clock.now())
-      .catch((err: unknown) => { this.#log.warn({ err, connection_id: connectionId }, 'a connection’s row still says connected') })
     this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
     this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection closed')
   }

@@ -4,12 +4,13 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
-import { RealtimeError, toRealtimeError, type ErrorCode } from '../../lib/errors.js'
+import { errorData, RealtimeError, toRealtimeError, type ErrorCode } from '../../lib/errors.js'
 import { invalidData, type FrameResult } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
 import { andThen, orElse, type Maybe } from '../../lib/maybe.js'
 import { rateLimited } from '../../lib/limits.js'
 import { CloseCode, encodeFrame, idOf, parseFrame, type ClientFrame, type ErrorData, type FrameId } from '../../lib/protocol.js'
+import { illFormedFrame } from '../../lib/well-formed.js'
 import type { Connection } from './connection.js'
 import type { Connections } from './connections.js'
 import type { ReplySlot } from './reply-queue.js'
@@ -42,10 +43,12 @@ export class FrameGate {
       return
     }
     const frame = text === null ? null : parseFrame(text)
-    if (frame !== null && connection.phase.name === 'open') this.#realtime.frames.ahead(connection.identity, frame.event, frame.data)
+    const fault = frame === null || text === null ? null : illFormedFrame(text, frame)
+    if (frame !== null && fault === null && connection.phase.name === 'open') this.#realtime.frames.ahead(connection.identity, frame.event, frame.data)
     connection.enqueue(() => {
       framesIn?.add(frame?.event ?? '')
-      if (frame !== null) return this.#handle(connection, slot, frame)
+      if (frame !== null && fault === null) return this.#handle(connection, slot, frame)
+      if (frame !== null && fault !== null) return this.#invalid(connection, slot, frame.id, fault)
       this.#invalid(connection, slot, text === null ? undefined : idOf(text), new RealtimeError('RT_INVALID_FRAME'))
     })
   }
@@ -136,9 +139,8 @@ export class FrameGate {
   }
 
   #refuse (slot: ReplySlot, id: FrameId | undefined, error: RealtimeError, afterwards?: () => void): void {
-    const { code, message, retryAfter } = error
-    this.#realtime.meters.refuse(code)
-    const data: ErrorData = retryAfter === undefined ? { code, message } : { code, message, retryAfter }
+    this.#realtime.meters.refuse(error.code)
+    const data: ErrorData = errorData(error)
     slot.fill(encodeFrame('error', data, id), afterwards)
   }
 

@@ -43,11 +43,12 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const realtime = coreFor(fastify, 'connections')
   const settings = readSettings(ConnectionSettings, options, { of: 'connections', besides: [] })
   const origins = readOrigins(settings.allowedOrigins)
-  const store = new ConnectionStore(realtime.database.db, realtime.database.dialect, fastify.log)
+  const store = new ConnectionStore(realtime.database, fastify.log)
   const connections = new Connections(realtime, settings, store, fastify.log)
   const supervisor = new Supervisor(settings, realtime.clock, fastify.log)
   const gate = new FrameGate(realtime, connections, fastify.log)
 
+  realtime.eventLog.fitReaders(settings.maxBuffered)
   realtime.connections = {
     get size () { return supervisor.size },
     close: async (tenantId, connectionId, code = CloseCode.disconnected, reason = 'closed by the host') => {

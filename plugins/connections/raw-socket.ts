@@ -66,6 +66,14 @@ export class RawSocket {
   }
 }
 
+/** A number that changes whenever the kernel takes something of what waits in a socket, and not when more is written. */
+export function progressOf (socket: Socket): number {
+  // The stream counts a write as taken when all of it is; within one, what libuv has not passed on becomes less.
+  const handle: unknown = Reflect.get(socket, '_handle')
+  const queued: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'writeQueueSize') : undefined
+  return socket.bytesWritten - socket.writableLength - (typeof queued === 'number' ? queued : 0)
+}
+
 const flush = (raw: RawSocket): void => { raw.flush() }
 
 /** -1 where bytes must go through the stream: it encrypts them, somebody listens in on its writes, or Node does not say (Windows). */

@@ -14,7 +14,11 @@ export function routes (scope: RestScope, realtime: Realtime, connections: Conne
     reply.code(fresh ? 201 : 200)
     return {
       data: {
-        connection_id: request.body.connection_id, status: 'connected' as const, user_id: identity.userId, connected_at: toIso(connectedAt)
+        connection_id: request.body.connection_id,
+        status: 'connected' as const,
+        user_id: identity.userId,
+        club_id: identity.tenantId,
+        connected_at: toIso(connectedAt)
       }
     }
   })

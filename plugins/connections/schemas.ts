@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { AckData, ErrorData } from '../../lib/protocol.js'
-import { bodyErrorResponses, Channel, ConnectionId, Device, ErrorResponse, Id, Nullable, TenantStats, Timestamp } from '../../lib/schemas.js'
+import { bodyErrorResponses, Channel, ConnectionId, Device, Epoch, ErrorResponse, Id, Nullable, TenantStats, Timestamp } from '../../lib/schemas.js'
 
 export const ConnectBody = Type.Object({
   connection_id: ConnectionId,
@@ -15,6 +15,7 @@ export const Connected = Type.Object({
     connection_id: ConnectionId,
     status: Type.Literal('connected'),
     user_id: Id,
+    club_id: Id,
     connected_at: Timestamp
   })
 })
@@ -44,7 +45,8 @@ export const Authenticated = Type.Object({
   clubId: Id,
   channels: Type.Array(Channel),
   expiresAt: Nullable(Timestamp),
-  heartbeatInterval: Type.Integer({ description: 'milliseconds' })
+  heartbeatInterval: Type.Integer({ description: 'milliseconds' }),
+  epoch: Epoch
 })
 export type Authenticated = Static<typeof Authenticated>
 

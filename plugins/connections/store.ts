@@ -1,5 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { Database, Dialect } from '../../lib/database/dialect.js'
+import type { StorageAccess } from '../../lib/core.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/write-behind.js'
@@ -20,16 +20,18 @@ export interface ConnectionRecord {
   nodeId: string | null
 }
 
+interface Gone { tenantId: number, connectionId: string, at: number }
+
 /** websocket_connections: history, written behind and coalesced. Who is connected now is the roster's to say. */
 export class ConnectionStore {
   readonly #rows: WriteBehind<ConnectionRecord>
-  readonly #db: Database
-  readonly #dialect: Dialect
+  readonly #gone: WriteBehind<Gone>
+  readonly #storage: StorageAccess
 
-  constructor (db: Database, dialect: Dialect, log: FastifyBaseLogger) {
-    this.#db = db
-    this.#dialect = dialect
-    this.#rows = new WriteBehind({ name: 'connection', log, key: keyOf, write: async (rows) => { await this.#write(rows) } })
+  constructor (storage: StorageAccess, log: FastifyBaseLogger) {
+    this.#storage = storage
+    this.#rows = new WriteBehind<ConnectionRecord>({ name: 'connection', log, key: keyOf, write: async (rows) => { await this.#write(rows) } })
+    this.#gone = new WriteBehind<Gone>({ name: 'disconnection', log, key: keyOf, write: async (rows) => { await this.#writeGone(rows) } })
   }
 
   put (record: ConnectionRecord): void {
@@ -38,15 +40,25 @@ export class ConnectionStore {
     this.#rows.put(record)
   }
 
-  async markDisconnected (tenantId: number, connectionId: string, now: number): Promise<void> {
-    await this.#rows.drain()
-    await this.#db.updateTable('websocket_connections')
-      .set({ status: 'disconnected', disconnected_at: toSqlTime(now), updated_at: toSqlTime(now) })
-      .where('tenant_id', '=', tenantId).where('connection_id', '=', connectionId).execute()
+  /** A connection without a socket is over: its row says so a little later. */
+  markDisconnected (tenantId: number, connectionId: string, at: number): void {
+    this.#gone.put({ tenantId, connectionId, at })
   }
 
   async close (): Promise<void> {
     await this.#rows.close()
+    await this.#gone.close()
+  }
+
+  async #writeGone (gone: Gone[]): Promise<void> {
+    // What the connections were before must not come after.
+    await this.#rows.drain()
+    for (const { tenantId, connectionId, at } of gone) {
+      const time = toSqlTime(at)
+      await this.#storage.db.updateTable('websocket_connections')
+        .set({ status: 'disconnected', disconnected_at: time, updated_at: time })
+        .where('tenant_id', '=', tenantId).where('connection_id', '=', connectionId).where('connected_at', '<=', time).execute()
+    }
   }
 
   async #write (records: ConnectionRecord[]): Promise<void> {
@@ -73,10 +85,11 @@ export class ConnectionStore {
       'last_activity_at', 'disconnected_at', 'updated_at', 'node_id'] as const
     const named = rows.filter(({ session_id }) => session_id !== null)
     const unnamed = rows.filter(({ session_id }) => session_id === null)
-    await upsert(this.#db, this.#dialect, 'websocket_connections', named,
+    const { db, dialect } = this.#storage
+    await upsert(db, dialect, 'websocket_connections', named,
       { keys: [...keys], update: [...update, 'session_id'], newest: 'connected_at' })
-    await upsert(this.#db, this.#dialect, 'websocket_connections', unnamed, { keys: [...keys], update: [...update], newest: 'connected_at' })
+    await upsert(db, dialect, 'websocket_connections', unnamed, { keys: [...keys], update: [...update], newest: 'connected_at' })
   }
 }
 
-const keyOf = ({ tenantId, connectionId }: ConnectionRecord): string => `${tenantId}/${connectionId}`
+const keyOf = ({ tenantId, connectionId }: Pick<ConnectionRecord, 'tenantId' | 'connectionId'>): string => `${tenantId}/${connectionId}`

@@ -103,6 +103,10 @@ export class Supervisor {
       const data: TokenExpiring = { expiresAt: toIso(expiresAt) }
       connection.send(encodeFrame('token:expiring', data))
     }
+    if (connection.isStuck(now)) {
+      connection.close(CloseCode.tooSlow, 'too slow')
+      return
+    }
     if (now - connection.pingedAt < this.#settings.pingInterval) return
     // Two pings without a sign: whoever was there is gone, whatever TCP still believes.
     if (connection.unanswered >= 2) connection.terminate()

@@ -35,7 +35,7 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
   const realtime = coreFor(fastify, 'presence')
   const { updatesPerMinute } = readSettings(PresenceSettings, options, { of: 'presence', besides: [] })
   const rate = { max: updatesPerMinute, window: 60_000 }
-  const store = new PresenceStore(realtime.database.db, realtime.database.dialect, fastify.log)
+  const store = new PresenceStore(realtime.database, fastify.log)
   const presence = new PresenceRules(realtime, store, rate)
 
   realtime.presence = {

@@ -33,8 +33,14 @@ export class PresenceRules {
     this.#store = store
     this.#rate = rate
     realtime.automaticChannels.add(PRESENCE_CHANNEL)
-    realtime.events.on('online', ({ tenantId, userId, connectionId }) => { this.#tellEdge('online', tenantId, userId, connectionId) })
-    realtime.events.on('offline', ({ tenantId, userId }) => { this.#tellEdge('offline', tenantId, userId, null) })
+    realtime.events.on('online', ({ tenantId, userId, connectionId }) => {
+      this.#tellEdge('online', tenantId, userId, connectionId)
+      void this.#writeOnline(tenantId, userId)
+    })
+    realtime.events.on('offline', ({ tenantId, userId, presence }) => {
+      this.#tellEdge('offline', tenantId, userId, null)
+      if (presence !== null) this.#store.put({ tenantId, userId, ...presence, status: 'offline' })
+    })
   }
 
   /** A frame's sign counts against the same rate as a request's. Throws `RT_RATE_LIMITED`. */
@@ -122,7 +128,6 @@ export class PresenceRules {
   #tellEdge (status: 'online' | 'offline', tenantId: number, userId: number, except: string | null): void {
     const data: UserEdge = { userId, status, timestamp: toIso(this.#realtime.clock.now()) }
     this.#tell(`user:${status}`, tenantId, userId, data, except)
-    void this.#writeEdge(status, tenantId, userId)
   }
 
   #tell (event: string, tenantId: number, userId: number, data: Record<string, unknown>, except: string | null = null): void {
@@ -130,13 +135,12 @@ export class PresenceRules {
     this.#realtime.eventLog.audit({ tenantId, userId, type: event, channel: PRESENCE_CHANNEL, data })
   }
 
-  async #writeEdge (status: 'online' | 'offline', tenantId: number, userId: number): Promise<void> {
+  async #writeOnline (tenantId: number, userId: number): Promise<void> {
     let presence: Presence | null | undefined
     try {
       [presence] = await this.#realtime.roster.presence(tenantId, [userId])
     } catch {} // the roster is away
-    // Told offline and settled meanwhile: the row keeps what the last update said, and gets its end by `offline` below.
-    if (presence === undefined || presence === null) return
-    this.#store.put({ tenantId, userId, ...presence, status: status === 'offline' ? 'offline' : presence.status })
+    // Told offline and settled meanwhile: the row has its end by that.
+    if (presence !== undefined && presence !== null) this.#store.put({ tenantId, userId, ...presence })
   }
 }

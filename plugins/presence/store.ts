@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { sql } from 'kysely'
-import type { Database, Dialect } from '../../lib/database/dialect.js'
+import type { StorageAccess } from '../../lib/core.js'
 import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
@@ -19,10 +19,11 @@ export interface PresenceRecord {
 /** websocket_presence: one row per user, written behind; read only for those who are not online now. */
 export class PresenceStore {
   readonly #rows: WriteBehind<PresenceRecord>
-  readonly #db: Database
+  readonly #storage: StorageAccess
 
-  constructor (db: Database, dialect: Dialect, log: FastifyBaseLogger) {
-    this.#db = db
+  constructor (storage: StorageAccess, log: FastifyBaseLogger) {
+    this.#storage = storage
+    const { db, dialect } = storage
     this.#rows = new WriteBehind({
       name: 'presence',
       log,
@@ -55,9 +56,10 @@ export class PresenceStore {
   async lastSeen (tenantId: number, userIds: number[]): Promise<Map<number, { device: Device, seenAt: number }>> {
     const found = new Map<number, { device: Device, seenAt: number }>()
     if (userIds.length === 0) return found
-    const rows = await this.#db.selectFrom('websocket_presence')
+    const { db, ask } = this.#storage
+    const rows = await ask(async () => await db.selectFrom('websocket_presence')
       .select(['user_id', 'device', sql<string>`cast(last_seen_at as char)`.as('seen_at')])
-      .where('tenant_id', '=', tenantId).where('user_id', 'in', userIds).execute()
+      .where('tenant_id', '=', tenantId).where('user_id', 'in', userIds).execute())
     for (const row of rows) {
       found.set(Number(row.user_id), { device: (row.device ?? 'web') as Device, seenAt: fromSqlTime(row.seen_at) })
     }

@@ -59,6 +59,8 @@ function counts (registry: Registry, { hub, meters }: Realtime): void {
     [{ reason: 'too_slow' }, meters.dropped.tooSlow],
     [{ reason: 'closing' }, meters.dropped.closing]
   ])
+  counter('realtime_backplane_rejected_total', 'Messages from Redis that were dropped: no envelope, of another version, or wrongly signed', 'reason',
+    () => Object.entries(meters.rejected).map(([reason, count]) => [{ reason }, count]))
 }
 
 function sizes (registry: Registry, realtime: Realtime & Partial<RealtimeParts>): void {
@@ -86,7 +88,7 @@ function sizes (registry: Registry, realtime: Realtime & Partial<RealtimeParts>)
 
 /** Not of this node: what all nodes and tenants share. Nothing where the database is away; no scrape waits long for it. */
 function stored (registry: Registry, { database, clock, eventLog, settings }: Realtime): void {
-  const store = new EventStatusStore(database.db, clock)
+  const store = new EventStatusStore(database.slow, clock)
   gauge(registry, 'realtime_log_events', 'Events of all nodes and tenants that are stored as pending or failed', async () => {
     if (!eventLog.healthy) return []
     const late = (): Error => new Error('the database does not answer')
@@ -113,7 +115,7 @@ function times (registry: Registry, { meters }: Realtime): void {
   })
   const roundTrips = new Histogram({
     name: 'realtime_backplane_round_trip_seconds',
-    help: 'From this node through Redis and back, every 5 s; none without Redis',
+    help: 'From this node through Redis and back, every second; none without Redis',
     buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5],
     registers: [registry]
   })

@@ -39,7 +39,7 @@ async function typingPlugin (fastify: FastifyInstance, options: TypingOptions): 
   const { participants } = options
   if (participants !== undefined && typeof participants !== 'function') throw new OptionError('participants', 'must be a function')
   const rate = { max: signsPerMinute, window: 60_000 }
-  const store = new TypingStore(realtime.database.db, realtime.database.dialect, fastify.log)
+  const store = new TypingStore(realtime.database, fastify.log)
   const typing = new TypingRules(realtime, store, { rate, expiry, participants }, fastify.log)
 
   realtime.typing = { in: async (tenantId, conversationId) => await typing.users(tenantId, conversationId) }

@@ -1,5 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { Database, Dialect } from '../../lib/database/dialect.js'
+import type { StorageAccess } from '../../lib/core.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
@@ -11,7 +11,7 @@ interface TypingRecord { entry: TypingEntry, isTyping: boolean, expiresAt: numbe
 export class TypingStore {
   readonly #rows: WriteBehind<TypingRecord>
 
-  constructor (db: Database, dialect: Dialect, log: FastifyBaseLogger) {
+  constructor ({ db, dialect }: StorageAccess, log: FastifyBaseLogger) {
     this.#rows = new WriteBehind({
       name: 'typing',
       log,

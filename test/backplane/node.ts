@@ -36,7 +36,7 @@ export class Recorder implements BackplaneHandlers {
 
   /** Texts of the frames, of one channel or of all, in order of arrival. */
   texts (key?: ChannelKey): string[] {
-    return this.frames.filter((frame) => key === undefined || frame.key === key).map(({ payload }) => payload.toString())
+    return this.frames.filter((frame) => key === undefined || frame.key === key).map(textOf)
   }
 
   /** Resolves when the condition holds, looking each time that something was told. */
@@ -70,5 +70,15 @@ export async function startNode (t: Test, backplane: Backplane): Promise<Node> {
   return { backplane, recorder }
 }
 
+/** The payload of an event whose name is this text. */
+export const payloadOf = (text: string | Buffer): Buffer => Buffer.concat([Buffer.from('{"event":"'), Buffer.from(text), Buffer.from('"}')])
+
+export const textOf = ({ payload }: Pick<Frame, 'payload'>): string => payload.toString().slice('{"event":"'.length, -'"}'.length)
+
 export const frame = (text: string, rest: Partial<Frame> = {}): Frame =>
-  ({ payload: Buffer.from(text), messageId: 0, except: null, again: false, ...rest })
+  ({ payload: payloadOf(text), messageId: 0, except: null, again: false, ...rest })
+
+let lastId = 1000
+
+/** A frame that somebody would read from the log, were it lost. */
+export const durable = (text: string): Frame => frame(text, { messageId: ++lastId })

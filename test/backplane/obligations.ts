@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import { errorCodes, RealtimeError } from '../../lib/errors.js'
 import { seeded, turn } from '../suites.js'
-import { frame, type Node } from './node.js'
+import { frame, payloadOf, textOf, type Node } from './node.js'
 
 /** What `Backplane` promises in lib/backplane/contract.ts, on the node that does it. */
 export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
@@ -10,7 +10,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     await backplane.subscribe('1/a')
     await Promise.all([backplane.publish('1/b', frame('unheard')), backplane.publish('1/a', frame('heard'))])
     await recorder.untilText('heard')
-    t.strictSame(recorder.frames.map(({ key, payload }) => [key, payload.toString()]), [['1/a', 'heard']])
+    t.strictSame(recorder.frames.map((one) => [one.key, textOf(one)]), [['1/a', 'heard']])
   })
 
   t.test('frames of a channel arrive in the order of the calls, within a turn and over many', async (t) => {
@@ -37,8 +37,8 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     const frames = [
       frame('{"text":"žluťoučký 日本語 👩‍👩‍👧 \\u0000\\n"}\n\n', { messageId: 1 }),
       frame('', { messageId: Number.MAX_SAFE_INTEGER, except: 'c'.repeat(255), again: true }),
-      { ...frame('', { except: 'tab-1' }), payload: Buffer.from(Array.from({ length: 256 }, (_, i) => i)) },
-      { ...frame('', { messageId: 2 ** 40 }), payload: Buffer.alloc(70_000, 'ž') }
+      { ...frame('', { except: 'tab-1' }), payload: payloadOf(Buffer.from(Array.from({ length: 256 }, (_, i) => i))) },
+      { ...frame('', { messageId: 2 ** 40 }), payload: payloadOf(Buffer.alloc(70_000, 'ž')) }
     ]
     await Promise.all(frames.map(async (one) => { await backplane.publish('1/a', one) }))
     await recorder.until('all frames', () => recorder.frames.length >= frames.length)

@@ -1,7 +1,6 @@
 import { once } from 'node:events'
 import { Redis } from 'ioredis'
 import type { Test } from 'tap'
-import { linkTo } from '../../lib/backplane/redis-link.js'
 import { RedisBackplane } from '../../lib/backplane/redis.js'
 import type { ChannelKey } from '../../lib/channels.js'
 import type { RedisConnections } from '../../lib/redis.js'
@@ -9,7 +8,7 @@ import { startProxy, type Link, type Proxy } from '../cluster/proxy.js'
 import { until } from '../cluster/until.js'
 import { startRedis } from '../servers.js'
 import { freshPrefix, log, openRedis, turn } from '../suites.js'
-import { frame, startNode, type Node } from './node.js'
+import { durable, frame, startNode, type Node } from './node.js'
 
 export interface RedisNode extends Node {
   connections: RedisConnections
@@ -22,7 +21,7 @@ export async function startNodes (t: Test, url?: string): Promise<[RedisNode, Re
   const prefix = freshPrefix()
   const open = async (nodeId: string): Promise<RedisNode> => {
     const connections = await openRedis(t, prefix, url)
-    const node = await startNode(t, new RedisBackplane(nodeId, linkTo(connections), connections.prefix, log))
+    const node = await startNode(t, new RedisBackplane(nodeId, connections, { log }))
     return { ...node, connections, subscriber: connections.subscriber as Redis }
   }
   return [await open('node-a'), await open('node-b')]
@@ -109,14 +108,14 @@ export function overFailures (t: Test): void {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
     for (const key of ['1/a', '1/b']) await a.backplane.subscribe(key)
-    for (const key of ['1/a', '1/b']) await b.backplane.publish(key, frame(`${key} before`))
+    for (const key of ['1/a', '1/b']) await b.backplane.publish(key, durable(`${key} before`))
     await a.recorder.untilText('1/b before')
     const topic = await topicOf(admin, a, '1/a')
     await a.subscriber.unsubscribe(topic)
-    await b.backplane.publish('1/a', frame('lost'))
+    await b.backplane.publish('1/a', durable('lost'))
     await a.subscriber.subscribe(topic)
     t.strictSame(a.recorder.missing, [])
-    for (const key of ['1/b', '1/a']) await b.backplane.publish(key, frame(`${key} after`))
+    for (const key of ['1/b', '1/a']) await b.backplane.publish(key, durable(`${key} after`))
     await a.recorder.untilText('1/a after')
     t.strictSame(a.recorder.missing, ['1/a'])
     t.strictSame(a.recorder.told.slice(-3), ['deliver', 'missed', 'deliver'])
@@ -169,8 +168,8 @@ export function overFailures (t: Test): void {
     await hearAnew(async () => {})
     hearing?.resume()
     await a.recorder.until('missed', () => a.recorder.missing.length === 1)
-    await hearAnew(async () => { await b.backplane.publish('1/a', frame('lost')) })
-    await b.backplane.publish('1/a', frame('after'))
+    await hearAnew(async () => { await b.backplane.publish('1/a', durable('lost')) })
+    await b.backplane.publish('1/a', durable('after'))
     const before = a.recorder.told.length
     hearing?.resume()
     await a.recorder.untilText('after')
@@ -274,7 +273,7 @@ export function overFailures (t: Test): void {
     await a.backplane.subscribe('1/a')
     const topic = await topicOf(admin, a, '1/a')
     await a.subscriber.unsubscribe(topic)
-    await b.backplane.publish('1/a', frame('lost'))
+    await b.backplane.publish('1/a', durable('lost'))
     pass(10_000)
     await a.recorder.until('missed', () => a.recorder.missing.length > 0)
     t.strictSame(a.recorder.missing, ['1/a'])
@@ -285,28 +284,32 @@ export function overFailures (t: Test): void {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
     await a.backplane.subscribe('1/a')
-    await b.backplane.publish('1/a', frame('first'))
-    pass(5000)
+    await b.backplane.publish('1/a', durable('first'))
+    pass(1000)
     await a.recorder.until('its canary', () => a.recorder.heardAt.length === 1)
     t.strictSame(a.recorder.heardAt, [Date.now()], 'heard up to when it was sent')
 
     const topics = await topicsOf(admin, a)
     const topic = topics.find((name) => name.includes('1/a')) ?? ''
     await a.subscriber.unsubscribe(topic)
-    await b.backplane.publish('1/a', frame('lost'))
+    await b.backplane.publish('1/a', durable('lost'))
     await a.subscriber.subscribe(topic)
-    pass(5000)
+    pass(9000)
     await a.recorder.until('missed', () => a.recorder.missing.length > 0)
     t.strictSame(a.recorder.missing, ['1/a'], 'no later message showed the hole')
 
     await a.subscriber.unsubscribe(...topics.filter((name) => !name.includes('node-b')))
     t.ok(a.backplane.healthy, 'nothing shows yet')
-    for (let i = 0; i < 3; i++) pass(5000)
+    for (let i = 0; i < 3; i++) {
+      pass(1000)
+      await a.connections.commands.ping() // answered after the canary
+      await turn()
+    }
     t.notOk(a.backplane.healthy)
-    pass(5000)
+    pass(1000)
     await a.recorder.until('back', () => a.recorder.told.includes('back'))
     t.ok(a.backplane.healthy)
-    await b.backplane.publish('1/a', frame('again'))
+    await b.backplane.publish('1/a', durable('again'))
     await a.recorder.untilText('again')
     t.strictSame(a.recorder.texts(), ['first', 'again'])
   })

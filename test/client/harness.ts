@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { connect as connectTcp, type AddressInfo, type Socket } from 'node:net'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
-import { WebSocketClient, type ClientClock, type ClientError, type WebSocketClientOptions } from '../../lib/client/index.js'
+import { WebSocketClient, type ClientClock, type ClientError, type WebSocketClientOptions } from '../../client/src/index.js'
 import type { Identity } from '../../plugins/index.js'
 import { PREFIX, tokenOf, until, type Host } from '../helper.js'
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { createTyping } from '../../lib/client/typing.js'
+import { createTyping } from '../../client/src/typing.js'
 import { allowAll, buildHost, connect, user } from '../helper.js'
 import { connected, doorTo, fastClock } from './harness.js'
 

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { Redis } from 'ioredis'
 import { createPool, type Pool, type RowDataPacket } from 'mysql2/promise'
 import { startHost, type Host } from '../hosts.js'
+import type { RedisOptions, RedisServer } from '../redis-servers.js'
 import { startMariadb, startRedis, type Server } from '../servers.js'
 import { SECRET, type Who } from './client.js'
 import { startProxy, type Proxy } from './proxy.js'
@@ -10,6 +11,10 @@ export interface NodeOptions {
   /** What this node reaches through a proxy of its own. */
   proxied?: 'redis' | 'database'
   env?: Record<string, string>
+}
+
+export interface ClusterOptions {
+  redis?: RedisOptions
 }
 
 /** An example host of the cluster. */
@@ -21,7 +26,9 @@ export interface Node extends Host {
 /** A MariaDB and a Redis of its own, and example hosts on them. */
 export interface Cluster {
   readonly mariadb: Server
-  readonly redis: Server
+  readonly redis: RedisServer
+  /** What this cluster's Redis keys and topics begin with. */
+  readonly prefix: string
   /** In the order in which they were asked for. */
   readonly nodes: Node[]
   start (options?: NodeOptions): Promise<Node>
@@ -32,12 +39,13 @@ export interface Cluster {
   stop (): Promise<void>
 }
 
-export async function startCluster (nodes: NodeOptions[]): Promise<Cluster> {
-  const [mariadb, redis] = await Promise.all([startMariadb(), startRedis()])
+export async function startCluster (nodes: NodeOptions[], options: ClusterOptions = {}): Promise<Cluster> {
+  const [mariadb, redis] = await Promise.all([startMariadb(), startRedis(options.redis)])
   const pool: Pool = createPool({ uri: mariadb.url, dateStrings: true, timezone: 'Z', connectionLimit: 4 })
   const keys = new Redis(redis.url, { maxRetriesPerRequest: null, retryStrategy: () => 100 })
   keys.on('error', () => {}) // tests stop it
   const proxies: Proxy[] = []
+  let identity = ''
 
   const through = async (url: string, proxied: boolean): Promise<[string, Proxy | null]> => {
     if (!proxied) return [url, null]
@@ -50,6 +58,9 @@ export async function startCluster (nodes: NodeOptions[]): Promise<Cluster> {
   const cluster: Cluster = {
     mariadb,
     redis,
+    get prefix () {
+      return `rt:${identity}:0:`
+    },
     nodes: [],
     keys,
     async start ({ proxied, env = {} } = {}) {
@@ -83,6 +94,8 @@ export async function startCluster (nodes: NodeOptions[]): Promise<Cluster> {
     // The first one migrates; the others find it done.
     const [first, ...others] = nodes
     const started = first === undefined ? [] : [await cluster.start(first)]
+    const [meta] = first === undefined ? [] : await cluster.rows('select value from websocket_meta where name = ?', ['identity'])
+    identity = String(meta?.value)
     started.push(...await Promise.all(others.map(async (options) => await cluster.start(options))))
     cluster.nodes.splice(0, Infinity, ...started)
   } catch (err) {
@@ -94,16 +107,16 @@ export async function startCluster (nodes: NodeOptions[]): Promise<Cluster> {
 
 /** A cluster for one test file, stopped when `t` is through, and its nodes. */
 export async function clusterFor<const T extends readonly NodeOptions[]> (
-  t: { teardown (task: () => Promise<void>): void }, nodes: T
+  t: { teardown (task: () => Promise<void>): void }, nodes: T, options?: ClusterOptions
 ): Promise<{ cluster: Cluster, nodes: { [K in keyof T]: Node } }> {
-  const cluster = await startCluster([...nodes])
+  const cluster = await startCluster([...nodes], options)
   t.teardown(async () => { await cluster.stop() })
   return { cluster, nodes: [...cluster.nodes] as { [K in keyof T]: Node } }
 }
 
 /** The boot id of the node that holds a user's socket, as the roster has it. */
-export async function bootIdOf ({ keys }: Cluster, { userId, clubId = 1 }: Who): Promise<string> {
-  const entries = (await keys.hvals(`rt:0:{${clubId}}:connections`)).map((text) => JSON.parse(text) as { u: string, n: string })
+export async function bootIdOf ({ keys, prefix }: Cluster, { userId, clubId = 1 }: Who): Promise<string> {
+  const entries = (await keys.hvals(`${prefix}{${clubId}}:connections`)).map((text) => JSON.parse(text) as { u: string, n: string })
   const entry = entries.find(({ u }) => u === String(userId))
   if (entry === undefined) throw new Error(`user ${userId} has no connection`)
   return entry.n

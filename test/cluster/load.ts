@@ -141,6 +141,8 @@ export class Receiver extends Returning {
   /** Ids in the order in which they came, repeats left out. */
   readonly ids: number[] = []
   repeats = 0
+  /** Those among them that were not sent again for want of a confirmation. */
+  toldTwice = 0
   /** Times a resume was answered `recovered: false`. */
   unrecovered = 0
   readonly #seen = new Set<number>()
@@ -181,6 +183,7 @@ export class Receiver extends Returning {
     if (event === 'message:direct' && this.#confirms) client.send('message:delivered', { messageId: id })
     if (this.#seen.has(id)) {
       this.repeats++
+      if (event === 'message:group' || this.#confirms) this.toldTwice++
       return
     }
     this.#seen.add(id)

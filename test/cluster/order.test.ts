@@ -8,7 +8,7 @@ const group = (channel: string, message: string) => ({ channel, message, convers
 t.test('Order, positions and subscriptions, over two nodes', async (t) => {
   const { cluster, nodes: [a, b] } = await clusterFor(t, [{}, {}])
   const subscriptions = async (channel: string): Promise<number> =>
-    Number((await cluster.keys.pubsub('NUMSUB', `rt:0:channel:{1/${channel}}`) as [string, number])[1])
+    Number((await cluster.keys.pubsub('NUMSUB', `${cluster.prefix}channel:{1/${channel}}`) as [string, number])[1])
 
   await t.test('row 18, async handlers reorder: replies and messages of one connection keep the order of its frames', async (t) => {
     const channels = ['group.order-1', 'group.order-2', 'group.order-3']
@@ -57,7 +57,7 @@ t.test('Order, positions and subscriptions, over two nodes', async (t) => {
       position = reply.position
     }
     const nothing = await reader.request('subscribe', { channel: 'group.quiet', since: position })
-    t.strictSame(nothing, { channel: 'group.quiet', position, recovered: true })
+    t.match(nothing, { channel: 'group.quiet', position, recovered: true, epoch: String })
   })
 
   await t.test('row 23, a race of subscribe and unsubscribe: no orphan is left, and whoever stays hears each message once', async (t) => {

@@ -38,7 +38,7 @@ t.test('A node that counted as dead and comes back', async (t) => {
 
       await begin(b)
       // Its lease is ended by hand: fifteen seconds less to wait.
-      await cluster.keys.zadd('rt:0:nodes', 1, nodeId)
+      await cluster.keys.zadd(`${cluster.prefix}nodes`, 1, nodeId)
       await watcher.next('user:offline', 10_000, (data) => data.userId === 2)
       t.equal(await usersOn(a), '1')
       const { messageId } = await watcher.request('message:direct', { recipientId: 2, message: 'are you there', conversationId: 'x' })

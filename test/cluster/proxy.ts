@@ -10,6 +10,11 @@ export interface Link {
   stall (): void
   /** Ends the stall; what waited passes on, in one piece. */
   resume (): void
+  /**
+   * From now on both sides' bytes are accepted and dropped for good, and the end of one side is not passed on to the
+   * other: to each, its peer's host has vanished without a FIN.
+   */
+  swallow (): void
   /** The next bytes from the server are dropped and the connection breaks: what was asked was done, and the answer is lost. */
   cutAtAnswer (): void
 }
@@ -30,6 +35,17 @@ export interface Proxy {
   stall (): void
   /** Ends every stall; what waited passes on. */
   resume (): void
+  /**
+   * Black hole: swallows every open connection for good. New connections pass unless `swallowNew` is set; then they are
+   * accepted and swallowed too until `unswallow`, without a connection to the server.
+   */
+  swallow (options?: { swallowNew?: boolean }): void
+  /** New connections pass again. Those swallowed so far stay swallowed, as they would in a network. */
+  unswallow (): void
+  /** New connections go to this port, like a name that now points to another server. Open ones stay where they are. */
+  pointTo (port: number): void
+  /** Every chunk, in either direction and on open connections too, is passed on this many milliseconds later; 0: at once. */
+  delay (ms: number): void
   /** New connections are refused, as by a server that is not there, until `accept`. */
   refuse (): Promise<void>
   accept (): Promise<void>
@@ -39,7 +55,11 @@ export interface Proxy {
 export async function startProxy (target: number): Promise<Proxy> {
   const port = await freePort()
   const links = new Set<Pair>()
+  // Server sides of swallowed connections outlive their client's end.
+  const servers = new Set<Socket>()
+  const network = { delay: 0 }
   let stalled = false
+  let swallowed = false
   let server: TcpServer | null = null
 
   const proxy: Proxy = {
@@ -55,6 +75,13 @@ export async function startProxy (target: number): Promise<Proxy> {
       stalled = false
       for (const link of links) link.resume()
     },
+    swallow ({ swallowNew = false } = {}) {
+      swallowed = swallowNew
+      for (const link of links) link.swallow()
+    },
+    unswallow: () => { swallowed = false },
+    pointTo: (port) => { target = port },
+    delay: (ms) => { network.delay = ms },
     async refuse () {
       if (server === null) return
       // Closed when its connections are; the port is free at once.
@@ -64,9 +91,15 @@ export async function startProxy (target: number): Promise<Proxy> {
     async accept () {
       if (server !== null) return
       server = createServer((client) => {
-        const link: Pair = new Pair(client, target, (bytes) => proxy.inspect(bytes, link), () => { links.delete(link) })
+        const upstream = swallowed ? null : connect(target, '127.0.0.1')
+        if (upstream !== null) {
+          servers.add(upstream)
+          upstream.once('close', () => servers.delete(upstream))
+        }
+        const link: Pair = new Pair(client, upstream, network, (bytes) => proxy.inspect(bytes, link), () => { links.delete(link) })
         links.add(link)
-        if (stalled) link.stall()
+        if (upstream === null) link.swallow()
+        else if (stalled) link.stall()
       })
       server.listen(port, '127.0.0.1')
       await once(server, 'listening')
@@ -74,6 +107,7 @@ export async function startProxy (target: number): Promise<Proxy> {
     async close () {
       await proxy.refuse()
       proxy.cut()
+      for (const socket of servers) socket.destroy()
     }
   }
   await proxy.accept()
@@ -82,47 +116,79 @@ export async function startProxy (target: number): Promise<Proxy> {
 
 class Pair implements Link {
   readonly #client: Socket
-  readonly #server: Socket
+  readonly #server: Socket | null
+  readonly #network: { readonly delay: number }
   #stalled = false
+  #swallowed = false
   #dropAnswer = false
+  readonly #waiting: Record<'up' | 'down', Array<() => void>> = { up: [], down: [] }
 
-  constructor (client: Socket, target: number, inspect: (bytes: Buffer) => boolean, gone: () => void) {
+  constructor (client: Socket, server: Socket | null, network: { readonly delay: number }, inspect: (bytes: Buffer) => boolean, gone: () => void) {
     this.#client = client
-    this.#server = connect(target, '127.0.0.1')
-    for (const socket of [this.#client, this.#server]) {
+    this.#server = server
+    this.#network = network
+    for (const socket of [client, server]) {
+      if (socket === null) continue
       socket.setNoDelay(true)
-      socket.on('error', () => { this.cut() })
+      socket.on('error', () => { this.#end() })
       socket.on('close', () => {
-        this.cut()
-        gone()
+        this.#end()
+        if (socket === client) gone()
       })
     }
-    this.#client.on('data', (bytes) => { if (inspect(bytes)) this.#server.write(bytes) })
-    this.#server.on('data', (bytes) => {
+    client.on('data', (bytes) => {
+      if (!this.#swallowed && inspect(bytes)) this.#later('up', () => server?.write(bytes))
+    })
+    server?.on('data', (bytes) => {
+      if (this.#swallowed) return
       if (this.#dropAnswer) this.cut()
-      else this.#client.write(bytes)
+      else this.#later('down', () => client.write(bytes))
     })
   }
 
   cut (): void {
     if (!this.#client.destroyed) this.#client.resetAndDestroy()
-    if (!this.#server.destroyed) this.#server.destroy()
+    if (this.#server?.destroyed === false) this.#server.destroy()
   }
 
   stall (): void {
     this.#stalled = true
     this.#client.pause()
-    this.#server.pause()
+    this.#server?.pause()
   }
 
   resume (): void {
     if (!this.#stalled) return
     this.#stalled = false
     this.#client.resume()
-    this.#server.resume()
+    this.#server?.resume()
+  }
+
+  swallow (): void {
+    this.#swallowed = true
+    this.resume()
   }
 
   cutAtAnswer (): void {
     this.#dropAnswer = true
+  }
+
+  /** One side has ended; the other hears of it unless the network between them is gone. */
+  #end (): void {
+    if (!this.#swallowed) this.cut()
+  }
+
+  /** Passes on after the delay. Whichever timer fires first, the oldest chunk of its direction is the one that leaves. */
+  #later (direction: 'up' | 'down', pass: () => void): void {
+    const waiting = this.#waiting[direction]
+    if (this.#network.delay === 0 && waiting.length === 0) {
+      pass()
+      return
+    }
+    waiting.push(pass)
+    setTimeout(() => {
+      const next = waiting.shift()
+      if (!this.#swallowed) next?.()
+    }, this.#network.delay)
   }
 }

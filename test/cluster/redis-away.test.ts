@@ -56,6 +56,7 @@ t.test('Redis away for 5 s and empty on return, under load on both nodes', async
     t.match((await rest(b, who(99), '/presence/1')).data, { status: 'busy', device: 'mobile' })
     t.match((await rest(b, who(99), '/stats')).data, { total_connections: 4, active_connections: 4, unique_users: 4 })
     const told = (event: string, userId: number): number => watcher.all(event).filter(({ data }) => data.userId === userId).length
+    await until('who left meanwhile is told offline', 15_000, () => told('user:offline', 4) > 0)
     t.equal(told('user:offline', 4), 1, 'who left meanwhile is told offline, once')
     t.equal(told('user:online', 5), 1, 'who came meanwhile is told online, once')
     t.strictSame([1, 2, 3].map((userId) => told('user:offline', userId)), [0, 0, 0], 'who stayed is not told')

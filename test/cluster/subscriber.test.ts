@@ -12,7 +12,7 @@ t.test('The connection that hears other nodes breaks under load', async (t) => {
   const [a, b] = nodes
   const group = { conversationId: 'x', channel: GROUP }
   const subscribers = async (clubId: number): Promise<number> =>
-    Number((await cluster.keys.pubsub('NUMSUB', `rt:0:channel:{${clubId}/${GROUP}}`) as [string, number])[1])
+    Number((await cluster.keys.pubsub('NUMSUB', `${cluster.prefix}channel:{${clubId}/${GROUP}}`) as [string, number])[1])
 
   await t.test('row 2, a subscription that is lost: cut five times by CLIENT KILL TYPE pubsub, all messages arrive', async (t) => {
     const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes })

@@ -3,7 +3,7 @@ import { jsonText } from '../../lib/database/dialect.js'
 import { MAX_REPLAY } from '../../lib/event-log/index.js'
 import { Maintenance } from '../../lib/maintenance.js'
 import { log as silent } from '../suites.js'
-import { direct, group, type Node, type OpenNode } from './world.js'
+import { direct, group, missed, positionOf, type Node, type OpenNode } from './world.js'
 
 const DAY = 24 * 3600_000
 
@@ -24,39 +24,38 @@ export function recover (t: Test, open: OpenNode): void {
     await appendAll(node, 2, { channel: 'group.2' })
     await appendAll(node, 2, { tenantId: 2 })
     await appendAll(node, 2, { channel: 'group.1 '.trim().toUpperCase() })
-    const all = await log.recover(1, 'group.1', 0)
-    t.match(all, { recovered: true, more: false, position: ids[4] })
-    t.strictSame(idsOf(all.events), ids)
-    t.match(all.events[0], { tenantId: 1, userId: 7, channel: 'group.1', type: 'message:group', retryCount: 0 })
-    t.match(JSON.parse(log.encode(all.events[0] ?? t.fail() as never).toString()), { event: 'message:group', data: { messageId: ids[0], message: '0' } })
-    const some = await log.recover(1, 'group.1', ids[2] ?? 0)
-    t.strictSame([idsOf(some.events), some.position, some.recovered], [ids.slice(3), ids[4], true])
-    t.strictSame(await log.recover(1, 'group.1', ids[4] ?? 0), { events: [], position: ids[4], recovered: true, more: false })
-    t.strictSame(await log.recover(1, 'group.404', 0), { events: [], position: 0, recovered: true, more: false })
+    const all = await missed(log, 1, 'group.1', 0)
+    t.match(all, { recovered: true, position: ids[4] })
+    t.strictSame(all.ids, ids)
+    t.match(all.frames[0], { event: 'message:group', data: { messageId: ids[0], userId: 7, message: '0', timestamp: String } })
+    const some = await missed(log, 1, 'group.1', ids[2] ?? 0)
+    t.strictSame([some.ids, some.position, some.recovered], [ids.slice(3), ids[4], true])
+    t.strictSame(await missed(log, 1, 'group.1', ids[4] ?? 0), { ids: [], frames: [], position: ids[4], recovered: true })
+    t.strictSame(await missed(log, 1, 'group.404', 0), { ids: [], frames: [], position: 0, recovered: true })
   })
 
   t.test('the position of a channel is its newest event, whether somebody listens here or not', async (t) => {
     const node = await open(t)
     const { log, listen, settle } = node
-    t.equal(await log.position(1, 'group.1'), 0)
+    t.equal(await positionOf(log, 1, 'group.1'), 0)
     const [first] = await appendAll(node, 1)
-    t.equal(await log.position(1, 'group.1'), first)
+    t.equal(await positionOf(log, 1, 'group.1'), first)
     await listen('group.1')
-    t.equal(await log.position(1, 'group.1'), first)
+    t.equal(await positionOf(log, 1, 'group.1'), first)
     const ids = await appendAll(node, 3)
     await settle()
-    t.equal(await log.position(1, 'group.1'), ids[2])
-    t.equal(await log.position(2, 'group.1'), 0)
+    t.equal(await positionOf(log, 1, 'group.1'), ids[2])
+    t.equal(await positionOf(log, 2, 'group.1'), 0)
   })
 
   t.test('a gap of more than a thousand events is not replayed but told, and one of a thousand is replayed', async (t) => {
     const node = await open(t)
     const { log } = node
     const ids = await appendAll(node, MAX_REPLAY + 1)
-    t.strictSame(await log.recover(1, 'group.1', 0), { events: [], position: ids.at(-1), recovered: false, more: false })
-    const found = await log.recover(1, 'group.1', ids[0] ?? 0)
-    t.match(found, { recovered: true, more: false, position: ids.at(-1) })
-    t.strictSame(idsOf(found.events), ids.slice(1))
+    t.strictSame(await missed(log, 1, 'group.1', 0), { ids: [], frames: [], position: ids.at(-1), recovered: false })
+    const found = await missed(log, 1, 'group.1', ids[0] ?? 0)
+    t.match(found, { recovered: true, position: ids.at(-1) })
+    t.strictSame(found.ids, ids.slice(1))
   })
 
   t.test('pages go on where the last one ended', async (t) => {
@@ -89,16 +88,16 @@ export function recover (t: Test, open: OpenNode): void {
     clock.advance(11 * DAY)
     t.match(await maintenance(node).run(), { events: 1101 })
     t.strictSame((await rows()).map(({ id }) => Number(id)), young)
-    t.strictSame(await log.recover(1, 'group.1', 0), { events: [], position: young[2], recovered: false, more: false })
-    t.match(await log.recover(1, 'group.1', old[1098] ?? 0), { recovered: false }, 'the last one is missing')
-    const whole = await log.recover(1, 'group.1', old[1099] ?? 0)
-    t.strictSame([whole.recovered, idsOf(whole.events)], [true, young])
+    t.strictSame(await missed(log, 1, 'group.1', 0), { ids: [], frames: [], position: young[2], recovered: false })
+    t.match(await missed(log, 1, 'group.1', old[1098] ?? 0), { recovered: false }, 'the last one is missing')
+    const whole = await missed(log, 1, 'group.1', old[1099] ?? 0)
+    t.strictSame([whole.recovered, whole.ids], [true, young])
     t.match(await log.read(1, 'group.1', 0, 10), { recovered: false })
-    t.match([await log.recover(1, 'group.2', 0), await log.recover(1, 'group.2', kept[0] ?? 0)], [{ recovered: false }, { recovered: true }])
-    t.match(await log.recover(2, 'group.1', 0), { recovered: true }, 'another tenant’s channel of that name')
+    t.match([await missed(log, 1, 'group.2', 0), await missed(log, 1, 'group.2', kept[0] ?? 0)], [{ recovered: false }, { recovered: true }])
+    t.match(await missed(log, 2, 'group.1', 0), { recovered: true }, 'another tenant’s channel of that name')
     clock.advance(20 * DAY)
     await maintenance(node).run()
-    t.match(await log.recover(1, 'group.1', old[1099] ?? 0), { recovered: false }, 'the floor rises')
+    t.match(await missed(log, 1, 'group.1', old[1099] ?? 0), { recovered: false }, 'the floor rises')
   })
 
   t.test('a message that nobody confirmed for a week is failed, and goes with the others', async (t) => {
@@ -112,8 +111,10 @@ export function recover (t: Test, open: OpenNode): void {
     t.match(await maintenance(node).run(), { failed: 1, events: 0 })
     t.match(await rows(), [{ status: 'failed', error_message: /7 days/, due_at: null }])
     clock.advance(30 * DAY)
+    t.match(await maintenance(node).run(), { events: 0 }, 'the newest row stays')
+    await appendAll(node, 1, { channel: 'group.2' })
     t.match(await maintenance(node).run(), { events: 1 })
-    t.match(await log.recover(1, 'private-user.8', 0), { recovered: false })
+    t.match(await missed(log, 1, 'private-user.8', 0), { recovered: false })
   })
 
   t.test('what happened in passing is kept for the record only: never recovered, never due, no gap when purged', async (t) => {
@@ -127,14 +128,15 @@ export function recover (t: Test, open: OpenNode): void {
     t.match(audits, [{ tenant_id: 1, user_id: 7, channel: 'group.1', status: 'delivered', due_at: null }])
     t.strictSame(JSON.parse(jsonText(audits[0]?.payload)), { isTyping: true, text: 'ž' })
     const fresh = await open.beside(t, node, { origin: 'node-b' })
-    t.strictSame(idsOf((await fresh.log.recover(1, 'group.1', 0)).events), [id])
-    t.equal(await fresh.log.position(1, 'group.1'), id)
+    t.strictSame((await missed(fresh.log, 1, 'group.1', 0)).ids, [id])
+    t.equal(await positionOf(fresh.log, 1, 'group.1'), id)
     t.strictSame(await fresh.log.counts(1), { pending: 0, failed: 0 })
     t.strictSame(reader.ids(), [id])
     await fresh.db.db.deleteFrom('websocket_events').where('durable', '=', 1).execute()
+    await appendAll(fresh, 1, { channel: 'group.2' })
     clock.advance(31 * DAY)
     t.match(await maintenance(fresh).run(), { events: 1 })
-    t.match(await fresh.log.recover(1, 'group.1', 0), { recovered: true })
+    t.match(await missed(fresh.log, 1, 'group.1', 0), { recovered: true })
   })
 
   t.test('an event that another node’s newer one overtook is replayed to who has seen the newer one', async (t) => {
@@ -148,13 +150,13 @@ export function recover (t: Test, open: OpenNode): void {
     await a.settle()
     const [newer] = await appendAll(b, 1)
     await b.settle()
-    const found = await b.log.recover(1, 'group.1', newer ?? 0)
-    t.strictSame([idsOf(found.events), found.position, found.recovered], [[late], newer, true])
+    const found = await missed(b.log, 1, 'group.1', newer ?? 0)
+    t.strictSame([found.ids, found.position, found.recovered], [[late], newer, true])
     a.backplane.healthy = true
     await a.log.outbox.catchUp()
-    t.strictSame(idsOf((await b.log.recover(1, 'group.1', newer ?? 0)).events), [late], 'handed on at the same time: one cannot know')
+    t.strictSame((await missed(b.log, 1, 'group.1', newer ?? 0)).ids, [late], 'handed on at the same time: one cannot know')
     t.strictSame(idsOf((await b.log.read(1, 'group.1', newer ?? 0, 10)).events), [late], 'also page by page')
-    t.strictSame(idsOf((await b.log.recover(1, 'group.1', 0)).events), [late, newer], 'and once from the start')
+    t.strictSame((await missed(b.log, 1, 'group.1', 0)).ids, [late, newer], 'and once from the start')
   })
 
   t.test('what was handed on well before is not, and a node never overtakes itself', async (t) => {
@@ -165,9 +167,9 @@ export function recover (t: Test, open: OpenNode): void {
     a.clock.advance(5000)
     const [newer] = await appendAll(b, 1)
     await b.settle()
-    t.strictSame(idsOf((await b.log.recover(1, 'group.1', newer ?? 0)).events), [])
+    t.strictSame((await missed(b.log, 1, 'group.1', newer ?? 0)).ids, [])
     b.backplane.healthy = false
     const [, last] = await appendAll(b, 2)
-    t.strictSame(idsOf((await a.log.recover(1, 'group.1', last ?? 0)).events), [])
+    t.strictSame((await missed(a.log, 1, 'group.1', last ?? 0)).ids, [])
   })
 }

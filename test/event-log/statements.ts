@@ -70,10 +70,16 @@ export function statements (t: Test, open: OpenNode): void {
       await late
       return ids
     })
-    await t.rejects(log.append(group('late')), { code: 'RT_STORAGE_UNAVAILABLE' })
+    const send = async () => await log.append(group('late', { dedupeId: 'mine' }))
+    await t.rejects(send(), { code: 'RT_STORAGE_UNAVAILABLE', outcome: 'unknown' })
     answer()
     await settle()
     t.strictSame(reader.messages(), ['late'])
+    while (!log.healthy) await turn()
+    const [row] = await rows()
+    t.equal((await send()).messageId, Number(row?.id), 'and the sender’s own key makes the next try the same event')
+    await settle()
+    t.strictSame(reader.messages(), ['late'], 'told once')
     t.match(await rows(), [{ status: 'delivered' }])
   })
 

@@ -7,6 +7,8 @@ import { migrate } from '../../lib/database/migrator.js'
 import { openDatabase, type OpenDatabase } from '../../lib/database/open.js'
 import type { Tables } from '../../lib/database/tables.js'
 import { EventLog, type EventLogOptions, type NewEvent, type StoredEvent } from '../../lib/event-log/index.js'
+import { noPosition } from '../../lib/backplane/redis-position.js'
+import { readMeta } from '../../lib/database/meta.js'
 import { Hub, type Member } from '../../lib/hub.js'
 import { temporaryFolder } from '../exit-hooks.js'
 import { createDatabase } from '../servers.js'
@@ -64,6 +66,12 @@ export class Reader implements Member {
   write (_wire: Buffer, payloads: readonly Buffer[]): void {
     for (const payload of payloads) this.frames.push(JSON.parse(payload.toString()) as Reader['frames'][number])
   }
+
+  hold (): boolean {
+    return true
+  }
+
+  release (): void {}
 
   ids (): number[] {
     return this.frames.map(({ data }) => data.messageId)
@@ -134,6 +142,7 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
   const shared = connect()
   t.teardown(async () => { await shared.close() })
   await migrate(shared.db)
+  const meta = await readMeta(shared.db)
   const start = async (t: Test, clock: StillClock, { origin = 'node-a', db = shared, maxQueued = 10_000, timeout = 3000 }: Options): Promise<Node> => {
     const backplane = new CuttableBackplane(origin)
     const hub = new Hub(backplane)
@@ -141,6 +150,7 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
     const failed: StoredEvent[] = []
     const eventLog = new EventLog({
       ...db, backplane, hub, clock, log, maxQueued, timeout,
+      meta, note: noPosition, askPeers: async () => [], epochChanged: () => {},
       online: async (users) => new Set(users.map(({ tenantId, userId }) => `${tenantId}/${userId}`).filter((user) => online.has(user))),
       failed: (event) => { failed.push(event) }
     })
@@ -155,7 +165,7 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
       listen: async (channel, id = 'reader', tenantId = 1) => {
         const reader = new Reader(id)
         const joining = await hub.join(channelKey(tenantId, channel), reader)
-        joining.live()
+        joining.replied()
         return reader
       },
       rows: async () => await shared.db.selectFrom('websocket_events').selectAll().orderBy('id').execute(),
@@ -195,3 +205,39 @@ export const direct = (message: string, rest: Partial<NewEvent> = {}): NewEvent 
 /** One user confirms events. */
 export const confirm = async (log: EventLog, tenantId: number, userId: number, ids: number[]): Promise<Array<{ id: number, senderId: number, fresh: boolean }>> =>
   (await log.confirm(ids.map((id) => ({ tenantId, userId, id })))).map(({ id, senderId, fresh }) => ({ id, senderId, fresh }))
+
+/** Where a subscriber begins who has not said what it has seen. */
+export const positionOf = async (log: EventLog, tenantId: number, channel: string): Promise<number> =>
+  await log.replays.position(channelKey(tenantId, channel))
+
+/** What a subscriber who has seen everything up to `since` is told, and then sent: page by page, as a replay reads it. */
+export async function missed (
+  log: EventLog, tenantId: number, channel: string, since: number
+): Promise<{ ids: number[], frames: Reader['frames'], position: number, recovered: boolean }> {
+  const key = channelKey(tenantId, channel)
+  const { position, recovered, isBehind, isLate } = await log.replays.start(key, since)
+  const pages = []
+  if (isLate) pages.push(await log.replays.byIds(key, await log.replays.lateBelow(key, since)))
+  for (let at = since, more = isBehind; more;) {
+    const page = await log.replays.after(key, at)
+    pages.push(page)
+    at = page.ids.at(-1) ?? at
+    more = page.more
+  }
+  return {
+    ids: pages.flatMap(({ ids }) => ids),
+    frames: pages.flatMap(({ payloads }) => payloads.map((payload) => JSON.parse(payload.toString()) as Reader['frames'][number])),
+    position,
+    recovered
+  }
+}
+
+/** Ids of what waits for a user to be confirmed, as a connection that comes is sent it. */
+export async function waitingFor (log: EventLog, tenantId: number, userId: number): Promise<number[]> {
+  const key = channelKey(tenantId, privateChannel(userId))
+  const ids: number[] = []
+  for (let page = await log.replays.waiting(key, null); ; page = await log.replays.waiting(key, ids.at(-1) ?? 0)) {
+    ids.push(...page.ids)
+    if (!page.more) return ids
+  }
+}

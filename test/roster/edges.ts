@@ -81,7 +81,7 @@ export function edges (t: Test, open: OpenWorld): void {
     const [due] = await here.due()
     t.strictSame(due?.offline.toSorted(), [7, 8])
     t.match(await there.join(socket(there, 'c'), LIMIT), { first: false }, 'told by who settles')
-    t.strictSame(await here.settle(1, [7, 8]), [7])
+    t.strictSame(await here.settle([{ tenantId: 1, userIds: [7, 8] }]), [{ tenantId: 1, userIds: [7] }])
     t.match(await here.presence(1, [7, 8]), [{ status: 'online' }, null])
     clock.advance(10 * times.grace)
     t.strictSame(await sweep(there), nothing)

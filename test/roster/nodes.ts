@@ -2,7 +2,7 @@ import type { Test } from 'tap'
 import type { TypingEntry } from '../../lib/roster/contract.js'
 import { until } from '../cluster/until.js'
 import { cutOff, disturb, hereDies, type OpenRedisWorld } from './redis.js'
-import { enter, LIMIT, nothing, saying, socket, SOON, sweep, sweepBoth, times } from './world.js'
+import { enter, LIMIT, nothing, quiet, saying, socket, SOON, sweep, sweepBoth, times } from './world.js'
 
 /** Nodes that die, come back, are cut off, or lose what they shared. */
 export function nodes (t: Test, open: OpenRedisWorld): void {
@@ -33,7 +33,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     await enter(here, 'a')
     for (let i = 0; i < 5; i++) {
       clock.advance(times.lease - SOON)
-      t.strictSame(await here.renew(), [])
+      t.strictSame(await here.renew(), quiet)
       await there.renew()
       await there.reap()
     }
@@ -84,7 +84,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     await hereDies(world)
     await there.reap()
     t.strictSame((await sweep(there)).offline, [7])
-    t.match(await here.renew(), [{ tenantId: 1, userId: 7, connectionId: 'a' }])
+    t.match(await here.renew(), { arrived: [{ tenantId: 1, userId: 7, connectionId: 'a' }] })
     t.match(await there.find(1, 'a'), entry)
     t.match(await there.presence(1, [7]), [{ status: 'online' }])
     t.strictSame(await sweepBoth(world), nothing)
@@ -96,7 +96,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     await enter(here, 'a')
     await hereDies(world)
     await there.reap()
-    t.strictSame(await here.renew(), [])
+    t.strictSame(await here.renew(), quiet)
     clock.advance(times.grace + SOON)
     t.strictSame(await sweepBoth(world), nothing)
   })
@@ -111,7 +111,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     await there.reap()
     t.strictSame((await sweep(there)).offline, [7])
     heal()
-    t.strictSame(await here.renew(), [])
+    t.strictSame(await here.renew(), quiet)
     clock.advance(times.grace + SOON)
     t.strictSame(await sweepBoth(world), nothing)
   })
@@ -129,13 +129,13 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.equal(await here.leave({ tenantId: 1, connectionId: 'short', generation: short.generation }), true)
     t.strictSame([(await here.hit('x', 60_000)).count, (await here.hit('x', 60_000)).count], [1, 2])
     const reads: Array<() => Promise<unknown>> = [
-      () => here.find(1, 'kept'), () => here.connectionsOf(1, 8), async () => await here.presence(1, [8]), () => here.online(1, { limit: 9, after: 0 }),
+      () => here.find(1, 'left'), () => here.connectionsOf(1, 8), async () => await here.presence(1, [8]), () => here.online(1, { limit: 9, after: 0 }),
       () => here.counts(1), () => here.typing(1, '42'), () => here.channels(1, 'kept'), async () => await here.join(socket(here, 'rest', { nodeId: null }), LIMIT)
     ]
     for (const read of reads) await t.rejects(read(), { code: 'RT_STORAGE_UNAVAILABLE', retryAfter: 1 })
     heal()
-    t.match(await here.renew(), [{ tenantId: 1, userId: 9, connectionId: 'new' }], 'whose first connection nobody could know')
-    t.strictSame(await here.renew(), [], 'once')
+    t.match(await here.renew(), { arrived: [{ tenantId: 1, userId: 9, connectionId: 'new' }] }, 'whose first connection nobody could know')
+    t.strictSame(await here.renew(), quiet, 'once')
     t.match(await there.find(1, 'new'), { nodeId: here.nodeId, generation: joined.generation })
     t.match(await there.find(1, 'kept'), kept)
     t.equal(await there.find(1, 'short'), null)

@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import type { Due, Entry, Presence, Roster, RosterTimes, TypingEntry } from '../../lib/roster/contract.js'
+import type { Due, Entry, Presence, Renewed, Roster, RosterTimes, TypingEntry } from '../../lib/roster/contract.js'
 import type { TestClock } from '../suites.js'
 
 export const times: RosterTimes = { lease: 13_000, grace: 5000, restLease: 75_000 }
@@ -31,7 +31,8 @@ export async function sweep (roster: Roster): Promise<Told> {
   const told: Told = { offline: [], typing: [], lapsed: [], online: [] }
   for (const due of await roster.due()) {
     collect(told, due)
-    told.online.push(...await roster.settle(due.tenantId, due.offline))
+    const back = await roster.settle([{ tenantId: due.tenantId, userIds: due.offline }])
+    told.online.push(...back.flatMap(({ userIds }) => userIds))
   }
   return told
 }
@@ -52,6 +53,9 @@ function collect (told: Told, { offline, typing, lapsed }: Pick<Due, 'offline' |
   told.typing.push(...typing)
   told.lapsed.push(...lapsed)
 }
+
+/** A renewal that found nothing to tell. */
+export const quiet: Renewed = { arrived: [], displaced: [] }
 
 export const nothing: Told = { offline: [], typing: [], lapsed: [], online: [] }
 

@@ -1,0 +1,34 @@
+import { globals } from './globals.js'
+
+/** The client's time and chance, as one option: a test moves them. */
+export interface ClientClock {
+  /** Milliseconds since any moment; never back. */
+  now (): number
+  /** Runs `task` in `ms`, unless the function it returns is called before. */
+  after (ms: number, task: () => void): () => void
+  /** From 0 to below 1. */
+  random (): number
+}
+
+/**
+ * Monotonic: a system clock that is set back does not matter. The larger step of two clocks, because `performance.now()`
+ * stands still while some machines sleep.
+ */
+export function systemClock (): ClientClock {
+  const read = (): [number, number] => [globals.performance?.now() ?? 0, Date.now()]
+  let [steady, wall] = read()
+  let elapsed = 0
+  return {
+    now: () => {
+      const [newSteady, newWall] = read()
+      elapsed += Math.max(newSteady - steady, newWall - wall, 0)
+      ;[steady, wall] = [newSteady, newWall]
+      return elapsed
+    },
+    after: (ms, task) => {
+      const timer = globals.setTimeout(task, ms)
+      return () => { globals.clearTimeout(timer) }
+    },
+    random: Math.random
+  }
+}

@@ -1,0 +1,271 @@
+import type { WebSocketClient } from './client.js'
+import { createConnection } from './connection.js'
+import { createDelivery } from './delivery.js'
+import { createEmitter } from './emitter.js'
+import { ClientError } from './errors.js'
+import { beat, onWake } from './heartbeat.js'
+import { errorOf, type Carrier, type Link } from './link.js'
+import { readOptions, type WebSocketClientOptions } from './options.js'
+import { createOutbox } from './outbox.js'
+import { createPoller } from './polling.js'
+import { createRest } from './rest.js'
+import { createScope, type Scope } from './scope.js'
+import { entryOf, identify, learnEpoch, type Durable, type State } from './state.js'
+import { createSubscriptions } from './subscriptions.js'
+import { createTokens } from './tokens.js'
+import type { ClientEvents, Transport } from './types.js'
+import { createTyping } from './typing.js'
+import { createWatches } from './watches.js'
+import type { DeliveredBody, Id } from './wire.js'
+
+/** Milliseconds between two heartbeats of a server that does not say; and at least, for nothing would be a loop. */
+const HEARTBEAT = 25_000
+const SHORTEST = 50
+
+/** All that a client is made of, and how its parts follow the connection: the methods of {@link WebSocketClient}. */
+export function createCore (options: WebSocketClientOptions): WebSocketClient<Record<string, object>> {
+  const settings = readOptions(options)
+  const { clock, token: source, heartbeatInterval: interval } = settings
+  const { on, emit: emitAny, has } = createEmitter()
+  const emit: <K extends keyof ClientEvents>(event: K, data: ClientEvents[K]) => void = emitAny
+  const life = createScope(clock)
+  const tokens = createTokens(source)
+  const state: State = { epoch: settings.epoch, entries: new Map(), seen: new Set() }
+  /** Told since the last socket: each problem once, however often it is met. */
+  const reported = new Set<string>()
+  /** From `connect()` to `disconnect()`; within it while the client is one user; and within that while it polls. */
+  let run: Scope | undefined
+  let user: Scope | undefined
+  let polled: Scope | undefined
+  let club: Id | undefined
+  let transport: Transport | null = null
+  let ping = (): void => {}
+
+  const failed = (err: ClientError): void => {
+    if (reported.size < reported.add(err.code).size) emit('error', err)
+  }
+  /** Nothing would come of it. */
+  const require = (): void => { if (!run) throw new ClientError('RT_CLIENT_STOPPED') }
+
+  /** Everything that belongs to a user goes when another one comes. */
+  const identified = (userId: Id, clubId = club): void => {
+    const previous = { userId: state.me!, clubId: club }
+    const isOther = state.me !== undefined && (userId !== state.me || (club ?? clubId) !== clubId)
+    club = clubId
+    if (isOther) {
+      const err = new ClientError('RT_IDENTITY_CHANGED')
+      user?.end()
+      user = run?.child()
+      closed(1000, '', true)
+      giveUp(err)
+      watches.reset()
+      state.entries.clear()
+      state.seen.clear()
+      state.epoch = undefined
+    }
+    identify(state, userId)
+    if (isOther) emit('identity-changed', { userId, clubId, previous })
+  }
+  /** Whoever waits is told. */
+  const giveUp = (err: ClientError): void => {
+    subscriptions.suspend(err)
+    outbox.stop(err)
+  }
+
+  // Another token than the refused one. Only once it is known whose it is, anything that waits goes out with it.
+  const rest = createRest(settings.baseUrl, settings.fetch, tokens, async (scope, refused) => {
+    if (tokens.current !== refused) return tokens.current
+    tokens.refused = refused
+    const token = await tokens.fresh(scope)
+    if (run) await connection.register(run, token)
+    return token
+  })
+  const outbox = createOutbox(clock, settings.maxQueued, settings.maxFrameSize, (event, data, ack, carrier) => {
+    const { messageId } = ack as { messageId?: number }
+    // What one sends to everybody or to oneself is told to oneself, too; and what came by REST, to all one's connections.
+    const isTold = /^[bn]/.test(event) || (data as { recipientId?: unknown }).recipientId === state.me
+    if (messageId && !isTold && carrier === state.link?.request) delivery.see(messageId)
+  })
+  const delivery = createDelivery(state, clock, emitAny, (ids) => {
+    if (!settings.confirm || !ids.length) return
+    if (polled) rest.call(polled, '/messages/delivered', { message_ids: ids } satisfies DeliveredBody).catch(() => {})
+    else for (const messageId of ids) state.link?.request('message:delivered', { messageId }).catch(() => {})
+  })
+  const subscriptions = createSubscriptions(state, delivery, clock, emitAny)
+  const watches = createWatches(state, emitAny)
+  const request: Carrier = async (event, data = {}, onAck) => {
+    require()
+    return await (state.link?.request ?? rest.carrier(user!))(event, data, onAck)
+  }
+  const get = async (path: string): Promise<{ data: never }> => await rest.call(life, path) as { data: never }
+  const typing = createTyping(clock, settings.typingIdle, (sign) => {
+    // A sign that came too late means nothing: past the rate it is dropped.
+    request('user:typing', sign).catch((err: ClientError) => { if (err.code === 'RT_FORBIDDEN') failed(err) })
+  })
+
+  /** Shows the live socket a new token. Where none is to be had, or the server cannot look at it now, the next socket has another. */
+  const prolong = async ({ scope, request }: Link): Promise<void> => {
+    try {
+      const token = await tokens.fresh(scope)
+      await request('auth', { token })
+      tokens.current = token
+    } catch (err) {
+      // Another user's token closes the socket, and the next one is that user's.
+      if (!scope.ended && (err as ClientError).code !== 'RT_IDENTITY_MISMATCH') failed(err as ClientError)
+    }
+  }
+  const stopPolling = (): void => {
+    polled?.end()
+    polled = undefined
+  }
+  /** There is a way to the server. */
+  const carry = (way: Transport): void => {
+    const before = transport
+    transport = way
+    if (before !== way) emit('transport', { transport: way })
+    if (!before && transport === way) emit('connected', { connectionId: settings.connectionId, userId: state.me!, transport: way })
+  }
+  const closed = (code: number, reason = '', willReconnect: boolean): void => {
+    ping = () => {}
+    stopPolling()
+    typing.clear()
+    subscriptions.suspend()
+    outbox.carry(null)
+    if (!transport) return
+    transport = null
+    emit('disconnected', { code, reason, willReconnect })
+  }
+  const stop = (err: ClientError, code: number): void => {
+    run?.end()
+    run = undefined
+    closed(code, '', false)
+    giveUp(err)
+  }
+
+  /** A cookie may be another user's from one request to the next. */
+  const verify = async (scope: Scope): Promise<void> => { if (!source) await connection.register(scope) }
+  const poller = createPoller(rest, state, subscriptions, delivery, clock, Math.max(settings.pollInterval, SHORTEST), emitAny, verify, (err) => {
+    failed(err)
+    if (err.code === 'RT_SERVER_UNREACHABLE') closed(1006, '', true)
+  })
+  /** By REST, as soon as it is known who it is. */
+  const poll = async (scope: Scope): Promise<void> => {
+    const carrier = rest.carrier(scope)
+    try {
+      await verify(scope)
+      scope.check()
+    } catch (err) {
+      if (!scope.ended) failed(err as ClientError)
+      return scope.end()
+    }
+    outbox.carry(async (...frame) => await verify(scope).then(async () => await carrier(...frame)))
+    carry('polling')
+    await poller.start(scope)
+  }
+  const connection = createConnection(life, rest, tokens, settings, {
+    mayRename: () => !options.connectionId || state.me !== undefined,
+    identified,
+    opened: (link, { userId, clubId, channels = [], heartbeatInterval, connectionId, epoch }) => {
+      settings.connectionId = connectionId
+      stopPolling()
+      identified(userId, clubId)
+      if (link.scope.ended) return
+      reported.clear()
+      learnEpoch(state, epoch)
+      // What is sent again comes first, so that its ack comes before the replay that it stands in.
+      outbox.carry(link.request)
+      // Where the channels plugin is, the server has subscribed `broadcast`; presence has nothing to resume.
+      subscriptions.resume(link, channels.includes('broadcast') ? channels.filter((channel) => channel !== 'presence') : [], epoch !== undefined)
+      watches.resume(link).catch((err: ClientError) => { if (!link.scope.ended) failed(err) })
+      ping = beat(link, clock, Math.max(interval ?? (heartbeatInterval || HEARTBEAT), SHORTEST), () => {
+        // The tenant's figures, only where anyone wants them.
+        if (has('heartbeat')) rest.call(link.scope, '/heartbeat', { connection_id: connectionId }).then((answer) => { emit('heartbeat', (answer as { data: never }).data) }, () => {})
+      })
+      carry('websocket')
+    },
+    frame: ({ event, data }) => {
+      // The `messageId` of a confirmation is another event's.
+      if (Number(data.messageId) > 0 && event !== 'message:delivered') return delivery.take({ event, data } as Durable)
+      if (event === 'error') return failed(errorOf(data))
+      if (event === 'unsubscribed') subscriptions.left(data.channel as string)
+      emitAny(event, data)
+      if (event === 'token:expiring' && typeof source === 'function' && state.link) void prolong(state.link)
+    },
+    closed,
+    blocked: () => {
+      if (settings.polling && user && (!polled || polled.ended)) void poll(polled = user.child())
+      return settings.polling
+    },
+    failed,
+    reconnecting: (attempt, delay) => { emit('reconnecting', { attempt, delay }) },
+    ended: (err, isFinal) => {
+      stop(isFinal ? err : new ClientError('RT_CLIENT_STOPPED'), err.closeCode ?? 1006)
+      if (!isFinal) emit('max-reconnect-attempts-reached', { attempts: settings.maxReconnectAttempts })
+      // By request nothing is wrong; and what is wrong may have been told before the socket was closed.
+      else if (err.closeCode !== 4000 && !(err.closeCode === 4401 && reported.size)) failed(err)
+    }
+  })
+  const connect = (): void => {
+    if (run) return
+    reported.clear()
+    run = life.child()
+    user = run.child()
+    run.onEnd(onWake(wake, () => { state.link?.drop() }))
+    void connection.start(run)
+  }
+  const wake = (): void => {
+    ping()
+    poller.wake()
+    connection.wake()
+  }
+
+  for (const [channel, cursor] of Object.entries(settings.since)) entryOf(state, channel).cursor = cursor
+  if (settings.autoConnect) connect()
+  return {
+    get connectionId () { return settings.connectionId },
+    get state () { return transport ? 'connected' : run ? 'connecting' : 'stopped' },
+    get transport () { return transport },
+    get cursors () {
+      const cursors: Record<string, number | undefined> = {}
+      for (const { channel, cursor } of state.entries.values()) cursors[channel] = cursor
+      return cursors
+    },
+    get epoch () { return state.epoch },
+    on,
+    connect,
+    disconnect: async () => {
+      // A closed socket ends its connection; one that was only registered has to be ended by name.
+      const isEnded = state.link !== undefined
+      stop(new ClientError('RT_CLIENT_STOPPED'), 1000)
+      await connection.end(isEnded)
+    },
+    wake,
+    subscribe: async (channel, { since } = {}) => {
+      require()
+      const subscribed = subscriptions.add(channel, since)
+      poller.wake()
+      return await subscribed
+    },
+    unsubscribe: subscriptions.remove,
+    send: async (event: string, data: object) => {
+      require()
+      const { conversationId } = data as { conversationId?: string }
+      if (conversationId) typing.sent(conversationId)
+      return await outbox.add(event, data) as never
+    },
+    request,
+    recordTyping: (conversationId, isTyping, audience) => {
+      // A sign that waited would be told too late.
+      if (transport) typing.record(conversationId, isTyping, audience)
+    },
+    updatePresence: async (status, details) => await request('user:presence', { status, ...details }) as never,
+    watch: async (userIds) => {
+      require()
+      if (polled) throw new ClientError('RT_SOCKET_CLOSED')
+      return await watches.add(user!, userIds)
+    },
+    getPresence: async (userId) => (await get(`/presence/${encodeURIComponent(userId)}`)).data,
+    getOnlineUsers: async () => (await get('/online-users?limit=500')).data,
+    get
+  }
+}

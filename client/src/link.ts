@@ -1,0 +1,149 @@
+import type { ClientClock } from './clock.js'
+import { ClientError, type ClientErrorCode } from './errors.js'
+import type { SocketLike } from './globals.js'
+import type { Scope } from './scope.js'
+import type { Frame } from './wire.js'
+
+/** One way to the server and back. `onAck` is given the answer before the next frame is looked at, which a promise is not. */
+export type Carrier = (event: string, data: object, onAck?: (data: unknown) => void) => Promise<unknown>
+
+/** One socket: frames out, no faster than the server takes them, and their replies. */
+export interface Link {
+  /** Why it was closed. */
+  readonly closed: Promise<ClientError>
+  /** What the server said when it closed it. */
+  reason?: string
+  /** Ends with the socket. */
+  readonly scope: Scope
+  /** When anything came last. */
+  heardAt: number
+  /** The ack's data. Rejects with what an `error` frame says, and with `RT_SOCKET_CLOSED`. */
+  readonly request: Carrier
+  /** The data of an event that comes without being asked for. */
+  expect (event: string, onEvent: (data: unknown) => void): Promise<unknown>
+  /** Asks for a sign of life, past the queue. */
+  ping (): void
+  /** Gives it up without waiting for a peer that may be gone. */
+  drop (): void
+}
+
+interface Waiting {
+  resolve: (data: unknown) => void
+  reject: (err: ClientError) => void
+  onAck: ((data: unknown) => void) | undefined
+  /** Ends its deadline. */
+  stop?: () => void
+}
+
+/** Below the server's 50 a second and 100 at once: a hundred channels to resume must not look like a flood. */
+const BURST = 50
+const WINDOW = 1250
+/** Milliseconds for an answer, longer than all that the server itself waits for: then the socket is given up. */
+const DEADLINE = 30_000
+
+export function createLink (
+  socket: SocketLike, clock: ClientClock, scope: Scope, maxFrameSize: number, onOpen: () => void, onFrame: (frame: Frame) => void
+): Link {
+  /** By the frame's id, or by the name of an event that comes unasked. */
+  const waiting = new Map<unknown, Waiting>()
+  const queue: Array<() => void> = []
+  let ids = 0
+  let sent = 0
+  let gone: ClientError | undefined
+  /** The last error that nobody asked for, which may be why the server closes the socket. */
+  let told: ClientError | undefined
+  let ended: (err: ClientError) => void
+
+  /** `close`: what is left to do about the socket. */
+  const end = (closeCode: number, reason = '', close?: () => void): void => {
+    if (gone) return
+    link.reason = reason
+    gone = new ClientError('RT_SOCKET_CLOSED', reason || `Closed with ${closeCode}`, { closeCode, cause: told, retryAfter: told?.retryAfter })
+    scope.end()
+    for (const { reject } of waiting.values()) reject(gone)
+    ended(gone)
+    try {
+      close?.()
+    } catch {}
+  }
+  /** A browser's socket throws in states that others bear. */
+  const write = (text: string): void => {
+    try {
+      if (!gone) socket.send(text)
+    } catch {
+      link.drop()
+    }
+  }
+  const drain = (): void => {
+    for (; sent < BURST && queue.length; queue.shift()?.()) {
+      if (sent++) continue
+      scope.after(WINDOW, () => {
+        sent = 0
+        drain()
+      })
+    }
+  }
+
+  const link: Link = {
+    scope,
+    closed: new Promise((resolve) => { ended = resolve }),
+    heardAt: clock.now(),
+    request: (event, data, onAck) => new Promise((resolve, reject) => {
+      const id = ++ids
+      const one: Waiting = { resolve, reject, onAck }
+      const text = JSON.stringify({ event, data, id })
+      if (gone) return reject(gone)
+      // The server would close the socket.
+      if (isTooLarge(text, maxFrameSize)) return reject(tooLarge())
+      waiting.set(id, one)
+      queue.push(() => {
+        one.stop = scope.after(DEADLINE, link.drop)
+        write(text)
+      })
+      drain()
+    }),
+    expect: (event, onAck) => new Promise((resolve, reject) => { waiting.set(event, { resolve, reject, onAck }) }),
+    ping: () => { write('{"event":"ping"}') },
+    drop: () => { end(1006, '', () => { socket[socket.terminate ? 'terminate' : 'close']?.() }) }
+  }
+  scope.onEnd(() => { end(1000, '', () => { socket.close(1000) }) })
+  socket.addEventListener('open', () => { if (!gone) onOpen() })
+  // A policy of the page that forbids the socket is an `error` that no `close` follows; where one does, it says no more.
+  socket.addEventListener('error', link.drop)
+  socket.addEventListener('close', ({ code, reason }) => { end(code, reason) })
+  socket.addEventListener('message', ({ data: text }) => {
+    if (gone) return
+    link.heardAt = clock.now()
+    let frame: Partial<Frame> | null
+    try {
+      frame = JSON.parse(String(text)) as Partial<Frame> | null
+    } catch {
+      return // Not a frame.
+    }
+    const { event = '', id } = frame ?? {}
+    const data = Object(frame?.data) as Frame['data']
+    const key = id ?? event
+    const one = waiting.get(key)
+    waiting.delete(key)
+    one?.stop?.()
+    if (event === 'error') {
+      const err = errorOf(data)
+      if (one) return one.reject(err)
+      told = err
+    }
+    one?.onAck?.(data)
+    one?.resolve(data)
+    if (!one && !id && event !== 'pong') onFrame({ event, data })
+  })
+  return link
+}
+
+/** Whether a text of JSON takes more bytes in UTF-8. */
+export const isTooLarge = (text: string, max: number): boolean => text.length > max / 3 && encodeURIComponent(text).replace(/%../g, '.').length > max
+export const tooLarge = (): ClientError => new ClientError('RT_INVALID_DATA', 'too large')
+
+/** An `error` frame's data as an error. */
+export function errorOf (data: object): ClientError {
+  const { code, message } = data as { code: ClientErrorCode, message: string }
+  return new ClientError(code, message, data)
+}

@@ -1,0 +1,142 @@
+import type { ClientClock } from './clock.js'
+import { ClientError } from './errors.js'
+import { randomId } from './globals.js'
+import { isTooLarge, tooLarge, type Carrier } from './link.js'
+import { isPassing, retryDelay } from './verdicts.js'
+
+/** Milliseconds. The server knows a `dedupeId` for 5 minutes; later the same one would be stored again. */
+const KNOWN_FOR = 290_000
+/** Tries of one send that fails by itself; sockets that may be lost while one and the same send is under way. */
+const MAX_TRIES = 5
+/** Milliseconds until another send is tried where one has to wait: it may have the same to wait for. */
+const PROBE = 1000
+
+interface Item {
+  event: string
+  data: object
+  /** What it is addressed to: sends of one lane keep their order. */
+  lane: string
+  resolve: (ack: unknown) => void
+  reject: (err: ClientError) => void
+  /** When it was first on its way, since it was last known not to be stored. */
+  sentAt?: number | undefined
+  tries: number
+  lost: number
+  /** Not before. */
+  at: number
+  /** It failed by itself: those behind it go on. */
+  isAside?: boolean
+}
+
+/**
+ * Durable sends, in order, one under way at a time: each keeps its `dedupeId`, so that one whose answer was lost is sent
+ * again and stored once. One that has to wait holds up those to the same address, and one that fails by itself nobody.
+ */
+export interface Outbox {
+  /** The ack. Rejects with the server's refusal, `RT_INVALID_DATA`, `RT_QUEUE_FULL`, `RT_OUTCOME_UNKNOWN` or what `stop` was given. */
+  add (event: string, data: object): Promise<unknown>
+  /** From now on by this way; null: there is none. */
+  carry (carrier: Carrier | null): void
+  /** All that waits is given up. */
+  stop (err: ClientError): void
+}
+
+/** `acked` is told of each ack before the next frame is looked at. */
+export function createOutbox (clock: ClientClock, max: number, maxFrameSize: number, acked: (event: string, data: object, ack: object, carrier: Carrier) => void): Outbox {
+  const items = new Set<Item>()
+  let current: Carrier | null = null
+  /** Counts the loops that send; the last one, while `isBusy`, is at work. */
+  let loops = 0
+  let isBusy = false
+  /** After a refusal nothing is tried before. */
+  let probeAt = 0
+  let cancel = (): void => {}
+
+  const reject = (item: Item, err: ClientError): void => {
+    items.delete(item)
+    item.reject(err)
+  }
+  const failed = (item: Item, carrier: Carrier, err: ClientError): void => {
+    // The way is closed: the item goes by the next.
+    if (err.code === 'RT_CLIENT_STOPPED' || (err.code === 'RT_SOCKET_CLOSED' && err.closeCode)) {
+      if (current === carrier) current = null
+      // A restart is not its fault; a send that costs one socket after the other is.
+      if (err.closeCode && err.closeCode !== 1012 && ++item.lost >= MAX_TRIES) reject(item, new ClientError('RT_OUTCOME_UNKNOWN', undefined, { cause: err }))
+      return
+    }
+    if (!isPassing(err)) return reject(item, err)
+    // Or some proxy does not like it.
+    item.isAside = err.code === 'RT_INTERNAL' || (err.status! < 500 && err.code === 'RT_SERVER_UNREACHABLE')
+    if (item.isAside && ++item.tries >= MAX_TRIES) return reject(item, err)
+    if (/LIMITED|RT_UNAV/.test(err.code) || err.outcome === 'none') item.sentAt = undefined
+    const delay = retryDelay(item.tries, err, clock.random())
+    item.at = clock.now() + delay
+    if (!item.isAside) probeAt = clock.now() + Math.min(delay, PROBE)
+  }
+  const send = async (item: Item, carrier: Carrier): Promise<void> => {
+    const { event, data } = item
+    const now = clock.now()
+    item.sentAt ??= now
+    if (now - item.sentAt > KNOWN_FOR) return reject(item, new ClientError('RT_OUTCOME_UNKNOWN'))
+    try {
+      item.resolve(await carrier(event, data, (ack) => { if (items.delete(item)) acked(event, data, Object(ack) as object, carrier) }))
+    } catch (err) {
+      if (items.has(item)) failed(item, carrier, err as ClientError)
+    }
+  }
+  /** The first that may be sent now; else the milliseconds until then. */
+  const next = (): Item | number => {
+    const now = clock.now()
+    const held = new Set<string>()
+    let wait = Infinity
+    for (const item of items) {
+      if (held.has(item.lane)) continue
+      const left = Math.max(item.at, probeAt) - now
+      if (left <= 0) return item
+      wait = Math.min(wait, left)
+      if (!item.isAside) held.add(item.lane)
+    }
+    return wait
+  }
+  const flush = async (): Promise<void> => {
+    if (isBusy) return
+    const mine = ++loops
+    isBusy = true
+    cancel()
+    while (current && loops === mine) {
+      const item = next()
+      if (typeof item === 'number') {
+        if (item < Infinity) cancel = clock.after(item, () => { void flush() })
+        break
+      }
+      await send(item, current)
+    }
+    if (loops === mine) isBusy = false
+  }
+
+  const outbox: Outbox = {
+    add: (event, data) => new Promise((resolve, reject) => {
+      const { dedupeId = randomId(clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
+      // With room for what the frame adds.
+      if (isTooLarge(JSON.stringify({ event, data, dedupeId, id: 2 ** 53 }), maxFrameSize)) return reject(tooLarge())
+      if (items.size >= max) return reject(new ClientError('RT_QUEUE_FULL'))
+      items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve, reject, tries: 0, lost: 0, at: 0 })
+      void flush()
+    }),
+    carry: (carrier) => {
+      cancel()
+      current = carrier
+      // Another way may be open for what had to wait on the last.
+      probeAt = 0
+      void flush()
+    },
+    stop: (err) => {
+      outbox.carry(null)
+      // An answer that is still under way is nobody's.
+      loops++
+      isBusy = false
+      for (const item of items) reject(item, err)
+    }
+  }
+  return outbox
+}

@@ -1,0 +1,100 @@
+import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
+import { globals, type Fetch, type RequestOptions } from './globals.js'
+import type { Carrier } from './link.js'
+import type { Scope } from './scope.js'
+import type { Tokens } from './tokens.js'
+import { isTokenRefused } from './verdicts.js'
+
+/** The suite's REST routes. */
+export interface Rest {
+  /** Throws `RT_URL_INVALID`. */
+  url (path: string): string
+  /** A request's answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
+  send (scope: Scope, token: string | undefined, path: string, body?: object): Promise<unknown>
+  /** The same with the token that is known; where it is refused, a new one is asked for, and the request is repeated. */
+  call (scope: Scope, path: string, body?: object): Promise<unknown>
+  /** Frames as requests: the same names, the same answers. */
+  carrier (scope: Scope): Carrier
+}
+
+/** Frames that are also requests, for where there is no socket. */
+const routes: Readonly<Record<string, string>> = {
+  'message:direct': '/messages/direct',
+  'message:group': '/messages/group',
+  'broadcast:message': '/broadcast',
+  'notification:send': '/notifications',
+  'user:typing': '/typing',
+  'user:presence': '/presence/update'
+}
+/** What a status says where the suite says nothing: Fastify's own refusals, and those of the host or a proxy. */
+const codes: Readonly<Record<number, ClientErrorCode>> = {
+  400: 'RT_INVALID_DATA', 401: 'RT_UNAUTHENTICATED', 413: 'RT_INVALID_DATA', 429: 'RT_RATE_LIMITED'
+}
+const TIMEOUT = 15_000
+
+/** `renew` gives another token than the refused one, when it is known whose it is. */
+export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew: (scope: Scope, refused: string) => Promise<string | undefined>): Rest {
+  const ask = async (path: string, init: RequestOptions): Promise<unknown> => {
+    const response = await fetch(rest.url(path), init)
+    const { ok, status, headers } = response
+    const answer = await response.json().catch(() => {}) as { code?: ClientErrorCode, message?: string } | undefined
+    if (ok && answer) return answer
+    const { code, message } = answer ?? {}
+    throw new ClientError(code?.startsWith('RT_') ? code : codes[status] ?? 'RT_SERVER_UNREACHABLE', message ?? `status ${status}`, {
+      ...answer, status, retryAfter: Number(headers.get('retry-after'))
+    })
+  }
+  const rest: Rest = {
+    url: (path) => {
+      try {
+        const { URL, location } = globals
+        const href = URL ? new URL(baseUrl, location?.href).href : baseUrl
+        if (/^https?:/.test(href)) return href.replace(/\/*$/, path)
+      } catch {}
+      throw new ClientError('RT_URL_INVALID', baseUrl)
+    },
+    send: async (scope, token, path, body) => {
+      scope.check()
+      const abort = globals.AbortController && new globals.AbortController()
+      const text = body && JSON.stringify(body)
+      try {
+        return await scope.guard(ask(path, {
+          headers: {
+            ...(token && { authorization: `Bearer ${token}` }),
+            ...(text && { 'content-type': 'application/json' })
+          },
+          ...(abort && { signal: abort.signal }),
+          // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
+          ...(text && { method: 'POST', body: text, keepalive: text.length < 8192 })
+        }), TIMEOUT, () => new ClientError('RT_SERVER_UNREACHABLE', 'no answer'))
+      } catch (err) {
+        abort?.abort()
+        throw toClientError(err)
+      }
+    },
+    call: async (scope, path, body) => {
+      const token = tokens.current ?? await tokens.fresh(scope)
+      try {
+        return await rest.send(scope, token, path, body)
+      } catch (err) {
+        if (!token || !isTokenRefused(err as ClientError)) throw err
+        return await rest.send(scope, await renew(scope, token), path, body)
+      }
+    },
+    carrier: (scope) => async (event, data, onAck) => {
+      const path = routes[event]
+      if (!path) throw new ClientError('RT_SOCKET_CLOSED', event)
+      const answer = await rest.call(scope, path, rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))
+      const ack = rename((answer as { data: object }).data, /_./g, (letter) => letter[1]!.toUpperCase())
+      onAck?.(ack)
+      return ack
+    }
+  }
+  return rest
+}
+
+const rename = (data: object, letters: RegExp, to: (letter: string) => string): object => {
+  const renamed: Record<string, unknown> = {}
+  for (const [key, value] of Object.entries(data)) renamed[key.replace(letters, to)] = value
+  return renamed
+}

@@ -1,0 +1,165 @@
+import type { ClientClock } from './clock.js'
+import type { Delivery } from './delivery.js'
+import { ClientError } from './errors.js'
+import { errorOf, type Link } from './link.js'
+import { entryOf, learnEpoch, nameOf, type Entry, type State } from './state.js'
+import { isRefusal, retryDelay } from './verdicts.js'
+import type { Subscribed, SubscribeAnswer } from './wire.js'
+
+/** What the client wants to hear, over all sockets. */
+export interface Subscriptions {
+  /** Resolves when the server has subscribed it, which may be after the next connection. */
+  add (name: string, since?: number): Promise<Subscribed>
+  /** One holder less; the last gives it up. Resolves when the server has let go of it. */
+  remove (name: string): Promise<void>
+  /** A new socket: everything is subscribed again, from where it was left. `automatic`: what the server subscribed by itself. */
+  resume (link: Link, automatic: readonly string[], isModern: boolean): void
+  /** The connection is gone; with an error, for good. */
+  suspend (err?: ClientError): void
+  /** The server's answer. */
+  subscribed (entry: Entry, answer: Subscribed): void
+  /** The host took this connection from a channel. */
+  left (channel: string): void
+  /** Not allowed, or not any more: it is not asked for again, and one error says so. */
+  refuse (entry: Entry, err: ClientError): void
+}
+
+/** Channels of one frame. */
+const BATCH = 100
+/** Failed tries after which whoever waits is told. */
+const MAX_TRIES = 5
+
+export function createSubscriptions (state: State, delivery: Delivery, clock: ClientClock, emit: (event: string, data: unknown) => void): Subscriptions {
+  const { entries } = state
+  /** Waits until those are asked for again that failed. */
+  let isRetrying = false
+
+  const has = (entry: Entry): boolean => entries.get(entry.channel) === entry
+  const drop = (entry: Entry): void => { entries.delete(entry.channel) }
+  /** Tells those who wait, who hold it no more. False: nobody waited. */
+  const settle = (entry: Entry, err: ClientError): boolean => {
+    const waiters = entry.waiters.splice(0)
+    entry.holders -= waiters.length
+    for (const { reject } of waiters) reject(err)
+    if (waiters.length && !entry.holders && !entry.isAutomatic && entry.cursor === undefined) drop(entry)
+    return waiters.length > 0
+  }
+
+  const ask = (wanted: Iterable<Entry>): void => {
+    const { link, isModern } = state
+    const due = [...wanted].filter(has)
+    if (!link) return
+    const epoch = isModern ? state.epoch : undefined
+    const size = epoch ? BATCH : 1
+    for (const entry of due) {
+      entry.isAsked = true
+      entry.replay = entry.cursor === undefined ? undefined : { held: [], target: -1 }
+    }
+    for (let from = 0; from < due.length; from += size) {
+      const some = due.slice(from, from + size)
+      const places = some.map(({ channel, cursor: since }) => ({ channel, since }))
+      void request(link, some, places.length > 1 ? { channels: places, epoch } : { ...places[0], epoch })
+    }
+  }
+  const request = async (link: Link, some: readonly Entry[], data: object): Promise<void> => {
+    try {
+      await link.request('subscribe', data, (answer) => {
+        const { epoch, channels = [answer as SubscribeAnswer] } = answer as SubscribeAnswer
+        const isNew = learnEpoch(state, epoch)
+        for (let i = 0; i < some.length; i++) {
+          const [entry, one] = [some[i]!, channels[i]!]
+          if (one.error) failed(link, entry, errorOf(one.error))
+          else if (has(entry)) subscriptions.subscribed(entry, one)
+        }
+        if (isNew) ask([...entries.values()].filter(({ owesGap }) => owesGap))
+      })
+    } catch (err) {
+      // One of many may be why: each is asked for by itself.
+      if (some.length > 1 && isRefusal(err as ClientError)) for (const entry of some) ask([entry])
+      else for (const entry of some) failed(link, entry, err as ClientError)
+    }
+  }
+  const failed = (link: Link, entry: Entry, err: ClientError): void => {
+    if (state.link !== link || link.scope.ended || !has(entry)) return
+    entry.isAsked = false
+    // A limit refuses what is new; what was had before is kept, as is all that may work a moment later.
+    if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return subscriptions.refuse(entry, err)
+    if (++entry.tries >= MAX_TRIES) settle(entry, err)
+    if (isRetrying) return
+    isRetrying = true
+    link.scope.after(retryDelay(entry.tries - 1, err, clock.random()), () => {
+      isRetrying = false
+      ask([...entries.values()].filter(({ isAsked, isLive }) => !isAsked && !isLive))
+    })
+  }
+
+  const subscriptions: Subscriptions = {
+    add: (name, since) => new Promise((resolve, reject) => {
+      const entry = entryOf(state, name)
+      const { channel, isLive, isAsked } = entry
+      const isNew = since !== undefined
+      entry.holders++
+      if (isLive && !isNew) return resolve({ channel, position: entry.cursor ?? 0 })
+      entry.waiters.push({ resolve, reject })
+      if (isNew) entry.cursor = since
+      if (isNew || !isAsked) ask([entry])
+    }),
+    remove: async (name) => {
+      const channel = nameOf(state, name)
+      const entry = entries.get(channel)
+      if (entry) {
+        if (--entry.holders > (entry.isAutomatic ? -1 : 0)) return
+        drop(entry)
+        settle(entry, new ClientError('RT_CLIENT_STOPPED'))
+      }
+      const { link } = state
+      await link?.scope.insist(async () => { if (!entries.has(channel)) await link.request('unsubscribe', { channel }) })
+        .catch((err: unknown) => { if (!link.scope.ended) throw err })
+      emit('unsubscribed', { channel })
+    },
+    resume: (link, automatic, isModern) => {
+      subscriptions.suspend()
+      Object.assign(state, { link, isModern })
+      for (const entry of entries.values()) entry.isAutomatic = false
+      for (const channel of automatic) entryOf(state, channel).isAutomatic = true
+      ask(entries.values())
+    },
+    suspend: (err) => {
+      state.link = undefined
+      isRetrying = state.isModern = false
+      for (const entry of [...entries.values()]) {
+        // What was held back stands behind the cursor, and comes again.
+        entry.replay = undefined
+        entry.isLive = entry.isAsked = false
+        entry.tries = 0
+        if (err) settle(entry, err)
+      }
+    },
+    subscribed: (entry, answer) => {
+      const { channel, position, recovered } = answer
+      const isGap = recovered === false || entry.owesGap === true
+      const isOver = isGap || position <= (entry.cursor ?? 0)
+      entry.owesGap = entry.isAsked = false
+      entry.isLive = true
+      entry.tries = 0
+      // What it said was of another log, or is gone.
+      if (isGap) entry.cursor = position
+      for (const { resolve } of entry.waiters.splice(0)) resolve(answer)
+      emit('subscribed', answer)
+      if (isGap) emit('gap', { channel, position })
+      if (has(entry)) delivery.expect(entry, position, isOver)
+    },
+    left: (channel) => {
+      const entry = entries.get(channel)
+      if (!entry) return
+      drop(entry)
+      settle(entry, new ClientError('RT_FORBIDDEN', undefined, { channel }))
+    },
+    refuse: (entry, { code, message }) => {
+      const err = new ClientError(code, message, { channel: entry.channel })
+      drop(entry)
+      if (!settle(entry, err)) emit('error', err)
+    }
+  }
+  return subscriptions
+}

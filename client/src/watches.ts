@@ -1,0 +1,63 @@
+import { ClientError } from './errors.js'
+import type { Link } from './link.js'
+import type { Scope } from './scope.js'
+import type { State } from './state.js'
+import type { Watch, WatchedUser } from './types.js'
+import type { Id } from './wire.js'
+
+/** Users whose presence is told to this connection, over all sockets. */
+export interface Watches {
+  /** Resolves with how they are now, when the server tells of them. */
+  add (scope: Scope, userIds: readonly Id[]): Promise<Watch>
+  /** A new socket: all are watched again. Rejects with the server's refusal. */
+  resume (link: Link): Promise<void>
+  /** Another user: nothing is watched any more. */
+  reset (): void
+}
+
+/** Users of one frame. */
+const BATCH = 500
+
+export function createWatches (state: State, emit: (event: string, data: unknown) => void): Watches {
+  /** How many want each. Another map for another user: what the one before still holds counts for nothing. */
+  let counts = new Map<Id, number>()
+
+  const request = async (event: string, ids: readonly Id[]): Promise<WatchedUser[]> => {
+    const all: WatchedUser[] = []
+    for (let from = 0; from < ids.length; from += BATCH) {
+      // An older server does not know it; without a socket it is tried again.
+      if (!state.isModern) throw new ClientError(state.link ? 'RT_INVALID_FRAME' : 'RT_SOCKET_CLOSED')
+      const answer = await state.link!.request(event, { userIds: ids.slice(from, from + BATCH) }) as { users?: WatchedUser[] }
+      all.push(...answer.users ?? [])
+    }
+    return all
+  }
+  return {
+    add: async (scope, userIds) => {
+      const mine = counts
+      const ids = [...new Set(userIds)]
+      let isOn = true
+      const stop = (): void => {
+        if (!isOn) return
+        isOn = false
+        const gone = ids.filter((id) => {
+          const left = mine.get(id)! - 1
+          mine.set(id, left)
+          return !left && mine.delete(id)
+        })
+        if (mine === counts) request('presence:unwatch', gone).catch(() => {})
+      }
+      for (const id of ids) mine.set(id, (mine.get(id) ?? 0) + 1)
+      try {
+        return { users: await scope.insist(async () => await request('presence:watch', ids)), stop }
+      } catch (err) {
+        stop()
+        throw err
+      }
+    },
+    resume: async (link) => {
+      if (counts.size) emit('watched', { users: await link.scope.insist(async () => await request('presence:watch', [...counts.keys()])) })
+    },
+    reset: () => { counts = new Map() }
+  }
+}

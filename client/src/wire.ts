@@ -1,0 +1,116 @@
+/**
+ * What the server says and is told, field by field. The package has no dependencies, so these are types of its own; a test
+ * compares them with the server's schemas.
+ */
+
+/** `string` where the server has string ids: `declare module 'fastify-realtime-client' { interface Register { ids: 'string' } }`. */
+// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the application
+export interface Register {}
+
+/** Of a tenant or a user. */
+export type Id = Register extends { ids: 'string' } ? string : number
+
+/** The server's error codes. */
+export type ServerErrorCode =
+  | 'RT_UNAUTHENTICATED' | 'RT_TOKEN_EXPIRED' | 'RT_TOKEN_REVOKED' | 'RT_IDENTITY_MISMATCH' | 'RT_FORBIDDEN' | 'RT_BANNED' | 'RT_NOT_FOUND'
+  | 'RT_CONNECTION_TAKEN' | 'RT_INVALID_FRAME' | 'RT_INVALID_DATA' | 'RT_REJECTED' | 'RT_RATE_LIMITED' | 'RT_LIMIT_EXCEEDED'
+  | 'RT_STORAGE_UNAVAILABLE' | 'RT_UNAVAILABLE' | 'RT_INTERNAL'
+
+export type Device = 'mobile' | 'desktop' | 'tablet' | 'web'
+export type ConversationType = 'direct' | 'group' | 'broadcast'
+/** `invisible` where the server knows it. */
+export type PresenceStatus = 'online' | 'away' | 'busy' | 'offline' | 'invisible'
+
+/** One JSON object per text frame. */
+export interface Frame { event: string, data: Record<string, unknown>, id?: number | string }
+
+export interface Authenticated {
+  connectionId: string
+  userId: Id
+  clubId: Id
+  channels: string[]
+  expiresAt: string | null
+  heartbeatInterval: number
+  /** Of the server's log; absent: an older server, which knows none of what came with it. */
+  epoch?: string
+}
+
+/** A frame of `auth`. */
+export interface AuthData { token: string, connectionId: string }
+
+export interface Subscribed {
+  channel: string
+  /** Where the next `since` starts when nothing has come yet. */
+  position: number
+  /** False: something is gone, reload. */
+  recovered?: boolean
+  epoch?: string
+}
+
+// What clients send
+
+interface Dedupable {
+  /** Repeating a send with the same key within 5 minutes returns the original result. The client adds one of its own. */
+  dedupeId?: string | undefined
+}
+export interface DirectData extends Dedupable { recipientId: Id, message: string, conversationId: string, data?: object | undefined }
+export interface GroupData extends Dedupable { channel: string, message: string, conversationId: string, data?: object | undefined }
+export interface BroadcastData extends Dedupable { message: string, messageType?: string | undefined }
+export interface NotificationData extends Dedupable {
+  recipientIds: Id[]
+  title: string
+  body: string
+  icon?: string | null | undefined
+  tag?: string | null | undefined
+}
+export interface TypingData {
+  conversationId: string
+  isTyping: boolean
+  conversationType?: ConversationType | undefined
+  channel?: string | undefined
+  recipientId?: Id | undefined
+}
+export interface PresenceData {
+  status: PresenceStatus
+  device?: Device | undefined
+  lastMessage?: string | null | undefined
+  data?: object | undefined
+}
+
+export interface Accepted { messageId: number, timestamp: string }
+export interface NotificationsAccepted { messageIds: number[], timestamp: string }
+export interface PresenceAck { status: PresenceStatus, device: Device, updatedAt: string }
+
+// What clients are told
+
+export interface DirectMessage { messageId: number, senderId: Id, recipientId?: Id, message: string, conversationId: string, data?: object, timestamp: string }
+export interface GroupMessage { messageId: number, userId: Id, channel: string, message: string, conversationId: string, data?: object, timestamp: string }
+export interface BroadcastMessage { messageId: number, senderId: Id, message: string, messageType: string, timestamp: string }
+export interface Notification { messageId: number, title: string, body: string, icon: string | null, tag: string | null, timestamp: string }
+export interface Delivered { messageId: number, userId: Id, timestamp: string }
+export interface TypingChanged { userId: Id, isTyping: boolean, conversationId: string, conversationType: ConversationType, timestamp: string }
+export interface PresenceChanged { userId: Id, status: PresenceStatus, device: Device, lastMessage: string | null, data?: object | null, timestamp: string }
+export interface UserEdge { userId: Id, status: 'online' | 'offline', timestamp: string }
+export interface TokenExpiring { expiresAt: string }
+
+// REST, and answers of which only the client knows
+
+/** To `/connect`. */
+export interface Connected { data: { user_id: Id, club_id?: Id } }
+export interface ConnectionBody { connection_id: string }
+export interface DeliveredBody { message_ids: number[] }
+/** Of a subscription to one channel, or to several. */
+export interface SubscribeAnswer extends Subscribed { error?: object, channels?: SubscribeAnswer[] }
+export interface Page { data: Frame[], position: number, recovered: boolean, more: boolean, epoch?: string }
+export interface WatchAnswer { users?: object[], userIds?: Id[] }
+
+/** Five figures of the tenant, over all nodes. */
+export interface Stats {
+  total_connections: number
+  active_connections: number
+  unique_users: number
+  pending_events: number
+  failed_events: number
+}
+export interface UserPresence { user_id: Id, status: PresenceStatus, device: Device | null, display_status: string, last_seen_at: string | null }
+export interface OnlineUser { user_id: Id, name: string | null, status: PresenceStatus, device: Device | null, display_status: string }

@@ -1,0 +1,140 @@
+import { CompiledQuery } from 'kysely'
+import { drawEpoch, drawIdentity } from '../database/meta.js'
+import type { Database, Executor } from '../database/dialect.js'
+import { fromSqlTime, toSqlTime } from '../database/time.js'
+
+/** A marker row moves the ids at least this far past every id known. */
+const STEP = 1_000_000
+/** Ids beyond this are not believed: with the step they would soon be no safe integers any more. */
+export const MAX_ID = 2 ** 52
+/** The type of marker rows. Like the rows of ephemeral events they are not durable: nobody recovers or counts them. */
+const MARKER = 'realtime:epoch'
+/** Rows of one look whose times are read, so that it is one statement, always the same. */
+export const MAX_SAMPLES = 5
+
+/** What the database says of the log, all read at one moment. */
+export interface LogFacts {
+  epoch: string
+  identity: string
+  /** The newest id of the whole log, 0 while it is empty, and when that row was stored. */
+  newest: number
+  newestAt: number
+  /** When each row that was asked for was stored; null: there is no such row. */
+  samples: ReadonlyArray<number | null>
+}
+
+/** An epoch to begin, and how to make sure inside the transaction that it must. */
+export interface NextEpoch {
+  /** The epoch that it replaces; where it was replaced by another node meanwhile nothing is done. */
+  from: string
+  to: string
+  /** Ids up to this were given out. */
+  past: number
+  samples: readonly number[]
+  /** Whether these facts still say that the log went back. */
+  wentBack (facts: LogFacts): boolean
+}
+
+/** The SQL of epochs: what the log is now, and the marker row that begins a new epoch (websocket_meta, websocket_events). */
+export class EpochStore {
+  readonly #db: Database
+  readonly #origin: string
+
+  constructor (db: Database, origin: string) {
+    this.#db = db
+    this.#origin = origin
+  }
+
+  /** One statement, a few looks into primary keys. `samples` are at most MAX_SAMPLES ids. */
+  async facts (samples: readonly number[], db: Executor = this.#db): Promise<LogFacts> {
+    const ids = Array.from({ length: MAX_SAMPLES }, (_, i) => samples[i] ?? null)
+    const timeOf = (id: string): string => `(select cast(created_at as char) from websocket_events where id = ${id})`
+    const { rows: [row] } = await db.executeQuery<FactsRow>(CompiledQuery.raw(`
+      select (select value from websocket_meta where name = 'epoch') as epoch,
+        (select value from websocket_meta where name = 'identity') as identity,
+        (select max(id) from websocket_events) as newest,
+        ${timeOf('(select max(id) from websocket_events)')} as newest_at,
+        ${ids.map((_, i) => `${timeOf('?')} as s${i}`).join(', ')}`, ids))
+    if (typeof row?.epoch !== 'string' || typeof row.identity !== 'string') throw new Error('websocket_meta lacks its rows: run npx fastify-realtime migrate')
+    return {
+      epoch: row.epoch,
+      identity: row.identity,
+      newest: Number(row.newest ?? 0),
+      newestAt: typeof row.newest_at === 'string' ? fromSqlTime(row.newest_at) : 0,
+      samples: samples.map((_, i) => {
+        const time = row[`s${i}`]
+        return typeof time === 'string' ? fromSqlTime(time) : null
+      })
+    }
+  }
+
+  /** Begins an epoch, on one node of those that try; false: another one was first, or the log did not go back after all. */
+  async begin ({ from, to, past, samples, wentBack }: NextEpoch): Promise<boolean> {
+    return await this.#inTransaction(async (db) => {
+      const { numAffectedRows } = await db.executeQuery(CompiledQuery.raw(
+        "update websocket_meta set value = ? where name = 'epoch' and value = ?", [to, from]))
+      if (numAffectedRows !== 1n) return false
+      const facts = await this.facts(samples, db)
+      if (!wentBack({ ...facts, epoch: from })) return false
+      await this.#mark(db, Math.max(past, facts.newest))
+      return true
+    })
+  }
+
+  /**
+   * For an operator who restored the database while no node ran, and without Redis: a new epoch, a new identity, ids past
+   * all that were given out. Resolves to the marker's id.
+   */
+  async restored (past: number): Promise<{ identity: string, epoch: string, marker: number }> {
+    const { epoch: before } = await this.facts([])
+    const meta = { identity: drawIdentity(), epoch: drawEpoch([before]) }
+    let marker = 0
+    await this.#inTransaction(async (db) => {
+      for (const name of ['epoch', 'identity'] as const) {
+        await db.executeQuery(CompiledQuery.raw('update websocket_meta set value = ? where name = ?', [meta[name], name]))
+      }
+      const { newest } = await this.facts([], db)
+      marker = await this.#mark(db, Math.max(past, newest))
+      return true
+    })
+    return { ...meta, marker }
+  }
+
+  /** Whether no event ever had this id in this log, because a marker jumped over it: the cursor is another epoch's. */
+  async isSkipped (id: number): Promise<boolean> {
+    const { rows: [next] } = await this.#db.executeQuery<{ event_type: string, durable: number }>(CompiledQuery.raw(
+      'select event_type, durable from websocket_events where id >= ? order by id limit 1', [id]))
+    return next?.event_type === MARKER && Number(next.durable) === 0
+  }
+
+  /** An explicit id, which every database then counts on from; a row that no reader of events takes for one. */
+  async #mark (db: Executor, past: number): Promise<number> {
+    const id = past + STEP
+    if (id > MAX_ID) throw new Error(`ids are used up: ${past} were given out`)
+    const now = toSqlTime(Date.now())
+    await db.executeQuery(CompiledQuery.raw(`
+      insert into websocket_events
+        (id, tenant_id, user_id, event_type, channel, payload, status, created_at, updated_at, durable, origin, handed_at)
+      values (?, 0, 0, ?, 'epoch', '{}', 'delivered', ?, ?, 0, ?, ?)`, [id, MARKER, now, now, this.#origin, now]))
+    return id
+  }
+
+  /** False rolls back. */
+  async #inTransaction (task: (db: Executor) => Promise<boolean>): Promise<boolean> {
+    try {
+      await this.#db.transaction().execute(async (transaction) => {
+        if (!await task(transaction)) throw new NothingToDo()
+      })
+      return true
+    } catch (err) {
+      if (err instanceof NothingToDo) return false
+      throw err
+    }
+  }
+}
+
+/** Leaves a transaction without a trace. */
+class NothingToDo extends Error {}
+
+/** With the samples as s0, s1 … */
+type FactsRow = Record<'epoch' | 'identity' | 'newest_at' | `s${number}`, string | null> & { newest: number | null }

@@ -1,0 +1,266 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Frame } from '../backplane/contract.js'
+import { drawEpoch, isFirstEpoch, isLaterEpoch, type DatabaseMeta } from '../database/meta.js'
+import { inTime } from '../in-time.js'
+import { sharedReads } from '../shared-reads.js'
+import type { LogPosition, PositionNote } from './contract.js'
+import { MAX_ID, type EpochStore, type LogFacts } from './epoch-store.js'
+
+/** Milliseconds between two comparisons with the table and with the note in Redis. */
+const INTERVAL = 1000
+/** How long other nodes have to say what they know. One that is gone must not hold up an insert. */
+const PEERS_TIMEOUT = 250
+/** A second look, this much later, before a new epoch begins: what was read may come from a replica that lags a little. */
+const CONFIRM_AFTER = 100
+/** Tries to begin an epoch in one check; more are left to the next one. */
+const MAX_TRIES = 5
+
+export interface LogEpochOptions {
+  store: EpochStore
+  meta: DatabaseMeta
+  log: FastifyBaseLogger
+  /** Milliseconds until a database that does not answer counts as away. */
+  timeout: number
+  note: PositionNote
+  /** Tells the other nodes what this one knows; resolves to what they know. */
+  askPeers (mine: LogPosition): Promise<unknown[]>
+  /** The newest durable id that came by on any channel, and its frame. */
+  heard: { readonly newest: number, readonly newestFrame: Frame | null }
+  /** A new epoch has begun: forget what is known of ids. */
+  changed (): void
+}
+
+type Sample = Pick<LogPosition, 'id' | 'createdAt'>
+
+/**
+ * The epoch of the log, and the watch that makes it a promise: within one epoch the log only grows, so that a cursor of the
+ * epoch has missed nothing but what came after it. Where the log went back (a restored backup, a truncated table, a promoted
+ * replica that lagged) it is found here: the table's newest id is below one that was given out, or a row that is known has
+ * become another one, or an epoch came back that was replaced before. One node then begins a new epoch, whose ids start past
+ * all that any node knows; the others follow.
+ */
+export class LogEpoch {
+  readonly #options: LogEpochOptions
+  readonly #look = sharedReads(async () => await this.#inTime(this.#check(null)))
+  #epoch: string
+  /** Ids up to this were given out before the epoch began, or when this node started. */
+  #from = 0
+  /** The newest that this node inserted, heard of from other nodes, and read from the table. */
+  #inserted: Sample = { id: 0, createdAt: null }
+  #told: Sample = { id: 0, createdAt: null }
+  #read: Sample = { id: 0, createdAt: null }
+  #timer: NodeJS.Timeout | null = null
+  #beating = false
+  #failing = false
+  #identityChanged = false
+
+  constructor (options: LogEpochOptions) {
+    this.#options = options
+    this.#epoch = options.meta.epoch
+  }
+
+  get current (): string {
+    return this.#epoch
+  }
+
+  /** The newest id known to be given out. Compared with each id that an insert returns. */
+  get newest (): number {
+    const { newest } = this.#options.heard
+    return Math.max(this.#inserted.id, this.#told.id, this.#read.id, newest <= MAX_ID ? newest : 0)
+  }
+
+  /** The database has another identity than when this node started: its keys in Redis are of the old one. */
+  get identityChanged (): boolean {
+    return this.#identityChanged
+  }
+
+  get position (): LogPosition {
+    const { id, createdAt } = newestOf(this.#samples())
+    return { epoch: this.#epoch, id, createdAt }
+  }
+
+  /** Compares now, then again and again. Rejects where the database does not answer now. */
+  async start (): Promise<void> {
+    await this.verify()
+    this.#timer = setInterval(() => { void this.#beat() }, INTERVAL)
+    this.#timer.unref()
+  }
+
+  stop (): void {
+    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer = null
+  }
+
+  /** What this node inserted: the last id of a statement, and when its event was sent. */
+  inserted (id: number, createdAt: number): void {
+    if (id > this.#inserted.id) this.#inserted = { id, createdAt: Math.floor(createdAt) }
+  }
+
+  /**
+   * Whether the log as it is now gave this cursor out. Asked of the database and never of memory: the log may have gone back a
+   * moment ago. Without an epoch the id alone decides; one that was jumped over when an epoch began is none of this log.
+   */
+  async gaveOut (since: number, epoch?: string): Promise<boolean> {
+    if (since === 0) return true
+    const { newest } = await this.look()
+    if (since > newest) return false
+    if (epoch !== undefined) return epoch === this.#epoch
+    return isFirstEpoch(this.#epoch) || !await this.#options.store.isSkipped(since)
+  }
+
+  /** What another node knows. */
+  hear (position: unknown): void {
+    if (!isPosition(position)) return
+    if (position.id > this.newest) this.#told = { id: position.id, createdAt: position.createdAt }
+    if (position.epoch !== this.#epoch) this.look().catch(() => {}) // the next beat looks again
+  }
+
+  /** What the database says now, after a new epoch began where it must. Shared by all who ask at the same moment. */
+  look (): Promise<LogFacts> {
+    return this.#look('')
+  }
+
+  /**
+   * The same with what all other nodes know at this moment: after a start, and where an insert failed or returned an id
+   * that is not above `known`, which was given out before.
+   */
+  async verify ({ known = null }: { known?: number | null } = {}): Promise<void> {
+    await this.#exchange()
+    await this.#inTime(this.#check(known))
+  }
+
+  async #beat (): Promise<void> {
+    if (this.#beating) return
+    this.#beating = true
+    try {
+      this.hear(await this.#options.note.keep(this.position).catch(() => null))
+      await this.look()
+      this.#failing = false
+    } catch (err) {
+      if (!this.#failing) this.#options.log.warn({ err }, 'the event log cannot be compared with what is known of it')
+      this.#failing = true
+    } finally {
+      this.#beating = false
+    }
+  }
+
+  async #inTime<T> (asking: Promise<T>): Promise<T> {
+    return await inTime(asking, this.#options.timeout, () => new Error('the database does not answer'))
+  }
+
+  async #exchange (): Promise<void> {
+    const { note, askPeers } = this.#options
+    const mine = this.position
+    const learned = Promise.all([
+      note.keep(mine).then((noted) => { this.hear(noted) }),
+      askPeers(mine).then((known) => { for (const position of known) this.hear(position) })
+    ])
+    await inTime(learned, PEERS_TIMEOUT, () => new Error('no answer')).catch(() => {}) // Redis is away: then what this node knows must do
+  }
+
+  async #check (suspect: number | null): Promise<LogFacts> {
+    const { store } = this.#options
+    const began = this.#epoch
+    for (let tries = 0; tries < MAX_TRIES; tries++) {
+      // What is known before the read: what is stored while it is under way is not in it. A suspect id is one of its epoch.
+      const known = this.#known(this.#epoch === began ? suspect : null)
+      const facts = await store.facts(known.samples.map(({ id }) => id))
+      if (known.epoch !== this.#epoch) continue
+      const reason = reasonOf(known, facts)
+      if (reason === null) {
+        this.#follow(facts)
+        return facts
+      }
+      await sleep(CONFIRM_AFTER)
+      await this.#begin(suspect, facts.epoch, reason)
+    }
+    throw new Error('the event log changes while it is compared')
+  }
+
+  async #begin (suspect: number | null, from: string, reason: string): Promise<void> {
+    const { store, log } = this.#options
+    await this.#exchange()
+    const known = this.#known(suspect)
+    const to = drawEpoch([from, this.#epoch])
+    const begun = await store.begin({
+      from,
+      to,
+      past: this.newest,
+      samples: known.samples.map(({ id }) => id),
+      wentBack: (facts) => known.epoch === this.#epoch && reasonOf(known, facts) !== null
+    })
+    if (!begun) return
+    log.warn({ epoch: to, before: from, reason }, 'the event log went back: a new epoch begins')
+    // Right now: a restore that is still under way may put the old epoch back a moment later, which must not pass unseen.
+    this.#follow({ epoch: to, identity: this.#options.meta.identity, newest: 0, newestAt: 0 })
+  }
+
+  #follow ({ epoch, identity, newest, newestAt }: Omit<LogFacts, 'samples'>): void {
+    const { meta, log, changed } = this.#options
+    if (newest > this.#read.id) this.#read = { id: newest, createdAt: newestAt }
+    if (!this.#identityChanged && identity !== meta.identity) {
+      this.#identityChanged = true
+      log.error('the database has another identity than when this node started: restart every node, so that all use the same keys in Redis')
+    }
+    if (epoch === this.#epoch) return
+    log.info({ epoch, before: this.#epoch }, 'this node follows the new epoch')
+    this.#epoch = epoch
+    // What was known of rows before is not known of this log; the ids are.
+    this.#from = this.newest
+    changed()
+    void this.#exchange()
+  }
+
+  #known (suspect: number | null): Known {
+    const samples = this.#samples().filter(({ id, createdAt }) => id >= this.#from && createdAt !== null)
+    if (suspect !== null) samples.unshift({ id: suspect, createdAt: null })
+    return { epoch: this.#epoch, newest: this.newest, samples, suspect: suspect !== null }
+  }
+
+  #samples (): Sample[] {
+    const { newest: id, newestFrame } = this.#options.heard
+    return [this.#inserted, this.#told, this.#read, { id: id <= MAX_ID ? id : 0, createdAt: newestFrame === null ? null : timeOf(newestFrame) }]
+  }
+}
+
+interface Known {
+  epoch: string
+  newest: number
+  samples: Sample[]
+  /** The first sample is an id that must be there, or ids are given out again. */
+  suspect: boolean
+}
+
+/** Why these facts cannot be of the log that is known; null: they can. */
+function reasonOf ({ epoch, newest, samples, suspect }: Known, facts: LogFacts): string | null {
+  if (facts.newest < newest) return `its newest id is ${facts.newest}, and ${newest} was given out`
+  if (facts.epoch !== epoch) return isLaterEpoch(facts.epoch, epoch) ? null : `its epoch was replaced by ${epoch} before`
+  for (const [i, { id, createdAt }] of samples.entries()) {
+    const time = facts.samples[i] ?? null
+    if (time !== null && createdAt !== null && time !== createdAt) return `id ${id} is another event's`
+    if (time === null && suspect && i === 0) return `id ${id} is gone, and ids below it are given out`
+  }
+  return null
+}
+
+const newestOf = (samples: readonly Sample[]): Sample =>
+  samples.reduce((newest, sample) => sample.id > newest.id || (sample.id === newest.id && newest.createdAt === null) ? sample : newest)
+
+/** When the event of a frame was stored, as its data say. */
+function timeOf ({ payload }: Frame): number | null {
+  try {
+    const time = Date.parse((JSON.parse(payload.toString()) as { data: { timestamp: string } }).data.timestamp)
+    return Number.isNaN(time) ? null : time
+  } catch {
+    return null
+  }
+}
+
+/** Whatever arrives from outside this process. */
+function isPosition (value: unknown): value is LogPosition {
+  if (typeof value !== 'object' || value === null) return false
+  const { epoch, id, createdAt } = value as Partial<Record<keyof LogPosition, unknown>>
+  return typeof epoch === 'string' && /^[A-Za-z0-9_-]{1,32}$/.test(epoch) && Number.isSafeInteger(id) && Number(id) >= 0 && Number(id) <= MAX_ID &&
+    (createdAt === null || Number.isSafeInteger(createdAt))
+}

@@ -1,0 +1,230 @@
+import { CompiledQuery } from 'kysely'
+import { jsonText, type Database, type Dialect } from '../database/dialect.js'
+
+/** A channel of a tenant, and a position on it. */
+export interface Place {
+  tenantId: number
+  channel: string
+  since: number
+}
+
+/** Events that a user sent to others, which stand on the others' channels. */
+export interface Copies { userId: number, types: readonly string[] }
+
+/** Which events of a channel a page has, oldest first. */
+export interface PageRange extends Place {
+  /** Those above `since`; `pending`: only those that wait to be confirmed. */
+  kind: 'after' | 'pending'
+  /** For a private channel: copies of what its owner sent, from this id on. */
+  copies: Copies & { from: number } | null
+}
+
+/** Events by their ids: late ones, to which no position leads. */
+export interface PageIds extends Omit<Place, 'since'> {
+  ids: readonly number[]
+  copies: Copies | null
+}
+
+/** A stored event, as a replay needs it. */
+export interface ReplayRow { id: number, type: string, payload: string }
+
+/** Rows of one page, and whether the range has more behind them. */
+export interface PageRows { rows: ReplayRow[], more: boolean }
+
+/** What is known of a channel as a whole. */
+export interface ChannelEnds {
+  /** The newest durable id, 0 without any. */
+  head: number
+  /** Up to where events were purged. */
+  floor: number
+  /** The newest id of the whole log. */
+  newest: number
+}
+
+/** Rows of one page at most: each is looked up twice, once for its size. */
+export const PAGE_ROWS = 100
+/** Ranges of one statement; SQLite joins no more than 500 selects. */
+export const MAX_RANGES = 50
+export const MAX_CHANNELS = 200
+/** Users of one look for what waits for them, and rows of it. */
+export const MAX_WAITING_CHANNELS = 500
+const WAITING_ROWS = 1000
+/** Bytes of a frame around its payload: the event's name, the id, the header. */
+const ENVELOPE = 100
+/** How far clocks of nodes may differ. */
+const CLOCK_SKEW = 1000
+/** How far below `since` late rows are looked for. */
+const LATE_WINDOW = 1000
+
+const DURABLE = 'tenant_id = ? and channel = ? and durable = 1'
+
+/** A part of a statement, with its values. */
+interface Part { text: string, values: unknown[] }
+
+/**
+ * What replays read (websocket_events). Every read asks for many at once: connections come back together, and each statement
+ * costs the database more than the few rows it finds.
+ *
+ * Values stand in each part, not in a table of what is wanted: only then is each part a range of the index.
+ */
+export class ReplayStore {
+  readonly #db: Database
+  readonly #dialect: Dialect
+
+  constructor (db: Database, dialect: Dialect) {
+    this.#db = db
+    this.#dialect = dialect
+  }
+
+  /** Head and floor of each of these channels, in the order given. */
+  async ends (channels: ReadonlyArray<Omit<Place, 'since'>>): Promise<ChannelEnds[]> {
+    const rows = await this.#all<{ n: number, head: number | null, floor: number | null, newest: number | null }>(channels.map(({ tenantId, channel }, n) => ({
+      text: `select ${n} as n,
+        (select id from websocket_events where ${DURABLE} order by id desc limit 1) as head,
+        (select purged_id from websocket_channel_floors where tenant_id = ? and channel = ?) as floor,
+        (select max(id) from websocket_events) as newest`,
+      values: [tenantId, channel, tenantId, channel]
+    })))
+    const found = new Map(rows.map((row) => [Number(row.n), row]))
+    return channels.map((_, n) => {
+      const row = found.get(n)
+      return { head: Number(row?.head ?? 0), floor: Number(row?.floor ?? 0), newest: Number(row?.newest ?? 0) }
+    })
+  }
+
+  /** Of each place: how many events come after it, counted up to `most`, and whether there are late ones below it. */
+  async behind (places: readonly Place[], most: number): Promise<Array<{ later: number, isLate: boolean }>> {
+    const rows = await this.#all<{ n: number, later: number, late: number }>(places.map(({ tenantId, channel, since }, n) => {
+      const late = since > 0 ? this.#late({ tenantId, channel, since }, '1') : null
+      return {
+        text: `select ${n} as n,
+          (select count(*) from (select 1 from websocket_events where ${DURABLE} and id > ? limit ${most}) as q) as later,
+          ${late === null ? '0' : `exists (${late.text})`} as late`,
+        values: [tenantId, channel, since, ...late?.values ?? []]
+      }
+    }))
+    const found = new Map(rows.map((row) => [Number(row.n), row]))
+    return places.map((_, n) => ({ later: Number(found.get(n)?.later ?? 0), isLate: Number(found.get(n)?.late ?? 0) === 1 }))
+  }
+
+  /**
+   * Ids of what ordering by id can hide from someone who has seen `since`: rows of other nodes below it that were handed on
+   * after it was made. See `EventStore.overtaken`.
+   */
+  async lateBelow (place: Place): Promise<number[]> {
+    const { text, values } = this.#late(place, 'e.id as id')
+    const { rows } = await this.#db.executeQuery<{ id: number }>(CompiledQuery.raw(`${text} order by e.id`, values))
+    return rows.map(({ id }) => Number(id))
+  }
+
+  /** A page of each of these ranges, of at most `bytes` of payload, or of one event that is larger. */
+  async pages (ranges: readonly PageRange[], bytes: number): Promise<PageRows[]> {
+    return await this.#pages(ranges.map((range) => this.#range(range)), bytes)
+  }
+
+  /** The events with these ids that stand on the channel. */
+  async byIds ({ tenantId, channel, ids, copies }: PageIds, bytes: number): Promise<PageRows> {
+    const copy = copies === null ? '' : ` or (user_id = ? and event_type in (${marksOf(copies.types)}))`
+    const [page] = await this.#pages([{
+      text: `select id, ${this.#bytes} as bytes from websocket_events
+        where id in (${marksOf(ids)}) and tenant_id = ? and durable = 1 and (channel = ?${copy}) order by id limit ${PAGE_ROWS + 1}`,
+      values: [...ids, tenantId, channel, ...copies === null ? [] : [copies.userId, ...copies.types]]
+    }], bytes)
+    return page ?? { rows: [], more: false }
+  }
+
+  /**
+   * The first page of what waits to be confirmed on each of these channels. Mostly there is nothing, so the channels are a
+   * table of their own here: each is one look into the index.
+   */
+  async waiting (channels: ReadonlyArray<Omit<Place, 'since'>>, bytes: number): Promise<PageRows[]> {
+    const numbers = channels.map((_, n) => `select ${n} as n, ? as tenant_id, ? as channel`).join(' union all ')
+    const { rows } = await this.#db.executeQuery<PageRow>(CompiledQuery.raw(this.#cut(`
+      select wanted.n as n, e.id as id, ${this.#bytes} as bytes from (${numbers}) as wanted
+      cross join websocket_events as e on e.tenant_id = wanted.tenant_id and e.channel = wanted.channel
+      where e.status = 'pending' order by e.id limit ${WAITING_ROWS}`, `, count(*) over () = ${WAITING_ROWS} as is_full`),
+    [...channels.flatMap(({ tenantId, channel }) => [tenantId, channel]), bytes]))
+    // One user's many may have kept the others' out.
+    const isFull = rows.some(({ is_full: full }) => Number(full) === 1)
+    return pagesOf(rows, channels.length).map(({ rows, more }) => ({ rows, more: more || isFull }))
+  }
+
+  /** Events on a channel above `since` that wait to be confirmed and are due to be sent again by the sweeper. */
+  async dueAbove ({ tenantId, channel, since }: Place, limit: number): Promise<number[]> {
+    const { rows } = await this.#db.executeQuery<{ id: number }>(CompiledQuery.raw(`
+      select id from websocket_events
+      where tenant_id = ? and status = 'pending' and channel = ? and id > ? and due_at is not null and handed_at is not null
+      order by id limit ${limit}`, [tenantId, channel, since]))
+    return rows.map(({ id }) => Number(id))
+  }
+
+  async #pages (parts: readonly Part[], bytes: number): Promise<PageRows[]> {
+    const text = parts.map(({ text }, n) => `select ${n} as n, p${n}.id as id, p${n}.bytes as bytes from (${text}) as p${n}`).join(' union all ')
+    const { rows } = await this.#db.executeQuery<PageRow>(CompiledQuery.raw(this.#cut(text), [...parts.flatMap(({ values }) => values), bytes]))
+    return pagesOf(rows, parts.length)
+  }
+
+  /** The rows of these ids, as far as the payloads before them leave room: sizes are added up before any payload is fetched. */
+  #cut (ids: string, more = ''): string {
+    const over = 'over (partition by n order by id)'
+    return `select s.*, e.event_type as type, e.payload as payload from (
+      select n, id, bytes, sum(bytes) ${over} - bytes as before_it, count(*) over (partition by n) as found${more} from (${ids}) as sized
+    ) as s join websocket_events as e on e.id = s.id where s.before_it = 0 or s.before_it + s.bytes <= ? order by s.n, s.id`
+  }
+
+  #range ({ kind, tenantId, channel, since, copies }: PageRange): Part {
+    const order = `order by id limit ${PAGE_ROWS + 1}`
+    const of = kind === 'pending' ? "tenant_id = ? and status = 'pending' and channel = ?" : DURABLE
+    const own = `select id, ${this.#bytes} as bytes from websocket_events where ${of} and id > ? ${order}`
+    if (copies === null) return { text: own, values: [tenantId, channel, since] }
+    return {
+      text: `select id, bytes from (select * from (${own}) as own union all select * from (
+        select id, ${this.#bytes} as bytes from websocket_events where tenant_id = ? and user_id = ? and id > ? and durable = 1
+          and channel <> ? and event_type in (${marksOf(copies.types)}) ${order}) as copies) as both_kinds ${order}`,
+      values: [tenantId, channel, since, tenantId, copies.userId, Math.max(since, copies.from - 1), channel, ...copies.types]
+    }
+  }
+
+  #late ({ tenantId, channel, since }: Place, columns: string): Part {
+    return {
+      text: `select ${columns} from (
+          select id, origin, handed_at from websocket_events where ${DURABLE} and id < ? order by id desc limit ${LATE_WINDOW}
+        ) as e join websocket_events as s on s.id = ? and s.tenant_id = ? and s.origin <> e.origin
+        where (e.handed_at is null or e.handed_at >= ${this.#skewed})`,
+      values: [tenantId, channel, since, since, tenantId]
+    }
+  }
+
+  async #all<Row> (parts: readonly Part[]): Promise<Row[]> {
+    if (parts.length === 0) return []
+    const { rows } = await this.#db.executeQuery<Row>(CompiledQuery.raw(
+      parts.map(({ text }) => text).join(' union all '), parts.flatMap(({ values }) => values)))
+    return rows
+  }
+
+  get #bytes (): string {
+    return `${this.#dialect === 'mysql' ? 'octet_length(payload)' : 'length(cast(payload as blob))'} + ${ENVELOPE}`
+  }
+
+  get #skewed (): string {
+    return this.#dialect === 'mysql'
+      ? `s.created_at - interval ${CLOCK_SKEW * 1000} microsecond`
+      : `strftime('%Y-%m-%d %H:%M:%f', s.created_at, '-${CLOCK_SKEW / 1000} seconds')`
+  }
+}
+
+const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
+
+interface PageRow { n: number, id: number, found: number, type: string, payload: unknown, is_full?: number }
+
+/** The page of each part. One more row than fits was looked for, which says that there is more. */
+function pagesOf (rows: readonly PageRow[], parts: number): PageRows[] {
+  const pages = Array.from({ length: parts }, (): PageRows => ({ rows: [], more: false }))
+  for (const row of rows) {
+    const page = pages[Number(row.n)]
+    if (page === undefined) continue
+    if (page.rows.length < PAGE_ROWS) page.rows.push({ id: Number(row.id), type: row.type, payload: jsonText(row.payload) })
+    page.more = Number(row.found) > page.rows.length
+  }
+  return pages
+}

@@ -1,0 +1,190 @@
+import { batched } from '../batch.js'
+import { privateOwner, splitKey, type ChannelKey } from '../channels.js'
+import type { Clock } from '../clock.js'
+import type { Database, Dialect } from '../database/dialect.js'
+import type { Hub } from '../hub.js'
+import type { Page } from '../joining.js'
+import type { Maybe } from '../maybe.js'
+import { encodeStored } from '../protocol.js'
+import { wireFrame } from '../ws-frame.js'
+import { MAX_REPLAY } from './contract.js'
+import type { LogEpoch } from './log-epoch.js'
+import type { Outbox } from './outbox.js'
+import {
+  MAX_CHANNELS, MAX_RANGES, MAX_WAITING_CHANNELS, ReplayStore, type ChannelEnds, type Copies, type PageRange, type PageRows
+} from './replay-store.js'
+
+/** How long the sweeper leaves alone what is being replayed, in milliseconds, and how many events of one user at a time. */
+const POSTPONED = 60_000
+const POSTPONED_ROWS = 5000
+
+/** Where a subscriber begins. */
+export interface Start {
+  /** Where the next `since` starts when nothing has come yet. */
+  position: number
+  /** False: something is gone. The client must reload, and nothing is replayed. */
+  recovered: boolean
+  /** There is something to replay. */
+  isBehind: boolean
+  /** Some of it is below `since`. */
+  isLate: boolean
+}
+
+export interface ReplaysOptions {
+  db: Database
+  dialect: Dialect
+  clock: Clock
+  hub: Hub
+  outbox: Outbox
+  /** The epoch of the log, and whether it gave a cursor out. */
+  epoch: Pick<LogEpoch, 'current' | 'gaveOut'>
+  /** Types of events of which the sender's own channel is told, too. */
+  copiedTypes (): readonly string[]
+  /** Runs a read for a client; rejects with `RT_STORAGE_UNAVAILABLE`. */
+  ask<T> (read: () => Promise<T>): Promise<T>
+}
+
+/** A channel, and a position on it. */
+interface Place { key: ChannelKey, since: number }
+
+/** What one page has: see {@link PageRange}. */
+interface PageRequest extends Place { kind: PageRange['kind'], copiesFrom: number }
+
+/**
+ * What replays read from the log: where each begins, and its pages. Whatever the connections of this node ask for within a
+ * turn, or while the last statement is under way, is one statement; who asks for the same gets the same page, encoded once.
+ * No read begins before it was asked for, so that it has everything that was committed by then.
+ */
+export class Replays {
+  /** Bytes of a page, unless one event alone is larger. Set by those who have readers. */
+  pageBytes = 128 * 1024
+  readonly #options: ReplaysOptions
+  readonly #store: ReplayStore
+  readonly #ends = batched(async (keys: ChannelKey[]) =>
+    valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map(splitKey)))), { size: MAX_CHANNELS })
+  readonly #behind = batched(async (places: Place[]) =>
+    valuesOf(places, await this.#options.ask(async () => await this.#store.behind(places.map(rangeOf), MAX_REPLAY + 1))),
+  { size: MAX_RANGES, nameOf: nameOfPlace })
+  readonly #late = batched(async (places: Place[]) =>
+    valuesOf(places, await this.#options.ask(async () => await Promise.all(places.map(async (place) => await this.#store.lateBelow(rangeOf(place)))))),
+  { nameOf: nameOfPlace })
+  readonly #pages = batched(async (requests: PageRequest[]) => {
+    const ranges = requests.map((request): PageRange => ({ ...rangeOf(request), kind: request.kind, copies: this.#copiesFor(request) }))
+    return valuesOf(requests, (await this.#options.ask(async () => await this.#store.pages(ranges, this.pageBytes))).map(encode))
+  }, { size: MAX_RANGES, nameOf: ({ kind, since, copiesFrom, key }) => `${kind}/${since}/${copiesFrom}/${key}` })
+  /** As many as come, with a rest between: a mass reconnect is a handful of statements. */
+  readonly #firstWaiting = batched(async (keys: ChannelKey[]) =>
+    valuesOf(keys, (await this.#options.ask(async () => await this.#store.waiting(keys.map(splitKey), this.pageBytes))).map(encode)),
+  { size: MAX_WAITING_CHANNELS, rest: 10 })
+
+  constructor (options: ReplaysOptions) {
+    this.#options = options
+    this.#store = new ReplayStore(options.db, options.dialect)
+  }
+
+  /** Where a subscriber without `since` begins; from the hub where the head is known here. */
+  position (key: ChannelKey): Maybe<number> {
+    return this.#options.hub.head(key) ?? this.#readEnds(key).then(({ position }) => position)
+  }
+
+  /**
+   * Where a subscriber begins who has seen everything up to `since`. It costs nothing where that is the head, and this node
+   * knows so. The channel has been joined before: what comes meanwhile is not missed. `epoch` names the log that `since` is of.
+   */
+  start (key: ChannelKey, since: number, epoch?: string): Maybe<Start> {
+    const { hub, outbox, epoch: { current } } = this.#options
+    if (epoch !== undefined && epoch !== current) return this.#unrecovered(key)
+    if (outbox.isInOrder && hub.isSettledAt(key, since)) return { position: since, recovered: true, isBehind: false, isLate: false }
+    return this.#start(key, since, epoch)
+  }
+
+  /** A page of what comes after `since`; on a private channel with copies of what its owner sent, from an id on. */
+  async after (key: ChannelKey, since: number, copiesFrom = Infinity): Promise<Page> {
+    // Members of other channels share their pages, whatever was dropped for each.
+    const isPrivate = copiesFrom < Infinity && this.#copiesOf(key) !== null
+    return await this.#pages({ kind: 'after', key, since, copiesFrom: isPrivate ? copiesFrom : Infinity }) ?? NO_PAGE
+  }
+
+  /** The events with these ids, as far as they stand on the channel; a page of them. */
+  async byIds (key: ChannelKey, ids: readonly number[]): Promise<Page> {
+    const range = { ...splitKey(key), ids, copies: this.#copiesOf(key) }
+    return encode(await this.#options.ask(async () => await this.#store.byIds(range, this.pageBytes)))
+  }
+
+  /** Ids of events below `since` that someone who has seen `since` may have missed. */
+  async lateBelow (key: ChannelKey, since: number): Promise<number[]> {
+    return await this.#late({ key, since }) ?? []
+  }
+
+  /** A page of what waits on a user's own channel to be confirmed, above `since`; null: the first, for which many ask at once. */
+  async waiting (key: ChannelKey, since: number | null): Promise<Page> {
+    const page = since === null ? this.#firstWaiting(key) : this.#pages({ kind: 'pending', key, since, copiesFrom: Infinity })
+    return await page ?? NO_PAGE
+  }
+
+  /** What waits above `since` on a user's own channel is being replayed: for a while the sweeper does not send it as well. */
+  async postpone (key: ChannelKey, since: number): Promise<void> {
+    const { outbox, clock } = this.#options
+    await outbox.postpone(await this.#store.dueAbove(rangeOf({ key, since }), POSTPONED_ROWS), clock.now() + POSTPONED)
+  }
+
+  async #start (key: ChannelKey, since: number, epoch?: string): Promise<Start> {
+    const { hub } = this.#options
+    if (!await this.#options.ask(async () => await this.#options.epoch.gaveOut(since, epoch))) return await this.#unrecovered(key)
+    const arrivals = hub.arrivals(key)
+    const { head, floor, newest, position } = await this.#readEnds(key)
+    if (since < floor || since > newest) return { position, recovered: false, isBehind: false, isLate: false }
+    const { later, isLate } = since === 0 && head === 0 ? NOTHING : await this.#behind({ key, since }) ?? NOTHING
+    if (since === head && !isLate) hub.settle(key, head, arrivals)
+    const recovered = later <= MAX_REPLAY
+    return { position: Math.max(position, since), recovered, isBehind: recovered && (later > 0 || isLate), isLate: recovered && isLate }
+  }
+
+  async #unrecovered (key: ChannelKey): Promise<Start> {
+    return { position: await this.position(key), recovered: false, isBehind: false, isLate: false }
+  }
+
+  async #readEnds (key: ChannelKey): Promise<ChannelEnds & { position: number }> {
+    const { hub } = this.#options
+    const ends = await this.#ends(key) ?? { head: 0, floor: 0, newest: 0 }
+    hub.learnHead(key, ends.head)
+    // Live events that came meanwhile may be further.
+    return { ...ends, position: hub.head(key) ?? ends.head }
+  }
+
+  #copiesFor ({ key, copiesFrom }: PageRequest): PageRange['copies'] {
+    const copies = copiesFrom === Infinity ? null : this.#copiesOf(key)
+    return copies === null ? null : { ...copies, from: copiesFrom }
+  }
+
+  /** What the owner of a private channel sends to others arrives on it, too, but stands on their channels. */
+  #copiesOf (key: ChannelKey): Copies | null {
+    const userId = privateOwner(splitKey(key).channel)
+    const types = this.#options.copiedTypes()
+    return userId === null || types.length === 0 ? null : { userId, types }
+  }
+}
+
+const NOTHING = { later: 0, isLate: false }
+const NO_PAGE: Page = { ids: [], payloads: [], wire: Buffer.alloc(0), more: false }
+
+function nameOfPlace ({ key, since }: Place): string {
+  return `${since}/${key}`
+}
+
+const rangeOf = ({ key, since }: Place): ReturnType<typeof splitKey> & { since: number } => ({ ...splitKey(key), since })
+
+function valuesOf<Key, Value> (keys: readonly Key[], values: readonly Value[]): Map<Key, Value> {
+  const found = new Map<Key, Value>()
+  keys.forEach((key, i) => {
+    const value = values[i]
+    if (value !== undefined) found.set(key, value)
+  })
+  return found
+}
+
+function encode ({ rows, more }: PageRows): Page {
+  if (rows.length === 0 && !more) return NO_PAGE
+  const payloads = rows.map(({ type, id, payload }) => encodeStored(type, id, payload))
+  return { ids: rows.map(({ id }) => id), payloads, wire: Buffer.concat(payloads.map(wireFrame)), more }
+}

@@ -1,0 +1,33 @@
+import { sql } from 'kysely'
+import { jsonText } from '../database/dialect.js'
+import { fromSqlTime } from '../database/time.js'
+import type { StoredEvent } from './contract.js'
+
+/** What {@link toStored} needs of a row, besides the time it was handed on. */
+export const STORED_COLUMNS = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload', 'retry_count'] as const
+/** Times are read as text, so that no driver shifts them. */
+export const handedAt = sql<string | null>`cast(handed_at as char)`.as('handed_at')
+
+export interface StoredRow {
+  id: number
+  tenant_id: number
+  user_id: number
+  channel: string
+  event_type: string
+  payload: unknown
+  retry_count: number
+  handed_at: string | null
+}
+
+export function toStored (row: StoredRow): StoredEvent {
+  return {
+    id: Number(row.id),
+    tenantId: Number(row.tenant_id),
+    userId: Number(row.user_id),
+    channel: row.channel,
+    type: row.event_type,
+    payload: jsonText(row.payload),
+    retryCount: Number(row.retry_count),
+    handedAt: row.handed_at === null ? null : fromSqlTime(row.handed_at)
+  }
+}

@@ -1,0 +1,151 @@
+import type { Test } from 'tap'
+import { COUNTER_TTL, Sequences, type Counter } from '../../lib/backplane/sequences.js'
+import { seeded } from '../suites.js'
+
+const KEY = '1/a'
+const COMPARE = 10_000
+
+/** A counter as Redis keeps it, messages that may be lost on the way, and a node that hears the others. */
+class World {
+  now = 1_000_000
+  /** Redis cannot be asked. */
+  away = false
+  counter: { number: number, endsAt: number } | null = null
+  readonly sequences = new Sequences(
+    async (keys) => {
+      if (this.away) throw new Error('away')
+      return keys.map(() => this.read())
+    },
+    () => this.now,
+    async (ms) => { this.now += ms })
+
+  read (): Counter {
+    if (this.counter !== null && this.counter.endsAt <= this.now) this.counter = null
+    return this.counter === null ? { number: 0, ttl: -2 } : { number: this.counter.number, ttl: this.counter.endsAt - this.now }
+  }
+
+  /** Numbers a message as the script does. */
+  next (): { number: number, first: boolean } {
+    this.now++
+    this.read()
+    const first = this.counter === null
+    this.counter = { number: this.counter === null ? this.now * 1000 : this.counter.number + 1, endsAt: this.now + COUNTER_TTL }
+    return { number: this.counter.number, first }
+  }
+
+  /** A message that arrives; false: the node says that one before it was missed. */
+  heard (): boolean {
+    const { number, first } = this.next()
+    return this.sequences.follows(KEY, number, first)
+  }
+
+  /** Time passes, with the comparisons that fall into it; what they found. */
+  async pass (ms: number): Promise<string[]> {
+    const found: string[] = []
+    for (const end = this.now + ms; this.now < end;) {
+      this.now = Math.min(this.now + COMPARE, end)
+      found.push(...await this.sequences.lost().catch(() => []))
+    }
+    return found
+  }
+
+  async begin (): Promise<void> {
+    this.sequences.add(KEY)
+    await this.sequences.begin([KEY])
+  }
+}
+
+export function sequences (t: Test): void {
+  t.test('a counter that ended because nobody used it is no gap, however often', async (t) => {
+    const world = new World()
+    await world.begin()
+    for (const idle of [0, 1000, COUNTER_TTL - 1, COUNTER_TTL, COUNTER_TTL + 1, COUNTER_TTL + COMPARE, 3 * COUNTER_TTL, 0, 20 * COUNTER_TTL]) {
+      t.strictSame(await world.pass(idle), [], `${idle} ms`)
+      t.ok(world.heard(), `after ${idle} ms`)
+    }
+    for (let at = -COMPARE; at <= COMPARE; at += 997) {
+      t.strictSame(await world.pass(COUNTER_TTL + at), [])
+      t.ok(world.heard(), `${at} ms from its end`)
+    }
+  })
+
+  t.test('one that somebody begins to hear just before it ends is no gap either', async (t) => {
+    for (const left of [COUNTER_TTL, 5000, 100, 1, 0]) {
+      const world = new World()
+      world.next()
+      world.now += COUNTER_TTL - left
+      await world.begin()
+      t.strictSame(await world.pass(COUNTER_TTL), [])
+      t.ok(world.heard(), `${left} ms`)
+    }
+  })
+
+  t.test('one that was evicted is a gap, found by the next message or by the next comparison', async (t) => {
+    const world = new World()
+    await world.begin()
+    t.ok(world.heard())
+    await world.pass(COMPARE)
+    world.counter = null
+    t.notOk(world.heard(), 'by the next message')
+    t.ok(world.heard())
+    world.counter = null
+    t.strictSame(await world.pass(COMPARE), [KEY], 'by the next comparison')
+    t.strictSame(await world.pass(COMPARE), [])
+    t.ok(world.heard(), 'then a new one begins')
+  })
+
+  t.test('what was lost just before the counter ended is a gap, though Redis could not be asked for long', async (t) => {
+    const world = new World()
+    await world.begin()
+    t.ok(world.heard())
+    world.away = true
+    await world.pass(COMPARE)
+    world.next()
+    await world.pass(2 * COUNTER_TTL)
+    t.notOk(world.heard(), 'by the next message')
+    world.next()
+    await world.pass(2 * COUNTER_TTL)
+    world.away = false
+    t.strictSame(await world.pass(COMPARE), [KEY], 'by the next comparison')
+  })
+
+  t.test('whatever is lost, evicted and out of reach, in whatever order, a loss is always found, and without one nothing is', async (t) => {
+    for (let seed = 1; seed <= 300; seed++) {
+      const random = seeded(seed)
+      const world = new World()
+      await world.begin()
+      const calm = seed % 3 === 0
+      let missing = 0
+      // The messages of the counter that there is were all lost, and no comparison has shown it: once it is evicted too, nothing does.
+      let fragile = false
+      for (let step = 0; step < 200; step++) {
+        const what = random(10)
+        if (what < 5) {
+          const follows = world.heard()
+          if (missing > 0 && follows) return t.fail(`seed ${seed}, step ${step}: a loss was passed over`)
+          if (calm && missing === 0 && !follows) return t.fail(`seed ${seed}, step ${step}: a gap where there is none`)
+          missing = 0
+          fragile = false
+        } else if (what < 6) {
+          if (world.next().first) fragile = missing === 0
+          missing++
+        } else if (what < 7 && !calm) {
+          world.counter = null
+          if (fragile) missing = 0
+          fragile = false
+        } else if (what < 8 && !calm) {
+          world.away = !world.away
+        } else {
+          const found = await world.pass(random(4) === 0 ? random(3 * COUNTER_TTL) : random(3 * COMPARE))
+          if (calm && missing === 0 && found.length > 0) return t.fail(`seed ${seed}, step ${step}: a loss where there is none`)
+          if (found.length > 0) missing = 0
+          if (!world.away) fragile = false
+        }
+      }
+      world.away = false
+      const found = await world.pass(2 * COMPARE)
+      if (missing > 0 && found.length === 0) return t.fail(`seed ${seed}: a loss was never found`)
+    }
+    t.pass()
+  })
+}

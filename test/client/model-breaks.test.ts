@@ -1,0 +1,23 @@
+import t from 'tap'
+import { compile, run } from './model-run.js'
+
+/* A model that finds nothing proves nothing: each of these breaks one line of the client, and must be found. */
+
+for (const [what, broken] of Object.entries({
+  'repeats are not dropped': { file: 'delivery.ts', from: 'const isNew = !seen.has(messageId)', to: 'const isNew = true' },
+  'an acked id is not a seen id': { file: 'core.ts', from: 'delivery.see(messageId)', to: 'void messageId' },
+  'the queue outlives its user': { file: 'core.ts', from: 'giveUp(err)\n      watches', to: 'subscriptions.suspend(err)\n      watches' },
+  'a socket outlives disconnect()': { file: 'link.ts', from: "scope.onEnd(() => { end(1000, '', () => { socket.close(1000) }) })", to: '' },
+  'the cursor moves before the replay has come': { file: 'delivery.ts', from: 'if (entry?.replay) {', to: 'if (entry?.replay && (entry.cursor = id) < 0) {' },
+  'a dedupeId is drawn for each try': { file: 'outbox.ts', from: 'await carrier(event, data, (', to: 'await carrier(event, { ...data, dedupeId: String(clock.random()) }, (' },
+  'a request is waited for as long as the server likes': { file: 'rest.ts', from: 'TIMEOUT, () =>', to: 'undefined, () =>' },
+  'the token function is asked by each who needs one': { file: 'tokens.ts', from: 'asking ??=', to: 'asking =' },
+  'a timer outlives its socket': { file: 'heartbeat.ts', from: 'link.scope.after(ms', to: 'clock.after(ms' },
+  'cursors of another log are kept': { file: 'state.ts', from: 'entry.cursor = undefined', to: '' }
+})) {
+  t.test(`the model finds out when ${what}`, async (t) => {
+    const { count, failures } = await run(await compile(`broken-${what.replace(/\W+/g, '-')}`, broken), 1, 3000, 1)
+    t.ok(failures.length > 0, `after ${count} sequences`)
+    t.comment(`after ${count} sequences: ${failures[0]?.problems[0]}`)
+  })
+}
