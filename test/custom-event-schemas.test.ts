@@ -61,7 +61,7 @@ for (const [library, data] of Object.entries(declarations)) {
     const { channel, ...own } = move
     for (const [change, message] of wrong) {
       await t.rejects(sender.request('card:moved', { ...move, ...change }), { code: 'RT_INVALID_DATA', message }, JSON.stringify(change))
-      await t.rejects(channels.publish({ tenantId: 1, channel, event: 'card:moved', data: { ...own, ...change } as Record<string, unknown> }), { code: 'RT_INVALID_DATA', message })
+      await t.rejects(channels.publish({ tenantId: 1, channel, event: 'card:moved', data: { ...own, ...change } }), { code: 'RT_INVALID_DATA', message })
     }
     await channels.publish({ tenantId: 1, channel, event: 'card:moved', data: own })
     t.match(await reader.next('card:moved'), { userId: 0, ...own })
@@ -94,7 +94,7 @@ t.test('schemas that share an $id, or refer to themselves, are told apart', asyn
 t.test('a declaration that cannot work fails register with what it lacks', async (t) => {
   const wrong: Array<[event: unknown, message: RegExp]> = [
     [{ data: z.object({ a: z.string() }) }, /z\.toJSONSchema/],
-    [{ data: Type.Object({ at: Type.Date() }) }, /JSON Schema.*Date/],
+    [{ data: Type.Object({ at: Type.Date() }) }, /JSON Schema.*properties.at/],
     [{ data: { type: 'object', properties: { a: { type: 'strnig' } } } }, /JSON Schema/],
     [{ data: { type: 'object', properties: { a: { $ref: '#/$defs/none' } } } }, /JSON Schema.*none/],
     [{ data: { type: 'object', properties: { a: { type: 'string', format: 'phone' } } } }, /JSON Schema.*phone/],

@@ -106,8 +106,8 @@ function readEvent (name: string, event: CustomEvent, compiler: SchemaCompiler):
   if (typeof event !== 'object' || event === null) throw wrong('must be an object: { data, durable, direction }')
   requireKnown(event, ['data', 'durable', 'direction'], { of: 'an event', path: `events.${name}.` })
   const { data, durable = true, direction = 'server' } = event
-  if (typeof data !== 'object' || data === null || data.type !== 'object') {
-    throw wrong(`needs data, the JSON Schema of an object: Type.Object({ … }) or { type: 'object', properties: { … } }${'~standard' in Object(data) ? '; of a Zod schema, z.toJSONSchema(schema)' : ''}`)
+  if (typeof data !== 'object' || data === null || data.type !== 'object' || isOfAnotherLibrary(data)) {
+    throw wrong("needs data, the JSON Schema of an object: Type.Object({ … }), { type: 'object', properties: { … } }, or z.toJSONSchema(schema) of a Zod schema")
   }
   const added = ADDED.find((field) => field in ((data as { properties?: object }).properties ?? {}))
   if (added !== undefined) throw wrong(`may not declare ${added}: the suite adds it`)
@@ -119,3 +119,6 @@ function readEvent (name: string, event: CustomEvent, compiler: SchemaCompiler):
     throw wrong(`has data that are not a JSON Schema which can be checked: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
   }
 }
+
+/** Schemas of Zod and Valibot say `type: 'object'` too, and would let everything pass. JSON Schema holds no functions. */
+const isOfAnotherLibrary = (data: object): boolean => '_zod' in data || Object.values(data).some((value) => typeof value === 'function')
