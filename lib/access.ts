@@ -3,12 +3,15 @@ import { BROADCAST_CHANNEL, PRESENCE_CHANNEL, privateChannel } from './channels.
 import type { Clock } from './clock.js'
 import { RealtimeError, toRealtimeError } from './errors.js'
 import { Gate } from './gate.js'
-import type { Identity } from './identity.js'
+import { expiryOf, mistakeIn, type Identity } from './identity.js'
 import { andThen, orElse, type Maybe } from './maybe.js'
 import type { AccessRequest, Authenticate, Authorize, AuthorizeMany } from './options.js'
 
 /** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
 export const defaultAuthorize: Authorize = ({ action }) => action === 'direct'
+
+/** Times of this century in seconds are below it; in milliseconds that is the year 1973. */
+const LAST_SECONDS = 1e11
 
 /** Who someone is, and what they may do, by the host's two functions. */
 export class Access {
@@ -18,6 +21,7 @@ export class Access {
   readonly #clock: Clock
   readonly #log: FastifyBaseLogger
   readonly #gate: Gate
+  readonly #logged = new Set<string>()
   /** Subscriptions about to be asked for, by channel. Taken by the question; a renewed identity forgets its own. */
   readonly #foreseen = new WeakMap<Identity, Map<string, Maybe<boolean>>>()
 
@@ -35,7 +39,7 @@ export class Access {
 
   /**
    * The identity behind the credentials, or null; at once where the host answers at once. Throws `RT_TOKEN_EXPIRED` for
-   * those that were good once.
+   * those that were good once, and `RT_INTERNAL` for an identity with which nothing can be done.
    */
   identify (token: string | undefined, request: FastifyRequest): Maybe<Identity | null> {
     const answer = orElse(() => this.#gate.run(() => this.#authenticate({ token, request })), (err) => this.#unknown(err))
@@ -49,12 +53,25 @@ export class Access {
 
   #checked (identity: Identity | null | undefined): Identity | null {
     if (identity === null || identity === undefined) return null
-    if (!isId(identity.tenantId) || !isId(identity.userId)) {
-      this.#log.error('authenticate answered an identity whose tenantId and userId are not positive integers')
-      return null
+    const mistake = mistakeIn(identity)
+    if (mistake !== null) {
+      this.#logOnce('error', mistake, 'authenticate returned an identity that cannot be used: %s %s')
+      // Nothing that the client could mend by trying again soon.
+      throw new RealtimeError('RT_INTERNAL', undefined, { retryAfter: 60 })
     }
-    if (typeof identity.expiresAt === 'number' && identity.expiresAt <= this.#clock.now()) throw new RealtimeError('RT_TOKEN_EXPIRED')
-    return identity
+    const expiry = expiryOf(identity)
+    if (expiry > this.#clock.now()) return identity
+    if (expiry > 0 && expiry < LAST_SECONDS) {
+      this.#logOnce('warn', { field: 'expiresAt', problem: 'looks like seconds, as in a JWT: give milliseconds' }, 'authenticate returned an identity that has expired: %s %s')
+    }
+    throw new RealtimeError('RT_TOKEN_EXPIRED')
+  }
+
+  /** A mistake in the host's code comes with each request: one line says it all. */
+  #logOnce (level: 'error' | 'warn', { field, problem }: { field: string, problem: string }, text: string): void {
+    if (this.#logged.has(field)) return
+    this.#logged.add(field)
+    this.#log[level]({ field }, text, field, problem)
   }
 
   /**
@@ -125,8 +142,6 @@ export class Access {
 /** These three are everyone's own: each connection is subscribed to them by itself. */
 const isOwn = ({ userId }: Identity, channel: string): boolean =>
   channel === privateChannel(userId) || channel === PRESENCE_CHANNEL || channel === BROADCAST_CHANNEL
-
-const isId = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) > 0
 
 /** The token of an `Authorization: Bearer …` header. */
 export function bearerToken (header: string | undefined): string | undefined {

@@ -3,8 +3,8 @@ export interface Identity {
   tenantId: number
   userId: number
   name?: string
-  /** When the credentials end, in milliseconds since 1970; absent or null: never. */
-  expiresAt?: number | null
+  /** When the credentials end, as a Date or in milliseconds since 1970; absent or null: never. */
+  expiresAt?: Date | number | null
   /** Whatever the host wants to find again in `authorize`. */
   claims?: unknown
 }
@@ -13,4 +13,36 @@ export interface Identity {
 export interface Caller {
   identity: Identity
   connectionId: string | null
+}
+
+/** When the credentials end, in milliseconds since 1970; Infinity: never. */
+export const expiryOf = ({ expiresAt }: Identity): number =>
+  expiresAt === undefined || expiresAt === null ? Infinity : Number(expiresAt)
+
+/** The largest time that a Date can hold. */
+const LAST_TIME = 8.64e15
+
+/** A field of an identity that a host got wrong, and what it is instead of what. Null where the identity can be used. */
+export function mistakeIn (identity: unknown): { field: string, problem: string } | null {
+  if (typeof identity !== 'object' || identity === null) return { field: 'identity', problem: `is ${kindOf(identity)}, not an object` }
+  const { tenantId, userId, expiresAt } = identity as Partial<Record<keyof Identity, unknown>>
+  if (!isId(tenantId)) return { field: 'tenantId', problem: `is ${kindOf(tenantId)}, not a positive integer` }
+  if (!isId(userId)) return { field: 'userId', problem: `is ${kindOf(userId)}, not a positive integer` }
+  if (!isTime(expiresAt)) return { field: 'expiresAt', problem: `is ${kindOf(expiresAt)}, not a Date or milliseconds since 1970` }
+  return null
+}
+
+const isId = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) > 0
+
+function isTime (value: unknown): boolean {
+  if (value === undefined || value === null) return true
+  return (typeof value === 'number' || value instanceof Date) && Math.abs(Number(value)) <= LAST_TIME
+}
+
+/** What a value is, without the value: it may be a secret. */
+function kindOf (value: unknown): string {
+  if (value === undefined || value === null || Number.isNaN(value)) return String(value)
+  if (value instanceof Date) return 'an invalid Date'
+  if (typeof value === 'number') return Number.isFinite(value) ? Number.isInteger(value) ? 'a number out of range' : 'a fraction' : String(value)
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`
 }

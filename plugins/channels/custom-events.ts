@@ -1,4 +1,4 @@
-import { Type, type Static, type TProperties, type TSchema } from '@sinclair/typebox'
+import { Kind, Type, type Static, type TProperties, type TSchema } from '@sinclair/typebox'
 import { isReserved, resolveAlias } from '../../lib/channels.js'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
@@ -93,8 +93,8 @@ function described (data: ObjectSchema, added: TProperties): ReturnType<typeof T
   const { type: _type, properties = {}, required = [], additionalProperties: _closed, $id: _id, $schema: _schema, ...rest } =
     data as ObjectSchema & { properties?: Record<string, TSchema>, required?: readonly string[], additionalProperties?: unknown, $id?: unknown, $schema?: unknown }
   const own = Object.fromEntries(Object.entries(properties).map(([name, schema]) => {
-    // A plain object is a schema to Ajv, not to TypeBox, which would not know what it is.
-    const field = Type.Unsafe(schema)
+    // For documents: the host's schema is checked by itself, and TypeBox would know neither a plain one nor its formats.
+    const field = Type.Unsafe({ ...schema, [Kind]: 'Any' })
     return [name, required.includes(name) ? field : Type.Optional(field)]
   }))
   return Type.Object({ ...own, ...added }, { ...rest })
@@ -106,8 +106,8 @@ function readEvent (name: string, event: CustomEvent, compiler: SchemaCompiler):
   if (typeof event !== 'object' || event === null) throw wrong('must be an object: { data, durable, direction }')
   requireKnown(event, ['data', 'durable', 'direction'], { of: 'an event', path: `events.${name}.` })
   const { data, durable = true, direction = 'server' } = event
-  if (typeof data !== 'object' || data === null || data.type !== 'object') {
-    throw wrong(`needs data, the JSON Schema of an object: Type.Object({ … }) or { type: 'object', properties: { … } }${'~standard' in Object(data) ? '; of a Zod schema, z.toJSONSchema(schema)' : ''}`)
+  if (typeof data !== 'object' || data === null || data.type !== 'object' || isOfAnotherLibrary(data)) {
+    throw wrong("needs data, the JSON Schema of an object: Type.Object({ … }), { type: 'object', properties: { … } }, or z.toJSONSchema(schema) of a Zod schema")
   }
   const added = ADDED.find((field) => field in ((data as { properties?: object }).properties ?? {}))
   if (added !== undefined) throw wrong(`may not declare ${added}: the suite adds it`)
@@ -119,3 +119,6 @@ function readEvent (name: string, event: CustomEvent, compiler: SchemaCompiler):
     throw wrong(`has data that are not a JSON Schema which can be checked: ${cause instanceof Error ? cause.message : String(cause)}`, cause)
   }
 }
+
+/** Schemas of Zod and Valibot say `type: 'object'` too, and would let everything pass. JSON Schema holds no functions. */
+const isOfAnotherLibrary = (data: object): boolean => '_zod' in data || Object.values(data).some((value) => typeof value === 'function')

@@ -3,7 +3,7 @@ import { privateChannel } from '../../lib/channels.js'
 import { expiryToIso } from '../../lib/clock.js'
 import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
-import type { Identity } from '../../lib/identity.js'
+import { expiryOf, type Identity } from '../../lib/identity.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
 import { andThen, isPromise, orElse, type Maybe } from '../../lib/maybe.js'
 import { CloseCode } from '../../lib/protocol.js'
@@ -133,7 +133,7 @@ export class Connections {
       userId: identity.userId,
       clubId: identity.tenantId,
       channels: [...channels],
-      expiresAt: identity.expiresAt === undefined || identity.expiresAt === null ? null : expiryToIso(identity.expiresAt),
+      expiresAt: expiryOf(identity) === Infinity ? null : expiryToIso(expiryOf(identity)),
       heartbeatInterval: this.#settings.pingInterval,
       epoch: this.#realtime.eventLog.epoch.current
     }

@@ -4,7 +4,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
-import { errorData, RealtimeError, toRealtimeError } from '../../lib/errors.js'
+import { errorData, RealtimeError, toRealtimeError, type ErrorCode } from '../../lib/errors.js'
 import { invalidData, type FrameResult } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
 import { andThen, orElse, type Maybe } from '../../lib/maybe.js'
@@ -94,9 +94,8 @@ export class FrameGate {
     } catch (err) {
       const error = this.#told(err)
       // A live socket stays what it is when new credentials are bad, but not when they are another user's.
-      const fatal = error.code === 'RT_IDENTITY_MISMATCH' ||
-        (!renewing && (error.code === 'RT_UNAUTHENTICATED' || error.code === 'RT_TOKEN_EXPIRED'))
-      this.#refuse(slot, frame.id, error, fatal ? () => { connection.close(CloseCode.unauthenticated, error.message) } : undefined)
+      const fatal = error.code === 'RT_IDENTITY_MISMATCH' || (!renewing && FATAL.has(error.code))
+      this.#refuse(slot, frame.id, error, fatal ? () => { connection.close(closeCodeFor(error), error.message) } : undefined)
     }
   }
 
@@ -147,10 +146,14 @@ export class FrameGate {
 
   #told (err: unknown): RealtimeError {
     const error = toRealtimeError(err)
-    if (error.code === 'RT_INTERNAL') this.#log.error({ err }, 'frame failed')
+    // An error of the suite's own was logged where it was made.
+    if (error !== err) this.#log.error({ err }, 'frame failed')
     return error
   }
 }
+
+/** Errors of a first `auth`, after which there is nothing to wait for. */
+const FATAL = new Set<ErrorCode>(['RT_UNAUTHENTICATED', 'RT_TOKEN_EXPIRED', 'RT_INTERNAL'])
 
 const isLater = (ack: unknown): ack is { later: Promise<unknown> } =>
   typeof ack === 'object' && ack !== null && 'later' in ack && ack.later instanceof Promise

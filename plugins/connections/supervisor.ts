@@ -2,6 +2,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { WebSocket } from 'ws'
 import { toIso, type Clock } from '../../lib/clock.js'
 import type { Hub } from '../../lib/hub.js'
+import { expiryOf } from '../../lib/identity.js'
 import { CloseCode, encodeFrame, type ErrorData } from '../../lib/protocol.js'
 import type { Connection } from './connection.js'
 import { CLOSE_TIMEOUT, EXPIRY_WARNING, type ConnectionSettings } from './options.js'
@@ -90,7 +91,7 @@ export class Supervisor {
       return
     }
     const { session } = phase
-    const expiresAt = session.identity.expiresAt ?? Infinity
+    const expiresAt = expiryOf(session.identity)
     if (now >= expiresAt) {
       const data: ErrorData = { code: 'RT_TOKEN_EXPIRED', message: 'The credentials have expired: get a new token' }
       connection.send(encodeFrame('error', data))
