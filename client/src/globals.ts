@@ -14,7 +14,7 @@ export type SocketClass = new (url: string) => SocketLike
 export type Fetch = (url: string, init: RequestOptions) => Promise<ResponseLike>
 export interface RequestOptions {
   method?: string
-  headers?: Record<string, string>
+  headers?: { authorization?: string, 'content-type'?: string }
   body?: string
   keepalive?: boolean
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- an AbortSignal, a type that not every platform has

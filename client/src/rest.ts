@@ -37,11 +37,11 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
   const ask = async (path: string, init: RequestOptions): Promise<unknown> => {
     const response = await fetch(rest.url(path), init)
     const { ok, status, headers } = response
-    const answer = await response.json().catch(() => {}) as { code?: ClientErrorCode, message?: string } | undefined
+    const answer = await response.json().catch(() => {}) as { code?: ClientErrorCode, message?: string, outcome?: 'none' | 'unknown' } | undefined
     if (ok && answer) return answer
-    const { code, message } = answer ?? {}
+    const { code, message, outcome } = answer ?? {}
     throw new ClientError(code?.startsWith('RT_') ? code : codes[status] ?? 'RT_SERVER_UNREACHABLE', message ?? `status ${status}`, {
-      ...answer, status, retryAfter: Number(headers.get('retry-after'))
+      status, outcome, retryAfter: Number(headers.get('retry-after'))
     })
   }
   const rest: Rest = {

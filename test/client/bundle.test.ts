@@ -1,9 +1,15 @@
 import { execFile } from 'node:child_process'
+import { resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { build } from 'esbuild'
 import t from 'tap'
+import { WebSocket } from 'ws'
+import type * as Package from '../../client/src/index.js'
 import { WebSocketClient } from '../../client/src/index.js'
+import { allowAll, buildHost, PREFIX, tokenOf, until, user } from '../helper.js'
+import { doorTo } from './harness.js'
+import { compile, run } from './model-run.js'
 
 /** Bytes. */
 const MOST = 9 * 1024
@@ -16,6 +22,42 @@ t.test('a page gets at most 9 KB, and nothing of the server', async (t) => {
   t.ok(size > 0 && size <= MOST, `${size} bytes`)
   const { metafile: { inputs } } = await build({ entryPoints: ['client/src/index.ts'], bundle: true, format: 'esm', platform: 'browser', write: false, metafile: true })
   t.strictSame(Object.keys(inputs).filter((name) => !name.startsWith('client/src/')), [])
+})
+
+t.test('what is published behaves as its sources do, though its own names are short', async (t) => {
+  const file = resolve('client/dist/esm/index.js')
+  const { count, failures } = await run({ ...await compile('client'), file }, 1, 300)
+  t.strictSame([count, failures], [300, []])
+  const { WebSocketClient: Published } = await import(file) as typeof Package
+  const host = await buildHost(t, { backend: 'embedded', options: allowAll })
+  const door = await doorTo(t, host)
+  const make = (userId: number): WebSocketClient => {
+    const client = new Published({ baseUrl: door.url + PREFIX, token: tokenOf(user(userId)), WebSocket, reconnectDelay: 200, pollInterval: 100 })
+    t.teardown(async () => { await client.disconnect() })
+    return client
+  }
+  const [one, two] = [make(1), make(2)]
+  for (const client of [one, two]) client.on('error', ({ code }) => { t.equal(code, 'RT_SOCKET_BLOCKED') })
+  const heard: string[] = []
+  one.on('message:group', ({ userId, channel, message }) => { heard.push(`${userId} ${channel} ${message}`) })
+  one.on('message:direct', ({ senderId, message }) => { heard.push(`${senderId} ${message}`) })
+  one.on('user:typing', ({ isTyping }) => { heard.push(`types ${isTyping}`) })
+  await one.subscribe('group.a')
+  two.recordTyping('c', true, { recipientId: 1 })
+  await until('typing is heard', () => heard.length === 1)
+  await two.send('message:group', { channel: 'group.a', message: 'hello', conversationId: 'g' })
+  t.match(await two.send('message:direct', { recipientId: 1, message: 'psst', conversationId: 'd' }), { messageId: Number, timestamp: String })
+  await until('both are heard', () => heard.length === 3)
+  t.match(await two.updatePresence('busy', { lastMessage: 'in a call' }), { status: 'busy' })
+  t.match(await one.getPresence(2), { user_id: 2, status: 'busy' })
+  door.blocked = true
+  door.cut()
+  await until('it polls', () => one.transport === 'polling' && two.transport === 'polling')
+  t.match(await two.send('message:group', { channel: 'group.a', message: 'by REST', conversationId: 'g' }), { messageId: Number })
+  await until('it is heard', () => heard.length === 4)
+  door.blocked = false
+  await until('sockets again', () => one.transport === 'websocket')
+  t.strictSame(heard, ['types true', '2 group.a hello', '2 psst', '2 group.a by REST'])
 })
 
 t.test('events and sends are typed by the protocol, and by the host', async (t) => {
