@@ -16,11 +16,14 @@ export const leadsElsewhere = (code: string | null): boolean => code !== null &&
 /** Redis did not answer in time, or this process did not look in time. */
 export const isTimeout = (err: unknown): boolean => err instanceof Error && err.message === 'Command timed out'
 
+/** There is no connection at the moment, for whatever reason. */
+export const NOT_CONNECTED = 'not connected'
+
 /** Why a command failed, in few words that are the same each time. */
 export function reasonOf (err: unknown): string {
   const code = refusalOf(err)
   if (code !== null || !(err instanceof Error)) return code ?? String(err)
-  return /isn't writeable|Connection is closed|max retries/i.test(err.message) ? 'not connected' : err.message
+  return /isn't writeable|Connection is closed|max retries/i.test(err.message) ? NOT_CONNECTED : err.message
 }
 
 /** The same error without the command that ioredis puts on it: its arguments are people's texts, and errors are logged. */

@@ -1,6 +1,6 @@
 import type { Redis } from 'ioredis'
 import type { ConnectionLog } from './redis.js'
-import { isTimeout, leadsElsewhere, reasonOf, refusalOf } from './redis-errors.js'
+import { isTimeout, leadsElsewhere, NOT_CONNECTED, reasonOf, refusalOf } from './redis-errors.js'
 
 /** Milliseconds between two looks at the connections. */
 const BEAT = 500
@@ -51,9 +51,10 @@ export class RedisHealth {
   #beats = 0
   #probing = false
   #left = false
+  #stopped = false
   /** Beats since the last answer to a write. */
   #unanswered = 0
-  #reason: string | null = 'not connected yet'
+  #reason: string | null = NOT_CONNECTED
   #since = performance.now()
   /** Logged since it last worked; null before it worked for the first time, when failures are the registration's to report. */
   #reasons: Set<string> | null = null
@@ -89,15 +90,17 @@ export class RedisHealth {
     next()
   }
 
+  /** From now on it is as it is: closing is no failure. */
   stop (): void {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
+    this.#stopped = true
     this.#listeners.length = 0
   }
 
   /** The connection that writes is gone. */
   lost (): void {
-    this.#fail('connection closed')
+    this.#fail(NOT_CONNECTED)
   }
 
   /** An error of a connection, which alone means nothing while writes work. */
@@ -165,6 +168,8 @@ export class RedisHealth {
   /** Logs each reason once in an outage: a server that refuses, then is gone, then loads, gives three lines, not one a second. */
   #fail (reason: string): void {
     const wasOk = this.ok
+    // Given up for a better reason, which goes on.
+    if (this.#stopped || (!wasOk && reason === NOT_CONNECTED)) return
     this.#reason = reason
     if (wasOk) this.#since = performance.now()
     if (this.#reasons !== null && this.#reasons.size < MAX_REASONS && !this.#reasons.has(reason)) {

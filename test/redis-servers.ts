@@ -80,13 +80,20 @@ export async function startRedis (options: RedisOptions = {}): Promise<RedisServ
 /** The name under which a sentinel of {@link startSentinel} knows its master. */
 export const SENTINEL_NAME = 'main'
 
+export interface Sentinel extends Server {
+  /** The port of the master that it knows. */
+  masterPort (): Promise<number>
+  /** `SENTINEL` with these arguments. */
+  command (...args: string[]): Promise<unknown>
+}
+
 /**
  * A sentinel that watches `master`, decides alone, and begins a failover once the master has not answered for `downAfter`
  * milliseconds. Resolves when it knows as many replicas as given.
  */
 export async function startSentinel (
   { master, replicas = 1, downAfter = 1000 }: { master: Pick<Server, 'port'>, replicas?: number, downAfter?: number }
-): Promise<Server & { masterPort (): Promise<number> }> {
+): Promise<Sentinel> {
   const commands = await locateCommands('redis-sentinel')
   const port = await freePort()
   const file = join(temporaryFolder('sentinel'), 'sentinel.conf')
@@ -111,6 +118,7 @@ export async function startSentinel (
   }
   await until('the sentinel knows the replicas', 30_000, async () => (await ask<unknown[]>('REPLICAS', SENTINEL_NAME)).length >= replicas)
   return Object.assign(server, {
+    command: ask,
     masterPort: async () => Number((await ask<[string, string]>('GET-MASTER-ADDR-BY-NAME', SENTINEL_NAME))[1])
   })
 }

@@ -1,8 +1,9 @@
 import type { Cluster, Redis } from 'ioredis'
 import type { RedisConnections } from '../redis.js'
 import { withoutCommand } from '../redis-errors.js'
+import { COUNTER_LIFE, CounterAges } from './counter-ages.js'
 import { MAGIC } from './envelope.js'
-import { COUNTER_TTL, type Counter } from './sequences.js'
+import type { Counter } from './sequences.js'
 
 /** A message for a topic, numbered by the counter beside it; null: without a number. */
 export interface Publication {
@@ -34,8 +35,8 @@ export interface RedisLink {
 
 /**
  * Publishes and numbers in one step, so that every node sees one order per topic and a hole in the numbers proves a
- * loss. Keys: a counter per topic; arguments: a topic and a message for each. What a new counter begins with is explained
- * in sequences.ts.
+ * loss. Keys: a counter per topic; arguments: a topic, a message and '1' where the counter is prolonged, for each. What a
+ * new counter begins with is explained in sequences.ts.
  */
 const script = (publish: 'PUBLISH' | 'SPUBLISH'): string => `
 for i, key in ipairs(KEYS) do
@@ -43,11 +44,11 @@ for i, key in ipairs(KEYS) do
   if number == 1 then
     local time = redis.call('TIME')
     number, mark = time[1] * 1000000 + time[2], '*'
-    redis.call('SET', key, string.format('%.0f', number), 'PX', ${COUNTER_TTL})
-  else
-    redis.call('PEXPIRE', key, ${COUNTER_TTL})
+    redis.call('SET', key, string.format('%.0f', number), 'PX', ${COUNTER_LIFE})
+  elseif ARGV[3 * i] == '1' then
+    redis.call('PEXPIRE', key, ${COUNTER_LIFE})
   end
-  redis.call('${publish}', ARGV[2 * i - 1], '${MAGIC}' .. mark .. string.format('%.0f', number) .. '\\n' .. ARGV[2 * i])
+  redis.call('${publish}', ARGV[3 * i - 2], '${MAGIC}' .. mark .. string.format('%.0f', number) .. '\\n' .. ARGV[3 * i - 1])
 end
 return #KEYS`
 
@@ -71,6 +72,7 @@ const CHUNK = 500
 /** One server, or a master found by Sentinel. */
 export class SingleLink implements RedisLink {
   readonly #commands: WithScripts<Redis>
+  readonly #ages = new CounterAges()
   readonly #subscriber: Redis
 
   constructor (commands: Redis, subscriber: Redis) {
@@ -102,11 +104,11 @@ export class SingleLink implements RedisLink {
         continue
       }
       counters.push(counter)
-      numbered.push(topic, message)
+      numbered.push(topic, message, this.#ages.isDue(counter) ? '1' : '')
       if (counters.length === CHUNK) flush()
     }
     flush()
-    await all(sent)
+    await all(sent, this.#ages)
   }
 
   async subscribe (topics: string[]): Promise<void> {
@@ -138,6 +140,7 @@ export class SingleLink implements RedisLink {
  */
 export class ClusterLink implements RedisLink {
   readonly #cluster: WithScripts<Cluster>
+  readonly #ages = new CounterAges()
 
   constructor (cluster: Cluster) {
     this.#cluster = withScripts(cluster, 'SPUBLISH')
@@ -158,7 +161,7 @@ export class ClusterLink implements RedisLink {
   async publish (publications: Publication[]): Promise<void> {
     await all(publications.map(async ({ counter, topic, message }) => counter === null
       ? await this.#cluster.spublish(topic, message)
-      : await this.#cluster.rtPublish(1, counter, topic, message)))
+      : await this.#cluster.rtPublish(1, counter, topic, message, this.#ages.isDue(counter) ? '1' : '')), this.#ages)
   }
 
   async subscribe (topics: string[]): Promise<void> {
@@ -195,7 +198,9 @@ function toCounters (found: Array<string | number>): Counter[] {
 }
 
 /** Rejects with the first failure, but only when all are through: nobody may be surprised by a late one. */
-async function all (promises: Array<Promise<unknown>>): Promise<void> {
+async function all (promises: Array<Promise<unknown>>, ages?: CounterAges): Promise<void> {
   const failed = (await Promise.allSettled(promises)).find(({ status }) => status === 'rejected')
-  if (failed?.status === 'rejected') throw withoutCommand(failed.reason)
+  if (failed?.status !== 'rejected') return
+  ages?.forget()
+  throw withoutCommand(failed.reason)
 }

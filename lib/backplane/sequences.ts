@@ -6,13 +6,14 @@ import type { ChannelKey } from '../channels.js'
  * Messages without durable events have no number: nobody reads them later, so nobody need know that one was lost, and
  * their channels leave no keys.
  *
- * A counter ends when nothing was numbered for COUNTER_TTL, so that channels nobody uses leave no keys either. The next
+ * A counter ends when nothing was numbered for COUNTER_TTL or a little longer, so that channels nobody uses leave no keys
+ * either. The next
  * message then begins a new counter, at a number taken from Redis' clock and marked as its first. That is no gap if the
  * counter ended because of its age and everything before was heard, and both can be told:
  *
- * - Of age: its last number was given COUNTER_TTL ago. Where a counter is gone earlier, it was evicted or flushed, and
+ * - Of age: its last number was given at least COUNTER_TTL ago. Where a counter is gone earlier, it was evicted or flushed, and
  *   messages may have been numbered and lost meanwhile: that is a gap.
- * - All heard: a message that was lost silently kept the counter alive for COUNTER_TTL from then on, with a number that
+ * - All heard: a message that was lost silently kept the counter for at least COUNTER_TTL from then on, with a number that
  *   the next comparison with Redis, every few seconds, finds to be larger than the one here. So where such a comparison
  *   was made within the last COUNTER_TTL, nothing is missing; else (Redis could not be asked for so long) it is a gap.
  *

@@ -29,7 +29,8 @@ class World {
     this.now++
     this.read()
     const first = this.counter === null
-    this.counter = { number: this.counter === null ? this.now * 1000 : this.counter.number + 1, endsAt: this.now + COUNTER_TTL }
+    // Sometimes more is left of it.
+    this.counter = { number: this.counter === null ? this.now * 1000 : this.counter.number + 1, endsAt: this.now + COUNTER_TTL + this.now % 15_000 }
     return { number: this.counter.number, first }
   }
 
