@@ -1,3 +1,4 @@
+import { mock } from 'node:test'
 import t from 'tap'
 import { batched } from '../lib/batch.js'
 import { turn } from './suites.js'
@@ -48,6 +49,8 @@ t.test('a load that hangs holds up the next one for a moment only', async (t) =>
 })
 
 t.test('with a rest, what comes one by one after a load is gathered, and a lone look-up does not wait', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => { mock.timers.reset() })
   const loads: number[][] = []
   const ask = batched(async (ids: number[]) => {
     loads.push(ids)
@@ -62,6 +65,7 @@ t.test('with a rest, what comes one by one after a load is gathered, and a lone 
     later.push(ask(id))
     await turn()
   }
+  mock.timers.tick(20)
   t.strictSame(await Promise.all(later), [2, 3, 4])
   t.strictSame(loads, [[1], [2, 3, 4]])
 })
