@@ -22,9 +22,12 @@ interface Stored { id: number, channel: string, text: string }
 
 /**
  * Holds the load against the table: every acked event stands there once, whatever stands there reached each of its
- * receivers, and one sender's events on one channel came in the order sent.
+ * receivers, and one sender's events on one channel came in the order sent. Ids in `lostByDatabase` may be missing from the
+ * table.
  */
-export async function check (cluster: Pick<Cluster, 'rows'>, load: Load, { within = 20_000 } = {}): Promise<Findings> {
+export async function check (
+  cluster: Pick<Cluster, 'rows'>, load: Load, { within = 20_000, lostByDatabase = new Set() }: { within?: number, lostByDatabase?: ReadonlySet<number> | undefined } = {}
+): Promise<Findings> {
   const problems: string[] = []
   const began = Date.now()
   const stored = await readTable(cluster, load)
@@ -38,7 +41,7 @@ export async function check (cluster: Pick<Cluster, 'rows'>, load: Load, { withi
   const sentByText = new Map(load.sent.map((sent) => [sent.text, sent]))
   for (const sent of load.acked) {
     const rows = byText.get(sent.text) ?? []
-    if (!rows.some(({ id }) => id === sent.messageId)) problems.push(`acked and not stored: ${name(sent)} as ${sent.messageId}`)
+    if (!rows.some(({ id }) => id === sent.messageId) && !lostByDatabase.has(sent.messageId)) problems.push(`acked and not stored: ${name(sent)} as ${sent.messageId}`)
   }
   // A sender that goes on without trying again was told so once and for all.
   for (const sent of load.sent) {
@@ -57,7 +60,7 @@ export async function check (cluster: Pick<Cluster, 'rows'>, load: Load, { withi
   const known = new Map(stored.map((row) => [row.id, row]))
   const disordered = new Map<string, number[]>()
   for (const receiver of load.receivers) {
-    for (const line of disorder(receiver, known, sentByText)) disordered.set(line, [...disordered.get(line) ?? [], receiver.who.userId])
+    for (const line of disorder(receiver, known, sentByText, lostByDatabase)) disordered.set(line, [...disordered.get(line) ?? [], receiver.who.userId])
   }
   for (const [line, users] of [...disordered].slice(0, SHOWN)) problems.push(`${line} at ${users.join(', ')}`)
   if (disordered.size > SHOWN) problems.push(`… ${disordered.size - SHOWN} more out of order`)
@@ -84,14 +87,16 @@ async function readTable (cluster: Pick<Cluster, 'rows'>, load: Load): Promise<S
 const receiversOf = ({ channel }: Stored, { receivers }: Load): Receiver[] =>
   receivers.filter((receiver) => channel === GROUP || channel === receiver.own)
 
-function disorder (receiver: Receiver, known: ReadonlyMap<number, Stored>, sentByText: ReadonlyMap<string, Sent>): string[] {
+function disorder (
+  receiver: Receiver, known: ReadonlyMap<number, Stored>, sentByText: ReadonlyMap<string, Sent>, lostByDatabase: ReadonlySet<number>
+): string[] {
   const last = new Map<string, { sent: Sent, id: number }>()
   const problems: string[] = []
   for (const id of receiver.ids) {
     const row = known.get(id)
     const sent = row === undefined ? undefined : sentByText.get(row.text)
     if (row === undefined || sent === undefined) {
-      problems.push(`delivered and not stored: ${id}`)
+      if (!lostByDatabase.has(id)) problems.push(`delivered and not stored: ${id}`)
       continue
     }
     const key = `${sent.sender} ${row.channel}`

@@ -15,6 +15,14 @@ export interface NodeOptions {
 
 export interface ClusterOptions {
   redis?: RedisOptions
+  /** Nodes use a database user without an administrator's rights, whom a read-only server refuses. */
+  restricted?: boolean
+}
+
+/** A database user with all rights on the tests' tables. */
+const createAppUser = async (pool: Pool): Promise<void> => {
+  await pool.query("create user if not exists app identified by 'app'")
+  await pool.query('grant all on test.* to app')
 }
 
 /** An example host of the cluster. */
@@ -34,6 +42,10 @@ export interface Cluster {
   start (options?: NodeOptions): Promise<Node>
   /** Rows of the database, past all proxies. */
   rows (statement: string, values?: unknown[]): Promise<RowDataPacket[]>
+  /** A connection of an administrator to the first MariaDB. */
+  readonly admin: Pool
+  /** From now on nodes that connect through a proxy reach this server, and `rows` reads it. */
+  moveTo (mariadb: Server): Promise<void>
   /** A client of the Redis, past all proxies. */
   readonly keys: Redis
   stop (): Promise<void>
@@ -41,7 +53,10 @@ export interface Cluster {
 
 export async function startCluster (nodes: NodeOptions[], options: ClusterOptions = {}): Promise<Cluster> {
   const [mariadb, redis] = await Promise.all([startMariadb(), startRedis(options.redis)])
-  const pool: Pool = createPool({ uri: mariadb.url, dateStrings: true, timezone: 'Z', connectionLimit: 4 })
+  const openPool = ({ url }: Server): Pool => createPool({ uri: url, jsonStrings: true, dateStrings: true, timezone: 'Z', connectionLimit: 4 })
+  const pools = [openPool(mariadb)] as [Pool, ...Pool[]]
+  const [admin] = pools
+  if (options.restricted === true) await createAppUser(admin)
   const keys = new Redis(redis.url, { maxRetriesPerRequest: null, retryStrategy: () => 100 })
   keys.on('error', () => {}) // tests stop it
   const proxies: Proxy[] = []
@@ -63,8 +78,16 @@ export async function startCluster (nodes: NodeOptions[], options: ClusterOption
     },
     nodes: [],
     keys,
+    admin,
+    async moveTo (server) {
+      const pool = openPool(server)
+      pools.unshift(pool)
+      if (options.restricted === true) await createAppUser(pool)
+      for (const node of cluster.nodes) node.proxy().pointTo(server.port)
+    },
     async start ({ proxied, env = {} } = {}) {
-      const [DATABASE_URL, toDatabase] = await through(mariadb.url, proxied === 'database')
+      const [DATABASE_URL, toDatabase] = await through(
+        options.restricted === true ? `mysql://app:app@127.0.0.1:${mariadb.port}/test` : mariadb.url, proxied === 'database')
       const [REDIS_URL, toRedis] = await through(redis.url, proxied === 'redis')
       const host = await startHost({ env: { DATABASE_URL, REDIS_URL, JWT_SECRET: SECRET, FRAMES_PER_SECOND: '0', ...env } })
       const proxy = toDatabase ?? toRedis
@@ -79,12 +102,12 @@ export async function startCluster (nodes: NodeOptions[], options: ClusterOption
       return node
     },
     async rows (statement, values = []) {
-      const [rows] = await pool.query<RowDataPacket[]>(statement, values)
+      const [rows] = await pools[0].query<RowDataPacket[]>(statement, values)
       return rows
     },
     async stop () {
       keys.disconnect()
-      pool.end().catch(() => {})
+      for (const pool of pools) pool.end().catch(() => {})
       await Promise.all(cluster.nodes.map(async (node) => { await node.kill() }))
       await Promise.all(proxies.map(async (proxy) => { await proxy.close() }))
       await Promise.all([mariadb.kill(), redis.kill()])

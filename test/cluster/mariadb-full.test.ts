@@ -2,8 +2,11 @@ import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { startSite, survive } from './faults.js'
+import { clusterFor } from './cluster.js'
+import { suffer } from './faults.js'
+import { Load } from './load.js'
 
 /** A file system with little room; null where this user may not mount one. */
 function smallDisk (): string | null {
@@ -25,20 +28,25 @@ t.test('MariaDB’s disk is full for a while, under load', { skip: disk === null
   if (disk === null) return
   // What the servers write lies there.
   process.env.TEST_FOLDER = disk
-  const site = await startSite(t)
+  const { cluster, nodes } = await clusterFor(t, [{}, {}])
+  const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, count: 10 })
+  t.teardown(async () => { await load.close() })
   const filler = join(disk, 'filler')
-  await survive(t, site, {
-    clubId: 1,
-    begin: async () => {
+  await suffer(t, {
+    name: 'MariaDB, disk full',
+    cluster,
+    nodes,
+    load,
+    begin: () => {
       try {
         for (let i = 0; ; i++) writeFileSync(`${filler}${i}`, Buffer.alloc(1024 * 1024))
       } catch {
         // Not a byte more.
       }
     },
-    end: async () => {
+    meanwhile: async () => { await sleep(3000) },
+    end: () => {
       for (let i = 0; existsSync(`${filler}${i}`); i++) rmSync(`${filler}${i}`)
-    },
-    lasts: 3000
+    }
   })
 })

@@ -1,141 +1,191 @@
-import { createPool, type Pool, type RowDataPacket } from 'mysql2/promise'
-import t from 'tap'
-import { startMariadb } from '../servers.js'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Pool, RowDataPacket } from 'mysql2/promise'
+import { createPool } from 'mysql2/promise'
+import t, { type Test } from 'tap'
+import { startMariadb, type Server } from '../servers.js'
 import { Client } from './client.js'
-import { APP, startSite, survive } from './faults.js'
+import { clusterFor } from './cluster.js'
+import { suffer, type Fault } from './faults.js'
+import { Load } from './load.js'
+import { until } from './until.js'
 
-t.test('MariaDB in other states than up and down', async (t) => {
-  const site = await startSite(t)
-  const { admin, mariadb } = site
+t.test('MariaDB is in a state other than up and down', async (t) => {
+  const node = { proxied: 'database', env: { LOG_LEVEL: 'info' } } as const
+  const { cluster, nodes } = await clusterFor(t, [node, node], { restricted: true })
+  const { admin, mariadb } = cluster
+  let clubId = 0
+  const startLoad = async (t: Test): Promise<Load> => {
+    const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, clubId: ++clubId, count: 10 })
+    t.teardown(async () => { await load.close() })
+    return load
+  }
+  const undergo = async (t: Test, fault: Omit<Fault, 'cluster' | 'nodes' | 'load'>): Promise<void> => {
+    await suffer(t, { cluster, nodes, load: await startLoad(t), ...fault })
+  }
+  const connectionsOfNodes = async (also = ''): Promise<RowDataPacket[]> =>
+    (await admin.query<RowDataPacket[]>(`select id from information_schema.processlist where user = 'app'${also}`))[0]
 
-  await t.test('its table is locked for 5 s: what is refused as not stored is not told, and a retry is told once', async (t) => {
+  await t.test('its table is locked for 5 s: what is refused as not stored is never delivered, and a retry is delivered once', async (t) => {
     const locking = await admin.getConnection()
-    const [sender, reader] = [await Client.connect(site.nodes[0] as never, { userId: 1, clubId: 50 }), await Client.connect(site.nodes[1] as never, { userId: 2, clubId: 50 })]
+    const [sender, reader] = await Promise.all([Client.connect(nodes[0], { userId: 1, clubId: 50 }), Client.connect(nodes[1], { userId: 2, clubId: 50 })])
     await reader.request('subscribe', { channel: 'group.x' })
     const retried = async (): Promise<unknown> => {
       for (;;) {
         try {
           return await sender.request('message:group', { channel: 'group.x', message: 'once', conversationId: 'c', dedupeId: 'mine' })
         } catch {
-          await new Promise((resolve) => setTimeout(resolve, 300))
+          await sleep(300)
         }
       }
     }
     let retry: Promise<unknown> | undefined
-    const load = await survive(t, site, {
-      clubId: 1,
+    const load = await startLoad(t)
+    await suffer(t, {
+      name: 'MariaDB, table locked',
+      cluster,
+      nodes,
+      load,
       begin: async () => {
         await locking.query('lock tables websocket_events write')
         retry = retried()
       },
+      meanwhile: async () => { await sleep(5000) },
       end: async () => {
         await locking.query('unlock tables')
         locking.release()
-      },
-      lasts: 5000
+      }
     })
     t.ok(load.refusals.length > 0)
     await retry
     await reader.next('message:group', 5000, (data) => data.message === 'once')
-    t.equal((await site.rows('select id from websocket_events where tenant_id = 50 and durable = 1')).length, 1)
-    t.equal(reader.all('message:group').length, 1, 'told once')
+    t.equal((await cluster.rows('select id from websocket_events where tenant_id = 50 and durable = 1')).length, 1)
+    t.equal(reader.all('message:group').length, 1)
   })
 
-  await t.test('all its connections are killed: nobody is refused for long', async (t) => {
-    await survive(t, site, {
-      clubId: 2,
+  await t.test('it closes all connections: sends are refused for a moment at most', async (t) => {
+    await undergo(t, {
+      name: 'MariaDB, connections closed',
       begin: async () => {
         for (let i = 0; i < 5; i++) {
-          const [list] = await admin.query<RowDataPacket[]>("select id from information_schema.processlist where user = 'app'")
-          for (const { id } of list) await admin.query(`kill ${id}`).catch(() => {})
+          for (const { id } of await connectionsOfNodes()) await admin.query(`kill ${id}`).catch(() => {})
         }
       },
-      end: async () => {},
-      brief: true
+      silent: true
     })
   })
 
-  await t.test('its statements are interrupted again and again', async (t) => {
-    let stop = false
-    let interrupting: Promise<void> | undefined
-    await survive(t, site, {
-      clubId: 3,
+  await t.test('it interrupts statements for two seconds', async (t) => {
+    await undergo(t, {
+      name: 'MariaDB, statements interrupted',
       begin: async () => {
-        interrupting = (async () => {
-          while (!stop) {
-            const [list] = await admin.query<RowDataPacket[]>("select id from information_schema.processlist where user = 'app' and command = 'Query'")
-            for (const { id } of list) await admin.query(`kill query ${id}`).catch(() => {})
-          }
-        })()
+        for (const until = Date.now() + 2000; Date.now() < until;) {
+          for (const { id } of await connectionsOfNodes(" and command = 'Query'")) await admin.query(`kill query ${id}`).catch(() => {})
+        }
       },
-      end: async () => {
-        stop = true
-        await interrupting
-      },
-      brief: true,
-      lasts: 2000
+      silent: true
     })
   })
 
-  await t.test('the tables are lost for a while', async (t) => {
-    await survive(t, site, {
-      clubId: 4,
+  await t.test('it lacks the table for a while', async (t) => {
+    await undergo(t, {
+      name: 'MariaDB, table missing',
       begin: async () => { await admin.query('rename table websocket_events to gone') },
       end: async () => { await admin.query('rename table gone to websocket_events') }
     })
   })
 
-  await t.test('the password is changed, and later changed back', async (t) => {
-    await survive(t, site, {
-      clubId: 5,
+  await t.test('it refuses the password, and takes it again later', async (t) => {
+    await undergo(t, {
+      name: 'MariaDB, password changed',
       begin: async () => {
         await admin.query("alter user app identified by 'other'")
-        const [list] = await admin.query<RowDataPacket[]>("select id from information_schema.processlist where user = 'app'")
-        for (const { id } of list) await admin.query(`kill ${id}`).catch(() => {})
+        for (const { id } of await connectionsOfNodes()) await admin.query(`kill ${id}`).catch(() => {})
       },
       end: async () => { await admin.query("alter user app identified by 'app'") }
     })
   })
 
-  await t.test('it is frozen', async (t) => {
-    await survive(t, site, { clubId: 6, begin: async () => { mariadb.pause() }, end: async () => { mariadb.resume() }, lasts: 4000 })
+  await t.test('it freezes', async (t) => {
+    await undergo(t, { name: 'MariaDB, frozen', begin: () => { mariadb.pause() }, end: () => { mariadb.resume() } })
   })
 
   await t.test('it accepts no writes for a while', async (t) => {
-    await survive(t, site, {
-      clubId: 7, begin: async () => { await admin.query('set global read_only = 1') }, end: async () => { await admin.query('set global read_only = 0') }
+    await undergo(t, {
+      name: 'MariaDB, read-only',
+      begin: async () => { await admin.query('set global read_only = 1') },
+      end: async () => { await admin.query('set global read_only = 0') }
     })
   })
 
-  await t.test('it is demoted to a read-only replica, and its name points to another server', async (t) => {
-    const promoted = await startMariadb()
-    const other = createPool({ uri: promoted.url, jsonStrings: true, dateStrings: true, timezone: 'Z', connectionLimit: 2 })
-    t.teardown(async () => {
-      other.end().catch(() => {})
-      await promoted.kill()
-    })
-    await other.query(APP)
-    await other.query('grant all on test.* to app')
-    await survive(t, site, {
-      clubId: 8,
+  await t.test('it becomes a read-only replica, and its name points to the new primary', async (t) => {
+    const promoted = await startReplica(t)
+    await undergo(t, {
+      name: 'MariaDB, demoted',
       begin: async () => { await admin.query('set global read_only = 1') },
       end: async () => {
-        await copy(admin, other)
-        site.moved(other)
-        site.forwarder.point(promoted.port)
+        await copyDatabase(admin, promoted.pool)
+        await cluster.moveTo(promoted.server)
       }
     })
-    t.teardown(async () => { await admin.end().catch(() => {}) })
   })
 })
 
-/** Every table as it is: what a replica holds that lost nothing. */
-async function copy (from: Pool, to: Pool): Promise<void> {
-  const [tables] = await from.query<RowDataPacket[]>("select table_name as name from information_schema.tables where table_schema = 'test'")
-  for (const { name } of tables) {
-    const [[made]] = await from.query<RowDataPacket[]>(`show create table ${name}`)
-    await to.query((made as Record<string, string>)['Create Table'] ?? '')
-    const [rows] = await from.query<RowDataPacket[]>({ sql: `select * from ${name}`, rowsAsArray: true })
-    for (let at = 0; at < rows.length; at += 500) await to.query(`insert into ${name} values ?`, [rows.slice(at, at + 500)])
+t.test('MariaDB dies, and a replica without its newest commits takes its place: ids are not used again, and nothing else is lost', async (t) => {
+  const node = { proxied: 'database', env: { LOG_LEVEL: 'info' } } as const
+  const { cluster, nodes } = await clusterFor(t, [node, node], { restricted: true })
+  const replica = await startReplica(t)
+  const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, count: 10 })
+  t.teardown(async () => { await load.close() })
+  await until('messages flow', 10_000, () => load.acked.length > 100)
+  await copyDatabase(cluster.admin, replica.pool)
+  const [newest] = (await replica.pool.query<RowDataPacket[]>('select max(id) as id from websocket_events'))[0]
+  const copied = load.acked.length
+  await until('the replica lags behind', 10_000, () => load.acked.length > copied + 100)
+
+  const lost = new Set<number>()
+  await suffer(t, {
+    name: 'MariaDB, lagging replica promoted',
+    cluster,
+    nodes,
+    load,
+    begin: async () => { await cluster.mariadb.kill() },
+    end: async () => {
+      const largest = Math.max(...load.acked.map(({ messageId }) => messageId), ...load.receivers.flatMap(({ ids }) => ids))
+      for (let id = Number(newest?.id) + 1; id <= largest; id++) lost.add(id)
+      await cluster.moveTo(replica.server)
+    },
+    lostByDatabase: () => lost
+  })
+  t.ok(lost.size > 100, `${lost.size} ids were lost`)
+  const again = (await cluster.rows('select id from websocket_events')).filter(({ id }) => lost.has(Number(id)))
+  t.strictSame(again, [], 'none of them is used again')
+})
+
+/** A MariaDB that holds nothing yet. */
+async function startReplica (t: Test): Promise<{ server: Server, pool: Pool }> {
+  const server = await startMariadb()
+  const pool = createPool({ uri: server.url, jsonStrings: true, dateStrings: true, timezone: 'Z', connectionLimit: 2 })
+  t.teardown(async () => {
+    pool.end().catch(() => {})
+    await server.kill()
+  })
+  return { server, pool }
+}
+
+/** Copies every table as it is in this moment. */
+async function copyDatabase (from: Pool, to: Pool): Promise<void> {
+  const source = await from.getConnection()
+  try {
+    await source.query('start transaction with consistent snapshot')
+    const [tables] = await source.query<RowDataPacket[]>("select table_name as name from information_schema.tables where table_schema = 'test'")
+    for (const { name } of tables) {
+      const [[made]] = await source.query<RowDataPacket[]>(`show create table ${name}`)
+      await to.query((made as Record<string, string>)['Create Table'] ?? '')
+      const [rows] = await source.query<RowDataPacket[]>({ sql: `select * from ${name}`, rowsAsArray: true })
+      for (let at = 0; at < rows.length; at += 500) await to.query(`insert into ${name} values ?`, [rows.slice(at, at + 500)])
+    }
+    await source.query('commit')
+  } finally {
+    source.release()
   }
 }

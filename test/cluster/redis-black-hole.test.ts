@@ -3,7 +3,7 @@ import t from 'tap'
 import { Client, rest } from './client.js'
 import { clusterFor, type Node } from './cluster.js'
 import { GROUP, Load } from './load.js'
-import { redisLinksOf, suffer } from './redis-faults.js'
+import { redisLinksOf, suffer } from './faults.js'
 import { until } from './until.js'
 
 t.test('The host of Redis vanishes without a word', async (t) => {

@@ -4,7 +4,7 @@ import { startRedis } from '../redis-servers.js'
 import { rest } from './client.js'
 import { clusterFor } from './cluster.js'
 import { Load } from './load.js'
-import { suffer } from './redis-faults.js'
+import { suffer } from './faults.js'
 import { until } from './until.js'
 
 t.test('Redis becomes a read-only replica, and 5 s later its name points to the writable one', async (t) => {

@@ -3,7 +3,7 @@ import t, { type Test } from 'tap'
 import { Client, rest } from './client.js'
 import { clusterFor } from './cluster.js'
 import { GROUP, Load } from './load.js'
-import { suffer } from './redis-faults.js'
+import { suffer } from './faults.js'
 import { until } from './until.js'
 
 /** Long enough that a node that tries again without a pause would do so thousands of times. */

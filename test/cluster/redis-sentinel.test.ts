@@ -9,7 +9,7 @@ import { SENTINEL_NAME, startRedis, startSentinel } from '../redis-servers.js'
 import { createDatabase } from '../servers.js'
 import { rest, SECRET, type Target } from './client.js'
 import { Load } from './load.js'
-import { suffer } from './redis-faults.js'
+import { suffer } from './faults.js'
 import { until } from './until.js'
 
 /** Two hosts in this process, whose own ioredis instances find the master by Sentinel. */
