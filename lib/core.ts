@@ -4,6 +4,7 @@ import fp from 'fastify-plugin'
 import { Access } from './access/access.js'
 import { RateCounters } from './access/rate-counters.js'
 import { UserDirectory } from './access/user-directory.js'
+import { isPromise } from './async/maybe-promise.js'
 import type { Backplane } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
@@ -153,8 +154,8 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
       if (!backplane.mayHaveSubscribers(key)) return
       const payload = encodeFrame(event, data)
       eventLog.requireSize(payload)
-      backplane.publish(key, { payload, messageId: 0, excludeConnectionId, isRetry: false })
-        .catch(() => {}) // the backplane has told this node's own members
+      const published = backplane.publish(key, { payload, messageId: 0, excludeConnectionId, isRetry: false })
+      if (isPromise(published)) published.catch(() => {}) // the backplane has delivered it locally
     },
     health: async () => {
       const databaseOk = eventLog.healthy && await eventLog.probe().then(() => true, () => false)

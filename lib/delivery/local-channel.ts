@@ -1,3 +1,4 @@
+import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import type { OutgoingEvent } from '../backplane/contract.js'
 import type { ChannelKey } from '../keys.js'
 import { websocketFrame } from '../wire/websocket-frame.js'
@@ -44,9 +45,9 @@ export class LocalChannel {
   #queue: OutgoingEvent[] = []
   #alreadyWritten: Map<Member, number> | null = null
 
-  constructor (key: ChannelKey, ready: Promise<void> | null) {
+  constructor (key: ChannelKey, ready: MaybePromise<void>) {
     this.key = key
-    this.ready = ready?.then(() => { this.ready = null }) ?? null
+    this.ready = isPromise(ready) ? ready.then(() => { this.ready = null }) : null
   }
 
   get isEmpty (): boolean {

@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import { withTimeout } from '../async/with-timeout.js'
-import { PUBLISHED } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import { isDuplicate, isRowFault, outcomeOf, withoutValues } from '../database/failures.js'
 import { RealtimeError, type Outcome } from '../errors.js'
@@ -32,7 +32,7 @@ export interface CommitterOptions {
   /** Milliseconds until a database that does not answer counts as away. */
   timeout: number
   /** Called in order, after the commit; the sender is told when it resolves. Never rejects. */
-  committed (entry: Entry, committed: Committed): Promise<void>
+  committed (entry: Entry, committed: Committed): MaybePromise<void>
   /** Called after each statement that was committed. */
   measured?: ((rows: number, seconds: number) => void) | undefined
   /** The database cannot take these events now; `unsure`: they may be stored. */
@@ -167,8 +167,8 @@ export class Committer {
 
   #settle (entry: Entry, committed: Committed): void {
     const handed = this.#options.committed(entry, committed)
-    if (handed === PUBLISHED) entry.resolve(committed)
-    else void handed.then(() => { entry.resolve(committed) })
+    if (isPromise(handed)) void handed.then(() => { entry.resolve(committed) })
+    else entry.resolve(committed)
   }
 
   /** One row that the database refuses must not take the others of its batch along. */

@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
+import type { MaybePromise } from '../async/maybe-promise.js'
 import { withTimeout } from '../async/with-timeout.js'
-import { PUBLISHED, type Backplane } from '../backplane/contract.js'
+import type { Backplane } from '../backplane/contract.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import type { DatabaseFacts } from '../database/examine.js'
@@ -296,9 +297,9 @@ export class EventLog {
     }
   }
 
-  #committed ({ row, except: excludeConnectionId }: Entry, { id, before }: Committed): Promise<void> {
+  #committed ({ row, except: excludeConnectionId }: Entry, { id, before }: Committed): MaybePromise<void> {
     // Sent before, through a node that died before it handed it on: now is its place in the sender's order.
-    if (before !== null) return before.publishedAt === null ? this.outbox.publish({ ...before, excludeConnectionId }) : PUBLISHED
+    if (before !== null) return before.publishedAt === null ? this.outbox.publish({ ...before, excludeConnectionId }) : undefined
     const { tenantId, userId, channel, type, payload } = row
     return this.outbox.publish({ id, tenantId, userId, channel, type, payload, excludeConnectionId })
   }

@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { batchLoader } from '../async/batch-loader.js'
-import { PUBLISHED, type Backplane, type OutgoingEvent } from '../backplane/contract.js'
+import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
+import type { Backplane, OutgoingEvent } from '../backplane/contract.js'
 import { privateChannel, privateOwner } from '../channel-names.js'
 import type { Clock } from '../clock.js'
 import { channelKey } from '../keys.js'
@@ -74,21 +75,20 @@ export class Outbox {
   }
 
   /**
-   * Hands one event on, or leaves it to the catching up where older ones wait. Resolves when the other nodes were handed it
-   * or cannot be reached, `PUBLISHED` where that is so at once; never rejects. The sender is told after that: were it told before
-   * and this node killed right then, what the sender sends next through another node would overtake this.
+   * Publishes an event, or leaves it to `catchUp` while older ones wait. Resolves after other nodes have the event or are
+   * known to be unreachable; never rejects. The sender's ack waits for it: if this node died after the ack but before
+   * publishing, the sender's next message could reach others first through another node.
    */
-  publish (event: CommittedEvent): Promise<void> {
+  publish (event: CommittedEvent): MaybePromise<void> {
     const frame = this.#frame(event, false)
     if (this.#isBehind) {
       this.#addedWhileBehind++
       for (const key of this.#keys(event)) this.#options.backplane.publishLocally(key, frame)
-      return PUBLISHED
+      return
     }
     const published = this.#sendToNodes(event, frame)
-    if (published !== PUBLISHED) return published.then(() => { this.#mark(event) }, (err: unknown) => { this.#fallBehind(err) })
+    if (isPromise(published)) return published.then(() => { this.#mark(event) }, (err: unknown) => { this.#fallBehind(err) })
     this.#mark(event)
-    return PUBLISHED
   }
 
   /** Called when other nodes can be reached again. */
@@ -186,12 +186,12 @@ export class Outbox {
     }
   }
 
-  #sendToNodes (event: CommittedEvent, frame: OutgoingEvent): Promise<void> {
-    let all = PUBLISHED
+  #sendToNodes (event: CommittedEvent, frame: OutgoingEvent): MaybePromise<void> {
+    let all: MaybePromise<void> = undefined
     for (const key of this.#keys(event)) {
       const one = this.#options.backplane.publish(key, frame)
-      // Mostly what one turn publishes has one outcome.
-      if (all === PUBLISHED) all = one
+      // Events of one turn usually share a promise.
+      if (!isPromise(all)) all = one
       else if (one !== all) all = Promise.all([all, one]).then(() => {})
     }
     return all

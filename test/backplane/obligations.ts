@@ -23,7 +23,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     for (let i = 0; i < 2000; i++) {
       const key = keys[random(keys.length)] ?? ''
       sent[key]?.push(String(i))
-      published.push(backplane.publish(key, frame(String(i))))
+      published.push((async () => { await backplane.publish(key, frame(String(i))) })())
       if (random(20) === 0) await turn()
     }
     await Promise.all(published)
@@ -56,7 +56,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
       let subscribed = false
       for (let step = random(6) + 1; step > 0; step--) {
         subscribed = random(2) === 0
-        if (subscribed) pending.push(backplane.subscribe(key) ?? Promise.resolve())
+        if (subscribed) pending.push((async () => { await backplane.subscribe(key) })())
         else backplane.unsubscribe(key)
         if (random(3) === 0) await turn()
       }

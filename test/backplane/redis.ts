@@ -10,7 +10,7 @@ import { startRedis } from '../servers.js'
 import { freshPrefix, log, openRedis, turn } from '../suites.js'
 import { durable, frame, startNode, type Node } from './node.js'
 
-export interface RedisNode extends Node {
+export interface RedisNode extends Node<RedisBackplane> {
   connections: RedisConnections
   /** The connection that hears; its end of the wire is what others can cut. */
   subscriber: Redis
@@ -279,14 +279,14 @@ export function overFailures (t: Test): void {
     t.strictSame(a.recorder.missing, ['1/a'])
   })
 
-  t.test('a subscription that died in silence is noticed by its canary, and a last message that was lost by its number', async (t) => {
+  t.test('a subscription that died in silence is noticed by its probe, and a lost last message by its number', async (t) => {
     const pass = holdBeats(t)
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
     await a.backplane.subscribe('1/a')
     await b.backplane.publish('1/a', durable('first'))
     pass(1000)
-    await a.recorder.until('its canary', () => a.recorder.heardAt.length === 1)
+    await a.recorder.until('its probe', () => a.recorder.heardAt.length === 1)
     t.strictSame(a.recorder.heardAt, [Date.now()], 'heard up to when it was sent')
 
     const topics = await topicsOf(admin, a)
@@ -302,7 +302,7 @@ export function overFailures (t: Test): void {
     t.ok(a.backplane.healthy, 'nothing shows yet')
     for (let i = 0; i < 3; i++) {
       pass(1000)
-      await a.connections.commands.ping() // answered after the canary
+      await a.connections.commands.ping() // answered after the probe
       await turn()
     }
     t.notOk(a.backplane.healthy)
