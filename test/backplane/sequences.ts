@@ -95,6 +95,17 @@ export function sequences (t: Test): void {
     t.ok(world.heard(), 'then a new one begins')
   })
 
+  t.test('a message that arrives after its number was read from Redis is no gap', async (t) => {
+    const world = new World()
+    world.next()
+    const onItsWay = [world.next(), world.next()]
+    await world.begin()
+    for (const { number, first } of onItsWay) t.ok(world.sequences.accept(KEY, number, first), `message ${number}`)
+    t.ok(world.heard(), 'the next one')
+    world.next()
+    t.notOk(world.heard(), 'after a loss')
+  })
+
   t.test('what was lost just before the counter ended is a gap, though Redis could not be asked for long', async (t) => {
     const world = new World()
     await world.begin()

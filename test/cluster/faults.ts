@@ -97,7 +97,7 @@ export async function survive (t: Test, site: Site, { clubId, begin, end, lasts 
   t.ok(load.refusals.every(({ outcome, retryAfter = 0 }) => outcome !== undefined && retryAfter > 0), 'each refusal says what became of it')
   t.strictSame(load.closeCodes, [], 'no socket was closed')
   for (const node of nodes) {
-    const lines = node.output().split('\n').filter((line) => line.includes('database away'))
+    const lines = node.output().split('\n').filter((line) => line.includes('Database away'))
     t.ok(lines.length < 20, `one line for each change of state, not for each request: ${lines.length}`)
     t.notMatch(node.output(), new RegExp(`${clubId}:\\d+:\\d+`), 'no log tells what users write')
   }
