@@ -23,7 +23,7 @@ const MAX_PATIENT = 2 * MAX_ROWS
 /** Events that are queued for one caller before the next caller's. */
 const CALLER_CHUNK = 100
 const PROBE_INTERVAL_MS = 500
-/** Milliseconds without a commit after which a write is tried: reads alone do not reveal that a server was demoted. */
+/** Milliseconds without a commit after which the node checks that it may write: reads alone do not reveal that a server was demoted. */
 const IDLE_PROBE_MS = 5000
 /** Events whose outcome is looked up when the database is back; the sweeper finds the others. */
 const MAX_UNKNOWN = 10_000
@@ -105,9 +105,12 @@ export class CommitQueue {
 
   /** Rejects if the database does not accept events. */
   async probe (): Promise<void> {
-    const { store, timeout } = this.#options
+    await this.#ask(async () => { await this.#options.store.probe() })
+  }
+
+  async #ask (question: () => Promise<void>): Promise<void> {
     try {
-      await withTimeout(store.probe(), timeout, noAnswer)
+      await withTimeout(question(), this.#options.timeout, noAnswer)
     } catch (err) {
       this.#options.discard?.()
       throw err
@@ -169,7 +172,9 @@ export class CommitQueue {
 
   #probeIdle (): void {
     if (this.#isUnavailable || this.#closed || performance.now() - this.#committedAt < IDLE_PROBE_MS) return
-    this.probe().catch((err: unknown) => { if (!this.#closed && !isDeadlock(err)) this.#markUnavailable(err) })
+    this.#ask(async () => { await this.#options.store.checkWritable() }).catch((err: unknown) => {
+      if (!this.#closed && !isDeadlock(err)) this.#markUnavailable(err)
+    })
   }
 
   #markUnavailable (err: unknown): void {

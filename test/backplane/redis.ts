@@ -76,7 +76,7 @@ function holdBeats (t: Test): (ms: number) => void {
 
 /** What can go wrong with Redis, and must not be noticed. */
 export function overFailures (t: Test): void {
-  t.test('nothing stays subscribed on Redis after the last unsubscribe', async (t) => {
+  t.test('Redis has no subscriptions left after the last unsubscribe', async (t) => {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
     const keys = Array.from({ length: 50 }, (_, i) => `1/leak.${i}`)
@@ -92,7 +92,7 @@ export function overFailures (t: Test): void {
     t.pass()
   })
 
-  t.test('close sends what was published before it, though the connection is closed right after', async (t) => {
+  t.test('close sends everything that was published before', async (t) => {
     const [a, b] = await startNodes(t)
     await b.backplane.subscribe('1/a')
     void a.backplane.publish('1/a', frame('under way'))
@@ -104,7 +104,7 @@ export function overFailures (t: Test): void {
     t.strictSame(b.recorder.texts(), ['under way', 'queued'])
   })
 
-  t.test('a lost message is told as missed before what comes after it, on its channel only', async (t) => {
+  t.test('a lost message is reported as a gap before the next message, on its channel alone', async (t) => {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
     for (const key of ['1/a', '1/b']) await a.backplane.subscribe(key)
@@ -122,7 +122,7 @@ export function overFailures (t: Test): void {
     t.strictSame(a.recorder.texts('1/a'), ['1/a before', '1/a after'])
   })
 
-  t.test('a cut subscription is made again from the local table, told as missed, and hears again', async (t) => {
+  t.test('a lost subscription is made again, reported as a gap, and receives again', async (t) => {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
     for (const key of ['1/a', '1/b', '1/left']) await a.backplane.subscribe(key)
@@ -140,7 +140,7 @@ export function overFailures (t: Test): void {
     t.strictSame(await b.backplane.call('node-a', 'op', 1), { op: 'op', data: 1 }, 'and its own topic too')
   })
 
-  t.test('a message in one piece with the answer to a new subscription is told after what may be missed before it', async (t) => {
+  t.test('a message that arrives together with the reply to a new subscription is delivered after the gap before it is reported', async (t) => {
     const { proxy, url } = await proxied(t)
     const [a, b] = await startNodes(t, url)
     const admin = openAdmin(t)
@@ -176,7 +176,7 @@ export function overFailures (t: Test): void {
     t.strictSame(a.recorder.told.slice(before).filter((what) => what !== 'back').slice(0, 2), ['missed', 'deliver'])
   })
 
-  t.test('cut again and again it comes back each time, and each frame arrives once', async (t) => {
+  t.test('a subscription that is lost again and again comes back each time, and each event arrives once', async (t) => {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
     await a.backplane.subscribe('1/a')
@@ -189,7 +189,7 @@ export function overFailures (t: Test): void {
     t.strictSame(a.recorder.texts(), ['round 1', 'round 2', 'round 3', 'round 4'])
   })
 
-  t.test('while Redis is away publish rejects and reaches this node, and all is well when it is back', async (t) => {
+  t.test('while Redis is away publish rejects and delivers locally, and everything recovers when it is back', async (t) => {
     const redis = await startRedis()
     t.teardown(async () => { await redis.stop() })
     const [a, b] = await startNodes(t, redis.url)
@@ -217,7 +217,7 @@ export function overFailures (t: Test): void {
     t.strictSame(await a.backplane.call('node-b', 'op', 2), { op: 'op', data: 2 })
   })
 
-  t.test('while Redis hangs a node tells its own members in the order published, whichever answer fails first', async (t) => {
+  t.test('while Redis hangs a node delivers locally in the order of publishing, whichever command fails first', async (t) => {
     const redis = await startRedis()
     t.teardown(async () => { await redis.stop() })
     const [a] = await startNodes(t, redis.url)
@@ -235,7 +235,7 @@ export function overFailures (t: Test): void {
     t.strictSame([...new Set(texts)], ['one', 'two', 'three'])
   })
 
-  t.test('what was on its way back when the subscription was cut comes before what is published then', async (t) => {
+  t.test('events that were on their way back when the subscription was lost are delivered before later ones', async (t) => {
     const [a] = await startNodes(t)
     const admin = openAdmin(t)
     await a.backplane.subscribe('1/a')
@@ -247,7 +247,7 @@ export function overFailures (t: Test): void {
     t.strictSame([...new Set(a.recorder.texts())], ['one', 'two'])
   })
 
-  t.test('what a node tells its own members past Redis comes after what others may have sent before it; a retry waits', async (t) => {
+  t.test('local delivery without Redis comes after the gap before it is reported; retries wait', async (t) => {
     const { proxy, url } = await proxied(t)
     const [a] = await startNodes(t, url)
     const admin = openAdmin(t)
@@ -266,7 +266,7 @@ export function overFailures (t: Test): void {
     t.strictSame(a.recorder.missing, ['1/a'], 'once: what comes on and on must not hold the channel up')
   })
 
-  t.test('the loss of a channel’s first message is found too', async (t) => {
+  t.test('the loss of a channel’s first message is noticed', async (t) => {
     const pass = holdBeats(t)
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
@@ -279,7 +279,7 @@ export function overFailures (t: Test): void {
     t.strictSame(a.recorder.missing, ['1/a'])
   })
 
-  t.test('a subscription that died in silence is noticed by its probe, and a lost last message by its number', async (t) => {
+  t.test('a dead subscription is noticed by its probe, and a lost last message by its number', async (t) => {
     const pass = holdBeats(t)
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)

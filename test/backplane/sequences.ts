@@ -57,7 +57,7 @@ class World {
 }
 
 export function sequences (t: Test): void {
-  t.test('a counter that ended because nobody used it is no gap, however often', async (t) => {
+  t.test('a counter that expired because nobody used it is no gap, however often', async (t) => {
     const world = new World()
     await world.begin()
     for (const idle of [0, 1000, COUNTER_TTL_MS - 1, COUNTER_TTL_MS, COUNTER_TTL_MS + 1, COUNTER_TTL_MS + COMPARE, 3 * COUNTER_TTL_MS, 0, 20 * COUNTER_TTL_MS]) {
@@ -70,7 +70,7 @@ export function sequences (t: Test): void {
     }
   })
 
-  t.test('one that somebody begins to hear just before it ends is no gap either', async (t) => {
+  t.test('a counter that expires just after a node subscribed is no gap either', async (t) => {
     for (const left of [COUNTER_TTL_MS, 5000, 100, 1, 0]) {
       const world = new World()
       world.next()
@@ -81,7 +81,7 @@ export function sequences (t: Test): void {
     }
   })
 
-  t.test('one that was evicted is a gap, found by the next message or by the next comparison', async (t) => {
+  t.test('an evicted counter is a gap, noticed by the next message or the next comparison', async (t) => {
     const world = new World()
     await world.begin()
     t.ok(world.heard())
@@ -106,7 +106,7 @@ export function sequences (t: Test): void {
     t.notOk(world.heard(), 'after a loss')
   })
 
-  t.test('what was lost just before the counter ended is a gap, though Redis could not be asked for long', async (t) => {
+  t.test('a loss just before the counter expired is a gap, even if Redis could not be reached for long', async (t) => {
     const world = new World()
     await world.begin()
     t.ok(world.heard())
@@ -121,7 +121,7 @@ export function sequences (t: Test): void {
     t.strictSame(await world.pass(COMPARE), [KEY], 'by the next comparison')
   })
 
-  t.test('whatever is lost, evicted and out of reach, in whatever order, a loss is always found, and without one nothing is', async (t) => {
+  t.test('with losses, evictions and outages in any order, each loss is noticed, and nothing without a loss', async (t) => {
     for (let seed = 1; seed <= 300; seed++) {
       const random = seeded(seed)
       const world = new World()
