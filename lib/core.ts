@@ -21,7 +21,7 @@ import { EventLog } from './event-log/index.js'
 import { noPosition, RedisPosition } from './event-log/redis-position.js'
 import { FrameRouter } from './frame-router.js'
 import { provideInternals, type Internals } from './internals.js'
-import { channelKey } from './keys.js'
+import { channelKey, userKey, type UserKey, type UserRef } from './keys.js'
 import { LifecycleBus } from './lifecycle/events.js'
 import { Metrics } from './metrics.js'
 import { withParts } from './parts.js'
@@ -219,12 +219,12 @@ async function prepareDatabase (
   }
 }
 
-async function onlineAmong (roster: Roster, users: ReadonlyArray<{ tenantId: number, userId: number }>): Promise<Set<string>> {
-  const found = new Set<string>()
+async function onlineAmong (roster: Roster, users: readonly UserRef[]): Promise<Set<UserKey>> {
+  const found = new Set<UserKey>()
   for (const tenantId of new Set(users.map((user) => user.tenantId))) {
     const ids = [...new Set(users.filter((user) => user.tenantId === tenantId).map(({ userId }) => userId))]
     const presences = await roster.presence(tenantId, ids)
-    ids.forEach((userId, i) => { if (presences[i] !== null) found.add(`${tenantId}/${userId}`) })
+    ids.forEach((userId, i) => { if (presences[i] !== null) found.add(userKey(tenantId, userId)) })
   }
   return found
 }

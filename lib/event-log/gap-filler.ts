@@ -111,9 +111,11 @@ export class GapFiller {
     this.#filling = false
   }
 
-  async #read (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
+  async #read (keys: readonly ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
     const found: StoredEvent[] = []
-    const { tenantId } = splitKey(keys[0] ?? '')
+    const [first] = keys
+    if (first === undefined) return new Map()
+    const { tenantId } = splitKey(first)
     const channels = keys.map((key) => splitKey(key).channel)
     const { at, id } = this.#complete
     const publishedSince = at - CLOCK_SKEW_MS

@@ -3,7 +3,7 @@ import { batchLoader } from '../async/batch-loader.js'
 import { PUBLISHED, type Backplane, type OutgoingEvent } from '../backplane/contract.js'
 import { privateChannel, privateOwner } from '../channel-names.js'
 import type { Clock } from '../clock.js'
-import { channelKey } from '../keys.js'
+import { channelKey, userKey, type ChannelKey, type UserKey, type UserRef } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
 import { PublishedMarker } from './published-marker.js'
@@ -27,7 +27,7 @@ export interface OutboxOptions {
   log: FastifyBaseLogger
   typeOf (name: string): EventType
   /** Which of these users are online anywhere. */
-  onlineAmong (users: ReadonlyArray<{ tenantId: number, userId: number }>): Promise<Set<string>>
+  onlineAmong (users: readonly UserRef[]): Promise<Set<UserKey>>
   onFailed (event: StoredEvent): void
 }
 
@@ -106,7 +106,7 @@ export class Outbox {
     if (due.length === 0) return
     const unconfirmed = due.filter(({ type }) => this.#options.typeOf(type).requiresConfirmation === true)
     const reachable = await onlineAmong(unconfirmed.map((event) => ({ tenantId: event.tenantId, userId: privateOwner(event.channel) ?? 0 })))
-    const isOnline = (event: StoredEvent): boolean => reachable.has(`${event.tenantId}/${privateOwner(event.channel) ?? 0}`)
+    const isOnline = (event: StoredEvent): boolean => reachable.has(userKey(event.tenantId, privateOwner(event.channel) ?? 0))
 
     const again = unconfirmed.filter((event) => isOnline(event) && event.publishedAt !== null)
     const exhausted = again.filter((event) => event.retryCount >= RETRY_DELAYS_MS.length)
@@ -197,7 +197,7 @@ export class Outbox {
     return all
   }
 
-  #keys ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): string[] {
+  #keys ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): ChannelKey[] {
     const own = privateChannel(userId)
     return this.#options.typeOf(type).copyToSender === true && own !== channel
       ? [channelKey(tenantId, channel), channelKey(tenantId, own)]

@@ -3,6 +3,7 @@ import type { StorageAccess } from '../../lib/core.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
+import { connectionKey, type ConnectionKey } from '../../lib/keys.js'
 
 /** A connection as the history keeps it. */
 export interface ConnectionRecord {
@@ -92,4 +93,4 @@ export class ConnectionStore {
   }
 }
 
-const keyOf = ({ tenantId, connectionId }: Pick<ConnectionRecord, 'tenantId' | 'connectionId'>): string => `${tenantId}/${connectionId}`
+const keyOf = ({ tenantId, connectionId }: Pick<ConnectionRecord, 'tenantId' | 'connectionId'>): ConnectionKey => connectionKey(tenantId, connectionId)

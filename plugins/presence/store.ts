@@ -4,6 +4,7 @@ import type { StorageAccess } from '../../lib/core.js'
 import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
+import { userKey } from '../../lib/keys.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
 
 export interface PresenceRecord {
@@ -27,7 +28,7 @@ export class PresenceStore {
     this.#rows = new WriteBehind({
       name: 'presence',
       log,
-      key: keyOf,
+      key: ({ tenantId, userId }) => userKey(tenantId, userId),
       write: async (records) => {
         const now = toSqlTime(Date.now())
         await upsert(db, dialect, 'websocket_presence', records.map((record) => ({
@@ -64,7 +65,7 @@ export class PresenceStore {
       found.set(Number(row.user_id), { device: (row.device ?? 'web') as Device, seenAt: fromSqlTime(row.seen_at) })
     }
     for (const userId of userIds) {
-      const waiting = this.#rows.peek(`${tenantId}/${userId}`)
+      const waiting = this.#rows.peek(userKey(tenantId, userId))
       if (waiting !== undefined) found.set(userId, waiting)
     }
     return found
@@ -74,5 +75,3 @@ export class PresenceStore {
     await this.#rows.close()
   }
 }
-
-const keyOf = ({ tenantId, userId }: PresenceRecord): string => `${tenantId}/${userId}`
