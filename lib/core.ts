@@ -84,7 +84,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const backplane: Backplane = redis === null
     ? new MemoryBackplane(nodeId)
     : new RedisBackplane(nodeId, redis, { log, secrets: readSecrets(options.secret), rejected: (reason) => { metrics.rejected[reason]++ } })
-  const hub = new Hub(backplane)
+  const hub = new Hub(backplane, clock)
   const bus = new LifecycleBus(log)
   const { dialect } = opened
   const db = opened.within(settings.storageTimeout)
@@ -118,7 +118,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const scheduler = new Scheduler({
     roster, eventLog, maintenance, events: bus, log, compareWithin: times.nodeTimeout / 3, enabled: settings.maintenance
   })
-  const gapFiller = new GapFiller({ hub, eventLog, log })
+  const gapFiller = new GapFiller({ hub, eventLog, clock, log })
   const rpcHandlers = new Map<string, (data: unknown) => Promise<unknown>>([[LOG_POSITION, async (theirs) => {
     eventLog.epoch.hear(theirs)
     return eventLog.epoch.position
@@ -181,7 +181,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     onEvents: (key, frames) => { hub.deliver(key, frames) },
     onGap: (keys) => { gapFiller.fillGaps(keys) },
     onProbe: (sentAt) => {
-      metrics.roundTrip?.((Date.now() - sentAt) / 1000)
+      metrics.roundTrip?.((performance.now() - sentAt) / 1000)
       gapFiller.noteProbe(sentAt)
     },
     onReconnected: () => {

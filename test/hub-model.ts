@@ -1,4 +1,5 @@
 import type { OutgoingEvent } from '../lib/backplane/contract.js'
+import { systemClock } from '../lib/clock.js'
 import { Hub, type Joining, type Member } from '../lib/delivery/hub.js'
 import type { ChannelKey } from '../lib/keys.js'
 import { websocketFrame } from '../lib/wire/websocket-frame.js'
@@ -47,7 +48,7 @@ export function newHub (subscribing: () => Promise<void> = async () => {}): { hu
       await subscribing()
     },
     unsubscribe: (key) => { subscribed.delete(key) }
-  })
+  }, systemClock)
   return { hub, subscribed }
 }
 

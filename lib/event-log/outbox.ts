@@ -70,7 +70,7 @@ export class Outbox {
 
   /** What this node handed on arrived here when it arrived everywhere. */
   get isInOrder (): boolean {
-    return !this.#isBehind && Date.now() - this.#caughtUpAt > OUT_OF_ORDER
+    return !this.#isBehind && performance.now() - this.#caughtUpAt > OUT_OF_ORDER
   }
 
   /**
@@ -179,7 +179,7 @@ export class Outbox {
         if (events.length === 0 && this.#addedWhileBehind === 0) break
       }
       this.#isBehind = false
-      this.#caughtUpAt = Date.now()
+      this.#caughtUpAt = performance.now()
       log.info({ events: published }, 'outbox caught up')
     } catch (err) {
       log.warn({ err }, 'outbox cannot catch up yet')

@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import type { Clock } from '../../lib/clock.js'
 import type { StorageAccess } from '../../lib/core.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
@@ -28,8 +29,10 @@ export class ConnectionStore {
   readonly #rows: WriteBehind<ConnectionRecord>
   readonly #gone: WriteBehind<Gone>
   readonly #storage: StorageAccess
+  readonly #clock: Clock
 
-  constructor (storage: StorageAccess, log: FastifyBaseLogger) {
+  constructor (storage: StorageAccess, clock: Clock, log: FastifyBaseLogger) {
+    this.#clock = clock
     this.#storage = storage
     this.#rows = new WriteBehind<ConnectionRecord>({ name: 'connection', log, key: keyOf, write: async (rows) => { await this.#write(rows) } })
     this.#gone = new WriteBehind<Gone>({ name: 'disconnection', log, key: keyOf, write: async (rows) => { await this.#writeGone(rows) } })
@@ -63,7 +66,7 @@ export class ConnectionStore {
   }
 
   async #write (records: ConnectionRecord[]): Promise<void> {
-    const now = toSqlTime(Date.now())
+    const now = toSqlTime(this.#clock.now())
     const rows = records.map((record) => ({
       tenant_id: record.tenantId,
       user_id: record.userId,

@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { sql } from 'kysely'
+import type { Clock } from '../../lib/clock.js'
 import type { StorageAccess } from '../../lib/core.js'
 import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
@@ -22,7 +23,7 @@ export class PresenceStore {
   readonly #rows: WriteBehind<PresenceRecord>
   readonly #storage: StorageAccess
 
-  constructor (storage: StorageAccess, log: FastifyBaseLogger) {
+  constructor (storage: StorageAccess, clock: Clock, log: FastifyBaseLogger) {
     this.#storage = storage
     const { db, dialect } = storage
     this.#rows = new WriteBehind({
@@ -30,7 +31,7 @@ export class PresenceStore {
       log,
       key: ({ tenantId, userId }) => userKey(tenantId, userId),
       write: async (records) => {
-        const now = toSqlTime(Date.now())
+        const now = toSqlTime(clock.now())
         await upsert(db, dialect, 'websocket_presence', records.map((record) => ({
           tenant_id: record.tenantId,
           user_id: record.userId,

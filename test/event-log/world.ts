@@ -146,7 +146,7 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
   const meta = await readMeta(shared.db)
   const start = async (t: Test, clock: StillClock, { origin = 'node-a', db = shared, maxQueued = 10_000, timeout = 3000 }: Options): Promise<Node> => {
     const backplane = new CuttableBackplane(origin)
-    const hub = new Hub(backplane)
+    const hub = new Hub(backplane, clock)
     const online = new Set<UserKey>()
     const failed: StoredEvent[] = []
     const eventLog = new EventLog({
