@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { sleep } from '../../lib/async/timers.js'
 import { privateChannel } from '../../lib/channel-names.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { Page } from '../../lib/delivery/joining.js'
@@ -52,7 +53,7 @@ class Waiting implements PageSource {
         return
       } catch (err) {
         this.#log.debug({ err, connection_id: this.#connection.id }, 'what was sent is not marked yet')
-        await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref())
+        await sleep(RETRY_MS, { ref: false })
       }
     }
   }

@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { WebSocket } from 'ws'
+import { sleep } from '../../lib/async/timers.js'
 import { toIso, type Clock } from '../../lib/clock.js'
 import type { Hub } from '../../lib/delivery/hub.js'
 import { expiryOf } from '../../lib/identity.js'
@@ -66,7 +67,7 @@ export class Supervisor {
     const all = [...this.#connections.values()]
     for (let at = 0; at < all.length; at += DRAIN_BATCH) {
       for (const connection of all.slice(at, at + DRAIN_BATCH)) connection.close(CloseCode.restarting, 'this node restarts')
-      if (at + DRAIN_BATCH < all.length) await new Promise((resolve) => setTimeout(resolve, DRAIN_PAUSE_MS))
+      if (at + DRAIN_BATCH < all.length) await sleep(DRAIN_PAUSE_MS)
     }
     if (this.#connections.size === 0) return
     const timer = setTimeout(() => {

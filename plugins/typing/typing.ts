@@ -1,7 +1,9 @@
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Rate } from '../../lib/access/rate-counters.js'
+import { BoundedMap } from '../../lib/async/bounded-map.js'
 import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { nextTurn } from '../../lib/async/timers.js'
 import { isReserved, privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import { RealtimeError } from '../../lib/errors.js'
@@ -114,7 +116,7 @@ export class TypingRules {
 
   /** Resolves when what was ended so far is told. */
   async whenStopsSent (): Promise<void> {
-    await new Promise((resolve) => setImmediate(resolve))
+    await nextTurn()
     await this.#stopped
   }
 
@@ -153,13 +155,8 @@ export class TypingRules {
   }
 
   #remember (key: string, typed: TypingKey): void {
-    const known = this.#byConnection.get(key) ?? new Map<string, TypingKey>()
-    known.delete(typed.conversationId)
+    const known = this.#byConnection.get(key) ?? new BoundedMap<string, TypingKey>(MAX_REMEMBERED)
     known.set(typed.conversationId, typed)
-    if (known.size > MAX_REMEMBERED) {
-      const oldest = known.keys().next()
-      if (oldest.done !== true) known.delete(oldest.value)
-    }
     this.#byConnection.set(key, known)
   }
 
