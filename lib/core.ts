@@ -32,7 +32,7 @@ import type { Roster } from './roster/contract.js'
 import { MemoryRoster } from './roster/memory/roster.js'
 import { RedisRoster } from './roster/redis/roster.js'
 import { readCoreOptions, readSecrets, type CoreSettings, type RealtimeOptions } from './settings.js'
-import { Maintenance } from './upkeep/maintenance.js'
+import { Maintenance, type Purge } from './upkeep/maintenance.js'
 import { TICK_INTERVAL_MS, Scheduler } from './upkeep/scheduler.js'
 import { encodeFrame } from './wire/protocol.js'
 
@@ -112,8 +112,9 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     onFailed: (event) => { bus.emit('failed', event) },
     onCommit: (rows, seconds) => { metrics.committed?.(rows, seconds) }
   })
+  const purges: Purge[] = []
   const maintenance = new Maintenance({
-    db: slow, dialect, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes()
+    db: slow, dialect, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes(), purges
   })
   const scheduler = new Scheduler({
     roster, eventLog, maintenance, events: bus, log, compareWithin: times.nodeTimeout / 3, enabled: settings.maintenance
@@ -147,6 +148,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
       handle: (op, handler) => { rpcHandlers.set(op, handler) },
       call: async (nodeId, op, data) => await backplane.call(nodeId, op, data)
     },
+    purges,
     onBeforeClose: (task) => { closing.push(task) },
     emit: ({ tenantId, channel, event, data, excludeConnectionId = null }) => {
       const key = channelKey(tenantId, channel)

@@ -15,6 +15,7 @@ import type { LifecycleBus } from './lifecycle/events.js'
 import type { Metrics } from './metrics.js'
 import type { Roster } from './roster/contract.js'
 import type { CoreSettings } from './settings.js'
+import type { Purge } from './upkeep/maintenance.js'
 
 /** An ephemeral event for whoever listens now. */
 export interface EphemeralEvent {
@@ -60,6 +61,8 @@ export interface Internals {
    * it is too large for its readers, and nothing else.
    */
   emit (event: EphemeralEvent): void
+  /** Purges of the plugins' tables; see {@link Purge}. */
+  readonly purges: Purge[]
   /** Runs while log, roster and database still work, after the last socket is closed; in the order of registration. */
   onBeforeClose (task: () => Promise<void>): void
   /** True while the database stores events and Redis takes what it is given: both are asked by writing. */

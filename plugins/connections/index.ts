@@ -13,7 +13,7 @@ import { ConnectionSettings } from './options.js'
 import { readOrigins } from './origin.js'
 import { routes } from './routes.js'
 import { socketRoute } from './socket-route.js'
-import { ConnectionStore } from './store.js'
+import { connectionPurge, ConnectionStore } from './store.js'
 import { Supervisor } from './supervisor.js'
 import { Upgrades } from './upgrades.js'
 
@@ -48,6 +48,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const supervisor = new Supervisor(settings, internals.clock, fastify.log)
   const pipeline = new FramePipeline(internals, connections, fastify.log)
 
+  internals.purges.push(connectionPurge(internals.database.slow, internals.clock))
   internals.eventLog.fitReaders(settings.maxBuffered)
   internals.metrics.sockets = () => supervisor.size
   fastify.realtime.connections = {

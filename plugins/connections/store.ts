@@ -1,10 +1,12 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../../lib/clock.js'
 import type { StorageAccess } from '../../lib/core.js'
+import type { Database } from '../../lib/database/dialect.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
 import { connectionKey, type ConnectionKey } from '../../lib/keys.js'
+import { CHUNK, inChunks, type Purge } from '../../lib/upkeep/maintenance.js'
 
 /** A connection as the history keeps it. */
 export interface ConnectionRecord {
@@ -24,7 +26,7 @@ export interface ConnectionRecord {
 
 interface Gone { tenantId: number, connectionId: string, at: number }
 
-/** websocket_connections: history, written behind and coalesced. Who is connected now is the roster's to say. */
+/** websocket_connections: history, written behind and coalesced. The roster knows who is connected now. */
 export class ConnectionStore {
   readonly #rows: WriteBehind<ConnectionRecord>
   readonly #gone: WriteBehind<Gone>
@@ -95,5 +97,29 @@ export class ConnectionStore {
     await upsert(db, dialect, 'websocket_connections', unnamed, { keys: [...keys], update: [...update], newest: 'connected_at' })
   }
 }
+
+/** Disconnected connections past the retention; and marks those of nodes that died, which the roster has already dropped. */
+export const connectionPurge = (db: Database, clock: Clock): Purge => ({
+  name: 'connections',
+  run: async ({ before, aliveNodes }) => {
+    const purged = await inChunks(
+      async () => await db.selectFrom('websocket_connections').select('id')
+        .where('status', '=', 'disconnected').where('last_activity_at', '<', before).limit(CHUNK).execute(),
+      async (ids) => { await db.deleteFrom('websocket_connections').where('id', 'in', ids).execute() }
+    )
+    if (aliveNodes === null) return purged
+    const now = toSqlTime(clock.now())
+    const alive = ['', ...aliveNodes]
+    await inChunks(
+      async () => await db.selectFrom('websocket_connections').select('id')
+        .where('status', '=', 'connected').where('node_id', 'not in', alive).limit(CHUNK).execute(),
+      async (ids) => {
+        await db.updateTable('websocket_connections').set({ status: 'disconnected', disconnected_at: now, updated_at: now })
+          .where('id', 'in', ids).where('node_id', 'not in', alive).execute()
+      }
+    )
+    return purged
+  }
+})
 
 const keyOf = ({ tenantId, connectionId }: Pick<ConnectionRecord, 'tenantId' | 'connectionId'>): ConnectionKey => connectionKey(tenantId, connectionId)

@@ -7,7 +7,7 @@ import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { readSettings } from '../../lib/settings.js'
 import { frames } from './frames.js'
 import { routes } from './routes.js'
-import { TypingStore } from './store.js'
+import { typingPurge, TypingStore } from './store.js'
 import { TypingRules, type Participants } from './typing.js'
 
 const TypingNumbers = Type.Object({
@@ -43,6 +43,7 @@ async function typingPlugin (fastify: FastifyInstance, options: TypingOptions): 
   const typing = new TypingRules(internals, store, { rate, timeout, participants }, fastify.log)
 
   fastify.realtime.typing = { in: async (tenantId, conversationId) => await typing.users(tenantId, conversationId) }
+  internals.purges.push(typingPurge(internals.database.slow, internals.clock))
   frames(internals.frames, typing)
   await restScope(fastify, internals, (scope) => { routes(scope, typing, rate) })
   internals.onBeforeClose(async () => {
