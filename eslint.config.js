@@ -39,7 +39,7 @@ export const rooms = [
   'async', 'vocabulary', 'wire', 'database', 'redis', 'backplane', 'roster', 'delivery', 'event-log', 'lifecycle', 'access', 'upkeep', 'core', 'plugin-kit', 'testing'
 ]
 /** Two rooms are files of lib/ itself: these, and all others. */
-const CORE = ['core', 'frame-router', 'internals', 'parts', 'realtime']
+const CORE = ['core', 'frame-router', 'internals', 'parts', 'realtime', 'resources']
 const SPEAKS_SQL = ['database', 'event-log', 'upkeep']
 const SPEAKS_REDIS = ['redis']
 

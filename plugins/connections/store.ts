@@ -1,11 +1,11 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../../lib/clock.js'
-import type { StorageAccess } from '../../lib/core.js'
 import type { Database } from '../../lib/database/dialect.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
 import { connectionKey, type ConnectionKey } from '../../lib/keys.js'
+import type { StorageAccess } from '../../lib/resources.js'
 import { CHUNK, inChunks, type Purge } from '../../lib/upkeep/maintenance.js'
 
 /** A connection as the history keeps it. */

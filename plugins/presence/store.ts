@@ -1,11 +1,11 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { sql } from 'kysely'
 import type { Clock } from '../../lib/clock.js'
-import type { StorageAccess } from '../../lib/core.js'
 import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
 import { userKey } from '../../lib/keys.js'
+import type { StorageAccess } from '../../lib/resources.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
 
 export interface PresenceRecord {

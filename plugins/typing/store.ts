@@ -1,10 +1,10 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../../lib/clock.js'
-import type { StorageAccess } from '../../lib/core.js'
 import type { Database } from '../../lib/database/dialect.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
+import type { StorageAccess } from '../../lib/resources.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
 import { CHUNK, inChunks, type Purge } from '../../lib/upkeep/maintenance.js'
 
