@@ -100,7 +100,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     maxQueued: settings.maxQueuedEvents,
     timeout: settings.storageTimeout,
     onlineAmong: async (users) => await onlineAmong(roster, users),
-    onFailed: (event) => { bus.emit('failed', event) },
+    onFailed: (event) => { bus.emit('failed', { ...event, messageId: event.id }) },
     onCommit: (rows, seconds) => { metrics.committed?.(rows, seconds) }
   })
   const gapFiller = new GapFiller({ hub, eventLog, clock, log })
@@ -110,14 +110,15 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
   }]])
   const closing: Array<() => Promise<void>> = []
 
+  const rates = new RateCounters(roster)
   const internals: Internals = {
     nodeId,
     settings,
     clock,
     access: new Access({ authenticate: options.authenticate, authorize: options.authorize, authorizeMany: options.authorizeMany, concurrency: settings.authConcurrency, clock, log }),
     directory: new UserDirectory({ resolveUsers: options.resolveUsers, clock, log, ttl: settings.userCacheTime }),
-    rates: new RateCounters(roster),
-    frames: new FrameRouter(),
+    rates,
+    frames: new FrameRouter(rates),
     hub,
     backplane,
     roster,

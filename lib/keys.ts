@@ -23,6 +23,9 @@ export const connectionKey = (tenantId: number, connectionId: string): Connectio
 
 export const userKey = (tenantId: number, userId: number): UserKey => `${tenantId}/${userId}` as UserKey
 
+/** The key under which a user's requests of one kind are counted, REST and frames together. */
+export const rateKey = (kind: string, { tenantId, userId }: UserRef): string => `${kind}:${tenantId}/${userId}`
+
 /** The parts of a channel's key. */
 export function splitKey (key: ChannelKey): { tenantId: number, channel: string } {
   const slash = key.indexOf('/')
