@@ -18,7 +18,7 @@ export interface BackplaneHandlers {
   onEvents (key: ChannelKey, events: OutgoingEvent[]): void
   /** This node may have missed events of these channels: read them from the log. */
   onGap (keys: ChannelKey[]): void
-  /** Everything that any node published before `sentAt` (milliseconds since 1970) has been delivered here. */
+  /** Everything that any node published before `sentAt` (`performance.now()` of this node) has been delivered here. */
   onProbe (sentAt: number): void
   /** A request from another node. Resolves with the response; of an error, code and message are sent back. */
   onRequest (op: string, data: unknown): Promise<unknown>

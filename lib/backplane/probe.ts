@@ -30,7 +30,7 @@ export class Probe {
 
   send (): void {
     const n = ++this.#last
-    this.#sent.set(n, Date.now())
+    this.#sent.set(n, performance.now())
     this.#sent.delete(n - MAX_SENT)
     this.#send(`${this.#name}${n}`).then(() => { if (this.#sent.has(n)) this.#missed++ }, () => { this.#sent.delete(n) })
   }
@@ -40,7 +40,7 @@ export class Probe {
     if (this.#missed > 0) this.#hasOthers = true
   }
 
-  /** When this probe was sent, in milliseconds since 1970; null if it is not an awaited probe of this node. */
+  /** When this probe was sent, by `performance.now()`; null if it is not an awaited probe of this node. */
   receive (text: string): number | null {
     const n = text.startsWith(this.#name) ? Number(text.slice(this.#name.length)) : NaN
     const sentAt = this.#sent.get(n)

@@ -30,7 +30,7 @@ export class Topics {
   /** The channel of a topic; null for the topic of a node. */
   keyOf (topic: string): ChannelKey | null {
     const name = topic.slice(this.#prefix.length)
-    return name.startsWith('channel:') ? name.slice('channel:{'.length, -1) : null
+    return name.startsWith('channel:') ? name.slice('channel:{'.length, -1) as ChannelKey : null
   }
 
   /** A message is numbered if it has a durable event, because only durable events can be read again after a loss. */

@@ -103,16 +103,16 @@ export class Committer {
 
   async #commit (batch: QueuedEvent[]): Promise<CommitResult[]> {
     const began = performance.now()
-    const deadline = Date.now() + this.#options.timeout
+    const deadline = performance.now() + this.#options.timeout
     let lookUp = batch.filter(({ hasClientKey }) => hasClientKey)
     let outcome: Outcome = 'none'
     let duplicates = 0
     for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LAST_PAUSE_MS)) {
       const attempt = { sent: false }
-      const attemptedAt = Date.now()
+      const attemptedAt = performance.now()
       const storing = this.#store(batch, lookUp, attempt)
       try {
-        const results = await withTimeout(storing, deadline + TIMEOUT_MARGIN_MS - Date.now(), noAnswer)
+        const results = await withTimeout(storing, deadline + TIMEOUT_MARGIN_MS - performance.now(), noAnswer)
         this.#options.measured?.(batch.length, (performance.now() - began) / 1000)
         return results
       } catch (err) {
@@ -125,8 +125,8 @@ export class Committer {
         const isUnknown = attempt.sent && outcomeOf(err) === 'unknown'
         if (isUnknown) outcome = 'unknown'
         // A statement that failed after a long wait, as for a lock, would wait as long again, and then its outcome is unknown.
-        const nextTakes = isUnknown ? 0 : Date.now() - attemptedAt
-        if (Date.now() + Math.max(2 * pause, nextTakes) >= deadline) {
+        const nextTakes = isUnknown ? 0 : performance.now() - attemptedAt
+        if (performance.now() + Math.max(2 * pause, nextTakes) >= deadline) {
           this.#isAway = true
           this.#options.away(err, batch, outcome)
           // If the database responds after all, too late for the senders, the events are still published.

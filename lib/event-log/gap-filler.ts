@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { OutgoingEvent } from '../backplane/contract.js'
+import type { Clock } from '../clock.js'
 import type { Hub } from '../delivery/hub.js'
 import { splitKey, type ChannelKey } from '../keys.js'
 import { CLOCK_SKEW_MS } from './contract.js'
@@ -22,6 +23,7 @@ const LATE_PUBLISH_IDS = 100_000
 export interface GapFillerOptions {
   hub: Hub
   eventLog: EventLog
+  clock: Clock
   log: FastifyBaseLogger
 }
 
@@ -33,10 +35,11 @@ export interface GapFillerOptions {
  */
 export class GapFiller {
   readonly #options: GapFillerOptions
-  readonly #samples: Array<{ at: number, id: number }> = []
+  /** `at` by `performance.now()`, `time` by the clock. */
+  readonly #samples: Array<{ at: number, time: number, id: number }> = []
   readonly #gaps = new Set<ChannelKey>()
   /** Nothing is missing up to this id, which was the newest at that time. */
-  #complete = { at: 0, id: 0 }
+  #complete = { time: 0, id: 0 }
   #filling = false
   #sampling: NodeJS.Timeout | null = null
   #stopped = false
@@ -46,12 +49,12 @@ export class GapFiller {
   }
 
   async start (): Promise<void> {
-    const at = Date.now()
+    const time = this.#options.clock.now()
     const id = await this.#options.eventLog.store.newest()
-    this.#complete = { at, id }
+    this.#complete = { time, id }
     this.#options.hub.newest = Math.max(this.#options.hub.newest, id)
     this.#sampling = setInterval(() => {
-      this.#samples.push({ at: Date.now(), id: this.#options.hub.newest })
+      this.#samples.push({ at: performance.now(), time: this.#options.clock.now(), id: this.#options.hub.newest })
       if (this.#samples.length > MAX_SAMPLES) this.#samples.shift()
     }, SAMPLE_INTERVAL_MS)
   }
@@ -59,8 +62,9 @@ export class GapFiller {
   /** A new epoch began: ids recorded before belong to another log. */
   forget (): void {
     this.#samples.length = 0
-    this.#complete = { at: Date.now(), id: 0 }
-    this.#options.eventLog.store.newest().then((id) => { this.#complete = { at: Date.now(), id } }, () => {}) // then the whole log is read
+    const { clock, eventLog } = this.#options
+    this.#complete = { time: clock.now(), id: 0 }
+    eventLog.store.newest().then((id) => { this.#complete = { time: clock.now(), id } }, () => {}) // then the whole log is read
   }
 
   stop (): void {
@@ -69,7 +73,7 @@ export class GapFiller {
     this.#gaps.clear()
   }
 
-  /** Everything published until `sentAt` came through. */
+  /** Everything published until `sentAt` (`performance.now()`) came through. */
   noteProbe (sentAt: number): void {
     if (this.#filling) return
     const complete = this.#samples.findLast(({ at }) => at <= sentAt - LATE_COMMIT_MS)
@@ -110,12 +114,14 @@ export class GapFiller {
     this.#filling = false
   }
 
-  async #read (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
+  async #read (keys: readonly ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
     const found: StoredEvent[] = []
-    const { tenantId } = splitKey(keys[0] ?? '')
+    const [first] = keys
+    if (first === undefined) return new Map()
+    const { tenantId } = splitKey(first)
     const channels = keys.map((key) => splitKey(key).channel)
-    const { at, id } = this.#complete
-    const publishedSince = at - CLOCK_SKEW_MS
+    const { time, id } = this.#complete
+    const publishedSince = time - CLOCK_SKEW_MS
     for (let since = Math.max(0, id - LATE_PUBLISH_IDS); ;) {
       const events = await this.#options.eventLog.readGap({ tenantId, channels, since, complete: id, publishedSince, limit: EVENTS_PER_READ })
       found.push(...events)

@@ -4,7 +4,7 @@ import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import type { Backplane, OutgoingEvent } from '../backplane/contract.js'
 import { privateChannel, privateOwner } from '../channel-names.js'
 import type { Clock } from '../clock.js'
-import { channelKey } from '../keys.js'
+import { channelKey, userKey, type ChannelKey, type UserKey, type UserRef } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
 import { nextStep, RETRY_DELAYS_MS, type NextStep } from './next-step.js'
@@ -27,7 +27,7 @@ export interface OutboxOptions {
   log: FastifyBaseLogger
   typeOf (name: string): EventType
   /** Those of the users who are online on any node. */
-  onlineAmong (users: ReadonlyArray<{ tenantId: number, userId: number }>): Promise<Set<string>>
+  onlineAmong (users: readonly UserRef[]): Promise<Set<UserKey>>
   onFailed (event: StoredEvent): void
 }
 
@@ -70,7 +70,7 @@ export class Outbox {
 
   /** The order in which this node's events arrive here is the order on all nodes. */
   get isInOrder (): boolean {
-    return !this.#isBehind && Date.now() - this.#caughtUpAt > OUT_OF_ORDER_MS
+    return !this.#isBehind && performance.now() - this.#caughtUpAt > OUT_OF_ORDER_MS
   }
 
   /**
@@ -107,7 +107,7 @@ export class Outbox {
     const online = await onlineAmong(toConfirm.map(recipientOf))
     const isOnline = (event: StoredEvent): boolean => {
       const { tenantId, userId } = recipientOf(event)
-      return online.has(`${tenantId}/${userId}`)
+      return online.has(userKey(tenantId, userId))
     }
     const steps: Record<NextStep, StoredEvent[]> = { publish: [], retry: [], fail: [], wait: [], none: [] }
     for (const event of due) {
@@ -182,7 +182,7 @@ export class Outbox {
         if (events.length === 0 && this.#addedWhileBehind === 0) break
       }
       this.#isBehind = false
-      this.#caughtUpAt = Date.now()
+      this.#caughtUpAt = performance.now()
       log.info({ events: published }, 'Published all events that had waited for other nodes')
     } catch (err) {
       log.warn({ err }, 'Cannot publish waiting events, retrying')
@@ -205,7 +205,7 @@ export class Outbox {
     return all
   }
 
-  #keys ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): string[] {
+  #keys ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): ChannelKey[] {
     const own = privateChannel(userId)
     return this.#options.typeOf(type).copyToSender === true && own !== channel
       ? [channelKey(tenantId, channel), channelKey(tenantId, own)]

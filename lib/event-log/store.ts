@@ -1,5 +1,6 @@
 import { CompiledQuery, sql } from 'kysely'
 import { privateChannel } from '../channel-names.js'
+import { systemClock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { isDeadlock } from '../database/failures.js'
 import { toSqlTime } from '../database/time.js'
@@ -242,7 +243,7 @@ export class EventStore {
    */
   async probe (): Promise<void> {
     await this.checkWritable()
-    await upsert(this.#db, this.#dialect, 'websocket_meta', [{ name: 'probe', value: toSqlTime(Date.now()) }], { keys: ['name'], update: ['value'] })
+    await upsert(this.#db, this.#dialect, 'websocket_meta', [{ name: 'probe', value: toSqlTime(systemClock.now()) }], { keys: ['name'], update: ['value'] })
   }
 
   /** The part of `probe` that does not write: rejects if the server is read-only, or if the user has no permission to insert. */

@@ -8,7 +8,7 @@ import { direct, group, missed, positionOf, type Node, type OpenNode } from './w
 const DAY = 24 * 3600_000
 
 const maintenance = ({ db, clock }: Node): Maintenance =>
-  new Maintenance({ ...db, clock, log: silent, retentionDays: 30, aliveNodes: async () => null })
+  new Maintenance({ ...db, clock, log: silent, retentionDays: 30, aliveNodes: async () => null, purges: [] })
 
 const appendAll = async ({ log }: Node, count: number, rest: object = {}): Promise<number[]> =>
   (await Promise.all(Array.from({ length: count }, async (_, i) => await log.append(group(String(i), rest))))).map(({ messageId }) => messageId)

@@ -1,5 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { Clock } from '../../clock.js'
+import { systemClock, type Clock } from '../../clock.js'
 import { RealtimeError } from '../../errors.js'
 import { RedisCommands, type ArgumentsOf, type RowOf } from '../../redis/commands.js'
 import type { RedisConnections } from '../../redis/connect.js'
@@ -143,7 +143,7 @@ export class RosterCommands {
 
   /** The difference between the clock of this node, which tests move, and the system clock. */
   get #offset (): number {
-    return this.#clock.now() - Date.now()
+    return this.#clock.now() - systemClock.now()
   }
 }
 
