@@ -39,7 +39,7 @@ export const rooms = [
   'async', 'vocabulary', 'wire', 'database', 'redis', 'backplane', 'roster', 'delivery', 'event-log', 'lifecycle', 'access', 'upkeep', 'core', 'plugin-kit', 'testing'
 ]
 /** Two rooms are files of lib/ itself: these, and all others. */
-const CORE = ['core', 'frame-router', 'internals', 'parts', 'realtime']
+const CORE = ['core', 'frame-router', 'internals', 'parts', 'realtime', 'resources']
 const SPEAKS_SQL = ['database', 'event-log', 'upkeep']
 const SPEAKS_REDIS = ['redis']
 
@@ -86,6 +86,15 @@ export default defineConfig(
   {
     files: ['lib/**', 'plugins/**', 'client/src/**'],
     rules: { 'max-lines': ['error', { max: 250, skipBlankLines: true, skipComments: true }] }
+  },
+  {
+    files: ['lib/**', 'plugins/**'],
+    ignores: ['lib/clock.ts'],
+    rules: {
+      'no-restricted-properties': ['error', {
+        object: 'Date', property: 'now', message: 'Times come from a Clock (lib/clock.ts), durations and timeouts from performance.now().'
+      }]
+    }
   },
   ...rooms.flatMap(restrict),
   forbid(['client/src/**'], FROM_CLIENT),

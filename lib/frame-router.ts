@@ -1,13 +1,15 @@
 import type { Static, TObject, TSchema } from '@sinclair/typebox'
 import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
 import type { ValueError } from '@sinclair/typebox/errors'
-import type { MaybePromise } from './async/maybe-promise.js'
+import type { Rate, RateCounters } from './access/rate-counters.js'
+import { thenMaybe, type MaybePromise } from './async/maybe-promise.js'
 import type { LocalConnection } from './delivery/connection.js'
 import { RealtimeError } from './errors.js'
 import type { Caller, Identity } from './identity.js'
+import { rateKey } from './keys.js'
 import { eventsOf, type ClientEventSchemas, type EventDescription, type ServerEventSchemas } from './wire/protocol.js'
 
-/** What a frame handler is given: who, and the connection it came on. */
+/** What a frame handler is given: the caller, and the connection the frame came on. */
 export interface FrameContext extends Caller {
   connectionId: string
   connection: LocalConnection
@@ -27,10 +29,15 @@ export interface FrameResult<Ack> {
   afterReply?: () => void
 }
 
+/** A rate of its own, of each user: frames and REST requests of one `kind` count together. */
+export interface UserRate extends Rate { kind: string }
+
 export interface FrameDefinition<Data extends TObject, Ack extends TSchema> {
   event: string
   data: Data
   ack: Ack
+  /** Checked before `handle`; past it the frame is answered with `RT_RATE_LIMITED`. */
+  rate?: UserRate
   /** Begins, as soon as the frame came, what need not wait for the frames before it. */
   prefetch? (identity: Identity, data: Static<Data>): void
   handle (context: FrameContext, data: Static<Data>): MaybePromise<FrameResult<Static<Ack>>>
@@ -42,20 +49,28 @@ export interface Route {
   handle (context: FrameContext, data: unknown): MaybePromise<FrameResult<unknown>>
 }
 
-/** Event name → schema and handler. Plugins add theirs; connections/ feeds the frames in. */
+/** Event name → schema and handler. Plugins add theirs; the connections plugin dispatches frames to them. */
 export class FrameRouter {
   readonly #routes = new Map<string, Route>()
   readonly #catalogue: EventDescription[] = []
+  readonly #rates: Pick<RateCounters, 'take'>
+
+  constructor (rates: Pick<RateCounters, 'take'>) {
+    this.#rates = rates
+  }
 
   /** Adds an event that clients send. */
-  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, prefetch, handle }: FrameDefinition<Data, Ack>): void {
+  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, rate, prefetch, handle }: FrameDefinition<Data, Ack>): void {
     if (this.#routes.has(event)) throw new Error(`the event ${event} is defined twice`)
     const check = TypeCompiler.Compile(data)
-    // Checked right before: the handler gets what its schema says.
+    // `find` has checked the value against the schema.
+    const run: Route['handle'] = (context, value) => handle(context, value as Static<Data>)
     this.#routes.set(event, {
       check,
       prefetch: prefetch === undefined ? null : (identity, value) => { prefetch(identity, value as Static<Data>) },
-      handle: (context, value) => handle(context, value as Static<Data>)
+      handle: rate === undefined
+        ? run
+        : (context, value) => thenMaybe(this.#rates.take(rateKey(rate.kind, context.identity), rate), () => run(context, value))
     })
     this.#catalogue.push({ event, direction: 'client', data, ack })
   }
@@ -85,7 +100,7 @@ export class FrameRouter {
   }
 }
 
-/** Names the field, never repeats its value. */
+/** The error for data that breaks its schema: names the field, never repeats its value. */
 export function invalidData (error: ValueError | undefined): RealtimeError {
   const field = error?.path.slice(1).replaceAll('/', '.') ?? ''
   return new RealtimeError('RT_INVALID_DATA', `${field === '' ? 'data' : field}: ${error?.message ?? 'not valid'}`)

@@ -4,16 +4,18 @@ import type { RateCounters } from './access/rate-counters.js'
 import type { UserDirectory } from './access/user-directory.js'
 import type { Backplane } from './backplane/contract.js'
 import type { Clock } from './clock.js'
-import type { StorageAccess } from './core.js'
 import type { LocalConnection } from './delivery/connection.js'
 import type { Hub } from './delivery/hub.js'
 import type { PageSource } from './delivery/replayer.js'
 import type { EventLog } from './event-log/index.js'
 import type { FrameRouter } from './frame-router.js'
+import type { ConnectionKey } from './keys.js'
 import type { LifecycleBus } from './lifecycle/events.js'
 import type { Metrics } from './metrics.js'
+import type { StorageAccess } from './resources.js'
 import type { Roster } from './roster/contract.js'
 import type { CoreSettings } from './settings.js'
+import type { Purge } from './upkeep/maintenance.js'
 
 /** An ephemeral event for whoever listens now. */
 export interface EphemeralEvent {
@@ -48,7 +50,7 @@ export interface Internals {
   /** What waited for a connection's user, to be sent right after it is authenticated and before anything newer; null: nothing ever does. */
   waiting: ((connection: LocalConnection) => PageSource) | null
   /** The connections whose socket is on this node, by {@link connectionKey}. Filled by the connections plugin. */
-  readonly localConnections: Map<string, LocalConnection>
+  readonly localConnections: Map<ConnectionKey, LocalConnection>
   /** Calls between nodes: `call(nodeId, op, data)` resolves to what the handler of `op` on that node returns. */
   readonly rpc: {
     handle (op: string, handler: (data: unknown) => Promise<unknown>): void
@@ -59,6 +61,8 @@ export interface Internals {
    * it is too large for its readers, and nothing else.
    */
   emit (event: EphemeralEvent): void
+  /** Purges of the plugins' tables; see {@link Purge}. */
+  readonly purges: Purge[]
   /** Runs while log, roster and database still work, after the last socket is closed; in the order of registration. */
   onBeforeClose (task: () => Promise<void>): void
   /** True while the database stores events and Redis takes what it is given: both are asked by writing. */

@@ -5,45 +5,56 @@ import { OptionError } from './errors.js'
 import type { Authenticate, Authorize, AuthorizeMany, ResolveUsers } from './host-functions.js'
 import { requireKnown } from './option-names.js'
 
-const ms = (description: string, value: number, minimum = 1) =>
-  Type.Integer({ minimum, maximum: 2 ** 31 - 1, default: value, description: `${description}, in milliseconds` })
+/** The longest time that a timer can wait. */
+const MAX_MS = 2 ** 31 - 1
 
-/** Numbers and texts of the core's options, with their defaults. */
+/** The schema of a time in milliseconds, with its default. */
+export const ms = (description: string, value: number, { minimum = 1, maximum = MAX_MS }: { minimum?: number, maximum?: number } = {}) =>
+  Type.Integer({ minimum, maximum, default: value, description: `${description}, in milliseconds` })
+
+/** Those of the core's options that are numbers, strings or booleans, with their defaults. */
 const CoreSettings = Type.Object({
-  prefix: Type.String({ default: '/api/websocket', pattern: '^(/[^/]+)*$', description: 'Where all routes stand' }),
-  keyPrefix: Type.String({ default: 'rt', pattern: '^[A-Za-z0-9._-]+$', description: 'Put before every Redis key and topic' }),
-  requestsPerMinute: Type.Integer({ default: 600, minimum: 0, description: 'REST requests of one user; 0: no limit' }),
-  // Below the minimum one late beat of the sweeper would cost a healthy node its lease.
-  presenceLease: ms('A node not heard of for this long is dead, and its users offline', 15_000, 3000),
-  presenceGrace: ms('A user without connections is still online for this long', 5000, 0),
-  restLease: ms('A connection without a socket lives this long after its last sign', 75_000, 1000),
-  storageTimeout: ms('A database that does not answer for this long counts as away', 3000, 100),
-  maxQueuedEvents: Type.Integer({ default: 10_000, minimum: 1, description: 'Durable events that may wait for the database' }),
-  authConcurrency: Type.Integer({ default: 100, minimum: 1, description: 'Calls of authenticate and authorize under way at once' }),
-  userCacheTime: ms('How long a name from resolveUsers is kept', 60_000, 0),
-  statsInterval: ms('Pause between two stats lines in the log; 0: none', 60_000, 0),
-  migrate: Type.Boolean({ default: true, description: 'Bring the tables up to date at registration; false where a release process does it' }),
-  retentionDays: Type.Integer({ default: 30, minimum: 1, description: 'Disconnected connections and delivered events are kept this long' }),
-  maintenance: Type.Boolean({ default: true, description: 'This node takes part in sweeps and purges' })
+  prefix: Type.String({ default: '/api/websocket', pattern: '^(/[^/]+)*$', description: 'Path prefix of all routes' }),
+  keyPrefix: Type.String({ default: 'rt', pattern: '^[A-Za-z0-9._-]+$', description: 'Prefix of every Redis key and channel' }),
+  requestsPerMinute: Type.Integer({ default: 600, minimum: 0, description: 'REST requests of one user per minute; 0: no limit' }),
+  // Below the minimum, one late renewal would cost a healthy node its lease.
+  presenceLease: ms('Time after which a silent node counts as dead and its users as offline', 15_000, { minimum: 3000 }),
+  presenceGrace: ms('Time after the last connection closed until its user is offline', 5000, { minimum: 0 }),
+  restLease: ms('Time after its last heartbeat until a connection without a socket is removed', 75_000, { minimum: 1000 }),
+  storageTimeout: ms('Time after which a statement of the database fails', 3000, { minimum: 100 }),
+  maxQueuedEvents: Type.Integer({ default: 10_000, minimum: 1, description: 'Durable events that may wait for the database; beyond it they are refused with RT_STORAGE_UNAVAILABLE' }),
+  authConcurrency: Type.Integer({ default: 100, minimum: 1, description: 'Concurrent calls of authenticate, and of authorize' }),
+  userCacheTime: ms('Time for which a name from resolveUsers is cached', 60_000, { minimum: 0 }),
+  statsInterval: ms('Interval of the stats lines in the log; 0: none', 60_000, { minimum: 0 }),
+  migrate: Type.Boolean({ default: true, description: 'Run missing migrations at registration; false where a release process runs them' }),
+  retentionDays: Type.Integer({ default: 30, minimum: 1, description: 'Days for which disconnected connections and delivered events are kept' }),
+  maintenance: Type.Boolean({ default: true, description: 'Whether this node takes part in periodic work for the cluster: expiry, retries, purges' })
 })
 
 /** Options of the core, `app.register(realtime, options)`. */
 export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
   /** A Kysely instance (MySQL, MariaDB or SQLite), or a URL: `mysql://…`, `sqlite:path`, `sqlite::memory:`. */
   database: unknown
-  /** An ioredis instance, or a URL; absent: one process, everything in memory. */
+  /** An ioredis instance (`Redis` or `Cluster`) or a URL, `redis://…`. Absent: a single process, with all live state in memory. */
   redis?: unknown
   /**
-   * Signs the messages between nodes, at least 32 characters each; unsigned ones are dropped then. Of a list, the first
-   * signs and all verify, so that a secret can be replaced: add the new one last, then put it first, then remove the old one.
+   * Signs the messages between nodes; messages without a valid signature are dropped. At least 32 characters. In a list, the
+   * first secret signs and all verify. To replace a secret, add the new one last, then move it to the front, then remove the
+   * old one, deploying each step to all nodes.
    */
   secret?: string | readonly string[] | undefined
+  /** Returns the identity behind a token, or null. */
   authenticate: Authenticate
-  /** Absent: own private channel, `presence` and `broadcast` may be subscribed, `direct` is allowed; nothing else is. */
+  /**
+   * Decides what an identity may do. Absent: everyone may send direct messages inside their tenant, and nothing else. Nobody is
+   * asked for a user's subscription to `presence`, `broadcast` and their own private channel.
+   */
   authorize?: Authorize
+  /** The same for several subscriptions in one frame. Absent: `authorize` is called for each. */
   authorizeMany?: AuthorizeMany
+  /** Returns the names of users. Absent: users have no names. */
   resolveUsers?: ResolveUsers
-  /** For tests that move time. */
+  /** The source of the time of day, for tests; see `MovableClock` in `fastify-realtime/testing`. */
   clock?: Clock
 }
 
@@ -52,8 +63,8 @@ export type CoreSettings = Static<typeof CoreSettings>
 const MIN_SECRET = 32
 
 /**
- * Checks and completes numbers and texts against a schema with defaults; `besides` are the plugin's options of other kinds.
- * Throws an {@link OptionError} that names the first one that is wrong or unknown.
+ * Checks options against a schema and fills in its defaults; `besides` names the options that the schema does not describe.
+ * Throws an {@link OptionError} that names the first wrong or unknown option.
  */
 export function readSettings<T extends ReturnType<typeof Type.Object>> (
   schema: T, options: object, { of, besides }: { of: string, besides: readonly string[] }
@@ -69,7 +80,7 @@ export function readSettings<T extends ReturnType<typeof Type.Object>> (
   return settings as Static<T>
 }
 
-/** The secrets of the option, the one that signs first. Throws an {@link OptionError}, which does not show them. */
+/** The secrets, the one that signs first. Throws an {@link OptionError} that does not contain them. */
 export function readSecrets (secret: RealtimeOptions['secret']): readonly string[] {
   if (secret === undefined) return []
   const secrets: readonly unknown[] = Array.isArray(secret) ? secret : [secret]
@@ -97,7 +108,7 @@ export function readCoreOptions (options: RealtimeOptions): CoreSettings {
     throw new OptionError('clock', 'must be an object with now(), milliseconds since 1970')
   }
   if (settings.presenceLease <= settings.presenceGrace) {
-    throw new OptionError('presenceLease', 'must be longer than presenceGrace: it is the grace of a dead node’s users')
+    throw new OptionError('presenceLease', 'must be longer than presenceGrace: users of a dead node are offline after presenceLease')
   }
   return settings
 }

@@ -2,22 +2,25 @@
 import { systemClock } from '../lib/clock.js'
 import { migrate } from '../lib/database/migrator.js'
 import { openDatabase } from '../lib/database/open.js'
+import { toSqlTime } from '../lib/database/time.js'
 import { EpochStore } from '../lib/event-log/epoch-store.js'
 import { livingLeases } from '../lib/redis/older-nodes.js'
 import { Maintenance } from '../lib/upkeep/maintenance.js'
 import { asyncapi } from '../lib/wire/asyncapi.js'
 import { eventsOf } from '../lib/wire/protocol.js'
+import { connectionPurge } from './connections/store.js'
 import { clientEvents, serverEvents } from './schemas.js'
+import { typingPurge } from './typing/store.js'
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }
 
 const usage = `usage: fastify-realtime <command>
 
   migrate             bring the tables up to date
-  migrate down        take the last migration back
+  migrate down        undo the last migration
   restored            after restoring a backup or copying the database, before nodes start: a new epoch and identity
-  cleanup             purge what is older than RETENTION_DAYS (30)
-  cleanup-typing      remove typing indicators that ran out
+  cleanup             purge what is older than RETENTION_DAYS (default 30)
+  cleanup-typing      remove expired typing indicators
   asyncapi            print the socket's AsyncAPI document, of all plugins
 
 The database is DATABASE_URL: mysql://user:password@host:port/db or sqlite:path.
@@ -50,22 +53,20 @@ async function run ([command, direction]: string[]): Promise<number> {
       const { REDIS_URL } = process.env
       const done = await migrate(database.db, direction === 'down' ? 'down' : 'up',
         REDIS_URL ? { olderNode: async () => await livingLeases(REDIS_URL, process.env.KEY_PREFIX ?? 'rt', silent) } : {})
-      console.log(done.length === 0 ? 'nothing to migrate' : `${direction === 'down' ? 'taken back' : 'migrated'}: ${done.join(', ')}`)
+      console.log(done.length === 0 ? 'nothing to migrate' : `${direction === 'down' ? 'undone' : 'migrated'}: ${done.join(', ')}`)
       return 0
     }
     if (command === 'restored') {
       const { epoch, identity, marker } = await new EpochStore(database.db, 'cli').restored(0)
-      console.log(`epoch: ${epoch}, identity: ${identity}, ids go on after ${marker}`)
+      console.log(`epoch: ${epoch}, identity: ${identity}, ids continue after ${marker}`)
       return 0
     }
+    const clock = systemClock
+    const typing = typingPurge(database.db, clock)
     const maintenance = new Maintenance({
-      ...database,
-      clock: systemClock,
-      log: { info: () => {} },
-      retentionDays,
-      aliveNodes: async () => null
+      ...database, clock, log: silent, retentionDays, aliveNodes: async () => null, purges: [connectionPurge(database.db, clock), typing]
     })
-    const removed = command === 'cleanup' ? await maintenance.run() : { typing: await maintenance.cleanupTyping() }
+    const removed = command === 'cleanup' ? await maintenance.run() : { typing: await typing.run({ before: toSqlTime(clock.now()), aliveNodes: null }) }
     console.log(Object.entries(removed).map(([what, count]) => `${what}: ${count}`).join(', '))
     return 0
   } finally {

@@ -13,29 +13,30 @@ import {
 } from './index.js'
 
 export { TestClient, type TestFrame } from '../lib/testing/client.js'
+export { systemClock, type Clock } from '../lib/clock.js'
 export { MovableClock } from '../lib/testing/clock.js'
 
 export const pluginNames = ['connections', 'presence', 'typing', 'channels', 'stats'] as const
 export type PluginName = typeof pluginNames[number]
 
 export interface TestAppOptions {
-  /** Of the core. Unless given: SQLite in memory, no Redis, any identity that `connect` names, a clock to move. */
+  /** Options of the core. By default: SQLite in memory, no Redis, any identity that `connect` is given, a movable clock. */
   core?: Partial<RealtimeOptions>
-  /** Registered in this order; all five unless given. */
+  /** Which plugins to register, in this order; all five by default. */
   plugins?: readonly PluginName[]
   connections?: ConnectionsOptions
   presence?: PresenceOptions
   typing?: TypingOptions
   channels?: ChannelsOptions
   stats?: StatsOptions
-  /** The host's own things, before and after the suite is registered. */
+  /** Registers the host's own plugins, before and after the realtime plugins. */
   before?: (app: FastifyInstance) => unknown
   after?: (app: FastifyInstance) => unknown
-  /** Shared by several apps; a new one unless given. */
+  /** A clock that several apps share; a new one by default. */
   clock?: MovableClock
 }
 
-/** Time that was moved must not look like a node that was not heard of. */
+/** Long, because a node whose clock was moved ahead must not look dead. */
 const LEASE = 20 * 24 * 3600_000
 
 /** A token of a test app is the identity itself. */
@@ -44,7 +45,7 @@ export const tokenOf = (identity: Identity): string => Buffer.from(JSON.stringif
 export const identityOf = (token: string | undefined): Identity | null =>
   token === undefined ? null : JSON.parse(Buffer.from(token, 'base64url').toString()) as Identity
 
-/** An app with the suite in memory, and its clock: `clock.advance(30_000)` lets typing run out. Close it with `app.close()`. */
+/** An app with the plugins in memory, and its clock: `clock.advance(30_000)` lets typing expire. Close it with `app.close()`. */
 export async function buildApp (options: TestAppOptions = {}): Promise<{ app: FastifyInstance, clock: MovableClock }> {
   const clock = options.clock ?? new MovableClock()
   // Many tests begin at once, and a database migrates one after the other.
@@ -71,7 +72,7 @@ export async function buildApp (options: TestAppOptions = {}): Promise<{ app: Fa
 }
 
 /**
- * An authenticated client of an app, which listens on a free port from then on if it did not yet: `const ann = await connect(app, { tenantId: 1, userId: 1 })`.
+ * An authenticated client of an app; starts the app on a free port if it does not listen yet: `const ann = await connect(app, { tenantId: 1, userId: 1 })`.
  * With null for the identity, `headers` carry what the host's own `authenticate` reads.
  */
 export async function connect (

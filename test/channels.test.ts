@@ -136,11 +136,11 @@ overBackends((test, backend) => {
   test('an unconfirmed direct message is sent again after 5, 15 and 60 s, and is failed in the end', async (t) => {
     const host = await buildHost(t, { backend })
     const failed: number[] = []
-    host.app.realtime.events.on('failed', ({ id }) => { failed.push(id) })
+    host.app.realtime.events.on('failed', ({ messageId }) => { failed.push(messageId) })
     const [sender, silent] = [await connect(host, user(1)), await connect(host, user(2))]
     const { messageId } = await sender.request('message:direct', { recipientId: 2, message: 'hello', conversationId: 'c' })
     t.match(await silent.next('message:direct'), { messageId })
-    t.match(await host.app.realtime.stats.of(1), { pending_events: 1, failed_events: 0 })
+    t.match(await host.app.realtime.stats.get(1), { pendingEvents: 1, failedEvents: 0 })
     const row = async () => (await rowsOf(host, 'websocket_events')).find(({ id }) => id === messageId)
     await until('it is known as handed on', async () => (await row()).handed_at !== null)
     for (const [i, delay] of [5000, 15_000, 60_000, 60_000, 60_000].entries()) {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import type { OutgoingEvent } from '../lib/backplane/contract.js'
-import { open, readFrames, sealFrames, sealText, type Opened } from '../lib/backplane/envelope.js'
+import { open, readEvents, sealEvents, sealText, type Opened } from '../lib/backplane/envelope.js'
 import { Signer } from '../lib/backplane/signer.js'
 import { payloadOf } from './backplane/node.js'
 import { seeded } from './suites.js'
@@ -32,24 +32,24 @@ t.test('The frames of one Redis message come out as they went in, signed or not'
     for (let round = 0; round < 200; round++) {
       const frames = randomFrames()
       const number = random(2) === 0 ? null : random(2 ** 32) * 2 ** 20 + 1
-      const sealed = sealFrames(frames, TOPIC, number !== null, signer)
+      const sealed = sealEvents(frames, TOPIC, number !== null, signer)
       const { content, ...rest } = opened(number === null ? sealed : numbered(number, sealed, round % 2 === 0 ? '+' : '*'), TOPIC, signer)
-      const decoded = readFrames(content) ?? []
+      const decoded = readEvents(content) ?? []
       const same = decoded.length === frames.length && frames.every((frame, i) => {
         const other = decoded[i]
         return other?.payload.equals(frame.payload) === true && other.messageId === frame.messageId &&
           other.excludeConnectionId === frame.excludeConnectionId && other.isRetry === frame.isRetry
       })
       if (!same) t.strictSame(decoded, frames)
-      if (rest.number !== number || rest.first !== (number !== null && round % 2 === 1)) t.strictSame(rest, { number, first: round % 2 === 1 })
+      if (rest.number !== number || rest.isFirst !== (number !== null && round % 2 === 1)) t.strictSame(rest, { number, isFirst: round % 2 === 1 })
     }
   }
   const { content, ...rest } = opened(sealText('žluťoučký', TOPIC, unsigned), TOPIC, unsigned)
-  t.strictSame([content.toString(), rest], ['žluťoučký', { number: null, first: false }])
+  t.strictSame([content.toString(), rest], ['žluťoučký', { number: null, isFirst: false }])
 })
 
 t.test('What is no envelope is malformed, whatever it is', async (t) => {
-  const sealed = sealFrames([{ payload: payloadOf('x'), messageId: 7, excludeConnectionId: 'tab', isRetry: false }], TOPIC, true, unsigned)
+  const sealed = sealEvents([{ payload: payloadOf('x'), messageId: 7, excludeConnectionId: 'tab', isRetry: false }], TOPIC, true, unsigned)
   const faults = [
     '', 'r', 'rt', 'rt1', 'rt1-', 'rt1-\n', 'rt1+', 'rt1+\n', 'rt1+\n\0', 'rt1+7', 'rt1+7\n', 'rt1+7 \n\0', 'rt1+-7\n\0', 'rt1+1.5\n\0', 'rt1-7\n\0',
     'rt1+99999999999999999\n\0', 'rt1+9999999999999999\n\0', 'rt1!7\n\0', 'rt1 7\n\0', 'hello', 'rubbish', '12\nold', '{"kind":"question"}', '!1700000000000',
@@ -59,26 +59,26 @@ t.test('What is no envelope is malformed, whatever it is', async (t) => {
   for (const version of ['rt0-\n\0', 'rt2-\n\0', 'rt12+7\n\0', 'rt9']) t.equal(open(Buffer.from(version), TOPIC, unsigned), 'version', version)
 
   const { content } = opened(numbered(1, sealed), TOPIC, unsigned)
-  t.equal(readFrames(content)?.length, 1)
-  for (let length = 0; length < content.length; length++) t.equal(readFrames(content.subarray(0, length)), null, `cut to ${length} bytes`)
+  t.equal(readEvents(content)?.length, 1)
+  for (let length = 0; length < content.length; length++) t.equal(readEvents(content.subarray(0, length)), null, `cut to ${length} bytes`)
   const spoiled = (at: number, bytes: number[]): Buffer => {
     const copy = Buffer.from(content)
     copy.set(bytes, at)
     return copy
   }
-  t.equal(readFrames(spoiled(0, [2])), null, 'a flag that nobody knows')
-  t.equal(readFrames(spoiled(1, [0x7f, 0xf8])), null, 'an id that is no number')
-  t.equal(readFrames(spoiled(1, [0xbf, 0xf0])), null, 'an id below zero')
-  t.equal(readFrames(spoiled(1, [0x3f, 0xe0, 0, 0, 0, 0, 0, 0])), null, 'half an id')
-  t.equal(readFrames(spoiled(9, [255])), null, 'a name longer than the message')
-  t.equal(readFrames(spoiled(content.length - 1, [0x20])), null, 'a payload that is not a frame for sockets')
-  t.equal(readFrames(spoiled(13, [0xff, 0xff, 0xff, 0xff])), null, 'a payload of 4 GB')
+  t.equal(readEvents(spoiled(0, [2])), null, 'a flag that nobody knows')
+  t.equal(readEvents(spoiled(1, [0x7f, 0xf8])), null, 'an id that is no number')
+  t.equal(readEvents(spoiled(1, [0xbf, 0xf0])), null, 'an id below zero')
+  t.equal(readEvents(spoiled(1, [0x3f, 0xe0, 0, 0, 0, 0, 0, 0])), null, 'half an id')
+  t.equal(readEvents(spoiled(9, [255])), null, 'a name longer than the message')
+  t.equal(readEvents(spoiled(content.length - 1, [0x20])), null, 'a payload that is not a frame for sockets')
+  t.equal(readEvents(spoiled(13, [0xff, 0xff, 0xff, 0xff])), null, 'a payload of 4 GB')
 
   for (let round = 0; round < 5000; round++) {
     const bytes = randomBytes(random(80))
     const message = round % 2 === 0 ? bytes : Buffer.concat([Buffer.from('rt1+1\n\0'), bytes])
     const found = open(message, TOPIC, unsigned)
-    if (typeof found !== 'string') readFrames(found.content)
+    if (typeof found !== 'string') readEvents(found.content)
   }
   t.pass('and nothing throws')
 })
@@ -86,13 +86,13 @@ t.test('What is no envelope is malformed, whatever it is', async (t) => {
 t.test('With a secret only what was signed with it, for this topic, is accepted', async (t) => {
   const frames = randomFrames()
   const [old, rotated] = [new Signer([first]), new Signer([second, first])]
-  const signed = sealFrames(frames, TOPIC, false, old)
+  const signed = sealEvents(frames, TOPIC, false, old)
   t.type(open(signed, TOPIC, old), 'object')
   t.type(open(signed, TOPIC, rotated), 'object', 'signed with an older secret of the list')
-  t.type(open(sealFrames(frames, TOPIC, false, rotated), TOPIC, new Signer([second])), 'object', 'the first of the list signs')
+  t.type(open(sealEvents(frames, TOPIC, false, rotated), TOPIC, new Signer([second])), 'object', 'the first of the list signs')
   t.type(open(signed, TOPIC, unsigned), 'object', 'a node without a secret accepts everything')
   t.equal(open(signed, TOPIC, new Signer([second])), 'signature')
-  t.equal(open(sealFrames(frames, TOPIC, false, unsigned), TOPIC, old), 'signature', 'unsigned')
+  t.equal(open(sealEvents(frames, TOPIC, false, unsigned), TOPIC, old), 'signature', 'unsigned')
   t.equal(open(signed, TOPIC.replace('{1/', '{2/'), old), 'signature', 'played again on a channel of another tenant')
   for (let at = 6; at < signed.length; at++) {
     const changed = Buffer.from(signed)

@@ -1,10 +1,13 @@
 import t from 'tap'
 import { append } from './event-log/append.js'
+import { nextSteps } from './event-log/next-step.js'
 import { outbox } from './event-log/outbox.js'
 import { recover } from './event-log/recover.js'
 import { refused } from './event-log/refused.js'
 import { statements } from './event-log/statements.js'
 import { openStorage, storages } from './event-log/world.js'
+
+nextSteps(t)
 
 for (const storage of storages) {
   t.test(`The log on ${storage.name}`, async (t) => {

@@ -148,7 +148,7 @@ overBackends((test, backend) => {
       t.equal((await scrape(host)).get('realtime_backplane_round_trip_seconds_count'), 0)
       return
     }
-    await until('the canary is back', async () => ((await scrape(host)).get('realtime_backplane_round_trip_seconds_count') ?? 0) > 0)
+    await until('the probe is back', async () => ((await scrape(host)).get('realtime_backplane_round_trip_seconds_count') ?? 0) > 0)
     t.ok(((await scrape(host)).get('realtime_backplane_round_trip_seconds_sum') ?? 10) < 5)
   })
 

@@ -71,9 +71,9 @@ for (const name of ['SQLite', 'MariaDB']) {
     })
 
     await t.test('migrate down takes the last migration back, and the tables with the first', async (t) => {
-      t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'taken back: 003-meta\n', stderr: '' })
-      t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'taken back: 002-events-by-status\n', stderr: '' })
-      t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'taken back: 001-initial\n', stderr: '' })
+      t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'undone: 003-meta\n', stderr: '' })
+      t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'undone: 002-events-by-status\n', stderr: '' })
+      t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'undone: 001-initial\n', stderr: '' })
     })
   })
 }

@@ -168,7 +168,7 @@ t.test('The types hold for hosts, as modules and as CommonJS, and for pages', as
     await app.register(typing, { signsPerMinute: 'six' })
     await app.register(channels)
 
-    export const status: string | undefined = (await app.realtime.presence.of(1, [2]))[0]?.status
+    export const status: string | undefined = (await app.realtime.presence.get(1, [2]))[0]?.status
     export const tell = (order: number) => { app.realtime.channels.tell({ tenantId: 1, channel: 'group.x', event: 'order:shipped', data: { order } }) }
     app.realtime.events.on('online', ({ tenantId, userId }) => tenantId + userId)
     // @ts-expect-error -- no such decorator

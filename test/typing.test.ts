@@ -144,18 +144,19 @@ overBackends((test, backend) => {
     const { a, b, typist, reader } = await talkers(t, backend, {
       options: { resolveUsers: (_, ids) => new Map(ids.map((id) => [id, { name: `User ${id}` }])) }
     })
-    const told: Array<[number, boolean]> = []
-    a.app.realtime.events.on('typing', ({ entry, isTyping }) => { told.push([entry.userId, isTyping]) })
+    const emitted: Array<[number, boolean]> = []
+    a.app.realtime.events.on('typing', ({ userId, isTyping }) => { emitted.push([userId, isTyping]) })
     await typist.request('user:typing', sign)
     a.clock.advance(1000)
     await reader.request('user:typing', sign)
     const data = [{ user_id: 1, user_name: 'User 1', started_at: /\.\d{3}Z$/ }, { user_id: 2, user_name: 'User 2', started_at: /\.\d{3}Z$/ }]
+    t.match(await b.app.realtime.typing.list(1, 'c'), [{ userId: 1, userName: 'User 1', startedAt: /Z$/ }, { userId: 2, userName: 'User 2', startedAt: /Z$/ }])
     t.match(await b.app.realtime.typing.in(1, 'c'), data)
     t.match((await rest(b, user(9), 'GET', '/typing/c')).body, { data, count: 2 })
     t.strictSame(await a.app.realtime.typing.in(2, 'c'), [])
     t.strictSame((await rest(a, user(9, { tenantId: 2 }), 'GET', '/typing/c')).body, { data: [], count: 0 })
     await typist.request('user:typing', { ...sign, isTyping: false })
-    t.strictSame(told.filter(([id]) => id === 1), [[1, true], [1, false]])
+    t.strictSame(emitted.filter(([id]) => id === 1), [[1, true], [1, false]])
   })
 
   test('a typist has one row in a conversation, and none is written per sign', async (t) => {

@@ -6,7 +6,7 @@ interface Batch {
   done: Promise<void>
 }
 
-/** Gathers what is published within one turn of the event loop, so that each channel's frames leave as one message. */
+/** Collects events that are published within one turn of the event loop, so that each channel's events are sent as one message. */
 export class Batches {
   readonly #send: (channels: Array<[ChannelKey, OutgoingEvent[]]>) => Promise<void>
   #batch: Batch | null = null
@@ -15,16 +15,16 @@ export class Batches {
     this.#send = send
   }
 
-  /** Resolves or rejects as the whole batch does. */
-  add (key: ChannelKey, frame: OutgoingEvent): Promise<void> {
+  /** Settles together with the whole batch. */
+  add (key: ChannelKey, event: OutgoingEvent): Promise<void> {
     const batch = this.#batch ??= this.#begin()
-    const frames = batch.channels.get(key)
-    if (frames === undefined) batch.channels.set(key, [frame])
-    else frames.push(frame)
+    const events = batch.channels.get(key)
+    if (events === undefined) batch.channels.set(key, [event])
+    else events.push(event)
     return batch.done
   }
 
-  /** What was added before is sent, or has failed. */
+  /** Resolves when everything that was added before has been sent or has failed. */
   async flushed (): Promise<void> {
     await this.#batch?.done.catch(() => {})
   }
@@ -32,7 +32,7 @@ export class Batches {
   #begin (): Batch {
     let settle: (result: Promise<void>) => void = () => {}
     const done = new Promise<void>((resolve) => { settle = resolve })
-    // Ephemeral publishers do not look at the outcome.
+    // Publishers of ephemeral events ignore the outcome.
     done.catch(() => {})
     const batch: Batch = { channels: new Map(), done }
     setImmediate(() => {

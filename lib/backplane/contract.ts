@@ -1,58 +1,57 @@
+import type { MaybePromise } from '../async/maybe-promise.js'
 import type { ChannelKey } from '../keys.js'
 
-
-/** One encoded event on its way to the members of a channel. */
+/** An encoded event for the members of a channel. */
 export interface OutgoingEvent {
   /** The WebSocket payload, UTF-8 JSON. Encoded once in the cluster. */
   payload: Buffer
-  /** The durable event's id; 0 for an ephemeral one, which a slow reader may lose. */
+  /** The id of a durable event; 0 for an ephemeral one, which is dropped for slow readers. */
   messageId: number
-  /** The connection that must not get it (it sent it). */
+  /** The connection that sent it and does not get it. */
   excludeConnectionId: string | null
-  /** Sent again on purpose (not yet confirmed): passes where a repeated id is otherwise dropped. */
+  /** It is sent again because it was not confirmed: not dropped as a duplicate. */
   isRetry: boolean
 }
 
-/** Nothing to wait for: known by its identity, so that no message of a single process waits for a promise. */
-export const PUBLISHED: Promise<void> = Promise.resolve()
-
 export interface BackplaneHandlers {
-  /** Frames of one channel, in the order in which every node gets them. */
-  onEvents (key: ChannelKey, frames: OutgoingEvent[]): void
-  /** This node may have missed frames of channels it is subscribed to: read them from the log. */
+  /** Events of one channel, in the same order on every node. */
+  onEvents (key: ChannelKey, events: OutgoingEvent[]): void
+  /** This node may have missed events of these channels: read them from the log. */
   onGap (keys: ChannelKey[]): void
-  /** Everything published up to `sentAt` (milliseconds since 1970) on any node has been delivered here. */
+  /** Everything that any node published before `sentAt` (`performance.now()` of this node) has been delivered here. */
   onProbe (sentAt: number): void
-  /** A question from another node; what it resolves to is the answer, an error thrown crosses as its code. */
+  /** A request from another node. Resolves with the response; of an error, code and message are sent back. */
   onRequest (op: string, data: unknown): Promise<unknown>
   /** Other nodes can be reached again. */
   onReconnected (): void
 }
 
 /**
- * What carries frames between the nodes. Obligations of every implementation (test/backplane.test.ts runs over all):
- *
- * - `publish` always reaches this node's own `deliver`, also while the others cannot be reached; frames of one channel
- *   in the order of the calls. It resolves once every node that can hear it was handed the frame, and rejects where
- *   that is not known: the caller keeps the event and publishes it again. Where it is so at once it may answer `PUBLISHED`.
- * - `publishLocally` reaches this node's own `deliver` alone, after everything published before it.
- * - `subscribe` resolves when frames published anywhere from then on are delivered here; null: they are already.
- * - `unsubscribe` right after or before `subscribe` of the same channel is safe: the last call wins.
- * - `ask` rejects when the node does not answer within its time.
+ * Carries events between nodes. Every implementation guarantees the following; test/backplane.test.ts checks all of them.
+ * "Locally" means by this node's `onEvents`.
  */
 export interface Backplane {
-  /** Boot id of this node: a restarted process is another node. */
+  /** New at every start of the process. */
   readonly nodeId: string
   /** False while other nodes cannot be reached. */
   readonly healthy: boolean
   start (handlers: BackplaneHandlers): Promise<void>
-  publish (key: ChannelKey, frame: OutgoingEvent): Promise<void>
-  publishLocally (key: ChannelKey, frame: OutgoingEvent): void
-  /** False: nobody hears this channel, on any node, and nothing need be encoded for it. */
+  /**
+   * Always delivers locally, even while other nodes cannot be reached, and keeps the order of calls within a channel.
+   * Resolves when every node with subscribers has the event; returns undefined if that is so at once. Rejects if it is not
+   * known: the caller keeps the event and publishes it again.
+   */
+  publish (key: ChannelKey, event: OutgoingEvent): MaybePromise<void>
+  /** Delivers locally alone, after everything that was published before. */
+  publishLocally (key: ChannelKey, event: OutgoingEvent): void
+  /** False if the channel has no subscriber on any node, so that nothing needs to be encoded for it. */
   mayHaveSubscribers (key: ChannelKey): boolean
-  subscribe (key: ChannelKey): Promise<void> | null
+  /** Resolves when everything that is published from then on, on any node, is delivered locally; undefined: it is already. */
+  subscribe (key: ChannelKey): MaybePromise<void>
+  /** May be called right before or after `subscribe` of the same channel: the last call wins. */
   unsubscribe (key: ChannelKey): void
+  /** Rejects with `RT_NOT_FOUND` if the node does not respond in time. */
   call (nodeId: string, op: string, data: unknown): Promise<unknown>
-  /** Sends what is queued, then lets go of the connections it opened. */
+  /** Sends what is queued, then releases the connections that it opened. */
   close (): Promise<void>
 }

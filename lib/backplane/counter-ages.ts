@@ -1,16 +1,16 @@
-import { COUNTER_TTL } from './sequence-tracker.js'
+import { COUNTER_TTL_MS } from './sequence-tracker.js'
 
-/** A counter's life is prolonged at most this often by each node, not with each message: that would cost as much as counting. */
-const PROLONG_EVERY = 10_000
-/** What a command may be under way. */
-const UNDER_WAY = 5000
+/** Milliseconds between two renewals of a counter's time to live by one node. With every message it would cost as much as the counting. */
+const RENEWAL_INTERVAL_MS = 10_000
+/** Upper bound for the time that a command takes, in milliseconds. */
+const COMMAND_TIME_MS = 5000
 
-/** For which counters are prolonged, in Redis: whenever a number is given, COUNTER_TTL of it is left. */
-export const COUNTER_LIFE = COUNTER_TTL + PROLONG_EVERY + UNDER_WAY
+/** The time to live that a counter gets in Redis, so that at least COUNTER_TTL_MS is left after each number. */
+export const STORED_TTL_MS = COUNTER_TTL_MS + RENEWAL_INTERVAL_MS + COMMAND_TIME_MS
 
-/** Which counters this node has prolonged lately. */
+/** The counters whose time to live this node renewed recently. */
 export class CounterAges {
-  readonly #young = new Set<string>()
+  readonly #renewed = new Set<string>()
   readonly #now: () => number
   #since = 0
 
@@ -18,20 +18,20 @@ export class CounterAges {
     this.#now = now
   }
 
-  /** True where the counter must be prolonged with its next number; from then on it counts as prolonged. */
+  /** Returns true if the next number must renew the counter, and records the renewal. */
   isDue (counter: string): boolean {
     const now = this.#now()
-    if (now - this.#since >= PROLONG_EVERY) {
-      this.#young.clear()
+    if (now - this.#since >= RENEWAL_INTERVAL_MS) {
+      this.#renewed.clear()
       this.#since = now
     }
-    if (this.#young.has(counter)) return false
-    this.#young.add(counter)
+    if (this.#renewed.has(counter)) return false
+    this.#renewed.add(counter)
     return true
   }
 
-  /** Something failed: whether any of them was prolonged is not known. */
+  /** After a failed command it is not known which counters were renewed. */
   forget (): void {
-    this.#young.clear()
+    this.#renewed.clear()
   }
 }

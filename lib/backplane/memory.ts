@@ -1,8 +1,8 @@
 import { RealtimeError } from '../errors.js'
 import type { ChannelKey } from '../keys.js'
-import { PUBLISHED, type Backplane, type BackplaneHandlers, type OutgoingEvent } from './contract.js'
+import type { Backplane, BackplaneHandlers, OutgoingEvent } from './contract.js'
 
-/** The backplane of one process: an echo. */
+/** The backplane of a single process: delivers locally. */
 export class MemoryBackplane implements Backplane {
   readonly nodeId: string
   readonly healthy = true
@@ -17,22 +17,20 @@ export class MemoryBackplane implements Backplane {
     this.#handlers = handlers
   }
 
-  publish (key: ChannelKey, frame: OutgoingEvent): Promise<void> {
-    this.publishLocally(key, frame)
-    return PUBLISHED
+  publish (key: ChannelKey, event: OutgoingEvent): void {
+    this.publishLocally(key, event)
   }
 
-  publishLocally (key: ChannelKey, frame: OutgoingEvent): void {
-    if (this.#subscribed.has(key)) this.#handlers?.onEvents(key, [frame])
+  publishLocally (key: ChannelKey, event: OutgoingEvent): void {
+    if (this.#subscribed.has(key)) this.#handlers?.onEvents(key, [event])
   }
 
   mayHaveSubscribers (key: ChannelKey): boolean {
     return this.#subscribed.has(key)
   }
 
-  subscribe (key: ChannelKey): null {
+  subscribe (key: ChannelKey): void {
     this.#subscribed.add(key)
-    return null
   }
 
   unsubscribe (key: ChannelKey): void {

@@ -5,31 +5,32 @@ import { errorCodes, RealtimeError, toRealtimeError, type ErrorCode } from '../e
 
 const Name = Type.String({ minLength: 1, maxLength: 200 })
 
-const Question = Type.Object({
+// The field `kind` has the same values in all versions: nodes of two versions may share a Redis.
+const RpcRequest = Type.Object({
   kind: Type.Literal('question'), id: Name, from: Name, op: Name, data: Type.Optional(Type.Unknown())
 })
-const Answer = Type.Object({
+const RpcResponse = Type.Object({
   kind: Type.Literal('answer'),
   id: Name,
   data: Type.Optional(Type.Unknown()),
   error: Type.Optional(Type.Object({ code: Type.String(), message: Type.String() }))
 })
-const RpcMessage = Type.Union([Question, Answer])
+const RpcMessage = Type.Union([RpcRequest, RpcResponse])
 type RpcMessage = Static<typeof RpcMessage>
 
-/** How long a node has to answer; past it the caller is told that the node is gone. */
+/** A node that does not respond within this time counts as gone. */
 const RESPONSE_TIMEOUT_MS = 3000
 
-/** Questions from node to node (close that socket, subscribe that connection) and their answers, over any topic. */
+/** Calls between nodes, such as to close a socket or to subscribe a connection. */
 export class NodeRpc {
   handler: (op: string, data: unknown) => Promise<unknown> = async () => { throw new RealtimeError('RT_NOT_FOUND') }
   readonly #nodeId: string
-  readonly #post: (to: string, text: string) => Promise<void>
-  readonly #open = new Map<string, { resolve: (data: unknown) => void, reject: (err: Error) => void, timer: NodeJS.Timeout }>()
+  readonly #sendText: (to: string, text: string) => Promise<void>
+  readonly #pending = new Map<string, { resolve: (data: unknown) => void, reject: (err: Error) => void, timer: NodeJS.Timeout }>()
 
-  constructor (nodeId: string, post: (to: string, text: string) => Promise<void>) {
+  constructor (nodeId: string, sendText: (to: string, text: string) => Promise<void>) {
     this.#nodeId = nodeId
-    this.#post = post
+    this.#sendText = sendText
   }
 
   async call (to: string, op: string, data: unknown): Promise<unknown> {
@@ -37,19 +38,19 @@ export class NodeRpc {
     const id = randomUUID()
     return await new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
-        this.#open.delete(id)
-        reject(new RealtimeError('RT_NOT_FOUND', 'That node does not answer'))
+        this.#pending.delete(id)
+        reject(new RealtimeError('RT_NOT_FOUND', 'That node does not respond'))
       }, RESPONSE_TIMEOUT_MS)
-      this.#open.set(id, { resolve, reject, timer })
+      this.#pending.set(id, { resolve, reject, timer })
       this.#send(to, { kind: 'question', id, from: this.#nodeId, op, data }).catch((err: Error) => {
         clearTimeout(timer)
-        this.#open.delete(id)
+        this.#pending.delete(id)
         reject(err)
       })
     })
   }
 
-  /** False: this is no mail. */
+  /** Returns false if the text is neither a request nor a response. */
   receive (text: string): boolean {
     const message = read(text)
     if (message === null) return false
@@ -57,9 +58,9 @@ export class NodeRpc {
       void this.#respond(message)
       return true
     }
-    const waiting = this.#open.get(message.id)
-    if (waiting === undefined) return true // came after its time
-    this.#open.delete(message.id)
+    const waiting = this.#pending.get(message.id)
+    if (waiting === undefined) return true // arrived after the timeout
+    this.#pending.delete(message.id)
     clearTimeout(waiting.timer)
     if (message.error === undefined) waiting.resolve(message.data)
     else waiting.reject(new RealtimeError(codeOf(message.error), message.error.message))
@@ -67,14 +68,14 @@ export class NodeRpc {
   }
 
   close (): void {
-    for (const { reject, timer } of this.#open.values()) {
+    for (const { reject, timer } of this.#pending.values()) {
       clearTimeout(timer)
       reject(new RealtimeError('RT_NOT_FOUND', 'This node is closing'))
     }
-    this.#open.clear()
+    this.#pending.clear()
   }
 
-  async #respond ({ id, from, op, data }: Static<typeof Question>): Promise<void> {
+  async #respond ({ id, from, op, data }: Static<typeof RpcRequest>): Promise<void> {
     try {
       const response = await this.handler(op, data)
       await this.#send(from, { kind: 'answer', id, data: response })
@@ -85,7 +86,7 @@ export class NodeRpc {
   }
 
   async #send (to: string, message: RpcMessage): Promise<void> {
-    await this.#post(to, JSON.stringify(message))
+    await this.#sendText(to, JSON.stringify(message))
   }
 }
 
@@ -98,5 +99,5 @@ function read (text: string): RpcMessage | null {
   }
 }
 
-/** A node of the next version may know codes that this one does not. */
+/** A node of a later version may send codes that this version does not know. */
 const codeOf = ({ code }: { code: string }): ErrorCode => errorCodes.find((known) => known === code) ?? 'RT_INTERNAL'

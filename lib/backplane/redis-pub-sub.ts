@@ -1,42 +1,42 @@
 import type { Cluster, Redis } from 'ioredis'
 import type { RedisConnections } from '../redis/connect.js'
 import { withoutCommand } from '../redis/errors.js'
-import { COUNTER_LIFE, CounterAges } from './counter-ages.js'
+import { STORED_TTL_MS, CounterAges } from './counter-ages.js'
 import { MAGIC } from './envelope.js'
 import type { Counter } from './sequence-tracker.js'
 
-/** A message for a topic, numbered by the counter beside it; null: without a number. */
+/** A message for a topic, numbered by a counter; null: without a number. */
 export interface Publication {
   counter: string | null
   topic: string
   message: Buffer
 }
 
-export interface LinkHandlers {
+export interface PubSubHandlers {
   onMessage (topic: string, message: Buffer): void
-  /** Subscriptions are gone, and must be made anew when it is `ready`. */
+  /** All subscriptions are lost; subscribe again after `onReady`. */
   onDisconnected (): void
   onReady (): void
 }
 
-/** How the backplane speaks to Redis: one server, or a cluster with sharded topics. */
-export interface RedisLink {
-  /** Subscriptions can be made. */
+/** Publish and subscribe on one Redis server, or on a cluster with sharded topics. */
+export interface RedisPubSub {
+  /** `subscribe` can be called. */
   readonly ready: boolean
-  listen (handlers: LinkHandlers): void
-  /** Numbers and publishes, atomically for each topic. The order among topics is not kept. */
+  listen (handlers: PubSubHandlers): void
+  /** Numbers and publishes messages, atomically for each topic. The order between topics is not kept. */
   publish (publications: Publication[]): Promise<void>
   subscribe (topics: string[]): Promise<void>
   unsubscribe (topic: string): void
   counters (names: string[]): Promise<Counter[]>
-  /** Gives the subscriptions' connection up for a new one; `all`: the other one too. */
+  /** Replaces the connection of the subscriptions; with `all`, the one of the commands as well. */
   reconnect (all: boolean): void
 }
 
 /**
- * Publishes and numbers in one step, so that every node sees one order per topic and a hole in the numbers proves a
- * loss. Keys: a counter per topic; arguments: a topic, a message and '1' where the counter is prolonged, for each. What a
- * new counter begins with is explained in sequences.ts.
+ * Numbers and publishes in one step, so that every node sees the same order in a topic and a gap in the numbers proves a
+ * loss. `KEYS`: a counter for each topic; `ARGV`: for each a topic, a message, and '1' to renew the counter's time to live.
+ * sequence-tracker.ts explains the first number of a counter.
  */
 const script = (publish: 'PUBLISH' | 'SPUBLISH'): string => `
 for i, key in ipairs(KEYS) do
@@ -44,15 +44,15 @@ for i, key in ipairs(KEYS) do
   if number == 1 then
     local time = redis.call('TIME')
     number, mark = time[1] * 1000000 + time[2], '*'
-    redis.call('SET', key, string.format('%.0f', number), 'PX', ${COUNTER_LIFE})
+    redis.call('SET', key, string.format('%.0f', number), 'PX', ${STORED_TTL_MS})
   elseif ARGV[3 * i] == '1' then
-    redis.call('PEXPIRE', key, ${COUNTER_LIFE})
+    redis.call('PEXPIRE', key, ${STORED_TTL_MS})
   end
   redis.call('${publish}', ARGV[3 * i - 2], '${MAGIC}' .. mark .. string.format('%.0f', number) .. '\\n' .. ARGV[3 * i - 1])
 end
 return #KEYS`
 
-/** Keys: counters → each one's number, '0' where there is none, and its time to live. */
+/** `KEYS`: counters. Returns the number of each, '0' if there is none, and its time to live. */
 const COUNTERS = `
 local found = {}
 for i, key in ipairs(KEYS) do
@@ -66,13 +66,13 @@ type WithScripts<T> = T & {
   rtCounters (keys: number, ...names: string[]): Promise<Array<string | number>>
 }
 
-/** Topics in one script call or one SUBSCRIBE: keeps Redis responsive to others in between. */
+/** Topics in one script call or one SUBSCRIBE, so that Redis serves other clients in between. */
 const CHUNK = 500
 
 /** One server, or a master found by Sentinel. */
-export class SingleLink implements RedisLink {
+export class SinglePubSub implements RedisPubSub {
   readonly #commands: WithScripts<Redis>
-  readonly #ages = new CounterAges()
+  readonly #counterAges = new CounterAges()
   readonly #subscriber: Redis
 
   constructor (commands: Redis, subscriber: Redis) {
@@ -84,7 +84,7 @@ export class SingleLink implements RedisLink {
     return this.#subscriber.status === 'ready'
   }
 
-  listen ({ onMessage, onDisconnected, onReady }: LinkHandlers): void {
+  listen ({ onMessage, onDisconnected, onReady }: PubSubHandlers): void {
     this.#subscriber.on('messageBuffer', (topic: Buffer, bytes: Buffer) => { onMessage(topic.toString(), bytes) })
     this.#subscriber.on('close', onDisconnected)
     this.#subscriber.on('ready', onReady)
@@ -104,11 +104,11 @@ export class SingleLink implements RedisLink {
         continue
       }
       counters.push(counter)
-      numbered.push(topic, message, this.#ages.isDue(counter) ? '1' : '')
+      numbered.push(topic, message, this.#counterAges.isDue(counter) ? '1' : '')
       if (counters.length === CHUNK) flush()
     }
     flush()
-    await all(sent, this.#ages)
+    await all(sent, this.#counterAges)
   }
 
   async subscribe (topics: string[]): Promise<void> {
@@ -116,7 +116,7 @@ export class SingleLink implements RedisLink {
   }
 
   unsubscribe (topic: string): void {
-    this.#subscriber.unsubscribe(topic).catch(() => {}) // gone with the connection anyway
+    this.#subscriber.unsubscribe(topic).catch(() => {}) // the subscription ends with the connection
   }
 
   async counters (names: string[]): Promise<Counter[]> {
@@ -129,18 +129,18 @@ export class SingleLink implements RedisLink {
   }
 
   reconnect (all: boolean): void {
-    // Not disconnect(): a connection that is dead says no goodbye.
+    // Not disconnect(): that would wait for a dead connection to reply.
     for (const { stream } of all ? [this.#subscriber, this.#commands] : [this.#subscriber]) stream.destroy()
   }
 }
 
 /**
- * A cluster: each topic lives, with its counter, on one shard, and its messages stay there (sharded pub/sub) instead of
- * going to every server. The client keeps one subscriber for each shard and subscribes again when slots move.
+ * A cluster with sharded pub/sub: each topic is on one shard, with its counter, and its messages are not sent to the other
+ * servers. The client has one subscriber for each shard and subscribes again when slots move.
  */
-export class ClusterLink implements RedisLink {
+export class ClusterPubSub implements RedisPubSub {
   readonly #cluster: WithScripts<Cluster>
-  readonly #ages = new CounterAges()
+  readonly #counterAges = new CounterAges()
 
   constructor (cluster: Cluster) {
     this.#cluster = withScripts(cluster, 'SPUBLISH')
@@ -150,7 +150,7 @@ export class ClusterLink implements RedisLink {
     return this.#cluster.status === 'ready'
   }
 
-  listen ({ onMessage, onDisconnected, onReady }: LinkHandlers): void {
+  listen ({ onMessage, onDisconnected, onReady }: PubSubHandlers): void {
     this.#cluster.on('smessageBuffer', (topic: Buffer, bytes: Buffer) => { onMessage(topic.toString(), bytes) })
     this.#cluster.on('-subscriber', onDisconnected)
     this.#cluster.on('subscribersReady', onReady)
@@ -161,7 +161,7 @@ export class ClusterLink implements RedisLink {
   async publish (publications: Publication[]): Promise<void> {
     await all(publications.map(async ({ counter, topic, message }) => counter === null
       ? await this.#cluster.spublish(topic, message)
-      : await this.#cluster.rtPublish(1, counter, topic, message, this.#ages.isDue(counter) ? '1' : '')), this.#ages)
+      : await this.#cluster.rtPublish(1, counter, topic, message, this.#counterAges.isDue(counter) ? '1' : '')), this.#counterAges)
   }
 
   async subscribe (topics: string[]): Promise<void> {
@@ -169,7 +169,7 @@ export class ClusterLink implements RedisLink {
   }
 
   unsubscribe (topic: string): void {
-    this.#cluster.sunsubscribe(topic).catch(() => {}) // gone with the connection anyway
+    this.#cluster.sunsubscribe(topic).catch(() => {}) // the subscription ends with the connection
   }
 
   async counters (names: string[]): Promise<Counter[]> {
@@ -181,9 +181,9 @@ export class ClusterLink implements RedisLink {
   }
 }
 
-/** The way to speak to what the host gave. */
-export const linkTo = ({ commands, subscriber }: RedisConnections): RedisLink =>
-  subscriber === null ? new ClusterLink(commands as Cluster) : new SingleLink(commands as Redis, subscriber)
+/** For the connections that the host's `redis` option led to. */
+export const createPubSub = ({ commands, subscriber }: RedisConnections): RedisPubSub =>
+  subscriber === null ? new ClusterPubSub(commands as Cluster) : new SinglePubSub(commands as Redis, subscriber)
 
 function withScripts<T extends Redis | Cluster> (redis: T, publish: 'PUBLISH' | 'SPUBLISH'): WithScripts<T> {
   redis.defineCommand('rtPublish', { lua: script(publish) })
@@ -197,10 +197,10 @@ function toCounters (found: Array<string | number>): Counter[] {
   return counters
 }
 
-/** Rejects with the first failure, but only when all are through: nobody may be surprised by a late one. */
-async function all (promises: Array<Promise<unknown>>, ages?: CounterAges): Promise<void> {
+/** Waits for all promises, so that no rejection is left unhandled, then rejects with the first failure. */
+async function all (promises: Array<Promise<unknown>>, counterAges?: CounterAges): Promise<void> {
   const failed = (await Promise.allSettled(promises)).find(({ status }) => status === 'rejected')
   if (failed?.status !== 'rejected') return
-  ages?.forget()
+  counterAges?.forget()
   throw withoutCommand(failed.reason)
 }

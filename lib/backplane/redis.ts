@@ -3,109 +3,112 @@ import type { ChannelKey } from '../keys.js'
 import type { RedisConnections } from '../redis/connect.js'
 import type { RedisHealth } from '../redis/health.js'
 import { Batches } from './batches.js'
-import { Canary, isCanary } from './canary.js'
+import { hasWarned, type ConnectionState } from './connection-state.js'
 import type { Backplane, BackplaneHandlers, OutgoingEvent } from './contract.js'
-import { open, readFrames, type Opened, type Rejection } from './envelope.js'
+import { open, readEvents, type Opened, type Rejection } from './envelope.js'
 import { NodeRpc } from './node-rpc.js'
-import { linkTo, type RedisLink } from './redis-pub-sub.js'
+import { isProbe, Probe } from './probe.js'
+import { createPubSub, type RedisPubSub } from './redis-pub-sub.js'
 import { Rejections } from './rejections.js'
 import { SequenceTracker } from './sequence-tracker.js'
 import { Signer } from './signer.js'
 import { Topics } from './topics.js'
 import { UnconfirmedPublishes } from './unconfirmed-publishes.js'
 
-/** Pause between two canaries, between two comparisons of sequences with Redis, and before what was refused is tried again. */
+/** Milliseconds between two probes. */
 const PROBE_INTERVAL_MS = 1000
+/** Milliseconds between two comparisons of all channels' numbers with Redis. */
 const COMPARE_INTERVAL_MS = 10_000
-const RETRY = 1000
+/** Milliseconds before a subscription or comparison is tried again. */
+const RETRY_DELAY_MS = 1000
 
 export interface RedisBackplaneOptions {
   log: FastifyBaseLogger
-  /** Messages are signed with the first, and must be signed with one of them; none: nothing is signed. */
+  /** Messages are signed with the first secret, and accepted with a signature by any of them. Without a secret nothing is signed. */
   secrets?: readonly string[]
-  /** A message was dropped. */
+  /** Called for each dropped message. */
   rejected?: (reason: Rejection) => void
 }
 
 export class RedisBackplane implements Backplane {
   readonly nodeId: string
-  readonly #link: RedisLink
+  readonly #pubSub: RedisPubSub
   readonly #health: RedisHealth
   readonly #topics: Topics
   readonly #log: FastifyBaseLogger
   readonly #signer: Signer
   readonly #rejections: Rejections
   readonly #rpc: NodeRpc
-  readonly #sendProbe: Canary
-  /** Each with what resolves when Redis has it. */
+  readonly #probe: Probe
+  /** Each with a promise that resolves when Redis has the subscription. */
   readonly #subscriptions = new Map<ChannelKey, Promise<void>>()
   readonly #sequences: SequenceTracker
-  readonly #unconfirmed = new UnconfirmedPublishes((key, frames) => { this.#handlers?.onEvents(key, frames) })
-  /** Channels of which what may be lost was looked for since Redis last worked: to look on and on would hold them up. */
+  readonly #unconfirmed = new UnconfirmedPublishes((key, events) => { this.#handlers?.onEvents(key, events) })
+  /** Channels already checked for gaps during this outage; checking on every event would delay them. */
   readonly #gapChecked = new Set<ChannelKey>()
-  /** Channels on which a message was dropped: if it was numbered, it is missing. */
+  /** Channels on which a message was dropped; a numbered one leaves a gap. */
   readonly #suspect = new Set<ChannelKey>()
   readonly #batches = new Batches(async (channels) => { await this.#send(channels) })
   readonly #timers: NodeJS.Timeout[] = []
   #joining: { keys: Set<ChannelKey>, done: Promise<void> } | null = null
   #handlers: BackplaneHandlers | null = null
-  /** Not everything is subscribed. */
-  #isDisconnected = false
-  /** Attempts to subscribe again; those before the last are void. */
-  #attempt = 0
-  #refused = false
-  /** Times in a row that the subscription was dead. */
-  #deaf = 0
+  /** Replaced by a new object with every transition: an attempt to subscribe is void if the state is not the one it set. */
+  #state: ConnectionState = { name: 'connected' }
+  /** How often in a row the subscription was dead. */
+  #deadSubscriptions = 0
 
   constructor (nodeId: string, redis: RedisConnections, { log, secrets = [], rejected = () => {} }: RedisBackplaneOptions) {
     this.nodeId = nodeId
-    this.#link = linkTo(redis)
+    this.#pubSub = createPubSub(redis)
     this.#health = redis.health
     this.#log = log
     this.#signer = new Signer(secrets)
     this.#topics = new Topics(redis.prefix, this.#signer)
     this.#rejections = new Rejections(log, rejected)
-    this.#sequences = new SequenceTracker(async (keys) => await this.#link.counters(keys.map((key) => this.#topics.counter(key))))
+    this.#sequences = new SequenceTracker(async (keys) => await this.#pubSub.counters(keys.map((key) => this.#topics.counter(key))))
     this.#rpc = new NodeRpc(nodeId, async (to, text) => { await this.#post(to, text) })
-    this.#sendProbe = new Canary(async (text) => { await this.#post(nodeId, text) })
+    this.#probe = new Probe(async (text) => { await this.#post(nodeId, text) })
   }
 
   get healthy (): boolean {
-    return this.#health.ok && this.#link.ready && !this.#isDisconnected && !this.#sendProbe.isDeaf
+    return this.#health.ok && this.#pubSub.ready && this.#isConnected && !this.#probe.isDead
+  }
+
+  get #isConnected (): boolean {
+    return this.#state.name === 'connected'
   }
 
   async start (handlers: BackplaneHandlers): Promise<void> {
     this.#handlers = handlers
     this.#rpc.handler = handlers.onRequest
-    this.#link.listen({
+    this.#pubSub.listen({
       onMessage: (topic, message) => { this.#receive(topic, message) },
       onDisconnected: () => {
-        this.#isDisconnected = true
-        this.#attempt++
+        this.#state = { name: 'disconnected', hasWarned: hasWarned(this.#state) }
         this.#deliverLocally([])
       },
       onReady: () => { void this.#resubscribe() }
     })
-    // Where subscriptions are still to be made, they call when they are.
-    this.#health.onChange((ok) => { if (ok && !this.#isDisconnected) this.#handlers?.onReconnected() })
-    await this.#link.subscribe([this.#topics.node(this.nodeId)])
-    this.#timers.push(setInterval(() => { this.#listen() }, PROBE_INTERVAL_MS))
+    // While disconnected, #resubscribe calls it.
+    this.#health.onChange((ok) => { if (ok && this.#isConnected) this.#handlers?.onReconnected() })
+    await this.#pubSub.subscribe([this.#topics.node(this.nodeId)])
+    this.#timers.push(setInterval(() => { this.#checkSubscription() }, PROBE_INTERVAL_MS))
     this.#timers.push(setInterval(() => { void this.#compare() }, COMPARE_INTERVAL_MS))
   }
 
-  publish (key: ChannelKey, frame: OutgoingEvent): Promise<void> {
-    const done = this.#batches.add(key, frame)
-    if (frame.messageId > 0 && !frame.isRetry && this.#subscriptions.has(key)) this.#unconfirmed.add(key, frame)
+  publish (key: ChannelKey, event: OutgoingEvent): Promise<void> {
+    const done = this.#batches.add(key, event)
+    if (event.messageId > 0 && !event.isRetry && this.#subscriptions.has(key)) this.#unconfirmed.add(key, event)
     return done
   }
 
-  publishLocally (key: ChannelKey, frame: OutgoingEvent): void {
+  publishLocally (key: ChannelKey, event: OutgoingEvent): void {
     this.#deliverWithoutRedis(key, this.#unconfirmed.drain(key))
-    if (this.#subscriptions.has(key)) this.#handlers?.onEvents(key, [frame])
+    if (this.#subscriptions.has(key)) this.#handlers?.onEvents(key, [event])
   }
 
   mayHaveSubscribers (): boolean {
-    return true // who is subscribed elsewhere is Redis' to know
+    return true // subscriptions of other nodes are known to Redis alone
   }
 
   async subscribe (key: ChannelKey): Promise<void> {
@@ -122,7 +125,7 @@ export class RedisBackplane implements Backplane {
     this.#gapChecked.delete(key)
     this.#sequences.delete(key)
     if (!this.#subscriptions.delete(key) || this.#joining?.keys.delete(key) === true) return
-    this.#link.unsubscribe(this.#topics.channel(key))
+    this.#pubSub.unsubscribe(this.#topics.channel(key))
   }
 
   async call (nodeId: string, op: string, data: unknown): Promise<unknown> {
@@ -132,7 +135,7 @@ export class RedisBackplane implements Backplane {
   async close (): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
     await this.#batches.flushed()
-    this.#attempt++
+    this.#state = { name: 'disconnected', hasWarned: true }
     this.#rejections.close()
     this.#rpc.close()
     this.#handlers = null
@@ -140,77 +143,77 @@ export class RedisBackplane implements Backplane {
 
   async #send (channels: Array<[ChannelKey, OutgoingEvent[]]>): Promise<void> {
     try {
-      await this.#link.publish(channels.map(([key, frames]) => this.#topics.frames(key, frames)))
+      await this.#pubSub.publish(channels.map(([key, events]) => this.#topics.events(key, events)))
     } catch (err) {
-      // Redis is away: the users of this node still reach each other.
+      // While Redis is away, the users of this node still reach each other.
       this.#deliverLocally(channels)
       throw err
     }
-    // Published, but this node's own subscription is down: it would be the only one not to hear it.
-    if (this.#isDisconnected) this.#deliverLocally(channels)
-    else this.#gapChecked.clear()
+    // Without a subscription this node would be the only one that does not receive the events.
+    if (this.#isConnected) this.#gapChecked.clear()
+    else this.#deliverLocally(channels)
   }
 
   async #post (nodeId: string, text: string): Promise<void> {
-    await this.#link.publish([this.#topics.text(nodeId, text)])
+    await this.#pubSub.publish([this.#topics.text(nodeId, text)])
   }
 
-  /** Older frames first, whose turn to fail may be still to come. Ids that come again are dropped by the hub. */
+  /** Delivers older events first, whose publishing may not have failed yet. The hub drops ids that arrive again. */
   #deliverLocally (channels: Array<[ChannelKey, OutgoingEvent[]]>): void {
-    for (const [key, frames] of [...this.#unconfirmed.drainAll(), ...channels]) this.#deliverWithoutRedis(key, frames)
+    for (const [key, events] of [...this.#unconfirmed.drainAll(), ...channels]) this.#deliverWithoutRedis(key, events)
   }
 
   /**
-   * What the same sender sent through another node may be lost ahead of these: it is looked for first. A retry is not
-   * told this way at all: where its channel is filled it comes in its place, elsewhere with its next turn.
+   * Delivers to local members without Redis. An event that the same user sent through another node may be missing ahead of
+   * these, so the gap is read first. Retries are skipped; they come back with the next attempt.
    */
-  #deliverWithoutRedis (key: ChannelKey, frames: readonly OutgoingEvent[]): void {
-    const first = frames.filter(({ isRetry }) => !isRetry)
-    if (!this.#subscriptions.has(key) || first.length === 0) return
-    if (first.some(({ messageId }) => messageId > 0) && !this.#gapChecked.has(key)) {
+  #deliverWithoutRedis (key: ChannelKey, events: readonly OutgoingEvent[]): void {
+    const firstAttempts = events.filter(({ isRetry }) => !isRetry)
+    if (!this.#subscriptions.has(key) || firstAttempts.length === 0) return
+    if (firstAttempts.some(({ messageId }) => messageId > 0) && !this.#gapChecked.has(key)) {
       this.#gapChecked.add(key)
       this.#handlers?.onGap([key])
     }
-    this.#handlers?.onEvents(key, first)
+    this.#handlers?.onEvents(key, firstAttempts)
   }
 
-  /** Nothing that comes from Redis may be thrown from here: it would end the process. */
+  /** Must not throw, whatever Redis sends: that would end the process. */
   #receive (topic: string, message: Buffer): void {
     const key = this.#topics.keyOf(topic)
-    if (key !== null && !this.#subscriptions.has(key)) return // left meanwhile
+    if (key !== null && !this.#subscriptions.has(key)) return // unsubscribed in the meantime
     try {
       const opened = open(message, topic, this.#signer)
-      const rejection = typeof opened === 'string' ? opened : key === null ? this.#read(opened) : this.#hear(key, opened)
+      const rejection = typeof opened === 'string' ? opened : key === null ? this.#receiveText(opened) : this.#receiveEvents(key, opened)
       if (rejection !== null) this.#reject(rejection, key)
     } catch (err) {
       this.#reject('malformed', key, err)
     }
   }
 
-  #hear (key: ChannelKey, { number, first, content }: Opened): Rejection | null {
-    const frames = readFrames(content)
-    if (frames === null) return 'malformed'
-    this.#sendProbe.heardOther()
+  #receiveEvents (key: ChannelKey, { number, isFirst, content }: Opened): Rejection | null {
+    const events = readEvents(content)
+    if (events === null) return 'malformed'
+    this.#probe.noteOther()
     if (number !== null) {
-      this.#unconfirmed.acknowledge(key, frames)
-      // Cut, and heard by a new subscription that came in one piece with this: what was lost before it is not looked for yet.
-      if (!this.#sequences.accept(key, number, first) || this.#isDisconnected) this.#handlers?.onGap([key])
+      this.#unconfirmed.acknowledge(key, events)
+      // While resubscribing, this may be the first message after an outage whose losses were not checked yet.
+      if (!this.#sequences.accept(key, number, isFirst) || !this.#isConnected) this.#handlers?.onGap([key])
     }
-    this.#handlers?.onEvents(key, frames)
+    this.#handlers?.onEvents(key, events)
     return null
   }
 
-  #read ({ content }: Opened): Rejection | null {
+  #receiveText ({ content }: Opened): Rejection | null {
     const text = content.toString()
-    if (!isCanary(text)) return this.#rpc.receive(text) ? null : 'malformed'
-    const sentAt = this.#sendProbe.returned(text)
-    if (sentAt === null) return null // one that was given up, or nobody's
-    this.#deaf = 0
+    if (!isProbe(text)) return this.#rpc.receive(text) ? null : 'malformed'
+    const sentAt = this.#probe.receive(text)
+    if (sentAt === null) return null // no longer awaited, or not sent by this node
+    this.#deadSubscriptions = 0
     this.#handlers?.onProbe(sentAt)
     return null
   }
 
-  /** A message that had a number is missing now, and no later one may show it: the counter is looked at soon. */
+  /** If the message had a number, it is missing now, and perhaps no later message reveals that: compares the counter soon. */
   #reject (reason: Rejection, key: ChannelKey | null, err?: unknown): void {
     this.#rejections.add(reason, err)
     if (key === null || this.#suspect.add(key).size > 1) return
@@ -221,7 +224,7 @@ export class RedisBackplane implements Backplane {
     })
   }
 
-  /** Subscriptions asked for within one turn leave as one command. */
+  /** Subscriptions within one turn of the event loop are sent as one command. */
   async #joinNext (key: ChannelKey): Promise<void> {
     if (this.#joining === null) {
       const keys = new Set<ChannelKey>()
@@ -237,55 +240,54 @@ export class RedisBackplane implements Backplane {
 
   async #subscribeAll (keys: ChannelKey[]): Promise<void> {
     try {
-      await this.#link.subscribe(keys.map((key) => this.#topics.channel(key)))
+      await this.#pubSub.subscribe(keys.map((key) => this.#topics.channel(key)))
       await this.#sequences.initialise(keys)
     } catch {
-      // Redis is away: the table above is what is subscribed when it is back. Unless it was only this that it refused.
-      if (this.#link.ready && !this.#isDisconnected) this.#subscribeLater()
+      // If Redis is away, #resubscribe subscribes to everything in #subscriptions. If it rejected only this command, try again.
+      if (this.#pubSub.ready && this.#isConnected) this.#subscribeLater()
     }
   }
 
   #subscribeLater (): void {
-    const attempt = ++this.#attempt
-    this.#isDisconnected = true
-    this.#later(() => { if (attempt === this.#attempt) void this.#resubscribe() })
+    const state = this.#state = { name: 'resubscribing', hasWarned: hasWarned(this.#state) }
+    this.#later(() => { if (this.#state === state) void this.#resubscribe() })
   }
 
-  /** After every reconnect, from the local table: what the connection knew is gone with it. */
+  /** Subscribes to everything in #subscriptions, because a new connection has no subscriptions. */
   async #resubscribe (): Promise<void> {
-    const attempt = ++this.#attempt
+    // Servers of a cluster can change while everything is subscribed: then the node stays connected.
+    const state: ConnectionState = this.#state = this.#isConnected ? { name: 'connected' } : { name: 'resubscribing', hasWarned: hasWarned(this.#state) }
     try {
       const keys = [...this.#subscriptions.keys()]
-      await this.#link.subscribe([this.#topics.node(this.nodeId), ...keys.map((key) => this.#topics.channel(key))])
-      if (attempt !== this.#attempt) return
+      await this.#pubSub.subscribe([this.#topics.node(this.nodeId), ...keys.map((key) => this.#topics.channel(key))])
+      if (this.#state !== state) return
       this.#sequences.reset()
-      this.#isDisconnected = false
-      this.#refused = false
+      this.#state = { name: 'connected' }
       this.#gapChecked.clear()
-      this.#sendProbe.restart()
-      this.#sendProbe.fly()
-      this.#log.info({ channels: keys.length }, 'backplane subscribed again')
+      this.#probe.restart()
+      this.#probe.send()
+      this.#log.info({ channels: keys.length }, 'Backplane subscribed to Redis again')
       this.#handlers?.onGap(keys)
-      // With only the subscriber back nothing can be sent yet; the health's change calls then.
+      // If only the connection of the subscriptions is back, #health reports later that writes work.
       if (this.#health.ok) this.#handlers?.onReconnected()
-      await this.#sequences.initialise(keys).catch(() => {}) // then each begins with its next message
+      await this.#sequences.initialise(keys).catch(() => {}) // then each channel starts with its next message
     } catch (err) {
-      // Where the connection broke meanwhile, the next one begins anew.
-      if (attempt !== this.#attempt) return
-      if (!this.#refused) this.#log.warn({ reason: (err as Error).message }, 'backplane cannot subscribe again yet')
-      this.#refused = true
+      // If the connection was lost in the meantime, the next one starts another attempt.
+      if (this.#state !== state) return
+      if (!hasWarned(this.#state)) this.#log.warn({ reason: (err as Error).message }, 'Backplane cannot subscribe to Redis, retrying')
+      this.#state = { name: 'resubscribing', hasWarned: true }
       this.#subscribeLater()
     }
   }
 
-  #listen (): void {
-    if (this.#sendProbe.isDeaf) {
-      this.#log.warn('backplane hears nothing: connecting again')
-      this.#sendProbe.restart()
-      // Twice in a row: perhaps it is the other connection that leads to the wrong server.
-      this.#link.reconnect(++this.#deaf > 1)
-    } else if (!this.#isDisconnected) {
-      this.#sendProbe.fly()
+  #checkSubscription (): void {
+    if (this.#probe.isDead) {
+      this.#log.warn('Backplane receives no messages from Redis, reconnecting')
+      this.#probe.restart()
+      // After the second time in a row, the connection of the commands may be the one to a wrong server.
+      this.#pubSub.reconnect(++this.#deadSubscriptions > 1)
+    } else if (this.#isConnected) {
+      this.#probe.send()
     }
   }
 
@@ -295,11 +297,11 @@ export class RedisBackplane implements Backplane {
       const lost = await this.#sequences.findGaps(keys)
       if (lost.length > 0) this.#handlers?.onGap(lost)
     } catch {
-      // Redis is away: the reconnect looks after everything
+      // Redis is away; gaps are read after the reconnect.
     }
   }
 
   #later (task: () => void): void {
-    setTimeout(() => { if (this.#handlers !== null) task() }, RETRY).unref()
+    setTimeout(() => { if (this.#handlers !== null) task() }, RETRY_DELAY_MS).unref()
   }
 }

@@ -2,9 +2,9 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Rejection } from './envelope.js'
 
 /** Milliseconds between two log lines. */
-const QUIET = 60_000
+const LOG_INTERVAL_MS = 60_000
 
-/** Counts the messages that were dropped, and logs them at most once a minute: anybody on Redis can send any number of them. */
+/** Counts dropped messages, and logs them at most once a minute: anyone with access to Redis can send any number of them. */
 export class Rejections {
   readonly #log: FastifyBaseLogger
   readonly #count: (reason: Rejection) => void
@@ -16,7 +16,7 @@ export class Rejections {
     this.#count = count
   }
 
-  /** `err` is what was thrown, where that is why the message was dropped. */
+  /** `err`: the error because of which the message was dropped, if there was one. */
   add (reason: Rejection, err?: unknown): void {
     this.#count(reason)
     this.#counts[reason] = (this.#counts[reason] ?? 0) + 1
@@ -29,12 +29,12 @@ export class Rejections {
   }
 
   #write (err?: unknown): void {
-    this.#log.warn({ ...this.#counts, ...(err === undefined ? {} : { err }) }, 'backplane dropped messages that no node of this version sends')
+    this.#log.warn({ ...this.#counts, ...(err === undefined ? {} : { err }) }, 'Backplane dropped messages that were not sent by a node of this version')
     this.#counts = {}
     this.#timer = setTimeout(() => {
       this.#timer = null
       if (Object.keys(this.#counts).length > 0) this.#write()
-    }, QUIET)
+    }, LOG_INTERVAL_MS)
     this.#timer.unref()
   }
 }

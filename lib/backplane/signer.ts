@@ -2,19 +2,18 @@ import { createHmac, createSecretKey, timingSafeEqual, type KeyObject } from 'no
 
 const ALGORITHM = 'sha256'
 const SIGNATURE_LENGTH = 32
-const NONE = Buffer.alloc(0)
+const NO_SIGNATURE = Buffer.alloc(0)
 
 /**
- * Signs what this node sends and checks what it hears, with the core's `secret`. A signature covers the topic, so that a
- * message cannot be played again on another channel or to another node. Without a secret nothing is signed, and
- * everything is accepted.
+ * Signs messages and verifies signatures, with the option `secret`. A signature covers the topic, so that a message cannot be
+ * replayed on another channel or to another node. Without a secret, messages are not signed and all are accepted.
  */
 export class Signer {
-  /** Bytes of each signature; 0 where nothing is signed. */
+  /** Bytes of a signature; 0 without a secret. */
   readonly length: number
   readonly #keys: readonly KeyObject[]
 
-  /** The first secret signs, all verify. */
+  /** The first secret signs; all verify. */
   constructor (secrets: readonly string[]) {
     this.#keys = secrets.map((secret) => createSecretKey(Buffer.from(secret)))
     this.length = secrets.length === 0 ? 0 : SIGNATURE_LENGTH
@@ -22,7 +21,7 @@ export class Signer {
 
   sign (topic: string, content: Buffer): Buffer {
     const [key] = this.#keys
-    return key === undefined ? NONE : signatureOf(key, topic, content)
+    return key === undefined ? NO_SIGNATURE : signatureOf(key, topic, content)
   }
 
   accepts (topic: string, content: Buffer, signature: Buffer): boolean {
@@ -32,6 +31,6 @@ export class Signer {
   }
 }
 
-// No topic contains a line break: where it ends is never in doubt.
+// A topic contains no line break, so that its end is unambiguous.
 const signatureOf = (key: KeyObject, topic: string, content: Buffer): Buffer =>
   createHmac(ALGORITHM, key).update(topic).update('\n').update(content).digest()

@@ -1,10 +1,10 @@
 import type { ChannelKey } from '../keys.js'
 import type { OutgoingEvent } from './contract.js'
-import { sealFrames, sealText } from './envelope.js'
+import { sealEvents, sealText } from './envelope.js'
 import type { Publication } from './redis-pub-sub.js'
 import type { Signer } from './signer.js'
 
-/** The names of topics and counters, and what is published to them. */
+/** Names of topics and counters, and the messages for topics. */
 export class Topics {
   readonly #prefix: string
   readonly #signer: Signer
@@ -27,17 +27,17 @@ export class Topics {
     return `${this.#prefix}node:${nodeId}`
   }
 
-  /** The channel of a topic; null for a node's. */
+  /** The channel of a topic; null for the topic of a node. */
   keyOf (topic: string): ChannelKey | null {
     const name = topic.slice(this.#prefix.length)
-    return name.startsWith('channel:') ? name.slice('channel:{'.length, -1) : null
+    return name.startsWith('channel:') ? name.slice('channel:{'.length, -1) as ChannelKey : null
   }
 
-  /** Numbered where somebody would read the log for it, were it lost. */
-  frames (key: ChannelKey, frames: readonly OutgoingEvent[]): Publication {
+  /** A message is numbered if it has a durable event, because only durable events can be read again after a loss. */
+  events (key: ChannelKey, events: readonly OutgoingEvent[]): Publication {
     const topic = this.channel(key)
-    const numbered = frames.some(({ messageId }) => messageId > 0)
-    return { counter: numbered ? this.counter(key) : null, topic, message: sealFrames(frames, topic, numbered, this.#signer) }
+    const isNumbered = events.some(({ messageId }) => messageId > 0)
+    return { counter: isNumbered ? this.counter(key) : null, topic, message: sealEvents(events, topic, isNumbered, this.#signer) }
   }
 
   text (nodeId: string, text: string): Publication {

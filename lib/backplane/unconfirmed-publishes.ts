@@ -1,58 +1,58 @@
 import type { ChannelKey } from '../keys.js'
 import type { OutgoingEvent } from './contract.js'
 
-/** Past this many on one channel they are delivered at once; the hub remembers enough ids to drop what still comes. */
-const MAX_AWAITED = 500
+/** With this many on one channel they are delivered at once. The hub remembers enough ids to drop those that arrive after all. */
+const MAX_UNCONFIRMED = 500
 
 /**
- * Durable frames that this node published and has not heard back yet. Its own members get them by way of Redis, as
- * everybody does. When that way breaks they are delivered from here, oldest first, so that nothing newer passes them.
+ * Durable events that this node published and has not received back. This node's members get them through Redis, like those
+ * of all nodes. If that fails, they are delivered from here, oldest first, so that no newer event overtakes them.
  */
 export class UnconfirmedPublishes {
-  readonly #awaited = new Map<ChannelKey, Map<number, OutgoingEvent>>()
-  readonly #deliver: (key: ChannelKey, frames: OutgoingEvent[]) => void
+  readonly #unconfirmed = new Map<ChannelKey, Map<number, OutgoingEvent>>()
+  readonly #deliver: (key: ChannelKey, events: OutgoingEvent[]) => void
 
-  /** `deliver` is called where too many are awaited. */
-  constructor (deliver: (key: ChannelKey, frames: OutgoingEvent[]) => void) {
+  /** `deliver` is called with all events of a channel when there are too many. */
+  constructor (deliver: (key: ChannelKey, events: OutgoingEvent[]) => void) {
     this.#deliver = deliver
   }
 
-  add (key: ChannelKey, frame: OutgoingEvent): void {
-    const awaited = this.#awaited.get(key)
-    if (awaited === undefined) {
-      this.#awaited.set(key, new Map([[frame.messageId, frame]]))
+  add (key: ChannelKey, event: OutgoingEvent): void {
+    const unconfirmed = this.#unconfirmed.get(key)
+    if (unconfirmed === undefined) {
+      this.#unconfirmed.set(key, new Map([[event.messageId, event]]))
       return
     }
-    awaited.set(frame.messageId, frame)
-    if (awaited.size >= MAX_AWAITED) this.#deliver(key, this.drain(key))
+    unconfirmed.set(event.messageId, event)
+    if (unconfirmed.size >= MAX_UNCONFIRMED) this.#deliver(key, this.drain(key))
   }
 
-  /** These came by way of Redis. What this node published before them will not come any more: it is filled from the log. */
-  acknowledge (key: ChannelKey, frames: readonly OutgoingEvent[]): void {
-    const awaited = this.#awaited.get(key)
-    if (awaited === undefined) return
-    for (const { messageId } of frames) {
-      if (!awaited.has(messageId)) continue
-      for (const id of awaited.keys()) {
-        awaited.delete(id)
+  /** These events arrived through Redis. Earlier ones that did not are lost; they are read from the log. */
+  acknowledge (key: ChannelKey, events: readonly OutgoingEvent[]): void {
+    const unconfirmed = this.#unconfirmed.get(key)
+    if (unconfirmed === undefined) return
+    for (const { messageId } of events) {
+      if (!unconfirmed.has(messageId)) continue
+      for (const id of unconfirmed.keys()) {
+        unconfirmed.delete(id)
         if (id === messageId) break
       }
     }
-    if (awaited.size === 0) this.#awaited.delete(key)
+    if (unconfirmed.size === 0) this.#unconfirmed.delete(key)
   }
 
-  /** What is awaited on one channel, oldest first; from now on it is not. */
+  /** Removes and returns the events of a channel, oldest first. */
   drain (key: ChannelKey): OutgoingEvent[] {
-    const awaited = this.#awaited.get(key)
-    this.#awaited.delete(key)
-    return awaited === undefined ? [] : [...awaited.values()]
+    const unconfirmed = this.#unconfirmed.get(key)
+    this.#unconfirmed.delete(key)
+    return unconfirmed === undefined ? [] : [...unconfirmed.values()]
   }
 
   drainAll (): Array<[ChannelKey, OutgoingEvent[]]> {
-    return [...this.#awaited.keys()].map((key) => [key, this.drain(key)])
+    return [...this.#unconfirmed.keys()].map((key) => [key, this.drain(key)])
   }
 
   forget (key: ChannelKey): void {
-    this.#awaited.delete(key)
+    this.#unconfirmed.delete(key)
   }
 }

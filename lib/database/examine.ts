@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { sql, type Kysely } from 'kysely'
+import { sleep } from '../async/timers.js'
 import { OptionError } from '../errors.js'
 import type { Database } from './dialect.js'
 import { literal } from './literal.js'

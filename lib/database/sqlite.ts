@@ -2,11 +2,12 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import Libsql from 'libsql'
 import type { SqliteDatabase, SqliteStatement } from 'kysely'
+import { BoundedMap } from '../async/bounded-map.js'
 
-/** Statements kept ready. */
+/** Prepared statements that are kept. */
 const MAX_PREPARED = 200
-/** Milliseconds. The whole process stands still while SQLite waits for another one's lock: callers try again instead. */
-const BUSY_TIMEOUT = 100
+/** Short, because the whole process stands still while SQLite waits for another process's lock: callers retry instead. */
+const BUSY_TIMEOUT_MS = 100
 
 /** Opens an SQLite file, or `:memory:`, for Kysely. */
 export function openSqlite (path: string): SqliteDatabase {
@@ -17,21 +18,17 @@ export function openSqlite (path: string): SqliteDatabase {
   // A write-ahead log synced at each commit: an acked event survives a power cut, and readers never block the writer.
   file.exec('pragma journal_mode = wal')
   file.exec('pragma synchronous = full')
-  file.exec(`pragma busy_timeout = ${BUSY_TIMEOUT}`)
-  const prepared = new Map<string, SqliteStatement>()
+  file.exec(`pragma busy_timeout = ${BUSY_TIMEOUT_MS}`)
+  const prepared = new BoundedMap<string, SqliteStatement>(MAX_PREPARED)
   return {
     close: () => { file.close() },
-    // The suite says the same few things again and again: preparing them cost more than running them.
+    // The same few statements run again and again, and preparing one costs more than running it.
     prepare: (text) => {
       const known = prepared.get(text)
       if (known !== undefined) return known
       // A transaction that reads first and then writes fails where another process wrote in between.
       const statement = file.prepare(text === 'begin' ? 'begin immediate' : text) as unknown as SqliteStatement
       prepared.set(text, statement)
-      if (prepared.size > MAX_PREPARED) {
-        const oldest = prepared.keys().next()
-        if (oldest.done !== true) prepared.delete(oldest.value)
-      }
       return statement
     }
   }

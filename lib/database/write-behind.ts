@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { BoundedMap } from '../async/bounded-map.js'
 import { isRowFault, withoutValues } from './failures.js'
 
 export interface WriteBehindOptions<Row> {
@@ -24,7 +25,7 @@ export interface WriteBehindOptions<Row> {
  */
 export class WriteBehind<Row> {
   readonly #options: Required<Omit<WriteBehindOptions<Row>, 'key'>> & Pick<WriteBehindOptions<Row>, 'key'>
-  #waiting = new Map<string | number, Row>()
+  #waiting: BoundedMap<string | number, Row>
   #serial = 0
   #timer: NodeJS.Timeout | null = null
   #writing: Promise<void> | null = null
@@ -35,6 +36,7 @@ export class WriteBehind<Row> {
 
   constructor (options: WriteBehindOptions<Row>) {
     this.#options = { interval: 500, flushAt: Infinity, limit: 10_000, most: Infinity, ...options }
+    this.#waiting = new BoundedMap(this.#options.limit)
   }
 
   /** The row of this key that is not written yet. */
@@ -45,12 +47,7 @@ export class WriteBehind<Row> {
   put (row: Row): void {
     if (this.#closed) return
     const key = this.#options.key?.(row) ?? this.#serial++
-    this.#waiting.delete(key)
     this.#waiting.set(key, row)
-    if (this.#waiting.size > this.#options.limit) {
-      const oldest = this.#waiting.keys().next()
-      if (oldest.done !== true) this.#waiting.delete(oldest.value)
-    }
     if (this.#isFull) this.#begin()
     else this.#schedule()
   }
@@ -98,7 +95,7 @@ export class WriteBehind<Row> {
     if (this.#waiting.size === 0) return
     const { name, log, limit, most } = this.#options
     const batch = this.#waiting
-    this.#waiting = new Map()
+    this.#waiting = new BoundedMap(limit)
     const rows = [...batch]
     this.#dropped = []
     try {
@@ -113,7 +110,8 @@ export class WriteBehind<Row> {
       const newer = this.#waiting
       const kept = new Map(rows)
       for (const key of newer.keys()) kept.delete(key)
-      this.#waiting = new Map([...kept, ...newer].slice(-limit))
+      this.#waiting = new BoundedMap(limit)
+      for (const [key, row] of [...kept, ...newer]) this.#waiting.set(key, row)
       if (!this.#failed) log.warn({ err: withoutValues(err), rows: kept.size }, `${name} rows wait for the database`)
       this.#failed = true
     }

@@ -1,3 +1,4 @@
+import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import type { OutgoingEvent } from '../backplane/contract.js'
 import type { ChannelKey } from '../keys.js'
 import { websocketFrame } from '../wire/websocket-frame.js'
@@ -24,7 +25,7 @@ export class LocalChannel {
   readonly key: ChannelKey
   readonly members = new Set<Member>()
   /** Milliseconds since 1970: nobody here had a right to what was handed on before. */
-  readonly since = Date.now()
+  readonly since: number
   /** Resolves when the backplane has subscribed; null: it has. */
   ready: Promise<void> | null
   /** The largest durable id known on this channel; null until someone asked the log. */
@@ -36,7 +37,7 @@ export class LocalChannel {
   /** Frames that wait while a gap before them is filled; null: there is none. */
   gap: OutgoingEvent[] | null = null
   #joining: Map<Member, Joining> | null = null
-  /** Until then what arrives may have arrived in another order on other nodes; milliseconds since 1970. */
+  /** Until then what arrives may have arrived in another order on other nodes; by `performance.now()`. */
   #unsettledUntil = 0
   /** An id that comes again is dropped here. */
   #dedupe: DedupeWindow | null = null
@@ -44,9 +45,10 @@ export class LocalChannel {
   #queue: OutgoingEvent[] = []
   #alreadyWritten: Map<Member, number> | null = null
 
-  constructor (key: ChannelKey, ready: Promise<void> | null) {
+  constructor (key: ChannelKey, since: number, ready: MaybePromise<void>) {
     this.key = key
-    this.ready = ready?.then(() => { this.ready = null }) ?? null
+    this.since = since
+    this.ready = isPromise(ready) ? ready.then(() => { this.ready = null }) : null
   }
 
   get isEmpty (): boolean {
@@ -172,7 +174,7 @@ export class LocalChannel {
     this.arrivals++
     if (this.latestId !== null && messageId > this.latestId) {
       this.latestId = messageId
-      this.isSettled = this.#unsettledUntil === 0 || Date.now() > this.#unsettledUntil
+      this.isSettled = this.#unsettledUntil === 0 || performance.now() > this.#unsettledUntil
     } else if (isFirst && !isRetry && messageId !== this.latestId) {
       this.isSettled = false
     }

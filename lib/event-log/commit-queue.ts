@@ -1,54 +1,54 @@
 import { withTimeout } from '../async/with-timeout.js'
 import { isDeadlock } from '../database/failures.js'
-import { Committer, noAnswer, refuse, unavailable, type CommitterOptions, type Entry, type Tell } from './committer.js'
+import { Committer, noAnswer, refuse, unavailable, type CommitterOptions, type QueuedEvent } from './committer.js'
 
-export type { Committed, Entry } from './committer.js'
+export type { Committed, QueuedEvent } from './committer.js'
 
 export interface CommitQueueOptions extends Omit<CommitterOptions, 'away'> {
-  /** Events that may wait for the database. */
+  /** The largest number of events that wait for the database. */
   maxQueued: number
-  /** Bytes of payload of one statement. */
+  /** Bytes of payload in one statement. */
   maxBytes?: number
-  /** Probes while there is nothing to commit. */
+  /** Whether to probe while there is nothing to commit. */
   probeIdle?: boolean
-  /** Replaces the connections to the database: those it has may reach a server that will never take an event again. */
+  /** Replaces the connections to the database: they may lead to a server that does not accept events any more. */
   discard?: (() => void) | undefined
 }
 
-/** Rows, and bytes of payload, of one statement. */
+/** Rows and bytes of payload in one statement. */
 const MAX_ROWS = 500
 const MAX_BYTES = 2 * 1024 * 1024
-/** Events that host code may have waiting, two statements: what clients send in between never waits for longer. */
-const PATIENT_ROOM = 2 * MAX_ROWS
-/** Events taken from one caller before it is the next one's turn. */
-const TURN = 100
+/** Events of host code that are queued at the same time: events of clients in between never wait for more than two statements. */
+const MAX_PATIENT = 2 * MAX_ROWS
+/** Events that are queued for one caller before the next caller's. */
+const CALLER_CHUNK = 100
 const PROBE_INTERVAL_MS = 500
-/** Milliseconds without a commit after which the database is asked whether it would take one: reads alone do not tell a server that was demoted. */
-const IDLE = 5000
+/** Milliseconds without a commit after which the node checks that it may write: reads alone do not reveal that a server was demoted. */
+const IDLE_PROBE_MS = 5000
 /** Events whose outcome is looked up when the database is back; the sweeper finds the others. */
-const MAX_UNSURE = 10_000
+const MAX_UNKNOWN = 10_000
 
 /**
- * Group commit: one statement at a time; what arrives while it is under way forms the next one. The batch is as wide as
- * the load makes it, and a lone event is committed at once. One writer per node also gives one order: a statement begins
- * after the one before it is committed, and is told of after the one before it was.
+ * Group commit: one statement at a time; events that arrive while it runs form the next one. Batches grow with the load, and a
+ * single event is committed at once. One writer per node also gives one order: a statement starts after the one before it
+ * was committed, and its events are published after those of the one before it.
  *
- * While the database is away every event is refused at once, and a probe that writes finds out when it is back.
+ * While the database is away, events are refused at once, and a probe that writes finds out when it is back.
  */
 export class CommitQueue {
   readonly #options: CommitQueueOptions
   readonly #committer: Committer
   readonly #maxBytes: number
-  #waiting: Entry[] = []
-  /** Callers that wait for room, with what they have not queued yet. */
-  #patient: Entry[][] = []
-  /** Refused as `unknown`: they may be stored. */
-  #unsure: Entry[] = []
+  #waiting: QueuedEvent[] = []
+  /** Callers that wait for space in the queue, with their remaining events. */
+  #patient: QueuedEvent[][] = []
+  /** Events that were refused with the outcome `unknown`: they may be stored. */
+  #unknown: QueuedEvent[] = []
   #running: Promise<void> | null = null
   #isUnavailable = false
   #probe: NodeJS.Timeout | null = null
   readonly #idle: NodeJS.Timeout | undefined
-  #tookAt = performance.now()
+  #committedAt = performance.now()
   #closed = false
 
   constructor (options: CommitQueueOptions) {
@@ -57,11 +57,11 @@ export class CommitQueue {
     this.#committer = new Committer({
       ...options,
       away: (err, batch, outcome) => {
-        if (outcome === 'unknown' && this.#unsure.length < MAX_UNSURE) this.#unsure.push(...batch)
+        if (outcome === 'unknown' && this.#unknown.length < MAX_UNKNOWN) this.#unknown.push(...batch)
         this.#markUnavailable(err)
       }
     })
-    if (options.probeIdle === true) this.#idle = setInterval(() => { this.#probeIdle() }, IDLE).unref()
+    if (options.probeIdle === true) this.#idle = setInterval(() => { this.#probeIdle() }, IDLE_PROBE_MS).unref()
   }
 
   get healthy (): boolean {
@@ -72,38 +72,38 @@ export class CommitQueue {
     return this.#waiting.length
   }
 
-  /** Refuses the event at once where there is no room. */
-  push (entry: Entry): void {
-    if (!this.#takes(1)) {
-      entry.reject(unavailable('none'))
+  /** Refuses the event at once if the queue is full. */
+  push (event: QueuedEvent): void {
+    if (!this.#hasRoom(1)) {
+      event.reject(unavailable('none'))
       return
     }
-    this.#waiting.push(entry)
+    this.#waiting.push(event)
     this.#start()
   }
 
-  /** All of them or none: refuses them at once where there is no room for all. */
-  pushAll (entries: Entry[]): void {
-    if (!this.#takes(entries.length)) {
-      refuse(entries, 'none')()
+  /** Queues all events, or refuses all at once if there is not enough space. */
+  pushAll (events: QueuedEvent[]): void {
+    if (!this.#hasRoom(events.length)) {
+      refuse(events)
       return
     }
-    this.#waiting.push(...entries)
+    this.#waiting.push(...events)
     this.#start()
   }
 
-  /** For host code, which may bring any number: they wait for room, those of several callers in turn. */
-  pushPatiently (entries: Entry[]): void {
+  /** For any number of events of host code: they wait for space in the queue, and callers take turns. */
+  pushPatiently (events: QueuedEvent[]): void {
     if (this.#isUnavailable || this.#closed) {
-      refuse(entries, 'none')()
+      refuse(events)
       return
     }
-    this.#patient.push([...entries])
+    this.#patient.push([...events])
     this.#fill()
     this.#start()
   }
 
-  /** Whether the database takes an event now. Rejects where it does not. */
+  /** Rejects if the database does not accept events. */
   async probe (): Promise<void> {
     await this.#ask(async () => { await this.#options.store.probe() })
   }
@@ -117,7 +117,7 @@ export class CommitQueue {
     }
   }
 
-  /** Waits until everything accepted so far is committed or refused. */
+  /** Waits until all queued events are committed or refused. */
   async close (): Promise<void> {
     this.#closed = true
     await this.#running
@@ -126,11 +126,11 @@ export class CommitQueue {
     clearInterval(this.#idle)
   }
 
-  #takes (count: number): boolean {
+  #hasRoom (count: number): boolean {
     return !this.#isUnavailable && !this.#closed && this.#waiting.length + count <= this.#options.maxQueued
   }
 
-  /** At the end of the turn: what one read from a socket brought along is one batch. */
+  /** Starts at the end of the turn, so that all events of one read from a socket are one batch. */
   #start (): void {
     this.#running ??= new Promise<void>((resolve) => setImmediate(resolve)).then(async () => { await this.#run() })
   }
@@ -138,20 +138,20 @@ export class CommitQueue {
   async #run (): Promise<void> {
     let announced = Promise.resolve()
     while (this.#waiting.length > 0 && !this.#isUnavailable) {
-      const announce: Tell = await this.#committer.commit(this.#take())
+      const results = await this.#committer.commit(this.#take())
       await announced
-      if (!this.#isUnavailable) this.#tookAt = performance.now()
+      if (!this.#isUnavailable) this.#committedAt = performance.now()
       if (this.#patient.length > 0) this.#fill()
-      if (this.#waiting.length === 0 || this.#isUnavailable) announce()
-      // The next statement first: the database works on it while these are handed on.
-      else announced = new Promise((resolve) => setImmediate(() => { announce(); resolve() }))
+      if (this.#waiting.length === 0 || this.#isUnavailable) this.#committer.announce(results)
+      // Sends the next statement first, so that the database works on it while these events are published.
+      else announced = new Promise((resolve) => setImmediate(() => { this.#committer.announce(results); resolve() }))
     }
-    refuse(this.#waiting.splice(0), 'none')()
-    for (const entries of this.#patient.splice(0)) refuse(entries, 'none')()
+    refuse(this.#waiting.splice(0))
+    for (const events of this.#patient.splice(0)) refuse(events)
     this.#running = null
   }
 
-  #take (): Entry[] {
+  #take (): QueuedEvent[] {
     let bytes = 0
     let count = 0
     while (count < this.#waiting.length && count < MAX_ROWS && (count === 0 || bytes < this.#maxBytes)) {
@@ -162,44 +162,46 @@ export class CommitQueue {
   }
 
   #fill (): void {
-    const most = Math.min(PATIENT_ROOM, this.#options.maxQueued)
+    const most = Math.min(MAX_PATIENT, this.#options.maxQueued)
     while (this.#patient.length > 0 && this.#waiting.length < most) {
-      const entries = this.#patient.shift() as Entry[]
-      this.#waiting.push(...entries.splice(0, Math.min(TURN, most - this.#waiting.length)))
-      if (entries.length > 0) this.#patient.push(entries)
+      const events = this.#patient.shift() as QueuedEvent[]
+      this.#waiting.push(...events.splice(0, Math.min(CALLER_CHUNK, most - this.#waiting.length)))
+      if (events.length > 0) this.#patient.push(events)
     }
   }
 
   #probeIdle (): void {
-    if (this.#isUnavailable || this.#closed || performance.now() - this.#tookAt < IDLE) return
-    this.#ask(async () => { await this.#options.store.checkWritable() }).catch((err: unknown) => { if (!this.#closed && !isDeadlock(err)) this.#markUnavailable(err) })
+    if (this.#isUnavailable || this.#closed || performance.now() - this.#committedAt < IDLE_PROBE_MS) return
+    this.#ask(async () => { await this.#options.store.checkWritable() }).catch((err: unknown) => {
+      if (!this.#closed && !isDeadlock(err)) this.#markUnavailable(err)
+    })
   }
 
   #markUnavailable (err: unknown): void {
     this.#options.discard?.()
     if (this.#isUnavailable) return
     this.#isUnavailable = true
-    this.#options.log.error({ err }, 'database away: durable events are refused')
+    this.#options.log.error({ err }, 'Database away, durable events are refused')
     this.#probeLater()
   }
 
   #probeLater (): void {
     if (this.#closed) return
     this.#probe = setTimeout(() => {
-      this.#comeBack().then(() => {
+      this.#recover().then(() => {
         this.#isUnavailable = false
-        this.#options.log.info('database back: durable events are accepted')
+        this.#options.log.info('Database back, durable events are accepted')
       }, () => { this.#probeLater() })
     }, PROBE_INTERVAL_MS)
   }
 
-  /** What was refused and is stored after all is handed on first, in the order of the senders. */
-  async #comeBack (): Promise<void> {
+  /** First publishes the events that were refused and are stored after all, in the order of their senders. */
+  async #recover (): Promise<void> {
     await this.probe()
-    while (this.#unsure.length > 0) {
-      const some = this.#unsure.slice(0, MAX_ROWS)
-      await withTimeout(this.#committer.settle(some), this.#options.timeout, noAnswer)
-      this.#unsure.splice(0, some.length)
+    while (this.#unknown.length > 0) {
+      const some = this.#unknown.slice(0, MAX_ROWS)
+      await withTimeout(this.#committer.publishStored(some), this.#options.timeout, noAnswer)
+      this.#unknown.splice(0, some.length)
     }
   }
 }

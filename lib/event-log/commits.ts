@@ -1,37 +1,37 @@
 import type { Executor } from '../database/dialect.js'
 
-/** A connection of Kysely's, of any version: every statement of a transaction goes through it, the last one too. */
+/** A connection of any version of Kysely: all statements of a transaction are executed through it, including commit and rollback. */
 interface Connection {
   executeQuery (query: { readonly sql: string }, ...rest: unknown[]): Promise<unknown>
 }
 
-/** What was inserted by a transaction, by id: what to call once it is handed on. */
+/** The events of a transaction, by id, each with a function to call after it was published. */
 export type Inserted = Map<number, (() => void) | undefined>
 
 /**
- * Finds out when transactions of the host's are committed, without asking the database again and again: while one is
- * watched, the statements of its connection are listened to.
+ * Notices when transactions of the host are committed, by listening to the statements of their connections instead of polling
+ * the database.
  */
 export class Commits {
   readonly #inserted = new WeakMap<Connection, Inserted>()
   readonly #committed: (inserted: Inserted) => void
 
-  /** `committed` is called right after a commit, and never after a rollback. What a savepoint took back is still named. */
+  /** `committed` is called right after a commit, and never after a rollback; also with events that were rolled back to a savepoint. */
   constructor (committed: (inserted: Inserted) => void) {
     this.#committed = committed
   }
 
-  /** A row was inserted by a transaction. Does nothing for a transaction that does not show its connection. */
-  async watch (transaction: Executor, id: number, handed: (() => void) | undefined): Promise<void> {
+  /** To be called after an insert in a transaction. Does nothing if the connection of the transaction is not accessible. */
+  async watch (transaction: Executor, id: number, published: (() => void) | undefined): Promise<void> {
     const connection = await connectionOf(transaction)
     if (connection === null) return
     const known = this.#inserted.get(connection)
-    // An id that a savepoint gave back may be given again, and then is the newer row's.
+    // After a rollback to a savepoint the same id may be assigned to another row, which replaces the first.
     if (known !== undefined) {
-      known.set(id, handed)
+      known.set(id, published)
       return
     }
-    this.#inserted.set(connection, new Map([[id, handed]]))
+    this.#inserted.set(connection, new Map([[id, published]]))
     this.#listen(connection)
   }
 
@@ -60,7 +60,7 @@ interface WithExecutor {
   getExecutor (): { provideConnection (use: (connection: Connection) => Promise<Connection>): Promise<Connection> }
 }
 
-/** Null for a transaction of something that only looks like Kysely. */
+/** Null if it is not a transaction of Kysely. */
 async function connectionOf (transaction: Executor): Promise<Connection | null> {
   const executor = (transaction as Partial<WithExecutor>).getExecutor?.()
   if (typeof executor?.provideConnection !== 'function') return null

@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import { withTimeout } from '../async/with-timeout.js'
-import { PUBLISHED } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import { isDuplicate, isRowFault, outcomeOf, withoutValues } from '../database/failures.js'
 import { RealtimeError, type Outcome } from '../errors.js'
@@ -8,196 +8,202 @@ import type { StoredEvent } from './contract.js'
 import type { EventRow } from './inserts.js'
 import { DEDUPE_WINDOW_MS, type EventStore } from './store.js'
 
-/** What became of a row: its id, its time, and, where it had been stored before, the event that was. */
-export interface Committed { id: number, createdAt: number, before: StoredEvent | null }
+/** A row in the table: its id and its time, and the event if it had been stored before. */
+export interface Committed { id: number, createdAt: number, existing: StoredEvent | null }
 
 /** An event that waits for its commit. */
-export interface Entry {
+export interface QueuedEvent {
   row: EventRow
-  /** The client chose the key: it may already be stored. */
-  keyed: boolean
-  /** The connection that sent it and must not get it back. */
-  except: string | null
+  /** The client chose the key, so the event may already be stored. */
+  hasClientKey: boolean
+  /** The connection that sent it and does not get it. */
+  excludeConnectionId: string | null
   resolve (committed: Committed): void
   reject (err: Error): void
 }
 
-/** Hands on what was committed and then answers its senders, in order; or refuses them. */
-export type Tell = () => void
+type StoredResult = { name: 'stored', event: QueuedEvent } & Committed
+
+/** The result of a commit for one event. */
+export type CommitResult =
+  /** To be published, and acknowledged after that. */
+  | StoredResult
+  /** The same event as an earlier one of the batch: acknowledged only. */
+  | { name: 'duplicate', event: QueuedEvent } & Committed
+  /** The database is away. */
+  | { name: 'refused', event: QueuedEvent, outcome: Outcome }
+  /** The database rejects this event. */
+  | { name: 'failed', event: QueuedEvent, err: unknown }
 
 export interface CommitterOptions {
   store: EventStore
   clock: Clock
   log: FastifyBaseLogger
-  /** Milliseconds until a database that does not answer counts as away. */
+  /** Milliseconds after which a database that does not respond counts as away. */
   timeout: number
-  /** Called in order, after the commit; the sender is told when it resolves. Never rejects. */
-  committed (entry: Entry, committed: Committed): Promise<void>
-  /** Called after each statement that was committed. */
+  /** Publishes a committed event; the sender is acknowledged when it resolves. Called in order; must not reject. */
+  committed (event: QueuedEvent, committed: Committed): MaybePromise<void>
+  /** Called after each committed statement. */
   measured?: ((rows: number, seconds: number) => void) | undefined
-  /** The database cannot take these events now; `unsure`: they may be stored. */
-  away (err: unknown, batch: readonly Entry[], outcome: Outcome): void
+  /** Called when the database cannot store events; with the outcome `unknown` they may be stored. */
+  away (err: unknown, batch: readonly QueuedEvent[], outcome: Outcome): void
 }
 
-/** Pauses between two tries, in milliseconds: the first, doubled each time up to the last. */
-const FIRST_PAUSE = 50
-const LAST_PAUSE = 800
-/** Beyond the timeout, for a database that keeps none by itself: it then says more exactly what became of the statement. */
-const GRACE = 250
-/** Tries of a batch in which a key was stored by another node meanwhile. */
-const DUPLICATE_TRIES = 3
+/** Milliseconds between two attempts: doubled after each, up to the second. */
+const FIRST_PAUSE_MS = 50
+const LAST_PAUSE_MS = 800
+/** Milliseconds on top of the timeout for a driver that has one itself: its error says more exactly whether the statement was executed. */
+const TIMEOUT_MARGIN_MS = 250
+/** Attempts for a batch in which another node stored one of the keys meanwhile. */
+const MAX_DUPLICATE_ATTEMPTS = 3
 
 /**
- * Stores a batch with one statement. What fails for the database's sake is tried again until the time is over; what is
- * refused for the sake of one row is halved until that row is found, so that the others are stored.
+ * Stores a batch with one statement. If the database fails, it tries again until the timeout. If the database rejects a row,
+ * it halves the batch until that row is found, so that the others are stored.
  */
 export class Committer {
   readonly #options: CommitterOptions
-  #away = false
+  #isAway = false
 
   constructor (options: CommitterOptions) {
     this.#options = options
   }
 
-  /** Resolves to what tells the batch's senders, and before them everyone else; never rejects. */
-  async commit (batch: Entry[]): Promise<Tell> {
-    this.#away = false
+  /** Resolves with a result for each event, in the order of the batch, for {@link announce}. Never rejects. */
+  async commit (batch: QueuedEvent[]): Promise<CommitResult[]> {
+    this.#isAway = false
     return await this.#commit(batch)
   }
 
-  /** Hands on those that turn out to be stored, of which nobody knew. */
-  async settle (entries: readonly Entry[]): Promise<void> {
-    const known = await this.#options.store.findByKey(entries.map(({ row }) => row))
-    for (const entry of entries) {
-      const found = known.get(keyOf(entry.row))
-      if (found === undefined || found.event.publishedAt !== null) continue
-      this.#settle(entry, { id: found.event.id, createdAt: found.createdAt, before: null })
+  /** Publishes what was stored, and acknowledges or refuses the events, in order. */
+  announce (results: readonly CommitResult[]): void {
+    for (const result of results) {
+      const { event } = result
+      if (result.name === 'stored') this.#publish(event, result)
+      else if (result.name === 'duplicate') event.resolve(result)
+      else event.reject(result.name === 'refused' ? unavailable(result.outcome) : new RealtimeError('RT_INTERNAL', undefined, { cause: result.err }))
     }
   }
 
-  async #commit (batch: Entry[]): Promise<Tell> {
+  /** Publishes those of the events that were stored although the database seemed to be away. */
+  async publishStored (events: readonly QueuedEvent[]): Promise<void> {
+    const known = await this.#options.store.findByKey(events.map(({ row }) => row))
+    for (const event of events) {
+      const found = known.get(keyOf(event.row))
+      if (found === undefined || found.event.publishedAt !== null) continue
+      this.#publish(event, { id: found.event.id, createdAt: found.createdAt, existing: null })
+    }
+  }
+
+  #publish (event: QueuedEvent, committed: Committed): void {
+    const published = this.#options.committed(event, committed)
+    if (isPromise(published)) void published.then(() => { event.resolve(committed) })
+    else event.resolve(committed)
+  }
+
+  async #commit (batch: QueuedEvent[]): Promise<CommitResult[]> {
     const began = performance.now()
-    const deadline = Date.now() + this.#options.timeout
-    let lookUp = batch.filter(({ keyed }) => keyed)
+    const deadline = performance.now() + this.#options.timeout
+    let lookUp = batch.filter(({ hasClientKey }) => hasClientKey)
     let outcome: Outcome = 'none'
     let duplicates = 0
-    for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LAST_PAUSE)) {
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, LAST_PAUSE_MS)) {
       const attempt = { sent: false }
-      const attemptedAt = Date.now()
+      const attemptedAt = performance.now()
       const storing = this.#store(batch, lookUp, attempt)
       try {
-        const tell = await withTimeout(storing, deadline + GRACE - Date.now(), noAnswer)
+        const results = await withTimeout(storing, deadline + TIMEOUT_MARGIN_MS - performance.now(), noAnswer)
         this.#options.measured?.(batch.length, (performance.now() - began) / 1000)
-        return tell
+        return results
       } catch (err) {
-        if (isDuplicate(err) && ++duplicates <= DUPLICATE_TRIES) {
-          // A key that another node stored meanwhile: asking for it now finds it.
+        if (isDuplicate(err) && ++duplicates <= MAX_DUPLICATE_ATTEMPTS) {
+          // Another node stored one of the keys meanwhile; a look-up finds it now.
           lookUp = batch
           continue
         }
         if (isRowFault(err)) return await this.#halve(batch, err)
-        const unsure = attempt.sent && outcomeOf(err) === 'unknown'
-        if (unsure) outcome = 'unknown'
-        // One that was not carried out after a long wait, as for a lock, would wait as long again, and then nobody knows.
-        const takes = unsure ? 0 : Date.now() - attemptedAt
-        if (Date.now() + Math.max(2 * pause, takes) >= deadline) {
-          this.#goAway(err, batch, outcome)
-          // Answered after all, too late for its senders: everyone else is told.
-          storing.then((tell) => { tell() }, () => {})
-          return refuse(batch, outcome)
+        const isUnknown = attempt.sent && outcomeOf(err) === 'unknown'
+        if (isUnknown) outcome = 'unknown'
+        // A statement that failed after a long wait, as for a lock, would wait as long again, and then its outcome is unknown.
+        const nextTakes = isUnknown ? 0 : performance.now() - attemptedAt
+        if (performance.now() + Math.max(2 * pause, nextTakes) >= deadline) {
+          this.#isAway = true
+          this.#options.away(err, batch, outcome)
+          // If the database responds after all, too late for the senders, the events are still published.
+          storing.then((results) => { this.announce(results) }, () => {})
+          return refused(batch, outcome)
         }
-        // A connection that broke during the commit leaves the outcome unknown: from now on ask first, by key.
+        // If the connection broke during the commit, the events may be stored: look up their keys first.
         if (outcome === 'unknown') lookUp = batch
         await new Promise((resolve) => setTimeout(resolve, pause))
       }
     }
   }
 
-  async #store (batch: Entry[], lookUp: Entry[], attempt: { sent: boolean }): Promise<Tell> {
-    if (lookUp.length > 0) return await this.#storeOnce(batch, lookUp, attempt)
-    // Under keys of the node's own, of which none was tried before: none is stored yet, and no two are alike.
+  async #store (batch: QueuedEvent[], lookUp: QueuedEvent[], attempt: { sent: boolean }): Promise<CommitResult[]> {
+    if (lookUp.length > 0) return await this.#storeNew(batch, lookUp, attempt)
+    // All keys are the node's own and were not tried before: none is stored, and no two are equal.
     attempt.sent = true
     const ids = await this.#options.store.insert(batch.map(({ row }) => row))
-    return () => {
-      batch.forEach((entry, i) => { this.#settle(entry, { id: ids[i] ?? 0, createdAt: entry.row.createdAt, before: null }) })
-    }
+    return batch.map((event, i) => ({ name: 'stored', event, id: ids[i] ?? 0, createdAt: event.row.createdAt, existing: null }))
   }
 
-  /** Inserts what is not stored yet; one of the client's keys may come twice. */
-  async #storeOnce (batch: Entry[], lookUp: Entry[], attempt: { sent: boolean }): Promise<Tell> {
+  /** Inserts the events that are not stored yet. A client's key may occur twice in the batch. */
+  async #storeNew (batch: QueuedEvent[], lookUp: QueuedEvent[], attempt: { sent: boolean }): Promise<CommitResult[]> {
     const { store, clock } = this.#options
     const known = await store.findByKey(lookUp.map(({ row }) => row))
-    const results = new Map<Entry, Committed>()
+    const stored = new Map<QueuedEvent, StoredResult>()
     const expired: number[] = []
-    const fresh: Entry[] = []
-    const firstOfKey = new Map<string, Entry>()
-    for (const waiting of batch) {
-      const key = keyOf(waiting.row)
+    const firstOfKey = new Map<string, QueuedEvent>()
+    for (const event of batch) {
+      const key = keyOf(event.row)
       const found = known.get(key)
-      if (found !== undefined && (!waiting.keyed || found.createdAt > clock.now() - DEDUPE_WINDOW_MS)) {
-        // Under a key of the node's own it is this very insert, of which only the answer was lost.
-        results.set(waiting, { id: found.event.id, createdAt: found.createdAt, before: waiting.keyed ? found.event : null })
+      if (found !== undefined && (!event.hasClientKey || found.createdAt > clock.now() - DEDUPE_WINDOW_MS)) {
+        // With a key of the node's own it is this very insert, whose response was lost.
+        stored.set(event, { name: 'stored', event, id: found.event.id, createdAt: found.createdAt, existing: event.hasClientKey ? found.event : null })
         continue
       }
       if (found !== undefined) expired.push(found.event.id)
-      if (firstOfKey.has(key)) continue
-      firstOfKey.set(key, waiting)
-      fresh.push(waiting)
+      if (!firstOfKey.has(key)) firstOfKey.set(key, event)
     }
     await store.forgetKeys(expired)
+    const fresh = [...firstOfKey.values()]
     if (fresh.length > 0) {
       attempt.sent = true
       const ids = await store.insert(fresh.map(({ row }) => row))
-      fresh.forEach((waiting, i) => {
-        results.set(waiting, { id: ids[i] ?? 0, createdAt: waiting.row.createdAt, before: null })
-      })
+      fresh.forEach((event, i) => { stored.set(event, { name: 'stored', event, id: ids[i] ?? 0, createdAt: event.row.createdAt, existing: null }) })
     }
-    return () => {
-      for (const waiting of batch) {
-        const own = results.get(waiting)
-        const first = firstOfKey.get(keyOf(waiting.row))
-        const result = own ?? (first === undefined ? undefined : results.get(first))
-        if (result === undefined) continue
-        // The same key twice in one batch is one event.
-        if (own === undefined) waiting.resolve(result)
-        else this.#settle(waiting, own)
-      }
-    }
+    return batch.flatMap((event): CommitResult[] => {
+      const own = stored.get(event)
+      if (own !== undefined) return [own]
+      const first = firstOfKey.get(keyOf(event.row))
+      const result = first === undefined ? undefined : stored.get(first)
+      return result === undefined ? [] : [{ ...result, name: 'duplicate', event }]
+    })
   }
 
-  #settle (entry: Entry, committed: Committed): void {
-    const handed = this.#options.committed(entry, committed)
-    if (handed === PUBLISHED) entry.resolve(committed)
-    else void handed.then(() => { entry.resolve(committed) })
-  }
-
-  /** One row that the database refuses must not take the others of its batch along. */
-  async #halve (batch: Entry[], err: unknown): Promise<Tell> {
-    if (batch.length === 1) {
-      this.#options.log.error({ err: withoutValues(err), event: batch[0]?.row.type }, 'an event cannot be stored')
-      return () => { batch[0]?.reject(new RealtimeError('RT_INTERNAL', undefined, { cause: err })) }
+  /** Commits the batch in two halves, so that a row that the database rejects does not affect the others. */
+  async #halve (batch: QueuedEvent[], err: unknown): Promise<CommitResult[]> {
+    const [event] = batch
+    if (event !== undefined && batch.length === 1) {
+      this.#options.log.error({ err: withoutValues(err), event: event.row.type }, 'Event cannot be stored')
+      return [{ name: 'failed', event, err }]
     }
     const middle = batch.length >> 1
     const first = await this.#commit(batch.slice(0, middle))
     const rest = batch.slice(middle)
-    // Those who are stored must not wait for the others to find the database away.
-    const second = this.#away ? refuse(rest, 'none') : await this.#commit(rest)
-    return () => {
-      first()
-      second()
-    }
-  }
-
-  #goAway (err: unknown, batch: readonly Entry[], outcome: Outcome): void {
-    this.#away = true
-    this.#options.away(err, batch, outcome)
+    // If the database is away by now, the stored half must not wait until the other one finds that out, too.
+    return [...first, ...this.#isAway ? refused(rest, 'none') : await this.#commit(rest)]
   }
 }
 
 const keyOf = (row: EventRow): string => `${row.tenantId}/${row.userId}/${row.dedupeId}`
 
-export const refuse = (batch: readonly Entry[], outcome: Outcome): Tell => () => { for (const { reject } of batch) reject(unavailable(outcome)) }
+const refused = (batch: readonly QueuedEvent[], outcome: Outcome): CommitResult[] => batch.map((event) => ({ name: 'refused', event, outcome }))
+
+/** Refuses events that were not sent to the database. */
+export const refuse = (events: readonly QueuedEvent[]): void => { for (const { reject } of events) reject(unavailable('none')) }
 
 export const unavailable = (outcome: Outcome): RealtimeError => new RealtimeError('RT_STORAGE_UNAVAILABLE', undefined, { retryAfter: 1, outcome })
 
-export const noAnswer = (): Error => new Error('the database does not answer')
+export const noAnswer = (): Error => new Error('the database does not respond')

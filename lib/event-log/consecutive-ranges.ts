@@ -1,15 +1,15 @@
 /** Ids of one statement. */
 const CHUNK = 1000
-/** Shorter ones are not worth a statement of their own. */
+/** Shorter ranges are not worth a statement of their own. */
 const MIN_RANGE_IDS = 50
 
-/** From and to, both included: every id between them is meant. */
+/** All ids from the first to the last, both included. */
 export type IdRange = readonly [from: number, to: number]
 
 /**
- * Splits ids into runs of consecutive ones, which an update visits at a third of the cost, and chunks of the rest. What
- * begins or ends a run is left to the rest: a range locks the gap before its first row and the row after its last, where
- * another statement may be about to insert; so both are rows that are meant as well.
+ * Splits ids into ranges of consecutive ones, for which an update costs a third, and chunks of single ids. The first and the
+ * last id of a range are left to the single ones: an update of a range locks the gap before its first row and the row after
+ * its last, where another statement may insert, unless both belong to the same update.
  */
 export function consecutiveRanges (ids: readonly number[]): { ranges: IdRange[], singles: number[][] } {
   const ranges: IdRange[] = []

@@ -1,10 +1,12 @@
 import { channelKey, type ChannelKey } from '../keys.js'
 
+/** Milliseconds by which the clocks of nodes, and the times in the table, may differ. */
+export const CLOCK_SKEW_MS = 1000
 
-/** More events than this between `since` and now, and the client must reload instead. */
+/** With more events than this after `since`, the client must reload instead. */
 export const MAX_REPLAY = 1000
 
-/** An event that must not be lost, before it is stored. */
+/** A durable event that is not stored yet. */
 export interface NewEvent {
   tenantId: number
   userId: number
@@ -13,29 +15,29 @@ export interface NewEvent {
   type: string
   /** The frame's data without `messageId`. */
   data: Record<string, unknown>
-  /** When it was sent, in milliseconds since 1970; now, unless several share one time. */
+  /** When it was sent, in milliseconds since 1970; by default now. */
   createdAt?: number
-  /** The connection that sent it and must not get it back. */
+  /** The connection that sent it and does not get it. */
   excludeConnectionId?: string | null
-  /** The client's key against storing the same thing twice. */
+  /** A key of the client, so that a repeated send is stored once. */
   dedupeId?: string | undefined
 }
 
-/** What holds for every event of a type; declared once by the plugin that sends it. */
+/** Properties of all events of a type, defined by the plugin that sends them. */
 export interface EventType {
   /** Stays pending until its one recipient confirms it with `message:delivered`, and is sent again until then. */
   requiresConfirmation?: boolean
-  /** Also tells the sender's own private channel, for the sender's other connections. */
+  /** Also published on the sender's private channel, for the sender's other connections. */
   copyToSender?: boolean
 }
 
-/** What the sender is told: the id, and the time as it stands in the frame. */
+/** The sender's result: the id, and the time as in the frame. */
 export interface Receipt {
   messageId: number
   timestamp: string
 }
 
-/** A stored event, as recovery and retries need it. */
+/** A stored event, for recovery and retries. */
 export interface StoredEvent {
   id: number
   tenantId: number
@@ -45,11 +47,11 @@ export interface StoredEvent {
   /** JSON of the frame's data without `messageId`. */
   payload: string
   retryCount: number
-  /** When it was handed to every node, in milliseconds since 1970; null: not yet. */
+  /** When it was published to all nodes, in milliseconds since 1970; null if it is not known to be. */
   publishedAt: number | null
 }
 
-/** Each channel's own, in the order given. */
+/** Groups events by channel and keeps their order. */
 export function byChannel (events: readonly StoredEvent[]): Map<ChannelKey, StoredEvent[]> {
   const found = new Map<ChannelKey, StoredEvent[]>()
   for (const event of events) {
@@ -61,23 +63,23 @@ export function byChannel (events: readonly StoredEvent[]): Map<ChannelKey, Stor
   return found
 }
 
-/** A user has an event on the user's own channel. */
+/** A user confirms an event on the user's private channel. */
 export interface Confirmation { tenantId: number, userId: number, id: number }
 
-/** `fresh` the first time. */
+/** `fresh`: confirmed for the first time. */
 export interface Confirmed extends Confirmation { senderId: number, fresh: boolean }
 
-/** The newest event that a node knows of. Its id, and all below it, were given out. */
+/** The newest event that a node knows. Its id, and all smaller ones, were assigned. */
 export interface LogPosition {
   epoch: string
   id: number
-  /** When that event was stored, in milliseconds since 1970; null where only its id is known. */
+  /** When that event was stored, in milliseconds since 1970; null if only its id is known. */
   createdAt: number | null
 }
 
 /**
- * The newest position that any node knows, noted where it outlives this database and every node. `keep` notes `mine` where
- * it is newer, and resolves to the newest of all; null where nothing is kept.
+ * The newest position that any node knows, stored where it outlives the database and all nodes. `keep` stores `mine` if it is
+ * newer, and resolves with the newest; null if there is no such store.
  */
 export interface PositionNote {
   keep (mine: LogPosition): Promise<LogPosition | null>

@@ -1,43 +1,45 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { OutgoingEvent } from '../backplane/contract.js'
+import type { Clock } from '../clock.js'
 import type { Hub } from '../delivery/hub.js'
 import { splitKey, type ChannelKey } from '../keys.js'
+import { CLOCK_SKEW_MS } from './contract.js'
 import { byChannel, type EventLog, type StoredEvent } from './index.js'
 
-/** Pause between two marks of what was seen, and how many are kept. */
+/** Milliseconds between two samples of the newest id, and how many are kept. */
 const SAMPLE_INTERVAL_MS = 1000
 const MAX_SAMPLES = 120
-/** Ids are given when an insert begins: one that was under way this long may still be below an id already seen. */
+/** Milliseconds that a commit may take: ids are assigned when an insert begins, so a smaller id may arrive this much later. */
 const LATE_COMMIT_MS = 10_000
 const CHANNELS_PER_READ = 200
 const EVENTS_PER_READ = 1000
 const RETRY_MS = 1000
 /**
- * How far below the complete id events are looked for that were handed on long after they were stored, by a node that
- * could not reach Redis meanwhile.
+ * Ids below the complete one among which late events are searched: a node that could not reach Redis publishes its events long
+ * after they were stored.
  */
 const LATE_PUBLISH_IDS = 100_000
-/** Nodes' clocks, and the times in the table, may differ by this much. */
-const CLOCK_SKEW_MS = 1000
 
 export interface GapFillerOptions {
   hub: Hub
   eventLog: EventLog
+  clock: Clock
   log: FastifyBaseLogger
 }
 
 /**
- * Brings what the backplane lost. Once a second it notes the newest id seen; when the backplane's canary comes back,
- * everything seen up to the time it left is complete, so a later loss lies above the newest such mark, less what was
- * being committed then. Missed channels are held, read from the log from there on, and released: members get the
- * events in order, late, and those they had are dropped by id.
+ * Reads events that the backplane lost from the log. Once a second it records the newest id seen. When a probe of the backplane
+ * arrives, everything published before it was sent has arrived, too; so a later loss has a greater id than the newest one
+ * recorded before that time, except for commits that were running then. Channels with a gap hold back live events, get the
+ * missed ones, and continue: members receive all events in order, late, and known ids are dropped.
  */
 export class GapFiller {
   readonly #options: GapFillerOptions
-  readonly #samples: Array<{ at: number, id: number }> = []
+  /** `at` by `performance.now()`, `time` by the clock. */
+  readonly #samples: Array<{ at: number, time: number, id: number }> = []
   readonly #gaps = new Set<ChannelKey>()
-  /** Up to this id, and when it was the newest, nothing is missing here. */
-  #complete = { at: 0, id: 0 }
+  /** Nothing is missing up to this id, which was the newest at that time. */
+  #complete = { time: 0, id: 0 }
   #filling = false
   #sampling: NodeJS.Timeout | null = null
   #stopped = false
@@ -47,21 +49,22 @@ export class GapFiller {
   }
 
   async start (): Promise<void> {
-    const at = Date.now()
+    const time = this.#options.clock.now()
     const id = await this.#options.eventLog.store.newest()
-    this.#complete = { at, id }
+    this.#complete = { time, id }
     this.#options.hub.newest = Math.max(this.#options.hub.newest, id)
     this.#sampling = setInterval(() => {
-      this.#samples.push({ at: Date.now(), id: this.#options.hub.newest })
+      this.#samples.push({ at: performance.now(), time: this.#options.clock.now(), id: this.#options.hub.newest })
       if (this.#samples.length > MAX_SAMPLES) this.#samples.shift()
     }, SAMPLE_INTERVAL_MS)
   }
 
-  /** A new epoch began: the ids noted before say nothing about this log. */
+  /** A new epoch began: ids recorded before belong to another log. */
   forget (): void {
     this.#samples.length = 0
-    this.#complete = { at: Date.now(), id: 0 }
-    this.#options.eventLog.store.newest().then((id) => { this.#complete = { at: Date.now(), id } }, () => {}) // then all is read, from the start
+    const { clock, eventLog } = this.#options
+    this.#complete = { time: clock.now(), id: 0 }
+    eventLog.store.newest().then((id) => { this.#complete = { time: clock.now(), id } }, () => {}) // then the whole log is read
   }
 
   stop (): void {
@@ -70,14 +73,14 @@ export class GapFiller {
     this.#gaps.clear()
   }
 
-  /** Everything published until `sentAt` came through. */
+  /** Everything published until `sentAt` (`performance.now()`) came through. */
   noteProbe (sentAt: number): void {
     if (this.#filling) return
     const complete = this.#samples.findLast(({ at }) => at <= sentAt - LATE_COMMIT_MS)
     if (complete !== undefined) this.#complete = complete
   }
 
-  /** Channels of which frames may be missing. */
+  /** Reads missed events of these channels. */
   fillGaps (keys: readonly ChannelKey[]): void {
     for (const key of keys) {
       if (this.#options.hub.startGap(key) !== null) this.#gaps.add(key)
@@ -94,29 +97,31 @@ export class GapFiller {
       try {
         const events = await this.#read(keys)
         for (const key of keys) {
-          // Missed once more while it was read: what was lost then may have been stored after the read.
+          // If the channel has another gap by now, its events may have been stored after this read.
           if (!this.#gaps.has(key)) this.#release(key, events.get(key) ?? [])
         }
       } catch (err) {
         for (const key of keys) this.#gaps.add(key)
-        log.warn({ err, channels: this.#gaps.size }, 'missed events wait for the database')
-        // Live frames go on; what is missing follows, and is in its place again for a client that sorts by id.
+        log.warn({ err, channels: this.#gaps.size }, 'Cannot read missed events, retrying')
+        // Live events continue; the missed ones follow later, and clients sort them by id.
         for (const key of this.#gaps) hub.fillGap(key, [])
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref())
         if (this.#stopped) return
         for (const key of this.#gaps) hub.startGap(key)
       }
     }
-    // In the turn that found nothing left: a channel missed any later begins anew.
+    // In the same turn as the check for further gaps, so that a later gap starts another run.
     this.#filling = false
   }
 
-  async #read (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
+  async #read (keys: readonly ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
     const found: StoredEvent[] = []
-    const { tenantId } = splitKey(keys[0] ?? '')
+    const [first] = keys
+    if (first === undefined) return new Map()
+    const { tenantId } = splitKey(first)
     const channels = keys.map((key) => splitKey(key).channel)
-    const { at, id } = this.#complete
-    const publishedSince = at - CLOCK_SKEW_MS
+    const { time, id } = this.#complete
+    const publishedSince = time - CLOCK_SKEW_MS
     for (let since = Math.max(0, id - LATE_PUBLISH_IDS); ;) {
       const events = await this.#options.eventLog.readGap({ tenantId, channels, since, complete: id, publishedSince, limit: EVENTS_PER_READ })
       found.push(...events)
@@ -129,7 +134,7 @@ export class GapFiller {
   #release (key: ChannelKey, events: StoredEvent[]): void {
     const { hub, eventLog } = this.#options
     const since = hub.startGap(key)
-    if (since === null) return // the last member left meanwhile
+    if (since === null) return // the last member left in the meantime
     const frames = events
       .filter(({ publishedAt }) => publishedAt === null || publishedAt >= since - CLOCK_SKEW_MS)
       .map((event): OutgoingEvent => ({ payload: eventLog.encode(event), messageId: event.id, excludeConnectionId: null, isRetry: false }))

@@ -1,7 +1,8 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
+import type { MaybePromise } from '../async/maybe-promise.js'
 import { withTimeout } from '../async/with-timeout.js'
-import { PUBLISHED, type Backplane } from '../backplane/contract.js'
+import type { Backplane } from '../backplane/contract.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import type { DatabaseFacts } from '../database/examine.js'
@@ -13,65 +14,67 @@ import { RealtimeError, type Outcome } from '../errors.js'
 import { channelKey } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import { wellFormedJson } from '../wire/well-formed.js'
-import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
+import { CommitQueue, type Committed, type QueuedEvent } from './commit-queue.js'
 import { Commits, type Inserted } from './commits.js'
 import type { Confirmation, Confirmed, EventType, LogPosition, NewEvent, PositionNote, Receipt, StoredEvent } from './contract.js'
 import { EpochStore } from './epoch-store.js'
 import { MAX_AUDIT_ROWS } from './insert-store.js'
 import type { AuditRow, EventRow } from './inserts.js'
 import { LogEpoch } from './log-epoch.js'
-import { Outbox, RETRY_DELAYS_MS, type OutboxOptions } from './outbox.js'
+import { RETRY_DELAYS_MS } from './next-step.js'
+import { Outbox, type OutboxOptions } from './outbox.js'
 import { Replays } from './replays.js'
 import { EventStore, type GapRange } from './store.js'
 
 export { byChannel, MAX_REPLAY, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
-/** Every reader takes an event of this size: a client may send as much. */
+/** Every reader accepts an event of this size, because clients may send one. */
 const MIN_EVENT_BYTES = 64 * 1024
-/** What waits for a reader, at most, unless its node says otherwise. */
+/** The default for bytes that wait for a reader. */
 const MAX_BUFFERED = 1024 * 1024
 
 export interface EventLogOptions {
   db: Database
   dialect: Dialect
-  /** What is known of the server; see database/examine.ts. */
+  /** Properties of the server; see database/examine.ts. */
   facts?: DatabaseFacts
-  /** Replaces the connections to a database that takes no events. */
+  /** Replaces the connections to a database that does not accept events. */
   discard?: () => void
   backplane: Backplane
   hub: Hub
   clock: Clock
   log: FastifyBaseLogger
-  /** Events that may wait for the database, 10 000. */
+  /** The largest number of events that wait for the database, 10 000. */
   maxQueued: number
-  /** Milliseconds until a database that does not answer counts as away, 3000. */
+  /** Milliseconds after which a database that does not respond counts as away, 3000. */
   timeout: number
   meta: DatabaseMeta
-  /** Where the newest position of all nodes is kept besides the table. */
+  /** Stores the newest position of all nodes outside of the database. */
   note: PositionNote
-  /** Tells the other nodes this node's position; resolves with theirs. */
+  /** Sends this node's position to the other nodes; resolves with theirs. */
   askPeers (mine: LogPosition): Promise<unknown[]>
-  /** A new epoch began: whatever is remembered of ids belongs to the old one. */
+  /** Called after a new epoch began: remembered ids belong to the old one. */
   epochChanged (): void
   onlineAmong: OutboxOptions['onlineAmong']
   onFailed: OutboxOptions['onFailed']
   onCommit?: (rows: number, seconds: number) => void
 }
 
-/** A page of a channel's events: `recovered` false where something before it is gone and the client must reload. */
+/** A page of a channel's events. `recovered`: false if earlier events were purged and the client must reload. */
 export interface Recovery {
   events: StoredEvent[]
+  /** The id of the last event of the page by id, or `since` if there is none: `since` of the next read. */
   position: number
   recovered: boolean
   more: boolean
 }
 
-/** The durable events of all channels (websocket_events): stored first, then told; read again by those who missed them. */
+/** The durable events of all channels (websocket_events). They are stored, then published, and can be read again. */
 export class EventLog {
   readonly outbox: Outbox
   readonly store: EventStore
   readonly replays: Replays
-  /** Bytes of one event at most: what a reader must be able to take at once. */
+  /** The largest size of an event, in bytes: a reader must be able to accept it at once. */
   maxEventBytes = 0
   /** The epoch of the log, part of every cursor. */
   readonly epoch: LogEpoch
@@ -79,11 +82,11 @@ export class EventLog {
   readonly #audit: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
   readonly #options: EventLogOptions
-  /** Begins every key of this node's own: short, as an index holds it, and unlike that of any other boot. */
+  /** The beginning of this node's own dedupe keys: short, because an index contains them, and unique to this process. */
   readonly #ownKeys = `n:${randomBytes(12).toString('base64url')}:`
   #serial = 0
   readonly #commits = new Commits((inserted) => {
-    this.#handCommitted(inserted).catch((err: unknown) => { this.#options.log.debug({ err }, 'events of a transaction wait for the sweeper') })
+    this.#publishCommitted(inserted).catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not publish events of a transaction, the sweeper will') })
   })
 
   constructor (options: EventLogOptions) {
@@ -113,9 +116,9 @@ export class EventLog {
     })
     this.#queue = new CommitQueue({
       store: this.store, clock, log, maxQueued, timeout, measured: onCommit, discard, probeIdle: dialect === 'mysql',
-      // Escaped, a payload may be twice as long.
+      // A payload may be twice as long after escaping.
       ...(facts === undefined ? {} : { maxBytes: facts.maxPacket / 4 }),
-      committed: (entry, committed) => this.#committed(entry, committed)
+      committed: (event, committed) => this.#committed(event, committed)
     })
     this.#audit = new WriteBehind({
       name: 'audit', log, interval: 1000, flushAt: MAX_AUDIT_ROWS.mysql, most: MAX_AUDIT_ROWS[dialect],
@@ -124,22 +127,22 @@ export class EventLog {
     this.fitReaders(MAX_BUFFERED)
   }
 
-  /** At most so many bytes wait for a reader: one event must leave half of it free, and a page of a replay most of it. */
+  /** Limits sizes so that `maxBuffered` bytes can wait for a reader: an event may take half of that, a page of a replay an eighth. */
   fitReaders (maxBuffered: number): void {
     this.maxEventBytes = Math.max(MIN_EVENT_BYTES, Math.floor(maxBuffered / 2))
     this.replays.pageBytes = Math.floor(maxBuffered / 8)
   }
 
-  /** Throws `RT_INVALID_DATA` where an encoded event is larger than its readers can take. */
+  /** Throws `RT_INVALID_DATA` if an encoded event is too large for its readers. */
   requireSize (event: string | Buffer): void {
-    // A character takes at most three bytes: most texts need not be measured.
+    // A character has at most three bytes, so that most texts need not be measured.
     if (event.length * 3 <= this.maxEventBytes) return
     const bytes = Buffer.byteLength(event)
     if (bytes <= this.maxEventBytes) return
     throw new RealtimeError('RT_INVALID_DATA', `The event has ${bytes} bytes, and may have ${this.maxEventBytes}`)
   }
 
-  /** False while the database cannot take events. */
+  /** False while the database does not accept events. */
   get healthy (): boolean {
     return this.#queue.healthy
   }
@@ -149,65 +152,65 @@ export class EventLog {
     return this.#queue.queued
   }
 
-  /** Tells what holds for the events of a type; a type that nobody declared is durable and needs no confirmation. */
+  /** Defines properties of a type of events. Types without a definition need no confirmation. */
   defineType (type: string, options: EventType): void {
     this.#types.set(type, options)
   }
 
-  /** Rejects while the database would not take an event, though it may answer. */
+  /** Rejects while the database does not accept events, even if it responds. */
   async probe (): Promise<void> {
     await this.#queue.probe()
   }
 
   /**
-   * Stores an event and hands it to every node. Resolves once it is committed: from then on nothing loses it.
-   * Rejects with `RT_INVALID_DATA` where it is too large, with `RT_STORAGE_UNAVAILABLE`, a `retryAfter` and an `outcome`, when
-   * the database cannot take it now.
+   * Stores an event and publishes it. Resolves after the commit: from then on the event cannot be lost. Rejects with
+   * `RT_INVALID_DATA` if it is too large, and with `RT_STORAGE_UNAVAILABLE`, a `retryAfter` and an `outcome` while the
+   * database cannot store it.
    */
   append (event: NewEvent): Promise<Receipt> {
-    return new Promise<Receipt>((resolve, reject) => { this.#queue.push(this.#entryOf(event, resolve, reject)) })
+    return new Promise<Receipt>((resolve, reject) => { this.#queue.push(this.#queuedOf(event, resolve, reject)) })
   }
 
   /**
-   * Stores several events, each with a receipt of its own. Where there is no room for all of them none is stored; with
-   * `patient` they wait for room, however many they are.
+   * Stores several events, each with a receipt of its own. If the queue has not enough space for all, none is stored; with
+   * `patient`, any number of events waits for space.
    */
   appendAll (events: readonly NewEvent[], { patient }: { patient: boolean }): Array<Promise<Receipt>> {
-    const entries: Entry[] = []
-    const receipts = events.map((event) => new Promise<Receipt>((resolve, reject) => { entries.push(this.#entryOf(event, resolve, reject)) }))
-    if (patient) this.#queue.pushPatiently(entries)
-    else this.#queue.pushAll(entries)
+    const queued: QueuedEvent[] = []
+    const receipts = events.map((event) => new Promise<Receipt>((resolve, reject) => { queued.push(this.#queuedOf(event, resolve, reject)) }))
+    if (patient) this.#queue.pushPatiently(queued)
+    else this.#queue.pushAll(queued)
     return receipts
   }
 
   /**
-   * Stores an event within a transaction of the host's. It is handed on right after the commit, and never where the
-   * transaction rolls back; `handed` is called then. Where this node dies before, the sweeper of any node hands it on.
-   * An insert that repeats a dedupe id fails the statement.
+   * Stores an event in a transaction of the host. It is published right after the commit, not after a rollback; then
+   * `published` is called. If this node dies before, the sweeper of any node publishes the event. The statement fails if it
+   * repeats a dedupe id.
    */
-  async appendInTransaction (transaction: Executor, event: NewEvent, allPublished?: (receipt: Receipt) => void): Promise<Receipt> {
+  async appendInTransaction (transaction: Executor, event: NewEvent, published?: (receipt: Receipt) => void): Promise<Receipt> {
     const row = this.#rowOf(event, 0)
     const receipt = { messageId: await this.store.insertInTransaction(transaction, row), timestamp: toIso(row.createdAt) }
-    await this.#commits.watch(transaction, receipt.messageId, allPublished === undefined ? undefined : () => { allPublished(receipt) })
+    await this.#commits.watch(transaction, receipt.messageId, published === undefined ? undefined : () => { published(receipt) })
     return receipt
   }
 
-  async #handCommitted (inserted: Inserted): Promise<void> {
-    // Without those that a savepoint took back, and those where a sweeper was faster.
-    for (const event of await this.store.unhandedAmong([...inserted.keys()])) {
+  async #publishCommitted (inserted: Inserted): Promise<void> {
+    // Without events that were rolled back to a savepoint or published by a sweeper.
+    for (const event of await this.store.unpublishedAmong([...inserted.keys()])) {
       await this.outbox.publish({ ...event, excludeConnectionId: null })
       if (this.#types.get(event.type)?.requiresConfirmation === true) await this.outbox.awaitConfirmation(event.id)
       inserted.get(event.id)?.()
     }
   }
 
-  /** The audit row of an ephemeral event, written behind; lost rows of this kind harm nobody. */
+  /** Records an ephemeral event, written later; such rows may be lost. */
   audit (event: Omit<NewEvent, 'excludeConnectionId' | 'dedupeId'>): void {
     const { tenantId, userId, type, channel, data } = event
     this.#audit.put({ tenantId, userId, type, channel, payload: wellFormedJson(data), createdAt: this.#options.clock.now() })
   }
 
-  /** Events after `since` on a channel, oldest first, at most `limit`; none where the cursor, `since` with its `epoch`, is not one of this log. */
+  /** At most `limit` events of a channel after `since`, oldest first, and late ones before it. None if the cursor (`since` and `epoch`) is not from this log. */
   async read (tenantId: number, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
     const [isOurs, floor, later, earlier] = await this.ask(async () => await Promise.all([
       this.epoch.gaveOut(since, epoch),
@@ -221,14 +224,14 @@ export class EventLog {
     return { events, position: later[Math.min(later.length, limit) - 1]?.id ?? since, recovered: since >= floor, more }
   }
 
-  /** What a node may have missed on several channels, oldest first. */
+  /** Events that a node may have missed on several channels, oldest first. */
   async readGap (range: GapRange): Promise<StoredEvent[]> {
     return await this.ask(async () => await this.store.readGap(range))
   }
 
   /**
-   * Their recipients have these events: they are not sent again. Answers those that are such events, each `fresh` the first
-   * time; `confirmed` is called with them also where the database answered too late for the caller.
+   * Records that recipients have received events, which are then not sent again. Returns those that exist, `fresh` if this is
+   * their first confirmation. `confirmed` is called with them even if the database responded too late for the caller.
    */
   async confirm (confirmations: readonly Confirmation[], confirmed?: (found: Confirmed[]) => void): Promise<Confirmed[]> {
     const allPublished = !this.outbox.isBehind
@@ -240,7 +243,7 @@ export class EventLog {
 
   /** Events of a tenant by status. */
   async counts (tenantId: number): Promise<{ pending: number, failed: number }> {
-    return await this.ask(async () => await this.store.counts(tenantId))
+    return await this.ask(async () => await this.store.countByStatus(tenantId))
   }
 
   /** The wire form of a stored event. */
@@ -248,20 +251,20 @@ export class EventLog {
     return encodeStored(type, id, payload)
   }
 
-  /** Commits and marks what is under way. */
+  /** Commits queued events, and marks published ones in the table. */
   async close (): Promise<void> {
     await this.#queue.close()
-    // Publishing ends with the turn; what is handed by then is marked.
+    // Publishing ends with the turn of the event loop; then everything published is marked.
     await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)))
     await this.outbox.drain()
     await this.#audit.close()
   }
 
-  #entryOf (event: NewEvent, resolve: (receipt: Receipt) => void, reject: (err: Error) => void): Entry {
+  #queuedOf (event: NewEvent, resolve: (receipt: Receipt) => void, reject: (err: Error) => void): QueuedEvent {
     return {
       row: this.#rowOf(event, RETRY_DELAYS_MS[0]),
-      keyed: event.dedupeId !== undefined,
-      except: event.excludeConnectionId ?? null,
+      hasClientKey: event.dedupeId !== undefined,
+      excludeConnectionId: event.excludeConnectionId ?? null,
       resolve: ({ id, createdAt }) => { resolve({ messageId: id, timestamp: toIso(createdAt) }) },
       reject
     }
@@ -277,15 +280,15 @@ export class EventLog {
       channel,
       payload,
       createdAt,
-      // The client's keys and the node's own live apart, so that nobody can guess another's.
+      // Keys of clients and of nodes have different prefixes, so that a client cannot guess a node's.
       dedupeId: dedupeId === undefined ? `${this.#ownKeys}${this.#serial++}` : clientKey(dedupeId),
       dueAt: createdAt + dueIn
     }
   }
 
   /**
-   * A statement for a client that waits for it: refused at once while the database is away, and after its time, so that
-   * nobody queues up behind it. Rejects with `RT_STORAGE_UNAVAILABLE`, whatever the database says.
+   * Runs a statement for a waiting client. Rejects with `RT_STORAGE_UNAVAILABLE` for any error, at once while the database is
+   * away, and after the timeout.
    */
   async ask<T> (statement: () => Promise<T>): Promise<T> {
     if (!this.healthy) throw refused('none')
@@ -296,30 +299,30 @@ export class EventLog {
     }
   }
 
-  #committed ({ row, except: excludeConnectionId }: Entry, { id, before }: Committed): Promise<void> {
-    // Sent before, through a node that died before it handed it on: now is its place in the sender's order.
-    if (before !== null) return before.publishedAt === null ? this.outbox.publish({ ...before, excludeConnectionId }) : PUBLISHED
+  #committed ({ row, excludeConnectionId }: QueuedEvent, { id, existing }: Committed): MaybePromise<void> {
+    // Stored by a node that died before it published the event: now it has its place in the sender's order.
+    if (existing !== null) return existing.publishedAt === null ? this.outbox.publish({ ...existing, excludeConnectionId }) : undefined
     const { tenantId, userId, channel, type, payload } = row
     return this.outbox.publish({ id, tenantId, userId, channel, type, payload, excludeConnectionId })
   }
 }
 
 const refused = (outcome: Outcome, cause?: unknown): RealtimeError =>
-  new RealtimeError('RT_STORAGE_UNAVAILABLE', 'The database cannot be asked now', { retryAfter: 1, outcome, cause })
+  new RealtimeError('RT_STORAGE_UNAVAILABLE', 'The database cannot be read or written now', { retryAfter: 1, outcome, cause })
 
-/** Characters of a client's key that its column holds. */
+/** The largest length of a client's key in its column. */
 const MAX_KEY = 98
 
 /**
- * A client's key as it is stored. One that is too long, or that the database would take for another (it ignores blanks at
- * the end), is stored by its hash.
+ * The stored form of a client's key: its hash if it is too long, or if the database could take it for another key because it
+ * ignores spaces at the end.
  */
 function clientKey (dedupeId: string): string {
   const plain = dedupeId.length <= MAX_KEY && !dedupeId.endsWith(' ') && dedupeId.isWellFormed()
   return plain ? `c:${dedupeId}` : `h:${createHash('sha256').update(dedupeId).digest('base64url')}`
 }
 
-/** The JSON of an event's data with its time. Put at the end of the text: a copy of the data cost more than the rest. */
+/** The JSON of an event's data with its time, which is added to the text: copying the data would cost more than everything else here. */
 function withTimestamp (data: Record<string, unknown>, timestamp: string): string {
   if ('timestamp' in data) return wellFormedJson({ ...data, timestamp })
   const text = wellFormedJson(data)

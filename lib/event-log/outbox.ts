@@ -1,24 +1,24 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { batchLoader } from '../async/batch-loader.js'
-import { PUBLISHED, type Backplane, type OutgoingEvent } from '../backplane/contract.js'
+import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
+import type { Backplane, OutgoingEvent } from '../backplane/contract.js'
 import { privateChannel, privateOwner } from '../channel-names.js'
 import type { Clock } from '../clock.js'
-import { channelKey } from '../keys.js'
+import { channelKey, userKey, type ChannelKey, type UserKey, type UserRef } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
+import { nextStep, RETRY_DELAYS_MS, type NextStep } from './next-step.js'
 import { PublishedMarker } from './published-marker.js'
 import type { EventStore } from './store.js'
 
-/** Delays before each further try of an unconfirmed event, in milliseconds; after the last one it is failed. */
-export const RETRY_DELAYS_MS = [5000, 15_000, 60_000, 60_000, 60_000] as const
-/** An unconfirmed event older than this is failed. */
+/** An unconfirmed event that is older than this has failed. */
 export const MAX_PENDING_AGE_MS = 7 * 24 * 3600_000
-/** Rows of one sweep, and of one step of catching up. */
+/** Rows of one sweep, and of one step of `catchUp`. */
 const CHUNK = 500
-/** Pause between two tries to hand on what was left behind. */
+/** Milliseconds between two attempts to publish the backlog. */
 const CATCH_UP_INTERVAL_MS = 1000
-/** Milliseconds after the outbox caught up until what it handed on late is behind everything that was being committed then. */
-const OUT_OF_ORDER = 10_000
+/** Milliseconds after `catchUp` until no commit can still be running that began before it. */
+const OUT_OF_ORDER_MS = 10_000
 
 export interface OutboxOptions {
   store: EventStore
@@ -26,33 +26,33 @@ export interface OutboxOptions {
   clock: Clock
   log: FastifyBaseLogger
   typeOf (name: string): EventType
-  /** Which of these users are online anywhere. */
-  onlineAmong (users: ReadonlyArray<{ tenantId: number, userId: number }>): Promise<Set<string>>
+  /** Those of the users who are online on any node. */
+  onlineAmong (users: readonly UserRef[]): Promise<Set<UserKey>>
   onFailed (event: StoredEvent): void
 }
 
-/** A committed event, ready to be handed on. */
+/** A committed event, ready to be published. */
 export interface CommittedEvent extends Omit<StoredEvent, 'retryCount' | 'publishedAt'> {
-  /** The connection that sent it and must not get it back. */
+  /** The connection that sent it and does not get it. */
   excludeConnectionId: string | null
 }
 
 /**
- * Hands committed events to the nodes, in order. The table itself is the outbox: a row keeps its `due_at` until every
- * node was handed it (and, for some types, until the recipient confirmed it), so that whatever a crash or an absence of
- * Redis left behind is found again, by this node when Redis is back or by the sweeper of any node.
+ * Publishes committed events to all nodes, in order. The table is the outbox: a row keeps its `due_at` until it was published
+ * (and, for some types, confirmed by the recipient). What a crash or an outage of Redis left unpublished is published later,
+ * by this node when Redis is back, or by the sweeper of any node.
  */
 export class Outbox {
   readonly #options: OutboxOptions
   readonly #done: PublishedMarker
   readonly #unconfirmed: PublishedMarker
-  /** What many users were sent who came at once is one statement. */
+  /** One statement for the events of many users who connect at the same time. */
   readonly #sent = batchLoader<number, never>(async (ids) => {
     const now = this.#options.clock.now()
     await this.#options.store.reschedule(ids, now + RETRY_DELAYS_MS[0], now)
     return new Map<number, never>()
   })
-  /** Redis lost something: until everything left behind is handed on, newer events wait in the table behind it. */
+  /** A publish failed: newer events wait in the table until the older ones are published. */
   #isBehind = false
   #addedWhileBehind = 0
   #caughtUpAt = -Infinity
@@ -68,90 +68,94 @@ export class Outbox {
     return this.#isBehind
   }
 
-  /** What this node handed on arrived here when it arrived everywhere. */
+  /** The order in which this node's events arrive here is the order on all nodes. */
   get isInOrder (): boolean {
-    return !this.#isBehind && Date.now() - this.#caughtUpAt > OUT_OF_ORDER
+    return !this.#isBehind && performance.now() - this.#caughtUpAt > OUT_OF_ORDER_MS
   }
 
   /**
-   * Hands one event on, or leaves it to the catching up where older ones wait. Resolves when the other nodes were handed it
-   * or cannot be reached, `PUBLISHED` where that is so at once; never rejects. The sender is told after that: were it told before
-   * and this node killed right then, what the sender sends next through another node would overtake this.
+   * Publishes an event, or leaves it to `catchUp` while older ones wait. Resolves after other nodes have the event or are
+   * known to be unreachable; never rejects. The sender's ack waits for it: if this node died after the ack but before
+   * publishing, the sender's next message could reach others first through another node.
    */
-  publish (event: CommittedEvent): Promise<void> {
+  publish (event: CommittedEvent): MaybePromise<void> {
     const frame = this.#frame(event, false)
     if (this.#isBehind) {
       this.#addedWhileBehind++
       for (const key of this.#keys(event)) this.#options.backplane.publishLocally(key, frame)
-      return PUBLISHED
+      return
     }
     const published = this.#sendToNodes(event, frame)
-    if (published !== PUBLISHED) return published.then(() => { this.#mark(event) }, (err: unknown) => { this.#fallBehind(err) })
+    if (isPromise(published)) return published.then(() => { this.#mark(event) }, (err: unknown) => { this.#fallBehind(err) })
     this.#mark(event)
-    return PUBLISHED
   }
 
-  /** Called when other nodes can be reached again. */
+  /** Publishes the backlog; called when other nodes can be reached again. */
   async catchUp (): Promise<void> {
     this.#catchingUp ??= this.#drainBacklog().finally(() => { this.#catchingUp = null })
     await this.#catchingUp
   }
 
-  /** Looks at the rows that are due; on one node at a time. */
+  /** Publishes, retries or gives up events that are due. Only one node may do this at a time. */
   async sweep (): Promise<void> {
-    const { store, clock, onlineAmong } = this.#options
+    const { store, clock, onlineAmong, onFailed } = this.#options
     if (this.#isBehind) return
     const now = clock.now()
     const due = await store.due(now, CHUNK)
     if (due.length === 0) return
-    const unconfirmed = due.filter(({ type }) => this.#options.typeOf(type).requiresConfirmation === true)
-    const reachable = await onlineAmong(unconfirmed.map((event) => ({ tenantId: event.tenantId, userId: privateOwner(event.channel) ?? 0 })))
-    const isOnline = (event: StoredEvent): boolean => reachable.has(`${event.tenantId}/${privateOwner(event.channel) ?? 0}`)
-
-    const again = unconfirmed.filter((event) => isOnline(event) && event.publishedAt !== null)
-    const exhausted = again.filter((event) => event.retryCount >= RETRY_DELAYS_MS.length)
-    const retries = again.filter((event) => event.retryCount < RETRY_DELAYS_MS.length)
-    const first = due.filter((event) => event.publishedAt === null)
-
-    await store.markFailed(exhausted.map(({ id }) => id), `not confirmed after ${RETRY_DELAYS_MS.length} retries`, now)
-    for (const event of exhausted) this.#options.onFailed(event)
-    // Rescheduled before they are sent: a crash in between costs a try, never an endless repeat.
-    for (const [i, delay] of RETRY_DELAYS_MS.entries()) {
-      const ids = retries.filter(({ retryCount }) => retryCount === i).map(({ id }) => id)
-      await store.reschedule(ids, now + (RETRY_DELAYS_MS[i + 1] ?? delay), now, { retried: true })
+    const toConfirm = due.filter(({ type }) => this.#requiresConfirmation(type))
+    const online = await onlineAmong(toConfirm.map(recipientOf))
+    const isOnline = (event: StoredEvent): boolean => {
+      const { tenantId, userId } = recipientOf(event)
+      return online.has(userKey(tenantId, userId))
     }
-    // To the recipient alone: the sender's other connections have had it.
-    for (const event of retries) {
-      await this.#options.backplane.publish(channelKey(event.tenantId, event.channel), this.#frame({ ...event, excludeConnectionId: null }, true))
+    const steps: Record<NextStep, StoredEvent[]> = { publish: [], retry: [], fail: [], wait: [], none: [] }
+    for (const event of due) {
+      const requiresConfirmation = this.#requiresConfirmation(event.type)
+      steps[nextStep(event, { isOnline: requiresConfirmation && isOnline(event), requiresConfirmation })].push(event)
     }
-    for (const event of first) {
-      await this.#sendToNodes({ ...event, excludeConnectionId: null }, this.#frame({ ...event, excludeConnectionId: null }, false))
+
+    await store.markFailed(idsOf(steps.fail), `not confirmed after ${RETRY_DELAYS_MS.length} retries`, now)
+    for (const event of steps.fail) onFailed(event)
+    await this.#retry(steps.retry, now)
+    for (const event of steps.publish) {
+      await this.#publishStored(event)
       this.#mark(event)
     }
-    // Nobody there: they wait for their user to connect.
-    const absent = unconfirmed.filter((event) => !isOnline(event)).map(({ id }) => id)
-    await store.reschedule(absent, null, now)
-    const present = first.filter((event) => this.#options.typeOf(event.type).requiresConfirmation === true && isOnline(event)).map(({ id }) => id)
-    await store.reschedule(present, now + RETRY_DELAYS_MS[0], now)
+    const published = steps.publish.filter(({ type }) => this.#requiresConfirmation(type))
+    await store.reschedule(idsOf([...steps.wait, ...published.filter((event) => !isOnline(event))]), null, now)
+    await store.reschedule(idsOf(published.filter(isOnline)), now + RETRY_DELAYS_MS[0], now)
   }
 
-  /** Sent to a connection of their user: from now on they are tried again until confirmed. */
+  async #retry (events: readonly StoredEvent[], now: number): Promise<void> {
+    // Rescheduled first, so that a crash in between costs an attempt instead of causing endless repeats.
+    for (const [i, delay] of RETRY_DELAYS_MS.entries()) {
+      const ids = idsOf(events.filter(({ retryCount }) => retryCount === i))
+      await this.#options.store.reschedule(ids, now + (RETRY_DELAYS_MS[i + 1] ?? delay), now, { retried: true })
+    }
+    // To the recipient alone: the sender's other connections have the event already.
+    for (const event of events) {
+      await this.#options.backplane.publish(channelKey(event.tenantId, event.channel), this.#frame({ ...event, excludeConnectionId: null }, true))
+    }
+  }
+
+  /** The events were sent to a connection of their recipient: they are sent again until they are confirmed. */
   async markSent (ids: readonly number[]): Promise<void> {
     await Promise.all(ids.map(async (id) => { await this.awaitConfirmation(id) }))
   }
 
-  /** Events that are tried again until confirmed are tried no earlier than this. */
+  /** Delays the next attempt of unconfirmed events until `dueAt`, if it would be earlier. */
   async postpone (ids: readonly number[], dueAt: number): Promise<void> {
     const { store, clock } = this.#options
     for (let at = 0; at < ids.length; at += CHUNK) await store.postpone(ids.slice(at, at + CHUNK), dueAt, clock.now())
   }
 
-  /** An event was handed on: it is tried again, after a while, until it is confirmed. */
+  /** The event was published: it is sent again, after a delay, until it is confirmed. */
   async awaitConfirmation (id: number): Promise<void> {
     await this.#sent(id)
   }
 
-  /** Writes what is known of handed events to the table. */
+  /** Marks published events in the table. */
   async drain (): Promise<void> {
     await this.#done.drain()
     await this.#unconfirmed.drain()
@@ -162,42 +166,46 @@ export class Outbox {
     if (!this.#isBehind) return
     let published = 0
     try {
-      // What was handed on before Redis was lost is not handed on again.
+      // First, so that events published before the outage are not published again.
       await this.drain()
       for (;;) {
         this.#addedWhileBehind = 0
         const events = await store.unpublished(CHUNK)
-        // Not `again`: nodes that have it already, this one first, drop it by its id.
-        await Promise.all(events.map(async (event) => {
-          await this.#sendToNodes({ ...event, excludeConnectionId: null }, this.#frame({ ...event, excludeConnectionId: null }, false))
-        }))
+        // Not as retries: nodes that have an event already, like this one, drop it by its id.
+        await Promise.all(events.map(async (event) => { await this.#publishStored(event) }))
         published += events.length
         const now = this.#options.clock.now()
-        await store.markPublished(events.filter(({ type }) => !this.#requiresConfirmation(type)).map(({ id }) => id), now, true)
-        await store.markPublished(events.filter(({ type }) => this.#requiresConfirmation(type)).map(({ id }) => id), now, false)
-        // What was committed while the table was read is behind what was read: only now may live events overtake nothing.
+        await store.markPublished(idsOf(events.filter(({ type }) => !this.#requiresConfirmation(type))), now, true)
+        await store.markPublished(idsOf(events.filter(({ type }) => this.#requiresConfirmation(type))), now, false)
+        // Events that were committed while the table was read come after those that were read. Only without any of both is
+        // the backlog empty.
         if (events.length === 0 && this.#addedWhileBehind === 0) break
       }
       this.#isBehind = false
-      this.#caughtUpAt = Date.now()
-      log.info({ events: published }, 'outbox caught up')
+      this.#caughtUpAt = performance.now()
+      log.info({ events: published }, 'Published all events that had waited for other nodes')
     } catch (err) {
-      log.warn({ err }, 'outbox cannot catch up yet')
+      log.warn({ err }, 'Cannot publish waiting events, retrying')
     }
   }
 
-  #sendToNodes (event: CommittedEvent, frame: OutgoingEvent): Promise<void> {
-    let all = PUBLISHED
+  async #publishStored (event: StoredEvent): Promise<void> {
+    const toAll = { ...event, excludeConnectionId: null }
+    await this.#sendToNodes(toAll, this.#frame(toAll, false))
+  }
+
+  #sendToNodes (event: CommittedEvent, frame: OutgoingEvent): MaybePromise<void> {
+    let all: MaybePromise<void> = undefined
     for (const key of this.#keys(event)) {
       const one = this.#options.backplane.publish(key, frame)
-      // Mostly what one turn publishes has one outcome.
-      if (all === PUBLISHED) all = one
+      // Events of one turn usually share a promise.
+      if (!isPromise(all)) all = one
       else if (one !== all) all = Promise.all([all, one]).then(() => {})
     }
     return all
   }
 
-  #keys ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): string[] {
+  #keys ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): ChannelKey[] {
     const own = privateChannel(userId)
     return this.#options.typeOf(type).copyToSender === true && own !== channel
       ? [channelKey(tenantId, channel), channelKey(tenantId, own)]
@@ -215,11 +223,11 @@ export class Outbox {
   #fallBehind (err: unknown): void {
     if (this.#isBehind) return
     this.#isBehind = true
-    this.#options.log.warn({ err }, 'backplane away: events wait in the table for the other nodes')
+    this.#options.log.warn({ err }, 'Backplane away, events wait in the table for other nodes')
     this.#catchUpLater()
   }
 
-  /** A connection that was slow, not cut, is fine again without anybody calling. */
+  /** If the backplane was slow instead of disconnected, nobody calls `catchUp`. */
   #catchUpLater (): void {
     setTimeout(() => {
       const caughtUp = this.#options.backplane.healthy ? this.catchUp() : Promise.resolve()
@@ -232,3 +240,7 @@ export class Outbox {
     else this.#done.add(id)
   }
 }
+
+const idsOf = (events: readonly StoredEvent[]): number[] => events.map(({ id }) => id)
+
+const recipientOf = ({ tenantId, channel }: StoredEvent): { tenantId: number, userId: number } => ({ tenantId, userId: privateOwner(channel) ?? 0 })

@@ -2,20 +2,20 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../clock.js'
 import type { EventStore } from './store.js'
 
-/** How long ids gather, in milliseconds: well before the sweeper looks for rows that are not marked. */
+/** Milliseconds for which ids are collected: much less than until the sweeper looks for rows without a mark. */
 const INTERVAL_MS = 1000
-/** Ids that may wait; past it the sweeper finds the rows instead. */
+/** Ids that are collected at most; the sweeper finds the rows of the others. */
 const MAX_WAITING = 100_000
 
 export interface PublishedMarkerOptions {
   store: Pick<EventStore, 'markPublished'>
   clock: Clock
   log: FastifyBaseLogger
-  /** Those events are done; otherwise they still wait for their recipient. */
+  /** The events are delivered; otherwise they still have to be confirmed. */
   done: boolean
 }
 
-/** Events that were handed to every node: their rows are told so a little later, many by a few statements. */
+/** Marks published events in the table a little later, many with a few statements. */
 export class PublishedMarker {
   readonly #options: PublishedMarkerOptions
   #ids: number[] = []
@@ -33,7 +33,7 @@ export class PublishedMarker {
     }, INTERVAL_MS)
   }
 
-  /** Writes what waits now. */
+  /** Writes all collected marks. */
   async drain (): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
@@ -47,8 +47,8 @@ export class PublishedMarker {
     try {
       await store.markPublished(ids, clock.now(), done)
     } catch (err) {
-      // Left as they are: the sweeper hands them on once more, and repeats are dropped by id.
-      log.warn({ err, rows: ids.length }, 'handed events are not marked yet')
+      // The sweeper publishes them again, and duplicates are dropped by their id.
+      log.warn({ err, rows: ids.length }, 'Could not mark events as published')
     }
   }
 }

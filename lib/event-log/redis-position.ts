@@ -2,14 +2,14 @@ import type { Cluster, Redis } from 'ioredis'
 import type { RedisConnections } from '../redis/connect.js'
 import type { LogPosition, PositionNote } from './contract.js'
 
-/** The note outlives a weekend without any node. */
+/** Time to live of the position: longer than a weekend without any node. */
 const KEPT_SECONDS = 7 * 24 * 3600
-/** Larger numbers are no ids, and would never be replaced. */
+/** Larger numbers are not ids, and would never be replaced. */
 const MAX_ID = 2 ** 52
 
 /**
- * Keeps the newer of two positions and answers it. The key holds `{epoch}:{id}:{createdAt}`; whatever else it holds is
- * replaced. ARGV: id, text, seconds to keep it, the largest id to believe.
+ * Stores the newer of two positions and returns it. The value is `{epoch}:{id}:{createdAt}`; any other value is replaced.
+ * ARGV: id, value, time to live in seconds, the largest valid id.
  */
 const SCRIPT = `
 local known = redis.pcall('GET', KEYS[1])
@@ -20,7 +20,7 @@ return ARGV[2]`
 
 type WithPosition = (Redis | Cluster) & { rtPosition (key: string, ...args: Array<string | number>): Promise<string> }
 
-/** The newest position of all nodes in Redis: it survives every node, and a database that is restored. */
+/** The newest position of all nodes, in Redis, where it outlives all nodes and a restored database. */
 export class RedisPosition implements PositionNote {
   readonly #redis: WithPosition
   readonly #key: string
@@ -38,5 +38,5 @@ export class RedisPosition implements PositionNote {
   }
 }
 
-/** Of one process: when it ends, nobody knows. */
+/** For a single process, without such a store. */
 export const noPosition: PositionNote = { keep: async () => null }

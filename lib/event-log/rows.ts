@@ -3,9 +3,9 @@ import { jsonText } from '../database/dialect.js'
 import { fromSqlTime } from '../database/time.js'
 import type { StoredEvent } from './contract.js'
 
-/** What {@link toStored} needs of a row, besides the time it was handed on. */
+/** The columns that {@link toStored} needs, besides the time of publication. */
 export const STORED_COLUMNS = ['id', 'tenant_id', 'user_id', 'channel', 'event_type', 'payload', 'retry_count'] as const
-/** Times are read as text, so that no driver shifts them. */
+/** Read as text, so that no driver converts it to another time zone. */
 export const handedAt = sql<string | null>`cast(handed_at as char)`.as('handed_at')
 
 export interface StoredRow {

@@ -1,53 +1,54 @@
 import { CompiledQuery, sql } from 'kysely'
 import { privateChannel } from '../channel-names.js'
+import { systemClock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { isDeadlock } from '../database/failures.js'
 import { toSqlTime } from '../database/time.js'
 import { upsert } from '../database/upsert.js'
 import { consecutiveRanges } from './consecutive-ranges.js'
-import type { Confirmation, Confirmed, StoredEvent } from './contract.js'
+import { CLOCK_SKEW_MS, type Confirmation, type Confirmed, type StoredEvent } from './contract.js'
+import { countByStatus, type StatusCounts } from './count-by-status.js'
 import { InsertStore, type EventKey, type KnownIds } from './insert-store.js'
 import type { AuditRow, EventRow } from './inserts.js'
 import { handedAt, STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
 
-/** What one node may have missed on channels of one tenant. */
+/** Events that a node may have missed on channels of one tenant. */
 export interface GapRange {
   tenantId: number
   channels: string[]
-  /** Ids above this are looked at, */
+  /** Return events with a greater id. */
   since: number
-  /** and taken above this, or where they were not handed on yet, or only since then (milliseconds since 1970). */
+  /** Events up to this id are known to have arrived, unless they are unpublished or were published at `publishedSince` or later. */
   complete: number
+  /** Milliseconds since 1970. */
   publishedSince: number
   limit: number
 }
 
-/** How long a client's dedupe id answers the first result. */
+/** Repeating a send with the same dedupe id within this time returns the original result. */
 export const DEDUPE_WINDOW_MS = 5 * 60_000
 
-/** How far clocks of nodes may differ, for what ordering by id alone could hide (see `lateCommitsBelow`). */
-const CLOCK_SKEW_MS = 1000
-/** How far below `since` late rows are looked for. */
+/** Rows below `since` among which late commits are searched. */
 const LATE_COMMIT_ROWS = 1000
 
 /**
- * Beside ids, in a form no index answers: by an index on the status an update would visit, and lock, all that is pending,
- * and keep new events from being inserted meanwhile.
+ * A condition that no index can be used for. By an index on the status, an update would visit and lock all pending rows and
+ * block inserts.
  */
 const STILL_PENDING = "case when status = 'pending' then 1 else 0 end = 1"
-/** Confirmed before it was known to be handed on to all. */
+/** For events that were confirmed before they were known to be published. */
 const CONFIRMED_IS_NOT_DUE = "due_at = case when status = 'delivered' then null else due_at end"
 const stillPending = sql.raw<boolean>(STILL_PENDING)
 const stored = [...STORED_COLUMNS, handedAt]
 
-/** The SQL of events (websocket_events): what becomes of their rows, and who reads them. */
+/** Reads and updates events (websocket_events). */
 export class EventStore {
   readonly #db: Database
   readonly #dialect: Dialect
   readonly #origin: string
   readonly #inserts: InsertStore
 
-  /** With `consecutiveIds` the ids of one insert follow one another; otherwise they are read back. */
+  /** `consecutiveIds`: the ids of one insert are consecutive; otherwise they are read back. */
   constructor (db: Database, dialect: Dialect, origin: string, known: KnownIds, consecutiveIds = true) {
     this.#db = db
     this.#dialect = dialect
@@ -60,27 +61,27 @@ export class EventStore {
     return this.#inserts.insert(rows)
   }
 
-  /** Inserts a row within a transaction of the host's; it exists for the sweeper once that is committed. */
+  /** Inserts a row in a transaction of the host; the sweeper finds it after the commit. */
   insertInTransaction (transaction: Executor, row: EventRow): Promise<number> {
     return this.#inserts.insertWithin(transaction, row)
   }
 
-  /** Rows of ephemeral events, for the record only: never recovered, never sent again. */
+  /** Inserts rows of ephemeral events as a record; they are neither recovered nor sent again. */
   insertAudit (rows: readonly AuditRow[]): Promise<void> {
     return this.#inserts.insertAudit(rows)
   }
 
-  /** What is already stored under these keys: `{tenant}/{user}/{key}` → the event, and when it was stored. */
+  /** Stored events with these keys, by `{tenant}/{user}/{key}`, and when they were stored. */
   findByKey (keys: readonly EventKey[]): Promise<Map<string, { event: StoredEvent, createdAt: number }>> {
     return this.#inserts.findByKey(keys)
   }
 
-  /** Frees the client's keys of rows whose window is over. */
+  /** Removes the keys of rows whose dedupe window is over. */
   forgetKeys (ids: number[]): Promise<void> {
     return this.#inserts.forgetKeys(ids)
   }
 
-  /** Handed to every node: done for most events, while those to be confirmed stay pending. */
+  /** Marks events as published. With `done` they are delivered; otherwise they stay pending until they are confirmed. */
   async markPublished (ids: readonly number[], at: number, done: boolean): Promise<void> {
     const time = toSqlTime(at)
     const { ranges, singles } = consecutiveRanges(ids)
@@ -93,7 +94,7 @@ export class EventStore {
     for (const some of singles) await mark(`id in (${placeholders(some)})`, some)
   }
 
-  /** When these rows are to be looked at again; null: not before their user connects. */
+  /** Sets when the sweeper looks at these rows again; null: not before their recipient connects. */
   async reschedule (ids: number[], dueAt: number | null, now: number, { retried = false } = {}): Promise<void> {
     if (ids.length === 0) return
     await this.#db.updateTable('websocket_events')
@@ -106,7 +107,7 @@ export class EventStore {
       .where('id', 'in', ids).where(stillPending).execute()
   }
 
-  /** Rows that are due some time are so no earlier than this. */
+  /** Moves the due time of rows that have one to `dueAt`, if it is earlier. */
   async postpone (ids: readonly number[], dueAt: number, now: number): Promise<void> {
     await this.#db.updateTable('websocket_events').set({ due_at: toSqlTime(dueAt), updated_at: toSqlTime(now) })
       .where('id', 'in', ids).where('due_at', 'is not', null).where('due_at', '<', toSqlTime(dueAt)).where(stillPending).execute()
@@ -120,15 +121,15 @@ export class EventStore {
   }
 
   /**
-   * Events that their recipients confirm now, those of many with one commit; answers those found on the recipient's channel.
-   * With `handed`, this node's are known to be handed on; of others, and while this node is behind, only the row says so:
-   * what one connection has confirmed is still handed to the others.
+   * Records confirmations, those of many recipients with one commit, and returns the events found on the recipients'
+   * channels. `allPublished`: every event of this node is known to be published. Otherwise only the row's own `handed_at`
+   * counts, so that an event confirmed on one connection is still delivered to the user's others.
    */
   async confirm (confirmations: readonly Confirmation[], now: number, allPublished: boolean): Promise<Confirmed[]> {
     try {
       return await this.#confirm(confirmations, now, allPublished)
     } catch (err) {
-      // One of many statements that touch these rows must give way: not hundreds of recipients.
+      // The database aborted one of several statements on these rows. Hundreds of recipients must not see that as an error.
       if (!isDeadlock(err)) throw err
       return await this.#confirm(confirmations, now, allPublished)
     }
@@ -136,10 +137,10 @@ export class EventStore {
 
   async #confirm (confirmations: readonly Confirmation[], now: number, allPublished: boolean): Promise<Confirmed[]> {
     const wanted = new Map(confirmations.map((one) => [`${one.id}/${one.tenantId}/${privateChannel(one.userId)}`, one]))
-    // In one order on every node, so that no two wait for each other's rows.
+    // In the same order on every node, to avoid deadlocks.
     const ids = [...new Set(confirmations.map(({ id }) => id))].sort((a, b) => a - b)
     return await this.#db.transaction().execute(async (trx) => {
-      // Locked, so that of two tabs that confirm at once one is the first.
+      // With a lock, so that exactly one of two tabs is the first to confirm.
       const { rows } = await trx.executeQuery<ConfirmedRow>(CompiledQuery.raw(`
         select id, tenant_id, user_id, channel, status from websocket_events
         where id in (${placeholders(ids)}) and durable = 1${this.#dialect === 'mysql' ? ' for update' : ''}`, ids))
@@ -169,12 +170,12 @@ export class EventStore {
   }
 
   /**
-   * What ordering by id can hide. Ids are given when an insert begins, but seen when it is committed and handed on: node A
-   * may take id 10, node B id 11, and B's be delivered first. A client that saw 11 and left would ask for what is above
-   * 11 and never get 10. It can only have missed a row below `since` if that row was handed on after the client saw
-   * `since`, hence after the row `since` was made. Rows of one node are committed and handed on one after the other,
-   * in order of their ids; so only rows of other nodes qualify. These, below `since`, handed on later than `since` was made
-   * (less the skew of clocks), or not yet, are replayed too; a client drops those it has by their id.
+   * Events with a smaller id than `since` that the client may have missed. Ids are assigned when an insert begins, but the
+   * events are published after the commit: node A may take id 10, node B id 11, and B's may be delivered first. A client that
+   * saw 11 and disconnected would ask for events after 11 and never get 10. It can only have missed an event below `since`
+   * that was published after the client saw `since`, hence after `since` was created. One node commits and publishes its
+   * events in the order of their ids, so only events of other nodes qualify. Those below `since` that were published after
+   * `since` was created (less the difference of clocks), or not yet, are replayed as well; the client drops known ids.
    */
   async lateCommitsBelow (tenantId: number, channel: string, since: number): Promise<StoredEvent[]> {
     const { rows } = await sql<StoredRow>`
@@ -188,7 +189,7 @@ export class EventStore {
     return rows.map(toStored)
   }
 
-  /** Durable events of several channels above `since`, oldest first: those above `complete`, or handed on late. */
+  /** Durable events of several channels in a range, oldest first. */
   async readGap ({ tenantId, channels, since, complete, publishedSince, limit }: GapRange): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('tenant_id', '=', tenantId).where('channel', 'in', channels).where('durable', '=', 1).where('id', '>', since)
@@ -197,27 +198,27 @@ export class EventStore {
     return rows.map(toStored)
   }
 
-  /** The newest id of all. */
+  /** The newest id of all channels. */
   async newest (): Promise<number> {
     const row = await this.#db.selectFrom('websocket_events').select((eb) => eb.fn.max('id').as('id')).executeTakeFirst()
     return Number(row?.id ?? 0)
   }
 
-  /** Up to where a channel's events were purged. */
+  /** The id up to which a channel's events were purged. */
   async purgedThrough (tenantId: number, channel: string): Promise<number> {
     const row = await this.#db.selectFrom('websocket_channel_floors').select('purged_id')
       .where('tenant_id', '=', tenantId).where('channel', '=', channel).executeTakeFirst()
     return Number(row?.purged_id ?? 0)
   }
 
-  /** Rows that the sweeper must look at. */
+  /** Pending events that are due. */
   async due (now: number, limit: number): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('due_at', '<=', toSqlTime(now)).where('status', '=', 'pending').orderBy('due_at').orderBy('id').limit(limit).execute()
     return rows.map(toStored).sort((a, b) => a.id - b.id)
   }
 
-  /** This node's rows that no other node was handed, oldest first; confirmed or not. */
+  /** Unpublished events of this node, oldest first, confirmed or not. */
   async unpublished (limit: number): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('due_at', 'is not', null).where('handed_at', 'is', null).where('origin', '=', this.#origin).where('status', 'in', ['pending', 'delivered'])
@@ -225,31 +226,27 @@ export class EventStore {
     return rows.map(toStored)
   }
 
-  /** Those of these events that are there and that nobody was handed yet, oldest first. */
-  async unhandedAmong (ids: number[]): Promise<StoredEvent[]> {
+  /** Those of these events that exist and are unpublished, oldest first. */
+  async unpublishedAmong (ids: number[]): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('id', 'in', ids).where('status', '=', 'pending').where('handed_at', 'is', null).orderBy('id').execute()
     return rows.map(toStored)
   }
 
-  /** Pending and failed events of a tenant. */
-  async counts (tenantId: number): Promise<{ pending: number, failed: number }> {
-    const rows = await this.#db.selectFrom('websocket_events').select(['status', (eb) => eb.fn.countAll<number>().as('count')])
-      .where('tenant_id', '=', tenantId).where('status', 'in', ['pending', 'failed']).groupBy('status').execute()
-    const of = (status: string): number => Number(rows.find((row) => row.status === status)?.count ?? 0)
-    return { pending: of('pending'), failed: of('failed') }
+  async countByStatus (tenantId: number): Promise<StatusCounts> {
+    return await countByStatus(this.#db, tenantId)
   }
 
   /**
-   * Does what an event needs, without leaving one: the right to insert into the log, its locks, and a commit. Rejects where
-   * the database only answers.
+   * Checks everything that storing an event needs, without storing one: the permission to insert, locks, and a commit. Rejects
+   * if the database responds and cannot do that.
    */
   async probe (): Promise<void> {
     await this.checkWritable()
-    await upsert(this.#db, this.#dialect, 'websocket_meta', [{ name: 'probe', value: toSqlTime(Date.now()) }], { keys: ['name'], update: ['value'] })
+    await upsert(this.#db, this.#dialect, 'websocket_meta', [{ name: 'probe', value: toSqlTime(systemClock.now()) }], { keys: ['name'], update: ['value'] })
   }
 
-  /** The part of `probe` that writes nothing: rejects where the server is read-only, or this user may not insert. */
+  /** The part of `probe` that does not write: rejects if the server is read-only, or if the user has no permission to insert. */
   async checkWritable (): Promise<void> {
     await sql`insert into websocket_events (tenant_id, user_id, event_type, channel, payload, created_at, updated_at, origin)
       select 0, 0, name, name, '{}', name, name, name from websocket_meta where 1 = 0`.execute(this.#db)

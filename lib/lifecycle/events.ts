@@ -1,62 +1,101 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { LocalConnection } from '../delivery/connection.js'
-import type { StoredEvent } from '../event-log/contract.js'
-import type { Displaced, RosterConnection, Presence, TypingEntry } from '../roster/contract.js'
+import type { UserRef } from '../keys.js'
+import type { Displaced, RosterConnection, TypingEntry } from '../roster/contract.js'
+import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
-interface UserOfTenant { tenantId: number, userId: number }
+/** What a user last set, or an update set for them. */
+export interface PresenceState {
+  status: PresenceStatus
+  device: Device
+  lastMessage: string | null
+  /** When `away` began, in milliseconds since 1970; null in any other status. */
+  awaySince: number | null
+  /** When the user was last heard from, in milliseconds since 1970. */
+  seenAt: number
+}
+
+/** A user who types in a conversation. Times are milliseconds since 1970. */
+export interface TypingState extends UserRef {
+  conversationId: string
+  conversationType: ConversationType
+  /** Where the start was sent, and the stop is. */
+  channels: string[]
+  /** The connection that typed and is not notified; null for a REST request. */
+  connectionId: string | null
+  startedAt: number
+  expiresAt: number
+}
+
+/** An event that was given up. */
+export interface FailedEvent extends UserRef {
+  messageId: number
+  channel: string
+  /** The name of its frame, e.g. `message:direct`. */
+  type: string
+  /** JSON of the frame's data without `messageId`. */
+  payload: string
+  /** @deprecated Use `messageId`. */
+  id: number
+}
 
 /**
- * What happens, for host code and between plugins: `fastify.realtime.events.on('online', …)`. Each is emitted on the node
- * where it was found, once over all nodes.
+ * Lifecycle events: `app.realtime.events.on('online', ({ tenantId, userId }) => …)`. Each is emitted exactly once in the
+ * cluster, on the node that detected it.
  */
 export interface LifecycleEvents {
   /** A connection was registered, with a socket or without. */
-  connected: [UserOfTenant & { connectionId: string }]
-  disconnected: [UserOfTenant & { connectionId: string }]
-  /** A user's first connection; `connectionId` is the one that brought it. */
-  online: [UserOfTenant & { connectionId: string | null }]
-  /** The last connection is gone for longer than the grace. `presence` is what the user showed last, where that is known. */
-  offline: [UserOfTenant & { presence: Presence | null }]
-  presence: [UserOfTenant & { presence: Presence }]
-  typing: [{ entry: TypingEntry, isTyping: boolean }]
-  /** Connections that lost their place to another one with the same id; the connections plugin closes them. */
-  displaced: [Displaced]
-  /** A durable event was accepted. */
-  message: [UserOfTenant & { messageId: number, type: string, channel: string, data: Record<string, unknown> }]
-  /** A recipient confirmed an event. */
-  delivered: [UserOfTenant & { messageId: number, senderId: number }]
-  /** An event was given up. */
-  failed: [StoredEvent]
+  connected: [UserRef & { connectionId: string }]
+  /** A connection is gone: closed, replaced, or expired. */
+  disconnected: [UserRef & { connectionId: string }]
+  /** A user's first connection; `connectionId` is that connection, null where a status update over REST came first. */
+  online: [UserRef & { connectionId: string | null }]
+  /** The user's last connection has been gone for longer than `presenceGrace`. `presence` is what the user showed last, null where that is not known. */
+  offline: [UserRef & { presence: PresenceState | null }]
+  /** A status was set. */
+  presence: [UserRef & { presence: PresenceState }]
+  /** Typing started or stopped. `entry` is deprecated: its fields are those of the event. */
+  typing: [TypingState & { isTyping: boolean, entry: TypingState }]
+  /** A durable event was committed. `userId` is its sender. */
+  message: [UserRef & { messageId: number, type: string, channel: string, data: Record<string, unknown> }]
+  /** A recipient, `userId`, confirmed an event. */
+  delivered: [UserRef & { messageId: number, senderId: number }]
+  /** A durable event was given up: nobody confirmed it, neither in its last retry nor within 7 days. */
+  failed: [FailedEvent]
 }
 
-/** What the plugins tell each other besides; hosts do not see it. */
+/** Events between the plugins; hosts do not see them. */
 export interface InternalEvents extends LifecycleEvents {
-  /** A socket on this node is authenticated and was told so. */
+  /** A socket on this node is authenticated, and `authenticated` was sent. */
   opened: [LocalConnection]
-  /** Typing ran out; the typing plugin tells it. */
+  /** Typing expired; the typing plugin sends the stop. */
   typingExpired: [TypingEntry]
-  /** Connections without a socket that were not heard of; the connections plugin ends them. */
+  /** Connections without a socket whose heartbeats ended; the connections plugin removes them. */
   connectionExpired: [RosterConnection]
+  /** Connections that lost their place to another one with the same id; the connections plugin closes them. */
+  displaced: [Displaced]
 }
 
 type PublicListener<Event extends keyof LifecycleEvents> = (...args: LifecycleEvents[Event]) => unknown
 
-/** Lifecycle events for host code. A listener that throws or rejects is logged. */
+/** Lifecycle events for host code. A listener that throws or rejects is logged and affects nobody else. */
 export interface RealtimeEvents {
+  /** Calls the listener for each event from now on. */
   on<Event extends keyof LifecycleEvents> (event: Event, listener: PublicListener<Event>): void
-  /** Calls the listener for the next event alone. */
+  /** Calls the listener for the next event only. */
   once<Event extends keyof LifecycleEvents> (event: Event, listener: PublicListener<Event>): void
+  /** Removes a listener given to `on` or `once`. */
   off<Event extends keyof LifecycleEvents> (event: Event, listener: PublicListener<Event>): void
 }
 
 type Listener<Event extends keyof InternalEvents> = (...args: InternalEvents[Event]) => unknown
 
-/** A listener that throws is logged and harms nobody else: it is the host's code in the suite's path. */
+/** A listener that throws is logged and affects nobody else: it is the host's code, called from ours. */
 export class LifecycleBus {
-  /** Never changed in place: whoever is told of an event now is not told less by a listener that leaves meanwhile. */
+  /** Replaced, never changed in place, so that a listener removed during an emit does not make the next one be skipped. */
   readonly #listeners: { [Event in keyof InternalEvents]?: ReadonlyArray<Listener<Event>> } = {}
   readonly #log: Pick<FastifyBaseLogger, 'error'>
-  /** What was given to `once` → what listens in its place. */
+  /** The listener given to `once` → the wrapper that is registered. */
   readonly #once = new WeakMap<object, unknown>()
 
   constructor (log: Pick<FastifyBaseLogger, 'error'>) {
@@ -67,7 +106,7 @@ export class LifecycleBus {
     return this.#set(event, [...this.#of(event), listener])
   }
 
-  /** Calls the listener for the next event alone. */
+  /** Calls the listener for the next event only. */
   once<Event extends keyof InternalEvents> (event: Event, listener: Listener<Event>): this {
     const first: Listener<Event> = (...args) => {
       this.off(event, first)
@@ -104,6 +143,6 @@ export class LifecycleBus {
   }
 
   #failed (event: string, err: unknown): void {
-    this.#log.error({ err, event }, 'a lifecycle listener failed')
+    this.#log.error({ err, event }, 'Lifecycle listener failed')
   }
 }

@@ -1,11 +1,13 @@
 import rateLimit, { type RateLimitOptions } from '@fastify/rate-limit'
 import type { FastifyContextConfig, FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions, onRequestHookHandler } from 'fastify'
 import { bearerToken } from '../access/access.js'
-import { rateLimited, type Rate } from '../access/rate-counters.js'
+import { rateLimited } from '../access/rate-counters.js'
 import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import { RealtimeError, toRealtimeError } from '../errors.js'
+import type { UserRate } from '../frame-router.js'
 import type { Caller, Identity } from '../identity.js'
 import type { Internals } from '../internals.js'
+import { rateKey } from '../keys.js'
 import { assertWellFormed } from '../wire/well-formed.js'
 import { ownScope, sendText } from './own-scope.js'
 import type { TypeBoxProvider, RestScope } from './typebox-provider.js'
@@ -31,13 +33,10 @@ export function callerOf (request: FastifyRequest): Caller {
   return known
 }
 
-/** The key under which a user's signs of one kind are counted. */
-export const rateKey = (kind: string, { tenantId, userId }: Identity): string => `${kind}:${tenantId}/${userId}`
+/** The config of a route with a rate of its own, together with the frames of the same kind. */
+export const ownRate = (rate: UserRate): FastifyContextConfig => ({ realtime: { rate: limitBy(rate) } })
 
-/** A route's config where its requests are counted by themselves, together with the frames that say the same. */
-export const ownRate = (kind: string, rate: Rate): FastifyContextConfig => ({ realtime: { rate: limitBy(kind, rate) } })
-
-const limitBy = (kind: string, { max, window }: Rate): RateLimitOptions | false => max === 0
+const limitBy = ({ kind, max, window }: UserRate): RateLimitOptions | false => max === 0
   ? false
   : { max, timeWindow: window, keyGenerator: (request) => rateKey(kind, callerOf(request).identity) }
 
@@ -52,7 +51,7 @@ export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: Ma
  * shape with the suite's codes, in a scope that stands alone inside the host.
  */
 export async function restScope (fastify: FastifyInstance, internals: Internals, routes: (scope: RestScope) => void): Promise<void> {
-  const general = limitBy('rest', { max: internals.settings.requestsPerMinute, window: 60_000 })
+  const general = limitBy({ kind: 'rest', max: internals.settings.requestsPerMinute, window: 60_000 })
   // A host that validates with another library describes its routes by it too: these describe themselves.
   const describesItself = fastify.validatorCompiler === undefined ? {} : { swaggerTransform: false }
   await ownScope(fastify, internals.settings.prefix, async (scope) => {

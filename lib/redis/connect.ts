@@ -1,38 +1,40 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { Command, Redis, type Cluster, type RedisOptions } from 'ioredis'
+import { systemClock } from '../clock.js'
 import { OptionError } from '../errors.js'
+import { NO_RESPONSE } from './errors.js'
 import { RedisHealth } from './health.js'
 
-/** Where changes of the connections' state are logged. */
+/** The log for changes of the connections' state. */
 export type ConnectionLog = Pick<FastifyBaseLogger, 'debug' | 'info' | 'warn' | 'error'>
 
-/** The connections that the suite opens from the `redis` option; it closes these and only these. */
+/** The connections that fastify-realtime opens from the `redis` option. It closes these, and not the host's. */
 export interface RedisConnections {
-  /** Short commands. Fails fast while Redis is away instead of queueing. */
+  /** For short commands, which fail at once while Redis is away instead of being queued. */
   commands: Redis | Cluster
-  /** Blocked by nothing but subscriptions; null on a cluster, whose client keeps one for each shard by itself. */
+  /** For subscriptions alone; null on a cluster, whose client has one for each shard. */
   subscriber: Redis | null
-  /** Put before every key and topic: the host's prefix and the database's number, since topics know no databases. */
+  /** The beginning of every key and topic: the host's prefix, and the number of the database, because topics are not separate for each database. */
   prefix: string
-  /** Whether Redis takes writes, and the watch over the connections. */
+  /** Whether Redis accepts writes; also replaces dead connections. */
   health: RedisHealth
   close (): void
 }
 
-/** How long one command may take before it counts as failed: a frozen Redis must not hold requests for ever. */
+/** A command that takes longer counts as failed, so that a frozen Redis does not block requests for ever. */
 const COMMAND_TIMEOUT_MS = 2000
-/** Below Fastify's own limit for a plugin, whose message would not say what is missing. */
+/** Less than Fastify's limit for a plugin, whose message would not say what is missing. */
 const READY_TIMEOUT_MS = 5000
 /** The longest pause between two attempts to connect. */
-const MAX_PAUSE = 1000
-/** A connection that was ready for this long has proven itself: the next attempt comes soon again. */
-const PROVEN = 5000
-/** How long what a probe writes is kept. */
-const PROBE_TTL = 60_000
+const MAX_PAUSE_MS = 1000
+/** After a connection was ready for this long, the pauses between attempts start anew. */
+const STABLE_MS = 5000
+/** Time to live of the key that a probe writes. */
+const PROBE_TTL_MS = 60_000
 
-const WRITE = `return redis.call('SET', KEYS[1], ARGV[1], 'PX', ${PROBE_TTL})`
+const WRITE = `return redis.call('SET', KEYS[1], ARGV[1], 'PX', ${PROBE_TTL_MS})`
 
-/** What the host's own instance may have set otherwise, and the suite relies on. */
+/** Options that fastify-realtime relies on and that the host's instance may have set otherwise. */
 const shared = {
   enableOfflineQueue: false,
   lazyConnect: true,
@@ -43,13 +45,13 @@ const shared = {
 const eachServer: RedisOptions = {
   connectTimeout: 2500,
   keepAlive: 5000,
-  // A server that loads is asked again this soon, and left when that goes on for long.
+  // Pause before a server that is loading its data is asked again. RedisHealth gives it up after a while.
   maxLoadingRetryTime: 500,
   enableReadyCheck: true,
   reconnectOnError: null,
   stringNumbers: false,
   maxRetriesPerRequest: 0,
-  // Would tell a dead connection from a quiet one wrongly; RedisHealth does it.
+  // It would take an idle connection for a dead one; RedisHealth tells them apart.
   socketTimeout: undefined
 }
 
@@ -58,15 +60,15 @@ const single: RedisOptions = {
   ...eachServer,
   autoResubscribe: false,
   autoResendUnfulfilledCommands: false,
-  // A sentinel that hangs is passed over; while none answers, all are asked again and again.
+  // A sentinel that hangs is skipped; while none responds, all are tried again and again.
   sentinelCommandTimeout: COMMAND_TIMEOUT_MS,
   sentinelRetryStrategy: pause
 }
 
 /**
- * Connections of the suite's own, made after the host's URL or instance (single, Sentinel or Cluster): a host's instance
- * may queue offline, carry a key prefix or be in subscriber mode, none of which the suite could live with. Throws
- * {@link OptionError} when Redis does not answer or cannot be written to.
+ * Opens connections of its own with the host's URL or the options of the host's instance (single server, Sentinel or
+ * Cluster). The instance itself may queue commands while offline, have a key prefix or be in subscriber mode. Throws
+ * {@link OptionError} if Redis does not respond or rejects writes.
  */
 export async function connectRedis (redis: unknown, keyPrefix: string, log: ConnectionLog): Promise<RedisConnections> {
   if (typeof redis === 'string' ? !/^rediss?:\/\//.test(redis) : !isClient(redis)) {
@@ -77,10 +79,10 @@ export async function connectRedis (redis: unknown, keyPrefix: string, log: Conn
   const opened = [commands, ...subscriber === null ? [] : [subscriber]]
   let lastError: Error | undefined
   for (const connection of opened) {
-    // ioredis emits `error` at each failed attempt; unhandled, it would end the process.
+    // ioredis emits `error` for each failed attempt. Without a listener that would end the process.
     connection.on('error', (err: Error) => {
       lastError = err
-      log.debug({ err: err.message }, 'redis connection')
+      log.debug({ err: err.message }, 'Redis connection failed')
       health.error(err)
     })
   }
@@ -88,7 +90,7 @@ export async function connectRedis (redis: unknown, keyPrefix: string, log: Conn
   commands.on('ready', () => { void health.probe() })
   health.start()
   try {
-    await usable(connections, opened, () => lastError)
+    await whenUsable(connections, opened, () => lastError)
   } catch (err) {
     connections.close()
     throw new OptionError('redis', `cannot be used: ${err instanceof Error ? err.message : String(err)}`)
@@ -101,16 +103,16 @@ function forSingle (redis: string | Redis, keyPrefix: string, log: ConnectionLog
   const make = (extra: RedisOptions): Redis => {
     let attempts = 0
     let readyAt = Infinity
-    // Counted here: ioredis begins anew once it is connected, though the server may refuse everything.
+    // ioredis resets its own count with each connection, even if the server rejects every command.
     const retryStrategy = (): number => {
-      if (performance.now() - readyAt > PROVEN) attempts = 0
+      if (performance.now() - readyAt > STABLE_MS) attempts = 0
       readyAt = Infinity
       return pause(attempts++)
     }
     const options = { ...single, ...extra, retryStrategy }
     const connection = typeof redis === 'string' ? new Redis(redis, options) : redis.duplicate(options)
     connection.on('ready', () => { readyAt = performance.now() })
-    // ioredis gives up for good where it cannot even begin an attempt.
+    // ioredis gives up for good if it cannot start an attempt.
     connection.on('end', () => {
       if (!closed) setTimeout(() => { if (!closed) connection.connect().catch(() => {}) }, retryStrategy())
     })
@@ -121,7 +123,7 @@ function forSingle (redis: string | Redis, keyPrefix: string, log: ConnectionLog
   const prefix = `${keyPrefix}:${commands.options.db ?? 0}:`
   const health = new RedisHealth({
     all: () => [commands, subscriber],
-    write: async () => { await commands.eval(WRITE, 1, `${prefix}probe`, Date.now()) },
+    write: async () => { await commands.eval(WRITE, 1, `${prefix}probe`, systemClock.now()) },
     leaveServer: () => { commands.stream.destroy() },
     followServer: () => { subscriber.stream.destroy() }
   }, log)
@@ -152,9 +154,9 @@ function forCluster (cluster: Cluster, keyPrefix: string, log: ConnectionLog): R
   const health = new RedisHealth({
     all: () => [...commands.nodes(), ...subscribersOf(commands)],
     write: async () => {
-      await Promise.all(probes.keys(commands).map(async (key) => { await commands.eval(WRITE, 1, key, Date.now()) }))
+      await Promise.all(probes.keys(commands).map(async (key) => { await commands.eval(WRITE, 1, key, systemClock.now()) }))
     },
-    // A cluster says itself where to go.
+    // A cluster redirects its clients itself.
     leaveServer: () => {},
     followServer: () => {}
   }, log)
@@ -170,7 +172,7 @@ function forCluster (cluster: Cluster, keyPrefix: string, log: ConnectionLog): R
   }
 }
 
-/** Keys that lie on every shard of a cluster. */
+/** Keys on every shard of a cluster. */
 class ShardProbes {
   readonly #candidates: Array<{ key: string, slot: number }>
 
@@ -181,7 +183,7 @@ class ShardProbes {
     })
   }
 
-  /** One on each master that has slots; the first one alone where no slots are known. */
+  /** One key on each master that has slots; a single key if no slots are known. */
   keys (cluster: Cluster): string[] {
     const keys = new Map<string, string>()
     for (const { key, slot } of this.#candidates) {
@@ -192,39 +194,39 @@ class ShardProbes {
   }
 }
 
-/** ioredis shows a cluster's nodes, but not the connections by which it subscribes. Without these their silence is noticed later. */
+/** The connections of a cluster's subscriptions, which ioredis does not expose. Without them a dead one is noticed later. */
 function subscribersOf (cluster: Cluster): Redis[] {
   const group = cluster as unknown as { shardedSubscribers?: { shardedSubscribers?: Map<string, { getInstance (): Redis | null }> } }
   const subscribers = group.shardedSubscribers?.shardedSubscribers?.values() ?? []
   return [...subscribers].map((subscriber) => subscriber.getInstance()).filter((redis) => redis !== null)
 }
 
-/** Milliseconds before the next attempt, at most one second, and not the same for all nodes. */
+/** Milliseconds before the next attempt: at most one second, and random, so that nodes do not connect at the same time. */
 function pause (attempt: number): number {
-  return Math.min(50 * 2 ** Math.min(attempt, 5), MAX_PAUSE) * (0.5 + Math.random() / 2)
+  return Math.min(50 * 2 ** Math.min(attempt, 5), MAX_PAUSE_MS) * (0.5 + Math.random() / 2)
 }
 
 function isClient (value: unknown): value is Redis | Cluster {
   return typeof value === 'object' && value !== null && 'duplicate' in value && typeof value.duplicate === 'function'
 }
 
-/** By its shape, not by `instanceof`: a host may bring its own copy of ioredis. */
+/** Checks properties instead of `instanceof`, because a host may have its own copy of ioredis. */
 function isCluster (value: unknown): value is Cluster {
   return isClient(value) && 'isCluster' in value && value.isCluster === true
 }
 
-/** Resolves once all are connected and a write worked. */
-async function usable ({ health }: RedisConnections, opened: Array<Redis | Cluster>, lastError: () => Error | undefined): Promise<void> {
+/** Resolves when all connections are ready and a write has succeeded. */
+async function whenUsable ({ health }: RedisConnections, opened: Array<Redis | Cluster>, lastError: () => Error | undefined): Promise<void> {
   const connected = opened.map(async (connection) => {
     await new Promise<void>((resolve) => {
       connection.once('ready', resolve)
-      connection.connect().catch(() => {}) // told as an error, and tried again
+      connection.connect().catch(() => {}) // emitted as `error`, and tried again
     })
   })
   const written = new Promise<void>((resolve) => { health.onChange((ok) => { if (ok) resolve() }) })
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => { reject(new Error(lastError()?.message ?? health.reason ?? 'no answer')) }, READY_TIMEOUT_MS)
+    timer = setTimeout(() => { reject(new Error(lastError()?.message ?? health.reason ?? NO_RESPONSE)) }, READY_TIMEOUT_MS)
   })
   try {
     await Promise.race([Promise.all([...connected, written]), late])

@@ -1,32 +1,38 @@
 /**
- * Codes of replies that say: not this server, or not this session. Connecting again asks DNS or Sentinel anew, so that a
- * node follows a failover. A reply like OOM, MISCONF or NOPERM would be the same on a new connection.
+ * Codes of replies that may be different on a new connection: it asks DNS or Sentinel again, so that a node follows a failover.
+ * Replies like OOM, MISCONF or NOPERM would be the same.
  */
-const ELSEWHERE = new Set(['READONLY', 'LOADING', 'MASTERDOWN', 'NOREPLICAS', 'NOAUTH'])
-const CODES = [...ELSEWHERE, 'OOM', 'MISCONF', 'BUSY', 'UNKILLABLE', 'NOPERM', 'WRONGPASS', 'CLUSTERDOWN']
-// Before Redis 7, the error of a command within a script stands behind the script's own.
+const DIFFERS_ON_RECONNECT = new Set(['READONLY', 'LOADING', 'MASTERDOWN', 'NOREPLICAS', 'NOAUTH'])
+const CODES = [...DIFFERS_ON_RECONNECT, 'OOM', 'MISCONF', 'BUSY', 'UNKILLABLE', 'NOPERM', 'WRONGPASS', 'CLUSTERDOWN']
+// Before Redis 7, the error of a command in a script stands behind the script's own error.
 const CODE = new RegExp(`(?:^|[ -])(${CODES.join('|')}) `)
 
-/** The code of Redis' reply where it is one that the whole server gives, such as READONLY or OOM; else null. */
+/** The code of a reply with which the server refuses all commands of a kind, such as READONLY or OOM; else null. */
 export const refusalOf = (err: unknown): string | null => err instanceof Error ? CODE.exec(err.message)?.[1] ?? null : null
 
-/** The reply with this code may be another one on a new connection. */
-export const leadsElsewhere = (code: string | null): boolean => code !== null && ELSEWHERE.has(code)
+/** Whether a new connection may lead to another reply than this one. */
+export const mayDifferOnReconnect = (code: string | null): boolean => code !== null && DIFFERS_ON_RECONNECT.has(code)
 
-/** Redis did not answer in time, or this process did not look in time. */
+/** Redis would reject the command again: a script has a mistake, or a key is of another type. */
+export const isInvalid = (err: unknown): err is Error =>
+  err instanceof Error && err.name === 'ReplyError' && /^(WRONGTYPE |ERR .*script)/is.test(err.message) &&
+  // Before Redis 7, the reason why the server refuses to serve stands behind the script's own error.
+  !/-(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|LOADING|BUSY) /.test(err.message)
+
+/** Redis did not respond in time, or this process was too busy to read the response in time. */
 export const isTimeout = (err: unknown): boolean => err instanceof Error && err.message === 'Command timed out'
 
-/** There is no connection at the moment, for whatever reason. */
 export const NOT_CONNECTED = 'not connected'
+export const NO_RESPONSE = 'no response'
 
-/** Why a command failed, in few words that are the same each time. */
+/** Why a command failed, as a short text that is the same for the same reason. */
 export function reasonOf (err: unknown): string {
   const code = refusalOf(err)
   if (code !== null || !(err instanceof Error)) return code ?? String(err)
   return /isn't writeable|Connection is closed|max retries/i.test(err.message) ? NOT_CONNECTED : err.message
 }
 
-/** The same error without the command that ioredis puts on it: its arguments are people's texts, and errors are logged. */
+/** Removes the command that ioredis adds to the error: errors are logged, and its arguments contain texts of messages. */
 export function withoutCommand (err: unknown): unknown {
   if (err instanceof Error && 'command' in err) delete err.command
   return err

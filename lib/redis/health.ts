@@ -1,35 +1,35 @@
 import type { Redis } from 'ioredis'
 import type { ConnectionLog } from './connect.js'
-import { isTimeout, leadsElsewhere, NOT_CONNECTED, reasonOf, refusalOf } from './errors.js'
+import { isTimeout, mayDifferOnReconnect, NO_RESPONSE, NOT_CONNECTED, reasonOf, refusalOf } from './errors.js'
 
-/** Milliseconds between two looks at the connections. */
-const BEAT = 500
+/** Milliseconds between two checks of the connections. */
+const CHECK_INTERVAL_MS = 500
 /**
- * A connection that receives nothing for this many beats is given up. Something is always asked of it: a ping at each
- * beat, its handshake before that. Counted in beats, not by the clock: a process that was itself stopped or busy runs no
- * beats, so its own delay is not held against Redis.
+ * A connection that receives nothing during this many checks is given up. It always has a response to expect: to the ping of
+ * each check, or to its handshake. Checks are counted instead of time, because a process that was stopped or busy makes no
+ * checks and must not blame its own delay on Redis.
  */
-const SILENT_BEATS = 5
-/** A connection that receives bytes but does not become ready (a server that loads its data) is given up after this many. */
-const UNREADY_BEATS = 8
-/** A write is tried at every so many beats. */
-const PROBE_BEATS = 2
-/** Reasons that are logged during one outage. */
-const MAX_REASONS = 5
+const MAX_SILENT_CHECKS = 5
+/** A connection that receives bytes and does not become ready (the server is loading its data) is given up after this many checks. */
+const MAX_UNREADY_CHECKS = 8
+/** Every second check tries a write. */
+const CHECKS_PER_PROBE = 2
+/** Reasons that are logged in one outage, at most. */
+const MAX_LOGGED_REASONS = 5
 
-/** What {@link RedisHealth} watches. */
+/** The connections that {@link RedisHealth} watches. */
 export interface WatchedConnections {
-  /** Every connection that is open or being opened. */
+  /** All connections that are open or being opened. */
   all (): Redis[]
-  /** Writes something by a script to every server that the suite writes to; rejects with Redis' error. */
+  /** Writes with a script to every server that fastify-realtime uses; rejects with Redis' error. */
   write (): Promise<void>
-  /** Gives up the connection that wrote, because another server may be the right one by now. */
+  /** Closes the connection that wrote: another server may be the right one now. */
   leaveServer (): void
-  /** Writes work again after a server was left: the other connections may still be at that one. */
+  /** Closes the other connections after writes work again on another server: they may still lead to the old one. */
   followServer (): void
 }
 
-/** What is known of one TCP connection. */
+/** The state of one TCP connection. */
 interface Watch {
   bytes: number
   silent: number
@@ -38,9 +38,9 @@ interface Watch {
 }
 
 /**
- * Knows whether Redis does what the suite needs, which is a write by a script, and gives up connections that are open but
- * dead: without it a host that vanished without a FIN is waited for until the kernel gives up, after many minutes.
- * One per node, shared by roster and backplane.
+ * Checks whether Redis accepts writes by scripts, and closes connections that are open but dead: otherwise a server that
+ * vanished without a FIN would be noticed only when the kernel gives up, after many minutes. Roster and backplane of a node
+ * share one.
  */
 export class RedisHealth {
   readonly #connections: WatchedConnections
@@ -48,28 +48,28 @@ export class RedisHealth {
   readonly #watches = new WeakMap<object, Watch>()
   readonly #listeners: Array<(ok: boolean) => void> = []
   #timer: NodeJS.Timeout | null = null
-  #beats = 0
-  #probing = false
-  #left = false
-  #stopped = false
-  /** Beats since the last answer to a write. */
-  #unanswered = 0
+  #checks = 0
+  #isProbing = false
+  #hasLeftServer = false
+  #isStopped = false
+  /** Checks since the last response to a write. */
+  #checksWithoutResponse = 0
   #reason: string | null = NOT_CONNECTED
   #since = performance.now()
-  /** Logged since it last worked; null before it worked for the first time, when failures are the registration's to report. */
-  #reasons: Set<string> | null = null
+  /** Reasons logged in this outage; null before the first success, because the registration reports those failures. */
+  #loggedReasons: Set<string> | null = null
 
   constructor (connections: WatchedConnections, log: ConnectionLog) {
     this.#connections = connections
     this.#log = log
   }
 
-  /** The last write worked. */
+  /** The last write succeeded. */
   get ok (): boolean {
     return this.#reason === null
   }
 
-  /** Why it is not `ok`: the code of Redis' reply, or a sentence. */
+  /** Why `ok` is false: the code of Redis' reply, or a text. */
   get reason (): string | null {
     return this.#reason
   }
@@ -80,64 +80,64 @@ export class RedisHealth {
   }
 
   start (): void {
-    // Not an interval: after a stall of this process beats must not come in a row.
+    // Not an interval: after a stall of the process, several checks would run at once.
     const next = (): void => {
       this.#timer = setTimeout(() => {
-        this.#beat()
+        this.#check()
         next()
-      }, BEAT)
+      }, CHECK_INTERVAL_MS)
     }
     next()
   }
 
-  /** From now on it is as it is: closing is no failure. */
+  /** After this, closed connections do not count as failures. */
   stop (): void {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
-    this.#stopped = true
+    this.#isStopped = true
     this.#listeners.length = 0
   }
 
-  /** The connection that writes is gone. */
+  /** To be called when the connection for commands is lost. */
   lost (): void {
     this.#fail(NOT_CONNECTED)
   }
 
-  /** An error of a connection, which alone means nothing while writes work. */
+  /** To be called with errors of connections; while writes work they are ignored. */
   error (err: Error): void {
     if (!this.ok) this.#fail(reasonOf(err))
   }
 
-  /** Tries a write now, unless one is under way. */
+  /** Tries a write, unless one is in progress. */
   async probe (): Promise<void> {
-    if (this.#probing) return
-    this.#probing = true
+    if (this.#isProbing) return
+    this.#isProbing = true
     try {
       await this.#connections.write()
-      this.#unanswered = 0
+      this.#checksWithoutResponse = 0
       this.#succeed()
     } catch (err) {
       const code = refusalOf(err)
-      if (code !== null) this.#unanswered = 0
-      // Otherwise the beats tell a timeout of Redis from a delay of this process.
+      if (code !== null) this.#checksWithoutResponse = 0
+      // For timeouts, the checks decide whether Redis or this process is slow.
       if (code !== null || !isTimeout(err)) this.#fail(reasonOf(err))
-      if (!leadsElsewhere(code)) return
-      this.#left = true
+      if (!mayDifferOnReconnect(code)) return
+      this.#hasLeftServer = true
       this.#connections.leaveServer()
     } finally {
-      this.#probing = false
+      this.#isProbing = false
     }
   }
 
-  #beat (): void {
-    for (const redis of this.#connections.all()) this.#look(redis)
-    this.#unanswered++
-    if (this.#unanswered >= SILENT_BEATS) this.#fail('no answer')
-    if (this.#beats++ % PROBE_BEATS === 0) void this.probe()
+  #check (): void {
+    for (const redis of this.#connections.all()) this.#checkConnection(redis)
+    this.#checksWithoutResponse++
+    if (this.#checksWithoutResponse >= MAX_SILENT_CHECKS) this.#fail(NO_RESPONSE)
+    if (this.#checks++ % CHECKS_PER_PROBE === 0) void this.probe()
   }
 
-  #look (redis: Redis): void {
-    // A connection has no stream before its first attempt, and while Sentinel is asked the old one.
+  #checkConnection (redis: Redis): void {
+    // Before the first attempt there is no stream; while Sentinel is asked, it is the old one.
     const stream = redis.stream as Redis['stream'] | undefined
     if (stream === undefined || stream.destroyed) return
     const watch = this.#watches.get(stream) ?? { bytes: -1, silent: 0, unready: 0, pinging: false }
@@ -145,9 +145,9 @@ export class RedisHealth {
     watch.silent = stream.bytesRead === watch.bytes ? watch.silent + 1 : 0
     watch.bytes = stream.bytesRead
     watch.unready = redis.status === 'ready' ? 0 : watch.unready + 1
-    if (watch.silent >= SILENT_BEATS || watch.unready >= UNREADY_BEATS) {
-      // Not disconnect(): it would say goodbye and wait two seconds for an answer.
-      stream.destroy(new Error('Redis does not answer: the connection is given up'))
+    if (watch.silent >= MAX_SILENT_CHECKS || watch.unready >= MAX_UNREADY_CHECKS) {
+      // Not disconnect(): it would wait two seconds for the server to close the connection.
+      stream.destroy(new Error('Redis does not respond'))
     } else if (redis.status === 'ready' && !watch.pinging) {
       watch.pinging = true
       const answered = (): void => { watch.pinging = false }
@@ -158,28 +158,28 @@ export class RedisHealth {
   #succeed (): void {
     if (this.#reason === null) return
     this.#reason = null
-    if (this.#left) this.#connections.followServer()
-    this.#left = false
-    if (this.#reasons !== null) this.#log.info({ after: Math.round(performance.now() - this.#since) }, 'redis can be used again')
-    this.#reasons = new Set()
-    this.#tell()
+    if (this.#hasLeftServer) this.#connections.followServer()
+    this.#hasLeftServer = false
+    if (this.#loggedReasons !== null) this.#log.info({ outageMs: Math.round(performance.now() - this.#since) }, 'Redis accepts writes again')
+    this.#loggedReasons = new Set()
+    this.#notify()
   }
 
-  /** Logs each reason once in an outage: a server that refuses, then is gone, then loads, gives three lines, not one a second. */
+  /** Logs each reason once in an outage: a server that rejects writes, then is away, then loads its data gives three lines, not one per second. */
   #fail (reason: string): void {
     const wasOk = this.ok
-    // Given up for a better reason, which goes on.
-    if (this.#stopped || (!wasOk && reason === NOT_CONNECTED)) return
+    // A lost connection does not replace the reason for which it was given up.
+    if (this.#isStopped || (!wasOk && reason === NOT_CONNECTED)) return
     this.#reason = reason
     if (wasOk) this.#since = performance.now()
-    if (this.#reasons !== null && this.#reasons.size < MAX_REASONS && !this.#reasons.has(reason)) {
-      this.#reasons.add(reason)
-      this.#log.warn({ reason }, 'redis cannot be used')
+    if (this.#loggedReasons !== null && this.#loggedReasons.size < MAX_LOGGED_REASONS && !this.#loggedReasons.has(reason)) {
+      this.#loggedReasons.add(reason)
+      this.#log.warn({ reason }, 'Redis does not accept writes')
     }
-    if (wasOk) this.#tell()
+    if (wasOk) this.#notify()
   }
 
-  #tell (): void {
+  #notify (): void {
     for (const listener of this.#listeners) listener(this.ok)
   }
 }

@@ -1,8 +1,8 @@
 import { connectRedis, type ConnectionLog } from './connect.js'
 
 /**
- * Where a node of version 0.1 runs: it renews its lease on this Redis, under a key that carries no identity of the
- * database. Null where none does.
+ * Describes a running node of version 0.1, if there is one: such nodes renew their lease under a key without the identity of
+ * the database. Null if there is none.
  */
 export async function livingLeases (redis: unknown, keyPrefix: string, log: ConnectionLog): Promise<string | null> {
   const { commands, prefix, close } = await connectRedis(redis, keyPrefix, log)

@@ -13,7 +13,7 @@ import { ConnectionSettings } from './options.js'
 import { readOrigins } from './origin.js'
 import { routes } from './routes.js'
 import { socketRoute } from './socket-route.js'
-import { ConnectionStore } from './store.js'
+import { connectionPurge, ConnectionStore } from './store.js'
 import { Supervisor } from './supervisor.js'
 import { Upgrades } from './upgrades.js'
 
@@ -43,11 +43,12 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const internals = internalsFor(fastify, 'connections')
   const settings = readSettings(ConnectionSettings, options, { of: 'connections', besides: [] })
   const origins = readOrigins(settings.allowedOrigins)
-  const store = new ConnectionStore(internals.database, fastify.log)
+  const store = new ConnectionStore(internals.database, internals.clock, fastify.log)
   const connections = new Connections(internals, settings, store, fastify.log)
   const supervisor = new Supervisor(settings, internals.clock, fastify.log)
   const pipeline = new FramePipeline(internals, connections, fastify.log)
 
+  internals.purges.push(connectionPurge(internals.database.slow, internals.clock))
   internals.eventLog.fitReaders(settings.maxBuffered)
   internals.metrics.sockets = () => supervisor.size
   fastify.realtime.connections = {
@@ -88,7 +89,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
 
   fastify.addHook('onReady', async () => { supervisor.start(internals.hub, internals.settings.statsInterval) })
   fastify.addHook('preClose', async () => {
-    const deadline = Date.now() + settings.closeDeadline - TIME_TO_FLUSH
+    const deadline = performance.now() + settings.closeDeadline - TIME_TO_FLUSH
     upgrades.end(fastify, deadline)
     await supervisor.drain(deadline)
     // Before the other plugins end: they look after what a closed connection leaves behind.

@@ -1,27 +1,25 @@
 import { Type, type Static } from '@sinclair/typebox'
-
-const ms = (description: string, value: number, minimum = 1) =>
-  Type.Integer({ minimum, maximum: 2 ** 31 - 1, default: value, description: `${description}, in milliseconds` })
+import { ms } from '../../lib/settings.js'
 
 /** Options of the connections plugin, with their defaults. */
 export const ConnectionSettings = Type.Object({
-  pingInterval: ms('Pause between two pings; a socket that answers two of them with silence is dead', 25_000),
-  authDeadline: ms('How long a socket may stay unauthenticated', 10_000),
-  maxConnectionsPerUser: Type.Integer({ default: 20, minimum: 1, description: 'Over all nodes; past it the oldest is replaced' }),
-  framesPerSecond: Type.Integer({ default: 50, minimum: 0, description: 'Frames a second and connection; 0: no limit' }),
-  frameBurst: Type.Integer({ default: 100, minimum: 1, description: 'Frames at once after a quiet time' }),
-  maxFrameSize: Type.Integer({ default: 64 * 1024, minimum: 1024, description: 'Bytes of one frame' }),
-  maxBuffered: Type.Integer({ default: 1024 * 1024, minimum: 1024, description: 'Bytes that may wait for a slow reader' }),
+  pingInterval: ms('Interval of pings; a socket that leaves two unanswered is closed', 25_000),
+  authDeadline: ms('Time within which a socket must authenticate', 10_000),
+  maxConnectionsPerUser: Type.Integer({ default: 20, minimum: 1, description: 'Connections of one user, over all nodes; beyond it the oldest one is closed' }),
+  framesPerSecond: Type.Integer({ default: 50, minimum: 0, description: 'Frames per second of one connection; 0: no limit' }),
+  frameBurst: Type.Integer({ default: 100, minimum: 1, description: 'Frames that a connection may send at once after a pause' }),
+  maxFrameSize: Type.Integer({ default: 64 * 1024, minimum: 1024, description: 'Bytes of one frame from a client' }),
+  maxBuffered: Type.Integer({ default: 1024 * 1024, minimum: 1024, description: 'Bytes that may wait for a slow reader; beyond it the socket is closed' }),
   allowedOrigins: Type.Array(Type.String(), {
     default: [],
-    description: 'Exact origins of any scheme that may open a socket, besides the host’s own, and "null"; a client that is no browser sends none'
+    description: 'Origins that may open a socket besides the host’s own: exact `scheme://host[:port]`, or `null`. Clients other than browsers send no origin'
   }),
-  closeDeadline: ms('All sockets are closed this long after app.close() began', 10_000, 100),
-  perMessageDeflate: Type.Boolean({ default: false, description: 'Compression costs much memory for each socket' })
+  closeDeadline: ms('Time within which app.close() closes all sockets', 10_000, { minimum: 100 }),
+  perMessageDeflate: Type.Boolean({ default: false, description: 'Compression; costs much memory per socket' })
 })
 export type ConnectionSettings = Static<typeof ConnectionSettings>
 
-/** How long before its credentials end a client is told, in milliseconds. */
+/** How long before its credentials expire a client gets `token:expiring`, in milliseconds. */
 export const EXPIRY_WARNING_MS = 30_000
-/** How long a peer has to answer a close, in milliseconds. */
+/** How long a client has to answer a close, in milliseconds. */
 export const CLOSE_TIMEOUT_MS = 5000

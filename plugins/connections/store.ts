@@ -1,8 +1,12 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { StorageAccess } from '../../lib/core.js'
+import type { Clock } from '../../lib/clock.js'
+import type { Database } from '../../lib/database/dialect.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
+import { connectionKey, type ConnectionKey } from '../../lib/keys.js'
+import type { StorageAccess } from '../../lib/resources.js'
+import { CHUNK, inChunks, type Purge } from '../../lib/upkeep/maintenance.js'
 
 /** A connection as the history keeps it. */
 export interface ConnectionRecord {
@@ -22,13 +26,15 @@ export interface ConnectionRecord {
 
 interface Gone { tenantId: number, connectionId: string, at: number }
 
-/** websocket_connections: history, written behind and coalesced. Who is connected now is the roster's to say. */
+/** websocket_connections: history, written behind and coalesced. The roster knows who is connected now. */
 export class ConnectionStore {
   readonly #rows: WriteBehind<ConnectionRecord>
   readonly #gone: WriteBehind<Gone>
   readonly #storage: StorageAccess
+  readonly #clock: Clock
 
-  constructor (storage: StorageAccess, log: FastifyBaseLogger) {
+  constructor (storage: StorageAccess, clock: Clock, log: FastifyBaseLogger) {
+    this.#clock = clock
     this.#storage = storage
     this.#rows = new WriteBehind<ConnectionRecord>({ name: 'connection', log, key: keyOf, write: async (rows) => { await this.#write(rows) } })
     this.#gone = new WriteBehind<Gone>({ name: 'disconnection', log, key: keyOf, write: async (rows) => { await this.#writeGone(rows) } })
@@ -62,7 +68,7 @@ export class ConnectionStore {
   }
 
   async #write (records: ConnectionRecord[]): Promise<void> {
-    const now = toSqlTime(Date.now())
+    const now = toSqlTime(this.#clock.now())
     const rows = records.map((record) => ({
       tenant_id: record.tenantId,
       user_id: record.userId,
@@ -92,4 +98,28 @@ export class ConnectionStore {
   }
 }
 
-const keyOf = ({ tenantId, connectionId }: Pick<ConnectionRecord, 'tenantId' | 'connectionId'>): string => `${tenantId}/${connectionId}`
+/** Disconnected connections past the retention; and marks those of nodes that died, which the roster has already dropped. */
+export const connectionPurge = (db: Database, clock: Clock): Purge => ({
+  name: 'connections',
+  run: async ({ before, aliveNodes }) => {
+    const purged = await inChunks(
+      async () => await db.selectFrom('websocket_connections').select('id')
+        .where('status', '=', 'disconnected').where('last_activity_at', '<', before).limit(CHUNK).execute(),
+      async (ids) => { await db.deleteFrom('websocket_connections').where('id', 'in', ids).execute() }
+    )
+    if (aliveNodes === null) return purged
+    const now = toSqlTime(clock.now())
+    const alive = ['', ...aliveNodes]
+    await inChunks(
+      async () => await db.selectFrom('websocket_connections').select('id')
+        .where('status', '=', 'connected').where('node_id', 'not in', alive).limit(CHUNK).execute(),
+      async (ids) => {
+        await db.updateTable('websocket_connections').set({ status: 'disconnected', disconnected_at: now, updated_at: now })
+          .where('id', 'in', ids).where('node_id', 'not in', alive).execute()
+      }
+    )
+    return purged
+  }
+})
+
+const keyOf = ({ tenantId, connectionId }: Pick<ConnectionRecord, 'tenantId' | 'connectionId'>): ConnectionKey => connectionKey(tenantId, connectionId)

@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { WebSocket } from 'ws'
+import { sleep } from '../../lib/async/timers.js'
 import { toIso, type Clock } from '../../lib/clock.js'
 import type { Hub } from '../../lib/delivery/hub.js'
 import { expiryOf } from '../../lib/identity.js'
@@ -58,7 +59,7 @@ export class Supervisor {
     if (this.#connections.size === 0) this.#empty?.()
   }
 
-  /** Closes every socket with 1012, in lots, and ends what is left by the deadline, in milliseconds since 1970. */
+  /** Closes every socket with 1012, in lots, and ends what is left by the deadline, by `performance.now()`. */
   async drain (deadline: number): Promise<void> {
     this.draining = true
     for (const timer of this.#timers) clearInterval(timer)
@@ -66,12 +67,12 @@ export class Supervisor {
     const all = [...this.#connections.values()]
     for (let at = 0; at < all.length; at += DRAIN_BATCH) {
       for (const connection of all.slice(at, at + DRAIN_BATCH)) connection.close(CloseCode.restarting, 'this node restarts')
-      if (at + DRAIN_BATCH < all.length) await new Promise((resolve) => setTimeout(resolve, DRAIN_PAUSE_MS))
+      if (at + DRAIN_BATCH < all.length) await sleep(DRAIN_PAUSE_MS)
     }
     if (this.#connections.size === 0) return
     const timer = setTimeout(() => {
       for (const connection of this.#connections.values()) connection.terminate()
-    }, Math.min(Math.max(deadline - Date.now(), 0), CLOSE_TIMEOUT_MS))
+    }, Math.min(Math.max(deadline - performance.now(), 0), CLOSE_TIMEOUT_MS))
     await closed
     clearTimeout(timer)
   }

@@ -1,10 +1,8 @@
-import type { Rate } from '../../lib/access/rate-counters.js'
 import type { MaybePromise } from '../../lib/async/maybe-promise.js'
 import { PRESENCE_CHANNEL } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import type { Caller } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
-import { rateKey } from '../../lib/plugin-kit/rest-scope.js'
 import type { Presence } from '../../lib/roster/contract.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
 import { displayStatus, displayStatusValidUntil } from './display-status.js'
@@ -12,50 +10,40 @@ import { OnlinePageCache } from './online-page-cache.js'
 import type { OnlineUsers, PresenceAck, PresenceChanged, UserEdge, UserPresence } from './schemas.js'
 import type { PresenceStore } from './store.js'
 
-/** The key under which a user's updates are counted, REST and frames together. */
-export const RATE_KIND = 'presence'
-
-/** What a user says about themselves. */
+/** What a user sets. */
 export interface Update { status: PresenceStatus, device?: Device | undefined, lastMessage?: string | null | undefined }
 
-/** Which part of the online list: 100 users unless it says more, after this user id. */
+/** A page of the online list: at most `limit` users (100), with ids after `cursor`. */
 export interface PageQuery { limit?: number, cursor?: number }
 
-/** The rules of presence: who is online, away, busy; who is told. */
+/** The rules of presence: who is online, away or busy, and the events that say so. */
 export class PresenceRules {
   readonly #internals: Internals
   readonly #store: PresenceStore
-  readonly #rate: Rate
   readonly #pages = new OnlinePageCache()
 
-  constructor (internals: Internals, store: PresenceStore, rate: Rate) {
+  constructor (internals: Internals, store: PresenceStore) {
     this.#internals = internals
     this.#store = store
-    this.#rate = rate
     internals.defaultChannels.add(PRESENCE_CHANNEL)
     internals.bus.on('online', ({ tenantId, userId, connectionId }) => {
-      this.#emitEdge('online', tenantId, userId, connectionId)
+      this.#emitEdge('user:online', tenantId, userId, connectionId)
       void this.#writeOnline(tenantId, userId)
     })
     internals.bus.on('offline', ({ tenantId, userId, presence }) => {
-      this.#emitEdge('offline', tenantId, userId, null)
+      this.#emitEdge('user:offline', tenantId, userId, null)
       if (presence !== null) this.#store.put({ tenantId, userId, ...presence, status: 'offline' })
     })
   }
 
-  /** A frame's sign counts against the same rate as a request's. Throws `RT_RATE_LIMITED`. */
-  async count ({ identity }: Caller): Promise<void> {
-    await this.#internals.rates.take(rateKey(RATE_KIND, identity), this.#rate)
-  }
-
-  /** Sets the caller's status, and tells the tenant. */
-  async update ({ identity }: Caller, { status, device, lastMessage }: Update, fallback: Device): Promise<PresenceAck> {
+  /** Sets the caller's status, and sends it to the tenant. */
+  async update ({ identity }: Caller, { status, device, lastMessage }: Update): Promise<PresenceAck> {
     const { tenantId, userId } = identity
     const now = this.#internals.clock.now()
     const [before] = await this.#internals.roster.presence(tenantId, [userId])
     const presence: Presence = {
       status,
-      device: device ?? before?.device ?? fallback,
+      device: device ?? before?.device ?? 'web',
       lastMessage: lastMessage ?? null,
       // Repeating `away` does not start it anew.
       awaySince: status === 'away' ? (before?.status === 'away' ? before.awaySince : null) ?? now : null,
@@ -71,7 +59,7 @@ export class PresenceRules {
     return { status, device: presence.device, updatedAt: timestamp }
   }
 
-  /** Of these users, in their order; those who are not online with what is known from before. */
+  /** The presence of these users, in the order given; for users who are offline, when and where they were last seen. */
   async of (tenantId: number, userIds: number[]): Promise<UserPresence[]> {
     const now = this.#internals.clock.now()
     const live = await this.#internals.roster.presence(tenantId, userIds)
@@ -89,12 +77,12 @@ export class PresenceRules {
     })
   }
 
-  /** A page of who is online. */
+  /** A page of the users who are online, by user id. */
   async online (tenantId: number, page: PageQuery): Promise<OnlineUsers> {
     return (await this.#online(tenantId, page)).online
   }
 
-  /** The same as it is sent: the same bytes again, at once, while everything in them is still so. */
+  /** The same page as JSON. From a cache, and at once, while nothing in it has changed. */
   onlineBytes (tenantId: number, page: PageQuery): MaybePromise<Buffer> {
     const key = `${tenantId}/${page.limit}/${page.cursor}`
     const version = this.#internals.roster.version(tenantId)
@@ -125,9 +113,9 @@ export class PresenceRules {
     return { online, until: users.reduce((until, { presence }) => Math.min(until, displayStatusValidUntil(presence, now)), until) }
   }
 
-  #emitEdge (status: 'online' | 'offline', tenantId: number, userId: number, excludeConnectionId: string | null): void {
-    const data: UserEdge = { userId, status, timestamp: toIso(this.#internals.clock.now()) }
-    this.#emit(`user:${status}`, tenantId, userId, data, excludeConnectionId)
+  #emitEdge (event: 'user:online' | 'user:offline', tenantId: number, userId: number, excludeConnectionId: string | null): void {
+    const data: UserEdge = { userId, status: event === 'user:online' ? 'online' : 'offline', timestamp: toIso(this.#internals.clock.now()) }
+    this.#emit(event, tenantId, userId, data, excludeConnectionId)
   }
 
   #emit (event: string, tenantId: number, userId: number, data: Record<string, unknown>, excludeConnectionId: string | null = null): void {
@@ -139,8 +127,8 @@ export class PresenceRules {
     let presence: Presence | null | undefined
     try {
       [presence] = await this.#internals.roster.presence(tenantId, [userId])
-    } catch {} // the roster is away
-    // Told offline and settled meanwhile: the row has its end by that.
+    } catch {} // Redis is away: the next update writes the row
+    // Null: they went offline meanwhile, and the `offline` listener has written the row.
     if (presence !== undefined && presence !== null) this.#store.put({ tenantId, userId, ...presence })
   }
 }

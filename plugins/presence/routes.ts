@@ -1,14 +1,14 @@
-import type { Rate } from '../../lib/access/rate-counters.js'
+import type { UserRate } from '../../lib/frame-router.js'
 import { callerOf, ownRate, sendJson } from '../../lib/plugin-kit/rest-scope.js'
 import type { RestScope } from '../../lib/plugin-kit/typebox-provider.js'
-import { RATE_KIND, type PresenceRules } from './presence.js'
+import type { PresenceRules } from './presence.js'
 import { rest } from './schemas.js'
 
-export function routes (scope: RestScope, presence: PresenceRules, rate: Rate): void {
+export function routes (scope: RestScope, presence: PresenceRules, rate: UserRate): void {
   scope.get('/presence/:userId', { schema: rest['GET /presence/:userId'] }, async (request) => {
     const { identity } = callerOf(request)
     const [data] = await presence.of(identity.tenantId, [request.params.userId])
-    if (data === undefined) throw new Error('a user that was asked for is always answered')
+    if (data === undefined) throw new Error('of returns an entry for each user id')
     return { data }
   })
 
@@ -22,11 +22,11 @@ export function routes (scope: RestScope, presence: PresenceRules, rate: Rate): 
   })
 
   scope.post('/presence/update', {
-    config: ownRate(RATE_KIND, rate),
+    config: ownRate(rate),
     schema: rest['POST /presence/update']
   }, async (request) => {
     const { status, device, last_message: lastMessage } = request.body
-    const updated = await presence.update(callerOf(request), { status, device, lastMessage }, 'web')
+    const updated = await presence.update(callerOf(request), { status, device, lastMessage })
     return { data: { status: updated.status, device: updated.device, updated_at: updated.updatedAt } }
   })
 }

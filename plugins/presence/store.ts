@@ -1,9 +1,11 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { sql } from 'kysely'
-import type { StorageAccess } from '../../lib/core.js'
+import type { Clock } from '../../lib/clock.js'
 import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
+import { userKey } from '../../lib/keys.js'
+import type { StorageAccess } from '../../lib/resources.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
 
 export interface PresenceRecord {
@@ -21,15 +23,15 @@ export class PresenceStore {
   readonly #rows: WriteBehind<PresenceRecord>
   readonly #storage: StorageAccess
 
-  constructor (storage: StorageAccess, log: FastifyBaseLogger) {
+  constructor (storage: StorageAccess, clock: Clock, log: FastifyBaseLogger) {
     this.#storage = storage
     const { db, dialect } = storage
     this.#rows = new WriteBehind({
       name: 'presence',
       log,
-      key: keyOf,
+      key: ({ tenantId, userId }) => userKey(tenantId, userId),
       write: async (records) => {
-        const now = toSqlTime(Date.now())
+        const now = toSqlTime(clock.now())
         await upsert(db, dialect, 'websocket_presence', records.map((record) => ({
           tenant_id: record.tenantId,
           user_id: record.userId,
@@ -64,7 +66,7 @@ export class PresenceStore {
       found.set(Number(row.user_id), { device: (row.device ?? 'web') as Device, seenAt: fromSqlTime(row.seen_at) })
     }
     for (const userId of userIds) {
-      const waiting = this.#rows.peek(`${tenantId}/${userId}`)
+      const waiting = this.#rows.peek(userKey(tenantId, userId))
       if (waiting !== undefined) found.set(userId, waiting)
     }
     return found
@@ -74,5 +76,3 @@ export class PresenceStore {
     await this.#rows.close()
   }
 }
-
-const keyOf = ({ tenantId, userId }: PresenceRecord): string => `${tenantId}/${userId}`

@@ -16,11 +16,25 @@ const StatsSettings = Type.Object({
 /** Options of the stats plugin. */
 export type StatsOptions = Partial<Static<typeof StatsSettings>>
 
-/** `fastify.realtime.stats` */
+/** Counts of one tenant, over all nodes. */
+export interface HostStats {
+  /** Registered connections, with a socket or without. */
+  totalConnections: number
+  /** Those with a socket, or with a recent heartbeat. */
+  activeConnections: number
+  uniqueUsers: number
+  /** Durable events that are not published, or not confirmed yet. */
+  pendingEvents: number
+  failedEvents: number
+}
+
+/** `app.realtime.stats` */
 export interface StatsApi {
-  /** The guide's five figures of one tenant, over all nodes. */
+  /** The counts of one tenant, over all nodes. Rejects with `RT_STORAGE_UNAVAILABLE` while Redis or the database cannot be read. */
+  get (tenantId: number): Promise<HostStats>
+  /** @deprecated Use `get`. */
   of (tenantId: number): Promise<TenantStats>
-  /** What the metrics are read from, for figures of the host's own beside them; null where no metrics were asked for. */
+  /** The prom-client registry behind the metrics, for metrics of the host's own; null without the option `metrics`. */
   readonly registry: Registry | null
 }
 
@@ -33,9 +47,20 @@ declare module '../../lib/realtime.js' {
 async function statsPlugin (fastify: FastifyInstance, options: StatsOptions): Promise<void> {
   const internals = internalsFor(fastify, 'stats')
   const { metrics } = readSettings(StatsSettings, options, { of: 'stats', besides: [] })
-  // Whoever does not ask for metrics does not load their library.
+  // Loaded only where metrics are served.
   const registry = metrics === undefined ? null : (await import('./metrics.js')).serveMetrics(fastify, internals, metrics)
-  fastify.realtime.stats = { of: async (tenantId) => await tenantStats(internals, tenantId), registry }
+  const of = async (tenantId: number): Promise<TenantStats> => await tenantStats(internals, tenantId)
+  fastify.realtime.stats = {
+    get: async (tenantId) => {
+      const stats = await of(tenantId)
+      return {
+        totalConnections: stats.total_connections, activeConnections: stats.active_connections, uniqueUsers: stats.unique_users,
+        pendingEvents: stats.pending_events, failedEvents: stats.failed_events
+      }
+    },
+    of,
+    registry
+  }
   await restScope(fastify, internals, (scope) => { routes(scope, internals) })
 }
 

@@ -4,26 +4,34 @@ import fp from 'fastify-plugin'
 import { OptionError } from '../../lib/errors.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
-import { readSettings } from '../../lib/settings.js'
+import { ms, readSettings } from '../../lib/settings.js'
 import { frames } from './frames.js'
 import { routes } from './routes.js'
-import { TypingStore } from './store.js'
+import { typingPurge, TypingStore } from './store.js'
 import { TypingRules, type Participants } from './typing.js'
 
 const TypingNumbers = Type.Object({
-  signsPerMinute: Type.Integer({ default: 60, minimum: 0, description: 'Typing signs of one user, REST and frames together; 0: no limit' }),
-  expiry: Type.Integer({ default: 30_000, minimum: 1000, maximum: 3600_000, description: 'Typing ends this long after the last sign, in milliseconds' })
+  signsPerMinute: Type.Integer({ default: 60, minimum: 0, description: 'Typing updates of one user per minute, REST and frames together; 0: no limit' }),
+  expiry: ms('Time after the last update until typing stops by itself', 30_000, { minimum: 1000, maximum: 3600_000 })
 })
 
 /** Options of the typing plugin; every one has a default. */
 export interface TypingOptions extends Partial<Static<typeof TypingNumbers>> {
-  /** The users of a conversation; absent: who subscribed to `conversation.{conversationId}`. */
+  /**
+   * Returns the ids of a conversation's users, to whom typing in it is sent. Absent: typing without `channel` and `recipient_id`
+   * is sent to the subscribers of `conversation.{conversationId}`.
+   */
   participants?: Participants
 }
 
-/** `fastify.realtime.typing` */
+/** `app.realtime.typing` */
 export interface TypingApi {
-  /** Who types in a conversation now. */
+  /**
+   * The users who type in a conversation now, names included where `resolveUsers` knows them; `startedAt` is ISO 8601, UTC.
+   * Rejects with `RT_STORAGE_UNAVAILABLE` while Redis cannot be read.
+   */
+  list (tenantId: number, conversationId: string): Promise<Array<{ userId: number, userName: string | null, startedAt: string }>>
+  /** @deprecated Use `list`. */
   in (tenantId: number, conversationId: string): Promise<Array<{ user_id: number, user_name: string | null, started_at: string }>>
 }
 
@@ -38,12 +46,17 @@ async function typingPlugin (fastify: FastifyInstance, options: TypingOptions): 
   const { signsPerMinute, expiry: timeout } = readSettings(TypingNumbers, options, { of: 'typing', besides: ['participants'] })
   const { participants } = options
   if (participants !== undefined && typeof participants !== 'function') throw new OptionError('participants', 'must be a function')
-  const rate = { max: signsPerMinute, window: 60_000 }
-  const store = new TypingStore(internals.database, fastify.log)
-  const typing = new TypingRules(internals, store, { rate, timeout, participants }, fastify.log)
+  const rate = { kind: 'typing', max: signsPerMinute, window: 60_000 }
+  const store = new TypingStore(internals.database, internals.clock, fastify.log)
+  const typing = new TypingRules(internals, store, { timeout, participants }, fastify.log)
 
-  fastify.realtime.typing = { in: async (tenantId, conversationId) => await typing.users(tenantId, conversationId) }
-  frames(internals.frames, typing)
+  fastify.realtime.typing = {
+    list: async (tenantId, conversationId) => (await typing.users(tenantId, conversationId))
+      .map(({ user_id: userId, user_name: userName, started_at: startedAt }) => ({ userId, userName, startedAt })),
+    in: async (tenantId, conversationId) => await typing.users(tenantId, conversationId)
+  }
+  internals.purges.push(typingPurge(internals.database.slow, internals.clock))
+  frames(internals.frames, typing, rate)
   await restScope(fastify, internals, (scope) => { routes(scope, typing, rate) })
   internals.onBeforeClose(async () => {
     await typing.whenStopsSent()

@@ -1,12 +1,12 @@
-import type { Rate } from '../../lib/access/rate-counters.js'
+import type { UserRate } from '../../lib/frame-router.js'
 import { callerOf, ownRate } from '../../lib/plugin-kit/rest-scope.js'
 import type { RestScope } from '../../lib/plugin-kit/typebox-provider.js'
 import { rest } from './schemas.js'
-import { RATE_KIND, type TypingRules } from './typing.js'
+import type { TypingRules } from './typing.js'
 
-export function routes (scope: RestScope, typing: TypingRules, rate: Rate): void {
+export function routes (scope: RestScope, typing: TypingRules, rate: UserRate): void {
   scope.post('/typing', {
-    config: ownRate(RATE_KIND, rate),
+    config: ownRate(rate),
     schema: rest['POST /typing']
   }, async (request) => {
     const { conversation_id, conversation_type, is_typing, channel, recipient_id } = request.body

@@ -1,32 +1,30 @@
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
-import type { Rate } from '../../lib/access/rate-counters.js'
-import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { BoundedMap } from '../../lib/async/bounded-map.js'
+import { nextTurn } from '../../lib/async/timers.js'
 import { isReserved, privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
-import { connectionKey } from '../../lib/keys.js'
-import { rateKey } from '../../lib/plugin-kit/rest-scope.js'
+import { connectionKey, type ConnectionKey } from '../../lib/keys.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
 import { Channel, type ConversationType } from '../../lib/schemas.js'
 import type { TypingAck, TypingChanged } from './schemas.js'
 import type { TypingStore } from './store.js'
 
-/** The users of a conversation, by the host's knowledge; they are told of typing in it. */
+/** The users of a conversation, as the host knows them: typing in it is sent to them. */
 export type Participants = (conversation: {
   tenantId: number, conversationId: string, conversationType: ConversationType
 }) => number[] | Promise<number[]>
 
 export interface TypingSettings {
-  rate: Rate
-  /** Milliseconds after the last sign. */
+  /** Milliseconds after the last update. */
   timeout: number
   participants: Participants | undefined
 }
 
-/** A sign of typing, or of its end. */
+/** A user types, or has stopped. */
 export interface TypingUpdate {
   conversationId: string
   conversationType?: ConversationType | undefined
@@ -37,19 +35,17 @@ export interface TypingUpdate {
 
 type TypingKey = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
 
-/** The key under which a user's signs are counted, REST and frames together. */
-export const RATE_KIND = 'typing'
 /** Conversations remembered per connection, to stop what it typed when it closes. */
 const MAX_REMEMBERED = 64
 
-/** The rules of typing: told at the start and at the stop, whatever the stop is: said, sent, disconnected, or run out. */
+/** The rules of typing. The start and the stop are sent, once each; typing stops by an update, a message, a disconnect, or a timeout. */
 export class TypingRules {
   readonly #internals: Internals
   readonly #store: TypingStore
   readonly #settings: TypingSettings
   readonly #log: FastifyBaseLogger
-  /** What connections of this node type, by {@link connectionKey}. */
-  readonly #byConnection = new Map<string, Map<string, TypingKey>>()
+  /** What the connections of this node type in. */
+  readonly #byConnection = new Map<ConnectionKey, Map<string, TypingKey>>()
   #stopping: TypingKey[] = []
   #stopped: Promise<void> = Promise.resolve()
 
@@ -69,12 +65,7 @@ export class TypingRules {
     })
   }
 
-  /** A frame's sign counts against the same rate as a request's. Throws `RT_RATE_LIMITED`. */
-  async count ({ identity }: Caller): Promise<void> {
-    await this.#internals.rates.take(rateKey(RATE_KIND, identity), this.#settings.rate)
-  }
-
-  /** A sign of typing, or its end. Throws `RT_FORBIDDEN` where the caller may not publish to the channel or recipient named. */
+  /** Starts, prolongs or stops typing. Throws `RT_FORBIDDEN` where the caller may not publish to the channel or recipient named. */
   async record (caller: Caller, { conversationId, conversationType, isTyping, channel, recipientId }: TypingUpdate): Promise<TypingAck> {
     const { identity, connectionId } = caller
     const { tenantId, userId } = identity
@@ -107,59 +98,57 @@ export class TypingRules {
     return entries.map(({ userId, startedAt }, i) => ({ user_id: userId, user_name: names[i] ?? null, started_at: toIso(startedAt) }))
   }
 
-  /** Ends typing where there is any, and tells it. */
+  /** Stops typing where there is any, and sends the stop. */
   async stop (keys: TypingKey[]): Promise<void> {
     for (const entry of await this.#internals.roster.stopTyping(keys)) this.#emit(entry, false)
   }
 
-  /** Resolves when what was ended so far is told. */
+  /** Resolves when all stops so far are sent. */
   async whenStopsSent (): Promise<void> {
-    await new Promise((resolve) => setImmediate(resolve))
+    await nextTurn()
     await this.#stopped
   }
 
-  /** What a turn of the event loop ends is one call of the roster: each message sent ends the typing of its sender. */
+  /** Stops of one turn of the event loop are one call of the roster: each message stops the typing of its sender. */
   #stopSoon (key: TypingKey): void {
     this.#stopping.push(key)
     if (this.#stopping.length > 1) return
     setImmediate(() => {
       const keys = this.#stopping
       this.#stopping = []
-      this.#stopped = this.stop(keys).catch((err: unknown) => { this.#log.debug({ err }, 'typing ends by itself: the roster is away') })
+      this.#stopped = this.stop(keys).catch((err: unknown) => { this.#log.debug({ err }, 'Could not stop typing, it expires by itself: Redis is away') })
     })
   }
 
-  #audience (
+  /** Where typing is sent: the first of `channel`, `recipientId`, the users from `participants`, `conversation.{conversationId}`. */
+  async #audience (
     identity: Identity, conversationId: string, conversationType: ConversationType, channel: string | undefined, recipientId: number | undefined
-  ): MaybePromise<string[]> {
+  ): Promise<string[]> {
     const { access } = this.#internals
     if (channel !== undefined) {
       if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-      return thenMaybe(access.require({ identity, action: 'publish', channel }), () => [channel])
+      await access.require({ identity, action: 'publish', channel })
+      return [channel]
     }
     if (recipientId !== undefined) {
       const own = privateChannel(recipientId)
-      return thenMaybe(access.require({ identity, action: 'direct', channel: own }), () => [own])
+      await access.require({ identity, action: 'direct', channel: own })
+      return [own]
     }
     const { tenantId, userId } = identity
     if (this.#settings.participants !== undefined) {
-      return thenMaybe(this.#settings.participants({ tenantId, conversationId, conversationType }),
-        (ids) => ids.filter((id) => id !== userId).map(privateChannel))
+      const ids = await this.#settings.participants({ tenantId, conversationId, conversationType })
+      return ids.filter((id) => id !== userId).map(privateChannel)
     }
-    // Nobody was named: those who subscribed to the conversation, where the caller may speak in it; else nobody.
+    // Neither channel nor recipient nor `participants`: the conversation's own channel, if the caller may publish to it.
     const conversation = `conversation.${conversationId}`
     if (!Value.Check(Channel, conversation)) return []
-    return thenMaybe(access.allows({ identity, action: 'publish', channel: conversation }), (open) => open ? [conversation] : [])
+    return await access.allows({ identity, action: 'publish', channel: conversation }) ? [conversation] : []
   }
 
-  #remember (key: string, typed: TypingKey): void {
-    const known = this.#byConnection.get(key) ?? new Map<string, TypingKey>()
-    known.delete(typed.conversationId)
+  #remember (key: ConnectionKey, typed: TypingKey): void {
+    const known = this.#byConnection.get(key) ?? new BoundedMap<string, TypingKey>(MAX_REMEMBERED)
     known.set(typed.conversationId, typed)
-    if (known.size > MAX_REMEMBERED) {
-      const oldest = known.keys().next()
-      if (oldest.done !== true) known.delete(oldest.value)
-    }
     this.#byConnection.set(key, known)
   }
 
@@ -172,6 +161,6 @@ export class TypingRules {
     }
     this.#store.put({ entry, isTyping, expiresAt: isTyping ? entry.expiresAt : now })
     this.#internals.eventLog.audit({ tenantId, userId, type: 'user:typing', channel: entry.channels[0] ?? `conversation.${conversationId}`.slice(0, 255), data })
-    this.#internals.bus.emit('typing', { entry, isTyping })
+    this.#internals.bus.emit('typing', { ...entry, isTyping, entry })
   }
 }

@@ -1,7 +1,8 @@
 import type { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { CounterAges } from '../../lib/backplane/counter-ages.js'
-import { COUNTER_TTL } from '../../lib/backplane/sequence-tracker.js'
+import { COUNTER_TTL_MS } from '../../lib/backplane/sequence-tracker.js'
+import { channelKey } from '../../lib/keys.js'
 import { durable, frame } from './node.js'
 import { startNodes, type RedisNode } from './redis.js'
 
@@ -12,17 +13,17 @@ const keysOf = async ({ connections }: RedisNode): Promise<string[]> => {
 
 /** What is left in Redis, and what is numbered there. */
 export function keys (t: Test): void {
-  t.test('channels that carry only ephemeral events leave no keys, whether somebody listens or not', async (t) => {
+  t.test('channels with ephemeral events alone leave no keys, with subscribers or without', async (t) => {
     const [a, b] = await startNodes(t)
-    for (let i = 0; i < 20; i++) await b.backplane.subscribe(`1/heard.${i}`)
+    for (let i = 0; i < 20; i++) await b.backplane.subscribe(channelKey(1, `heard.${i}`))
     await Promise.all(Array.from({ length: 20 }, (_, i) =>
-      [a.backplane.publish(`1/heard.${i}`, frame(`${i}`)), a.backplane.publish(`1/unheard.${i}`, frame(`${i}`))]).flat())
+      [a.backplane.publish(channelKey(1, `heard.${i}`), frame(`${i}`)), a.backplane.publish(channelKey(1, `unheard.${i}`), frame(`${i}`))]).flat())
     await a.backplane.call('node-b', 'op', 1)
     await b.recorder.until('all frames', () => b.recorder.frames.length === 20)
     t.strictSame(await keysOf(a), [])
   })
 
-  t.test('a channel with durable events leaves one, for two minutes after the last of them', async (t) => {
+  t.test('a channel with durable events leaves one key, for two minutes after the last event', async (t) => {
     const [a, b] = await startNodes(t)
     const commands = a.connections.commands as Redis
     const counter = `${a.connections.prefix}sequence:{1/a}`
@@ -31,7 +32,7 @@ export function keys (t: Test): void {
     const first = Number(await commands.get(counter))
     t.ok(first > 1e15 && Number.isSafeInteger(first), 'it begins at the time')
     const life = await commands.pttl(counter)
-    t.ok(life >= COUNTER_TTL + 10_000 && life <= COUNTER_TTL + 20_000, `${life} ms`)
+    t.ok(life >= COUNTER_TTL_MS + 10_000 && life <= COUNTER_TTL_MS + 20_000, `${life} ms`)
     // In one turn, and so in one message.
     await Promise.all([a.backplane.publish('1/a', frame('ephemeral')), a.backplane.publish('1/a', durable('two'))])
     await a.backplane.publish('1/a', frame('ephemeral, alone'))
@@ -42,7 +43,7 @@ export function keys (t: Test): void {
     t.strictSame(b.recorder.missing, [])
   })
 
-  t.test('a counter is prolonged by each node, now and then and after a failure', async (t) => {
+  t.test('each node renews a counter from time to time and after a failure', async (t) => {
     let now = 1e6
     const ages = new CounterAges(() => now)
     t.strictSame(['a', 'b', 'a'].map((counter) => ages.isDue(counter)), [true, true, false])
@@ -61,10 +62,10 @@ export function keys (t: Test): void {
     await a.backplane.publish('1/a', durable('two'))
     t.ok(await commands.pttl(counter) <= 5000, 'this node has just done it')
     await b.backplane.publish('1/a', durable('three'))
-    t.ok(await commands.pttl(counter) >= COUNTER_TTL, 'the other one has not')
+    t.ok(await commands.pttl(counter) >= COUNTER_TTL_MS, 'the other one has not')
   })
 
-  t.test('a counter that is evicted is told as missed before what comes after it', async (t) => {
+  t.test('an evicted counter is reported as a gap before the next message', async (t) => {
     const [a, b] = await startNodes(t)
     await b.backplane.subscribe('1/a')
     for (const text of ['one', 'two']) await a.backplane.publish('1/a', durable(text))
@@ -77,7 +78,7 @@ export function keys (t: Test): void {
     t.strictSame(b.recorder.told.slice(-2), ['missed', 'deliver'])
   })
 
-  t.test('a durable message that is dropped, of a later version say, is soon told as missed though nothing follows it', async (t) => {
+  t.test('a dropped durable message, as of a later version, is soon reported as a gap even if nothing follows it', async (t) => {
     const [a, b] = await startNodes(t)
     const commands = a.connections.commands as Redis
     await b.backplane.subscribe('1/a')

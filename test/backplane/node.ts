@@ -57,13 +57,13 @@ export class Recorder implements BackplaneHandlers {
   }
 }
 
-export interface Node {
-  backplane: Backplane
+export interface Node<B extends Backplane = Backplane> {
+  backplane: B
   recorder: Recorder
 }
 
 /** Starts a backplane and closes it when `t` is through. */
-export async function startNode (t: Test, backplane: Backplane): Promise<Node> {
+export async function startNode<B extends Backplane> (t: Test, backplane: B): Promise<Node<B>> {
   const recorder = new Recorder()
   await backplane.start(recorder)
   t.teardown(async () => { await backplane.close() })

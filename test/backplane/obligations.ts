@@ -1,11 +1,12 @@
 import type { Test } from 'tap'
 import { errorCodes, RealtimeError } from '../../lib/errors.js'
+import { channelKey, type ChannelKey } from '../../lib/keys.js'
 import { seeded, turn } from '../suites.js'
 import { frame, payloadOf, textOf, type Node } from './node.js'
 
 /** What `Backplane` promises in lib/backplane/contract.ts, on the node that does it. */
 export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
-  t.test('publish reaches this node’s own subscribers, and nobody who did not subscribe', async (t) => {
+  t.test('publish reaches local subscribers, and no other channels', async (t) => {
     const { backplane, recorder } = await start(t)
     await backplane.subscribe('1/a')
     await Promise.all([backplane.publish('1/b', frame('unheard')), backplane.publish('1/a', frame('heard'))])
@@ -13,17 +14,17 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     t.strictSame(recorder.frames.map((one) => [one.key, textOf(one)]), [['1/a', 'heard']])
   })
 
-  t.test('frames of a channel arrive in the order of the calls, within a turn and over many', async (t) => {
+  t.test('events of a channel arrive in the order of the calls, within one turn and over many', async (t) => {
     const { backplane, recorder } = await start(t)
     const random = seeded(1)
-    const keys = ['1/a', '1/b', '2/a']
+    const keys: ChannelKey[] = ['1/a', '1/b', '2/a']
     await Promise.all(keys.map(async (key) => { await backplane.subscribe(key) }))
     const sent: Record<string, string[]> = { '1/a': [], '1/b': [], '2/a': [] }
     const published: Array<Promise<void>> = []
     for (let i = 0; i < 2000; i++) {
-      const key = keys[random(keys.length)] ?? ''
+      const key = keys[random(keys.length)] ?? '1/a'
       sent[key]?.push(String(i))
-      published.push(backplane.publish(key, frame(String(i))))
+      published.push((async () => { await backplane.publish(key, frame(String(i))) })())
       if (random(20) === 0) await turn()
     }
     await Promise.all(published)
@@ -31,7 +32,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     for (const key of keys) t.strictSame(recorder.texts(key), sent[key], key)
   })
 
-  t.test('every byte of a payload arrives as it was, and what routes it', async (t) => {
+  t.test('payloads and their routing data arrive unchanged, byte for byte', async (t) => {
     const { backplane, recorder } = await start(t)
     await backplane.subscribe('1/a')
     const frames = [
@@ -45,32 +46,32 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     t.strictSame(recorder.frames.map(({ key: _, ...rest }) => ({ ...rest, payload: Buffer.from(rest.payload) })), frames)
   })
 
-  t.test('the last of subscribe and unsubscribe wins, however they race', async (t) => {
+  t.test('the last of racing subscribe and unsubscribe calls wins', async (t) => {
     const { backplane, recorder } = await start(t)
     const random = seeded(2)
     await backplane.subscribe('1/end')
     const wanted: string[] = []
     const pending: Array<Promise<void>> = []
     for (let i = 0; i < 200; i++) {
-      const key = `1/race.${i}`
+      const key = channelKey(1, `race.${i}`)
       let subscribed = false
       for (let step = random(6) + 1; step > 0; step--) {
         subscribed = random(2) === 0
-        if (subscribed) pending.push(backplane.subscribe(key) ?? Promise.resolve())
+        if (subscribed) pending.push((async () => { await backplane.subscribe(key) })())
         else backplane.unsubscribe(key)
         if (random(3) === 0) await turn()
       }
       if (subscribed) wanted.push(key)
     }
     await Promise.all(pending)
-    for (let i = 0; i < 200; i++) await backplane.publish(`1/race.${i}`, frame('x'))
+    for (let i = 0; i < 200; i++) await backplane.publish(channelKey(1, `race.${i}`), frame('x'))
     await backplane.publish('1/end', frame('end'))
     await recorder.untilText('end')
     t.ok(wanted.length > 50 && wanted.length < 150, `${wanted.length} of 200 end as subscribed`)
     t.strictSame(recorder.frames.filter(({ key }) => key !== '1/end').map(({ key }) => key), wanted)
   })
 
-  t.test('publishHere comes after what was published before it', async (t) => {
+  t.test('publishLocally delivers after everything published before', async (t) => {
     const { backplane, recorder } = await start(t)
     await backplane.subscribe('1/a')
     const published = backplane.publish('1/a', frame('to all', { messageId: 1 }))
@@ -79,10 +80,10 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     await published
   })
 
-  t.test('subscribing twice hears once, and unsubscribing once is enough', async (t) => {
+  t.test('after subscribing twice events arrive once, and one unsubscribe is enough', async (t) => {
     const { backplane, recorder } = await start(t)
     const resolved: number[] = []
-    await Promise.all(['1/a', '1/a', '1/a', '1/end'].map(async (key, i) => {
+    await Promise.all((['1/a', '1/a', '1/a', '1/end'] as const).map(async (key, i) => {
       await backplane.subscribe(key)
       resolved.push(i)
     }))
@@ -97,14 +98,14 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     t.strictSame(recorder.texts(), ['once', 'end'])
   })
 
-  t.test('a node answers its own questions, and its errors keep their code', async (t) => {
+  t.test('a node can call itself, and errors keep their code', async (t) => {
     const { backplane, recorder } = await start(t)
     t.strictSame(await backplane.call(backplane.nodeId, 'close', { id: 'ž' }), { op: 'close', data: { id: 'ž' } })
     recorder.answer = () => { throw new RealtimeError('RT_LIMIT_EXCEEDED', 'enough') }
     await t.rejects(backplane.call(backplane.nodeId, 'subscribe', {}), { code: 'RT_LIMIT_EXCEEDED', message: 'enough' })
   })
 
-  t.test('a question to a node that is gone is refused as not found', async (t) => {
+  t.test('a call to a node that is gone rejects with not found', async (t) => {
     const { backplane } = await start(t)
     await t.rejects(backplane.call('no-such-node', 'close', {}), { code: 'RT_NOT_FOUND' })
   })
@@ -112,9 +113,9 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
 
 /** What it promises between two nodes. */
 export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>): void {
-  t.test('what another node publishes from the moment subscribe resolved is heard', async (t) => {
+  t.test('everything that another node publishes after subscribe resolved arrives', async (t) => {
     const [a, b] = await start(t)
-    const keys = Array.from({ length: 200 }, (_, i) => `1/now.${i}`)
+    const keys = Array.from({ length: 200 }, (_, i) => channelKey(1, `now.${i}`))
     await Promise.all(keys.map(async (key) => {
       await b.backplane.subscribe(key)
       await a.backplane.publish(key, frame(key))
@@ -124,7 +125,7 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
     t.equal(b.recorder.frames.length, keys.length, 'each once')
   })
 
-  t.test('two nodes that publish at once are heard in one and the same order everywhere', async (t) => {
+  t.test('events of two nodes that publish at once arrive in the same order everywhere', async (t) => {
     const [a, b] = await start(t)
     await Promise.all([a, b].map(async ({ backplane }) => { await backplane.subscribe('1/a') }))
     for (let i = 0; i < 300; i++) {
@@ -136,7 +137,7 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
     t.strictSame(a.recorder.texts().filter((text) => text.startsWith('a')), Array.from({ length: 300 }, (_, i) => `a${i}`))
   })
 
-  t.test('publish resolves once the other node was handed the frame', async (t) => {
+  t.test('publish resolves after the other node has the event', async (t) => {
     const [a, b] = await start(t)
     await b.backplane.subscribe('1/a')
     for (let i = 0; i < 20; i++) {
@@ -147,9 +148,9 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
     }
   })
 
-  t.test('many channels of several tenants in one turn reach their own subscribers', async (t) => {
+  t.test('events on many channels of several tenants in one turn reach the right subscribers', async (t) => {
     const [a, b] = await start(t)
-    const keys = [1, 2, 3].flatMap((tenant) => Array.from({ length: 400 }, (_, i) => `${tenant}/group.${i}`))
+    const keys = [1, 2, 3].flatMap((tenant) => Array.from({ length: 400 }, (_, i) => channelKey(tenant, `group.${i}`)))
     const heard = keys.filter((key) => !key.startsWith('2/'))
     await Promise.all(heard.map(async (key) => { await b.backplane.subscribe(key) }))
     await Promise.all(keys.flatMap((key) => ['1', '2'].map(async (text) => { await a.backplane.publish(key, frame(text)) })))
@@ -162,7 +163,7 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
     t.equal(a.recorder.frames.length, 0, 'the sender subscribed to none of them')
   })
 
-  t.test('a node answers another one’s questions, many at once, each with its own answer', async (t) => {
+  t.test('many simultaneous calls to another node get their own responses', async (t) => {
     const [a, b] = await start(t)
     b.recorder.answer = async (op, data) => {
       if ((data as { n: number }).n % 2 === 0) await turn()
@@ -173,7 +174,7 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
     t.equal(await a.backplane.call(b.backplane.nodeId, 'nothing', { n: 1 }), undefined)
   })
 
-  t.test('an error of the node that was asked arrives with its code, and a secret stays there', async (t) => {
+  t.test('an error of the called node arrives with its code and without internal details', async (t) => {
     const [a, b] = await start(t)
     for (const code of errorCodes) {
       b.recorder.answer = () => { throw new RealtimeError(code, `because of ${code}`) }
@@ -185,7 +186,7 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
     t.notMatch((told as Error).message, /password/)
   })
 
-  t.test('close refuses questions that are still open', async (t) => {
+  t.test('close rejects calls in progress', async (t) => {
     const [a] = await start(t)
     const unanswered = t.rejects(a.backplane.call('no-such-node', 'op', {}), { code: 'RT_NOT_FOUND' })
     await a.backplane.close()

@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import { COUNTER_TTL, SequenceTracker, type Counter } from '../../lib/backplane/sequence-tracker.js'
+import { COUNTER_TTL_MS, SequenceTracker, type Counter } from '../../lib/backplane/sequence-tracker.js'
 import { seeded } from '../suites.js'
 
 const KEY = '1/a'
@@ -30,7 +30,7 @@ class World {
     this.read()
     const first = this.counter === null
     // Sometimes more is left of it.
-    this.counter = { number: this.counter === null ? this.now * 1000 : this.counter.number + 1, endsAt: this.now + COUNTER_TTL + this.now % 15_000 }
+    this.counter = { number: this.counter === null ? this.now * 1000 : this.counter.number + 1, endsAt: this.now + COUNTER_TTL_MS + this.now % 15_000 }
     return { number: this.counter.number, first }
   }
 
@@ -57,31 +57,31 @@ class World {
 }
 
 export function sequences (t: Test): void {
-  t.test('a counter that ended because nobody used it is no gap, however often', async (t) => {
+  t.test('a counter that expired because nobody used it is no gap, however often', async (t) => {
     const world = new World()
     await world.begin()
-    for (const idle of [0, 1000, COUNTER_TTL - 1, COUNTER_TTL, COUNTER_TTL + 1, COUNTER_TTL + COMPARE, 3 * COUNTER_TTL, 0, 20 * COUNTER_TTL]) {
+    for (const idle of [0, 1000, COUNTER_TTL_MS - 1, COUNTER_TTL_MS, COUNTER_TTL_MS + 1, COUNTER_TTL_MS + COMPARE, 3 * COUNTER_TTL_MS, 0, 20 * COUNTER_TTL_MS]) {
       t.strictSame(await world.pass(idle), [], `${idle} ms`)
       t.ok(world.heard(), `after ${idle} ms`)
     }
     for (let at = -COMPARE; at <= COMPARE; at += 997) {
-      t.strictSame(await world.pass(COUNTER_TTL + at), [])
+      t.strictSame(await world.pass(COUNTER_TTL_MS + at), [])
       t.ok(world.heard(), `${at} ms from its end`)
     }
   })
 
-  t.test('one that somebody begins to hear just before it ends is no gap either', async (t) => {
-    for (const left of [COUNTER_TTL, 5000, 100, 1, 0]) {
+  t.test('a counter that expires just after a node subscribed is no gap either', async (t) => {
+    for (const left of [COUNTER_TTL_MS, 5000, 100, 1, 0]) {
       const world = new World()
       world.next()
-      world.now += COUNTER_TTL - left
+      world.now += COUNTER_TTL_MS - left
       await world.begin()
-      t.strictSame(await world.pass(COUNTER_TTL), [])
+      t.strictSame(await world.pass(COUNTER_TTL_MS), [])
       t.ok(world.heard(), `${left} ms`)
     }
   })
 
-  t.test('one that was evicted is a gap, found by the next message or by the next comparison', async (t) => {
+  t.test('an evicted counter is a gap, noticed by the next message or the next comparison', async (t) => {
     const world = new World()
     await world.begin()
     t.ok(world.heard())
@@ -95,22 +95,33 @@ export function sequences (t: Test): void {
     t.ok(world.heard(), 'then a new one begins')
   })
 
-  t.test('what was lost just before the counter ended is a gap, though Redis could not be asked for long', async (t) => {
+  t.test('a message that arrives after its number was read from Redis is no gap', async (t) => {
+    const world = new World()
+    world.next()
+    const onItsWay = [world.next(), world.next()]
+    await world.begin()
+    for (const { number, first } of onItsWay) t.ok(world.sequences.accept(KEY, number, first), `message ${number}`)
+    t.ok(world.heard(), 'the next one')
+    world.next()
+    t.notOk(world.heard(), 'after a loss')
+  })
+
+  t.test('a loss just before the counter expired is a gap, even if Redis could not be reached for long', async (t) => {
     const world = new World()
     await world.begin()
     t.ok(world.heard())
     world.away = true
     await world.pass(COMPARE)
     world.next()
-    await world.pass(2 * COUNTER_TTL)
+    await world.pass(2 * COUNTER_TTL_MS)
     t.notOk(world.heard(), 'by the next message')
     world.next()
-    await world.pass(2 * COUNTER_TTL)
+    await world.pass(2 * COUNTER_TTL_MS)
     world.away = false
     t.strictSame(await world.pass(COMPARE), [KEY], 'by the next comparison')
   })
 
-  t.test('whatever is lost, evicted and out of reach, in whatever order, a loss is always found, and without one nothing is', async (t) => {
+  t.test('with losses, evictions and outages in any order, each loss is noticed, and nothing without a loss', async (t) => {
     for (let seed = 1; seed <= 300; seed++) {
       const random = seeded(seed)
       const world = new World()
@@ -137,7 +148,7 @@ export function sequences (t: Test): void {
         } else if (what < 8 && !calm) {
           world.away = !world.away
         } else {
-          const found = await world.pass(random(4) === 0 ? random(3 * COUNTER_TTL) : random(3 * COMPARE))
+          const found = await world.pass(random(4) === 0 ? random(3 * COUNTER_TTL_MS) : random(3 * COMPARE))
           if (calm && missing === 0 && found.length > 0) return t.fail(`seed ${seed}, step ${step}: a loss where there is none`)
           if (found.length > 0) missing = 0
           if (!world.away) fragile = false

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
 import type { OutgoingEvent } from '../../lib/backplane/contract.js'
-import { sealFrames, sealText } from '../../lib/backplane/envelope.js'
+import { sealEvents, sealText } from '../../lib/backplane/envelope.js'
 import { Signer } from '../../lib/backplane/signer.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
 import { check } from './check.js'
@@ -59,7 +59,7 @@ t.test('Somebody publishes garbage to the topics of channels and nodes', async (
     t.comment(counts)
     t.match(counts, { version: 2, signature: 0 }, 'once on the channel and once on its own topic')
     t.equal(await healthOf(node), 200)
-    t.equal(node.output().split('backplane dropped messages').length - 1, 1, 'logged once')
+    t.equal(node.output().split('Backplane dropped messages').length - 1, 1, 'logged once')
     t.notMatch(node.output(), /"level":(50|60)|uncaught/i, 'and no error')
   }
   await load.stopSending()
@@ -87,8 +87,8 @@ t.test('Somebody without the secret publishes what a node would', async (t) => {
   const topicOf = (clubId: number): string => `${cluster.prefix}channel:{${clubId}/${GROUP}}`
   const nobody = new Signer(['somebody-elses-secret-somebody-elses'])
   // What a node sent may be heard by whoever reads along: it must not work on another channel.
-  const recorded = sealFrames([forged('of another club')], topicOf(9), false, new Signer(secrets))
-  for (const message of [sealFrames([forged('unsigned')], topicOf(1), false, new Signer([])), sealFrames([forged('forged')], topicOf(1), false, nobody), recorded]) {
+  const recorded = sealEvents([forged('of another club')], topicOf(9), false, new Signer(secrets))
+  for (const message of [sealEvents([forged('unsigned')], topicOf(1), false, new Signer([])), sealEvents([forged('forged')], topicOf(1), false, nobody), recorded]) {
     t.equal(await cluster.keys.publish(topicOf(1), message), 2)
   }
   const close = JSON.stringify({ kind: 'question', id: '1', from: 'x', op: 'connections.close', data: { tenantId: 1, userId: 2, connectionId: 'x' } })

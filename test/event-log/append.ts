@@ -10,7 +10,7 @@ const HOSTILE = `'), (1, "x"); -- ' \\' \\\\' \\ ? ?? :a @b /* */ # \n\r\t\b\u00
 
 /** What it takes for an event to be accepted, and who is told of it then. */
 export function append (t: Test, open: OpenNode, { poison }: Storage): void {
-  t.test('append answers with id and time once the row can be read from elsewhere', async (t) => {
+  t.test('append returns id and time when the row is visible to other connections', async (t) => {
     const { log, clock } = await open(t)
     const elsewhere = open.database(t)
     for (const message of ['one', 'žluťoučký 日本語 👋 "\\ \u0000', HOSTILE]) {
@@ -26,7 +26,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     }
   })
 
-  t.test('a thousand events appended at once get ascending ids in that order, and are heard in it', async (t) => {
+  t.test('a thousand events appended at once get ascending ids, and arrive in that order', async (t) => {
     const { log, listen, settle, rows } = await open(t)
     const readers = await Promise.all(['group.0', 'group.1', 'group.2'].map(async (channel) => await listen(channel)))
     const receipts = await Promise.all(Array.from({ length: 1000 }, async (_, i) =>
@@ -39,7 +39,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.strictSame((await rows()).map(({ id }) => Number(id)), ids)
   })
 
-  t.test('events that come while a commit is under way keep their order too', async (t) => {
+  t.test('events that are appended during a commit keep their order, too', async (t) => {
     const { log, listen, settle } = await open(t)
     const reader = await listen('group.1')
     const receipts: Array<ReturnType<typeof log.append>> = []
@@ -53,7 +53,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.strictSame(reader.ids(), ids)
   })
 
-  t.test('a frame carries the id, the data and the time, to everyone but the connection that sent it', async (t) => {
+  t.test('a frame with id, data and time reaches everyone except the connection that sent it', async (t) => {
     const { log, listen, settle } = await open(t)
     const [sender, other, elsewhere] = [await listen('group.1', 'sender'), await listen('group.1', 'other'), await listen('group.1', 'x', 2)]
     const { messageId, timestamp } = await log.append(group('hi', { excludeConnectionId: 'sender' }))
@@ -62,7 +62,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.strictSame([sender.frames, elsewhere.frames], [[], []])
   })
 
-  t.test('a type that tells the sender reaches the sender’s other connections', async (t) => {
+  t.test('an event that is copied to the sender reaches the sender’s other connections', async (t) => {
     const { log, listen, settle } = await open(t)
     const [recipient, sender, otherTab] = [await listen('private-user.8'), await listen('private-user.7', 'sender'), await listen('private-user.7', 'tab')]
     const { messageId } = await log.append(direct('hi', { excludeConnectionId: 'sender' }))
@@ -71,7 +71,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.strictSame([recipient.ids(), otherTab.messages(), sender.messages()], [[messageId], ['hi', 'to myself'], ['to myself']])
   })
 
-  t.test('a repeated key answers the first result, in the same batch and in later ones, and is told once', async (t) => {
+  t.test('a repeated dedupe id returns the first result, in the same batch and later, and is published once', async (t) => {
     const { log, listen, settle, rows, clock } = await open(t)
     const reader = await listen('group.1')
     const once = async (message: string) => await log.append(group(message, { dedupeId: 'k' }))
@@ -86,7 +86,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.equal((await rows()).length, 3)
   })
 
-  t.test('a key is the user’s own, for five minutes', async (t) => {
+  t.test('a dedupe id belongs to the user, for five minutes', async (t) => {
     const { log, clock, rows } = await open(t)
     const keyed = async (rest: object = {}) => (await log.append(group('x', { dedupeId: 'k', ...rest }))).messageId
     const first = await keyed()
@@ -99,7 +99,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.equal((await rows()).length, 5)
   })
 
-  t.test('two nodes that store the same key at once store it once', async (t) => {
+  t.test('two nodes that append the same dedupe id at once store one event', async (t) => {
     const a = await open(t)
     const b = await open.beside(t, a, { origin: 'node-b', db: open.database(t) })
     const keys = Array.from({ length: 20 }, (_, i) => `k${i}`)
@@ -113,7 +113,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.equal((await a.rows()).length, 2 * keys.length)
   })
 
-  t.test('one event that no row can hold fails alone, and the rest of its batch keeps its order', async (t) => {
+  t.test('an event that cannot be stored fails alone, and the rest of its batch keeps its order', async (t) => {
     const { log, listen, settle } = await open(t)
     const reader = await listen('group.1')
     const appended = ['1', '2', 'poison', '3', '4'].map(async (message) =>
@@ -127,7 +127,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.ok((await log.append(group('5'))).messageId > 0)
   })
 
-  t.test('a full queue refuses what comes on top, at once, and takes events again after', async (t) => {
+  t.test('a full queue refuses further events at once, and accepts events again later', async (t) => {
     const { log, rows } = await open(t, { maxQueued: 5 })
     const results = await Promise.all(Array.from({ length: 8 }, async (_, i) =>
       await log.append(group(String(i))).catch((err: unknown) => err)))
@@ -137,7 +137,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.equal((await rows()).length, 6)
   })
 
-  t.test('a database that is gone refuses every event and read, at once after the first', async (t) => {
+  t.test('without a database every append and read is refused, at once after the first', async (t) => {
     const db = open.database(t)
     const { log, listen } = await open(t, { db, timeout: 300 })
     await log.append(group('before'))

@@ -5,7 +5,7 @@ import { confirm, direct, group, waitingFor, type OpenNode } from './world.js'
 
 /** What becomes of a stored event until everybody has it: handed on, confirmed, tried again, or failed. */
 export function outbox (t: Test, open: OpenNode): void {
-  t.test('what was handed to every node is delivered, but for what its recipient must confirm', async (t) => {
+  t.test('published events are delivered, except those that their recipient must confirm', async (t) => {
     const { log, settle, rows, clock } = await open(t)
     await log.append(group('all'))
     const { messageId } = await log.append(direct('one'))
@@ -20,7 +20,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(await log.counts(1), { pending: 0, failed: 0 })
   })
 
-  t.test('what is confirmed before it is marked as handed on is known to be, and written no second time', async (t) => {
+  t.test('an event that is confirmed before it is marked as published is not updated again', async (t) => {
     const { log, settle, rows, clock } = await open(t)
     const { messageId: quick } = await log.append(direct('quick'))
     await log.append(direct('slow'))
@@ -34,7 +34,7 @@ export function outbox (t: Test, open: OpenNode): void {
     ])
   })
 
-  t.test('what one connection confirmed while others could not be reached is handed to them all the same', async (t) => {
+  t.test('an event that one connection confirmed during an outage still reaches the user’s other connections', async (t) => {
     const a = await open(t)
     const b = await open.beside(t, a, { origin: 'node-b' })
     const there = await b.listen('private-user.8')
@@ -51,7 +51,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.notOk(a.log.outbox.isBehind)
   })
 
-  t.test('what is confirmed through another node is marked by the one that handed it on', async (t) => {
+  t.test('an event that is confirmed through another node is marked by the node that published it', async (t) => {
     const a = await open(t)
     const b = await open.beside(t, a, { origin: 'node-b' })
     const { messageId } = await a.log.append(direct('one'))
@@ -61,7 +61,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.match(await a.rows(), [{ status: 'delivered', due_at: null, handed_at: toSqlTime(a.clock.now()) }])
   })
 
-  t.test('only its recipient confirms an event, and it is fresh once', async (t) => {
+  t.test('only its recipient confirms an event, and the first time only is fresh', async (t) => {
     const { log, settle, rows } = await open(t)
     const { messageId: one } = await log.append(direct('one'))
     const { messageId: two } = await log.append(direct('two', { userId: 9 }))
@@ -74,7 +74,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(await confirm(log, 1, 8, [one, two]), [{ id: one, senderId: 7, fresh: false }, { id: two, senderId: 9, fresh: true }])
   })
 
-  t.test('what many users confirm together is answered to each, and to nobody for another', async (t) => {
+  t.test('simultaneous confirmations of many users are returned to each for their own events', async (t) => {
     const { log, settle, rows } = await open(t)
     const to = async (userId: number, tenantId = 1) =>
       (await log.append(direct('x', { tenantId, channel: privateChannel(userId) }))).messageId
@@ -91,7 +91,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(await log.confirm([{ tenantId: 2, userId: 8, id: elsewhere }]), [{ tenantId: 2, userId: 8, id: elsewhere, senderId: 7, fresh: true }])
   })
 
-  t.test('two tabs that confirm at the same moment are one fresh confirmation', async (t) => {
+  t.test('two tabs that confirm at the same moment give one fresh confirmation', async (t) => {
     const { log, settle } = await open(t)
     const { messageId } = await log.append(direct('one'))
     await settle()
@@ -99,7 +99,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.equal(confirmed.flat().filter(({ fresh }) => fresh).length, 1)
   })
 
-  t.test('an unconfirmed event is sent again after 5, 15, 60, 60 and 60 s to who is online, then it is failed', async (t) => {
+  t.test('an unconfirmed event is sent again to an online user after 5, 15, 60, 60 and 60 s, then it has failed', async (t) => {
     const { log, settle, rows, clock, online, listen, failed } = await open(t)
     online.add('1/8')
     const [recipient, sender] = [await listen('private-user.8'), await listen('private-user.7')]
@@ -133,7 +133,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.match(await rows(), [{ status: 'delivered', error_message: null }])
   })
 
-  t.test('a confirmation ends the tries', async (t) => {
+  t.test('after a confirmation an event is not sent again', async (t) => {
     const { log, settle, clock, online, listen } = await open(t)
     online.add('1/8')
     const recipient = await listen('private-user.8')
@@ -146,7 +146,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.equal(recipient.frames.length, 1)
   })
 
-  t.test('an event for who is offline waits without being tried, and is sent when they come', async (t) => {
+  t.test('an event for an offline user waits and is sent when the user connects', async (t) => {
     const { log, settle, rows, clock, online, listen } = await open(t)
     const { messageId } = await log.append(direct('one'))
     const { messageId: second } = await log.append(direct('two'))
@@ -173,7 +173,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(recipient.ids(), [messageId], 'from now on it is tried again')
   })
 
-  t.test('all who come back at once are read together, each what is theirs, though one has more than one read takes', async (t) => {
+  t.test('users who connect at once share reads, and each gets their own events, even more than one read returns', async (t) => {
     const { log } = await open(t)
     const channelOf = (userId: number): string => `private-user.${userId}`
     const several = [[1, 8], [1, 9], [2, 8], [3, 7]] as const
@@ -189,7 +189,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(others.slice(0, 3), sent.slice(1).map((id) => [id]))
   })
 
-  t.test('what a node committed and died before handing on is handed on by another', async (t) => {
+  t.test('an event of a node that died before publishing it is published by another node', async (t) => {
     const a = await open(t)
     // To the others it is as if it had died after the commit.
     a.backplane.healthy = false
@@ -212,7 +212,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame([everyone.messages(), recipient.messages()], [['all', 'more'], ['one', 'one']], 'and confirmed or tried again from then on')
   })
 
-  t.test('while others cannot be reached events wait in the table, and reach them in order when they can', async (t) => {
+  t.test('while other nodes cannot be reached events wait in the table, and arrive in order later', async (t) => {
     const a = await open(t)
     const b = await open.beside(t, a, { origin: 'node-b' })
     const [here, there] = [await a.listen('group.1'), await b.listen('group.1')]
@@ -234,7 +234,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.notOk(a.log.outbox.isBehind)
   })
 
-  t.test('an event of a host’s own transaction is told after its commit, and never after its rollback', async (t) => {
+  t.test('an event of a host’s own transaction is published after the commit, and never after a rollback', async (t) => {
     const { log, settle, rows, listen, db } = await open(t)
     const reader = await listen('group.1')
     await t.rejects(db.db.transaction().execute(async (transaction) => {

@@ -8,7 +8,7 @@ import { direct, group, missed, positionOf, type Node, type OpenNode } from './w
 const DAY = 24 * 3600_000
 
 const maintenance = ({ db, clock }: Node): Maintenance =>
-  new Maintenance({ ...db, clock, log: silent, retentionDays: 30, aliveNodes: async () => null })
+  new Maintenance({ ...db, clock, log: silent, retentionDays: 30, aliveNodes: async () => null, purges: [] })
 
 const appendAll = async ({ log }: Node, count: number, rest: object = {}): Promise<number[]> =>
   (await Promise.all(Array.from({ length: count }, async (_, i) => await log.append(group(String(i), rest))))).map(({ messageId }) => messageId)
@@ -17,7 +17,7 @@ const appendAll = async ({ log }: Node, count: number, rest: object = {}): Promi
 export function recover (t: Test, open: OpenNode): void {
   const idsOf = (events: ReadonlyArray<{ id: number }>): number[] => events.map(({ id }) => id)
 
-  t.test('everything after since comes oldest first, of that channel and tenant only', async (t) => {
+  t.test('all events after `since` are returned oldest first, of that channel and tenant alone', async (t) => {
     const node = await open(t)
     const { log } = node
     const ids = await appendAll(node, 5)
@@ -34,7 +34,7 @@ export function recover (t: Test, open: OpenNode): void {
     t.strictSame(await missed(log, 1, 'group.404', 0), { ids: [], frames: [], position: 0, recovered: true })
   })
 
-  t.test('the position of a channel is its newest event, whether somebody listens here or not', async (t) => {
+  t.test('the position of a channel is its newest event, with local subscribers or without', async (t) => {
     const node = await open(t)
     const { log, listen, settle } = node
     t.equal(await positionOf(log, 1, 'group.1'), 0)
@@ -48,7 +48,7 @@ export function recover (t: Test, open: OpenNode): void {
     t.equal(await positionOf(log, 2, 'group.1'), 0)
   })
 
-  t.test('a gap of more than a thousand events is not replayed but told, and one of a thousand is replayed', async (t) => {
+  t.test('a gap of a thousand events is replayed; a larger one is reported instead', async (t) => {
     const node = await open(t)
     const { log } = node
     const ids = await appendAll(node, MAX_REPLAY + 1)
@@ -58,7 +58,7 @@ export function recover (t: Test, open: OpenNode): void {
     t.strictSame(found.ids, ids.slice(1))
   })
 
-  t.test('pages go on where the last one ended', async (t) => {
+  t.test('a page starts where the last one ended', async (t) => {
     const node = await open(t)
     const { log } = node
     const ids = await appendAll(node, 5)
@@ -75,7 +75,7 @@ export function recover (t: Test, open: OpenNode): void {
     t.match(await log.read(1, 'group.1', 0, 5), { more: false, position: ids[4] }, 'a page that just fits is the last')
   })
 
-  t.test('who resumes from before what was purged is told so, and who saw all of it is not', async (t) => {
+  t.test('a client that resumes from before a purge is told to reload, unless it saw everything that was purged', async (t) => {
     const node = await open(t)
     const { log, clock, settle, rows } = node
     const old = await appendAll(node, 1100)
@@ -100,7 +100,7 @@ export function recover (t: Test, open: OpenNode): void {
     t.match(await missed(log, 1, 'group.1', old[1099] ?? 0), { recovered: false }, 'the floor rises')
   })
 
-  t.test('a message that nobody confirmed for a week is failed, and goes with the others', async (t) => {
+  t.test('a message that nobody confirmed for a week has failed, and is purged like others', async (t) => {
     const node = await open(t)
     const { log, clock, settle, rows } = node
     await log.append(direct('old'))
@@ -117,7 +117,7 @@ export function recover (t: Test, open: OpenNode): void {
     t.match(await missed(log, 1, 'private-user.8', 0), { recovered: false })
   })
 
-  t.test('what happened in passing is kept for the record only: never recovered, never due, no gap when purged', async (t) => {
+  t.test('rows of ephemeral events are a record alone: never recovered, never due, no gap when purged', async (t) => {
     const node = await open(t)
     const { log, clock, rows, listen } = node
     const reader = await listen('group.1')
@@ -139,7 +139,7 @@ export function recover (t: Test, open: OpenNode): void {
     t.match(await missed(fresh.log, 1, 'group.1', 0), { recovered: true })
   })
 
-  t.test('an event that another node’s newer one overtook is replayed to who has seen the newer one', async (t) => {
+  t.test('an event that was overtaken by another node’s newer one is replayed to clients that saw the newer one', async (t) => {
     const a = await open(t)
     const b = await open.beside(t, a, { origin: 'node-b' })
     // Committed by a first, but handed on after b's.
@@ -159,7 +159,7 @@ export function recover (t: Test, open: OpenNode): void {
     t.strictSame((await missed(b.log, 1, 'group.1', 0)).ids, [late, newer], 'and once from the start')
   })
 
-  t.test('what was handed on well before is not, and a node never overtakes itself', async (t) => {
+  t.test('an event that was published well before is not, and events of one node never overtake each other', async (t) => {
     const a = await open(t)
     const b = await open.beside(t, a, { origin: 'node-b' })
     await appendAll(a, 1)

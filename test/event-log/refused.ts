@@ -6,7 +6,7 @@ import { group, type OpenNode, type Storage } from './world.js'
 
 /** What becomes of events that the database refuses, and of those beside them; and of more than there is room for. */
 export function refused (t: Test, open: OpenNode, { poison, name }: Storage): void {
-  t.test('one event that no row can hold is found by halving, among hundreds', async (t) => {
+  t.test('an event that cannot be stored is found by halving among hundreds', async (t) => {
     const { log, listen, settle } = await open(t)
     const reader = await listen('group.1')
     let statements = 0
@@ -24,14 +24,14 @@ export function refused (t: Test, open: OpenNode, { poison, name }: Storage): vo
     t.ok(log.healthy)
   })
 
-  t.test('an audit row that is refused takes no other with it', async (t) => {
+  t.test('a rejected audit row does not affect the others', async (t) => {
     const { log, rows } = await open(t)
     for (let i = 0; i < 20; i++) log.audit({ tenantId: i, userId: 7, type: 'user:typing', channel: 'group.1', data: {}, ...(i === 11 ? poison : {}) })
     await log.close()
     t.strictSame((await rows()).map((row) => Number(row.tenant_id)), Array.from({ length: 20 }, (_, i) => i).filter((i) => i !== 11))
   })
 
-  t.test('half a surrogate pair in what host code sends is replaced, and the event is stored and told', async (t) => {
+  t.test('half a surrogate pair from host code is replaced, and the event is stored and published', async (t) => {
     const { log, listen, settle, rows } = await open(t)
     const reader = await listen('group.1')
     const data = { text: 'a\ud83d', list: ['\udc00b', { '\ud83d': '🙂 \\ud83d' }] }
@@ -44,7 +44,7 @@ export function refused (t: Test, open: OpenNode, { poison, name }: Storage): vo
     t.match((await rows()).map(({ payload }) => JSON.parse(jsonText(payload)) as unknown), [expected, expected])
   })
 
-  t.test('a key may have 98 characters of any kind, and those of notifications more', async (t) => {
+  t.test('a dedupe id may have 98 characters of any kind, and those of notifications more', async (t) => {
     const { log } = await open(t)
     const keys = ['k'.repeat(98), 'k'.repeat(99), 'k'.repeat(500), 'k', 'k ', 'k  ', '🙂'.repeat(98), '\ud83d', 'é', 'e\u0301']
     const send = async (dedupeId: string): Promise<number> => (await log.append(group('x', { dedupeId }))).messageId
@@ -54,7 +54,7 @@ export function refused (t: Test, open: OpenNode, { poison, name }: Storage): vo
     for (const [i, key] of keys.entries()) t.equal(await send(key), first[i])
   })
 
-  t.test('host code may bring more than there is room for: all is stored, and clients are served in between', async (t) => {
+  t.test('host code may send more than the queue takes: everything is stored, and clients are served in between', async (t) => {
     const { log, settle, rows } = await open(t, { maxQueued: 2000 })
     const many = log.appendAll(Array.from({ length: 6000 }, (_, i) => group(String(i))), { patient: true })
     const others = log.appendAll(Array.from({ length: 50 }, (_, i) => group(`other ${i}`)), { patient: true })
@@ -78,7 +78,7 @@ export function refused (t: Test, open: OpenNode, { poison, name }: Storage): vo
     t.ok(othersDoneFirst, 'a small call does not wait for a large one')
   })
 
-  t.test('what a client brings at once is stored as a whole or not at all', async (t) => {
+  t.test('events that a client sends together are stored together or not at all', async (t) => {
     const { log, rows } = await open(t, { maxQueued: 10 })
     const events = Array.from({ length: 6 }, (_, i) => group(String(i)))
     const results = await Promise.allSettled([...log.appendAll(events, { patient: false }), ...log.appendAll(events, { patient: false })])
@@ -88,7 +88,7 @@ export function refused (t: Test, open: OpenNode, { poison, name }: Storage): vo
   })
 
   if (name === 'SQLite') return
-  t.test('as many host transactions as the pool has connections may each begin with an event', async (t) => {
+  t.test('as many host transactions as the pool has connections can each start with an event', async (t) => {
     const db = open.database(t)
     const { log, rows } = await open(t, { db })
     let begun = 0

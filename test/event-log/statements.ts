@@ -12,7 +12,7 @@ function around (log: EventLog, each: (insert: () => Promise<number[]>, messages
 
 /** The log's statements follow one another, and what each brought is told meanwhile. */
 export function statements (t: Test, open: OpenNode): void {
-  t.test('the next statement begins before the last is told, ends after it did, and is told after it', async (t) => {
+  t.test('the next statement starts before the last one is published, and is published after it', async (t) => {
     const { log, listen, settle } = await open(t)
     const reader = await listen('group.1')
     const seen: string[] = []
@@ -39,7 +39,7 @@ export function statements (t: Test, open: OpenNode): void {
     t.ok(seen.indexOf('begin 2+3') < seen.indexOf('told 1'))
   })
 
-  t.test('what is committed is told, though the next statement finds no database', async (t) => {
+  t.test('committed events are published even if the next statement finds the database away', async (t) => {
     const { log, listen, settle } = await open(t, { timeout: 300 })
     const reader = await listen('group.1')
     const outcomes: string[] = []
@@ -60,7 +60,7 @@ export function statements (t: Test, open: OpenNode): void {
     t.notOk(log.healthy)
   })
 
-  t.test('a statement that is answered too late for its sender is told to everyone else', async (t) => {
+  t.test('events of a statement that finished too late for the sender are published to everyone else', async (t) => {
     const { log, listen, settle, rows } = await open(t, { timeout: 300 })
     const reader = await listen('group.1')
     let answer = (): void => {}
@@ -83,7 +83,7 @@ export function statements (t: Test, open: OpenNode): void {
     t.match(await rows(), [{ status: 'delivered' }])
   })
 
-  t.test('many that were handed on are marked, and nothing beside them', async (t) => {
+  t.test('exactly the published events are marked', async (t) => {
     const a = await open(t)
     const b = await open.beside(t, a, { origin: 'node-b', db: open.database(t) })
     const send = async ({ log }: typeof a, count: number): Promise<void> => {

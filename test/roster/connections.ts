@@ -4,7 +4,7 @@ import { enter, LIMIT, nothing, socket, SOON, sweepBoth, times, type OpenWorld }
 
 /** Who holds which connection: ownership, generations, limits, and connections without a socket. */
 export function connections (t: Test, open: OpenWorld): void {
-  t.test('an id that belongs to someone else is refused, and nothing is changed', async (t) => {
+  t.test('a connection id of another user is refused, and nothing changes', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const entry = await enter(here, 'a')
@@ -21,7 +21,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
   })
 
-  t.test('its owner may register an open socket again, which changes nothing about the socket', async (t) => {
+  t.test('its owner may register a connection with an open socket again, and the socket stays', async (t) => {
     const { here, there } = await open(t)
     const entry = await enter(here, 'a', { connectedAt: 5 })
     t.match(await there.join(socket(there, 'a', { nodeId: null, device: 'tablet', connectedAt: 9 }), LIMIT),
@@ -31,7 +31,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.equal(await there.find(1, 'a'), null)
   })
 
-  t.test('a socket takes a connection over that had none, which then never lapses', async (t) => {
+  t.test('a socket opens on a registered connection, which then does not expire', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     t.match(await there.join(socket(there, 'a', { nodeId: null, connectedAt: 5 }), LIMIT), { isNew: true, isFirstOfUser: true, replaced: null })
@@ -42,7 +42,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('a new socket under the same id replaces the old one, whose late leave does nothing', async (t) => {
+  t.test('a new socket with the same id replaces the old one, and the late leave of the old one has no effect', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const old = await enter(here, 'a', { connectedAt: 5 })
@@ -58,7 +58,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.strictSame(await here.connectionsOf(1, 7), [])
   })
 
-  t.test('a leave of what was never there says so', async (t) => {
+  t.test('leaving with an unknown connection returns false', async (t) => {
     const { here } = await open(t)
     t.equal(await here.leave({ tenantId: 1, connectionId: 'a', generation: 'none' }), false)
     await enter(here, 'a')
@@ -66,7 +66,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.equal(await here.leave({ tenantId: 2, connectionId: 'a', generation: 'none' }), false)
   })
 
-  t.test('over the limit the oldest go, over all nodes, and nobody is told offline', async (t) => {
+  t.test('over the limit the oldest connections on all nodes are evicted, and the user stays online', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const entries: RosterConnection[] = []
@@ -81,7 +81,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('never the newcomer, though it says that it is the oldest, and not at a limit of one', async (t) => {
+  t.test('the new connection is never evicted, even with the earliest connection time and a limit of one', async (t) => {
     const { here, there } = await open(t)
     await enter(here, 'a', { connectedAt: 10 })
     t.match((await there.join(socket(there, 'b', { connectedAt: 1 }), 1)).evicted, [{ connectionId: 'a' }])
@@ -89,13 +89,13 @@ export function connections (t: Test, open: OpenWorld): void {
     t.strictSame((await here.join(socket(here, 'b', { connectedAt: 20 }), 1)).evicted, [], 'replacing is not one more')
   })
 
-  t.test('another user’s connections do not count', async (t) => {
+  t.test('connections of another user do not count towards the limit', async (t) => {
     const { here, there } = await open(t)
     await enter(here, 'a')
     t.strictSame((await there.join(socket(there, 'b', { userId: 8 }), 1)).evicted, [])
   })
 
-  t.test('a connection without a socket lapses after its lease, and its user goes after the grace', async (t) => {
+  t.test('a connection without a socket expires after its registration time, and its user goes offline after the delay', async (t) => {
     const world = await open(t)
     const { clock, here } = world
     await enter(here, 'a', { nodeId: null })
@@ -109,7 +109,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
   })
 
-  t.test('a touch keeps it, on whichever node, and so does registering it again', async (t) => {
+  t.test('a heartbeat on any node extends a registration, and so does registering again', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await enter(here, 'a', { nodeId: null })
@@ -128,7 +128,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.equal(await here.find(1, 'a'), null, 'a touch too late brings nothing back')
   })
 
-  t.test('counts tell who is registered, who is active, and how many users that is', async (t) => {
+  t.test('counts are the registered connections, the active ones and the connected users', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     t.strictSame(await here.counts(1), { total: 0, active: 0, users: 0 })
@@ -148,7 +148,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.strictSame(await here.counts(1), { total: 1, active: 0, users: 1 }, 'who is in the grace has no connection')
   })
 
-  t.test('channels asked for before the socket are kept with the connection, up to the limit', async (t) => {
+  t.test('channels requested before the socket opens are kept with the connection, up to the limit', async (t) => {
     const { here, there } = await open(t)
     await enter(here, 'a', { nodeId: null })
     t.equal(await here.addChannel(1, 'a', 'group.1', 2), true)
@@ -165,7 +165,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.strictSame(await there.channels(1, 'a'), [], 'and they go with it')
   })
 
-  t.test('channels of a connection that is not there are not kept for whoever takes its id', async (t) => {
+  t.test('channels of an unknown connection are not kept for the next one with its id', async (t) => {
     const { here, there } = await open(t)
     await here.addChannel(1, 'a', 'group.1', 5)
     await here.removeChannel(1, 'a', 'group.1')

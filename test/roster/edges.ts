@@ -3,14 +3,14 @@ import { CLAIM, enter, LIMIT, nothing, socket, SOON, sweep, sweepBoth, times, ty
 
 /** Online is told once, at the first connection, and offline once, after the last one and the grace. */
 export function edges (t: Test, open: OpenWorld): void {
-  t.test('only the first connection of a user is the first, on whichever node', async (t) => {
+  t.test('only the first connection of a user brings the user online, on any node', async (t) => {
     const { here, there } = await open(t)
     t.match(await here.join(socket(here, 'a'), LIMIT), { ownedByOther: false, isNew: true, isFirstOfUser: true, replaced: null, evicted: [] })
     t.match(await there.join(socket(there, 'b'), LIMIT), { ownedByOther: false, isNew: true, isFirstOfUser: false, replaced: null, evicted: [] })
     t.match(await here.join(socket(here, 'c', { userId: 8 }), LIMIT), { isFirstOfUser: true })
   })
 
-  t.test('of many connections at the same moment one is the first', async (t) => {
+  t.test('one of many simultaneous connections brings the user online', async (t) => {
     const { here, there } = await open(t)
     const joined = await Promise.all(Array.from({ length: 20 }, async (_, i) => {
       const node = i % 2 === 0 ? here : there
@@ -20,7 +20,7 @@ export function edges (t: Test, open: OpenWorld): void {
     t.match(await there.counts(1), { total: 20, active: 20, users: 1 })
   })
 
-  t.test('closing one of two tabs tells nothing, closing both is told once, after the grace', async (t) => {
+  t.test('closing one of two tabs changes nothing; after both the user goes offline once, after the delay', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const [a, b] = [await enter(here, 'a'), await enter(there, 'b')]
@@ -39,7 +39,7 @@ export function edges (t: Test, open: OpenWorld): void {
     t.match(await here.join(socket(here, 'a'), LIMIT), { isNew: true, isFirstOfUser: true }, 'the next one is the first again')
   })
 
-  t.test('tabs on two nodes that close at the same moment are told once', async (t) => {
+  t.test('a user whose tabs on two nodes close at the same moment goes offline once', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const entries = await Promise.all(Array.from({ length: 10 }, async (_, i) => await enter(i % 2 === 0 ? here : there, `c${i}`)))
@@ -48,7 +48,7 @@ export function edges (t: Test, open: OpenWorld): void {
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
   })
 
-  t.test('coming back within the grace is silent, on whichever node', async (t) => {
+  t.test('coming back within the offline delay emits nothing, on any node', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await here.leave(await enter(here, 'a'))
@@ -59,7 +59,7 @@ export function edges (t: Test, open: OpenWorld): void {
     t.match(await here.counts(1), { total: 1, users: 1 })
   })
 
-  t.test('each short absence has a grace of its own', async (t) => {
+  t.test('each short absence has an offline delay of its own', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     for (let i = 0; i < 4; i++) {
@@ -73,7 +73,7 @@ export function edges (t: Test, open: OpenWorld): void {
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
   })
 
-  t.test('who comes back between being told offline and being settled is answered, and stays', async (t) => {
+  t.test('a user who comes back between `offline` and its confirmation is returned, and stays online', async (t) => {
     const { clock, here, there } = await open(t)
     await here.leave(await enter(here, 'a'))
     await here.leave(await enter(here, 'b', { userId: 8 }))
@@ -88,7 +88,7 @@ export function edges (t: Test, open: OpenWorld): void {
     t.match(await there.join(socket(there, 'd', { userId: 8 }), LIMIT), { isFirstOfUser: true })
   })
 
-  t.test('who was told offline but not settled is due again: whoever was to do it may have died', async (t) => {
+  t.test('a user whose `offline` was not confirmed is due again, because the node may have died', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await here.leave(await enter(here, 'a'))
@@ -100,7 +100,7 @@ export function edges (t: Test, open: OpenWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('hundreds of users that leave at once are each told once', async (t) => {
+  t.test('hundreds of users who leave at once go offline once each', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const users = Array.from({ length: 600 }, (_, i) => i + 1)

@@ -6,7 +6,7 @@ import { enter, LIMIT, nothing, quiet, saying, socket, SOON, sweepBoth, times } 
 
 /** What only a Redis of one's own can show, since it is emptied. */
 export function emptied (t: Test, open: OpenRedisWorld): void {
-  t.test('after Redis was emptied each node writes back what it holds, and only who had left is told offline', async (t) => {
+  t.test('after Redis was emptied each node writes its connections back, and only users who had left go offline', async (t) => {
     const world = await open(t)
     const { clock, here, there, redis } = world
     const [a, b] = [await enter(here, 'a', { connectedAt: 3 }), await enter(there, 'b', { userId: 8 })]
@@ -28,7 +28,7 @@ export function emptied (t: Test, open: OpenRedisWorld): void {
     t.strictSame((await sweepBoth(world)).offline.toSorted(), [7, 9], 'who was in the grace is not forgotten')
   })
 
-  t.test('of what a user said on two nodes the newest is kept, whichever node writes back first', async (t) => {
+  t.test('after Redis was emptied the newest of two statuses from two nodes is kept, in any order of writing back', async (t) => {
     for (const first of ['here', 'there'] as const) {
       const { clock, here, there, redis } = await open(t)
       await enter(here, 'a')
@@ -42,7 +42,7 @@ export function emptied (t: Test, open: OpenRedisWorld): void {
     }
   })
 
-  t.test('typing that goes on is written back too, and ends once', async (t) => {
+  t.test('typing in progress is written back as well, and stops once', async (t) => {
     const world = await open(t)
     const { clock, here, there, redis } = world
     const sign = (): TypingEntry => ({
@@ -59,7 +59,7 @@ export function emptied (t: Test, open: OpenRedisWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('an id that was refused to someone else is still written back for its owner', async (t) => {
+  t.test('a connection id that was refused to another user is still written back for its owner', async (t) => {
     const { here, redis } = await open(t)
     const entry = await enter(here, 'a')
     t.match(await here.join(socket(here, 'a', { userId: 8 }), LIMIT), { ownedByOther: true })

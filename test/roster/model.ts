@@ -114,12 +114,10 @@ export class Model {
   #tell (line: string): void {
     this.told.push(line)
     this.journal.push(`        ${line}`)
-    if (process.env.DBG) console.error('TOLD', line)
   }
 
   /** Time passes, and every node looks after the roster as often as it does. */
   async pass (ms: number): Promise<void> {
-    if (process.env.DBG) console.error('PASS', ms, this.journal.slice(-12).join(' | '))
     for (let left = ms; left > 0; left -= BEAT) {
       this.clock.advance(Math.min(BEAT, left))
       await Promise.all(this.nodes.map(async ({ sweeper }) => { await sweeper.sweep().catch(() => {}) }))

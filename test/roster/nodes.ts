@@ -6,7 +6,7 @@ import { enter, LIMIT, nothing, quiet, saying, socket, SOON, sweep, sweepBoth, t
 
 /** Nodes that die, come back, are cut off, or lose what they shared. */
 export function nodes (t: Test, open: OpenRedisWorld): void {
-  t.test('what a dead node held is removed by another, and its users are told at once: the lease was their grace', async (t) => {
+  t.test('connections of a dead node are removed by another, and their users go offline at once', async (t) => {
     const world = await open(t)
     const { here, there } = world
     await enter(here, 'a')
@@ -27,7 +27,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame(await sweep(there), nothing)
   })
 
-  t.test('a node that renews its lease in time is never taken for dead', async (t) => {
+  t.test('a node that renews its lease in time never counts as dead', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await enter(here, 'a')
@@ -40,7 +40,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('a reaper that dies half way leaves the rest to the next one, and each user is told once', async (t) => {
+  t.test('a reaper that dies halfway leaves the rest to the next one, and each user goes offline once', async (t) => {
     for (let at = 0; ; at++) {
       const world = await open(t)
       const { clock, here, there, third, redis } = world
@@ -65,7 +65,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     }
   })
 
-  t.test('two reapers at once tell no more than one', async (t) => {
+  t.test('with two simultaneous reapers each user goes offline once', async (t) => {
     const world = await open(t)
     const { here, there, third } = world
     const users = Array.from({ length: 600 }, (_, i) => i + 1)
@@ -77,7 +77,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame(told.toSorted((a, b) => a - b), users)
   })
 
-  t.test('a node that was taken for dead writes back what it holds, and its users are told online again', async (t) => {
+  t.test('a node that counted as dead writes its connections back, and its users come online again', async (t) => {
     const world = await open(t)
     const { here, there } = world
     const entry = await enter(here, 'a')
@@ -90,7 +90,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('where they were not told offline yet, they are not told at all', async (t) => {
+  t.test('users who were not reported offline meanwhile are not reported online either', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await enter(here, 'a')
@@ -101,7 +101,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('who left while their node was cut off and taken for dead is told offline once', async (t) => {
+  t.test('a user who left while their node was cut off and counted as dead goes offline once', async (t) => {
     const world = await open(t)
     const { clock, here, there, redis } = world
     const entry = await enter(here, 'a')
@@ -116,7 +116,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('what a node’s sockets do while it is cut off is accepted, and written when it is back', async (t) => {
+  t.test('a node that is cut off accepts changes by its own sockets, and writes them when it is back', async (t) => {
     const world = await open(t)
     const { clock, here, there, redis } = world
     const [left, kept] = [await enter(here, 'left'), await enter(here, 'kept', { userId: 8 })]
@@ -144,7 +144,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame((await sweepBoth(world)).offline, [7], 'told late, but once')
   })
 
-  t.test('typing begins, goes on and ends on a node that is cut off, and ends once when it is back', async (t) => {
+  t.test('typing starts, continues and stops on a node that is cut off, and stops once when it is back', async (t) => {
     const world = await open(t)
     const { clock, here, redis } = world
     const sign = (conversationId: string): TypingEntry => ({
@@ -165,7 +165,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('what it writes back takes nothing back that was said on another node since', async (t) => {
+  t.test('a node that writes back does not overwrite a newer status from another node', async (t) => {
     const { here, there, redis } = await open(t)
     await enter(here, 'a')
     await here.setPresence(1, 7, saying('busy'))
@@ -177,7 +177,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.match(await there.presence(1, [7]), [{ status: 'away' }])
   })
 
-  t.test('a node that closes gives back what it holds, and is no longer counted among the living', async (t) => {
+  t.test('a node that closes removes its connections and does not count as alive any more', async (t) => {
     const { clock, here, there } = await open(t)
     await enter(here, 'a')
     await enter(here, 'b', { userId: 8 })
@@ -190,7 +190,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame(await sweep(there), { ...nothing, offline: [7] })
   })
 
-  t.test('a lock is one node’s until its time is over, unless that node takes it again', async (t) => {
+  t.test('one node has a lock until it expires, unless that node takes it again', async (t) => {
     const { here, there } = await open(t)
     t.equal(await here.lock('sweeper', 60_000), true)
     t.equal(await there.lock('sweeper', 60_000), false)

@@ -4,7 +4,7 @@ import { enter, LIMIT, nothing, saying, socket, SOON, sweepBoth, times, type Ope
 
 /** What users say about themselves, and who sees it. */
 export function presence (t: Test, open: OpenWorld): void {
-  t.test('who connects is online on that device, and heard of now', async (t) => {
+  t.test('a user who connects is online on that device, with activity now', async (t) => {
     const { clock, here, there } = await open(t)
     await enter(here, 'a', { device: 'tablet' })
     const [told] = await there.presence(1, [7])
@@ -14,7 +14,7 @@ export function presence (t: Test, open: OpenWorld): void {
     t.match(await here.presence(1, [7]), [{ device: 'tablet' }], 'a second device does not change what is shown')
   })
 
-  t.test('what is set is read on every node, in the order asked, and null for who is not online', async (t) => {
+  t.test('a presence is read on every node, in the given order, with null for offline users', async (t) => {
     const { clock, here, there } = await open(t)
     for (const userId of [7, 8, 9]) await enter(here, `c${userId}`, { userId })
     const away = saying('away', { device: 'desktop', lastMessage: 'zpátky v 5 👋 "\\', awaySince: clock.now() - 60_000, seenAt: clock.now() })
@@ -30,7 +30,7 @@ export function presence (t: Test, open: OpenWorld): void {
     t.match(await there.presence(1, [8]), [{ status: 'online', lastMessage: null, awaySince: null }])
   })
 
-  t.test('what was said is forgotten once the user is offline', async (t) => {
+  t.test('a status is forgotten when the user goes offline', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const entry = await enter(here, 'a')
@@ -45,7 +45,7 @@ export function presence (t: Test, open: OpenWorld): void {
     t.match(await here.presence(1, [7]), [{ status: 'online', device: 'web', lastMessage: null }])
   })
 
-  t.test('whoever sets it without a connection is online for as long as such a connection lives, then offline once', async (t) => {
+  t.test('a user who sets a status without a connection is online for the registration time, then goes offline once', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     t.strictSame(await here.setPresence(1, 7, saying('away')), { isFirstOfUser: true })
@@ -65,7 +65,7 @@ export function presence (t: Test, open: OpenWorld): void {
     t.strictSame(await there.setPresence(1, 7, saying('busy')), { isFirstOfUser: true })
   })
 
-  t.test('whoever connects after such a sign is not told online twice, and goes with the connection', async (t) => {
+  t.test('a user who connects after that does not come online twice, and goes offline with the connection', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await here.setPresence(1, 7, saying('busy'))
@@ -79,7 +79,7 @@ export function presence (t: Test, open: OpenWorld): void {
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
   })
 
-  t.test('a sign within the grace brings the user back', async (t) => {
+  t.test('a status update within the offline delay keeps the user online', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await here.leave(await enter(here, 'a'))
@@ -92,7 +92,7 @@ export function presence (t: Test, open: OpenWorld): void {
     t.strictSame((await sweepBoth(world)).offline, [7])
   })
 
-  t.test('every sign of a user is when they were last heard of', async (t) => {
+  t.test('every activity of a user updates the last activity', async (t) => {
     const { clock, here, there } = await open(t)
     const heard = async (roster: Roster): Promise<number> => clock.now() - ((await roster.presence(1, [7]))[0]?.seenAt ?? 0)
     const entry = await enter(here, 'a', { nodeId: null })
@@ -111,7 +111,7 @@ export function presence (t: Test, open: OpenWorld): void {
     t.ok(await heard(there) < SOON, 'a leave')
   })
 
-  t.test('the online list goes page by page, by user id, and says how many there are', async (t) => {
+  t.test('the online list has pages, sorted by user id, and a total', async (t) => {
     const { here, there } = await open(t)
     for (const userId of [100, 9, 20, 1, 3]) await enter(userId % 2 === 0 ? here : there, `c${userId}`, { userId })
     await here.setPresence(1, 20, saying('busy', { lastMessage: 'ž' }))
@@ -129,7 +129,7 @@ export function presence (t: Test, open: OpenWorld): void {
     t.strictSame(await here.online(2, { limit: 2, after: 0 }), { users: [], total: 0, next: null })
   })
 
-  t.test('whoever says offline is not in the list, but can be asked for, until they say otherwise', async (t) => {
+  t.test('a user with the status offline is not in the list, but can be read, until the status changes', async (t) => {
     const { here, there } = await open(t)
     for (const userId of [7, 8]) await enter(here, `c${userId}`, { userId })
     await here.setPresence(1, 7, saying('offline'))
@@ -141,7 +141,7 @@ export function presence (t: Test, open: OpenWorld): void {
     t.match(await here.online(1, { limit: 9, after: 0 }), { users: [{ userId: 7 }, { userId: 8 }], total: 2 })
   })
 
-  t.test('who is in the grace is still in the list, and gone from it when settled', async (t) => {
+  t.test('a user in the offline delay is in the list until the offline is confirmed', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await here.leave(await enter(here, 'a'))

@@ -4,7 +4,7 @@ import { enter, LIMIT, nothing, saying, socket, SOON, sweepBoth, times, type Ope
 
 /** Everything is keyed by tenant; and counters and locks, which are keyed by a name. */
 export function tenants (t: Test, open: OpenWorld): void {
-  t.test('the same user, connection and conversation in two tenants never meet', async (t) => {
+  t.test('the same user, connection and conversation ids in two tenants are separate', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const [one, two] = [await enter(here, 'a', { connectedAt: 1 }), await enter(there, 'a', { tenantId: 2, connectedAt: 2 })]
@@ -28,7 +28,7 @@ export function tenants (t: Test, open: OpenWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('typing in one tenant is nothing in another', async (t) => {
+  t.test('typing in one tenant is not visible in another', async (t) => {
     const { clock, here, there } = await open(t)
     const entry = {
       tenantId: 1, userId: 7, conversationId: '42', conversationType: 'group' as const, channels: ['group.42'], connectionId: 'a',
@@ -42,7 +42,7 @@ export function tenants (t: Test, open: OpenWorld): void {
     t.strictSame(stopped.map(({ tenantId }) => tenantId).toSorted(), [1, 2])
   })
 
-  t.test('what becomes due in several tenants at once is told for each', async (t) => {
+  t.test('what is due in several tenants at once is returned for each', async (t) => {
     const { clock, here, there } = await open(t)
     const ids = Array.from({ length: 30 }, (_, i) => i + 1)
     for (const tenantId of ids) await here.leave(await enter(here, 'a', { tenantId, userId: 100 + tenantId }))
@@ -52,7 +52,7 @@ export function tenants (t: Test, open: OpenWorld): void {
       ids.map((tenantId) => [tenantId, [100 + tenantId]]))
   })
 
-  t.test('signs are counted over all nodes within a window that starts with the first one', async (t) => {
+  t.test('requests are counted over all nodes in a window that starts with the first one', async (t) => {
     const { clock, here, there } = await open(t)
     const window = 60_000
     const counts = await Promise.all(Array.from({ length: 10 }, async (_, i) => await (i % 2 === 0 ? here : there).countRequest('typing:1:7', window)))
@@ -69,7 +69,7 @@ export function tenants (t: Test, open: OpenWorld): void {
     }), { count: 1 }, 'a later sign does not prolong it')
   })
 
-  t.test('a node is alive by its own account, and holds the locks that it takes', async (t) => {
+  t.test('a node counts itself as alive, and has the locks that it takes', async (t) => {
     const { here } = await open(t)
     t.ok((await here.aliveNodes()).includes(here.nodeId))
     t.ok(here.healthy)

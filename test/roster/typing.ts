@@ -12,7 +12,7 @@ const sign = (clock: TestClock, rest: Partial<TypingEntry> = {}): TypingEntry =>
 
 /** Typing begins once, is kept alive by further signs, and ends once. */
 export function typing (t: Test, open: OpenWorld): void {
-  t.test('the first sign is a start, further ones are not, on whichever node', async (t) => {
+  t.test('the first typing update is a start, further ones are not, on any node', async (t) => {
     const { clock, here, there } = await open(t)
     t.equal(await here.startTyping(sign(clock)), true)
     clock.advance(5000)
@@ -21,13 +21,13 @@ export function typing (t: Test, open: OpenWorld): void {
     t.equal(await there.startTyping(sign(clock, { conversationId: '43' })), true)
   })
 
-  t.test('of two signs at the same moment one is the start', async (t) => {
+  t.test('one of two simultaneous typing updates is the start', async (t) => {
     const { clock, here, there } = await open(t)
     const started = await Promise.all(Array.from({ length: 10 }, async (_, i) => await (i % 2 === 0 ? here : there).startTyping(sign(clock))))
     t.equal(started.filter((first) => first).length, 1)
   })
 
-  t.test('a sign after another node ended it is a start again, and ends by itself', async (t) => {
+  t.test('a typing update after a stop on another node is a start again, and expires', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await here.startTyping(sign(clock))
@@ -41,7 +41,7 @@ export function typing (t: Test, open: OpenWorld): void {
     t.match(await sweepBoth(world), { typing: [{ userId: 7 }] })
   })
 
-  t.test('it ends by itself, once over all nodes, with what its listeners must be told', async (t) => {
+  t.test('typing expires once in the cluster, with everything that the stop event needs', async (t) => {
     const world = await open(t)
     const { clock, here } = world
     const entry = sign(clock, { channels: ['group.42', 'private-user.8'], connectionType: 'group' } as Partial<TypingEntry>)
@@ -60,7 +60,7 @@ export function typing (t: Test, open: OpenWorld): void {
     t.equal(await here.startTyping(sign(clock)), true)
   })
 
-  t.test('a further sign puts the end off, on whichever node', async (t) => {
+  t.test('a further typing update on any node extends the typing', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     for (let i = 0; i < 4; i++) {
@@ -73,7 +73,7 @@ export function typing (t: Test, open: OpenWorld): void {
     t.equal((await sweepBoth(world)).typing.length, 1)
   })
 
-  t.test('who is typing is listed by the start, and no longer once it ran out, swept or not', async (t) => {
+  t.test('typing users are listed by their start, until the typing expires', async (t) => {
     const { clock, here, there } = await open(t)
     for (const userId of [9, 7, 8]) {
       await here.startTyping(sign(clock, { userId }))
@@ -90,7 +90,7 @@ export function typing (t: Test, open: OpenWorld): void {
     t.strictSame(await there.typing(1, 'none'), [])
   })
 
-  t.test('a stop is answered once, with what its listeners must be told, and what was not there is left out', async (t) => {
+  t.test('a stop returns the entry once, with everything that the stop event needs, and omits unknown entries', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const [one, other] = [sign(clock), sign(clock, { userId: 8, channels: ['private-user.9'] })]
@@ -105,7 +105,7 @@ export function typing (t: Test, open: OpenWorld): void {
     t.equal(await here.startTyping(sign(clock)), true)
   })
 
-  t.test('who was stopped on another node begins anew', async (t) => {
+  t.test('a user whose typing was stopped on another node starts again', async (t) => {
     const { clock, here, there } = await open(t)
     for (const [typed, stopped] of [[here, there], [there, here]] as const) {
       t.equal(await typed.startTyping(sign(clock)), true)
@@ -118,14 +118,14 @@ export function typing (t: Test, open: OpenWorld): void {
     }
   })
 
-  t.test('two stops at the same moment are answered once', async (t) => {
+  t.test('one of two simultaneous stops returns the entry', async (t) => {
     const { clock, here, there } = await open(t)
     await here.startTyping(sign(clock))
     const stopped = await Promise.all([here, there].map(async (node) => await node.stopTyping([sign(clock)])))
     t.equal(stopped.flat().length, 1)
   })
 
-  t.test('a conversation may have any name', async (t) => {
+  t.test('a conversation id may have any characters', async (t) => {
     const { clock, here, there } = await open(t)
     for (const conversationId of ['a:b:c', '7:42', 'ž 日本 {x}', '*', '%s']) {
       t.equal(await here.startTyping(sign(clock, { conversationId })), true, conversationId)
@@ -135,7 +135,7 @@ export function typing (t: Test, open: OpenWorld): void {
     }
   })
 
-  t.test('hundreds of conversations of one user end each for itself', async (t) => {
+  t.test('hundreds of conversations of one user expire separately', async (t) => {
     const world = await open(t)
     const { clock, here } = world
     const ids = Array.from({ length: 600 }, (_, i) => String(i))

@@ -1,0 +1,31 @@
+import type { FastifyInstance } from 'fastify'
+import t from 'tap'
+import { channelKey, connectionKey, splitKey } from '../lib/keys.js'
+
+/** The compiler checks the lines below; a line that compiles although it should not is an error itself. */
+export function host (app: FastifyInstance): unknown[] {
+  return [
+    // @ts-expect-error -- internal
+    app.realtime.hub,
+    // @ts-expect-error -- internal
+    app.realtime.roster,
+    // @ts-expect-error -- internal
+    app.realtime.eventLog,
+    // @ts-expect-error -- internal
+    app.realtime.bus,
+    // @ts-expect-error -- hosts listen, plugins emit
+    app.realtime.events.emit,
+    // @ts-expect-error -- an event of the plugins among themselves
+    app.realtime.events.on('typingExpired', () => {}),
+    // @ts-expect-error -- the key of a connection is not the key of a channel
+    splitKey(connectionKey(1, 'c')),
+    // @ts-expect-error -- nor is any string
+    splitKey(String(1)),
+    splitKey(channelKey(1, 'room')),
+    splitKey('1/room')
+  ]
+}
+
+t.test('hosts see none of the internals: the compiler has checked this file', async (t) => {
+  t.type(host, 'function')
+})
