@@ -7,7 +7,7 @@ import {
 } from '../plugins/index.js'
 import { ErrorResponse } from '../plugins/schemas.js'
 import { documents, open } from './documents.js'
-import { events, mayWatch, tellFigures } from './figures.js'
+import { events, mayWatch, publishFigures } from './figures.js'
 import { page } from './page.js'
 import { Health, LoggedIn, Login } from './schemas.js'
 import type { Settings } from './settings.js'
@@ -89,7 +89,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     stats: async () => { await app.register(stats, settings.metrics === undefined ? {} : { metrics: settings.metrics }) }
   }
   for (const name of settings.plugins) await plugins[name]()
-  if (settings.metrics !== undefined && settings.plugins.includes('stats') && settings.plugins.includes('channels')) tellFigures(app, settings.nodeName)
+  if (settings.metrics !== undefined && settings.plugins.includes('stats') && settings.plugins.includes('channels')) publishFigures(app, settings.nodeName)
 
   app.get('/health', {
     schema: { ...open, tags: ['host'], summary: 'Whether database and Redis answer', response: { 200: Health, 503: Health } }

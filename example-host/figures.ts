@@ -7,14 +7,14 @@ import type { Identity } from '../plugins/index.js'
 /** Milliseconds. */
 const EVERY = 2000
 const CHANNEL = 'figures'
-/** The club of those who run the host: what all clubs do together is nobody else's business. */
+/** The tenant of the operators: only they see figures of all tenants. */
 const OPERATORS = 999_999_999
 
 const Count = Type.Integer({ minimum: 0 })
-/** The database knows it, for all nodes; null while it is away. */
+/** Of all nodes, from the database; null while it is unavailable. */
 const Stored = Type.Union([Count, Type.Null()])
 
-/** What a node tells of itself. Of messages, deliveries and refused frames: all since it started. */
+/** The figures of a node. Messages, deliveries and refused frames count from its start. */
 const Figures = Type.Object({
   node: Type.String(),
   connections: Count,
@@ -28,22 +28,22 @@ const Figures = Type.Object({
   delay: Type.Number({ minimum: 0, description: 'Of the event loop: p99, milliseconds' })
 })
 
-/** An event of this host's own: told to whoever listens now, by host code alone. */
+/** An event of this host: ephemeral, sent by host code only. */
 export const events = { 'node:figures': { data: Figures, durable: false } }
 
 export const mayWatch = ({ tenantId, claims }: Identity, channel: string): boolean =>
   channel === CHANNEL && tenantId === OPERATORS && (claims as { admin: boolean }).admin
 
-/** Tells the dashboard what this node does, on whichever node its reader is: from the registry that `/metrics` serves. */
-export function tellFigures (app: FastifyInstance, name: string | undefined): void {
+/** Sends this node's figures to the dashboard, whichever node it is connected to: from the registry that `/metrics` serves. */
+export function publishFigures (app: FastifyInstance, name: string | undefined): void {
   let timer: NodeJS.Timeout | undefined
   app.addHook('onListen', async () => {
     const node = name ?? `${hostname()}:${(app.server.address() as AddressInfo).port}`
-    const tell = async (): Promise<void> => {
+    const publish = async (): Promise<void> => {
       const data = await read(app, node)
-      app.realtime.channels.tell({ tenantId: OPERATORS, channel: CHANNEL, event: 'node:figures', data })
+      app.realtime.channels.emit({ tenantId: OPERATORS, channel: CHANNEL, event: 'node:figures', data })
     }
-    timer = setInterval(() => { tell().catch((err: unknown) => { app.log.warn({ err }, 'no figures') }) }, EVERY)
+    timer = setInterval(() => { publish().catch((err: unknown) => { app.log.warn({ err }, 'Could not send figures') }) }, EVERY)
   })
   app.addHook('onClose', async () => { clearInterval(timer) })
 }

@@ -1,13 +1,13 @@
 import { STATUS_CODES } from 'node:http'
 
 /**
- * Every error a client can meet: one table, codes never reused.
- * Each entry is `[HTTP status, default message]`; the message says what to do where that is not obvious.
+ * Every error that a client can get, in one table; codes are never reused.
+ * An entry is `[HTTP status, default message]`; the message says what to do where that is not obvious.
  */
 const table = {
   RT_UNAUTHENTICATED: [401, 'Authenticate first: the credentials are missing or not valid'],
   RT_TOKEN_EXPIRED: [401, 'The credentials have expired: get a new token'],
-  RT_IDENTITY_MISMATCH: [403, 'The claimed user or club is not the one of the credentials'],
+  RT_IDENTITY_MISMATCH: [403, 'The user or tenant (clubId) named in the request is not the one of the credentials'],
   RT_FORBIDDEN: [403, 'Not allowed'],
   RT_NOT_FOUND: [404, 'Not found'],
   RT_CONNECTION_TAKEN: [409, 'This connection id belongs to someone else: choose another'],
@@ -31,14 +31,14 @@ export class RealtimeError extends Error {
   override readonly name = 'RealtimeError'
   readonly code: ErrorCode
   readonly statusCode: number
-  /** Seconds until another try makes sense. */
+  /** Seconds to wait before trying again. */
   readonly retryAfter?: number
   /**
    * With `RT_STORAGE_UNAVAILABLE`: `none`, nothing was stored; `unknown`, it may have been. Repeating the send with the same
    * `dedupeId` is safe in both cases.
    */
   readonly outcome?: Outcome
-  /** Of a call for many recipients: how many events were stored for certain. */
+  /** In a call for several recipients: how many events are certainly stored. */
   readonly stored?: number
 
   constructor (
@@ -61,12 +61,12 @@ export function errorData ({ code, message, retryAfter, outcome }: RealtimeError
 /** Fastify's shape of an error. */
 export interface ErrorBody { statusCode: number, code: string, error: string, message: string, outcome?: Outcome }
 
-/** The error as the body of a REST answer, in Fastify's shape. */
+/** The error as the body of a REST response, in Fastify's shape. */
 export function errorBody ({ code, message, statusCode, outcome }: RealtimeError): ErrorBody {
   return { statusCode, code, error: STATUS_CODES[statusCode] ?? 'Error', message, ...(outcome === undefined ? {} : { outcome }) }
 }
 
-/** What a client is told of any failure: a RealtimeError as it is, everything else as `RT_INTERNAL` without its text. */
+/** The error that a client gets for any failure: a RealtimeError as it is, everything else as `RT_INTERNAL` without its text. */
 export function toRealtimeError (error: unknown): RealtimeError {
   return error instanceof RealtimeError ? error : new RealtimeError('RT_INTERNAL', undefined, { cause: error })
 }

@@ -2,7 +2,7 @@ import { internalsOf } from '../lib/internals.js'
 import { allowAll, buildHost, buildNodes, connect, overBackends, rest, rowsOf, until, user } from './helper.js'
 
 overBackends((test, backend) => {
-  test('host code publishes any event on any channel: stored, told, and read again', async (t) => {
+  test('host code publishes any event on any channel: it is stored, sent, and recovered', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const client = await connect(b, user(1))
     await client.request('subscribe', { channel: 'group.x' })
@@ -25,7 +25,7 @@ overBackends((test, backend) => {
     ])
   })
 
-  test('what host code tells is told and not kept', async (t) => {
+  test('an event emitted by host code is sent and not stored', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const client = await connect(b, user(1))
     await client.request('subscribe', { channel: 'group.x' })
@@ -76,7 +76,7 @@ overBackends((test, backend) => {
     t.not((await client.request('message:group', message)).messageId, sent.messageId)
   })
 
-  test('an event within the host’s own transaction is told after the commit, and never after a rollback', async (t) => {
+  test('an event in the host’s own transaction is sent after the commit, and never after a rollback', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const client = await connect(b, user(1))
     await client.request('subscribe', { channel: 'group.x' })
@@ -96,7 +96,7 @@ overBackends((test, backend) => {
     t.strictSame(await client.soFar('order:paid'), [], 'once')
   })
 
-  test('host code hears of every durable event that was accepted, whoever sent it', async (t) => {
+  test('message is emitted for every durable event that was committed, from clients and host code alike', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const heard: unknown[] = []
     host.app.realtime.events.on('message', ({ tenantId, userId, messageId, type, channel }) => { heard.push([tenantId, userId, messageId, type, channel]) })

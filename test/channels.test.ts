@@ -109,7 +109,7 @@ overBackends((test, backend) => {
     await until('nobody is subscribed to anything', () => hub.size === idle)
   })
 
-  test('a channel heard on a node is told by any', async (t) => {
+  test('a channel with subscribers on one node receives what other nodes publish', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const [here, there] = [await connect(a, user(1)), await connect(b, user(2))]
     for (const client of [here, there]) await client.request('subscribe', { channel: 'group.x' })

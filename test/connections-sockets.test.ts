@@ -149,7 +149,7 @@ overBackends((test, backend) => {
     for (let n = 0; n < events.length; n++) t.equal((await reader.next('news')).n, n)
   })
 
-  test('a host that uses @fastify/websocket itself keeps its routes, whether it came before the suite or after', async (t) => {
+  test('a host that uses @fastify/websocket itself keeps its routes, registered before ours or after', async (t) => {
     const before = await buildHost(t, {
       backend,
       before: async (app) => {

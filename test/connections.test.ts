@@ -18,7 +18,7 @@ function record (...hosts: Host[]): string[] {
 }
 
 overBackends((test, backend) => {
-  test('a client is told 30 s before its token expires, may renew it, and is closed with 4401 when it does not', async (t) => {
+  test('a client gets token:expiring 30 s before its token expires, may renew it, and is closed with 4401 otherwise', async (t) => {
     const host = await buildHost(t, { backend })
     const start = host.clock.now()
     const later = await connect(host, user(1, { expiresAt: start + 60_000 }))
@@ -66,7 +66,7 @@ overBackends((test, backend) => {
     t.ok(await member.request('ping'))
   })
 
-  test('a socket that answers two pings with silence is dead, and its user goes offline', async (t) => {
+  test('a socket that leaves two pings unanswered is closed, and its user is offline', async (t) => {
     const host = await buildHost(t, { backend })
     const [silent, watcher] = [await connect(host, user(1), { autoPong: false }), await connect(host, user(2))]
     t.equal((await watcher.request('auth', { token: tokenOf(user(2)) })).heartbeatInterval, 25_000)
@@ -103,7 +103,7 @@ overBackends((test, backend) => {
     t.strictSame(happened.filter((text) => /line 1/.test(text)), ['online 1'], 'and the user was online all the time')
   })
 
-  test('what happens to a connection is told to host code, each once', async (t) => {
+  test('each lifecycle event of a connection is emitted exactly once', async (t) => {
     const [a, b] = await buildNodes(t, { backend })
     const happened = record(a, b)
     await rest(a, user(1), 'POST', '/connect', { connection_id: 'tab' })
@@ -189,7 +189,7 @@ overBackends((test, backend) => {
     t.match(await row('disconnected'), { session_id: 'session_1', browser: 'Safari', disconnected_at: /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/ })
   })
 
-  test('a connection without a socket ends when it is not heard of for 75 s, and lives by heartbeats', async (t) => {
+  test('a connection without a socket expires 75 s after its last heartbeat', async (t) => {
     const host = await buildHost(t, { backend })
     const happened = record(host)
     for (const connection_id of ['quiet', 'beating']) {

@@ -71,7 +71,7 @@ for (const [library, data] of Object.entries(declarations)) {
   })
 }
 
-t.test('a schema that welcomes any field gets any, except those that are the suite’s to fill in', async (t) => {
+t.test('a schema that allows any field gets any, except those that the server fills in', async (t) => {
   for (const data of [Type.Object({}, { additionalProperties: true }), { type: 'object' } as const, Type.Object({ a: Type.Any() }, { additionalProperties: Type.Number() })]) {
     const host = await otherHost(t, { core: allowAll, channels: { events: { 'any:thing': { data, direction: 'client' } } } })
     const [sender, reader] = [await connect(host, user(1)), await connect(host, user(2))]
@@ -81,7 +81,7 @@ t.test('a schema that welcomes any field gets any, except those that are the sui
   }
 })
 
-t.test('schemas that share an $id, or refer to themselves, are told apart', async (t) => {
+t.test('schemas that share an $id, or refer to themselves, are kept apart', async (t) => {
   const tree = (most: number) => Type.Recursive((This) => Type.Object({ size: Type.Integer({ maximum: most }), children: Type.Array(This) }), { $id: 'Tree' })
   const host = await otherHost(t, {
     core: allowAll, channels: { events: { 'tree:small': { data: Type.Object({ tree: tree(1) }) }, 'tree:large': { data: Type.Object({ tree: tree(100) }, { $id: 'x' }) }, 'tree:other': { data: Type.Object({}, { $id: 'x' }) } } }

@@ -16,7 +16,7 @@ const events = {
 const group = { tenantId: 1, channel: 'group.x' }
 
 overBackends((test, backend) => {
-  test('a declared event of the host is validated, stored, told with who and where, and recovered', async (t) => {
+  test('a declared event of the host is validated, stored, sent with user and channel, and recovered', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll, channels: { events } })
     const client = await connect(b, user(1))
     await client.request('subscribe', { channel: 'group.x' })

@@ -58,7 +58,7 @@ const nextEpoch = async (host: Host, before: string): Promise<string> => {
 }
 
 overBackends((test, backend) => {
-  test('every cursor carries the epoch, and one of another epoch is told to reload', async (t) => {
+  test('every cursor carries the epoch, and a client with a cursor of another epoch must reload', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const client = await connect(host, user(1))
     const { epoch } = await client.request('auth', { token: tokenOf(user(1)) })
@@ -70,7 +70,7 @@ overBackends((test, backend) => {
     t.match(await rest(host, user(1), 'GET', `/events?channel=group.x&since=${ids[0]}&epoch=another`), { status: 200, body: { recovered: false, position: ids[2], data: [] } })
   })
 
-  test('a cursor beyond the newest event of the whole log is told to reload, also when the log has grown past it since', async (t) => {
+  test('a client whose cursor is beyond the newest event must reload, also when the log has grown past it since', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const client = await connect(host, user(1))
     const ids = await send(host, 2)
@@ -78,7 +78,7 @@ overBackends((test, backend) => {
     t.match(await client.request('subscribe', { channel: 'group.x', since: beyond }), { recovered: false, position: ids[1] })
   })
 
-  test('a log that was restored to an older state gets a new epoch, and old cursors are told to reload', async (t) => {
+  test('a log that was restored to an older state gets a new epoch, and clients with old cursors must reload', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const reader = await connect(host, user(2))
     await reader.request('subscribe', { channel: 'group.x' })
@@ -155,7 +155,7 @@ async function besideOf (t: Test, { app }: Host): Promise<Host> {
   return await buildHost(t, { backend: 'embedded', options: { ...allowAll, database: url.href, redis: process.env.REDIS_URL, keyPrefix } })
 }
 
-t.test('An operator who restores without Redis says so, and ids go on far past those of the backup', async (t) => {
+t.test('After a restore without Redis, the restored command makes ids continue far past those of the backup', async (t) => {
   const file = join(temporaryFolder('restored'), 'a.db')
   const host = await buildHost(t, { backend: 'embedded', options: { ...allowAll, database: `sqlite:${file}` } })
   await send(host, 3)

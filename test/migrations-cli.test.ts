@@ -78,7 +78,7 @@ for (const name of ['SQLite', 'MariaDB']) {
   })
 }
 
-t.test('a command or a database that is none is told, with how to call it', async (t) => {
+t.test('an unknown command or a missing database prints the usage', async (t) => {
   const [none, sideways, missing, empty, unknown] = await Promise.all([
     cli({ DATABASE_URL: 'sqlite::memory:' }),
     cli({ DATABASE_URL: 'sqlite::memory:' }, 'migrate', 'sideways'),

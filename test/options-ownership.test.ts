@@ -31,7 +31,7 @@ async function databaseConnections (url: string): Promise<number> {
 
 const numbered = (url: string): string => Object.assign(new URL(url), { pathname: `/${NUMBER}` }).href
 
-t.test('what the suite opened for a URL is closed with the app', async (t) => {
+t.test('what was opened for a URL is closed with the app', async (t) => {
   const database = await createDatabase(serversUrl)
   t.teardown(async () => { await database.drop() })
   const host = await buildHost(t, { backend: 'embedded', options: { database: database.url, redis: numbered(redisUrl), keyPrefix: keyPrefix() } })
@@ -124,7 +124,7 @@ t.test('two apps in one process never mix, embedded or on one Redis and one Mari
   }
 })
 
-t.test('two apps on one Redis database are told apart by keyPrefix, also where they share the instance', async (t) => {
+t.test('two apps on one Redis database are kept apart by keyPrefix, also where they share the instance', async (t) => {
   const redis = new Redis(redisUrl)
   t.teardown(() => { redis.disconnect() })
   const [one, two] = [

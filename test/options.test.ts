@@ -123,7 +123,7 @@ for (const [plugin, register, wrong] of plugins) {
   })
 }
 
-t.test('a host that migrates by itself is told at its start where tables are missing', async (t) => {
+t.test('a host that runs migrations by itself gets an error at start where tables are missing', async (t) => {
   const { message } = await refusal(async (app) => {
     await app.register(realtime, { ...sound, migrate: false })
     await app.ready()

@@ -7,7 +7,7 @@ const onlineOf = async (host: Host): Promise<number[]> =>
   (await rest(host, user(9), 'GET', '/online-users')).body.data.map(({ user_id: id }: { user_id: number }) => id)
 
 overBackends((test, backend) => {
-  test('a user is offline 5 s after the last connection closed, told once; a return before that is not told at all', async (t) => {
+  test('a user is offline 5 s after the last connection closed, and user:offline is sent once; a return before that sends nothing', async (t) => {
     const [a, b] = await buildNodes(t, { backend })
     const watcher = await connect(b, user(9))
     for (const host of [a, b]) {
@@ -44,7 +44,7 @@ overBackends((test, backend) => {
     t.match(await presenceOf(host, 1), { status: 'online' }, 'looked at together, and not yet')
   })
 
-  test('who says offline is told so and leaves the list, and comes back by saying otherwise', async (t) => {
+  test('a user who sets offline leaves the online list, and returns with any other status', async (t) => {
     const host = await buildHost(t, { backend })
     const [client, watcher] = [await connect(host, user(1)), await connect(host, user(9))]
     await client.request('user:presence', { status: 'offline' })

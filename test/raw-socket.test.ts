@@ -87,7 +87,7 @@ t.test('What is gathered leaves when the turn is over, before what others write 
   t.equal((await bytes(all, 5)).toString(), 'abcde')
 })
 
-t.test('Behind what a corked socket holds back, nothing goes ahead', async (t) => {
+t.test('Nothing overtakes what a corked socket holds back', async (t) => {
   const all = await pair(t)
   all.socket.cork()
   all.socket.write('head')
@@ -119,7 +119,7 @@ t.test('A socket that is destroyed writes nothing, although its descriptor is an
   }
 })
 
-t.test('A peer that resets the connection is told as an error of the stream, and nothing throws', async (t) => {
+t.test('A reset by the peer is an error of the stream, and nothing throws', async (t) => {
   const { socket, raw, peer } = await pair(t)
   const errors: unknown[] = []
   const ended = new Promise((resolve) => { socket.on('error', (err) => { errors.push(err) }).on('close', resolve) })

@@ -33,7 +33,7 @@ const connectionsTo = async (server: RedisServer): Promise<number> =>
   Number(/total_connections_received:(\d+)/.exec(await server.command('INFO', 'stats') as string)?.[1])
 
 t.test('A host that starts', async (t) => {
-  t.test('where nothing answers, where all is swallowed, and where Redis is read-only, is told so within seconds', async (t) => {
+  t.test('a Redis that refuses, that never answers, or that is read-only is an option error within seconds', async (t) => {
     const master = await start(t)
     const replica = await start(t, { replicaOf: master })
     const proxy = await startProxy(master.port)
@@ -62,7 +62,7 @@ t.test('A host that starts', async (t) => {
   })
 })
 
-t.test('However the host has set up its own instance, the suite’s connections come back after Redis was away', async (t) => {
+t.test('However the host has configured its own instance, our connections return after Redis was away', async (t) => {
   const redis = await start(t)
   const { port } = redis
   const all: RedisConnections[] = []

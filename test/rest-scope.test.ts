@@ -16,7 +16,7 @@ const raw = async (app: FastifyInstance, path: string, payload: string | Buffer,
   return { status: response.statusCode, body: response.json<Record<string, unknown>>() }
 }
 
-test('an error handler of the host’s answers the host’s errors, and none of the suite’s', async (t) => {
+test('a host’s error handler answers the host’s errors, and none of ours', async (t) => {
   const host = await otherHost(t, {
     core: { requestsPerMinute: 12 },
     before: (app) => {
@@ -39,7 +39,7 @@ test('an error handler of the host’s answers the host’s errors, and none of 
   t.match(await rest(host, me, 'GET', '/stats'), { ...shape(429, 'RT_RATE_LIMITED', 'Too Many Requests'), headers: { 'retry-after': String } })
 })
 
-test('an error in the suite itself is a 500 that tells nothing, whatever the host’s handler tells', async (t) => {
+test('an internal error is a 500 without details, whatever the host’s error handler reveals', async (t) => {
   const host = await otherHost(t, {
     before: (app) => { app.setErrorHandler(async (error: Error, _request, reply) => await reply.code(500).send({ text: error.message })) }
   })
@@ -48,7 +48,7 @@ test('an error in the suite itself is a 500 that tells nothing, whatever the hos
     { statusCode: 500, code: 'RT_INTERNAL', error: 'Internal Server Error', message: 'Internal error' })
 })
 
-test('errors of the host’s hooks keep their status on the suite’s routes, and the shape of the host', async (t) => {
+test('errors of the host’s hooks keep their status and the host’s shape on our routes', async (t) => {
   for (const own of [false, true]) {
     const { app } = await otherHost(t, {
       before: async (app) => {
@@ -76,7 +76,7 @@ test('errors of the host’s hooks keep their status on the suite’s routes, an
   }
 })
 
-test('what a hook of the host’s answers in place of the suite is sent as it is', async (t) => {
+test('a reply from a host’s hook is sent as it is', async (t) => {
   const { app } = await otherHost(t, {
     before: (app) => { app.addHook('onRequest', async (request, reply) => request.headers['x-early'] === undefined ? undefined : await reply.code(403).send({ early: [1] })) }
   })
@@ -107,7 +107,7 @@ test('parsers, envelopes, limits of bodies and words of validation are the host�
   t.match(await raw(host.app, '/connect', '{"connection_id":"x","__proto__":{"a":1}}'), { status: 400 })
 })
 
-test('a limiter of the host’s counts no route that the suite limits, and those that it does not', async (t) => {
+test('a host’s limiter counts only those of our routes that have no limit of their own', async (t) => {
   const limited = async (requestsPerMinute: number): Promise<number[]> => {
     const host = await otherHost(t, { core: { requestsPerMinute }, before: async (app) => { await app.register(rateLimit, { max: 3, timeWindow: 60_000 }) } })
     const statuses: number[] = []

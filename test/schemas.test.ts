@@ -28,7 +28,7 @@ const sent = {
 } satisfies { [Event in Exclude<keyof typeof clientEvents, 'auth' | 'message:delivered'>]: ClientData<Event> }
 
 overBackends((test, backend) => {
-  test('every event is answered, and told, as its schema says', async (t) => {
+  test('every ack and every event has the shape of its schema', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: { ...allowAll, presenceGrace: 0 } })
     const [one, two] = [await connect(a, user(1)), await connect(b, user(2))]
     await two.request('subscribe', { channel: 'group.x' })

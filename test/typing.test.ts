@@ -24,7 +24,7 @@ async function heard (from: Host, reader: Client): Promise<string[]> {
 }
 
 overBackends((test, backend) => {
-  test('typing runs out 30 s after the last sign, told once', async (t) => {
+  test('typing expires 30 s after the last update, and the stop is sent once', async (t) => {
     const { a, b, typist, reader } = await talkers(t, backend)
     const { expiresAt } = await typist.request('user:typing', sign)
     t.ok(Math.abs(Date.parse(expiresAt) - a.clock.now() - 30_000) < 1000)
@@ -81,7 +81,7 @@ overBackends((test, backend) => {
     await reader.next('user:typing', ({ conversationId, isTyping }) => conversationId === 'c' && !isTyping)
   })
 
-  test('of typing are told: the channel, else the recipient, else the participants that the host names', async (t) => {
+  test('typing is sent to the channel, else to the recipient, else to the participants that the host names', async (t) => {
     const asked: unknown[] = []
     const { b, typist, reader } = await talkers(t, backend, {
       typing: {
@@ -106,7 +106,7 @@ overBackends((test, backend) => {
     for (const client of [typist, reader, third, ofAnotherTenant]) t.strictSame(await client.soFar('user:typing'), [])
   })
 
-  test('without participants those are told who subscribed to the conversation', async (t) => {
+  test('without participants typing is sent to the subscribers of the conversation', async (t) => {
     const { b, typist, reader } = await talkers(t, backend)
     await reader.request('subscribe', { channel: 'conversation.c1' })
     await typist.request('user:typing', { conversationId: 'c1', isTyping: true })

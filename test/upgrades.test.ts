@@ -147,7 +147,7 @@ t.test('a request of the host’s in progress is answered before the end', { buf
   await closing
 })
 
-t.test('sockets of the host’s own do not hold up those of the suite, nor the end', { buffered: true }, async (t) => {
+t.test('the host’s own sockets delay neither ours nor the close of the app', { buffered: true }, async (t) => {
   for (const own of [false, true]) {
     const it = await host(t, {
       connections: { closeDeadline: 2000 },
@@ -205,7 +205,7 @@ t.test('servers of other libraries keep their sockets on the same port', { buffe
   t.equal(await client.closed, 1012)
 })
 
-t.test('an upgrade while the app closes is told so', { buffered: true }, async (t) => {
+t.test('an upgrade while the app closes is answered with an error', { buffered: true }, async (t) => {
   for (const own of [false, true]) {
     const [closing, end] = [gate(), gate()]
     const it = await host(t, {

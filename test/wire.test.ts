@@ -84,7 +84,7 @@ t.test('The names of channels', async (t) => {
     t.equal(resolveAlias('user:you', 7), 'user:you')
   })
 
-  t.test('are the suite’s own where only the suite writes to them', async (t) => {
+  t.test('are reserved where only fastify-realtime writes to them', async (t) => {
     for (const name of ['presence', 'broadcast', 'private-user.7', 'private-user.x']) t.ok(isReserved(name), name)
     for (const name of ['presence.1', 'broadcasts', 'group.7', 'conversation.7']) t.notOk(isReserved(name), name)
   })

@@ -1,11 +1,11 @@
-/** How long look-ups wait for those before them, in milliseconds: one that takes longer must not hold up the others. */
+/** How long loads wait for the one before, in milliseconds: a slow one must not hold up the others. */
 const MAX_WAIT_MS = 50
 
 /**
- * Gathers single look-ups into one: everything asked within a turn of the event loop, or while the last ones are under
- * way and for `rest` milliseconds after them, is loaded together, at most `size` at a time. A mass reconnect then costs a
- * handful of statements instead of one per user, and a lone look-up never waits. Keys that are objects are the same where
- * `keyOf` says so; who asks for the same gets the same value.
+ * A batch loader. All keys requested in one turn of the event loop, or while the previous batch is loading and for `pause`
+ * milliseconds after it, are loaded together, at most `size` per call. A mass reconnect then costs a handful of statements
+ * instead of one per user, and a single request never waits. Objects are the same key where `keyOf` returns the same; callers
+ * of one key share its result.
  */
 export function batchLoader<Key, Value> (
   load: (keys: Key[]) => Promise<Map<Key, Value>>,

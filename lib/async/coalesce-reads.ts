@@ -1,13 +1,13 @@
 interface Reading<Value> {
   now: Promise<Value>
-  /** Begins when that is over; null: nobody asked since it began. */
+  /** The read after `now`; null: nobody has called since `now` began. */
   next: Promise<Value> | null
 }
 
 /**
- * One read of a key at a time. Who asks while one is under way shares the next with all who do: a read that began before
- * they asked could lack what they must not miss. When a node is back and a room's members ask all at once for what they
- * missed, the database is asked twice, and not once for each of them.
+ * At most one read per key at a time. A call made while a read is running waits for the next read, shared by all calls made
+ * meanwhile, because the running one may have started before the data the caller needs was written. When a node is back and
+ * all members of a channel recover at once, the database is read twice instead of once per member.
  */
 export function coalesceReads<Value> (read: (key: string) => Promise<Value>): (key: string) => Promise<Value> {
   const readings = new Map<string, Reading<Value>>()

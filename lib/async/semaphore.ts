@@ -1,9 +1,9 @@
 import { isPromise, type MaybePromise } from './maybe-promise.js'
 
-/** At most so many calls under way at once, the others in the order they came. A call that answers at once costs no promise. */
+/** At most `max` calls run at once; the others wait in order. A call that returns a value, not a promise, costs no promise. */
 export class Semaphore {
   readonly #max: number
-  /** A set hands out its oldest at no cost, however many wait. */
+  /** A set, because taking its oldest entry is cheap however many wait. */
   readonly #waiting = new Set<() => void>()
   #underWay = 0
 
@@ -32,7 +32,7 @@ export class Semaphore {
     return answer
   }
 
-  /** Whoever waited longest takes the place. */
+  /** The call that has waited longest runs next. */
   #leave (): void {
     for (const enter of this.#waiting) {
       this.#waiting.delete(enter)

@@ -1,4 +1,4 @@
-/** The promise's outcome, or `error()` where it takes longer than `ms`. What was begun goes on, unwatched. */
+/** The promise's outcome, or a rejection with `error()` after `ms` milliseconds. The work behind the promise is not cancelled. */
 export async function withTimeout<T> (promise: Promise<T>, ms: number, error: () => Error): Promise<T> {
   let timer: NodeJS.Timeout | undefined
   const late = new Promise<never>((_resolve, reject) => { timer = setTimeout(() => { reject(error()) }, Math.max(ms, 0)) })

@@ -12,18 +12,18 @@ import type { Tables } from './tables.js'
 export interface OpenDatabase {
   db: Database
   dialect: Dialect
-  /** The same database with a time limit, in milliseconds, for each statement; where the suite opened it, the connection ends with the statement. */
+  /** The same database with a time limit per statement, in milliseconds. A statement that exceeds it also closes its connection, unless the host opened the database. */
   within (limit: number): Database
-  /** Replaces the connections, as far as they are the suite's: new ones look up the server's name again. */
+  /** Replaces the connections that were opened here: new ones look up the server's name again. */
   discard (): void
-  /** Closes what was opened here; does nothing for an instance of the host's. */
+  /** Closes what was opened here; does nothing for a host's instance. */
   close (): Promise<void>
-  /** The host opened it: its settings are the host's. */
+  /** The host's own instance, whose settings are the host's; null where the database was opened here. */
   host: Kysely<unknown> | null
 }
 
-/** Under this name an adapter carries the database that was opened with it, whatever Kysely instances are derived from it. */
-const OPENED = Symbol('opened by the suite')
+/** An adapter carries its opened database under this name, also in Kysely instances derived from it. */
+const OPENED = Symbol('fastify-realtime.opened')
 
 /**
  * Opens the database of the `database` option: a URL (`mysql://…`, `sqlite:path`, `sqlite::memory:`), or a Kysely instance,
@@ -66,14 +66,14 @@ function openUrl (url: string): OpenDatabase {
   }
   if (url.startsWith('sqlite:') && url.length > 'sqlite:'.length) {
     const db = new Kysely<Tables>({ dialect: marked(new SqliteDialect({ database: openSqlite(url.slice('sqlite:'.length)) }), () => opened) })
-    // SQLite answers before it returns: there is nothing to wait for, and no connection to replace.
+    // SQLite runs statements synchronously: there is no time limit, and no connection to replace.
     const opened: OpenDatabase = { db, dialect: 'sqlite', within: () => db, discard: () => {}, close: async () => { await db.destroy() }, host: null }
     return opened
   }
   throw new OptionError('database', 'must be a URL of the form mysql://…, sqlite:path or sqlite::memory:')
 }
 
-/** A dialect whose adapter tells by whom the database was opened. */
+/** The dialect, with an adapter that carries its {@link OpenDatabase}. */
 function marked (dialect: KyselyDialect, opened: () => OpenDatabase): KyselyDialect {
   return {
     createDriver: () => dialect.createDriver(),

@@ -5,23 +5,23 @@ import { isRowFault, withoutValues } from './failures.js'
 export interface WriteBehindOptions<Row> {
   name: string
   log: FastifyBaseLogger
-  /** Rows of one key replace each other while they wait; without it every row is written. */
+  /** Of rows with the same key only the newest is written. Absent: every row is written. */
   key?: (row: Row) => string
   /** Writes rows, all or none. */
   write (rows: Row[]): Promise<void>
-  /** Rows of one call of `write`, any number. */
+  /** The most rows of one call of `write`; no limit by default. */
   most?: number
-  /** Milliseconds that a row waits for others, 500. */
+  /** How long a row waits for others, in milliseconds; 500 by default. */
   interval?: number
-  /** So many wait for no others: under load they would pile up past the limit, and live too long to be cheap garbage. */
+  /** This many waiting rows are written at once. Under load they would otherwise exceed the limit, and live long enough to make garbage collection expensive. */
   flushAt?: number
-  /** Rows that may wait while the database is away, 10 000; past it the oldest go: they are history, not truth. */
+  /** Rows that may wait while the database is unavailable, 10 000 by default; beyond it the oldest are dropped: they are history, no live state. */
   limit?: number
 }
 
 /**
- * Rows that may be written a little later: coalesced by key, in batches, kept over a short absence of the database. A batch
- * that is refused for the sake of one row is halved until that row is found; it is dropped, and the others are written.
+ * Writes rows a little later: coalesced by key, in batches, kept while the database is briefly unavailable. A batch that the
+ * database rejects because of one row is halved until that row is found; it is dropped, and the others are written.
  */
 export class WriteBehind<Row> {
   readonly #options: Required<Omit<WriteBehindOptions<Row>, 'key'>> & Pick<WriteBehindOptions<Row>, 'key'>
@@ -52,7 +52,7 @@ export class WriteBehind<Row> {
     else this.#schedule()
   }
 
-  /** Writes what waits, in one attempt, and takes nothing any more: a row that nobody can write must not keep the process. */
+  /** Writes waiting rows, in one attempt, and accepts no more: a row that cannot be written must not keep the process alive. */
   async close (): Promise<void> {
     await this.drain()
     this.#closed = true
@@ -64,12 +64,12 @@ export class WriteBehind<Row> {
   async drain (): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null
-    // The end of one may be the beginning of the next.
+    // When one flush ends, the next may already have begun.
     while (this.#writing !== null) await this.#writing
     await this.#flush()
   }
 
-  /** While the database is away, rows wait for the timer, however many they are. */
+  /** While the database is unavailable, rows wait for the timer, however many they are. */
   get #isFull (): boolean {
     return this.#waiting.size >= this.#options.flushAt && !this.#failed
   }
@@ -83,7 +83,7 @@ export class WriteBehind<Row> {
   }
 
   #schedule (): void {
-    // What comes after the end, or could not be written by then, must not keep the process alive.
+    // Rows put after `close`, or not written by then, must not keep the process alive.
     if (this.#closed) return
     this.#timer ??= setTimeout(() => {
       this.#timer = null
@@ -112,11 +112,11 @@ export class WriteBehind<Row> {
       for (const key of newer.keys()) kept.delete(key)
       this.#waiting = new BoundedMap(limit)
       for (const [key, row] of [...kept, ...newer]) this.#waiting.set(key, row)
-      if (!this.#failed) log.warn({ err: withoutValues(err), rows: kept.size }, `${name} rows wait for the database`)
+      if (!this.#failed) log.warn({ err: withoutValues(err), rows: kept.size }, `Could not write ${name} rows, retrying`)
       this.#failed = true
     }
     const [refused] = this.#dropped
-    if (refused !== undefined) log.warn({ err: withoutValues(refused), rows: this.#dropped.length }, `${name} rows are refused by the database and dropped`)
+    if (refused !== undefined) log.warn({ err: withoutValues(refused), rows: this.#dropped.length }, `The database rejected ${name} rows, dropped them`)
   }
 
   async #write (rows: Array<[string | number, Row]>): Promise<void> {

@@ -13,19 +13,19 @@ export interface SchedulerOptions {
   log: FastifyBaseLogger
   /** Within this time, in milliseconds, everything that this node holds is compared with the roster once. */
   compareWithin: number
-  /** Whether this node looks after what others left behind. */
+  /** Whether this node takes part in periodic work for the cluster. */
   enabled: boolean
 }
 
-/** Milliseconds. Promises with a time in them (typing told when it expires, offline after the grace) hold to within this. */
+/** Interval of the periodic tasks, in milliseconds. Everything that happens at a time (typing expires, a user goes offline) is at most this late. */
 export const TICK_INTERVAL_MS = 500
-/** The lock of the node that sweeps; another takes over when it is not renewed. */
+/** How long the node that sweeps holds its lock; another node takes over when it is not renewed. */
 const LOCK_TTL_MS = 5000
 const PURGE_INTERVAL_MS = 3600_000
 
 /**
- * The clockwork: looks after the roster, and beside it, on its own beat, after events. Two beats, because a database that
- * hangs must not cost this node its lease.
+ * Runs the periodic tasks: one for the roster, another for events. They are separate, because a database that hangs must not
+ * cost this node its lease.
  */
 export class Scheduler {
   readonly #options: SchedulerOptions
@@ -46,7 +46,7 @@ export class Scheduler {
     for (const task of this.#tasks) task.start()
   }
 
-  /** Redis is back: what it may have lost is written back now. */
+  /** Redis is back: writes back what it may have lost. */
   renewSoon (): void {
     this.#tasks[0]?.run()
   }
@@ -65,7 +65,7 @@ export class Scheduler {
   }
 }
 
-/** One task again and again, never twice at a time. A failure is logged once and tried again at the next beat. */
+/** Repeats one task, never twice at a time. It is retried after a failure; of consecutive failures only the first is logged. */
 class PeriodicTask {
   readonly #task: () => Promise<void>
   readonly #log: FastifyBaseLogger
@@ -82,7 +82,7 @@ class PeriodicTask {
     this.#timer = setInterval(() => { this.run() }, TICK_INTERVAL_MS)
   }
 
-  /** Now, unless it is running or was not started. */
+  /** Runs the task now, unless it is running or was not started. */
   run (): void {
     if (this.#timer !== null) this.#running ??= this.#run().finally(() => { this.#running = null })
   }
@@ -98,7 +98,7 @@ class PeriodicTask {
       await this.#task()
       this.#failing = false
     } catch (err) {
-      if (!this.#failing) this.#log.warn({ err }, 'sweep failed: trying again')
+      if (!this.#failing) this.#log.warn({ err }, 'Periodic task failed, retrying')
       this.#failing = true
     }
   }

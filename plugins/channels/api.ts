@@ -10,14 +10,14 @@ import type { StoredData } from './schemas.js'
 
 interface Sender {
   tenantId: number
-  /** The user in whose name it is sent; absent: the system, 0. */
+  /** The sender; 0, the system, by default. */
   userId?: number
 }
 
 interface Durable extends Sender {
   /** Repeating an event with the same key from the same user within 5 minutes returns the original result. */
   dedupeId?: string
-  /** A transaction of the host's own, in the same database: the event is stored with it, and told right after the commit. */
+  /** The host's own transaction in the same database: the event is stored in it, sent after its commit, and never after a rollback. */
   transaction?: HostTransaction
 }
 
@@ -26,34 +26,38 @@ interface DirectMessage extends Durable { recipientId: number, message: string, 
 interface Emitted<Name extends EventName> extends Sender { channel: string, event: Name, data: DataOf<Name> }
 
 /**
- * `fastify.realtime.channels`: what clients can send, and more. `authorize` is not asked: the host decides. An argument that
- * cannot be right is refused with `RT_INVALID_DATA` and its name.
+ * `app.realtime.channels`: what clients can send, and more, without asking `authorize`. All but `emit` resolve with
+ * `{ messageId, timestamp }` when the event is committed; they reject with `RT_STORAGE_UNAVAILABLE` while the database cannot
+ * take it. A wrong argument is an `RT_INVALID_DATA` that names it.
  */
 export interface ChannelsApi {
   /**
-   * Any event on any channel. Durable: stored, then told; resolves when it is stored. With a `transaction` it is told right
-   * after the commit, and never after a rollback. Events of the suite, such as `message:group`, are completed with what
-   * clients rely on: the sender and the channel.
+   * A durable event on any channel: `await channels.publish({ tenantId: 1, channel: 'orders', event: 'order:shipped', data })`.
+   * Built-in events, like `message:group`, get the sender and the channel that clients expect.
    */
   publish<Name extends EventName> (event: Durable & { channel: string, event: Name, data: DataOf<Name> }): Promise<Receipt>
-  /** An event for current subscribers only: not stored, not recovered. */
+  /**
+   * An ephemeral event for current subscribers: not stored, not recovered. Throws `RT_INVALID_DATA` where it is too large for
+   * its readers. `channels.emit({ tenantId: 1, channel: 'cursor.7', event: 'cursor:moved', data: { x, y } })`
+   */
   emit<Name extends EventName> (event: Emitted<Name>): void
   /** @deprecated Use `emit`. */
   tell<Name extends EventName> (event: Emitted<Name>): void
-  /** A message to one user. */
+  /** A message to one user: `await channels.direct({ tenantId: 1, userId: 7, recipientId: 8, message: 'hi', conversationId: '7-8' })`. */
   direct (message: DirectMessage): Promise<Receipt>
   /** @deprecated Use `direct`. */
   message (message: DirectMessage): Promise<Receipt>
-  /** A message to a channel. */
+  /** A message to the subscribers of a channel: `await channels.group({ tenantId: 1, channel: 'room.5', message: 'hi', conversationId: 'room.5' })`. */
   group (message: Durable & { channel: string, message: string, conversationId: string }): Promise<Receipt>
   /**
-   * One notification for each recipient, any number of them: they wait for room in the queue. Resolves when all are stored;
-   * otherwise rejects with a `RealtimeError` whose `stored` says how many are, and the same `dedupeId` stores the rest.
+   * A notification for each recipient, any number of them. Resolves when all are stored, with one result per recipient; otherwise
+   * rejects with a `RealtimeError` whose `stored` says how many are, and repeating the call with the same `dedupeId` stores the rest.
+   * `await channels.notify({ tenantId: 1, recipientIds: [7, 8], title: 'Maintenance', body: 'Tonight at 22:00' })`
    */
   notify (notification: Durable & {
     recipientIds: number[], title: string, body: string, icon?: string | null, tag?: string | null
   }): Promise<Receipt[]>
-  /** A message to everyone in the tenant. */
+  /** A message to everyone in the tenant. `messageType` is `info` by default. `await channels.broadcast({ tenantId: 1, message: 'hi' })` */
   broadcast (broadcast: Durable & { message: string, messageType?: string }): Promise<Receipt>
 }
 

@@ -12,7 +12,7 @@ export function displayStatus (presence: Presence | null, now: number, { withDev
   }
 }
 
-/** When the words for a status change by themselves. */
+/** When the display status changes with time alone; Infinity: never. */
 export const displayStatusValidUntil = ({ status, awaySince }: Presence, now: number): number =>
   status !== 'away' || awaySince === null ? Infinity : awaySince + (Math.max(0, Math.floor((now - awaySince) / MINUTE_MS)) + 1) * MINUTE_MS
 

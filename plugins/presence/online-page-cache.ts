@@ -1,19 +1,19 @@
-/** Bytes of pages kept at most, over all tenants. */
+/** The most bytes of cached pages, over all tenants. */
 const MAX_BYTES = 8 * 1024 * 1024
-/** And so many: one who asks from everywhere gets many small ones, whose keeping costs more than their bytes. */
+/** The most pages: requests with every possible cursor make many small pages, whose overhead exceeds their bytes. */
 const MAX_PAGES = 10_000
-/** A page is made anew after this long, whatever else: the contract's bound. */
+/** A page is served from the cache for at most this long. */
 const MAX_AGE_MS = 300_000
 
 export interface CachedPage {
   bytes: Buffer
-  /** What the roster called the state that it shows. */
+  /** The roster's version of the state that the page shows. */
   version: number
-  /** When something that it shows is no longer so without anybody's doing: a name, the minutes of an absence. */
+  /** When its content changes with time alone: a cached name expires, or `Away for 5m` becomes `6m`. */
   until: number
 }
 
-/** Pages of the online list as they were sent, to be sent again while everything that they show is still so. */
+/** Encoded pages of the online list, reused while nothing in them has changed. */
 export class OnlinePageCache {
   readonly #pages = new Map<string, CachedPage>()
   #bytes = 0

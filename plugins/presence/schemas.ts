@@ -46,7 +46,7 @@ export const OnlineUsers = Type.Object({
     device: Nullable(Device),
     display_status: DisplayStatus
   })),
-  total: Type.Integer({ description: 'All who are online, not only this page' }),
+  total: Type.Integer({ description: 'All users who are online, on every page' }),
   next_cursor: Nullable(Id)
 })
 export type OnlineUsers = Static<typeof OnlineUsers>
@@ -82,18 +82,18 @@ const tags = ['presence'] as const
 export const rest = {
   'GET /presence/:userId': {
     tags,
-    summary: 'The presence of one user',
+    summary: 'Get the presence of one user',
     params: UserParams,
     response: { ...errorResponses, 200: Type.Object({ data: UserPresence }) }
   },
   'GET /presence': {
     tags,
-    summary: 'The presence of up to 200 users in one read, in the order asked',
+    summary: 'Get the presence of up to 200 users, in the order given',
     querystring: UserIdsQuery,
     response: { ...errorResponses, 200: Type.Object({ data: Type.Array(UserPresence) }) }
   },
   'GET /online-users': {
-    tags, summary: 'Who is online, by user id', querystring: OnlineQuery, response: { ...errorResponses, 200: OnlineUsers }
+    tags, summary: 'List the users who are online, by user id', querystring: OnlineQuery, response: { ...errorResponses, 200: OnlineUsers }
   },
   'POST /presence/update': {
     tags, summary: 'Set the caller’s status', body: UpdateBody, response: { ...bodyErrorResponses, 200: Updated }

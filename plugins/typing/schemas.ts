@@ -48,9 +48,9 @@ const tags = ['typing'] as const
 
 export const rest = {
   'POST /typing': {
-    tags, summary: 'Say that the caller types, or has stopped', body: TypingBody, response: { ...bodyErrorResponses, 200: TypingRecorded }
+    tags, summary: 'Start, prolong or stop the caller’s typing', body: TypingBody, response: { ...bodyErrorResponses, 200: TypingRecorded }
   },
   'GET /typing/:conversationId': {
-    tags, summary: 'Who types in a conversation now', params: ConversationParams, response: { ...errorResponses, 200: TypingUsers }
+    tags, summary: 'List the users who type in a conversation now', params: ConversationParams, response: { ...errorResponses, 200: TypingUsers }
   }
 } as const

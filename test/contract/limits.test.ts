@@ -4,7 +4,7 @@ import { overTopologies } from './topologies.js'
 overTopologies({}, (test, { at }) => {
   const member = async (): Promise<Client> => await connect(at(0), tokenFor(1, newClub()))
 
-  test('what is no frame is told and counted, and only the twentieth closes', async (t) => {
+  test('a malformed frame gets an error and is counted, and only the twentieth closes the socket', async (t) => {
     const client = await member()
     const bad = ['not json', '[]', '"text"', '{"data":{}}', '{"event":5}', '{"event":"nope"}', '{"event":"subscribe","data":[]}']
     for (const text of bad) {
@@ -77,7 +77,7 @@ overTopologies({}, (test, { at }) => {
     t.equal(await client.closed, 4429)
   })
 
-  test('channels that only the suite writes to are refused to everyone', async (t) => {
+  test('nobody may publish to the channels reserved for fastify-realtime', async (t) => {
     const client = await connect(at(0), tokenFor(1, newClub(), { admin: true }))
     for (const channel of ['presence', 'broadcast', 'private-user.2', 'user:me']) {
       await t.rejects(client.request('message:group', { channel, message: 'x', conversationId: 'c' }), { code: 'RT_FORBIDDEN' }, channel)

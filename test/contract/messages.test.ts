@@ -63,7 +63,7 @@ overTopologies({}, (test, { at }) => {
     }
   })
 
-  test('what waits for an offline user is sent on connect, until it is confirmed, and the sender is told', async (t) => {
+  test('messages for an offline user are sent on connect until they are confirmed, and the sender gets message:delivered', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const { messageId } = await sender.request('message:direct', { recipientId: 2, message: 'later', conversationId: 'c' })

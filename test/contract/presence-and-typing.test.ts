@@ -4,7 +4,7 @@ import { overTopologies } from './topologies.js'
 overTopologies({}, (test, { at }) => {
   const get = async (i: number, token: string, path: string) => (await rest(at(i), token, 'GET', path)).body
 
-  test('a user comes online once and goes offline once, whatever the number of tabs', async (t) => {
+  test('user:online and user:offline are sent once each, however many tabs a user has', async (t) => {
     const club = newClub()
     const watcher = await connect(at(0), tokenFor(9, club))
     const tabs = [await connect(at(0), tokenFor(1, club)), await connect(at(1), tokenFor(1, club))]
@@ -20,7 +20,7 @@ overTopologies({}, (test, { at }) => {
     t.match(await get(0, tokenFor(9, club), '/presence/1'), { data: { status: 'offline', display_status: 'Offline', last_seen_at: /Z$/ } })
   })
 
-  test('a status is told to the club, and read by anyone in it', async (t) => {
+  test('a status is sent to the tenant, and anyone in it can read it', async (t) => {
     const club = newClub()
     const [client, watcher] = [await connect(at(0), tokenFor(1, club)), await connect(at(1), tokenFor(2, club))]
     const ack = await client.request('user:presence', { status: 'away', device: 'mobile', lastMessage: 'Lunch break' })
@@ -57,7 +57,7 @@ overTopologies({}, (test, { at }) => {
     t.match(await get(1, tokenFor(1, club), `/online-users?limit=2&cursor=${first.next_cursor}`), { data: [{ user_id: 3 }], total: 3, next_cursor: null })
   })
 
-  test('typing is told at its start and at its stop, to those who should know', async (t) => {
+  test('the start and the stop of typing are sent to its audience', async (t) => {
     const club = newClub()
     const typist = await connect(at(0), tokenFor(1, club))
     const reader = await connect(at(1), tokenFor(2, club))
@@ -85,7 +85,7 @@ overTopologies({}, (test, { at }) => {
     t.strictSame(typist.frames.filter(({ event }) => event === 'user:typing' && true).filter(({ data }) => data.conversationId !== 'c3'), [], 'never to the connection that types')
   })
 
-  test('typing runs out 30 seconds after the last sign, told once', async (t) => {
+  test('typing expires 30 seconds after the last update, and the stop is sent once', async (t) => {
     const club = newClub()
     const [typist, reader] = [await connect(at(0), tokenFor(1, club)), await connect(at(1), tokenFor(2, club))]
     await typist.request('user:typing', { recipientId: 2, conversationId: 'c', isTyping: true })

@@ -36,7 +36,7 @@ overTopologies({ FRAMES_PER_SECOND: '0' }, (test, { at }) => {
     t.match(await reader.request('subscribe', { channel: 'group.p', since: position }), { recovered: true, position })
   })
 
-  test('a gap of more than 1000 events is told, not hidden', async (t) => {
+  test('a gap of more than 1000 events is reported, not hidden', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const ids = await say(sender, 'group.big', Array.from({ length: 1001 }, (_, i) => `${i}`))

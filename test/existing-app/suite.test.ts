@@ -3,7 +3,7 @@ import { ask, connect, logIn, startDesk, upgradeStatus } from './desk.js'
 
 const API = '/api/websocket'
 
-t.test('the suite in the product answers in its own shapes, and the product’s hooks in theirs', async (t) => {
+t.test('our routes in the product answer in their own shapes, and the product’s hooks in theirs', async (t) => {
   const desk = await startDesk(t, 'with the suite')
   const ann = await logIn(desk, 'Ann')
   t.match(await ask(desk, ann, 'POST', `${API}/connect`, { connection_id: 'tab' }), { status: 201, body: { data: { connection_id: 'tab', status: 'connected' } } })
@@ -38,7 +38,7 @@ t.test('a page that reconnects does not use up the product’s limit', async (t)
   t.equal((await ask(desk, cookie, 'GET', '/orders')).status, 200)
 })
 
-t.test('the suite’s routes are complete in the product’s OpenAPI document', async (t) => {
+t.test('our routes are complete in the product’s OpenAPI document', async (t) => {
   const { body } = await ask(await startDesk(t, 'with the suite'), null, 'GET', '/openapi.json')
   t.match(body, { paths: { [`${API}/connect`]: { post: {
     requestBody: { content: { 'application/json': { schema: { required: ['connection_id'] } } } }, responses: { 201: {}, 409: {} }
