@@ -83,7 +83,7 @@ export async function suffer (t: Test, fault: Fault): Promise<Findings> {
     'each refusal names the database, the outcome and a time to retry')
   for (const node of nodes) {
     const log = node.output?.() ?? ''
-    const lines = log.split('\n').filter((line) => /database away|redis away|not reach Redis/i.test(line))
+    const lines = log.split('\n').filter((line) => /Database away|Redis does not accept writes/.test(line))
     t.ok(lines.length < 20, `one line for each change of state, not for each request: ${lines.length}`)
     t.notMatch(log, new RegExp(`${load.clubId}:\\d+:\\d+`), 'the log holds no message texts')
   }
