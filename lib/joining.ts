@@ -53,8 +53,10 @@ export class Joining {
   /** Replies to be written before live events pass. */
   #replies = 0
   #hasReply = false
-  /** The largest `since` of these: what is dropped below it would be late for that replay. */
+  /** The largest `since` of these. */
   #asked = 0
+  /** Ids above the position that were dropped and are not above that: late, as soon as that replay begins. */
+  #aboutToBeLate: number[] = []
   #isReplaying = false
   #isFirstDue = false
   /** Pages that come first end here: a replay by position was asked for, which has everything above. */
@@ -114,7 +116,10 @@ export class Joining {
     this.#replies--
     this.#hasReply = true
     if (since !== undefined) this.#restart(since)
-    if (this.#replies === 0) this.#asked = 0
+    if (this.#replies === 0) {
+      this.#asked = 0
+      this.#aboutToBeLate = []
+    }
     this.goLive()
     if (!this.isOver) this.#writeEphemeral()
   }
@@ -259,6 +264,7 @@ export class Joining {
     this.start = this.#position = since
     this.#missed = Infinity
     this.#late = this.#late.filter((id) => id <= since)
+    this.addLate(this.#aboutToBeLate.filter((id) => id <= since && this.#written?.has(id) !== true))
     this.#written = null
     if (this.#isFirstDue) this.#firstUntil = since
   }
@@ -266,8 +272,14 @@ export class Joining {
   #drop ({ messageId, again }: Frame): void {
     if (messageId === 0 || again || this.#written?.has(messageId) === true) return
     this.dropped = Math.min(this.dropped, messageId)
-    if (messageId > this.#position) this.#missed = Math.min(this.#missed, messageId)
-    if (messageId <= this.#position || messageId <= this.#asked) this.addLate([messageId])
+    if (messageId <= this.#position) {
+      this.addLate([messageId])
+      return
+    }
+    this.#missed = Math.min(this.#missed, messageId)
+    if (messageId > this.#asked) return
+    this.#aboutToBeLate.push(messageId)
+    if (this.#aboutToBeLate.length > MAX_LATE) this.isLost = true
   }
 
   /** Replaces what is kept. */
