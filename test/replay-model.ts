@@ -174,6 +174,8 @@ export interface Subscription {
   reader: SlowReader
   key: string
   joining: Joining
+  /** Where reading the log began for an earlier one, at the most. */
+  startedBefore: number
   /** Replies that are still to be written, with what each promised. */
   replies: Array<{ since?: number | undefined, isLate?: boolean, first?: PageSource | undefined }>
   /** What its client has seen before; null: it asked for nothing of before. */
@@ -200,15 +202,16 @@ export function lacking ({ reader, key, seen, withWaiting, arrived }: Subscripti
  * Events of one sender that came for the first time after later ones of the same sender. Not of where reading the log began:
  * what is committed right then below it may come behind. And not of copies, which stand on other channels.
  */
-export function disordered ({ reader, key, joining, seen, withWaiting, arrived, heardBefore, isLate }: Subscription): string[] {
+export function disordered ({ reader, key, joining, startedBefore, seen, withWaiting, arrived, heardBefore, isLate }: Subscription): string[] {
   if (isLate) return []
+  const start = Math.max(joining.start, startedBefore)
   const newest = new Map<number, number>()
   const known = new Set<number>(seen)
   return (reader.heard.get(key) ?? []).slice(heardBefore).flatMap((event) => {
     const { id, sender } = event
     // Nobody asked for it: it came before, and again with what was dropped.
-    if (seen === null && !withWaiting && !arrived.has(event)) return []
-    if (event.sentAgain || event.except === reader.id || event.key !== key || id <= joining.start || known.has(id)) return []
+    if (seen === null && !(withWaiting && !event.confirmed) && !arrived.has(event)) return []
+    if (event.sentAgain || event.except === reader.id || event.key !== key || id <= start || known.has(id)) return []
     known.add(id)
     const before = newest.get(sender) ?? 0
     newest.set(sender, Math.max(before, id))

@@ -151,8 +151,9 @@ class World {
     const kind = this.random(3)
     const joining = this.hub.join(key, reader, kind === 2 ? since : 0) as Subscription['joining']
     const subscription = known ?? {
-      reader, key, joining, replies: [], seen: null, withWaiting: false, arrived: new Set(), isLate: false, heardBefore: reader.heard.get(key)?.length ?? 0
+      reader, key, joining, startedBefore: 0, replies: [], seen: null, withWaiting: false, arrived: new Set(), isLate: false, heardBefore: reader.heard.get(key)?.length ?? 0
     }
+    if (joining !== subscription.joining) subscription.startedBefore = Math.max(subscription.startedBefore, subscription.joining.start)
     subscription.joining = joining
     // Less what is on its way.
     if (!this.since.has(key)) this.since.set(key, this.underWay[0]?.handedAt ?? this.log.now++)

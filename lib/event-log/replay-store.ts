@@ -75,8 +75,7 @@ interface Part { text: string, values: unknown[] }
  * What replays read (websocket_events). Every read asks for many at once: connections come back together, and each statement
  * costs the database more than the few rows it finds.
  *
- * Where positions are compared, values stand in each part and not in a table of what is wanted: only then is each part a
- * range of the index.
+ * Values stand in each part, not in a table of what is wanted: only then is each part a range of the index.
  */
 export class ReplayStore {
   readonly #db: Database
@@ -89,13 +88,13 @@ export class ReplayStore {
 
   /** Head and floor of each of these channels, in the order given. */
   async ends (channels: ReadonlyArray<Omit<Place, 'since'>>): Promise<ChannelEnds[]> {
-    const { rows } = await this.#db.executeQuery<{ n: number, head: number | null, floor: number | null, newest: number | null }>(CompiledQuery.raw(`
-      select wanted.n as n,
-        (select e.id from websocket_events as e where e.tenant_id = wanted.tenant_id and e.channel = wanted.channel and e.durable = 1
-          order by e.id desc limit 1) as head,
-        (select f.purged_id from websocket_channel_floors as f where f.tenant_id = wanted.tenant_id and f.channel = wanted.channel) as floor,
-        (select max(id) from websocket_events) as newest
-      from (${tableOf(channels)}) as wanted`, channels.flatMap(({ tenantId, channel }) => [tenantId, channel])))
+    const rows = await this.#all<{ n: number, head: number | null, floor: number | null, newest: number | null }>(channels.map(({ tenantId, channel }, n) => ({
+      text: `select ${n} as n,
+        (select id from websocket_events where ${DURABLE} order by id desc limit 1) as head,
+        (select purged_id from websocket_channel_floors where tenant_id = ? and channel = ?) as floor,
+        (select max(id) from websocket_events) as newest`,
+      values: [tenantId, channel, tenantId, channel]
+    })))
     const found = new Map(rows.map((row) => [Number(row.n), row]))
     return channels.map((_, n) => {
       const row = found.get(n)
@@ -105,7 +104,7 @@ export class ReplayStore {
 
   /** Of each place: how many events come after it, counted up to `most`, and whether there are late ones below it. */
   async behind (places: readonly Place[], most: number): Promise<Array<{ later: number, isLate: boolean }>> {
-    const parts = places.map(({ tenantId, channel, since }, n): Part => {
+    const rows = await this.#all<{ n: number, later: number, late: number }>(places.map(({ tenantId, channel, since }, n) => {
       const late = since > 0 ? this.#late({ tenantId, channel, since }, '1') : null
       return {
         text: `select ${n} as n,
@@ -113,9 +112,7 @@ export class ReplayStore {
           ${late === null ? '0' : `exists (${late.text})`} as late`,
         values: [tenantId, channel, since, ...late?.values ?? []]
       }
-    })
-    const { rows } = await this.#db.executeQuery<{ n: number, later: number, late: number }>(CompiledQuery.raw(
-      parts.map(({ text }) => text).join(' union all '), parts.flatMap(({ values }) => values)))
+    }))
     const found = new Map(rows.map((row) => [Number(row.n), row]))
     return places.map((_, n) => ({ later: Number(found.get(n)?.later ?? 0), isLate: Number(found.get(n)?.late ?? 0) === 1 }))
   }
@@ -216,6 +213,13 @@ export class ReplayStore {
         where (e.handed_at is null or e.handed_at >= ${this.#skewed})`,
       values: [tenantId, channel, since, since - LATE_IDS, since, tenantId]
     }
+  }
+
+  async #all<Row> (parts: readonly Part[]): Promise<Row[]> {
+    if (parts.length === 0) return []
+    const { rows } = await this.#db.executeQuery<Row>(CompiledQuery.raw(
+      parts.map(({ text }) => text).join(' union all '), parts.flatMap(({ values }) => values)))
+    return rows
   }
 
   get #bytes (): string {
