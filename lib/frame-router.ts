@@ -1,34 +1,11 @@
 import type { Static, TObject, TSchema } from '@sinclair/typebox'
 import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
 import type { ValueError } from '@sinclair/typebox/errors'
+import type { MaybePromise } from './async/maybe-promise.js'
+import type { LocalConnection } from './delivery/connection.js'
 import { RealtimeError } from './errors.js'
-import type { Joining } from './joining.js'
 import type { Caller, Identity } from './identity.js'
-import type { Maybe } from './maybe.js'
-import type { ReplayOptions } from './replayer.js'
-import { eventsOf, type ClientEvents, type EventDescription, type ServerEvents } from './protocol.js'
-
-/** A local connection, as plugins other than connections/ see it. */
-export interface LocalConnection {
-  readonly id: string
-  readonly identity: Identity
-  /** The channels it is subscribed to, by name. */
-  readonly channels: ReadonlySet<string>
-  /** Subscribed by the suite itself, not counted against the limit. */
-  isAutomatic (channel: string): boolean
-  /** Subscribes; what comes waits for `begin`, which must follow each `join` unless the channel is left, with the same `since` or none. */
-  join (channel: string, since?: number): Maybe<Joining>
-  /** The reply to `join` was written: what was missed follows, no faster than this connection reads, and then live events. */
-  begin (joining: Joining, options?: ReplayOptions): void
-  leave (channel: string): void
-  /** Writes one encoded frame to this connection alone, in order with everything else. */
-  send (payload: Buffer): void
-  /** Closed or closing. */
-  readonly closed: boolean
-  /** Runs after the frames that came before, before those that come after. */
-  inOrder<T> (task: () => Promise<T>): Promise<T>
-  close (code: number, reason: string): void
-}
+import { eventsOf, type ClientEventSchemas, type EventDescription, type ServerEventSchemas } from './wire/protocol.js'
 
 /** What a frame handler is given: who, and the connection it came on. */
 export interface FrameContext extends Caller {
@@ -45,7 +22,7 @@ export interface FrameContext extends Caller {
 export interface FrameResult<Ack> {
   ack: Ack | { later: Promise<Ack> }
   /** The event in which the ack's data go out when the frame had no id; without it success is silent. */
-  answer?: string
+  replyEvent?: string
   /** Runs right after the reply was written. */
   afterReply?: () => void
 }
@@ -55,14 +32,14 @@ export interface FrameDefinition<Data extends TObject, Ack extends TSchema> {
   data: Data
   ack: Ack
   /** Begins, as soon as the frame came, what need not wait for the frames before it. */
-  ahead? (identity: Identity, data: Static<Data>): void
-  handle (context: FrameContext, data: Static<Data>): Maybe<FrameResult<Static<Ack>>>
+  prefetch? (identity: Identity, data: Static<Data>): void
+  handle (context: FrameContext, data: Static<Data>): MaybePromise<FrameResult<Static<Ack>>>
 }
 
 export interface Route {
   check: TypeCheck<TObject>
-  ahead: ((identity: Identity, data: unknown) => void) | null
-  handle (context: FrameContext, data: unknown): Maybe<FrameResult<unknown>>
+  prefetch: ((identity: Identity, data: unknown) => void) | null
+  handle (context: FrameContext, data: unknown): MaybePromise<FrameResult<unknown>>
 }
 
 /** Event name → schema and handler. Plugins add theirs; connections/ feeds the frames in. */
@@ -71,20 +48,20 @@ export class FrameRouter {
   readonly #catalogue: EventDescription[] = []
 
   /** Adds an event that clients send. */
-  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, ahead, handle }: FrameDefinition<Data, Ack>): void {
+  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, prefetch, handle }: FrameDefinition<Data, Ack>): void {
     if (this.#routes.has(event)) throw new Error(`the event ${event} is defined twice`)
     const check = TypeCompiler.Compile(data)
     // Checked right before: the handler gets what its schema says.
     this.#routes.set(event, {
       check,
-      ahead: ahead === undefined ? null : (identity, value) => { ahead(identity, value as Static<Data>) },
+      prefetch: prefetch === undefined ? null : (identity, value) => { prefetch(identity, value as Static<Data>) },
       handle: (context, value) => handle(context, value as Static<Data>)
     })
     this.#catalogue.push({ event, direction: 'client', data, ack })
   }
 
   /** Describes events that the server sends, and events of clients that are handled elsewhere. */
-  describe (events: { client?: ClientEvents, server?: ServerEvents }): void {
+  describe (events: { client?: ClientEventSchemas, server?: ServerEventSchemas }): void {
     this.#catalogue.push(...eventsOf(events))
   }
 
@@ -94,9 +71,9 @@ export class FrameRouter {
   }
 
   /** A valid frame has come, and waits for those before it. */
-  ahead (identity: Identity, event: string, data: unknown): void {
+  prefetch (identity: Identity, event: string, data: unknown): void {
     const route = this.#routes.get(event)
-    if (route !== undefined && route.ahead !== null && route.check.Check(data)) route.ahead(identity, data)
+    if (route !== undefined && route.prefetch !== null && route.check.Check(data)) route.prefetch(identity, data)
   }
 
   /** Throws `RT_INVALID_FRAME` for an unknown event, `RT_INVALID_DATA` naming the field that breaks the schema. */

@@ -1,9 +1,10 @@
-import type { Frame } from '../lib/backplane/contract.js'
-import { privateOwner, splitKey } from '../lib/channels.js'
-import { Hub } from '../lib/hub.js'
-import type { Joining, Page } from '../lib/joining.js'
-import { Replayer, type PageReader, type PageSource, type Reader } from '../lib/replayer.js'
-import { wireFrame } from '../lib/ws-frame.js'
+import type { OutgoingEvent } from '../lib/backplane/contract.js'
+import { privateOwner } from '../lib/channel-names.js'
+import { Hub } from '../lib/delivery/hub.js'
+import type { Joining, Page } from '../lib/delivery/joining.js'
+import { Replayer, type PageReader, type PageSource, type Reader } from '../lib/delivery/replayer.js'
+import { splitKey } from '../lib/keys.js'
+import { websocketFrame } from '../lib/wire/websocket-frame.js'
 
 /** A durable event on its way: its id is given when its insert begins, then it is committed, handed on, and arrives. */
 export interface Event {
@@ -26,8 +27,8 @@ export interface Event {
 const NEVER = Number.MAX_SAFE_INTEGER
 /** As it is told on one of its channels. */
 const textOf = ({ id }: Event, on: string): Buffer => Buffer.from(JSON.stringify({ id, on, text: 'x'.repeat(id % 7 * 10) }))
-export const frameOf = (event: Event, on: string, rest: Partial<Frame> = {}): Frame =>
-  ({ payload: textOf(event, on), messageId: event.id, except: null, again: false, ...rest })
+export const frameOf = (event: Event, on: string, rest: Partial<OutgoingEvent> = {}): OutgoingEvent =>
+  ({ payload: textOf(event, on), messageId: event.id, excludeConnectionId: null, isRetry: false, ...rest })
 
 const isOn = ({ key, copyTo }: Event, channel: string): boolean => key === channel || copyTo === channel
 
@@ -96,7 +97,7 @@ export class Log implements PageReader {
     if (this.#random(2) === 0) await new Promise<void>((resolve) => { this.#waiting.push(resolve) })
     const events = found.slice(0, most)
     const payloads = events.map((event) => textOf(event, key))
-    return { events, ids: events.map(({ id }) => id), payloads, wire: Buffer.concat(payloads.map(wireFrame)), more: found.length > most, below: below.map(({ id }) => id) }
+    return { events, ids: events.map(({ id }) => id), payloads, wire: Buffer.concat(payloads.map(websocketFrame)), more: found.length > most, below: below.map(({ id }) => id) }
   }
 }
 

@@ -1,6 +1,6 @@
 import { mock } from 'node:test'
 import t from 'tap'
-import type { PageSource } from '../lib/replayer.js'
+import type { PageSource } from '../lib/delivery/replayer.js'
 import { disordered, frameOf, lacking, Log, newHub, SlowReader, type Event, type Subscription } from './replay-model.js'
 import { seeded, turn } from './suites.js'
 
@@ -104,7 +104,7 @@ class World {
       // A copy is on its sender's channel alone.
       if (gap !== undefined && key === event.key && this.random(2) === 0) continue
       if (gap === undefined) this.#accept(key, [event])
-      this.hub.deliver(key, [frameOf(event, key, { except: event.except })])
+      this.hub.deliver(key, [frameOf(event, key, { excludeConnectionId: event.except })])
     }
     this.#letGoOfClosed()
   }
@@ -112,7 +112,7 @@ class World {
   hold (): void {
     // Copies stand on other channels of the log, and are not filled in.
     const key = this.pick(KEYS.filter((one) => one !== OWN))
-    if (this.hub.hold(key) !== null && !this.gaps.has(key)) this.gaps.set(key, [])
+    if (this.hub.startGap(key) !== null && !this.gaps.has(key)) this.gaps.set(key, [])
   }
 
   fill (): void {
@@ -124,7 +124,7 @@ class World {
     const filled = this.log.committed.filter((event) => event.key === key && (event.handedAt === null || this.underWay.includes(event) ||
       (event.id >= from && event.handedAt >= (this.since.get(key) ?? 0))))
     this.#accept(key, [...filled, ...gap])
-    this.hub.fill(key, filled.map((event) => frameOf(event, key)))
+    this.hub.fillGap(key, filled.map((event) => frameOf(event, key)))
     this.#letGoOfClosed()
   }
 
@@ -132,7 +132,7 @@ class World {
     const event = this.pick(this.handed)
     if (event === undefined || event.confirmed || this.underWay.includes(event)) return
     event.sentAgain = true
-    this.hub.deliver(event.key, [frameOf(event, event.key, { again: true })])
+    this.hub.deliver(event.key, [frameOf(event, event.key, { isRetry: true })])
     this.#letGoOfClosed()
   }
 

@@ -1,13 +1,14 @@
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
-import { isReserved, privateChannel } from '../../lib/channels.js'
+import type { Rate } from '../../lib/access/rate-counters.js'
+import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { isReserved, privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
-import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Caller, Identity } from '../../lib/identity.js'
-import type { Rate } from '../../lib/limits.js'
-import { andThen, type Maybe } from '../../lib/maybe.js'
-import { rateKey } from '../../lib/rest.js'
+import type { Internals } from '../../lib/internals.js'
+import { connectionKey } from '../../lib/keys.js'
+import { rateKey } from '../../lib/plugin-kit/rest-scope.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
 import { Channel, type ConversationType } from '../../lib/schemas.js'
 import type { TypingAck, TypingChanged } from './schemas.js'
@@ -21,12 +22,12 @@ export type Participants = (conversation: {
 export interface TypingSettings {
   rate: Rate
   /** Milliseconds after the last sign. */
-  expiry: number
+  timeout: number
   participants: Participants | undefined
 }
 
 /** A sign of typing, or of its end. */
-export interface Sign {
+export interface TypingUpdate {
   conversationId: string
   conversationType?: ConversationType | undefined
   isTyping: boolean
@@ -43,26 +44,26 @@ const MAX_REMEMBERED = 64
 
 /** The rules of typing: told at the start and at the stop, whatever the stop is: said, sent, disconnected, or run out. */
 export class TypingRules {
-  readonly #realtime: Realtime
+  readonly #internals: Internals
   readonly #store: TypingStore
   readonly #settings: TypingSettings
   readonly #log: FastifyBaseLogger
-  /** What connections of this node type, by {@link localKey}. */
+  /** What connections of this node type, by {@link connectionKey}. */
   readonly #byConnection = new Map<string, Map<string, TypingKey>>()
   #stopping: TypingKey[] = []
   #stopped: Promise<void> = Promise.resolve()
 
-  constructor (realtime: Realtime, store: TypingStore, settings: TypingSettings, log: FastifyBaseLogger) {
-    this.#realtime = realtime
+  constructor (internals: Internals, store: TypingStore, settings: TypingSettings, log: FastifyBaseLogger) {
+    this.#internals = internals
     this.#store = store
     this.#settings = settings
     this.#log = log
-    realtime.events.on('typingExpired', (entry) => { this.#tell(entry, false) })
-    realtime.events.on('message', ({ tenantId, userId, data }) => {
+    internals.bus.on('typingExpired', (entry) => { this.#emit(entry, false) })
+    internals.bus.on('message', ({ tenantId, userId, data }) => {
       if (typeof data.conversationId === 'string') this.#stopSoon({ tenantId, userId, conversationId: data.conversationId })
     })
-    realtime.events.on('disconnected', ({ tenantId, connectionId }) => {
-      const key = localKey(tenantId, connectionId)
+    internals.bus.on('disconnected', ({ tenantId, connectionId }) => {
+      const key = connectionKey(tenantId, connectionId)
       for (const typed of this.#byConnection.get(key)?.values() ?? []) this.#stopSoon(typed)
       this.#byConnection.delete(key)
     })
@@ -70,20 +71,20 @@ export class TypingRules {
 
   /** A frame's sign counts against the same rate as a request's. Throws `RT_RATE_LIMITED`. */
   async count ({ identity }: Caller): Promise<void> {
-    await this.#realtime.rates.take(rateKey(RATE_KIND, identity), this.#settings.rate)
+    await this.#internals.rates.take(rateKey(RATE_KIND, identity), this.#settings.rate)
   }
 
   /** A sign of typing, or its end. Throws `RT_FORBIDDEN` where the caller may not publish to the channel or recipient named. */
-  async record (caller: Caller, { conversationId, conversationType, isTyping, channel, recipientId }: Sign): Promise<TypingAck> {
+  async record (caller: Caller, { conversationId, conversationType, isTyping, channel, recipientId }: TypingUpdate): Promise<TypingAck> {
     const { identity, connectionId } = caller
     const { tenantId, userId } = identity
-    const now = this.#realtime.clock.now()
+    const now = this.#internals.clock.now()
     if (!isTyping) {
       await this.stop([{ tenantId, userId, conversationId }])
       return { conversationId, isTyping, expiresAt: toIso(now) }
     }
     const type = conversationType ?? (channel === undefined ? 'direct' : 'group')
-    const expiresAt = now + this.#settings.expiry
+    const expiresAt = now + this.#settings.timeout
     const entry: TypingEntry = {
       tenantId,
       userId,
@@ -94,25 +95,25 @@ export class TypingRules {
       startedAt: now,
       expiresAt
     }
-    if (connectionId !== null) this.#remember(localKey(tenantId, connectionId), { tenantId, userId, conversationId })
-    if (await this.#realtime.roster.startTyping(entry)) this.#tell(entry, true)
+    if (connectionId !== null) this.#remember(connectionKey(tenantId, connectionId), { tenantId, userId, conversationId })
+    if (await this.#internals.roster.startTyping(entry)) this.#emit(entry, true)
     return { conversationId, isTyping, expiresAt: toIso(expiresAt) }
   }
 
   /** Who types in a conversation now. */
   async users (tenantId: number, conversationId: string): Promise<Array<{ user_id: number, user_name: string | null, started_at: string }>> {
-    const entries = await this.#realtime.roster.typing(tenantId, conversationId)
-    const names = await this.#realtime.directory.names(tenantId, entries.map(({ userId }) => userId))
+    const entries = await this.#internals.roster.typing(tenantId, conversationId)
+    const names = await this.#internals.directory.names(tenantId, entries.map(({ userId }) => userId))
     return entries.map(({ userId, startedAt }, i) => ({ user_id: userId, user_name: names[i] ?? null, started_at: toIso(startedAt) }))
   }
 
   /** Ends typing where there is any, and tells it. */
   async stop (keys: TypingKey[]): Promise<void> {
-    for (const entry of await this.#realtime.roster.stopTyping(keys)) this.#tell(entry, false)
+    for (const entry of await this.#internals.roster.stopTyping(keys)) this.#emit(entry, false)
   }
 
   /** Resolves when what was ended so far is told. */
-  async settled (): Promise<void> {
+  async whenStopsSent (): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve))
     await this.#stopped
   }
@@ -130,25 +131,25 @@ export class TypingRules {
 
   #audience (
     identity: Identity, conversationId: string, conversationType: ConversationType, channel: string | undefined, recipientId: number | undefined
-  ): Maybe<string[]> {
-    const { access } = this.#realtime
+  ): MaybePromise<string[]> {
+    const { access } = this.#internals
     if (channel !== undefined) {
       if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-      return andThen(access.require({ identity, action: 'publish', channel }), () => [channel])
+      return thenMaybe(access.require({ identity, action: 'publish', channel }), () => [channel])
     }
     if (recipientId !== undefined) {
       const own = privateChannel(recipientId)
-      return andThen(access.require({ identity, action: 'direct', channel: own }), () => [own])
+      return thenMaybe(access.require({ identity, action: 'direct', channel: own }), () => [own])
     }
     const { tenantId, userId } = identity
     if (this.#settings.participants !== undefined) {
-      return andThen(this.#settings.participants({ tenantId, conversationId, conversationType }),
+      return thenMaybe(this.#settings.participants({ tenantId, conversationId, conversationType }),
         (ids) => ids.filter((id) => id !== userId).map(privateChannel))
     }
     // Nobody was named: those who subscribed to the conversation, where the caller may speak in it; else nobody.
     const conversation = `conversation.${conversationId}`
     if (!Value.Check(Channel, conversation)) return []
-    return andThen(access.allows({ identity, action: 'publish', channel: conversation }), (open) => open ? [conversation] : [])
+    return thenMaybe(access.allows({ identity, action: 'publish', channel: conversation }), (open) => open ? [conversation] : [])
   }
 
   #remember (key: string, typed: TypingKey): void {
@@ -162,15 +163,15 @@ export class TypingRules {
     this.#byConnection.set(key, known)
   }
 
-  #tell (entry: TypingEntry, isTyping: boolean): void {
+  #emit (entry: TypingEntry, isTyping: boolean): void {
     const { tenantId, userId, conversationId, conversationType, connectionId } = entry
-    const now = this.#realtime.clock.now()
+    const now = this.#internals.clock.now()
     const data: TypingChanged = { userId, isTyping, conversationId, conversationType, timestamp: toIso(now) }
     for (const channel of entry.channels) {
-      this.#realtime.tell({ tenantId, channel, event: 'user:typing', data, except: connectionId })
+      this.#internals.emit({ tenantId, channel, event: 'user:typing', data, excludeConnectionId: connectionId })
     }
     this.#store.put({ entry, isTyping, expiresAt: isTyping ? entry.expiresAt : now })
-    this.#realtime.eventLog.audit({ tenantId, userId, type: 'user:typing', channel: entry.channels[0] ?? `conversation.${conversationId}`.slice(0, 255), data })
-    this.#realtime.events.emit('typing', { entry, isTyping })
+    this.#internals.eventLog.audit({ tenantId, userId, type: 'user:typing', channel: entry.channels[0] ?? `conversation.${conversationId}`.slice(0, 255), data })
+    this.#internals.bus.emit('typing', { entry, isTyping })
   }
 }
