@@ -305,6 +305,6 @@ export class Joining {
 }
 
 const framesOf = ({ ids, payloads }: Page): OutgoingEvent[] =>
-  payloads.map((payload, i) => ({ payload, messageId: ids[i] ?? 0, except: null, again: false }))
+  payloads.map((payload, i) => ({ payload, messageId: ids[i] ?? 0, excludeConnectionId: null, isRetry: false }))
 
 const sizeOf = ({ payload }: OutgoingEvent): number => payload.length + OVERHEAD
