@@ -132,8 +132,11 @@ export interface Roster {
   start (): Promise<void>
 
   join (entry: Omit<RosterConnection, 'generation'>, limit: number): MaybePromise<JoinResult & { generation: string }>
-  /** Removes the connection if it still is of this generation. False: it was not. */
-  leave (entry: Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>): MaybePromise<boolean>
+  /**
+   * Removes the connection if it still is of this generation. False: it was not. After a user's last one the user stays online
+   * for `grace` milliseconds, `offlineDelay` unless given.
+   */
+  leave (entry: Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>, grace?: number): MaybePromise<boolean>
   /** A sign of life of a connection without a socket. */
   heartbeat (tenantId: number, connectionId: string): Promise<void>
   find (tenantId: number, connectionId: string): Promise<RosterConnection | null>

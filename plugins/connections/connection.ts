@@ -249,14 +249,14 @@ export class Connection implements Reader, LocalConnection, Paced {
     if (this.phase.name === 'closing') return
     this.#hub.flushFor(this)
     this.#raw?.flush()
-    this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.name === 'open' ? this.phase.session : null }
+    this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.name === 'open' ? this.phase.session : null, code }
     this.#socket.close(code, reason)
   }
 
   /** The socket is closed, by whomever. The session it had, for cleaning up; null where it never was authenticated. */
   end (): Session | null {
-    if (this.phase.name === 'opening') this.phase = { name: 'closing', since: this.#clock.now(), session: null }
-    if (this.phase.name === 'open') this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.session }
+    if (this.phase.name === 'opening') this.phase = { name: 'closing', since: this.#clock.now(), session: null, code: null }
+    if (this.phase.name === 'open') this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.session, code: null }
     return this.phase.session
   }
 

@@ -17,6 +17,10 @@ export const ConnectionSettings = Type.Object({
     description: 'Exact origins of any scheme that may open a socket, besides the host’s own, and "null"; a client that is no browser sends none'
   }),
   closeDeadline: ms('All sockets are closed this long after app.close() began', 10_000, 100),
+  drainSeconds: Type.Number({
+    default: 5, minimum: 0, maximum: 3600, description: 'Many sockets are closed over this many seconds of `closeDeadline`, so that their clients do not come back all at once'
+  }),
+  drainGrace: ms('A user whose last connection was closed as the node restarts (1012) stays online for this long', 30_000, 0),
   perMessageDeflate: Type.Boolean({ default: false, description: 'Compression costs much memory for each socket' })
 })
 export type ConnectionSettings = Static<typeof ConnectionSettings>

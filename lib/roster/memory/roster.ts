@@ -54,11 +54,13 @@ export class MemoryRoster implements Roster {
     return { ownedByOther: false, isNew: known === undefined, isFirstOfUser, replaced, evicted, generation: kept }
   }
 
-  leave ({ tenantId, connectionId, generation }: Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>): boolean {
+  leave (
+    { tenantId, connectionId, generation }: Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>, grace = this.#times.offlineDelay
+  ): boolean {
     const tenant = this.#tenants.get(tenantId)
     const entry = tenant?.connections.get(connectionId)
     if (tenant === undefined || entry === undefined || entry.generation !== generation) return false
-    remove(tenant, entry, this.#times, this.#clock.now())
+    remove(tenant, entry, grace, this.#clock.now())
     return true
   }
 
@@ -258,7 +260,7 @@ export class MemoryRoster implements Roster {
     // An open socket does not go for a connection that may never have one.
     const mayGo = tenant.connections.get(newest)?.nodeId === null ? others.filter((entry) => !isLive(entry)) : others
     const evicted = mayGo.slice(0, user.connections.length - limit)
-    for (const entry of evicted) remove(tenant, entry, this.#times, this.#clock.now())
+    for (const entry of evicted) remove(tenant, entry, this.#times.offlineDelay, this.#clock.now())
     return evicted
   }
 }

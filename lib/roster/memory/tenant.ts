@@ -27,7 +27,7 @@ export function scheduleCheck (tenant: Tenant, at: number): void {
 }
 
 /** Takes a connection out; its user's grace begins with the last one. */
-export function remove (tenant: Tenant, entry: RosterConnection, { offlineDelay }: RosterTimes, now: number): void {
+export function remove (tenant: Tenant, entry: RosterConnection, grace: number, now: number): void {
   tenant.connections.delete(entry.connectionId)
   const user = tenant.users.get(entry.userId)
   if (user === undefined) return
@@ -35,7 +35,7 @@ export function remove (tenant: Tenant, entry: RosterConnection, { offlineDelay 
   if (at >= 0) user.connections.splice(at, 1)
   user.presence.seenAt = now
   if (user.connections.length > 0 || user.statusOnlyUntil !== null) return
-  user.graceUntil ??= now + offlineDelay
+  user.graceUntil ??= now + grace
   scheduleCheck(tenant, user.graceUntil)
 }
 
@@ -53,7 +53,7 @@ export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Om
     if (until <= now) expiredConnections.push(entry)
     else scheduleCheck(tenant, until)
   })
-  for (const entry of expiredConnections) remove(tenant, entry, times, now)
+  for (const entry of expiredConnections) remove(tenant, entry, times.offlineDelay, now)
   tenant.users.forEach((user, id) => {
     if (user.statusOnlyUntil !== null && user.statusOnlyUntil <= now) {
       user.statusOnlyUntil = null

@@ -90,7 +90,7 @@ export class Healing {
 
   /** What was done while Redis was away: who came, then who left. */
   async #writeUnwritten (found: Renewed): Promise<number> {
-    const { holdings, lease, commands, nodeId, times } = this.#parts
+    const { holdings, lease, commands, nodeId } = this.#parts
     const came = holdings.unwritten.filter(({ entry }) => lease.lostFor >= KNOWN_FIRST || holdings.isTold(entry))
     const { departures } = holdings
     if (came.length + departures.length === 0) return 0
@@ -98,7 +98,7 @@ export class Healing {
     const missed = await this.#restore(came, found)
     for (let at = 0; at < departures.length; at += ROWS) {
       await Promise.all(departures.slice(at, at + ROWS).map(async (entry) => {
-        await commands.leave(entry, times.offlineDelay, { userId: entry.userId, nodeId })
+        await commands.leave(entry, entry.grace, { userId: entry.userId, nodeId })
         holdings.departureWritten(entry)
       }))
     }

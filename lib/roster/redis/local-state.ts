@@ -9,6 +9,9 @@ export interface Held {
   isInRedis: boolean
 }
 
+/** A connection that is over, and how long its user stays online if it was the last one. */
+export interface Departure extends RosterConnection { grace: number }
+
 interface HeldUser {
   connections: number
   /** Others know that the user is online. */
@@ -33,7 +36,7 @@ type UserKey = Pick<RosterConnection, 'tenantId' | 'userId'>
 export class LocalState {
   readonly #tenants = new Map<number, TenantHoldings>()
   /** Left while nobody could be told; to be removed from the shared roster when it is back. */
-  readonly #departures = new Map<string, RosterConnection>()
+  readonly #departures = new Map<string, Departure>()
   #size = 0
   #unwritten = 0
 
@@ -128,7 +131,7 @@ export class LocalState {
     return [...this.#tenants.keys()].flatMap((tenantId) => [...this.in(tenantId)].filter(({ isInRedis }) => !isInRedis))
   }
 
-  queueDeparture (entry: RosterConnection): void {
+  queueDeparture (entry: Departure): void {
     this.#departures.set(keyOf(entry), entry)
   }
 
@@ -136,11 +139,11 @@ export class LocalState {
     return this.#departures.get(keyOf(entry))?.generation === entry.generation
   }
 
-  departureWritten (entry: RosterConnection): void {
+  departureWritten (entry: Departure): void {
     if (this.#departures.get(keyOf(entry)) === entry) this.#departures.delete(keyOf(entry))
   }
 
-  get departures (): RosterConnection[] {
+  get departures (): Departure[] {
     return [...this.#departures.values()]
   }
 

@@ -116,17 +116,17 @@ export class RedisRoster implements Roster {
     this.#healing.checkSoon(held)
   }
 
-  async leave (entry: Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>): Promise<boolean> {
+  async leave (entry: Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>, grace = this.#times.offlineDelay): Promise<boolean> {
     const dropped = this.#local.remove(entry)
     if (dropped !== null && dropped.gone !== null) this.#remember(dropped.entry, dropped.gone)
     try {
-      return await this.#commands.leave(entry, this.#times.offlineDelay, dropped === null ? null : { userId: dropped.entry.userId, nodeId: this.nodeId })
+      return await this.#commands.leave(entry, grace, dropped === null ? null : { userId: dropped.entry.userId, nodeId: this.nodeId })
     } catch (err) {
       if (!isAway(err)) throw err
       // Another socket of this node took its place, or it left already.
       if (dropped === null && (this.#local.get(entry) !== undefined || this.#local.mourns(entry))) return false
       if (dropped === null) throw err
-      this.#local.queueDeparture(dropped.entry)
+      this.#local.queueDeparture({ ...dropped.entry, grace })
       return true
     }
   }
