@@ -6,7 +6,7 @@ export const optionsOf = {
     'presenceGrace', 'restLease', 'storageTimeout', 'maxQueuedEvents', 'authConcurrency', 'userCacheTime', 'statsInterval', 'retentionDays',
     'maintenance'],
   connections: ['pingInterval', 'authDeadline', 'maxConnectionsPerUser', 'framesPerSecond', 'frameBurst', 'maxFrameSize', 'maxBuffered',
-    'allowedOrigins', 'closeDeadline', 'perMessageDeflate'],
+    'allowedOrigins', 'closeDeadline', 'drainSeconds', 'drainGrace', 'perMessageDeflate'],
   presence: ['updatesPerMinute'],
   typing: ['signsPerMinute', 'expiry', 'participants'],
   channels: ['maxChannelsPerConnection', 'events'],

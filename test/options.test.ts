@@ -57,6 +57,8 @@ const plugins: Array<[name: string, plugin: AnyPlugin, wrong: Record<string, unk
     maxBuffered: [0, 1023, '1m'],
     allowedOrigins: ['https://example.com', ['example.com'], ['https://example.com/'], ['*'], [5]],
     closeDeadline: [0, 99, '10s'],
+    drainSeconds: [-1, 3601, '5s'],
+    drainGrace: [-1, 0.5, '30s'],
     perMessageDeflate: ['yes', 1, {}]
   } satisfies Wrong<ConnectionsOptions>],
   ['presence', presence, { updatesPerMinute: [-1, 0.5, '60'] } satisfies Wrong<PresenceOptions>],

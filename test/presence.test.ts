@@ -1,4 +1,5 @@
 import t from 'tap'
+import { CloseCode } from '../lib/wire/close-codes.js'
 import { OnlinePageCache } from '../plugins/presence/online-page-cache.js'
 import { buildHost, buildNodes, connect, leave, overBackends, PREFIX, rest, rowsOf, tokenOf, until, user, type Host } from './helper.js'
 
@@ -30,6 +31,24 @@ overBackends((test, backend) => {
     await connect(a, user(1))
     await watcher.next('user:online')
     t.strictSame([await watcher.soFar('user:online'), await watcher.soFar('user:offline')], [[], []], 'each edge once')
+  })
+
+  test('a user whose node restarts is online for 30 s more, unless they come back', async (t) => {
+    const [a, b] = await buildNodes(t, { backend })
+    const watcher = await connect(b, user(9))
+    for (const userId of [1, 2]) {
+      await connect(a, user(userId), { connectionId: `c${userId}` })
+      await watcher.next('user:online')
+      const gone = new Promise((resolve) => { a.app.realtime.events.on('disconnected', resolve) })
+      await a.app.realtime.connections.close(1, `c${userId}`, CloseCode.restarting)
+      await gone
+    }
+    a.clock.advance(29_000)
+    await connect(b, user(1))
+    t.match(await presenceOf(b, 2), { status: 'online' })
+    a.clock.advance(2000)
+    t.match(await watcher.next('user:offline'), { userId: 2 })
+    t.strictSame([await watcher.soFar('user:online'), await watcher.soFar('user:offline')], [[], []], 'who came back is told of by nothing')
   })
 
   test('the grace is the host’s to choose', async (t) => {

@@ -11,8 +11,8 @@ export interface LocalConnection {
   readonly channels: ReadonlySet<string>
   /** Subscribed by the suite itself, not counted against the limit. */
   isAutomatic (channel: string): boolean
-  /** Subscribes; what comes waits for `begin`, which must follow each `join` unless the channel is left. */
-  join (channel: string): MaybePromise<Joining>
+  /** Subscribes; what comes waits for `begin`, which must follow each `join` unless the channel is left, with the same `since` or none. */
+  join (channel: string, since?: number): MaybePromise<Joining>
   /** The reply to `join` was written: what was missed follows, no faster than this connection reads, and then live events. */
   begin (joining: Joining, options?: ReplayOptions): void
   leave (channel: string): void

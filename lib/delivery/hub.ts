@@ -57,16 +57,17 @@ export class Hub {
 
   /**
    * Makes `member` hear the channel: from when this resolves nothing published on any node passes it by; no promise where
-   * the node hears it already. Live from its `replied` on. A member that joins again is held back again, for another replay.
+   * the node hears it already. Live from its `replied` on, which may promise a replay of what comes after `since`. A member that
+   * joins again is held back again.
    */
-  join (key: ChannelKey, member: Member): MaybePromise<Joining> {
+  join (key: ChannelKey, member: Member, since = 0): MaybePromise<Joining> {
     let channel = this.#channels.get(key)
     if (channel === undefined) {
       channel = new LocalChannel(key, this.#clock.now(), this.#backplane.subscribe(key))
       this.#channels.set(key, channel)
     }
     this.delivered += channel.flushFor(member)
-    const joining = channel.join(member, this.newest, this.#count)
+    const joining = channel.join(member, since, this.newest, this.#count)
     return channel.ready?.then(() => joining) ?? joining
   }
 

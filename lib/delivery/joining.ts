@@ -12,6 +12,8 @@ export interface Page {
   wire: Buffer
   /** The log has further events behind the last of these. */
   more: boolean
+  /** Ids of the newest events at or below the position it was read from, as they were when it was read. */
+  below: readonly number[]
 }
 
 /** What a kept frame takes besides its payload, roughly. */
@@ -32,7 +34,9 @@ const LATE_IDS = 100_000
  * arrives. What waits for a member is so bounded, however long its replay takes and however much arrives.
  *
  * Reading the log by ascending id alone would miss an event that commits late, below the position the replay has
- * reached. Such an event arrives like any other: it is written when it was kept, and read by its id when it was dropped.
+ * reached. Such an event arrives like any other: it is written when it was kept, and read by its id when it was dropped. And
+ * before a page with what its sender sent next is written: each page says what is below it, so that one that is still on its
+ * way here is read as well.
  *
  * Ephemeral events are for those who listen now: once the reply is written they pass at once, between the pages.
  */
@@ -49,12 +53,20 @@ export class Joining {
   /** Replies to be written before live events pass. */
   #replies = 0
   #hasReply = false
+  /** The largest `since` of these. */
+  #asked = 0
+  /** Ids above the position that were dropped and are not above that: late, as soon as that replay begins. */
+  #aboutToBeLate: number[] = []
   #isReplaying = false
   #isFirstDue = false
+  /** Pages that come first end here: a replay by position was asked for, which has everything above. */
+  #firstUntil = Infinity
   /** The log must be read before this member goes live. */
   #isDue = false
   /** Up to here the log was read; below it, what arrives is late. */
   #position: number
+  /** Where reading the log began. Of two events of one sender the order is kept from here on. */
+  start = 0
   #kept: OutgoingEvent[] = []
   #keptBytes = 0
   #isKeeping = true
@@ -90,9 +102,10 @@ export class Joining {
     return this.#late
   }
 
-  /** Live events wait for one more reply. */
-  awaitReply (): void {
+  /** Live events wait for one more reply, which may promise a replay of what comes after `since`. */
+  awaitReply (since: number): void {
     this.#replies++
+    this.#asked = Math.max(this.#asked, since)
   }
 
   /**
@@ -103,6 +116,10 @@ export class Joining {
     this.#replies--
     this.#hasReply = true
     if (since !== undefined) this.#restart(since)
+    if (this.#replies === 0) {
+      this.#asked = 0
+      this.#aboutToBeLate = []
+    }
     this.goLive()
     if (!this.isOver) this.#writeEphemeral()
   }
@@ -114,13 +131,30 @@ export class Joining {
     this.#keep(this.#kept.filter(({ isRetry }) => !isRetry))
   }
 
+  /**
+   * Writes a page of those. What arrived meanwhile has its place among them by id, as far as it is kept. Where something was
+   * dropped the page ends: the log has it, and what comes after it. How many events of the page were written.
+   */
+  writeFirst (page: Page): number {
+    const { ids } = page
+    const end = ids.findIndex((id) => id > this.#firstUntil || id > this.#missed)
+    const count = end < 0 ? ids.length : end
+    const last = ids[count - 1] ?? 0
+    const among = this.#kept.filter(({ messageId }) => messageId > 0 && messageId < last)
+    const frames = framesOf(page).slice(0, count)
+    this.#writeFrames(among.length === 0 ? frames : [...frames, ...among].sort((a, b) => a.messageId - b.messageId))
+    return count
+  }
+
   endFirst (): void {
     this.#isFirstDue = false
+    this.#firstUntil = Infinity
   }
 
   /** Rows that another node committed or handed on late, below `since`. */
   addLate (ids: readonly number[]): void {
-    this.#late.push(...ids)
+    if (ids.length === 0) return
+    this.#late = [...this.#late, ...ids].sort((a, b) => a - b)
     if (this.#late.length > MAX_LATE) this.isLost = true
   }
 
@@ -145,9 +179,12 @@ export class Joining {
     this.#drop(frame)
   }
 
-  /** The log is about to be read above the answer, which has all that was dropped above it. What is late is written now. */
-  beginRead (): number {
-    if (!this.#isDue && this.#missed < Infinity) this.#position = this.#missed - 1
+  /**
+   * The log is about to be read above `since`, which has all that was dropped above it. What is late is written now. Further
+   * reads are asked for what is `below`, too.
+   */
+  beginRead (): { since: number, isFurther: boolean } {
+    if (!this.#isDue && this.#missed < Infinity) this.start = this.#position = this.#missed - 1
     const kept = this.#kept
     this.#keep([])
     this.#isKeeping = true
@@ -160,12 +197,20 @@ export class Joining {
       else this.dropped = Math.min(this.dropped, frame.messageId)
     }
     this.#writeFrames(late)
-    return this.#position
+    return { since: this.#position, isFurther: this.#position > this.start }
+  }
+
+  /** There are events below a page that must be written first. Then the page is void: it is read again after them. */
+  findLate ({ below }: Page): boolean {
+    // Of the first pages nothing is known any more once a replay by position was asked for, which has most of them.
+    if (this.#firstUntil === Infinity) this.addLate(below.filter((id) => id > this.start && this.#written?.has(id) !== true))
+    return this.#late.length > 0
   }
 
   /** What was read since {@link beginRead}, from the position on. */
   endRead (page: Page): void {
-    this.write(page)
+    this.#writeFrames(this.#kept.filter(({ messageId }) => messageId > 0 && messageId <= this.#position))
+    this.#writePage(page)
     const last = page.ids.at(-1) ?? this.#position
     // Dropped while it was read: it may lack them.
     this.#position = Math.max(this.#position, Math.min(last, this.#missed - 1))
@@ -175,15 +220,15 @@ export class Joining {
 
   /** The rows of these late ids, as far as there are any. */
   endLate (ids: readonly number[], page: Page): void {
-    this.write(page)
+    this.#writePage(page)
     // A page that is full ends with its last one.
     const last = page.more ? page.ids.at(-1) ?? Infinity : Infinity
     const done = new Set(ids.filter((id) => id <= last))
     this.#late = this.#late.filter((id) => !done.has(id))
   }
 
-  /** Writes a page, without what was written before. */
-  write (page: Page): void {
+  /** Without what was written before. */
+  #writePage (page: Page): void {
     if (page.ids.length === 0) return
     const written = this.#written ??= new DedupeWindow()
     const isNew = page.ids.map((id) => written.add(id))
@@ -192,8 +237,7 @@ export class Joining {
       this.member.write(page.wire, page.payloads, false)
       return
     }
-    const frames = page.payloads.flatMap((payload, i): OutgoingEvent[] =>
-      isNew[i] === true ? [{ payload, messageId: page.ids[i] ?? 0, excludeConnectionId: null, isRetry: false }] : [])
+    const frames = framesOf(page).filter((_, i) => isNew[i])
     this.#count(this.#channel.write(this.member, frames))
   }
 
@@ -217,16 +261,25 @@ export class Joining {
     this.turn++
     this.#isDue = true
     this.#isReplaying = true
-    this.#position = since
+    this.start = this.#position = since
     this.#missed = Infinity
+    this.#late = this.#late.filter((id) => id <= since)
+    this.addLate(this.#aboutToBeLate.filter((id) => id <= since && this.#written?.has(id) !== true))
     this.#written = null
+    if (this.#isFirstDue) this.#firstUntil = since
   }
 
   #drop ({ messageId, isRetry }: OutgoingEvent): void {
     if (messageId === 0 || isRetry || this.#written?.has(messageId) === true) return
     this.dropped = Math.min(this.dropped, messageId)
-    if (messageId > this.#position) this.#missed = Math.min(this.#missed, messageId)
-    else this.addLate([messageId])
+    if (messageId <= this.#position) {
+      this.addLate([messageId])
+      return
+    }
+    this.#missed = Math.min(this.#missed, messageId)
+    if (messageId > this.#asked) return
+    this.#aboutToBeLate.push(messageId)
+    if (this.#aboutToBeLate.length > MAX_LATE) this.isLost = true
   }
 
   /** Replaces what is kept. */
@@ -245,10 +298,13 @@ export class Joining {
   }
 
   #writeFrames (frames: readonly OutgoingEvent[]): void {
-    const written = this.#written
+    const written = this.#isReplaying ? this.#written ??= new DedupeWindow() : null
     const fresh = written === null ? frames : frames.filter(({ messageId }) => messageId === 0 || written.add(messageId))
     this.#count(this.#channel.write(this.member, fresh))
   }
 }
+
+const framesOf = ({ ids, payloads }: Page): OutgoingEvent[] =>
+  payloads.map((payload, i) => ({ payload, messageId: ids[i] ?? 0, excludeConnectionId: null, isRetry: false }))
 
 const sizeOf = ({ payload }: OutgoingEvent): number => payload.length + OVERHEAD

@@ -64,7 +64,7 @@ export class LocalChannel {
    * This member, to whom everything that came was written, is not live until it has been replied to. One that joins again
    * before that is the same: what it is owed stays.
    */
-  join (member: Member, newest: number, count: (delivered: number) => void): Joining {
+  join (member: Member, since: number, newest: number, count: (delivered: number) => void): Joining {
     let joining = this.#joining?.get(member)
     if (joining === undefined) {
       this.members.delete(member)
@@ -73,7 +73,7 @@ export class LocalChannel {
       this.#joining ??= new Map()
       this.#joining.set(member, joining)
     }
-    joining.awaitReply()
+    joining.awaitReply(since)
     return joining
   }
 

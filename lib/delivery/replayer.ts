@@ -19,7 +19,8 @@ export interface Reader extends Member {
 export interface PageReader {
   /** Bytes of a page, unless one event alone is larger. */
   readonly pageBytes: number
-  after (key: ChannelKey, since: number, copiesFrom: number): Promise<Page>
+  /** `isFurther`: the page says what is below it, too. */
+  after (key: ChannelKey, since: number, isFurther: boolean, copiesFrom: number): Promise<Page>
   byIds (key: ChannelKey, ids: readonly number[]): Promise<Page>
   lateBelow (key: ChannelKey, since: number): Promise<number[]>
 }
@@ -28,8 +29,10 @@ export interface PageReader {
 export interface PageSource {
   /** The next page. Where it rejects it is asked again later. */
   read (): Promise<Page>
-  /** A page was written. */
-  written (page: Page): void
+  /** The first so many events of a page were written. */
+  written (page: Page, count: number): void
+  /** Whatever comes after them is sent otherwise. */
+  skip (): void
 }
 
 /** What is replayed before a member goes live. */
@@ -117,9 +120,9 @@ export class Replayer {
     const room = this.#reader.room(this.#log.pageBytes)
     if (isPromise(room)) return await room
     try {
-      if (replay.first !== null) await this.#first(replay, replay.first)
-      else if (replay.lateBelow !== null) await this.#findLate(replay, replay.lateBelow)
+      if (replay.first === null && replay.lateBelow !== null) await this.#findLate(replay, replay.lateBelow)
       else if (replay.joining.late.length > 0) await this.#late(replay.joining)
+      else if (replay.first !== null) await this.#first(replay, replay.first)
       else await this.#next(replay.joining)
     } catch {
       // The database is away, and says so itself.
@@ -129,16 +132,18 @@ export class Replayer {
 
   async #next (joining: Joining): Promise<void> {
     const { turn } = joining
-    const page = await this.#log.after(joining.key, joining.beginRead(), joining.dropped)
+    const { since, isFurther } = joining.beginRead()
+    const page = await this.#log.after(joining.key, since, isFurther, joining.dropped)
     await this.#reader.room(page.wire.length)
-    if (this.#takes(joining) && joining.turn === turn) joining.endRead(page)
+    if (this.#takes(joining) && joining.turn === turn && !joining.findLate(page)) joining.endRead(page)
   }
 
   async #late (joining: Joining): Promise<void> {
+    const { turn } = joining
     const ids = joining.late.slice(0, LATE_IDS)
     const page = await this.#log.byIds(joining.key, ids)
     await this.#reader.room(page.wire.length)
-    if (this.#takes(joining)) joining.endLate(ids, page)
+    if (this.#takes(joining) && joining.turn === turn) joining.endLate(ids, page)
   }
 
   async #findLate (replay: Replay, since: number): Promise<void> {
@@ -158,10 +163,11 @@ export class Replayer {
       throw err
     }
     await this.#reader.room(page.wire.length)
-    if (!this.#takes(joining)) return
-    joining.write(page)
-    source.written(page)
-    if (page.more) return
+    if (!this.#takes(joining) || joining.findLate(page)) return
+    const count = joining.writeFirst(page)
+    source.written(page, count)
+    if (count < page.ids.length) source.skip()
+    else if (page.more) return
     replay.first = null
     joining.endFirst()
   }

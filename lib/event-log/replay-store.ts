@@ -17,6 +17,8 @@ export interface PageRange extends Place {
   kind: 'after' | 'pending'
   /** For a private channel: copies of what its owner sent, from this id on. */
   copies: Copies & { from: number } | null
+  /** Also the newest ids up to `since`. */
+  below: boolean
 }
 
 /** Events by their ids: late ones, to which no position leads. */
@@ -28,8 +30,8 @@ export interface PageIds extends Omit<Place, 'since'> {
 /** A stored event, as a replay needs it. */
 export interface ReplayRow { id: number, type: string, payload: string }
 
-/** Rows of one page, and whether the range has more behind them. */
-export interface PageRows { rows: ReplayRow[], more: boolean }
+/** Rows of one page, whether the range has more behind them, and the newest ids up to where it begins, if they were asked for. */
+export interface PageRows { rows: ReplayRow[], more: boolean, below: number[] }
 
 /** What is known of a channel as a whole. */
 export interface ChannelEnds {
@@ -53,10 +55,18 @@ const WAITING_ROWS = 1000
 const ENVELOPE = 100
 /** How far clocks of nodes may differ. */
 const CLOCK_SKEW = 1000
-/** How far below `since` late rows are looked for. */
-const LATE_WINDOW = 1000
+/**
+ * How far below `since` late rows are looked for: so many ids, as for those that a node handed on after it could not reach
+ * Redis, and so many rows of the channel.
+ */
+const LATE_IDS = 100_000
+const LATE_ROWS = 1000
+
+/** How many ids a page is told of that are below it: more than can be committed late on a channel while a page is written. */
+const BELOW_ROWS = 100
 
 const DURABLE = 'tenant_id = ? and channel = ? and durable = 1'
+const OF = { after: DURABLE, pending: "tenant_id = ? and channel = ? and status = 'pending'" } as const
 
 /** A part of a statement, with its values. */
 interface Part { text: string, values: unknown[] }
@@ -119,7 +129,7 @@ export class ReplayStore {
 
   /** A page of each of these ranges, of at most `bytes` of payload, or of one event that is larger. */
   async pages (ranges: readonly PageRange[], bytes: number): Promise<PageRows[]> {
-    return await this.#pages(ranges.map((range) => this.#range(range)), bytes)
+    return await this.#pages(ranges.map((range) => this.#range(range)), bytes, ranges.flatMap((range, n) => range.below ? [this.#below(range, n)] : []))
   }
 
   /** The events with these ids that stand on the channel. */
@@ -130,7 +140,7 @@ export class ReplayStore {
         where id in (${marksOf(ids)}) and tenant_id = ? and durable = 1 and (channel = ?${copy}) order by id limit ${PAGE_ROWS + 1}`,
       values: [...ids, tenantId, channel, ...copies === null ? [] : [copies.userId, ...copies.types]]
     }], bytes)
-    return page ?? { rows: [], more: false }
+    return page ?? { rows: [], more: false, below: [] }
   }
 
   /**
@@ -138,29 +148,32 @@ export class ReplayStore {
    * table of their own here: each is one look into the index.
    */
   async waiting (channels: ReadonlyArray<Omit<Place, 'since'>>, bytes: number): Promise<PageRows[]> {
-    const numbers = channels.map((_, n) => `select ${n} as n, ? as tenant_id, ? as channel`).join(' union all ')
     const { rows } = await this.#db.executeQuery<PageRow>(CompiledQuery.raw(this.#cut(`
-      select wanted.n as n, e.id as id, ${this.#bytes} as bytes from (${numbers}) as wanted
+      select wanted.n as n, e.id as id, ${this.#bytes} as bytes from (${tableOf(channels)}) as wanted
       cross join websocket_events as e on e.tenant_id = wanted.tenant_id and e.channel = wanted.channel
       where e.status = 'pending' order by e.id limit ${WAITING_ROWS}`, `, count(*) over () = ${WAITING_ROWS} as is_full`),
     [...channels.flatMap(({ tenantId, channel }) => [tenantId, channel]), bytes]))
+    rows.sort((a, b) => Number(a.id) - Number(b.id))
     // One user's many may have kept the others' out.
     const isFull = rows.some(({ is_full: full }) => Number(full) === 1)
-    return pagesOf(rows, channels.length).map(({ rows, more }) => ({ rows, more: more || isFull }))
+    return pagesOf(rows, channels.length).map((page) => ({ ...page, more: page.more || isFull }))
   }
 
-  /** Events on a channel above `since` that wait to be confirmed and are due to be sent again by the sweeper. */
-  async dueAbove ({ tenantId, channel, since }: Place, limit: number): Promise<number[]> {
+  /** Events on a channel above `since` that wait to be confirmed; `due`: only those that the sweeper is going to send again. */
+  async waitingIds ({ tenantId, channel, since }: Place, limit: number, due: boolean): Promise<number[]> {
     const { rows } = await this.#db.executeQuery<{ id: number }>(CompiledQuery.raw(`
       select id from websocket_events
-      where tenant_id = ? and status = 'pending' and channel = ? and id > ? and due_at is not null and handed_at is not null
+      where tenant_id = ? and status = 'pending' and channel = ? and id > ?${due ? ' and due_at is not null and handed_at is not null' : ''}
       order by id limit ${limit}`, [tenantId, channel, since]))
     return rows.map(({ id }) => Number(id))
   }
 
-  async #pages (parts: readonly Part[], bytes: number): Promise<PageRows[]> {
-    const text = parts.map(({ text }, n) => `select ${n} as n, p${n}.id as id, p${n}.bytes as bytes from (${text}) as p${n}`).join(' union all ')
-    const { rows } = await this.#db.executeQuery<PageRow>(CompiledQuery.raw(this.#cut(text), [...parts.flatMap(({ values }) => values), bytes]))
+  /** With further parts that are ids alone, of the same moment. */
+  async #pages (parts: readonly Part[], bytes: number, others: readonly Part[] = []): Promise<PageRows[]> {
+    const ids = parts.map(({ text }, n) => `select ${n} as n, p${n}.id as id, p${n}.bytes as bytes from (${text}) as p${n}`).join(' union all ')
+    const text = [`select n, id, found, type, payload from (${this.#cut(ids)}) as pages`, ...others.map((part) => part.text)].join(' union all ')
+    const { rows } = await this.#db.executeQuery<PageRow>(CompiledQuery.raw(
+      `select * from (${text}) as everything order by n, id`, [...parts.flatMap(({ values }) => values), bytes, ...others.flatMap(({ values }) => values)]))
     return pagesOf(rows, parts.length)
   }
 
@@ -169,13 +182,12 @@ export class ReplayStore {
     const over = 'over (partition by n order by id)'
     return `select s.*, e.event_type as type, e.payload as payload from (
       select n, id, bytes, sum(bytes) ${over} - bytes as before_it, count(*) over (partition by n) as found${more} from (${ids}) as sized
-    ) as s join websocket_events as e on e.id = s.id where s.before_it = 0 or s.before_it + s.bytes <= ? order by s.n, s.id`
+    ) as s join websocket_events as e on e.id = s.id where s.before_it = 0 or s.before_it + s.bytes <= ?`
   }
 
   #range ({ kind, tenantId, channel, since, copies }: PageRange): Part {
     const order = `order by id limit ${PAGE_ROWS + 1}`
-    const of = kind === 'pending' ? "tenant_id = ? and status = 'pending' and channel = ?" : DURABLE
-    const own = `select id, ${this.#bytes} as bytes from websocket_events where ${of} and id > ? ${order}`
+    const own = `select id, ${this.#bytes} as bytes from websocket_events where ${OF[kind]} and id > ? ${order}`
     if (copies === null) return { text: own, values: [tenantId, channel, since] }
     return {
       text: `select id, bytes from (select * from (${own}) as own union all select * from (
@@ -185,13 +197,21 @@ export class ReplayStore {
     }
   }
 
+  #below ({ kind, tenantId, channel, since }: PageRange, n: number): Part {
+    return {
+      text: `select ${n}, b${n}.id, -1, null, null from (
+        select id from websocket_events where ${OF[kind]} and id <= ? order by id desc limit ${BELOW_ROWS}) as b${n}`,
+      values: [tenantId, channel, since]
+    }
+  }
+
   #late ({ tenantId, channel, since }: Place, columns: string): Part {
     return {
       text: `select ${columns} from (
-          select id, origin, handed_at from websocket_events where ${DURABLE} and id < ? order by id desc limit ${LATE_WINDOW}
+          select id, origin, handed_at from websocket_events where ${DURABLE} and id < ? and id > ? order by id desc limit ${LATE_ROWS}
         ) as e join websocket_events as s on s.id = ? and s.tenant_id = ? and s.origin <> e.origin
         where (e.handed_at is null or e.handed_at >= ${this.#skewed})`,
-      values: [tenantId, channel, since, since, tenantId]
+      values: [tenantId, channel, since, since - LATE_IDS, since, tenantId]
     }
   }
 
@@ -213,16 +233,24 @@ export class ReplayStore {
   }
 }
 
+/** These channels as a table of their own, with marks for their values. */
+const tableOf = (channels: readonly unknown[]): string =>
+  channels.map((_, n) => `select ${n} as n, ? as tenant_id, ? as channel`).join(' union all ')
+
 const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
 
 interface PageRow { n: number, id: number, found: number, type: string, payload: unknown, is_full?: number }
 
 /** The page of each part. One more row than fits was looked for, which says that there is more. */
 function pagesOf (rows: readonly PageRow[], parts: number): PageRows[] {
-  const pages = Array.from({ length: parts }, (): PageRows => ({ rows: [], more: false }))
+  const pages = Array.from({ length: parts }, (): PageRows => ({ rows: [], more: false, below: [] }))
   for (const row of rows) {
     const page = pages[Number(row.n)]
     if (page === undefined) continue
+    if (Number(row.found) < 0) {
+      page.below.push(Number(row.id))
+      continue
+    }
     if (page.rows.length < PAGE_ROWS) page.rows.push({ id: Number(row.id), type: row.type, payload: jsonText(row.payload) })
     page.more = Number(row.found) > page.rows.length
   }

@@ -49,7 +49,7 @@ export interface ReplaysOptions {
 interface Place { key: ChannelKey, since: number }
 
 /** What one page has: see {@link PageRange}. */
-interface PageRequest extends Place { kind: PageRange['kind'], copiesFrom: number }
+interface PageRequest extends Place { kind: PageRange['kind'], below: boolean, copiesFrom: number }
 
 /**
  * What replays read from the log: where each begins, and its pages. Whatever the connections of this node ask for within a
@@ -70,9 +70,9 @@ export class Replays {
     valuesOf(places, await this.#options.ask(async () => await Promise.all(places.map(async (place) => await this.#store.lateBelow(rangeOf(place)))))),
   { keyOf: nameOfPlace })
   readonly #pages = batchLoader(async (requests: PageRequest[]) => {
-    const ranges = requests.map((request): PageRange => ({ ...rangeOf(request), kind: request.kind, copies: this.#copiesFor(request) }))
+    const ranges = requests.map((request): PageRange => ({ ...rangeOf(request), kind: request.kind, below: request.below, copies: this.#copiesFor(request) }))
     return valuesOf(requests, (await this.#options.ask(async () => await this.#store.pages(ranges, this.pageBytes))).map(encode))
-  }, { size: MAX_RANGES, keyOf: ({ kind, since, copiesFrom, key }) => `${kind}/${since}/${copiesFrom}/${key}` })
+  }, { size: MAX_RANGES, keyOf: ({ kind, since, below, copiesFrom, key }) => `${kind}/${since}/${below}/${copiesFrom}/${key}` })
   /** As many as come, with a rest between: a mass reconnect is a handful of statements. */
   readonly #firstWaiting = batchLoader(async (keys: ChannelKey[]) =>
     valuesOf(keys, (await this.#options.ask(async () => await this.#store.waiting(keys.map(splitKey), this.pageBytes))).map(encode)),
@@ -99,11 +99,14 @@ export class Replays {
     return this.#start(key, since, epoch)
   }
 
-  /** A page of what comes after `since`; on a private channel with copies of what its owner sent, from an id on. */
-  async after (key: ChannelKey, since: number, copiesFrom = Infinity): Promise<Page> {
+  /**
+   * A page of what comes after `since`; on a private channel with copies of what its owner sent, from an id on. A further page
+   * says what is below it.
+   */
+  async after (key: ChannelKey, since: number, isFurther = false, copiesFrom = Infinity): Promise<Page> {
     // Members of other channels share their pages, whatever was dropped for each.
     const isPrivate = copiesFrom < Infinity && this.#copiesOf(key) !== null
-    return await this.#pages({ kind: 'after', key, since, copiesFrom: isPrivate ? copiesFrom : Infinity }) ?? NO_PAGE
+    return await this.#pages({ kind: 'after', key, since, below: isFurther, copiesFrom: isPrivate ? copiesFrom : Infinity }) ?? NO_PAGE
   }
 
   /** The events with these ids, as far as they stand on the channel; a page of them. */
@@ -119,14 +122,19 @@ export class Replays {
 
   /** A page of what waits on a user's own channel to be confirmed, above `since`; null: the first, for which many ask at once. */
   async waiting (key: ChannelKey, since: number | null): Promise<Page> {
-    const page = since === null ? this.#firstWaiting(key) : this.#pages({ kind: 'pending', key, since, copiesFrom: Infinity })
+    const page = since === null ? this.#firstWaiting(key) : this.#pages({ kind: 'pending', key, since, below: true, copiesFrom: Infinity })
     return await page ?? NO_PAGE
+  }
+
+  /** Ids of what waits on a user's own channel to be confirmed, above `since`. */
+  async waitingIds (key: ChannelKey, since: number): Promise<number[]> {
+    return await this.#options.ask(async () => await this.#store.waitingIds(rangeOf({ key, since }), POSTPONED_ROWS, false))
   }
 
   /** What waits above `since` on a user's own channel is being replayed: for a while the sweeper does not send it as well. */
   async postpone (key: ChannelKey, since: number): Promise<void> {
     const { outbox, clock } = this.#options
-    await outbox.postpone(await this.#store.dueAbove(rangeOf({ key, since }), POSTPONED_ROWS), clock.now() + POSTPONED)
+    await outbox.postpone(await this.#store.waitingIds(rangeOf({ key, since }), POSTPONED_ROWS, true), clock.now() + POSTPONED)
   }
 
   async #start (key: ChannelKey, since: number, epoch?: string): Promise<Start> {
@@ -167,7 +175,7 @@ export class Replays {
 }
 
 const NOTHING = { later: 0, isLate: false }
-const NO_PAGE: Page = { ids: [], payloads: [], wire: Buffer.alloc(0), more: false }
+const NO_PAGE: Page = { ids: [], payloads: [], wire: Buffer.alloc(0), more: false, below: [] }
 
 function nameOfPlace ({ key, since }: Place): string {
   return `${since}/${key}`
@@ -184,8 +192,8 @@ function valuesOf<Key, Value> (keys: readonly Key[], values: readonly Value[]): 
   return found
 }
 
-function encode ({ rows, more }: PageRows): Page {
-  if (rows.length === 0 && !more) return NO_PAGE
+function encode ({ rows, more, below }: PageRows): Page {
+  if (rows.length === 0 && !more && below.length === 0) return NO_PAGE
   const payloads = rows.map(({ type, id, payload }) => encodeStored(type, id, payload))
-  return { ids: rows.map(({ id }) => id), payloads, wire: Buffer.concat(payloads.map(websocketFrame)), more }
+  return { ids: rows.map(({ id }) => id), payloads, wire: Buffer.concat(payloads.map(websocketFrame)), more, below }
 }

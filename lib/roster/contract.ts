@@ -122,8 +122,11 @@ export interface RosterTimes {
 
 export interface RosterConnections {
   join (entry: Omit<RosterConnection, 'generation'>, limit: number): MaybePromise<JoinResult & { generation: string }>
-  /** Removes the connection if its generation is still this one; returns whether it was. */
-  leave (entry: ConnectionRef): MaybePromise<boolean>
+  /**
+   * Removes the connection if its generation is still this one; returns whether it was. If it was the user's last one, the
+   * user stays online for `offlineDelay` milliseconds.
+   */
+  leave (entry: ConnectionRef, offlineDelay?: number): MaybePromise<boolean>
   /** Extends the registration of a connection without a socket. */
   heartbeat (tenantId: number, connectionId: string): Promise<void>
   /** On the node that has the socket this works while shared state is away. */

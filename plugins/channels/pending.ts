@@ -39,17 +39,24 @@ class Waiting implements PageSource {
     return await this.#internals.eventLog.replays.waiting(this.#key, this.#position)
   }
 
-  written ({ ids, more }: Page): void {
-    this.#position = ids.at(-1) ?? this.#position ?? 0
-    if (ids.length > 0) void this.#mark(ids)
-    if (more) this.#postpone(this.#position)
+  written ({ ids, more }: Page, count: number): void {
+    const sent = ids.slice(0, count)
+    const position = this.#position = sent.at(-1) ?? this.#position ?? 0
+    if (sent.length > 0) void this.#mark(async () => sent)
+    if (more) this.#postpone(position)
+  }
+
+  skip (): void {
+    const { replays } = this.#internals.eventLog
+    const position = this.#position ?? 0
+    void this.#mark(async () => await replays.waitingIds(this.#key, position))
   }
 
   /** From now on they are sent again until they are confirmed. */
-  async #mark (ids: readonly number[]): Promise<void> {
+  async #mark (find: () => Promise<readonly number[]>): Promise<void> {
     while (!this.#connection.closed) {
       try {
-        await this.#internals.eventLog.outbox.markSent(ids)
+        await this.#internals.eventLog.outbox.markSent(await find())
         return
       } catch (err) {
         this.#log.debug({ err, connection_id: this.#connection.id }, 'what was sent is not marked yet')

@@ -125,7 +125,7 @@ export class Subscriptions {
     const before = connection.channels.has(channel)
     this.#requireRoom(connection, channel)
     // First joined, then read: what is published in between waits, and is neither lost nor told twice.
-    const joining = await connection.join(channel)
+    const joining = await connection.join(channel, since)
     try {
       const { replays } = this.#internals.eventLog
       const key = channelKey(connection.identity.tenantId, channel)

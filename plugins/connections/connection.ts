@@ -17,19 +17,17 @@ import { CloseCode } from '../../lib/wire/close-codes.js'
 import { websocketFrame } from '../../lib/wire/websocket-frame.js'
 import { FrameLimiter, type FrameLimits } from './frame-limiter.js'
 import { progressOf, type RawSocket } from './node/raw-socket.js'
-import { Pace } from './pace.js'
+import { hasRoom, Pace, type Paced } from './pace.js'
 import { ReplyQueue } from './reply-queue.js'
 import type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
 export type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
-/** The longest pause between two looks whether a reader has taken enough for the next page of a replay, in milliseconds. */
-const MAX_PAUSE = 100
 /** Tasks that may wait for those before them; past it the socket is read no further until they are done. */
 const MAX_WAITING = 256
 
 /** One socket: its phase, its channels, and the order of what comes in and goes out. */
-export class Connection implements Reader, LocalConnection {
+export class Connection implements Reader, LocalConnection, Paced {
   phase: Phase
   /** The connection id; empty until it is authenticated. A field: fan-out compares it for each member. */
   id = ''
@@ -103,11 +101,11 @@ export class Connection implements Reader, LocalConnection {
     return this.#defaultChannels.has(channel) || channel === privateChannel(this.identity.userId)
   }
 
-  join (channel: string): MaybePromise<Joining> {
+  join (channel: string, since?: number): MaybePromise<Joining> {
     const key = channelKey(this.identity.tenantId, channel)
     this.channels.add(channel)
     this.recorder?.record(this)
-    return thenMaybe(this.#hub.join(key, this), (joining) => {
+    return thenMaybe(this.#hub.join(key, this, since), (joining) => {
       // Closed while the backplane subscribed: nobody else would let go of the channel.
       if (this.phase.name !== 'open') this.#hub.leave(key, this)
       return joining
@@ -147,10 +145,10 @@ export class Connection implements Reader, LocalConnection {
       return
     }
     // What is gathered was not offered to the kernel yet: no reader is slow for that.
-    if (this.#waiting + wire.length > this.#maxBuffered / 2) this.#raw?.flush()
+    if (this.waiting + wire.length > this.#maxBuffered / 2) this.#raw?.flush()
     // Counted with the frames to come: a single large one must not jump the limit.
-    const waiting = this.#waiting + wire.length + (this.#pace?.aside ?? 0)
-    if (waiting > this.#maxBuffered / 2 && !this.#mayWait(waiting, wire, payloads, ephemeral)) return
+    const waiting = this.waiting + wire.length + (this.#pace?.aside ?? 0)
+    if (waiting > this.#maxBuffered / 2 && !this.#mayWrite(wire, payloads, ephemeral)) return
     if (framesOut !== null) for (const payload of payloads) framesOut.addPayload(payload)
     if (this.#raw !== null) this.#raw.write(wire)
     else for (const payload of payloads) this.#socket.send(payload, { binary: false })
@@ -161,19 +159,15 @@ export class Connection implements Reader, LocalConnection {
   }
 
   hold (bytes: number): boolean {
-    const aside = (this.#pace?.aside ?? 0) + bytes
-    if (aside > this.#maxBuffered / 4 || this.#waiting + aside > this.#maxBuffered) return false
-    this.#pace ??= new Pace()
-    this.#pace.aside = aside
-    return true
+    return this.pace.hold(bytes, this.waiting)
   }
 
   release (bytes: number): void {
-    if (this.#pace !== null) this.#pace.aside -= bytes
+    this.pace.aside -= bytes
   }
 
   room (bytes: number): MaybePromise<void> {
-    if (!this.closed && !this.#hasRoom(bytes)) return this.#roomLater(bytes)
+    if (!this.closed && !hasRoom(bytes, this.waiting, this.#maxBuffered)) return this.pace.room(bytes, this)
   }
 
   giveUp (): void {
@@ -186,57 +180,38 @@ export class Connection implements Reader, LocalConnection {
 
   /** It has taken nothing for too long although something waits. Asked again and again. */
   isStuck (now: number): boolean {
-    if (this.#waiting === 0) this.#pace?.isDone()
-    else return (this.#pace ??= new Pace()).isStuck(this.#progress, now)
+    if (this.waiting > 0) return this.pace.isStuck(this.#progress, now)
+    this.#pace?.isDone()
     return false
   }
 
-  get #waiting (): number {
+  private get pace (): Pace {
+    return this.#pace ??= new Pace(this.#maxBuffered)
+  }
+
+  get waiting (): number {
     return this.#raw?.waiting ?? this.#socket.bufferedAmount
   }
 
   get #progress (): number {
     const { socket } = this.request.raw
-    return socket instanceof Socket ? progressOf(socket) : -this.#waiting
-  }
-
-  /** Half of the buffer and more is left to live frames. */
-  #hasRoom (bytes: number): boolean {
-    return this.#waiting === 0 || this.#waiting + bytes <= this.#maxBuffered / 4
-  }
-
-  async #roomLater (bytes: number): Promise<void> {
-    // A single larger one is let in alone.
-    const aside = Math.min(bytes, this.#maxBuffered / 8)
-    const pace = this.#pace ??= new Pace()
-    pace.aside += aside
-    for (let pause = 5; !this.closed && !this.#hasRoom(bytes); pause = Math.min(2 * pause, MAX_PAUSE)) {
-      await new Promise((resolve) => setTimeout(resolve, pause))
-    }
-    pace.aside -= aside
+    return socket instanceof Socket ? progressOf(socket) : -this.waiting
   }
 
   /** Past half of what may wait ephemeral frames are dropped; past all of it the reader is too slow. */
-  #mayWait (waiting: number, wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): boolean {
-    const { dropped } = this.#meters
-    // Whoever has taken everything is not slow, however large the next frame is.
-    if (this.#waiting === 0 && payloads.length === 1) {
-      if (wire.length > this.#maxBuffered) (this.#pace ??= new Pace()).oversize = wire.length
-      return true
-    }
-    if (ephemeral) {
-      dropped.ephemeral += payloads.length
-      return false
-    }
-    const oversize = this.#waiting > this.#maxBuffered / 2 ? this.#pace?.oversize ?? 0 : 0
-    if (waiting <= this.#maxBuffered + oversize) return true
-    if (payloads.length > 1) {
+  #mayWrite (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): boolean {
+    const { waiting, pace } = this
+    const isAlone = payloads.length === 1
+    if (!(ephemeral && waiting > 0) && pace.mayWrite(wire.length, waiting, isAlone)) return true
+    if (!isAlone) {
       // Many at once: whoever reads takes them one by one, and only what is left behind waits.
-      for (const payload of payloads) this.write(websocketFrame(payload), [payload], false)
-      return false
+      for (const payload of payloads) this.write(websocketFrame(payload), [payload], ephemeral)
+    } else if (ephemeral) {
+      this.#meters.dropped.ephemeral++
+    } else {
+      this.#meters.dropped.tooSlow++
+      this.giveUp()
     }
-    dropped.tooSlow++
-    this.giveUp()
     return false
   }
 
@@ -274,14 +249,14 @@ export class Connection implements Reader, LocalConnection {
     if (this.phase.name === 'closing') return
     this.#hub.flushFor(this)
     this.#raw?.flush()
-    this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.name === 'open' ? this.phase.session : null }
+    this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.name === 'open' ? this.phase.session : null, code }
     this.#socket.close(code, reason)
   }
 
   /** The socket is closed, by whomever. The session it had, for cleaning up; null where it never was authenticated. */
   end (): Session | null {
-    if (this.phase.name === 'opening') this.phase = { name: 'closing', since: this.#clock.now(), session: null }
-    if (this.phase.name === 'open') this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.session }
+    if (this.phase.name === 'opening') this.phase = { name: 'closing', since: this.#clock.now(), session: null, code: null }
+    if (this.phase.name === 'open') this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.session, code: null }
     return this.phase.session
   }
 

@@ -166,7 +166,10 @@ export class Connections {
     const channels = [...connection.channels]
     if (this.#internals.localConnections.get(key) === connection) this.#internals.localConnections.delete(key)
     for (const channel of channels) connection.leave(channel)
-    return thenMaybe(this.#wasReplaced({ tenantId, userId, connectionId, generation }), (wasReplaced) => {
+    // Whoever was sent away comes back, as soon as another node lets them in.
+    const isSentAway = connection.phase.name === 'closing' && connection.phase.code === CloseCode.restarting
+    const grace = isSentAway ? this.#settings.drainGrace : undefined
+    return thenMaybe(this.#wasReplaced({ tenantId, userId, connectionId, generation }, grace), (wasReplaced) => {
       if (!wasReplaced) {
         this.#store.put(this.#recordOf(session, channels, connection.client, 'disconnected'))
         this.#internals.bus.emit('disconnected', { tenantId, userId, connectionId })
@@ -176,9 +179,9 @@ export class Connections {
   }
 
   /** Takes a closed socket from the roster. True: a newer one under the same id, with another generation, took its place. */
-  #wasReplaced (entry: Pick<RosterConnection, 'tenantId' | 'userId' | 'connectionId' | 'generation'>): MaybePromise<boolean> {
+  #wasReplaced (entry: Pick<RosterConnection, 'tenantId' | 'userId' | 'connectionId' | 'generation'>, grace?: number): MaybePromise<boolean> {
     const { roster } = this.#internals
-    return catchMaybe(() => thenMaybe(roster.leave(entry), (left) =>
+    return catchMaybe(() => thenMaybe(roster.leave(entry, grace), (left) =>
       left ? false : roster.find(entry.tenantId, entry.connectionId).then((found) => found?.userId === entry.userId && found.generation !== entry.generation)), (err) => {
       this.#log.warn({ err, connection_id: entry.connectionId }, 'the roster keeps a closed connection for now')
       return false

@@ -15,6 +15,10 @@ export const ConnectionSettings = Type.Object({
     description: 'Origins that may open a socket besides the host’s own: exact `scheme://host[:port]`, or `null`. Clients other than browsers send no origin'
   }),
   closeDeadline: ms('Time within which app.close() closes all sockets', 10_000, { minimum: 100 }),
+  drainSeconds: Type.Number({
+    default: 5, minimum: 0, maximum: 3600, description: 'Seconds over which app.close() closes many sockets, within `closeDeadline`, so that their clients do not come back all at once'
+  }),
+  drainGrace: ms('Time for which users stay online after app.close() closed their last connection with 1012', 30_000, { minimum: 0 }),
   perMessageDeflate: Type.Boolean({ default: false, description: 'Compression; costs much memory per socket' })
 })
 export type ConnectionSettings = Static<typeof ConnectionSettings>

@@ -36,7 +36,8 @@ export interface Upgraded {
 export type Phase =
   | { name: 'opening', since: number }
   | { name: 'open', session: Session }
-  | { name: 'closing', since: number, session: Session | null }
+  /** `code`: with which it is closed from here; null where its peer did. */
+  | { name: 'closing', since: number, session: Session | null, code: number | null }
 
 export interface ConnectionOptions extends FrameLimits {
   /** Bytes that may wait for a slow reader. */

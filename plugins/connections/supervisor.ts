@@ -11,9 +11,11 @@ import { CLOSE_TIMEOUT_MS, EXPIRY_WARNING_MS, type ConnectionSettings } from './
 import type { TokenExpiring } from './schemas.js'
 
 const CHECK_INTERVAL_MS = 1000
-/** Sockets closed at once while draining, and the pause between two lots: not all clients come back in one instant. */
-const DRAIN_BATCH = 500
+/** Sockets closed at once while draining, at least, and the pause between two lots: not all clients come back in one instant. */
+const DRAIN_BATCH = 10
 const DRAIN_PAUSE_MS = 50
+/** Of the time until the deadline: the rest is for peers to answer. */
+const DRAIN_SHARE = 0.6
 
 /** Looks after all sockets of this node with one timer: pings, deadlines, expiring credentials, and the drain. */
 export class Supervisor {
@@ -59,17 +61,24 @@ export class Supervisor {
     if (this.#connections.size === 0) this.#empty?.()
   }
 
-  /** Closes every socket with 1012, in lots, and ends what is left by the deadline, by `performance.now()`. */
+  /**
+   * Closes every socket with 1012, over `drainSeconds` where they are many, and ends what is left by the deadline, by
+   * `performance.now()`. Those that are not closed yet are looked after meanwhile.
+   */
   async drain (deadline: number): Promise<void> {
     this.draining = true
-    for (const timer of this.#timers) clearInterval(timer)
-    const closed = new Promise<void>((resolve) => { this.#empty = resolve })
-    const all = [...this.#connections.values()]
-    for (let at = 0; at < all.length; at += DRAIN_BATCH) {
-      for (const connection of all.slice(at, at + DRAIN_BATCH)) connection.close(CloseCode.restarting, 'this node restarts')
-      if (at + DRAIN_BATCH < all.length) await sleep(DRAIN_PAUSE_MS)
+    const span = Math.min(this.#settings.drainSeconds * 1000, Math.max(deadline - performance.now(), 0) * DRAIN_SHARE)
+    const batch = Math.max(DRAIN_BATCH, Math.ceil(this.size * DRAIN_PAUSE_MS / Math.max(span, 1)))
+    let closing = 0
+    // An upgrade that was under way is among them, too.
+    for (const connection of this.#connections.values()) {
+      if (closing > 0 && closing % batch === 0) await sleep(DRAIN_PAUSE_MS)
+      connection.close(CloseCode.restarting, 'this node restarts')
+      closing++
     }
+    for (const timer of this.#timers) clearInterval(timer)
     if (this.#connections.size === 0) return
+    const closed = new Promise<void>((resolve) => { this.#empty = resolve })
     const timer = setTimeout(() => {
       for (const connection of this.#connections.values()) connection.terminate()
     }, Math.min(Math.max(deadline - performance.now(), 0), CLOSE_TIMEOUT_MS))

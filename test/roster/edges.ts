@@ -59,6 +59,19 @@ export function edges (t: Test, open: OpenWorld): void {
     t.match(await here.counts(1), { total: 1, users: 1 })
   })
 
+  t.test('who is sent away for a moment is waited for longer, and told offline once if they do not come', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    const longer = 4 * times.offlineDelay
+    t.equal(await here.leave(await enter(here, 'a'), longer), true)
+    t.equal(await here.leave(await enter(here, 'b', { userId: 8 }), longer), true)
+    clock.advance(longer - SOON)
+    t.strictSame(await sweepBoth(world), nothing)
+    t.match(await there.join(socket(there, 'c'), LIMIT), { isFirstOfUser: false })
+    clock.advance(2 * SOON)
+    t.strictSame(await sweepBoth(world), { ...nothing, offline: [8] })
+  })
+
   t.test('each short absence has an offline delay of its own', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world

@@ -55,11 +55,11 @@ export class MemoryRoster implements Roster {
     return { ownedByOther: false, isNew: known === undefined, isFirstOfUser, replaced, evicted, generation: kept }
   }
 
-  leave ({ tenantId, connectionId, generation }: ConnectionRef): boolean {
+  leave ({ tenantId, connectionId, generation }: ConnectionRef, offlineDelay = this.#times.offlineDelay): boolean {
     const tenant = this.#tenants.get(tenantId)
     const entry = tenant?.connections.get(connectionId)
     if (tenant === undefined || entry === undefined || entry.generation !== generation) return false
-    remove(tenant, entry, this.#times, this.#clock.now())
+    remove(tenant, entry, offlineDelay, this.#clock.now())
     return true
   }
 
@@ -259,7 +259,7 @@ export class MemoryRoster implements Roster {
     // An open socket is not evicted for a connection that may never have one.
     const candidates = tenant.connections.get(newest)?.nodeId === null ? others.filter((entry) => !hasSocket(entry)) : others
     const evicted = candidates.slice(0, user.connections.length - limit)
-    for (const entry of evicted) remove(tenant, entry, this.#times, this.#clock.now())
+    for (const entry of evicted) remove(tenant, entry, this.#times.offlineDelay, this.#clock.now())
     return evicted
   }
 }

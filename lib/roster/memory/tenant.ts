@@ -27,7 +27,7 @@ export function scheduleCheck (tenant: Tenant, at: number): void {
 }
 
 /** Removes a connection; with the last one, its user's offline delay begins. */
-export function remove (tenant: Tenant, entry: RosterConnection, { offlineDelay }: RosterTimes, now: number): void {
+export function remove (tenant: Tenant, entry: RosterConnection, offlineDelay: number, now: number): void {
   tenant.connections.delete(entry.connectionId)
   const user = tenant.users.get(entry.userId)
   if (user === undefined) return
@@ -53,7 +53,7 @@ export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Om
     if (until <= now) expiredConnections.push(entry)
     else scheduleCheck(tenant, until)
   })
-  for (const entry of expiredConnections) remove(tenant, entry, times, now)
+  for (const entry of expiredConnections) remove(tenant, entry, times.offlineDelay, now)
   tenant.users.forEach((user, id) => {
     if (user.statusOnlyUntil !== null && user.statusOnlyUntil <= now) {
       user.statusOnlyUntil = null

@@ -97,7 +97,7 @@ export class Healing {
 
   /** Writes what happened while Redis was away: new sockets, then ended ones. */
   async #writeUnwritten (found: Renewed): Promise<number> {
-    const { local, lease, commands, nodeId, times } = this.#parts
+    const { local, lease, commands, nodeId } = this.#parts
     const opened = local.unwritten.filter(({ entry }) => lease.timeSinceLoss >= REPORTED_FIRST || local.isReported(entry))
     const { departures } = local
     if (opened.length + departures.length === 0) return 0
@@ -105,7 +105,7 @@ export class Healing {
     const missed = await this.#restore(opened, found)
     for (let at = 0; at < departures.length; at += MAX_ROWS) {
       await Promise.all(departures.slice(at, at + MAX_ROWS).map(async (entry) => {
-        await commands.leave(entry, times.offlineDelay, { userId: entry.userId, nodeId })
+        await commands.leave(entry, entry.offlineDelay, { userId: entry.userId, nodeId })
         local.departureWritten(entry)
       }))
     }

@@ -9,6 +9,9 @@ export interface LocalSocket {
   isInRedis: boolean
 }
 
+/** A connection that ended, and how long its user stays online if it was the last one, in milliseconds. */
+export interface Departure extends RosterConnection { offlineDelay: number }
+
 interface LocalUser {
   connections: number
   /** The user was reported online. */
@@ -30,7 +33,7 @@ type Key = Pick<RosterConnection, 'tenantId' | 'connectionId'>
 export class LocalState {
   readonly #tenants = new Map<number, LocalTenant>()
   /** Connections that ended while Redis was away; to be removed there. */
-  readonly #departures = new Map<string, RosterConnection>()
+  readonly #departures = new Map<string, Departure>()
   #size = 0
   #unwritten = 0
 
@@ -125,7 +128,7 @@ export class LocalState {
     return [...this.#tenants.keys()].flatMap((tenantId) => [...this.in(tenantId)].filter(({ isInRedis }) => !isInRedis))
   }
 
-  queueDeparture (entry: RosterConnection): void {
+  queueDeparture (entry: Departure): void {
     this.#departures.set(keyOf(entry), entry)
   }
 
@@ -133,11 +136,11 @@ export class LocalState {
     return this.#departures.get(keyOf(ref))?.generation === ref.generation
   }
 
-  departureWritten (entry: RosterConnection): void {
+  departureWritten (entry: Departure): void {
     if (this.#departures.get(keyOf(entry)) === entry) this.#departures.delete(keyOf(entry))
   }
 
-  get departures (): RosterConnection[] {
+  get departures (): Departure[] {
     return [...this.#departures.values()]
   }
 

@@ -117,18 +117,18 @@ export class RedisRoster implements Roster {
     this.#healing.checkSoon(socket)
   }
 
-  async leave (ref: ConnectionRef): Promise<boolean> {
+  async leave (ref: ConnectionRef, offlineDelay = this.#times.offlineDelay): Promise<boolean> {
     const removed = this.#local.remove(ref)
     if (removed !== null && removed.goneUser !== null) this.#remember(removed.entry, removed.goneUser)
     try {
       const held = removed === null ? null : { userId: removed.entry.userId, nodeId: this.nodeId }
-      return await this.#commands.leave(ref, this.#times.offlineDelay, held)
+      return await this.#commands.leave(ref, offlineDelay, held)
     } catch (err) {
       if (!isUnavailable(err)) throw err
       // It was replaced by another socket of this node, or it has left before.
       if (removed === null && (this.#local.get(ref) !== undefined || this.#local.hasDeparture(ref))) return false
       if (removed === null) throw err
-      this.#local.queueDeparture(removed.entry)
+      this.#local.queueDeparture({ ...removed.entry, offlineDelay })
       return true
     }
   }
