@@ -34,7 +34,7 @@ const FROM_HOST = {
 // A later entry for the same file replaces the rule, so each names all that it forbids.
 const forbid = (files, ...patterns) => ({ files, rules: { 'no-restricted-imports': ['error', { patterns }] } })
 
-const SQL = ['lib/database/**', 'lib/event-log*', 'lib/event-log/**', 'lib/maintenance*', 'lib/maintenance/**']
+const SQL = ['lib/database/**', 'lib/event-log*', 'lib/event-log/**', 'lib/maintenance*', 'lib/maintenance/**', 'lib/access/store*']
 const REDIS = ['lib/redis*', 'lib/redis/**', 'lib/backplane/redis*', 'lib/roster/redis*']
 
 export default defineConfig(

@@ -1,7 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { Access } from './access.js'
+import type { Access } from './access.js'
+import { createAccess } from './access/create.js'
+import { APPLY, type AccessLog } from './access/log.js'
+import type { Restrictions } from './access/restrictions.js'
 import type { Backplane } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
@@ -66,6 +69,9 @@ export interface Realtime {
   readonly settings: CoreSettings
   readonly clock: Clock
   readonly access: Access
+  /** The host's decisions about live connections; plugins say what they do here. */
+  readonly accessLog: AccessLog
+  readonly restrictions: Restrictions
   readonly directory: Directory
   readonly rates: RateCounters
   readonly frames: FrameRouter
@@ -178,17 +184,24 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     roster, eventLog, maintenance, events, log, compareWithin: times.lease / 3, enabled: settings.maintenance
   })
   const gapFiller = new GapFiller({ hub, eventLog, log })
-  const asks = new Map<string, (data: unknown) => Promise<unknown>>([[LOG_POSITION, async (theirs) => {
-    eventLog.epoch.hear(theirs)
-    return eventLog.epoch.position
-  }]])
+  const aliveNodes = async (): Promise<string[]> => await roster.aliveNodes()
+  const { access, accessLog, restrictions } = createAccess(options, { settings, db, backplane, aliveNodes, clock, log })
+  const asks = new Map<string, (data: unknown) => Promise<unknown>>([
+    [LOG_POSITION, async (theirs) => {
+      eventLog.epoch.hear(theirs)
+      return eventLog.epoch.position
+    }],
+    [APPLY, async (data) => await accessLog.receive(data)]
+  ])
   const closing: Array<() => Promise<void>> = []
 
   const realtime: Realtime = {
     nodeId,
     settings,
     clock,
-    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, authorizeMany: options.authorizeMany, concurrency: settings.authConcurrency, clock, log }),
+    access,
+    accessLog,
+    restrictions,
     directory: new Directory({ resolveUsers: options.resolveUsers, clock, log, keep: settings.userCacheTime }),
     rates: new RateCounters(roster),
     frames: new FrameRouter(),
@@ -224,6 +237,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     gapFiller.stop()
     eventLog.epoch.stop()
     await sweeper.stop()
+    await accessLog.close()
     for (const task of closing) await task()
     await eventLog.close()
     await roster.close()
@@ -252,6 +266,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   fastify.addHook('onReady', async () => {
     await eventLog.epoch.start()
     await gapFiller.start()
+    await accessLog.start()
     sweeper.start()
   })
 }

@@ -12,6 +12,8 @@ import { eventsOf, type ClientEvents, type EventDescription, type ServerEvents }
 export interface LocalConnection {
   readonly id: string
   readonly identity: Identity
+  /** When its credentials were last shown, in milliseconds since 1970. */
+  readonly authenticatedAt: number
   /** The channels it is subscribed to, by name. */
   readonly channels: ReadonlySet<string>
   /** Subscribed by the suite itself, not counted against the limit. */
@@ -34,8 +36,8 @@ export interface LocalConnection {
 export interface FrameContext extends Caller {
   connectionId: string
   connection: LocalConnection
-  /** The frame has an id: the answer goes out as its ack. */
-  asked: boolean
+  /** What the definition's `ahead` returned for this very frame; undefined: it was not asked ahead. */
+  prefetched?: unknown
 }
 
 /**
@@ -55,13 +57,13 @@ export interface FrameDefinition<Data extends TObject, Ack extends TSchema> {
   data: Data
   ack: Ack
   /** Begins, as soon as the frame came, what need not wait for the frames before it. */
-  ahead? (identity: Identity, data: Static<Data>): void
+  ahead? (caller: Caller, data: Static<Data>): unknown
   handle (context: FrameContext, data: Static<Data>): Maybe<FrameResult<Static<Ack>>>
 }
 
 export interface Route {
   check: TypeCheck<TObject>
-  ahead: ((identity: Identity, data: unknown) => void) | null
+  ahead: ((caller: Caller, data: unknown) => unknown) | null
   handle (context: FrameContext, data: unknown): Maybe<FrameResult<unknown>>
 }
 
@@ -77,7 +79,7 @@ export class FrameRouter {
     // Checked right before: the handler gets what its schema says.
     this.#routes.set(event, {
       check,
-      ahead: ahead === undefined ? null : (identity, value) => { ahead(identity, value as Static<Data>) },
+      ahead: ahead === undefined ? null : (caller, value) => ahead(caller, value as Static<Data>),
       handle: (context, value) => handle(context, value as Static<Data>)
     })
     this.#catalogue.push({ event, direction: 'client', data, ack })
@@ -93,10 +95,10 @@ export class FrameRouter {
     return this.#catalogue
   }
 
-  /** A valid frame has come, and waits for those before it. */
-  ahead (identity: Identity, event: string, data: unknown): void {
+  /** A frame has come and waits for those before it: begins what need not wait. What it returns belongs to this frame alone. */
+  ahead (caller: Caller, event: string, data: unknown): unknown {
     const route = this.#routes.get(event)
-    if (route !== undefined && route.ahead !== null && route.check.Check(data)) route.ahead(identity, data)
+    return route !== undefined && route.ahead !== null && route.check.Check(data) ? route.ahead(caller, data) : undefined
   }
 
   /** Throws `RT_INVALID_FRAME` for an unknown event, `RT_INVALID_DATA` naming the field that breaks the schema. */

@@ -31,6 +31,14 @@ export interface LifecycleEvents {
   message: [UserOfTenant & { messageId: number, type: string, channel: string, data: Record<string, unknown> }]
   /** A recipient confirmed an event. */
   delivered: [UserOfTenant & { messageId: number, senderId: number }]
+  /** A live connection showed newer credentials; the channels plugin asks `authorize` again. */
+  renewed: [LocalConnection]
+  /** A user was banned: `until` in milliseconds since 1970, null: until unbanned. Emitted on every node. */
+  banned: [UserOfTenant & { until: number | null, reason: string | null }]
+  /** Credentials were revoked, those of a user or of one `tokenId`. Emitted on every node. */
+  revoked: [{ tenantId: number, userId: number | null, tokenId: string | null, until: number | null }]
+  /** A connection of this node lost a channel by `kick` or a recheck. */
+  evicted: [UserOfTenant & { connectionId: string, channel: string }]
   /** An event was given up. */
   failed: [StoredEvent]
 }

@@ -13,17 +13,29 @@ export interface AccessRequest {
   action: 'subscribe' | 'publish' | 'direct' | 'notify' | 'broadcast'
   /** The channel subscribed or published to; for `direct` the recipient's private one, for `notify` the caller's own. */
   channel: string
+  /** The frame's name, for what is published: `message:group`, `user:typing`, a custom event. */
+  event?: string
+  /** The frame's data, under the names of the frame over REST too. */
+  data?: Readonly<Record<string, unknown>>
+  /** Of `direct` and `notify`. */
+  recipientIds?: readonly number[]
 }
 
-/** Who is behind these credentials? Null: nobody. A throw counts as null and is logged. */
-export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => Maybe<Identity | null>
-/** May this identity do that? A throw counts as no, and is logged. */
-export type Authorize = (request: AccessRequest) => Maybe<boolean>
 /**
- * The same for several channels at once, which a client subscribes to with one frame: one answer for each, in the order
- * given. Where it is absent `authorize` is asked for each.
+ * What `authorize` returns: yes, no, or a no that the client is told more about. With `retryAfter` (seconds) the refusal is
+ * `RT_RATE_LIMITED`, for instance in a channel with slow mode; without it `RT_FORBIDDEN`.
  */
-export type AuthorizeMany = (request: Omit<AccessRequest, 'channel'> & { channels: string[] }) => Maybe<boolean[]>
+export type Verdict = boolean | { allow: boolean, message?: string, retryAfter?: number }
+
+/** Who is behind these credentials? Null: nobody. A throw, or no answer within `hostTimeout`, means "not now": `RT_UNAVAILABLE`. */
+export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => Maybe<Identity | null>
+/** May this identity do that? A throw, or no answer within `hostTimeout`, means "not now": `RT_UNAVAILABLE`. */
+export type Authorize = (request: AccessRequest) => Maybe<Verdict>
+/**
+ * The same for several channels at once, which a client subscribes to with one frame or which a recheck asks about: one
+ * answer for each, in the order given. Where it is absent `authorize` is asked for each.
+ */
+export type AuthorizeMany = (request: { identity: Identity, action: 'subscribe', channels: string[] }) => Maybe<Verdict[]>
 /** The names of these users of a tenant; those that are left out have none. Called in batches, cached. */
 export type ResolveUsers = (tenantId: number, userIds: number[]) => Maybe<Map<number, { name: string }>>
 
@@ -41,7 +53,9 @@ const CoreSettings = Type.Object({
   restLease: ms('A connection without a socket lives this long after its last sign', 75_000, 1000),
   storageTimeout: ms('A database that does not answer for this long counts as away', 3000, 100),
   maxQueuedEvents: Type.Integer({ default: 10_000, minimum: 1, description: 'Durable events that may wait for the database' }),
-  authConcurrency: Type.Integer({ default: 100, minimum: 1, description: 'Calls of authenticate and authorize under way at once' }),
+  authConcurrency: Type.Integer({ default: 100, minimum: 1, description: 'Calls of authenticate, and of authorize, under way at once; one user or address holds at most a tenth' }),
+  hostTimeout: ms('A host function that does not answer for this long means "not now"', 5000, 100),
+  failedAuthPerMinute: Type.Integer({ default: 60, minimum: 0, description: 'Failed logins of one client address before it is slowed down; 0: no limit' }),
   userCacheTime: ms('How long a name from resolveUsers is kept', 60_000, 0),
   statsInterval: ms('Pause between two stats lines in the log; 0: none', 60_000, 0),
   migrate: Type.Boolean({ default: true, description: 'Bring the tables up to date at registration; false where a release process does it' }),
@@ -63,6 +77,7 @@ export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
   authenticate: Authenticate
   /** Absent: own private channel, `presence` and `broadcast` may be subscribed, `direct` is allowed; nothing else is. */
   authorize?: Authorize
+  /** Asked instead of `authorize` for several channels at once. */
   authorizeMany?: AuthorizeMany
   resolveUsers?: ResolveUsers
   /** For tests that move time. */

@@ -1,8 +1,10 @@
-import { BROADCAST_CHANNEL, privateChannel } from '../../lib/channels.js'
+import type { AccessKind } from '../../lib/access/store.js'
+import type { AccessResult } from '../../lib/access/log.js'
+import { BROADCAST_CHANNEL, privateChannel, resolveAlias } from '../../lib/channels.js'
 import type { Realtime } from '../../lib/core.js'
 import type { HostTransaction } from '../../lib/database/host-transaction.js'
 import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
-import { notJson, requireId, requireIds } from '../../lib/host-arguments.js'
+import { notJson, requireChannel, requireId, requireIds } from '../../lib/host-arguments.js'
 import type { DataOf, EventName } from './event-types.js'
 import type { Messages } from './messages.js'
 import type { FromHostCode, Outgoing } from './outgoing.js'
@@ -53,11 +55,18 @@ export interface ChannelsApi {
   notify (notification: Durable & {
     recipientIds: number[], title: string, body: string, icon?: string | null, tag?: string | null
   }): Promise<Receipt[]>
+  /**
+   * Subscribes every live connection of a user, on every node; each gets `subscribed`. `authorize` is not asked. Resolves
+   * within 2 s.
+   */
+  join (tenantId: number, userId: number, channel: string): Promise<AccessResult>
+  /** Takes every live connection of a user out of a channel, on every node; each gets `unsubscribed` with the reason `revoked`. Resolves within 2 s. */
+  kick (tenantId: number, userId: number, channel: string): Promise<AccessResult>
   /** A message to everyone in the tenant. */
   broadcast (broadcast: Durable & { message: string, messageType?: string }): Promise<Receipt>
 }
 
-export function createApi ({ tell }: Pick<Realtime, 'tell'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
+export function createApi ({ tell, accessLog }: Pick<Realtime, 'tell' | 'accessLog'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
   const eventOf = ({ event: type, ...sent }: FromHostCode): NewEvent =>
     ({ ...sent, type, data: outgoing.stored({ ...sent, event: type }) })
   const store = async (sent: FromHostCode, transaction: HostTransaction | undefined): Promise<Receipt> => {
@@ -80,7 +89,15 @@ export function createApi ({ tell }: Pick<Realtime, 'tell'>, messages: Messages,
     requireId(recipientId, 'recipientId')
     return await store({ tenantId, userId, channel: privateChannel(recipientId), event: 'message:direct', data: { message, conversationId }, dedupeId }, transaction)
   }
+  const decide = async (kind: AccessKind, tenantId: number, userId: number, channel: string): Promise<AccessResult> => {
+    requireId(tenantId, 'tenantId')
+    requireId(userId, 'userId')
+    requireChannel(channel)
+    return await accessLog.record({ kind, tenantId, userId, channel: resolveAlias(channel, userId) })
+  }
   return {
+    join: async (tenantId, userId, channel) => await decide('join', tenantId, userId, channel),
+    kick: async (tenantId, userId, channel) => await decide('kick', tenantId, userId, channel),
     publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId, transaction }) =>
       await store({ tenantId, userId, channel, event, data: data, dedupeId }, transaction),
     emit,

@@ -7,6 +7,7 @@ import type { FrameContext, FrameResult } from '../../lib/frame-router.js'
 import { SchemaCompiler, type CompiledSchema, type ObjectSchema, type Problem } from '../../lib/json-schema.js'
 import { requireKnown } from '../../lib/option-names.js'
 import { Accepted, Channel, DedupeId, Id, SenderId, Timestamp } from '../../lib/schemas.js'
+import type { Screening } from './before-publish.js'
 import type { CustomEvent, CustomEventMap } from './event-types.js'
 import type { Messages } from './messages.js'
 
@@ -22,12 +23,14 @@ interface Declared extends Required<CustomEvent> { schema: CompiledSchema }
 export class CustomEvents {
   readonly #realtime: Realtime
   readonly #messages: Messages
+  readonly #screening: Screening
   readonly #declared = new Map<string, Declared>()
 
   /** Throws an {@link OptionError} that names the event which cannot work. */
-  constructor (realtime: Realtime, messages: Messages, events: CustomEventMap) {
+  constructor (realtime: Realtime, messages: Messages, screening: Screening, events: CustomEventMap) {
     this.#realtime = realtime
     this.#messages = messages
+    this.#screening = screening
     const compiler = new SchemaCompiler()
     for (const [name, event] of Object.entries(events)) {
       const declared = readEvent(name, event, compiler)
@@ -67,15 +70,16 @@ export class CustomEvents {
     })
   }
 
-  async #handle (name: string, { schema, durable }: Declared, { identity, connectionId }: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof Told>>> {
-    const { tenantId, userId } = identity
+  async #handle (name: string, { schema, durable }: Declared, context: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof Told>>> {
+    const { identity: { tenantId, userId }, connectionId } = context
     // What the schema does not know is ignored, not passed on; the suite's own fields not even where it welcomes any.
-    const own = schema.clean(Object.fromEntries(Object.entries(sent).filter(([field]) => !ADDED.includes(field))))
-    const problem = schema.problem(own)
+    const said = schema.clean(Object.fromEntries(Object.entries(sent).filter(([field]) => !ADDED.includes(field))))
+    const problem = schema.problem(said)
     if (problem !== null) throw invalid(problem)
     const channel = resolveAlias(sent.channel, userId)
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-    await this.#realtime.access.require({ identity, action: 'publish', channel })
+    await this.#realtime.access.require(context, { action: 'publish', event: name, channel, data: said })
+    const own = await this.#screening.screen(context, name, channel, said, (data) => schema.problem(data)?.field ?? null)
     const data = { userId, channel, ...own }
     if (durable) {
       return { ack: { later: this.#messages.store({ tenantId, userId, channel, type: name, data, except: connectionId, dedupeId: sent.dedupeId }) } }

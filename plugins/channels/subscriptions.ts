@@ -4,8 +4,10 @@ import { channelKey, resolveAlias } from '../../lib/channels.js'
 import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameContext, type FrameResult, type LocalConnection } from '../../lib/frame-router.js'
-import type { Identity } from '../../lib/identity.js'
+import type { Caller, Identity } from '../../lib/identity.js'
 import type { Joining } from '../../lib/joining.js'
+import type { Maybe } from '../../lib/maybe.js'
+import type { Verdict } from '../../lib/options.js'
 import { ownedConnection } from '../../lib/owned-connection.js'
 import type { ReplayOptions } from '../../lib/replayer.js'
 import { SubscribeEntry, type NotSubscribed, type SubscribeAck, type SubscribeData, type Subscribed } from './schemas.js'
@@ -40,9 +42,9 @@ export class Subscriptions {
     })
   }
 
-  /** A subscription that waits for other frames of its connection. */
-  foresee (identity: Identity, name: string): void {
-    this.#realtime.access.foresee(identity, resolveAlias(name, identity.userId))
+  /** Asks the host about a subscription that waits for other frames of its connection: not one round trip after the other. */
+  prefetch (caller: Caller, name: string): Maybe<Verdict> {
+    return this.#realtime.access.prefetch(caller, resolveAlias(name, caller.identity.userId))
   }
 
   /**
@@ -74,10 +76,11 @@ export class Subscriptions {
   }
 
   /** By REST: wherever the socket is, and before it opens. Throws also `RT_NOT_FOUND`. Answers the channel's own name. */
-  async subscribeConnection (identity: Identity, connectionId: string, name: string): Promise<string> {
+  async subscribeConnection (caller: Caller, connectionId: string, name: string): Promise<string> {
+    const { identity } = caller
     const channel = resolveAlias(name, identity.userId)
     const { nodeId } = await ownedConnection(this.#realtime.roster, identity, connectionId)
-    await this.#realtime.access.require({ identity, action: 'subscribe', channel })
+    await this.#realtime.access.require(caller, { action: 'subscribe', channel })
     const { tenantId } = identity
     if (nodeId !== null) {
       await this.#realtime.backplane.ask(nodeId, 'channels.subscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
@@ -97,11 +100,12 @@ export class Subscriptions {
   }
 
   /** In the order asked. What is allowed is joined in one turn, and what must be read of the log is read together. */
-  async #subscribeAll ({ identity, connection }: FrameContext, entries: readonly unknown[], epoch?: string): Promise<Array<Made | RealtimeError>> {
+  async #subscribeAll (context: FrameContext, entries: readonly unknown[], epoch?: string): Promise<Array<Made | RealtimeError>> {
+    const { identity, connection } = context
     const checked = entries.map((entry) => checkEntry.Check(entry)
       ? { channel: resolveAlias(entry.channel, identity.userId), since: entry.since }
       : invalidData(checkEntry.Errors(entry).First()))
-    const refusals = await this.#refusals(identity, checked.flatMap((entry) => entry instanceof RealtimeError ? [] : entry.channel))
+    const refusals = await this.#refusals(context, checked.flatMap((entry) => entry instanceof RealtimeError ? [] : entry.channel))
     return await Promise.all(checked.map(async (entry) => {
       if (entry instanceof RealtimeError) return entry
       const refusal = refusals.get(entry.channel) ?? null
@@ -114,8 +118,8 @@ export class Subscriptions {
     }))
   }
 
-  async #refusals (identity: Identity, channels: readonly string[]): Promise<Map<string, RealtimeError | null>> {
-    const refusals = await this.#realtime.access.requireEach(identity, channels)
+  async #refusals (context: FrameContext, channels: readonly string[]): Promise<Map<string, RealtimeError | null>> {
+    const refusals = await this.#realtime.access.requireEach(context, channels, context.prefetched as Maybe<Verdict> | undefined)
     return new Map(channels.map((channel, i) => [channel, refusals[i] ?? null]))
   }
 

@@ -98,6 +98,10 @@ export class Connection implements Reader, LocalConnection {
     return this.phase.name === 'opening' ? '' : this.phase.session?.generation ?? ''
   }
 
+  get authenticatedAt (): number {
+    return this.phase.name === 'open' ? this.phase.session.authenticatedAt : 0
+  }
+
   isAutomatic (channel: string): boolean {
     return this.#automatic.has(channel) || channel === privateChannel(this.identity.userId)
   }

@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { isYes } from '../../lib/access.js'
 import { privateChannel } from '../../lib/channels.js'
 import { expiryToIso } from '../../lib/clock.js'
 import { localKey, type Realtime } from '../../lib/core.js'
@@ -11,6 +12,7 @@ import type { Joining } from '../../lib/joining.js'
 import type { Entry, JoinResult } from '../../lib/roster/contract.js'
 import { Closing } from './closing.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
+import { endIfRefused } from './decisions.js'
 import type { ConnectionSettings } from './options.js'
 import type { Authenticated, ConnectBody } from './schemas.js'
 import type { ConnectionRecord, ConnectionStore } from './store.js'
@@ -80,11 +82,25 @@ export class Connections {
     const entry = { tenantId, userId, connectionId, nodeId: this.#realtime.nodeId, device: connection.client.device, connectedAt: now }
     return andThen(this.#join(entry), ({ fresh, generation }) => {
       if (connection.phase.name === 'closing') return this.#tooLate({ tenantId, userId, connectionId, generation })
-      connection.open({ identity, connectionId, generation, connectedAt: now, warned: false })
+      connection.open({ identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false })
       this.#realtime.local.set(localKey(tenantId, connectionId), connection)
+      // Banned or revoked while the roster was asked: the decision did not find this connection yet.
+      endIfRefused(this.#realtime.restrictions, connection)
       // Asked for by REST before the socket opened.
-      const asked = fresh ? NONE : this.#realtime.roster.channels(tenantId, connectionId).catch(() => NONE)
+      const asked = fresh ? NONE : this.#stillAllowed(connection)
       return andThen(asked, (channels) => this.#subscribed(connection, channels))
+    })
+  }
+
+  /** Channels asked for by REST before the socket opened, as far as the host allows them now. */
+  async #stillAllowed (connection: Connection): Promise<readonly string[]> {
+    const { identity, id } = connection
+    const channels = await this.#realtime.roster.channels(identity.tenantId, id).catch(() => NONE)
+    if (channels.length === 0) return channels
+    const outcomes = await this.#realtime.access.verdicts({ identity, connectionId: id, owner: connection }, channels)
+    return channels.filter((_, i) => {
+      const outcome = outcomes[i]
+      return outcome?.status === 'fulfilled' && isYes(outcome.value)
     })
   }
 
@@ -121,7 +137,10 @@ export class Connections {
   renew (connection: Connection, identity: Identity): Authenticated {
     const { tenantId, userId } = connection.identity
     if (identity.tenantId !== tenantId || identity.userId !== userId) throw new RealtimeError('RT_IDENTITY_MISMATCH')
-    if (connection.phase.name === 'open') connection.phase.session = { ...connection.phase.session, identity, warned: false }
+    if (connection.phase.name === 'open') {
+      connection.phase.session = { ...connection.phase.session, identity, authenticatedAt: this.#realtime.clock.now(), warned: false }
+      this.#realtime.events.emit('renewed', connection)
+    }
     return this.describe(connection)
   }
 

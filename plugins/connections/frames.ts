@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import type { TObject } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger } from 'fastify'
 import { toIso } from '../../lib/clock.js'
 import type { Realtime } from '../../lib/core.js'
-import { errorData, RealtimeError, toRealtimeError, type ErrorCode } from '../../lib/errors.js'
+import { errorData, RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameResult } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
 import { andThen, orElse, type Maybe } from '../../lib/maybe.js'
@@ -44,10 +44,12 @@ export class FrameGate {
     }
     const frame = text === null ? null : parseFrame(text)
     const fault = frame === null || text === null ? null : illFormedFrame(text, frame)
-    if (frame !== null && fault === null && connection.phase.name === 'open') this.#realtime.frames.ahead(connection.identity, frame.event, frame.data)
+    const prefetched = frame !== null && fault === null && connection.phase.name === 'open'
+      ? this.#realtime.frames.ahead({ identity: connection.identity, connectionId: connection.id, owner: connection }, frame.event, frame.data)
+      : undefined
     connection.enqueue(() => {
       framesIn?.add(frame?.event ?? '')
-      if (frame !== null && fault === null) return this.#handle(connection, slot, frame)
+      if (frame !== null && fault === null) return this.#handle(connection, slot, frame, prefetched)
       if (frame !== null && fault !== null) return this.#invalid(connection, slot, frame.id, fault)
       this.#invalid(connection, slot, text === null ? undefined : idOf(text), new RealtimeError('RT_INVALID_FRAME'))
     })
@@ -60,7 +62,7 @@ export class FrameGate {
       const error = this.#told(err)
       this.#refuse(slot, undefined, error, () => { connection.close(closeCodeFor(error), error.message) })
     }
-    return orElse(() => andThen(this.#realtime.access.identify(token, connection.request), (identity) => {
+    return orElse(() => andThen(this.#realtime.access.identify(token, connection.request, connection), (identity) => {
       if (identity === null && token !== undefined) throw new RealtimeError('RT_UNAUTHENTICATED')
       if (identity === null) slot.fill(null)
       else return andThen(this.#connections.open(connection, identity, randomUUID()), ({ answer, live }) => { slot.fill(encodeFrame('authenticated', answer), live) })
@@ -68,7 +70,7 @@ export class FrameGate {
   }
 
   /** Never throws or rejects. */
-  #handle (connection: Connection, slot: ReplySlot, frame: ClientFrame): Maybe<void> {
+  #handle (connection: Connection, slot: ReplySlot, frame: ClientFrame, prefetched: unknown): Maybe<void> {
     const failed = (err: unknown): void => {
       const error = this.#told(err)
       if (error.code === 'RT_INVALID_DATA' || error.code === 'RT_INVALID_FRAME') this.#invalid(connection, slot, frame.id, error)
@@ -76,7 +78,7 @@ export class FrameGate {
     }
     return orElse(() => {
       if (frame.event === 'ping') return this.#pong(slot, frame.id)
-      return frame.event === 'auth' ? this.#auth(connection, slot, frame) : this.#dispatch(connection, slot, frame)
+      return frame.event === 'auth' ? this.#auth(connection, slot, frame) : this.#dispatch(connection, slot, frame, prefetched)
     }, failed)
   }
 
@@ -86,21 +88,19 @@ export class FrameGate {
     const auth = data as AuthData // checked right above
     const renewing = connection.phase.name === 'open'
     try {
-      const identity = await this.#identify(auth, connection.request)
+      const identity = await this.#identify(auth, connection)
       const { answer, live } = renewing
         ? { answer: this.#connections.renew(connection, identity), live: undefined }
         : await this.#connections.open(connection, identity, auth.connectionId ?? randomUUID())
       slot.fill(encodeFrame(frame.id === undefined ? 'authenticated' : 'ack', answer, frame.id), live)
     } catch (err) {
       const error = this.#told(err)
-      // A live socket stays what it is when new credentials are bad, but not when they are another user's.
-      const fatal = error.code === 'RT_IDENTITY_MISMATCH' || (!renewing && FATAL.has(error.code))
-      this.#refuse(slot, frame.id, error, fatal ? () => { connection.close(closeCodeFor(error), error.message) } : undefined)
+      this.#refuse(slot, frame.id, error, endsSocket(error, renewing) ? () => { connection.close(closeCodeFor(error), error.message) } : undefined)
     }
   }
 
-  async #identify ({ token, userId, clubId }: AuthData, request: FastifyRequest): Promise<Identity> {
-    const identity = await this.#realtime.access.identify(token, request)
+  async #identify ({ token, userId, clubId }: AuthData, connection: Connection): Promise<Identity> {
+    const identity = await this.#realtime.access.identify(token, connection.request, connection)
     if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
     if ((userId !== undefined && Number(userId) !== identity.userId) || (clubId !== undefined && Number(clubId) !== identity.tenantId)) {
       throw new RealtimeError('RT_IDENTITY_MISMATCH')
@@ -113,10 +113,10 @@ export class FrameGate {
     slot.fill(encodeFrame(id === undefined ? 'pong' : 'ack', pong, id))
   }
 
-  #dispatch (connection: Connection, slot: ReplySlot, { event, data = {}, id }: ClientFrame): Maybe<void> {
+  #dispatch (connection: Connection, slot: ReplySlot, { event, data = {}, id }: ClientFrame, prefetched: unknown): Maybe<void> {
     if (connection.phase.name !== 'open') throw new RealtimeError('RT_UNAUTHENTICATED')
     const route = this.#realtime.frames.find(event, data)
-    const context = { identity: connection.identity, connectionId: connection.id, connection, asked: id !== undefined }
+    const context = { identity: connection.identity, connectionId: connection.id, connection, owner: connection, prefetched }
     return andThen(route.handle(context, data), (result) => { this.#answer(connection, slot, id, result) })
   }
 
@@ -152,11 +152,17 @@ export class FrameGate {
   }
 }
 
-/** Errors of a first `auth`, after which there is nothing to wait for. */
-const FATAL = new Set<ErrorCode>(['RT_UNAUTHENTICATED', 'RT_TOKEN_EXPIRED', 'RT_INTERNAL'])
-
 const isLater = (ack: unknown): ack is { later: Promise<unknown> } =>
   typeof ack === 'object' && ack !== null && 'later' in ack && ack.later instanceof Promise
 
-const closeCodeFor = ({ code }: RealtimeError): number =>
-  code === 'RT_STORAGE_UNAVAILABLE' || code === 'RT_INTERNAL' ? CloseCode.overloaded : CloseCode.unauthenticated
+/** A live socket stays what it is when new credentials are bad, but not when they are another user's, banned or revoked. */
+function endsSocket ({ code }: RealtimeError, renewing: boolean): boolean {
+  if (code === 'RT_IDENTITY_MISMATCH' || code === 'RT_BANNED' || code === 'RT_TOKEN_REVOKED') return true
+  return !renewing && (code === 'RT_UNAUTHENTICATED' || code === 'RT_TOKEN_EXPIRED' || code === 'RT_UNAVAILABLE' || code === 'RT_INTERNAL')
+}
+
+/** What the client should do: come back later, stay away, or get a new token first. */
+function closeCodeFor ({ code }: RealtimeError): number {
+  if (code === 'RT_STORAGE_UNAVAILABLE' || code === 'RT_INTERNAL' || code === 'RT_UNAVAILABLE') return CloseCode.overloaded
+  return code === 'RT_BANNED' ? CloseCode.forbidden : CloseCode.unauthenticated
+}

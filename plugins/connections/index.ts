@@ -7,6 +7,7 @@ import { coreFor } from '../../lib/parts.js'
 import { CloseCode } from '../../lib/protocol.js'
 import { restScope } from '../../lib/rest.js'
 import { Connections } from './connections.js'
+import { closeRefused } from './decisions.js'
 import { FrameGate } from './frames.js'
 import { dispatchTo, upgradeSource } from './dispatch.js'
 import { ConnectionSettings } from './options.js'
@@ -65,6 +66,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
     }
   }
 
+  closeRefused(realtime)
   // A host that uses @fastify/websocket for routes of its own keeps its server.
   const ownServer = !fastify.hasDecorator('websocketServer')
   const source = upgradeSource()

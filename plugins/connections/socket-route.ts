@@ -54,6 +54,7 @@ function addRoute (scope: FastifyInstance, { realtime, settings, origins, connec
     const connection = supervisor.of(this)
     if (connection === undefined) return
     supervisor.forget(this)
+    realtime.access.release(connection)
     const session = connection.end()
     if (session !== null) connections.closed(connection, session)
   }

@@ -4,7 +4,7 @@ import { isReserved, privateChannel } from '../../lib/channels.js'
 import { toIso } from '../../lib/clock.js'
 import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
-import type { Caller, Identity } from '../../lib/identity.js'
+import type { Caller } from '../../lib/identity.js'
 import type { Rate } from '../../lib/limits.js'
 import { andThen, type Maybe } from '../../lib/maybe.js'
 import { rateKey } from '../../lib/rest.js'
@@ -13,10 +13,13 @@ import { Channel, type ConversationType } from '../../lib/schemas.js'
 import type { TypingAck, TypingChanged } from './schemas.js'
 import type { TypingStore } from './store.js'
 
-/** The users of a conversation, by the host's knowledge; they are told of typing in it. */
+/**
+ * The users of a conversation, by the host's knowledge: they are sent typing in it, and nobody else may type or see who
+ * types there. `[]`: nobody may. `null`: the host does not know the conversation, and the rules without this option apply.
+ */
 export type Participants = (conversation: {
   tenantId: number, conversationId: string, conversationType: ConversationType
-}) => number[] | Promise<number[]>
+}) => Maybe<number[] | null>
 
 export interface TypingSettings {
   rate: Rate
@@ -78,18 +81,19 @@ export class TypingRules {
     const { identity, connectionId } = caller
     const { tenantId, userId } = identity
     const now = this.#realtime.clock.now()
+    const type = conversationType ?? (channel === undefined ? 'direct' : 'group')
+    const participants = await this.#participants(caller, conversationId, type)
     if (!isTyping) {
       await this.stop([{ tenantId, userId, conversationId }])
       return { conversationId, isTyping, expiresAt: toIso(now) }
     }
-    const type = conversationType ?? (channel === undefined ? 'direct' : 'group')
     const expiresAt = now + this.#settings.expiry
     const entry: TypingEntry = {
       tenantId,
       userId,
       conversationId,
       conversationType: type,
-      channels: await this.#audience(identity, conversationId, type, channel, recipientId),
+      channels: await this.#audience(caller, participants, { conversationId, conversationType, isTyping, channel, recipientId }),
       connectionId,
       startedAt: now,
       expiresAt
@@ -97,6 +101,12 @@ export class TypingRules {
     if (connectionId !== null) this.#remember(localKey(tenantId, connectionId), { tenantId, userId, conversationId })
     if (await this.#realtime.roster.startTyping(entry)) this.#tell(entry, true)
     return { conversationId, isTyping, expiresAt: toIso(expiresAt) }
+  }
+
+  /** Who types in a conversation now, for one of its participants. Throws `RT_FORBIDDEN`. */
+  async usersFor (caller: Caller, conversationId: string): Promise<Awaited<ReturnType<TypingRules['users']>>> {
+    await this.#participants(caller, conversationId, 'direct')
+    return await this.users(caller.identity.tenantId, conversationId)
   }
 
   /** Who types in a conversation now. */
@@ -128,27 +138,35 @@ export class TypingRules {
     })
   }
 
-  #audience (
-    identity: Identity, conversationId: string, conversationType: ConversationType, channel: string | undefined, recipientId: number | undefined
-  ): Maybe<string[]> {
+  /** The conversation's users, or null where the host does not say. Throws, or rejects with, `RT_FORBIDDEN` where the caller is none of them. */
+  #participants (caller: Caller, conversationId: string, conversationType: ConversationType): Maybe<number[] | null> {
+    const { participants } = this.#settings
+    if (participants === undefined) return null
+    const { tenantId, userId } = caller.identity
+    return andThen(this.#realtime.access.ask(caller, 'participants', () => participants({ tenantId, conversationId, conversationType })), (ids) => {
+      if (ids !== null && !ids.includes(userId)) throw new RealtimeError('RT_FORBIDDEN', 'Not a participant of this conversation')
+      return ids
+    })
+  }
+
+  #audience (caller: Caller, participants: number[] | null, sign: Sign): Maybe<string[]> {
     const { access } = this.#realtime
+    const { conversationId, channel, recipientId } = sign
+    const event = 'user:typing'
+    const data = { ...sign }
     if (channel !== undefined) {
       if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-      return andThen(access.require({ identity, action: 'publish', channel }), () => [channel])
+      return andThen(access.require(caller, { action: 'publish', event, channel, data }), () => [channel])
     }
     if (recipientId !== undefined) {
       const own = privateChannel(recipientId)
-      return andThen(access.require({ identity, action: 'direct', channel: own }), () => [own])
+      return andThen(access.require(caller, { action: 'direct', event, channel: own, data, recipientIds: [recipientId] }), () => [own])
     }
-    const { tenantId, userId } = identity
-    if (this.#settings.participants !== undefined) {
-      return andThen(this.#settings.participants({ tenantId, conversationId, conversationType }),
-        (ids) => ids.filter((id) => id !== userId).map(privateChannel))
-    }
+    if (participants !== null) return participants.filter((id) => id !== caller.identity.userId).map(privateChannel)
     // Nobody was named: those who subscribed to the conversation, where the caller may speak in it; else nobody.
     const conversation = `conversation.${conversationId}`
     if (!Value.Check(Channel, conversation)) return []
-    return andThen(access.allows({ identity, action: 'publish', channel: conversation }), (open) => open ? [conversation] : [])
+    return andThen(access.allows(caller, { action: 'publish', event, channel: conversation, data }), (open) => open ? [conversation] : [])
   }
 
   #remember (key: string, typed: TypingKey): void {

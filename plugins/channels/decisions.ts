@@ -1,0 +1,83 @@
+import type { FastifyBaseLogger } from 'fastify'
+import { isYes } from '../../lib/access.js'
+import type { AccessResult } from '../../lib/access/log.js'
+import type { AccessEntry } from '../../lib/access/store.js'
+import { channelKey } from '../../lib/channels.js'
+import type { Realtime } from '../../lib/core.js'
+import type { LocalConnection } from '../../lib/frame-router.js'
+import { orElse } from '../../lib/maybe.js'
+import { encodeFrame } from '../../lib/protocol.js'
+import type { Subscribed, Unsubscribed } from './schemas.js'
+
+/**
+ * What the host's decisions about channels do to the connections of this node: `join` subscribes, `kick` unsubscribes, and
+ * `recheck` asks `authorize` again about what is subscribed. Each takes its turn among the frames of its connection, so that
+ * a subscription under way when the decision comes is subject to it.
+ */
+export function channelDecisions (realtime: Realtime, log: FastifyBaseLogger): void {
+  const { accessLog, access, eventLog, events, local } = realtime
+
+  const concerned = ({ tenantId, userId }: AccessEntry): LocalConnection[] => [...local.values()]
+    .filter(({ closed, identity }) => !closed && identity.tenantId === tenantId && (userId === null || identity.userId === userId))
+
+  const revoke = (connection: LocalConnection, channel: string): void => {
+    const { tenantId, userId } = connection.identity
+    connection.leave(channel)
+    const data: Unsubscribed = { channel, reason: 'revoked' }
+    connection.send(encodeFrame('unsubscribed', data))
+    events.emit('evicted', { tenantId, userId, connectionId: connection.id, channel })
+  }
+
+  /** Runs a task for each connection, in that connection's order; one that fails leaves the result incomplete. */
+  const forEach = async (connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>): Promise<AccessResult> => {
+    const outcomes = await Promise.all(connections.map(async (connection) => await connection.inOrder(async () =>
+      !connection.closed && await task(connection)).catch((err: unknown) => {
+        log.debug({ err, connection_id: connection.id }, 'a decision about a connection waits')
+        return null
+      })))
+    return { connections: outcomes.filter((done) => done === true).length, complete: !outcomes.includes(null) }
+  }
+
+  accessLog.on('join', async (entry) => {
+    const { channel } = entry
+    if (channel === null) return { connections: 0, complete: true }
+    return await forEach(concerned(entry), async (connection) => {
+      if (connection.channels.has(channel)) return true
+      const joining = await connection.join(channel)
+      const position = await orElse(() => eventLog.replays.position(channelKey(entry.tenantId, channel)), () => 0)
+      const data: Subscribed = { channel, position, epoch: eventLog.epoch.current }
+      connection.send(encodeFrame('subscribed', data))
+      connection.begin(joining)
+      return true
+    })
+  })
+
+  accessLog.on('kick', async (entry) => {
+    const { channel } = entry
+    if (channel === null) return { connections: 0, complete: true }
+    return await forEach(concerned(entry), async (connection) => {
+      if (!connection.channels.has(channel)) return false
+      revoke(connection, channel)
+      return true
+    })
+  })
+
+  /** Asks again about one connection's subscriptions. Throws where the host does not answer: nothing is revoked then. */
+  const recheck = async (connection: LocalConnection, only: string | null): Promise<boolean> => {
+    const channels = [...connection.channels].filter((channel) => !connection.isAutomatic(channel) && (only === null || channel === only))
+    if (channels.length === 0) return false
+    const outcomes = await access.verdicts({ identity: connection.identity, connectionId: connection.id, owner: connection }, channels)
+    for (const [i, channel] of channels.entries()) {
+      const outcome = outcomes[i]
+      if (outcome?.status === 'fulfilled' && !isYes(outcome.value) && connection.channels.has(channel)) revoke(connection, channel)
+    }
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
+    return true
+  }
+
+  accessLog.on('recheck', async (entry) => await forEach(concerned(entry), async (connection) => await recheck(connection, entry.channel)))
+
+  // Newer credentials may allow less. A failure is "not now": what was allowed stays, and the next renewal asks again.
+  events.on('renewed', (connection) => { void forEach([connection], async () => await recheck(connection, null)) })
+}
