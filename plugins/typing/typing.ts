@@ -144,7 +144,9 @@ export class TypingRules {
     if (participants === undefined) return null
     const { tenantId, userId } = caller.identity
     return andThen(this.#realtime.access.ask(caller, 'participants', () => participants({ tenantId, conversationId, conversationType })), (ids) => {
-      if (ids !== null && !ids.includes(userId)) throw new RealtimeError('RT_FORBIDDEN', 'Not a participant of this conversation')
+      // Plain JavaScript may well answer nothing at all.
+      if (ids === null || ids === undefined) return null
+      if (!ids.includes(userId)) throw new RealtimeError('RT_FORBIDDEN', 'Not a participant of this conversation')
       return ids
     })
   }
