@@ -6,12 +6,12 @@ const TYPES = { allowTypeImports: true }
 const KYSELY = {
   ...TYPES,
   regex: '^kysely($|/)',
-  message: 'SQL is spoken by lib/database, lib/event-log, lib/maintenance, plugins/*/store.ts and migrations.'
+  message: 'SQL is spoken by lib/database, lib/event-log, lib/upkeep, plugins/*/store.ts and migrations.'
 }
 const IOREDIS = {
   ...TYPES,
   regex: '^ioredis($|/)',
-  message: 'Redis is spoken by lib/redis, lib/backplane/redis and lib/roster/redis.'
+  message: 'Redis is spoken by lib/redis; the others import its types.'
 }
 const FROM_LIB = {
   regex: '(^|/)(plugins|example-host|client)/',
@@ -34,8 +34,33 @@ const FROM_HOST = {
 // A later entry for the same file replaces the rule, so each names all that it forbids.
 const forbid = (files, ...patterns) => ({ files, rules: { 'no-restricted-imports': ['error', { patterns }] } })
 
-const SQL = ['lib/database/**', 'lib/event-log*', 'lib/event-log/**', 'lib/maintenance*', 'lib/maintenance/**', 'lib/access/store*']
-const REDIS = ['lib/redis*', 'lib/redis/**', 'lib/backplane/redis*', 'lib/roster/redis*']
+/** The rooms of lib/, lowest first. A room imports itself and the rooms before it in this list, types included. */
+export const rooms = [
+  'async', 'vocabulary', 'wire', 'database', 'redis', 'backplane', 'roster', 'delivery', 'event-log', 'lifecycle', 'access', 'upkeep', 'core', 'plugin-kit', 'testing'
+]
+/** Two rooms are files of lib/ itself: these, and all others. */
+const CORE = ['core', 'frame-router', 'internals', 'parts', 'realtime']
+const SPEAKS_SQL = ['database', 'event-log', 'upkeep']
+const SPEAKS_REDIS = ['redis']
+
+/** How an import names a room, seen from `lib/`. */
+const named = (room) => room === 'core' ? `(${CORE.join('|')})\\.js$` : room === 'vocabulary' ? '[^/]+\\.js$' : `${room}/`
+
+/** The restrictions of one room, for its files and those of its subfolders. */
+function restrict (room) {
+  const later = rooms.slice(rooms.indexOf(room) + 1)
+  const patterns = [FROM_LIB, ...SPEAKS_SQL.includes(room) ? [] : [KYSELY], ...SPEAKS_REDIS.includes(room) ? [] : [IOREDIS]]
+  const upwards = (prefix) => later.length === 0 ? [] : [{
+    regex: `^${prefix}(${later.map(named).join('|')})`,
+    message: `lib/${room} imports only ${rooms.slice(0, rooms.indexOf(room)).join(', ') || 'itself'}: see \`rooms\` in eslint.config.js.`
+  }]
+  if (room === 'vocabulary') return [forbid(['lib/*.ts'], ...patterns, ...upwards('\\./'))]
+  if (room === 'core') return [forbid(CORE.map((name) => `lib/${name}.ts`), ...patterns, ...upwards('\\./'))]
+  return [
+    forbid([`lib/${room}/*.ts`], ...patterns, ...upwards('\\.\\./')),
+    forbid([`lib/${room}/*/*.ts`], ...patterns, ...upwards('(\\.\\./){2}'))
+  ]
+}
 
 export default defineConfig(
   { ignores: ['**/dist/', 'data/', '.tap/', '**/public/', 'bench/peers/'] },
@@ -62,9 +87,7 @@ export default defineConfig(
     files: ['lib/**', 'plugins/**', 'client/src/**'],
     rules: { 'max-lines': ['error', { max: 250, skipBlankLines: true, skipComments: true }] }
   },
-  forbid(['lib/**'], FROM_LIB, KYSELY, IOREDIS),
-  forbid(SQL, FROM_LIB, IOREDIS),
-  forbid(REDIS, FROM_LIB, KYSELY),
+  ...rooms.flatMap(restrict),
   forbid(['client/src/**'], FROM_CLIENT),
   forbid(['plugins/*.ts'], KYSELY, IOREDIS),
   forbid(['plugins/*/*'], fromPlugin(1), KYSELY, IOREDIS),

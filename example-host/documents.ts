@@ -1,7 +1,6 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance } from 'fastify'
-import { asyncapi } from '../plugins/index.js'
 import { Document } from './schemas.js'
 
 const info = { title: 'fastify-realtime example host', version: '1.0.0' }
@@ -33,10 +32,8 @@ export async function documents (app: FastifyInstance): Promise<void> {
   await app.register(swaggerUi, { routePrefix: '/docs' })
   app.get('/docs/asyncapi.json', {
     schema: { ...open, tags: ['host'], summary: 'The socket as an AsyncAPI 3 document', response: { 200: Document } }
-  }, async ({ host, protocol }) => asyncapi({
+  }, async ({ host, protocol }) => app.realtime.asyncapi({
     ...info,
-    events: app.realtime.frames.catalogue,
-    prefix: app.realtime.settings.prefix,
     server: { host, protocol: protocol === 'https' ? 'wss' : 'ws' }
   }))
 }

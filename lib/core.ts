@@ -1,55 +1,44 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Access } from './access.js'
 import { createAccess } from './access/create.js'
-import { APPLY, type AccessLog } from './access/log.js'
-import type { Restrictions } from './access/restrictions.js'
+import { APPLY } from './access/log.js'
+import { RateCounters } from './access/rate-counters.js'
+import { UserDirectory } from './access/user-directory.js'
 import type { Backplane } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
-import { noPosition, RedisPosition } from './backplane/redis-position.js'
-import { channelKey } from './channels.js'
-import { systemClock, type Clock } from './clock.js'
+import { systemClock } from './clock.js'
 import type { Database, Dialect } from './database/dialect.js'
 import { examine, type DatabaseFacts } from './database/examine.js'
 import { readMeta, type DatabaseMeta } from './database/meta.js'
 import { migrate, missingMigrations } from './database/migrator.js'
 import { freshSockets } from './database/older-nodes.js'
 import { openDatabase, type OpenDatabase } from './database/open.js'
-import { Directory } from './directory.js'
+import { Hub } from './delivery/hub.js'
 import { OptionError, RealtimeError } from './errors.js'
+import { GapFiller } from './event-log/gap-filler.js'
 import { EventLog } from './event-log/index.js'
-import { GapFiller } from './gap-filler.js'
-import { FrameRouter, type LocalConnection } from './frame-router.js'
-import { Hub } from './hub.js'
-import { Lifecycle } from './lifecycle.js'
-import { RateCounters } from './limits.js'
-import { Maintenance } from './maintenance.js'
-import { Meters } from './meters.js'
-import { readCoreOptions, readSecrets, type CoreSettings, type RealtimeOptions } from './options.js'
+import { noPosition, RedisPosition } from './event-log/redis-position.js'
+import { FrameRouter } from './frame-router.js'
+import { provideInternals, type Internals } from './internals.js'
+import { channelKey } from './keys.js'
+import { LifecycleBus } from './lifecycle/events.js'
+import { Metrics } from './metrics.js'
 import { withParts } from './parts.js'
-import { encodeFrame } from './protocol.js'
-import { connectRedis } from './redis.js'
-import type { PageSource } from './replayer.js'
-import { livingLeases } from './redis-older-nodes.js'
+import { publicFace } from './realtime.js'
+import { connectRedis } from './redis/connect.js'
+import { livingLeases } from './redis/older-nodes.js'
 import type { Roster } from './roster/contract.js'
-import { MemoryRoster } from './roster/memory.js'
-import { RedisRoster } from './roster/redis.js'
-import { SWEEP_INTERVAL, Sweeper } from './sweeper.js'
+import { MemoryRoster } from './roster/memory/roster.js'
+import { RedisRoster } from './roster/redis/roster.js'
+import { readCoreOptions, readSecrets, type CoreSettings, type RealtimeOptions } from './settings.js'
+import { Maintenance } from './upkeep/maintenance.js'
+import { TICK_INTERVAL_MS, Scheduler } from './upkeep/scheduler.js'
+import { encodeFrame } from './wire/protocol.js'
 
 /** How many times longer than others a statement may take that nobody waits for. */
 const SLOW = 10
-
-/** An ephemeral event for whoever listens now. */
-export interface EphemeralEvent {
-  tenantId: number
-  channel: string
-  event: string
-  data: Record<string, unknown>
-  /** The connection that must not get it. */
-  except?: string | null
-}
 
 /** The database, as the plugins' stores have it. */
 export interface StorageAccess {
@@ -62,61 +51,8 @@ export interface StorageAccess {
   ask<T> (statement: () => Promise<T>): Promise<T>
 }
 
-/** What the plugins meet in, `fastify.realtime`. */
-export interface Realtime {
-  /** Boot id of this node: a restarted process is another node. */
-  readonly nodeId: string
-  readonly settings: CoreSettings
-  readonly clock: Clock
-  readonly access: Access
-  /** The host's decisions about live connections; plugins say what they do here. */
-  readonly accessLog: AccessLog
-  readonly restrictions: Restrictions
-  readonly directory: Directory
-  readonly rates: RateCounters
-  readonly frames: FrameRouter
-  readonly hub: Hub
-  readonly backplane: Backplane
-  readonly roster: Roster
-  readonly eventLog: EventLog
-  readonly meters: Meters
-  readonly database: StorageAccess
-  /** What happens, for host code: `events.on('online', …)`. */
-  readonly events: Lifecycle
-  /** Channels to which every authenticated connection is subscribed, besides its own private one. */
-  readonly automaticChannels: Set<string>
-  /** What waited for a connection's user, to be sent right after it is authenticated and before anything newer; null: nothing ever does. */
-  waiting: ((connection: LocalConnection) => PageSource) | null
-  /** The connections whose socket is on this node, by {@link localKey}. Filled by the connections plugin. */
-  readonly local: Map<string, LocalConnection>
-  /** Answers questions of other nodes: `ask(nodeId, op, data)` there resolves to what the handler here resolves to. */
-  onAsk (op: string, handler: (data: unknown) => Promise<unknown>): void
-  /**
-   * Tells an ephemeral event to a channel's subscribers on every node; who is away misses it. Throws `RT_INVALID_DATA` where
-   * it is too large for its readers, and nothing else.
-   */
-  tell (event: EphemeralEvent): void
-  /** Runs while log, roster and database still work, after the last socket is closed; in the order of registration. */
-  beforeClose (task: () => Promise<void>): void
-  /** True while the database stores events and Redis takes what it is given: both are asked by writing. */
-  health (): Promise<{ ok: boolean, database: boolean, redis: boolean }>
-}
-
-/** What each registered plugin adds to `fastify.realtime`, by declaration merging. Reading what is not registered throws. */
-// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the plugins
-export interface RealtimeParts {}
-
-declare module 'fastify' {
-  interface FastifyInstance {
-    realtime: Realtime & RealtimeParts
-  }
-}
-
 /** The RPC by which nodes tell each other how far the log is. */
 const LOG_POSITION = 'log.position'
-
-/** The key of a connection in {@link Realtime.local}. */
-export const localKey = (tenantId: number, connectionId: string): string => `${tenantId}/${connectionId}`
 
 /**
  * The shared core: `await app.register(realtime, { database, redis, authenticate, authorize, resolveUsers })`.
@@ -142,15 +78,15 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
           throw err
         })
   // A node that died must be noticed, and all its users told, within the time that the host gave.
-  const lease = settings.presenceLease - Math.max(2 * SWEEP_INTERVAL, settings.presenceLease / 5)
-  const times = { lease, grace: settings.presenceGrace, restLease: settings.restLease }
+  const nodeTimeout = settings.presenceLease - Math.max(2 * TICK_INTERVAL_MS, settings.presenceLease / 5)
+  const times = { nodeTimeout, offlineDelay: settings.presenceGrace, registrationTtl: settings.restLease }
   const roster: Roster = redis === null ? new MemoryRoster(nodeId, clock, times) : new RedisRoster(nodeId, redis, clock, times, log)
-  const meters = new Meters()
+  const metrics = new Metrics()
   const backplane: Backplane = redis === null
     ? new MemoryBackplane(nodeId)
-    : new RedisBackplane(nodeId, redis, { log, secrets: readSecrets(options.secret), rejected: (reason) => { meters.rejected[reason]++ } })
+    : new RedisBackplane(nodeId, redis, { log, secrets: readSecrets(options.secret), rejected: (reason) => { metrics.rejected[reason]++ } })
   const hub = new Hub(backplane)
-  const events = new Lifecycle(log)
+  const bus = new LifecycleBus(log)
   const { dialect } = opened
   const db = opened.within(settings.storageTimeout)
   const slow = opened.within(SLOW * settings.storageTimeout)
@@ -167,26 +103,26 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     note: redis === null ? noPosition : new RedisPosition(redis),
     askPeers: async (mine) => {
       const others = (await roster.aliveNodes()).filter((node) => node !== nodeId)
-      const answers = await Promise.allSettled(others.map(async (node) => await backplane.ask(node, LOG_POSITION, mine)))
+      const answers = await Promise.allSettled(others.map(async (node) => await backplane.call(node, LOG_POSITION, mine)))
       return answers.flatMap((answer) => answer.status === 'fulfilled' ? [answer.value] : [])
     },
     epochChanged: () => { gapFiller.forget() },
     maxQueued: settings.maxQueuedEvents,
     timeout: settings.storageTimeout,
-    online: async (users) => await onlineAmong(roster, users),
-    failed: (event) => { events.emit('failed', event) },
-    measured: (rows, seconds) => { meters.committed?.(rows, seconds) }
+    onlineAmong: async (users) => await onlineAmong(roster, users),
+    onFailed: (event) => { bus.emit('failed', event) },
+    onCommit: (rows, seconds) => { metrics.committed?.(rows, seconds) }
   })
   const maintenance = new Maintenance({
     db: slow, dialect, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes()
   })
-  const sweeper = new Sweeper({
-    roster, eventLog, maintenance, events, log, compareWithin: times.lease / 3, enabled: settings.maintenance
+  const scheduler = new Scheduler({
+    roster, eventLog, maintenance, events: bus, log, compareWithin: times.nodeTimeout / 3, enabled: settings.maintenance
   })
   const gapFiller = new GapFiller({ hub, eventLog, log })
   const aliveNodes = async (): Promise<string[]> => await roster.aliveNodes()
   const { access, accessLog, restrictions } = createAccess(options, { settings, db, backplane, aliveNodes, clock, log })
-  const asks = new Map<string, (data: unknown) => Promise<unknown>>([
+  const rpcHandlers = new Map<string, (data: unknown) => Promise<unknown>>([
     [LOG_POSITION, async (theirs) => {
       eventLog.epoch.hear(theirs)
       return eventLog.epoch.position
@@ -195,34 +131,37 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   ])
   const closing: Array<() => Promise<void>> = []
 
-  const realtime: Realtime = {
+  const internals: Internals = {
     nodeId,
     settings,
     clock,
     access,
     accessLog,
     restrictions,
-    directory: new Directory({ resolveUsers: options.resolveUsers, clock, log, keep: settings.userCacheTime }),
+    directory: new UserDirectory({ resolveUsers: options.resolveUsers, clock, log, ttl: settings.userCacheTime }),
     rates: new RateCounters(roster),
     frames: new FrameRouter(),
     hub,
     backplane,
     roster,
     eventLog,
-    meters,
+    metrics,
     database: { db, slow, dialect, ask: async (statement) => await eventLog.ask(statement) },
-    events,
-    automaticChannels: new Set(),
+    bus,
+    defaultChannels: new Set(),
     waiting: null,
-    local: new Map(),
-    onAsk: (op, handler) => { asks.set(op, handler) },
-    beforeClose: (task) => { closing.push(task) },
-    tell: ({ tenantId, channel, event, data, except = null }) => {
+    localConnections: new Map(),
+    rpc: {
+      handle: (op, handler) => { rpcHandlers.set(op, handler) },
+      call: async (nodeId, op, data) => await backplane.call(nodeId, op, data)
+    },
+    onBeforeClose: (task) => { closing.push(task) },
+    emit: ({ tenantId, channel, event, data, excludeConnectionId = null }) => {
       const key = channelKey(tenantId, channel)
-      if (!backplane.mayHear(key)) return
+      if (!backplane.mayHaveSubscribers(key)) return
       const payload = encodeFrame(event, data)
       eventLog.requireSize(payload)
-      backplane.publish(key, { payload, messageId: 0, except, again: false })
+      backplane.publish(key, { payload, messageId: 0, excludeConnectionId, isRetry: false })
         .catch(() => {}) // the backplane has told this node's own members
     },
     health: async () => {
@@ -232,11 +171,12 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     }
   }
 
-  fastify.decorate('realtime', withParts(realtime))
+  provideInternals(fastify, internals)
+  fastify.decorate('realtime', withParts(publicFace(internals)))
   fastify.addHook('onClose', async () => {
     gapFiller.stop()
     eventLog.epoch.stop()
-    await sweeper.stop()
+    await scheduler.stop()
     await accessLog.close()
     for (const task of closing) await task()
     await eventLog.close()
@@ -247,18 +187,18 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   })
   await roster.start()
   await backplane.start({
-    deliver: (key, frames) => { hub.deliver(key, frames) },
-    missed: (keys) => { gapFiller.missed(keys) },
-    heard: (sentAt) => {
-      meters.roundTrip?.((Date.now() - sentAt) / 1000)
-      gapFiller.heard(sentAt)
+    onEvents: (key, frames) => { hub.deliver(key, frames) },
+    onGap: (keys) => { gapFiller.fillGaps(keys) },
+    onProbe: (sentAt) => {
+      metrics.roundTrip?.((Date.now() - sentAt) / 1000)
+      gapFiller.noteProbe(sentAt)
     },
-    back: () => {
+    onReconnected: () => {
       void eventLog.outbox.catchUp()
-      sweeper.hurry()
+      scheduler.renewSoon()
     },
-    asked: async (op, data) => {
-      const handler = asks.get(op)
+    onRequest: async (op, data) => {
+      const handler = rpcHandlers.get(op)
       if (handler === undefined) throw new RealtimeError('RT_NOT_FOUND', `No plugin of that node answers ${op}`)
       return await handler(data)
     }
@@ -267,7 +207,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     await eventLog.epoch.start()
     await gapFiller.start()
     await accessLog.start()
-    sweeper.start()
+    scheduler.start()
   })
 }
 

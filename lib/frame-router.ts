@@ -1,36 +1,11 @@
 import type { Static, TObject, TSchema } from '@sinclair/typebox'
 import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
 import type { ValueError } from '@sinclair/typebox/errors'
+import type { MaybePromise } from './async/maybe-promise.js'
+import type { LocalConnection } from './delivery/connection.js'
 import { RealtimeError } from './errors.js'
-import type { Joining } from './joining.js'
-import type { Caller, Identity } from './identity.js'
-import type { Maybe } from './maybe.js'
-import type { ReplayOptions } from './replayer.js'
-import { eventsOf, type ClientEvents, type EventDescription, type ServerEvents } from './protocol.js'
-
-/** A local connection, as plugins other than connections/ see it. */
-export interface LocalConnection {
-  readonly id: string
-  readonly identity: Identity
-  /** When its credentials were last shown, in milliseconds since 1970. */
-  readonly authenticatedAt: number
-  /** The channels it is subscribed to, by name. */
-  readonly channels: ReadonlySet<string>
-  /** Subscribed by the suite itself, not counted against the limit. */
-  isAutomatic (channel: string): boolean
-  /** Subscribes; what comes waits for `begin`, which must follow each `join` unless the channel is left. */
-  join (channel: string): Maybe<Joining>
-  /** The reply to `join` was written: what was missed follows, no faster than this connection reads, and then live events. */
-  begin (joining: Joining, options?: ReplayOptions): void
-  leave (channel: string): void
-  /** Writes one encoded frame to this connection alone, in order with everything else. */
-  send (payload: Buffer): void
-  /** Closed or closing. */
-  readonly closed: boolean
-  /** Runs after the frames that came before, before those that come after. */
-  inOrder<T> (task: () => Promise<T>): Promise<T>
-  close (code: number, reason: string): void
-}
+import type { Caller } from './identity.js'
+import { eventsOf, type ClientEventSchemas, type EventDescription, type ServerEventSchemas } from './wire/protocol.js'
 
 /** What a frame handler is given: who, and the connection it came on. */
 export interface FrameContext extends Caller {
@@ -47,7 +22,7 @@ export interface FrameContext extends Caller {
 export interface FrameResult<Ack> {
   ack: Ack | { later: Promise<Ack> }
   /** The event in which the ack's data go out when the frame had no id; without it success is silent. */
-  answer?: string
+  replyEvent?: string
   /** Runs right after the reply was written. */
   afterReply?: () => void
 }
@@ -57,14 +32,14 @@ export interface FrameDefinition<Data extends TObject, Ack extends TSchema> {
   data: Data
   ack: Ack
   /** Begins, as soon as the frame came, what need not wait for the frames before it. */
-  ahead? (caller: Caller, data: Static<Data>): unknown
-  handle (context: FrameContext, data: Static<Data>): Maybe<FrameResult<Static<Ack>>>
+  prefetch? (caller: Caller, data: Static<Data>): unknown
+  handle (context: FrameContext, data: Static<Data>): MaybePromise<FrameResult<Static<Ack>>>
 }
 
 export interface Route {
   check: TypeCheck<TObject>
-  ahead: ((caller: Caller, data: unknown) => unknown) | null
-  handle (context: FrameContext, data: unknown): Maybe<FrameResult<unknown>>
+  prefetch: ((caller: Caller, data: unknown) => unknown) | null
+  handle (context: FrameContext, data: unknown): MaybePromise<FrameResult<unknown>>
 }
 
 /** Event name → schema and handler. Plugins add theirs; connections/ feeds the frames in. */
@@ -73,20 +48,20 @@ export class FrameRouter {
   readonly #catalogue: EventDescription[] = []
 
   /** Adds an event that clients send. */
-  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, ahead, handle }: FrameDefinition<Data, Ack>): void {
+  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, prefetch, handle }: FrameDefinition<Data, Ack>): void {
     if (this.#routes.has(event)) throw new Error(`the event ${event} is defined twice`)
     const check = TypeCompiler.Compile(data)
     // Checked right before: the handler gets what its schema says.
     this.#routes.set(event, {
       check,
-      ahead: ahead === undefined ? null : (caller, value) => ahead(caller, value as Static<Data>),
+      prefetch: prefetch === undefined ? null : (caller, value) => prefetch(caller, value as Static<Data>),
       handle: (context, value) => handle(context, value as Static<Data>)
     })
     this.#catalogue.push({ event, direction: 'client', data, ack })
   }
 
   /** Describes events that the server sends, and events of clients that are handled elsewhere. */
-  describe (events: { client?: ClientEvents, server?: ServerEvents }): void {
+  describe (events: { client?: ClientEventSchemas, server?: ServerEventSchemas }): void {
     this.#catalogue.push(...eventsOf(events))
   }
 
@@ -96,9 +71,9 @@ export class FrameRouter {
   }
 
   /** A frame has come and waits for those before it: begins what need not wait. What it returns belongs to this frame alone. */
-  ahead (caller: Caller, event: string, data: unknown): unknown {
+  prefetch (caller: Caller, event: string, data: unknown): unknown {
     const route = this.#routes.get(event)
-    return route !== undefined && route.ahead !== null && route.check.Check(data) ? route.ahead(caller, data) : undefined
+    return route !== undefined && route.prefetch !== null && route.check.Check(data) ? route.prefetch(caller, data) : undefined
   }
 
   /** Throws `RT_INVALID_FRAME` for an unknown event, `RT_INVALID_DATA` naming the field that breaks the schema. */

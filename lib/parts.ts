@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
-import type { Realtime, RealtimeParts } from './core.js'
+import { internalsOf, type Internals } from './internals.js'
+import type { RealtimeParts, Realtime } from './realtime.js'
 
 type PartName = keyof RealtimeParts
 
@@ -17,7 +18,7 @@ const absent = Object.defineProperties({}, Object.fromEntries(PARTS.map((name) =
 }])))
 
 /** The core with room for the parts that plugins add as they register. */
-export const withParts = (realtime: Realtime): Realtime & RealtimeParts =>
+export const withParts = (realtime: Omit<Realtime, keyof RealtimeParts>): Realtime & RealtimeParts =>
   Object.setPrototypeOf(realtime, absent) as Realtime & RealtimeParts
 
 /** Whether a plugin is registered. */
@@ -25,11 +26,11 @@ export const hasPart = <Name extends PartName>(realtime: Realtime, name: Name): 
   Object.hasOwn(realtime, name)
 
 /** The core, for a plugin that is being registered. Throws a sentence where it is not there, or where the plugin already is. */
-export function coreFor (fastify: FastifyInstance, name: PartName): Realtime & RealtimeParts {
+export function internalsFor (fastify: FastifyInstance, name: PartName): Internals {
   if (!fastify.hasDecorator('realtime')) {
     throw new Error(`the ${name} plugin needs the core, 'realtime': await app.register(realtime, { … }) before it, in the same scope or one around it`)
   }
   const { realtime } = fastify
   if (hasPart(realtime, name)) throw new Error(`the ${name} plugin is registered already: register it once`)
-  return realtime
+  return internalsOf(fastify)
 }

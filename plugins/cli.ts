@@ -1,12 +1,12 @@
 #!/usr/bin/env node
-import { asyncapi } from '../lib/asyncapi.js'
 import { systemClock } from '../lib/clock.js'
 import { migrate } from '../lib/database/migrator.js'
 import { openDatabase } from '../lib/database/open.js'
 import { EpochStore } from '../lib/event-log/epoch-store.js'
-import { Maintenance } from '../lib/maintenance.js'
-import { eventsOf } from '../lib/protocol.js'
-import { livingLeases } from '../lib/redis-older-nodes.js'
+import { livingLeases } from '../lib/redis/older-nodes.js'
+import { Maintenance } from '../lib/upkeep/maintenance.js'
+import { asyncapi } from '../lib/wire/asyncapi.js'
+import { eventsOf } from '../lib/wire/protocol.js'
 import { clientEvents, serverEvents } from './schemas.js'
 
 const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} }

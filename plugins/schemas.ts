@@ -21,7 +21,7 @@ export const serverEvents = {
 export const rest = { ...connections.rest, ...channels.rest, ...presence.rest, ...typing.rest, ...stats.rest } as const
 
 /** The envelopes around the data. */
-export { ClientFrame, ServerFrame } from '../lib/protocol.js'
+export { ClientFrame, ServerFrame } from '../lib/wire/protocol.js'
 export { ErrorResponse } from '../lib/schemas.js'
 
 export type ClientEvent = keyof typeof clientEvents

@@ -3,10 +3,10 @@ import type { AddressInfo } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import { WebSocket } from 'ws'
 import type { Identity } from '../lib/identity.js'
-import type { RealtimeOptions } from '../lib/options.js'
-import { SOCKET_PATH } from '../lib/protocol.js'
+import type { RealtimeOptions } from '../lib/settings.js'
 import { TestClient } from '../lib/testing/client.js'
 import { MovableClock } from '../lib/testing/clock.js'
+import { SOCKET_PATH } from '../lib/wire/protocol.js'
 import {
   channels, connections, presence, realtime, stats, typing, type ChannelsOptions, type ConnectionsOptions, type PresenceOptions,
   type StatsOptions, type TypingOptions
@@ -88,7 +88,7 @@ export async function connect (
 async function openSocket (app: FastifyInstance, headers: Record<string, string>): Promise<TestClient> {
   if (!app.server.listening) await app.listen({ port: 0, host: '127.0.0.1' })
   const { port } = app.server.address() as AddressInfo
-  const socket = new WebSocket(`ws://127.0.0.1:${port}${app.realtime.settings.prefix}${SOCKET_PATH}`, { headers })
+  const socket = new WebSocket(`ws://127.0.0.1:${port}${app.realtime.prefix}${SOCKET_PATH}`, { headers })
   const client = new TestClient(socket)
   await once(socket, 'open')
   return client

@@ -1,3 +1,4 @@
+import { internalsOf } from '../lib/internals.js'
 import type { HostTransaction, RealtimeParts } from '../plugins/index.js'
 import { allowAll, buildHost, buildNodes, connect, overBackends, rest, rowsOf, until, user } from './helper.js'
 
@@ -60,7 +61,7 @@ overBackends((test, backend) => {
       ['publish', { ...event, dedupeId: 'x'.repeat(99) }, /^dedupeId: /],
       ['publish', { ...event, dedupeId: '' }, /^dedupeId: /],
       ['publish', { ...event, transaction: {} }, /^transaction: /],
-      ['publish', { ...event, transaction: host.app.realtime.database.db }, /^transaction: /],
+      ['publish', { ...event, transaction: internalsOf(host.app).database.db }, /^transaction: /],
       ['publish', { ...own, data: { message: 'x' } }, /^data.conversationId: /],
       ['publish', { ...own, data: { ...words, mesage: 'x' } }, /^data.mesage: is not a field of message:group/],
       ['publish', { ...own, data: { ...words, message: 'x'.repeat(5001) } }, /^data.message: /],
@@ -113,7 +114,7 @@ overBackends((test, backend) => {
     const delays: number[] = []
     const ids: number[] = []
     for (let i = 0; i < 20; i++) {
-      const { messageId } = await realtime.database.db.transaction().execute(async (transaction) => {
+      const { messageId } = await internalsOf(a.app).database.db.transaction().execute(async (transaction) => {
         const receipt = await realtime.channels.publish({ ...group, event: 'order:paid', data: { i }, transaction })
         await new Promise((resolve) => setTimeout(resolve, i * 20))
         return receipt
@@ -133,7 +134,7 @@ overBackends((test, backend) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const { realtime } = a.app
     const client = await connect(b, user(1))
-    const { messageId } = await realtime.database.db.transaction().execute(async (transaction) =>
+    const { messageId } = await internalsOf(a.app).database.db.transaction().execute(async (transaction) =>
       await realtime.channels.direct({ tenantId: 1, recipientId: 1, ...words, transaction }))
     t.match(await client.next('message:direct'), { messageId })
     await until('it is tried again later', async () => (await rowsOf(a, 'websocket_events')).some(({ id, due_at: due, handed_at: handed }) =>
@@ -148,7 +149,8 @@ overBackends((test, backend) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const client = await connect(host, user(1))
     await client.request('subscribe', { channel: 'group.x' })
-    const { channels, database: { db } } = host.app.realtime
+    const { channels } = host.app.realtime
+    const { database: { db } } = internalsOf(host.app)
     const publish = async (name: string, transaction: HostTransaction): Promise<unknown> => await channels.publish({ ...group, event: 'order:paid', data: { name }, transaction })
     const transaction = await db.startTransaction().execute()
     await publish('kept', transaction)

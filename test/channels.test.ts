@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { internalsOf } from '../lib/internals.js'
 import { allowAll, buildHost, buildNodes, connect, leave, overBackends, rest, rowsOf, until, user } from './helper.js'
 
 const group = { channel: 'group.x', message: 'hello', conversationId: 'c' }
@@ -81,7 +82,8 @@ overBackends((test, backend) => {
 
   test('subscriptions that cross each other end as the last word says, and leave nothing behind', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll, connections: { framesPerSecond: 0 } })
-    const { channels, hub } = host.app.realtime
+    const { channels } = host.app.realtime
+    const { hub } = internalsOf(host.app)
     const idle = hub.size
     const client = await connect(host, user(1), { connectionId: 'tab' })
     for (let round = 0; round < 20; round++) {

@@ -5,6 +5,7 @@ import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
+import { internalsOf } from '../lib/internals.js'
 import type { Authenticate } from '../plugins/index.js'
 import {
   allowAll, buildHost, connect, identityOf, open, overBackends, PREFIX, rest, rowsOf, socketTo, tokenOf,
@@ -100,11 +101,12 @@ overBackends((test, backend) => {
     const [slow, reader] = [await connect(host, user(1)), await connect(host, user(2))]
     for (const client of [slow, reader]) await client.request('subscribe', { channel: 'group.x' })
     slow.socket.pause()
-    const { channels, meters } = host.app.realtime
+    const { channels } = host.app.realtime
+    const { metrics } = internalsOf(host.app)
     const text = 'x'.repeat(60_000)
     let count = 0
     // Until the kernel takes no more for a reader that stopped. It reads on at once: a close is waited for 5 s only.
-    while (meters.dropped.tooSlow === 0) {
+    while (metrics.dropped.tooSlow === 0) {
       await channels.publish({ tenantId: 1, channel: 'group.x', event: 'news', data: { n: count, text } })
       t.equal((await reader.next('news')).n, count++)
     }

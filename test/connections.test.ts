@@ -1,16 +1,18 @@
 import { once } from 'node:events'
+import { internalsOf } from '../lib/internals.js'
 import { CloseCode, type LifecycleEvents } from '../plugins/index.js'
 import { allowAll, buildHost, buildNodes, connect, open, overBackends, rest, rowsOf, tokenOf, until, user, type Host } from './helper.js'
 
 /** Everything that happened, on any of the nodes, in words. */
 function record (...hosts: Host[]): string[] {
   const happened: string[] = []
-  for (const { app: { realtime: { events } } } of new Set(hosts)) {
+  for (const { app } of new Set(hosts)) {
+    const { bus } = internalsOf(app)
     for (const event of ['connected', 'disconnected'] as const) {
-      events.on(event, ({ connectionId }: LifecycleEvents['connected'][0]) => { happened.push(`${event} ${connectionId}`) })
+      bus.on(event, ({ connectionId }: LifecycleEvents['connected'][0]) => { happened.push(`${event} ${connectionId}`) })
     }
-    events.on('opened', ({ id, identity }) => { happened.push(`opened ${id} by ${identity.userId}`) })
-    for (const event of ['online', 'offline'] as const) events.on(event, ({ userId }) => { happened.push(`${event} ${userId}`) })
+    bus.on('opened', ({ id, identity }) => { happened.push(`opened ${id} by ${identity.userId}`) })
+    for (const event of ['online', 'offline'] as const) bus.on(event, ({ userId }) => { happened.push(`${event} ${userId}`) })
   }
   return happened
 }

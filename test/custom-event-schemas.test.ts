@@ -2,6 +2,7 @@ import { Type } from '@sinclair/typebox'
 import t from 'tap'
 import Type1 from 'typebox'
 import { z } from 'zod'
+import { internalsOf } from '../lib/internals.js'
 import { OptionError, type CustomEvent } from '../plugins/index.js'
 import { allowAll, connect, user } from './helper.js'
 import { otherHost } from './other-hosts.js'
@@ -65,7 +66,7 @@ for (const [library, data] of Object.entries(declarations)) {
     }
     await channels.publish({ tenantId: 1, channel, event: 'card:moved', data: own })
     t.match(await reader.next('card:moved'), { userId: 0, ...own })
-    const described = host.app.realtime.frames.catalogue.find(({ event, direction }) => event === 'card:moved' && direction === 'client')
+    const described = internalsOf(host.app).frames.catalogue.find(({ event, direction }) => event === 'card:moved' && direction === 'client')
     t.match(JSON.parse(JSON.stringify(described?.data)), { type: 'object', required: ['card', 'to', 'channel'], properties: { card: { type: 'string', maxLength: 10 }, channel: { maxLength: 255 } } })
   })
 }

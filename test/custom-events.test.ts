@@ -1,4 +1,5 @@
 import { Type } from '@sinclair/typebox'
+import { internalsOf } from '../lib/internals.js'
 import { allowAll, buildHost, buildNodes, connect, overBackends, rest, user } from './helper.js'
 
 declare module '../plugins/channels/index.js' {
@@ -53,7 +54,7 @@ overBackends((test, backend) => {
 
   test('declared events stand in the catalogue beside the built-in ones', async (t) => {
     const host = await buildHost(t, { backend, channels: { events } })
-    const described = host.app.realtime.frames.catalogue.map(({ event, direction }) => `${direction} ${event}`)
+    const described = internalsOf(host.app).frames.catalogue.map(({ event, direction }) => `${direction} ${event}`)
     for (const line of ['server order:shipped', 'client board:moved', 'server board:moved', 'client cursor:moved']) t.ok(described.includes(line), line)
     t.notOk(described.includes('client order:shipped'))
   })

@@ -1,5 +1,5 @@
 import t from 'tap'
-import type { Frame } from '../lib/backplane/contract.js'
+import type { OutgoingEvent } from '../lib/backplane/contract.js'
 import { open, readFrames, sealFrames, sealText, type Opened } from '../lib/backplane/envelope.js'
 import { Signer } from '../lib/backplane/signer.js'
 import { payloadOf } from './backplane/node.js'
@@ -14,11 +14,11 @@ const numbered = (number: number | string, sealed: Buffer, mark = '+'): Buffer =
 
 const random = seeded(3)
 const randomBytes = (length: number): Buffer => Buffer.from(Array.from({ length }, () => random(256)))
-const randomFrames = (): Frame[] => Array.from({ length: random(4) + 1 }, (): Frame => ({
+const randomFrames = (): OutgoingEvent[] => Array.from({ length: random(4) + 1 }, (): OutgoingEvent => ({
   payload: payloadOf(randomBytes(random(300))),
   messageId: random(3) === 0 ? 0 : random(2 ** 32) * 2 ** 20 + random(2 ** 20),
-  except: random(2) === 0 ? null : 'c'.repeat(random(255) + 1),
-  again: random(2) === 0
+  excludeConnectionId: random(2) === 0 ? null : 'c'.repeat(random(255) + 1),
+  isRetry: random(2) === 0
 }))
 
 function opened (message: Buffer, topic: string, signer: Signer): Opened {
@@ -38,7 +38,7 @@ t.test('The frames of one Redis message come out as they went in, signed or not'
       const same = decoded.length === frames.length && frames.every((frame, i) => {
         const other = decoded[i]
         return other?.payload.equals(frame.payload) === true && other.messageId === frame.messageId &&
-          other.except === frame.except && other.again === frame.again
+          other.excludeConnectionId === frame.excludeConnectionId && other.isRetry === frame.isRetry
       })
       if (!same) t.strictSame(decoded, frames)
       if (rest.number !== number || rest.first !== (number !== null && round % 2 === 1)) t.strictSame(rest, { number, first: round % 2 === 1 })
@@ -49,7 +49,7 @@ t.test('The frames of one Redis message come out as they went in, signed or not'
 })
 
 t.test('What is no envelope is malformed, whatever it is', async (t) => {
-  const sealed = sealFrames([{ payload: payloadOf('x'), messageId: 7, except: 'tab', again: false }], TOPIC, true, unsigned)
+  const sealed = sealFrames([{ payload: payloadOf('x'), messageId: 7, excludeConnectionId: 'tab', isRetry: false }], TOPIC, true, unsigned)
   const faults = [
     '', 'r', 'rt', 'rt1', 'rt1-', 'rt1-\n', 'rt1+', 'rt1+\n', 'rt1+\n\0', 'rt1+7', 'rt1+7\n', 'rt1+7 \n\0', 'rt1+-7\n\0', 'rt1+1.5\n\0', 'rt1-7\n\0',
     'rt1+99999999999999999\n\0', 'rt1+9999999999999999\n\0', 'rt1!7\n\0', 'rt1 7\n\0', 'hello', 'rubbish', '12\nold', '{"kind":"question"}', '!1700000000000',

@@ -1,8 +1,9 @@
 import { copyFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
 import { CompiledQuery } from 'kysely'
+import t, { type Test } from 'tap'
 import { EpochStore } from '../lib/event-log/epoch-store.js'
+import { internalsOf } from '../lib/internals.js'
 import { openDatabase } from '../plugins/index.js'
 import { temporaryFolder } from './exit-hooks.js'
 import { allowAll, buildCluster, buildHost, connect, overBackends, rest, tokenOf, until, user, type Client, type Host } from './helper.js'
@@ -27,20 +28,20 @@ async function received (reader: Client, ids: number[]): Promise<Array<{ message
 }
 
 const query = async ({ app }: Host, text: string): Promise<void> => {
-  await app.realtime.database.db.executeQuery(CompiledQuery.raw(text))
+  await internalsOf(app).database.db.executeQuery(CompiledQuery.raw(text))
 }
 
 /** What a backup was taken of, and puts back. */
 const backup = async (host: Host): Promise<{ restore: () => Promise<void> }> => {
   await query(host, 'create table backup as select * from websocket_events')
-  const { db } = host.app.realtime.database
+  const { db } = internalsOf(host.app).database
   const meta = await db.selectFrom('websocket_meta').selectAll().execute()
   return {
     restore: async () => {
       await query(host, 'delete from websocket_events')
       await query(host, 'insert into websocket_events select * from backup')
       // A restored table counts on from what it has.
-      await query(host, host.app.realtime.database.dialect === 'mysql'
+      await query(host, internalsOf(host.app).database.dialect === 'mysql'
         ? 'alter table websocket_events auto_increment = 1'
         : "update sqlite_sequence set seq = (select max(id) from websocket_events) where name = 'websocket_events'")
       for (const { name, value } of meta) await db.updateTable('websocket_meta').set({ value }).where('name', '=', name).execute()
@@ -48,7 +49,7 @@ const backup = async (host: Host): Promise<{ restore: () => Promise<void> }> => 
   }
 }
 
-const epochOf = (host: Host): string => host.app.realtime.eventLog.epoch.current
+const epochOf = (host: Host): string => internalsOf(host.app).eventLog.epoch.current
 
 /** Waits for the next epoch of a host. */
 const nextEpoch = async (host: Host, before: string): Promise<string> => {
@@ -121,7 +122,7 @@ t.test('Two nodes over MariaDB and Redis', async (t) => {
     const acked = (await Promise.all([send(a, 20, 200), send(b, 20, 300)])).flat()
     t.strictSame(acked.filter((id) => id <= Number(lost.at(-1))), [], 'no id is given out twice')
     told.push(...await received(reader, acked))
-    const rows = await a.app.realtime.database.db.selectFrom('websocket_events').select('id').where('durable', '=', 1).execute()
+    const rows = await internalsOf(a.app).database.db.selectFrom('websocket_events').select('id').where('durable', '=', 1).execute()
     const stored = new Set(rows.map(({ id }) => Number(id)))
     t.strictSame(acked.filter((id) => !stored.has(id)), [], 'nothing acked is missing')
     await until('both follow one epoch', () => epochOf(a) === epochOf(b))
@@ -134,9 +135,9 @@ t.test('Two nodes over MariaDB and Redis', async (t) => {
     const { restore } = await backup(a)
     const lost = await send(a, 5, 10)
     const before = epochOf(a)
-    await until('Redis knows', async () => (await a.app.realtime.eventLog.epoch.look()).newest >= Number(lost.at(-1)))
+    await until('Redis knows', async () => (await internalsOf(a.app).eventLog.epoch.look()).newest >= Number(lost.at(-1)))
     await new Promise((resolve) => setTimeout(resolve, 1500)) // the note is written once a second
-    a.app.realtime.eventLog.epoch.stop()
+    internalsOf(a.app).eventLog.epoch.stop()
     await restore()
     const b = await besideOf(t, a)
     t.not(epochOf(b), before)
@@ -147,8 +148,8 @@ t.test('Two nodes over MariaDB and Redis', async (t) => {
 
 /** Another node on the same servers. */
 async function besideOf (t: Test, { app }: Host): Promise<Host> {
-  const { keyPrefix } = app.realtime.settings
-  const { rows: [row] } = await app.realtime.database.db.executeQuery<{ name: string }>(CompiledQuery.raw('select database() as name'))
+  const { keyPrefix } = internalsOf(app).settings
+  const { rows: [row] } = await internalsOf(app).database.db.executeQuery<{ name: string }>(CompiledQuery.raw('select database() as name'))
   const url = new URL(process.env.DATABASE_URL ?? '')
   url.pathname = `/${row?.name}`
   return await buildHost(t, { backend: 'embedded', options: { ...allowAll, database: url.href, redis: process.env.REDIS_URL, keyPrefix } })

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import { WebSocket, type ClientOptions } from 'ws'
+import { internalsOf } from '../lib/internals.js'
 import type { Identity, RealtimeOptions } from '../plugins/index.js'
 import { buildApp, MovableClock, TestClient, tokenOf, type TestAppOptions } from '../plugins/testing.js'
 import { createDatabase } from './servers.js'
@@ -100,7 +101,7 @@ export async function rest (
 export async function rowsOf (
   { app }: Host, table: 'websocket_connections' | 'websocket_presence' | 'websocket_typing_indicators' | 'websocket_events'
 ): Promise<any[]> {
-  const rows: Array<Record<string, unknown>> = await app.realtime.database.db.selectFrom(table).selectAll().orderBy('id').execute()
+  const rows: Array<Record<string, unknown>> = await internalsOf(app).database.db.selectFrom(table).selectAll().orderBy('id').execute()
   // Whether a driver parses JSON is its own affair.
   return rows.map((row) => Object.fromEntries(Object.entries(row).map(([name, value]) =>
     [name, ['payload', 'subscribed_channels'].includes(name) && typeof value === 'string' ? JSON.parse(value) : value])))

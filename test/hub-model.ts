@@ -1,6 +1,6 @@
-import type { Frame } from '../lib/backplane/contract.js'
-import { Hub, type Joining, type Member } from '../lib/hub.js'
-import { wireFrame } from '../lib/ws-frame.js'
+import type { OutgoingEvent } from '../lib/backplane/contract.js'
+import { Hub, type Joining, type Member } from '../lib/delivery/hub.js'
+import { websocketFrame } from '../lib/wire/websocket-frame.js'
 
 /** Where a line was heard: on a channel, or written to the member directly. */
 export interface Line { on: string, text: string }
@@ -14,7 +14,7 @@ export class Listener implements Member {
   constructor (readonly id: string) {}
 
   write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
-    if (!wire.equals(Buffer.concat(payloads.map(wireFrame)))) this.broken = `${this.id}: the wire form is not that of its payloads`
+    if (!wire.equals(Buffer.concat(payloads.map(websocketFrame)))) this.broken = `${this.id}: the wire form is not that of its payloads`
     const lines = payloads.map((payload) => JSON.parse(payload.toString()) as Line & { id: number })
     if (ephemeral !== lines.every(({ id }) => id === 0)) this.broken = `${this.id}: ephemeral is ${ephemeral}`
     this.lines.push(...lines.map(({ on, text }) => ({ on, text })))
@@ -32,8 +32,8 @@ export class Listener implements Member {
   }
 }
 
-export const frameOn = (on: string, text: string, rest: Partial<Frame> = {}): Frame => {
-  const frame = { messageId: 0, except: null, again: false, ...rest }
+export const frameOn = (on: string, text: string, rest: Partial<OutgoingEvent> = {}): OutgoingEvent => {
+  const frame = { messageId: 0, excludeConnectionId: null, isRetry: false, ...rest }
   return { ...frame, payload: Buffer.from(JSON.stringify({ on, text, id: frame.messageId })) }
 }
 
@@ -56,7 +56,7 @@ interface Waiting {
   /** Replies that are awaited, and whether there was one. */
   replies: number
   hasReply: boolean
-  held: Frame[]
+  held: OutgoingEvent[]
 }
 
 interface Place {
@@ -64,7 +64,7 @@ interface Place {
   waiting: Map<Listener, Waiting>
   seen: Set<number>
   /** Frames behind a gap. */
-  gap: Frame[] | null
+  gap: OutgoingEvent[] | null
 }
 
 /** The hub once more, without coalescing: what each member must have heard, on each channel, in order. */
@@ -106,7 +106,7 @@ export class Model {
     if (place?.members.size === 0 && place.waiting.size === 0) this.places.delete(key)
   }
 
-  delivered (key: string, frames: readonly Frame[]): void {
+  delivered (key: string, frames: readonly OutgoingEvent[]): void {
     const place = this.places.get(key)
     if (place === undefined) return
     if (place.gap === null) for (const frame of frames) this.#passes(place, frame)
@@ -118,7 +118,7 @@ export class Model {
     if (place !== undefined) place.gap ??= []
   }
 
-  filled (key: string, missed: readonly Frame[]): void {
+  filled (key: string, missed: readonly OutgoingEvent[]): void {
     const place = this.places.get(key)
     const gap = place?.gap ?? []
     if (place !== undefined) place.gap = null
@@ -138,8 +138,8 @@ export class Model {
     })])
   }
 
-  #passes ({ members, waiting, seen }: Place, frame: Frame): void {
-    if (frame.messageId > 0 && seen.has(frame.messageId) && !frame.again) return
+  #passes ({ members, waiting, seen }: Place, frame: OutgoingEvent): void {
+    if (frame.messageId > 0 && seen.has(frame.messageId) && !frame.isRetry) return
     seen.add(frame.messageId)
     for (const member of members) this.#hears(member, frame)
     for (const [member, { hasReply, held }] of waiting) {
@@ -148,7 +148,7 @@ export class Model {
     }
   }
 
-  #hears (member: Listener, frame: Frame): void {
-    if (frame.except !== member.id) this.wrote(member, JSON.parse(frame.payload.toString()) as Line)
+  #hears (member: Listener, frame: OutgoingEvent): void {
+    if (frame.excludeConnectionId !== member.id) this.wrote(member, JSON.parse(frame.payload.toString()) as Line)
   }
 }

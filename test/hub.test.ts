@@ -1,6 +1,6 @@
 import { mock } from 'node:test'
 import t from 'tap'
-import type { Frame } from '../lib/backplane/contract.js'
+import type { OutgoingEvent } from '../lib/backplane/contract.js'
 import { frameOn, Listener, Model, newHub } from './hub-model.js'
 import { seeded, turn } from './suites.js'
 
@@ -23,8 +23,8 @@ for (const [count, rounds, size] of [['few', 300, 5], ['so many that channels re
     const members = Array.from({ length: size }, (_, i) => new Listener(`c${i}`))
     const pick = <T>(from: readonly T[]): T => from[random(from.length)] as T
     let serial = 0
-    const someFrames = (key: string): Frame[] => Array.from({ length: random(4) }, () => frameOn(key, String(serial++), {
-      messageId: random(3) === 0 ? 0 : random(30) + 1, except: random(3) === 0 ? pick(members).id : null, again: random(5) === 0
+    const someFrames = (key: string): OutgoingEvent[] => Array.from({ length: random(4) }, () => frameOn(key, String(serial++), {
+      messageId: random(3) === 0 ? 0 : random(30) + 1, excludeConnectionId: random(3) === 0 ? pick(members).id : null, isRetry: random(5) === 0
     }))
     const deliver = (): void => {
       const key = pick(KEYS)
@@ -53,13 +53,13 @@ for (const [count, rounds, size] of [['few', 300, 5], ['so many that channels re
       },
       () => {
         const key = pick(KEYS)
-        hub.hold(key)
+        hub.startGap(key)
         model.held(key)
       },
       () => {
         const key = pick(KEYS)
         const missed = someFrames(key)
-        hub.fill(key, missed)
+        hub.fillGap(key, missed)
         model.filled(key, missed)
       },
       () => {
@@ -118,15 +118,15 @@ t.test('What is delivered within one turn leaves as one write for each member', 
 
 t.test('Each sender misses its own frames of a batch, and only these', async (t) => {
   const { hub, members: [a, b, c] } = await joined('a', 'b', 'c')
-  hub.deliver('1/a', [frameOn('1/a', 'of a', { except: 'a', messageId: 1 }), frameOn('1/a', 'of b', { except: 'b' }),
-    frameOn('1/a', 'of nobody'), frameOn('1/a', 'of a again', { except: 'a' })])
+  hub.deliver('1/a', [frameOn('1/a', 'of a', { excludeConnectionId: 'a', messageId: 1 }), frameOn('1/a', 'of b', { excludeConnectionId: 'b' }),
+    frameOn('1/a', 'of nobody'), frameOn('1/a', 'of a again', { excludeConnectionId: 'a' })])
   await turn()
   t.strictSame(a?.texts(), ['of b', 'of nobody'])
   t.strictSame(b?.texts(), ['of a', 'of nobody', 'of a again'])
   t.strictSame(c?.texts(), ['of a', 'of b', 'of nobody', 'of a again'])
   t.strictSame(a?.writes, [{ count: 2, ephemeral: true }], 'what is left for a is ephemeral')
   t.strictSame(b?.writes, [{ count: 3, ephemeral: false }])
-  hub.deliver('1/a', [frameOn('1/a', 'alone', { except: 'a' })])
+  hub.deliver('1/a', [frameOn('1/a', 'alone', { excludeConnectionId: 'a' })])
   await turn()
   t.equal(a?.writes.length, 1, 'nothing at all is no write')
 })
@@ -134,7 +134,7 @@ t.test('Each sender misses its own frames of a batch, and only these', async (t)
 t.test('An id that comes again is dropped, unless it is sent again on purpose', async (t) => {
   const { hub, members: [a] } = await joined('a')
   const one = frameOn('1/a', 'one', { messageId: 1 })
-  for (const frames of [[one, one], [one], [{ ...one, again: true }], [frameOn('1/a', 'none'), frameOn('1/a', 'none')]]) {
+  for (const frames of [[one, one], [one], [{ ...one, isRetry: true }], [frameOn('1/a', 'none'), frameOn('1/a', 'none')]]) {
     hub.deliver('1/a', frames)
     await turn()
   }
@@ -151,7 +151,7 @@ t.test('Whoever joins hears nothing live before its reply, then what waited', as
   hub.deliver('1/a', [frameOn('1/a', 'before', { messageId: 1 })])
   const joining = await hub.join('1/a', b)
   const frames = [2, 3, 4].map((id) => frameOn('1/a', String(id), { messageId: id }))
-  hub.deliver('1/a', [...frames, frameOn('1/a', 'own', { except: 'b' }), frameOn('1/a', 'typing')])
+  hub.deliver('1/a', [...frames, frameOn('1/a', 'own', { excludeConnectionId: 'b' }), frameOn('1/a', 'typing')])
   await turn()
   t.strictSame(b.lines, [])
   joining.replied()
@@ -180,29 +180,29 @@ t.test('Whoever leaves while joining hears nothing more, and the last one ends t
 
 t.test('Frames behind a gap wait until it is filled, and come after what was missed', async (t) => {
   const { hub, members: [a] } = await joined('a')
-  const frame = (id: number): Frame => frameOn('1/a', String(id), { messageId: id })
+  const frame = (id: number): OutgoingEvent => frameOn('1/a', String(id), { messageId: id })
   hub.deliver('1/a', [frame(1)])
-  t.type(hub.hold('1/a'), 'number')
+  t.type(hub.startGap('1/a'), 'number')
   hub.deliver('1/a', [frame(4)])
   await turn()
   t.strictSame(a?.texts(), ['1'])
-  hub.fill('1/a', [frame(1), frame(2), frame(3), frame(4)])
+  hub.fillGap('1/a', [frame(1), frame(2), frame(3), frame(4)])
   hub.deliver('1/a', [frame(5)])
   await turn()
   t.strictSame(a?.texts(), ['1', '2', '3', '4', '5'])
-  t.equal(hub.hold('1/none'), null, 'a channel without members has no gap')
+  t.equal(hub.startGap('1/none'), null, 'a channel without members has no gap')
 })
 
 t.test('The head of a channel is known once the log was asked, and goes on with what comes', async (t) => {
   const { hub } = await joined('a')
-  t.equal(hub.head('1/a'), null)
+  t.equal(hub.latestId('1/a'), null)
   hub.deliver('1/a', [frameOn('1/a', 'x', { messageId: 5 })])
-  t.equal(hub.head('1/a'), null, 'older ones of other nodes may be larger')
-  hub.learnHead('1/a', 7)
+  t.equal(hub.latestId('1/a'), null, 'older ones of other nodes may be larger')
+  hub.noteLatestId('1/a', 7)
   hub.deliver('1/a', [frameOn('1/a', 'x', { messageId: 9 }), frameOn('1/a', 'x', { messageId: 8 })])
-  t.equal(hub.head('1/a'), 9)
-  hub.learnHead('1/a', 3)
-  t.equal(hub.head('1/a'), 9, 'what the log said late takes nothing back')
+  t.equal(hub.latestId('1/a'), 9)
+  hub.noteLatestId('1/a', 3)
+  t.equal(hub.latestId('1/a'), 9, 'what the log said late takes nothing back')
   t.equal(hub.newest, 9)
 })
 

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import Fastify from 'fastify'
+import { internalsOf } from '../lib/internals.js'
 import { realtime, stats } from '../plugins/index.js'
 import { allowAll, buildHost, buildNodes, connect, overBackends, rest, until, user, type Host } from './helper.js'
 
@@ -72,7 +73,7 @@ overBackends((test, backend) => {
     t.strictSame(await stored(a), [0, 0])
     const send = async (tenantId: number) => await a.app.realtime.channels.message({ tenantId, recipientId: 9, message: 'x', conversationId: 'c' })
     for (const tenantId of [1, 1, 2, 2, 2]) await send(tenantId)
-    await a.app.realtime.database.db.updateTable('websocket_events').set({ status: 'failed' }).where('tenant_id', '=', 1).execute()
+    await internalsOf(a.app).database.db.updateTable('websocket_events').set({ status: 'failed' }).where('tenant_id', '=', 1).execute()
     t.strictSame(await stored(a), [0, 0], 'kept')
     if (b !== a) t.strictSame(await stored(b), [3, 2], 'another node counts for itself')
     // The count of before may have taken long.
@@ -85,7 +86,7 @@ overBackends((test, backend) => {
   test('a scrape is answered while the database is away, without what only the database knows', async (t) => {
     const host = await buildHost(t, { backend, ...METRICS, options: { storageTimeout: 100 } })
     t.equal((await scrape(host)).get('realtime_log_events{status="pending"}'), 0)
-    host.app.realtime.database.slow.selectFrom = () => { throw new Error('away') }
+    internalsOf(host.app).database.slow.selectFrom = () => { throw new Error('away') }
     await until('the count is given up', async () => {
       host.clock.advance(60_000)
       return (await scrape(host)).get('realtime_log_events{status="pending"}') === undefined
@@ -173,7 +174,7 @@ overBackends((test, backend) => {
     t.notOk(loadedAtStart)
     const host = await buildHost(t, { backend })
     t.equal((await fetch(`${host.url}/metrics`)).status, 404)
-    t.equal(host.app.realtime.meters.framesIn, null)
+    t.equal(internalsOf(host.app).metrics.framesIn, null)
     t.equal(host.app.realtime.stats.registry, null)
   })
 

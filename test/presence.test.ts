@@ -1,5 +1,5 @@
 import t from 'tap'
-import { Pages } from '../plugins/presence/pages.js'
+import { OnlinePageCache } from '../plugins/presence/online-page-cache.js'
 import { buildHost, buildNodes, connect, leave, overBackends, PREFIX, rest, rowsOf, tokenOf, until, user, type Host } from './helper.js'
 
 const presenceOf = async (host: Host, userId: number) => (await rest(host, user(9), 'GET', `/presence/${userId}`)).body.data
@@ -247,7 +247,7 @@ overBackends((test, backend) => {
 })
 
 t.test('pages are kept within a bound, and for five minutes at most', async (t) => {
-  const pages = new Pages()
+  const pages = new OnlinePageCache()
   const page = { bytes: Buffer.alloc(1024 * 1024), version: 1, until: Infinity }
   for (let i = 0; i < 10; i++) pages.keep(String(i), page, 0)
   t.strictSame(Array.from({ length: 10 }, (_, i) => i).filter((i) => pages.find(String(i), 1, 0) !== null), [2, 3, 4, 5, 6, 7, 8, 9])

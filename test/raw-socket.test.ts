@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
 import { connect as connectTls, createServer as createTlsServer, type TLSSocket } from 'node:tls'
 import t, { type Test } from 'tap'
-import { RawSocket } from '../plugins/connections/raw-socket.js'
+import { RawSocket } from '../plugins/connections/node/raw-socket.js'
 import { turn } from './suites.js'
 
 interface Pair {
@@ -71,15 +71,15 @@ t.test('What a slow reader is written arrives whole and in order, whether the ke
 t.test('What is gathered leaves when the turn is over, before what others write to the socket', async (t) => {
   const all = await pair(t)
   const { socket, raw } = all
-  raw.gather()
+  raw.cork()
   raw.write(Buffer.from('a'))
-  raw.gather()
+  raw.cork()
   raw.write(Buffer.from('b'))
   t.equal(raw.waiting, 2, 'it counts as waiting')
   raw.flush()
   t.equal(raw.waiting, 0)
   socket.write('c')
-  raw.gather()
+  raw.cork()
   raw.write(Buffer.from('d'))
   await turn()
   t.equal(raw.waiting, 0)
@@ -91,7 +91,7 @@ t.test('Behind what a corked socket holds back, nothing goes ahead', async (t) =
   const all = await pair(t)
   all.socket.cork()
   all.socket.write('head')
-  all.raw.gather()
+  all.raw.cork()
   all.raw.write(Buffer.from(' frame'))
   t.equal(all.raw.waiting, 10)
   all.socket.uncork()

@@ -3,7 +3,7 @@ import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import { errorCodes } from '../lib/errors.js'
-import { CloseCode } from '../lib/protocol.js'
+import { CloseCode } from '../lib/wire/close-codes.js'
 import { startChild, type Child } from './child-process.js'
 import { checkHost, example, firstFrames, HOST_URL, pages, ROOT } from './examples.js'
 

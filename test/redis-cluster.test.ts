@@ -4,8 +4,8 @@ import { Cluster } from 'ioredis'
 import t from 'tap'
 import { RedisBackplane } from '../lib/backplane/redis.js'
 import { systemClock } from '../lib/clock.js'
-import { connectRedis } from '../lib/redis.js'
-import { RedisRoster } from '../lib/roster/redis.js'
+import { connectRedis } from '../lib/redis/connect.js'
+import { RedisRoster } from '../lib/roster/redis/roster.js'
 import { frame, textOf } from './backplane/node.js'
 import { until as holds } from './cluster/until.js'
 import { startRedisCluster } from './redis-cluster.js'
@@ -24,19 +24,19 @@ t.test('On a Redis Cluster of three masters', async (t) => {
   const startNode = async (nodeId: string) => {
     const connections = await connectRedis(host, 'test', log)
     const backplane = new RedisBackplane(nodeId, connections, { log })
-    const roster = new RedisRoster(nodeId, connections, systemClock, { lease: 13_000, grace: 5000, restLease: 75_000 }, log)
+    const roster = new RedisRoster(nodeId, connections, systemClock, { nodeTimeout: 13_000, offlineDelay: 5000, registrationTtl: 75_000 }, log)
     const delivered: Array<{ key: string, text: string }> = []
     let wake: () => void = () => {}
     await roster.start()
     await backplane.start({
-      deliver: (key, frames) => {
+      onEvents: (key, frames) => {
         for (const one of frames) delivered.push({ key, text: textOf(one) })
         wake()
       },
-      missed: () => {},
-      heard: () => {},
-      back: () => {},
-      asked: async (op, data) => ({ op, data })
+      onGap: () => {},
+      onProbe: () => {},
+      onReconnected: () => {},
+      onRequest: async (op, data) => ({ op, data })
     })
     t.teardown(async () => {
       await backplane.close()
@@ -63,14 +63,14 @@ t.test('On a Redis Cluster of three masters', async (t) => {
   })
 
   t.test('a node answers the questions of another', async (t) => {
-    t.strictSame(await a.backplane.ask('node-b', 'hello', { n: 1 }), { op: 'hello', data: { n: 1 } })
+    t.strictSame(await a.backplane.call('node-b', 'hello', { n: 1 }), { op: 'hello', data: { n: 1 } })
   })
 
   t.test('the roster decides the edges of tenants on every shard', async (t) => {
     for (const tenantId of [1, 2, 3, 4, 5]) {
       const entry = { tenantId, userId: 9, connectionId: `c${tenantId}`, nodeId: 'node-a', device: 'web' as const, connectedAt: 1 }
-      t.equal((await a.roster.join(entry, 20)).first, true)
-      t.equal((await b.roster.join({ ...entry, connectionId: `d${tenantId}`, nodeId: 'node-b' }, 20)).first, false)
+      t.equal((await a.roster.join(entry, 20)).isFirstOfUser, true)
+      t.equal((await b.roster.join({ ...entry, connectionId: `d${tenantId}`, nodeId: 'node-b' }, 20)).isFirstOfUser, false)
       t.match(await b.roster.counts(tenantId), { total: 2, active: 2, users: 1 })
     }
   })

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis, type RedisOptions } from 'ioredis'
 import t, { type Test } from 'tap'
-import { connectRedis, type RedisConnections } from '../lib/redis.js'
+import { connectRedis, type RedisConnections } from '../lib/redis/connect.js'
 import { startProxy } from './cluster/proxy.js'
 import { until } from './cluster/until.js'
 import { SENTINEL_NAME, startRedis, startSentinel, type RedisServer } from './redis-servers.js'

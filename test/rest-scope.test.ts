@@ -4,6 +4,7 @@ import sensible from '@fastify/sensible'
 import underPressure from '@fastify/under-pressure'
 import type { FastifyError, FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
+import { internalsOf } from '../lib/internals.js'
 import { PREFIX, rest, tokenOf, user } from './helper.js'
 import { otherHost } from './other-hosts.js'
 
@@ -42,7 +43,7 @@ test('an error in the suite itself is a 500 that tells nothing, whatever the hos
   const host = await otherHost(t, {
     before: (app) => { app.setErrorHandler(async (error: Error, _request, reply) => await reply.code(500).send({ text: error.message })) }
   })
-  host.app.realtime.roster.find = async () => { throw new Error('a secret') }
+  internalsOf(host.app).roster.find = async () => { throw new Error('a secret') }
   t.strictSame((await rest(host, me, 'POST', '/disconnect', { connection_id: 'x' })).body,
     { statusCode: 500, code: 'RT_INTERNAL', error: 'Internal Server Error', message: 'Internal error' })
 })

@@ -1,11 +1,11 @@
 import type { Redis } from 'ioredis'
 import t from 'tap'
+import { until } from './cluster/until.js'
 import { Model } from './roster/model.js'
 import { findings } from './roster/truth.js'
 import { times } from './roster/world.js'
 import { startRedis } from './servers.js'
 import { freshPrefix, openRedis, seeded, TestClock } from './suites.js'
-import { until } from './cluster/until.js'
 
 /** More for a longer look: SEEDS=1-500 */
 const [from = 1, to = 12] = (process.env.SEEDS ?? '1-12').split('-').map(Number)
@@ -102,13 +102,13 @@ t.test('Whatever Redis comes back with, two leases later everything is right, an
         }
         if (random(2) === 0) await actions(random(6))
       }
-      await model.pass(2 * times.lease)
+      await model.pass(2 * times.nodeTimeout)
       const found = await findings(model, tenantIds, userIds, conversations)
       t.strictSame(found, [], 'right after two leases')
       if (found.length > 0 && process.env.JOURNAL) console.error([`seed ${seed}`, ...journal].join('\n'))
 
       for (const socket of model.sockets) await model.close(socket)
-      await model.pass(times.grace + times.lease + 1000)
+      await model.pass(times.offlineDelay + times.nodeTimeout + 1000)
       t.strictSame(await findings(model, tenantIds, userIds, conversations), [], 'everybody left')
       t.strictSame(await model.keysOf(admin), [], 'no key is left behind')
       for (const { roster } of model.nodes) await roster.close()

@@ -1,5 +1,5 @@
 import t, { type Test } from 'tap'
-import { MemoryRoster } from '../lib/roster/memory.js'
+import { MemoryRoster } from '../lib/roster/memory/roster.js'
 import { connections } from './roster/connections.js'
 import { edges } from './roster/edges.js'
 import { emptied } from './roster/emptied.js'

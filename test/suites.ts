@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import Fastify from 'fastify'
 import type { Clock } from '../lib/clock.js'
-import { connectRedis, type RedisConnections } from '../lib/redis.js'
+import { connectRedis, type RedisConnections } from '../lib/redis/connect.js'
 
 export { seeded } from './seeded.js'
 

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { illFormed, illFormedFrame } from '../lib/well-formed.js'
+import { illFormed, illFormedFrame } from '../lib/wire/well-formed.js'
 import { allowAll, buildHost, connect, rest, user } from './helper.js'
 
 const nested = (levels: number): unknown => levels === 0 ? 1 : { a: nested(levels - 1) }

@@ -1,7 +1,8 @@
 import t from 'tap'
-import { channelKey, isReserved, privateChannel, privateOwner, resolveAlias, splitKey } from '../lib/channels.js'
-import { encodeFrame, encodeStored, idOf, parseFrame } from '../lib/protocol.js'
-import { wireFrame } from '../lib/ws-frame.js'
+import { isReserved, privateChannel, privateOwner, resolveAlias } from '../lib/channel-names.js'
+import { channelKey, splitKey } from '../lib/keys.js'
+import { encodeFrame, encodeStored, idOf, parseFrame } from '../lib/wire/protocol.js'
+import { websocketFrame } from '../lib/wire/websocket-frame.js'
 
 const parse = (bytes: Buffer): unknown => JSON.parse(bytes.toString())
 
@@ -59,7 +60,7 @@ t.test('A WebSocket frame announces its length in the shortest of the three form
     [65535, [0x81, 126, 0xff, 0xff]], [65536, [0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0]]
   ] as const) {
     const payload = Buffer.alloc(length, 'ž')
-    const frame = wireFrame(payload)
+    const frame = websocketFrame(payload)
     t.strictSame([...frame.subarray(0, header.length)], header, `${length} bytes`)
     t.ok(frame.subarray(header.length).equals(payload), 'and then the payload')
   }

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import t from 'tap'
-import { WriteBehind } from '../lib/write-behind.js'
+import { WriteBehind } from '../lib/database/write-behind.js'
 import { log, turn } from './suites.js'
 
 t.test('What comes after the end is not written, and is not tried again for ever', async (t) => {
@@ -33,7 +33,7 @@ t.test('Enough rows wait for no others, and none is lost however many come', asy
     name: 'test',
     log,
     interval: 3600_000,
-    enough: 3,
+    flushAt: 3,
     limit: 5,
     write: async (batch) => {
       batches.push(batch)
@@ -58,7 +58,7 @@ t.test('While the database is away rows wait for the timer, and the newest are k
   const batches: number[][] = []
   let away = true
   const rows = new WriteBehind<number>({
-    name: 'test', log, interval: 3600_000, enough: 2, limit: 4, write: async (batch) => { batches.push(batch); if (away) throw new Error('away') }
+    name: 'test', log, interval: 3600_000, flushAt: 2, limit: 4, write: async (batch) => { batches.push(batch); if (away) throw new Error('away') }
   })
   for (let i = 1; i <= 3; i++) rows.put(i)
   await turn()

@@ -1,6 +1,6 @@
-import { RealtimeError } from '../errors.js'
 import { FairQueue } from '../async/fair-queue.js'
-import { isPromise, type Maybe } from '../maybe.js'
+import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
+import { RealtimeError } from '../errors.js'
 
 /** Who waits for a host function. */
 export interface Asker {
@@ -62,7 +62,7 @@ export class HostCalls {
   }
 
   /** Rejects with what the function throws, or with `RT_UNAVAILABLE`. */
-  run<T> (asker: Asker, call: () => Maybe<T>): Maybe<T> {
+  run<T> (asker: Asker, call: () => MaybePromise<T>): MaybePromise<T> {
     if (this.#running < this.#places && (this.#running === 0 || this.#mayStart(asker.holder, asker.suspect))) {
       const answer = call()
       if (!isPromise(answer)) return answer
@@ -84,7 +84,7 @@ export class HostCalls {
   }
 
   /** An answer that takes its time: it holds a place, or waits for one. */
-  #follow<T> (asker: Asker, begin: () => Maybe<T>, started: boolean): Promise<T> {
+  #follow<T> (asker: Asker, begin: () => MaybePromise<T>, started: boolean): Promise<T> {
     const { owner, tenant, holder, suspect = false } = asker
     const queueHolder = holder ?? ''
     return new Promise<T>((resolve, reject) => {
@@ -110,7 +110,7 @@ export class HostCalls {
           state = 'running'
           this.#running++
           if (holder !== null) this.#held.set(holder, (this.#held.get(holder) ?? 0) + 1)
-          let answer: Maybe<T>
+          let answer: MaybePromise<T>
           try {
             answer = begin()
           } catch (err) {

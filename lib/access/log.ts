@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
+import { withTimeout } from '../async/with-timeout.js'
 import type { Backplane } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
-import { inTime } from '../in-time.js'
 import { Nullable } from '../schemas.js'
 import type { Restrictions } from './restrictions.js'
 import { accessKinds, type AccessEntry, type AccessKind, type AccessStore } from './store.js'
@@ -23,7 +23,7 @@ export type AccessEffect = (entry: AccessEntry) => Promise<AccessResult>
 export interface AccessLogOptions {
   store: AccessStore
   restrictions: Restrictions
-  backplane: Pick<Backplane, 'ask' | 'nodeId'>
+  backplane: Pick<Backplane, 'call' | 'nodeId'>
   aliveNodes: () => Promise<string[]>
   clock: Clock
   log: FastifyBaseLogger
@@ -104,7 +104,7 @@ export class AccessLog {
     }
     const failed: AccessResult = { connections: 0, complete: false }
     const bounded = async (part: Promise<AccessResult>): Promise<AccessResult> =>
-      await inTime(part, ANSWER_WITHIN, () => new Error('no answer')).catch(() => failed)
+      await withTimeout(part, ANSWER_WITHIN, () => new Error('no answer')).catch(() => failed)
     const parts = await Promise.all([
       bounded(this.#apply(whole)),
       bounded(this.#store(whole).then((stored) => ({ connections: 0, complete: stored }))),
@@ -208,7 +208,7 @@ export class AccessLog {
     const { backplane, aliveNodes } = this.#options
     const others = (await aliveNodes()).filter((node) => node !== backplane.nodeId)
     const answers = await Promise.all(others.map(async (node) =>
-      await inTime(backplane.ask(node, APPLY, entry), ANSWER_WITHIN - 100, () => new Error('no answer')).catch(() => null)))
+      await withTimeout(backplane.call(node, APPLY, entry), ANSWER_WITHIN - 100, () => new Error('no answer')).catch(() => null)))
     return answers.reduce<AccessResult>((sum, answer) => {
       const result = isResult(answer) ? answer : { connections: 0, complete: false }
       return { connections: sum.connections + result.connections, complete: sum.complete && result.complete }

@@ -1,22 +1,22 @@
-import type { ChannelKey } from '../channels.js'
-import type { Frame } from './contract.js'
+import type { ChannelKey } from '../keys.js'
+import type { OutgoingEvent } from './contract.js'
 
 interface Batch {
-  channels: Map<ChannelKey, Frame[]>
+  channels: Map<ChannelKey, OutgoingEvent[]>
   done: Promise<void>
 }
 
 /** Gathers what is published within one turn of the event loop, so that each channel's frames leave as one message. */
 export class Batches {
-  readonly #send: (channels: Array<[ChannelKey, Frame[]]>) => Promise<void>
+  readonly #send: (channels: Array<[ChannelKey, OutgoingEvent[]]>) => Promise<void>
   #batch: Batch | null = null
 
-  constructor (send: (channels: Array<[ChannelKey, Frame[]]>) => Promise<void>) {
+  constructor (send: (channels: Array<[ChannelKey, OutgoingEvent[]]>) => Promise<void>) {
     this.#send = send
   }
 
   /** Resolves or rejects as the whole batch does. */
-  add (key: ChannelKey, frame: Frame): Promise<void> {
+  add (key: ChannelKey, frame: OutgoingEvent): Promise<void> {
     const batch = this.#batch ??= this.#begin()
     const frames = batch.channels.get(key)
     if (frames === undefined) batch.channels.set(key, [frame])

@@ -1,4 +1,4 @@
-import { COUNTER_TTL } from './sequences.js'
+import { COUNTER_TTL } from './sequence-tracker.js'
 
 /** A counter's life is prolonged at most this often by each node, not with each message: that would cost as much as counting. */
 const PROLONG_EVERY = 10_000

@@ -1,4 +1,4 @@
-import type { Frame } from './contract.js'
+import type { OutgoingEvent } from './contract.js'
 import type { Signer } from './signer.js'
 
 /**
@@ -39,23 +39,23 @@ const MAX_DIGITS = 16
 const OPENING = 0x7b226576
 const CLOSING = 0x7d
 
-const AGAIN = 1
+const RETRY = 1
 const FIXED = 1 + 8 + 1 + 4
 
 /** Frames of one channel, with one signature. What `number` puts in front of it comes from Redis. */
-export function sealFrames (frames: readonly Frame[], topic: string, numbered: boolean, signer: Signer): Buffer {
-  const excepts = frames.map(({ except }) => except === null ? null : Buffer.from(except))
+export function sealFrames (frames: readonly OutgoingEvent[], topic: string, numbered: boolean, signer: Signer): Buffer {
+  const excluded = frames.map(({ excludeConnectionId }) => excludeConnectionId === null ? null : Buffer.from(excludeConnectionId))
   let size = UNNUMBERED.length + 1 + signer.length
   const begin = size
-  frames.forEach((frame, i) => { size += FIXED + (excepts[i]?.length ?? 0) + frame.payload.length })
+  frames.forEach((frame, i) => { size += FIXED + (excluded[i]?.length ?? 0) + frame.payload.length })
   const out = Buffer.allocUnsafe(size)
   let at = begin
   frames.forEach((frame, i) => {
-    const except = excepts[i] ?? null
-    at = out.writeUInt8(frame.again ? AGAIN : 0, at)
+    const excludeConnectionId = excluded[i] ?? null
+    at = out.writeUInt8(frame.isRetry ? RETRY : 0, at)
     at = out.writeDoubleBE(frame.messageId, at)
-    at = out.writeUInt8(except?.length ?? 0, at)
-    if (except !== null) at += except.copy(out, at)
+    at = out.writeUInt8(excludeConnectionId?.length ?? 0, at)
+    if (excludeConnectionId !== null) at += excludeConnectionId.copy(out, at)
     at = out.writeUInt32BE(frame.payload.length, at)
     at += frame.payload.copy(out, at)
   })
@@ -101,22 +101,22 @@ export function open (message: Buffer, topic: string, signer: Signer): Opened | 
 const isDigit = (byte: number | undefined): boolean => byte !== undefined && byte >= DIGIT_0 && byte <= DIGIT_9
 
 /** The frames of a channel's message; null where it is not made of whole ones. Payloads are slices, not copies. */
-export function readFrames (content: Buffer): Frame[] | null {
-  const frames: Frame[] = []
+export function readFrames (content: Buffer): OutgoingEvent[] | null {
+  const frames: OutgoingEvent[] = []
   for (let at = 0; at < content.length;) {
     if (content.length - at < FIXED) return null
     const flags = content.readUInt8(at)
     const messageId = content.readDoubleBE(at + 1)
-    const exceptLength = content.readUInt8(at + 9)
+    const excludedLength = content.readUInt8(at + 9)
     at += 10
-    if (flags > AGAIN || !Number.isSafeInteger(messageId) || messageId < 0 || content.length - at < exceptLength + 4) return null
-    const except = exceptLength === 0 ? null : content.toString('latin1', at, at + exceptLength)
-    at += exceptLength
+    if (flags > RETRY || !Number.isSafeInteger(messageId) || messageId < 0 || content.length - at < excludedLength + 4) return null
+    const excludeConnectionId = excludedLength === 0 ? null : content.toString('latin1', at, at + excludedLength)
+    at += excludedLength
     const length = content.readUInt32BE(at)
     at += 4
     if (length < 5 || content.length - at < length) return null
     if (content.readUInt32BE(at) !== OPENING || content[at + length - 1] !== CLOSING) return null
-    frames.push({ payload: content.subarray(at, at + length), messageId, except, again: flags === AGAIN })
+    frames.push({ payload: content.subarray(at, at + length), messageId, excludeConnectionId, isRetry: flags === RETRY })
     at += length
   }
   return frames.length === 0 ? null : frames

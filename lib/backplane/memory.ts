@@ -1,6 +1,6 @@
 import { RealtimeError } from '../errors.js'
-import type { ChannelKey } from '../channels.js'
-import { HANDED, type Backplane, type BackplaneHandlers, type Frame } from './contract.js'
+import type { ChannelKey } from '../keys.js'
+import { PUBLISHED, type Backplane, type BackplaneHandlers, type OutgoingEvent } from './contract.js'
 
 /** The backplane of one process: an echo. */
 export class MemoryBackplane implements Backplane {
@@ -17,16 +17,16 @@ export class MemoryBackplane implements Backplane {
     this.#handlers = handlers
   }
 
-  publish (key: ChannelKey, frame: Frame): Promise<void> {
-    this.publishHere(key, frame)
-    return HANDED
+  publish (key: ChannelKey, frame: OutgoingEvent): Promise<void> {
+    this.publishLocally(key, frame)
+    return PUBLISHED
   }
 
-  publishHere (key: ChannelKey, frame: Frame): void {
-    if (this.#subscribed.has(key)) this.#handlers?.deliver(key, [frame])
+  publishLocally (key: ChannelKey, frame: OutgoingEvent): void {
+    if (this.#subscribed.has(key)) this.#handlers?.onEvents(key, [frame])
   }
 
-  mayHear (key: ChannelKey): boolean {
+  mayHaveSubscribers (key: ChannelKey): boolean {
     return this.#subscribed.has(key)
   }
 
@@ -39,9 +39,9 @@ export class MemoryBackplane implements Backplane {
     this.#subscribed.delete(key)
   }
 
-  async ask (nodeId: string, op: string, data: unknown): Promise<unknown> {
+  async call (nodeId: string, op: string, data: unknown): Promise<unknown> {
     if (nodeId !== this.nodeId || this.#handlers === null) throw new RealtimeError('RT_NOT_FOUND', 'That node is gone')
-    return await this.#handlers.asked(op, data)
+    return await this.#handlers.onRequest(op, data)
   }
 
   async close (): Promise<void> {

@@ -1,22 +1,22 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { ChannelKey } from '../channels.js'
-import type { RedisConnections } from '../redis.js'
-import type { RedisHealth } from '../redis-health.js'
+import type { ChannelKey } from '../keys.js'
+import type { RedisConnections } from '../redis/connect.js'
+import type { RedisHealth } from '../redis/health.js'
 import { Batches } from './batches.js'
 import { Canary, isCanary } from './canary.js'
-import type { Backplane, BackplaneHandlers, Frame } from './contract.js'
+import type { Backplane, BackplaneHandlers, OutgoingEvent } from './contract.js'
 import { open, readFrames, type Opened, type Rejection } from './envelope.js'
-import { NodeMail } from './node-mail.js'
-import { OwnFrames } from './own-frames.js'
-import { linkTo, type RedisLink } from './redis-link.js'
+import { NodeRpc } from './node-rpc.js'
+import { linkTo, type RedisLink } from './redis-pub-sub.js'
 import { Rejections } from './rejections.js'
-import { Sequences } from './sequences.js'
+import { SequenceTracker } from './sequence-tracker.js'
 import { Signer } from './signer.js'
 import { Topics } from './topics.js'
+import { UnconfirmedPublishes } from './unconfirmed-publishes.js'
 
 /** Pause between two canaries, between two comparisons of sequences with Redis, and before what was refused is tried again. */
-const CANARY_INTERVAL = 1000
-const COMPARE_INTERVAL = 10_000
+const PROBE_INTERVAL_MS = 1000
+const COMPARE_INTERVAL_MS = 10_000
 const RETRY = 1000
 
 export interface RedisBackplaneOptions {
@@ -35,14 +35,14 @@ export class RedisBackplane implements Backplane {
   readonly #log: FastifyBaseLogger
   readonly #signer: Signer
   readonly #rejections: Rejections
-  readonly #mail: NodeMail
-  readonly #canary: Canary
+  readonly #rpc: NodeRpc
+  readonly #sendProbe: Canary
   /** Each with what resolves when Redis has it. */
   readonly #subscriptions = new Map<ChannelKey, Promise<void>>()
-  readonly #sequences: Sequences
-  readonly #own = new OwnFrames((key, frames) => { this.#handlers?.deliver(key, frames) })
+  readonly #sequences: SequenceTracker
+  readonly #unconfirmed = new UnconfirmedPublishes((key, frames) => { this.#handlers?.onEvents(key, frames) })
   /** Channels of which what may be lost was looked for since Redis last worked: to look on and on would hold them up. */
-  readonly #lookedFor = new Set<ChannelKey>()
+  readonly #gapChecked = new Set<ChannelKey>()
   /** Channels on which a message was dropped: if it was numbered, it is missing. */
   readonly #suspect = new Set<ChannelKey>()
   readonly #batches = new Batches(async (channels) => { await this.#send(channels) })
@@ -50,7 +50,7 @@ export class RedisBackplane implements Backplane {
   #joining: { keys: Set<ChannelKey>, done: Promise<void> } | null = null
   #handlers: BackplaneHandlers | null = null
   /** Not everything is subscribed. */
-  #cut = false
+  #isDisconnected = false
   /** Attempts to subscribe again; those before the last are void. */
   #attempt = 0
   #refused = false
@@ -65,46 +65,46 @@ export class RedisBackplane implements Backplane {
     this.#signer = new Signer(secrets)
     this.#topics = new Topics(redis.prefix, this.#signer)
     this.#rejections = new Rejections(log, rejected)
-    this.#sequences = new Sequences(async (keys) => await this.#link.counters(keys.map((key) => this.#topics.counter(key))))
-    this.#mail = new NodeMail(nodeId, async (to, text) => { await this.#post(to, text) })
-    this.#canary = new Canary(async (text) => { await this.#post(nodeId, text) })
+    this.#sequences = new SequenceTracker(async (keys) => await this.#link.counters(keys.map((key) => this.#topics.counter(key))))
+    this.#rpc = new NodeRpc(nodeId, async (to, text) => { await this.#post(to, text) })
+    this.#sendProbe = new Canary(async (text) => { await this.#post(nodeId, text) })
   }
 
   get healthy (): boolean {
-    return this.#health.ok && this.#link.ready && !this.#cut && !this.#canary.isDeaf
+    return this.#health.ok && this.#link.ready && !this.#isDisconnected && !this.#sendProbe.isDeaf
   }
 
   async start (handlers: BackplaneHandlers): Promise<void> {
     this.#handlers = handlers
-    this.#mail.handler = handlers.asked
+    this.#rpc.handler = handlers.onRequest
     this.#link.listen({
-      message: (topic, message) => { this.#receive(topic, message) },
-      cut: () => {
-        this.#cut = true
+      onMessage: (topic, message) => { this.#receive(topic, message) },
+      onDisconnected: () => {
+        this.#isDisconnected = true
         this.#attempt++
-        this.#tellHere([])
+        this.#deliverLocally([])
       },
-      ready: () => { void this.#resubscribe() }
+      onReady: () => { void this.#resubscribe() }
     })
     // Where subscriptions are still to be made, they call when they are.
-    this.#health.onChange((ok) => { if (ok && !this.#cut) this.#handlers?.back() })
+    this.#health.onChange((ok) => { if (ok && !this.#isDisconnected) this.#handlers?.onReconnected() })
     await this.#link.subscribe([this.#topics.node(this.nodeId)])
-    this.#timers.push(setInterval(() => { this.#listen() }, CANARY_INTERVAL))
-    this.#timers.push(setInterval(() => { void this.#compare() }, COMPARE_INTERVAL))
+    this.#timers.push(setInterval(() => { this.#listen() }, PROBE_INTERVAL_MS))
+    this.#timers.push(setInterval(() => { void this.#compare() }, COMPARE_INTERVAL_MS))
   }
 
-  publish (key: ChannelKey, frame: Frame): Promise<void> {
+  publish (key: ChannelKey, frame: OutgoingEvent): Promise<void> {
     const done = this.#batches.add(key, frame)
-    if (frame.messageId > 0 && !frame.again && this.#subscriptions.has(key)) this.#own.add(key, frame)
+    if (frame.messageId > 0 && !frame.isRetry && this.#subscriptions.has(key)) this.#unconfirmed.add(key, frame)
     return done
   }
 
-  publishHere (key: ChannelKey, frame: Frame): void {
-    this.#deliverPastRedis(key, this.#own.take(key))
-    if (this.#subscriptions.has(key)) this.#handlers?.deliver(key, [frame])
+  publishLocally (key: ChannelKey, frame: OutgoingEvent): void {
+    this.#deliverWithoutRedis(key, this.#unconfirmed.drain(key))
+    if (this.#subscriptions.has(key)) this.#handlers?.onEvents(key, [frame])
   }
 
-  mayHear (): boolean {
+  mayHaveSubscribers (): boolean {
     return true // who is subscribed elsewhere is Redis' to know
   }
 
@@ -118,15 +118,15 @@ export class RedisBackplane implements Backplane {
   }
 
   unsubscribe (key: ChannelKey): void {
-    this.#own.forget(key)
-    this.#lookedFor.delete(key)
+    this.#unconfirmed.forget(key)
+    this.#gapChecked.delete(key)
     this.#sequences.delete(key)
     if (!this.#subscriptions.delete(key) || this.#joining?.keys.delete(key) === true) return
     this.#link.unsubscribe(this.#topics.channel(key))
   }
 
-  async ask (nodeId: string, op: string, data: unknown): Promise<unknown> {
-    return await this.#mail.ask(nodeId, op, data)
+  async call (nodeId: string, op: string, data: unknown): Promise<unknown> {
+    return await this.#rpc.call(nodeId, op, data)
   }
 
   async close (): Promise<void> {
@@ -134,21 +134,21 @@ export class RedisBackplane implements Backplane {
     await this.#batches.flushed()
     this.#attempt++
     this.#rejections.close()
-    this.#mail.close()
+    this.#rpc.close()
     this.#handlers = null
   }
 
-  async #send (channels: Array<[ChannelKey, Frame[]]>): Promise<void> {
+  async #send (channels: Array<[ChannelKey, OutgoingEvent[]]>): Promise<void> {
     try {
       await this.#link.publish(channels.map(([key, frames]) => this.#topics.frames(key, frames)))
     } catch (err) {
       // Redis is away: the users of this node still reach each other.
-      this.#tellHere(channels)
+      this.#deliverLocally(channels)
       throw err
     }
     // Published, but this node's own subscription is down: it would be the only one not to hear it.
-    if (this.#cut) this.#tellHere(channels)
-    else this.#lookedFor.clear()
+    if (this.#isDisconnected) this.#deliverLocally(channels)
+    else this.#gapChecked.clear()
   }
 
   async #post (nodeId: string, text: string): Promise<void> {
@@ -156,22 +156,22 @@ export class RedisBackplane implements Backplane {
   }
 
   /** Older frames first, whose turn to fail may be still to come. Ids that come again are dropped by the hub. */
-  #tellHere (channels: Array<[ChannelKey, Frame[]]>): void {
-    for (const [key, frames] of [...this.#own.takeAll(), ...channels]) this.#deliverPastRedis(key, frames)
+  #deliverLocally (channels: Array<[ChannelKey, OutgoingEvent[]]>): void {
+    for (const [key, frames] of [...this.#unconfirmed.drainAll(), ...channels]) this.#deliverWithoutRedis(key, frames)
   }
 
   /**
    * What the same sender sent through another node may be lost ahead of these: it is looked for first. A retry is not
    * told this way at all: where its channel is filled it comes in its place, elsewhere with its next turn.
    */
-  #deliverPastRedis (key: ChannelKey, frames: readonly Frame[]): void {
-    const first = frames.filter(({ again }) => !again)
+  #deliverWithoutRedis (key: ChannelKey, frames: readonly OutgoingEvent[]): void {
+    const first = frames.filter(({ isRetry }) => !isRetry)
     if (!this.#subscriptions.has(key) || first.length === 0) return
-    if (first.some(({ messageId }) => messageId > 0) && !this.#lookedFor.has(key)) {
-      this.#lookedFor.add(key)
-      this.#handlers?.missed([key])
+    if (first.some(({ messageId }) => messageId > 0) && !this.#gapChecked.has(key)) {
+      this.#gapChecked.add(key)
+      this.#handlers?.onGap([key])
     }
-    this.#handlers?.deliver(key, first)
+    this.#handlers?.onEvents(key, first)
   }
 
   /** Nothing that comes from Redis may be thrown from here: it would end the process. */
@@ -190,23 +190,23 @@ export class RedisBackplane implements Backplane {
   #hear (key: ChannelKey, { number, first, content }: Opened): Rejection | null {
     const frames = readFrames(content)
     if (frames === null) return 'malformed'
-    this.#canary.heardOther()
+    this.#sendProbe.heardOther()
     if (number !== null) {
-      this.#own.came(key, frames)
+      this.#unconfirmed.acknowledge(key, frames)
       // Cut, and heard by a new subscription that came in one piece with this: what was lost before it is not looked for yet.
-      if (!this.#sequences.follows(key, number, first) || this.#cut) this.#handlers?.missed([key])
+      if (!this.#sequences.accept(key, number, first) || this.#isDisconnected) this.#handlers?.onGap([key])
     }
-    this.#handlers?.deliver(key, frames)
+    this.#handlers?.onEvents(key, frames)
     return null
   }
 
   #read ({ content }: Opened): Rejection | null {
     const text = content.toString()
-    if (!isCanary(text)) return this.#mail.receive(text) ? null : 'malformed'
-    const sentAt = this.#canary.returned(text)
+    if (!isCanary(text)) return this.#rpc.receive(text) ? null : 'malformed'
+    const sentAt = this.#sendProbe.returned(text)
     if (sentAt === null) return null // one that was given up, or nobody's
     this.#deaf = 0
-    this.#handlers?.heard(sentAt)
+    this.#handlers?.onProbe(sentAt)
     return null
   }
 
@@ -238,16 +238,16 @@ export class RedisBackplane implements Backplane {
   async #subscribeAll (keys: ChannelKey[]): Promise<void> {
     try {
       await this.#link.subscribe(keys.map((key) => this.#topics.channel(key)))
-      await this.#sequences.begin(keys)
+      await this.#sequences.initialise(keys)
     } catch {
       // Redis is away: the table above is what is subscribed when it is back. Unless it was only this that it refused.
-      if (this.#link.ready && !this.#cut) this.#subscribeLater()
+      if (this.#link.ready && !this.#isDisconnected) this.#subscribeLater()
     }
   }
 
   #subscribeLater (): void {
     const attempt = ++this.#attempt
-    this.#cut = true
+    this.#isDisconnected = true
     this.#later(() => { if (attempt === this.#attempt) void this.#resubscribe() })
   }
 
@@ -258,17 +258,17 @@ export class RedisBackplane implements Backplane {
       const keys = [...this.#subscriptions.keys()]
       await this.#link.subscribe([this.#topics.node(this.nodeId), ...keys.map((key) => this.#topics.channel(key))])
       if (attempt !== this.#attempt) return
-      this.#sequences.forget()
-      this.#cut = false
+      this.#sequences.reset()
+      this.#isDisconnected = false
       this.#refused = false
-      this.#lookedFor.clear()
-      this.#canary.restart()
-      this.#canary.fly()
+      this.#gapChecked.clear()
+      this.#sendProbe.restart()
+      this.#sendProbe.fly()
       this.#log.info({ channels: keys.length }, 'backplane subscribed again')
-      this.#handlers?.missed(keys)
+      this.#handlers?.onGap(keys)
       // With only the subscriber back nothing can be sent yet; the health's change calls then.
-      if (this.#health.ok) this.#handlers?.back()
-      await this.#sequences.begin(keys).catch(() => {}) // then each begins with its next message
+      if (this.#health.ok) this.#handlers?.onReconnected()
+      await this.#sequences.initialise(keys).catch(() => {}) // then each begins with its next message
     } catch (err) {
       // Where the connection broke meanwhile, the next one begins anew.
       if (attempt !== this.#attempt) return
@@ -279,21 +279,21 @@ export class RedisBackplane implements Backplane {
   }
 
   #listen (): void {
-    if (this.#canary.isDeaf) {
+    if (this.#sendProbe.isDeaf) {
       this.#log.warn('backplane hears nothing: connecting again')
-      this.#canary.restart()
+      this.#sendProbe.restart()
       // Twice in a row: perhaps it is the other connection that leads to the wrong server.
       this.#link.reconnect(++this.#deaf > 1)
-    } else if (!this.#cut) {
-      this.#canary.fly()
+    } else if (!this.#isDisconnected) {
+      this.#sendProbe.fly()
     }
   }
 
   async #compare (keys?: ChannelKey[]): Promise<void> {
     if (!this.healthy) return
     try {
-      const lost = await this.#sequences.lost(keys)
-      if (lost.length > 0) this.#handlers?.missed(lost)
+      const lost = await this.#sequences.findGaps(keys)
+      if (lost.length > 0) this.#handlers?.onGap(lost)
     } catch {
       // Redis is away: the reconnect looks after everything
     }

@@ -1,7 +1,7 @@
-import type { ChannelKey } from '../channels.js'
-import type { Frame } from './contract.js'
+import type { ChannelKey } from '../keys.js'
+import type { OutgoingEvent } from './contract.js'
 import { sealFrames, sealText } from './envelope.js'
-import type { Publication } from './redis-link.js'
+import type { Publication } from './redis-pub-sub.js'
 import type { Signer } from './signer.js'
 
 /** The names of topics and counters, and what is published to them. */
@@ -34,7 +34,7 @@ export class Topics {
   }
 
   /** Numbered where somebody would read the log for it, were it lost. */
-  frames (key: ChannelKey, frames: readonly Frame[]): Publication {
+  frames (key: ChannelKey, frames: readonly OutgoingEvent[]): Publication {
     const topic = this.channel(key)
     const numbered = frames.some(({ messageId }) => messageId > 0)
     return { counter: numbered ? this.counter(key) : null, topic, message: sealFrames(frames, topic, numbered, this.#signer) }

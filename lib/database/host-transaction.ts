@@ -1,4 +1,4 @@
-import { wrongArgument } from '../host-arguments.js'
+import { wrongArgument } from '../wire/host-arguments.js'
 import type { Executor } from './dialect.js'
 
 /**

@@ -21,7 +21,7 @@ export async function upsert<T extends keyof Tables & string> (
   const first = rows[0]
   if (first === undefined) return
   const columns = Object.keys(first) as Array<keyof typeof first>
-  const marks = `(${columns.map(() => '?').join(', ')})`
+  const placeholders = `(${columns.map(() => '?').join(', ')})`
   const into = `insert into ${table} (${columns.join(', ')}) values `
   // Strings, numbers and null are all that the tables' columns take.
   const values = rows.map((row) => columns.map((column) => row[column] as string | number | null))
@@ -33,7 +33,7 @@ export async function upsert<T extends keyof Tables & string> (
     return
   }
   for (const part of parts(values, () => 0)) {
-    await db.executeQuery(CompiledQuery.raw(`${into}${part.map(() => marks).join()} ${sqliteSet(table, conflict)}`, part.flat()))
+    await db.executeQuery(CompiledQuery.raw(`${into}${part.map(() => placeholders).join()} ${sqliteSet(table, conflict)}`, part.flat()))
   }
 }
 

@@ -1,5 +1,5 @@
+import { withTimeout } from '../async/with-timeout.js'
 import { isDeadlock } from '../database/failures.js'
-import { inTime } from '../in-time.js'
 import { Committer, noAnswer, refuse, unavailable, type CommitterOptions, type Entry, type Tell } from './committer.js'
 
 export type { Committed, Entry } from './committer.js'
@@ -22,7 +22,7 @@ const MAX_BYTES = 2 * 1024 * 1024
 const PATIENT_ROOM = 2 * MAX_ROWS
 /** Events taken from one caller before it is the next one's turn. */
 const TURN = 100
-const PROBE_INTERVAL = 500
+const PROBE_INTERVAL_MS = 500
 /** Milliseconds without a commit after which the database is asked whether it would take one: reads alone do not tell a server that was demoted. */
 const IDLE = 5000
 /** Events whose outcome is looked up when the database is back; the sweeper finds the others. */
@@ -45,7 +45,7 @@ export class CommitQueue {
   /** Refused as `unknown`: they may be stored. */
   #unsure: Entry[] = []
   #running: Promise<void> | null = null
-  #away = false
+  #isUnavailable = false
   #probe: NodeJS.Timeout | null = null
   readonly #idle: NodeJS.Timeout | undefined
   #tookAt = performance.now()
@@ -58,14 +58,14 @@ export class CommitQueue {
       ...options,
       away: (err, batch, outcome) => {
         if (outcome === 'unknown' && this.#unsure.length < MAX_UNSURE) this.#unsure.push(...batch)
-        this.#goAway(err)
+        this.#markUnavailable(err)
       }
     })
     if (options.probeIdle === true) this.#idle = setInterval(() => { this.#probeIdle() }, IDLE).unref()
   }
 
   get healthy (): boolean {
-    return !this.#away
+    return !this.#isUnavailable
   }
 
   get queued (): number {
@@ -94,7 +94,7 @@ export class CommitQueue {
 
   /** For host code, which may bring any number: they wait for room, those of several callers in turn. */
   pushPatiently (entries: Entry[]): void {
-    if (this.#away || this.#closed) {
+    if (this.#isUnavailable || this.#closed) {
       refuse(entries, 'none')()
       return
     }
@@ -107,7 +107,7 @@ export class CommitQueue {
   async probe (): Promise<void> {
     const { store, timeout } = this.#options
     try {
-      await inTime(store.probe(), timeout, noAnswer)
+      await withTimeout(store.probe(), timeout, noAnswer)
     } catch (err) {
       this.#options.discard?.()
       throw err
@@ -124,7 +124,7 @@ export class CommitQueue {
   }
 
   #takes (count: number): boolean {
-    return !this.#away && !this.#closed && this.#waiting.length + count <= this.#options.maxQueued
+    return !this.#isUnavailable && !this.#closed && this.#waiting.length + count <= this.#options.maxQueued
   }
 
   /** At the end of the turn: what one read from a socket brought along is one batch. */
@@ -133,15 +133,15 @@ export class CommitQueue {
   }
 
   async #run (): Promise<void> {
-    let told = Promise.resolve()
-    while (this.#waiting.length > 0 && !this.#away) {
-      const tell: Tell = await this.#committer.commit(this.#take())
-      await told
-      if (!this.#away) this.#tookAt = performance.now()
+    let announced = Promise.resolve()
+    while (this.#waiting.length > 0 && !this.#isUnavailable) {
+      const announce: Tell = await this.#committer.commit(this.#take())
+      await announced
+      if (!this.#isUnavailable) this.#tookAt = performance.now()
       if (this.#patient.length > 0) this.#fill()
-      if (this.#waiting.length === 0 || this.#away) tell()
+      if (this.#waiting.length === 0 || this.#isUnavailable) announce()
       // The next statement first: the database works on it while these are handed on.
-      else told = new Promise((resolve) => setImmediate(() => { tell(); resolve() }))
+      else announced = new Promise((resolve) => setImmediate(() => { announce(); resolve() }))
     }
     refuse(this.#waiting.splice(0), 'none')()
     for (const entries of this.#patient.splice(0)) refuse(entries, 'none')()
@@ -168,14 +168,14 @@ export class CommitQueue {
   }
 
   #probeIdle (): void {
-    if (this.#away || this.#closed || performance.now() - this.#tookAt < IDLE) return
-    this.probe().catch((err: unknown) => { if (!this.#closed && !isDeadlock(err)) this.#goAway(err) })
+    if (this.#isUnavailable || this.#closed || performance.now() - this.#tookAt < IDLE) return
+    this.probe().catch((err: unknown) => { if (!this.#closed && !isDeadlock(err)) this.#markUnavailable(err) })
   }
 
-  #goAway (err: unknown): void {
+  #markUnavailable (err: unknown): void {
     this.#options.discard?.()
-    if (this.#away) return
-    this.#away = true
+    if (this.#isUnavailable) return
+    this.#isUnavailable = true
     this.#options.log.error({ err }, 'database away: durable events are refused')
     this.#probeLater()
   }
@@ -184,10 +184,10 @@ export class CommitQueue {
     if (this.#closed) return
     this.#probe = setTimeout(() => {
       this.#comeBack().then(() => {
-        this.#away = false
+        this.#isUnavailable = false
         this.#options.log.info('database back: durable events are accepted')
       }, () => { this.#probeLater() })
-    }, PROBE_INTERVAL)
+    }, PROBE_INTERVAL_MS)
   }
 
   /** What was refused and is stored after all is handed on first, in the order of the senders. */
@@ -195,7 +195,7 @@ export class CommitQueue {
     await this.probe()
     while (this.#unsure.length > 0) {
       const some = this.#unsure.slice(0, MAX_ROWS)
-      await inTime(this.#committer.settle(some), this.#options.timeout, noAnswer)
+      await withTimeout(this.#committer.settle(some), this.#options.timeout, noAnswer)
       this.#unsure.splice(0, some.length)
     }
   }

@@ -1,12 +1,12 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { HANDED } from '../backplane/contract.js'
+import { withTimeout } from '../async/with-timeout.js'
+import { PUBLISHED } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import { isDuplicate, isRowFault, outcomeOf, withoutValues } from '../database/failures.js'
 import { RealtimeError, type Outcome } from '../errors.js'
-import { inTime } from '../in-time.js'
 import type { StoredEvent } from './contract.js'
 import type { EventRow } from './inserts.js'
-import { DEDUPE_WINDOW, type EventStore } from './store.js'
+import { DEDUPE_WINDOW_MS, type EventStore } from './store.js'
 
 /** What became of a row: its id, its time, and, where it had been stored before, the event that was. */
 export interface Committed { id: number, createdAt: number, before: StoredEvent | null }
@@ -70,7 +70,7 @@ export class Committer {
     const known = await this.#options.store.findByKey(entries.map(({ row }) => row))
     for (const entry of entries) {
       const found = known.get(keyOf(entry.row))
-      if (found === undefined || found.event.handedAt !== null) continue
+      if (found === undefined || found.event.publishedAt !== null) continue
       this.#settle(entry, { id: found.event.id, createdAt: found.createdAt, before: null })
     }
   }
@@ -86,7 +86,7 @@ export class Committer {
       const attemptedAt = Date.now()
       const storing = this.#store(batch, lookUp, attempt)
       try {
-        const tell = await inTime(storing, deadline + GRACE - Date.now(), noAnswer)
+        const tell = await withTimeout(storing, deadline + GRACE - Date.now(), noAnswer)
         this.#options.measured?.(batch.length, (performance.now() - began) / 1000)
         return tell
       } catch (err) {
@@ -134,7 +134,7 @@ export class Committer {
     for (const waiting of batch) {
       const key = keyOf(waiting.row)
       const found = known.get(key)
-      if (found !== undefined && (!waiting.keyed || found.createdAt > clock.now() - DEDUPE_WINDOW)) {
+      if (found !== undefined && (!waiting.keyed || found.createdAt > clock.now() - DEDUPE_WINDOW_MS)) {
         // Under a key of the node's own it is this very insert, of which only the answer was lost.
         results.set(waiting, { id: found.event.id, createdAt: found.createdAt, before: waiting.keyed ? found.event : null })
         continue
@@ -167,7 +167,7 @@ export class Committer {
 
   #settle (entry: Entry, committed: Committed): void {
     const handed = this.#options.committed(entry, committed)
-    if (handed === HANDED) entry.resolve(committed)
+    if (handed === PUBLISHED) entry.resolve(committed)
     else void handed.then(() => { entry.resolve(committed) })
   }
 

@@ -1,4 +1,5 @@
-import { channelKey, type ChannelKey } from '../channels.js'
+import { channelKey, type ChannelKey } from '../keys.js'
+
 
 /** More events than this between `since` and now, and the client must reload instead. */
 export const MAX_REPLAY = 1000
@@ -15,7 +16,7 @@ export interface NewEvent {
   /** When it was sent, in milliseconds since 1970; now, unless several share one time. */
   createdAt?: number
   /** The connection that sent it and must not get it back. */
-  except?: string | null
+  excludeConnectionId?: string | null
   /** The client's key against storing the same thing twice. */
   dedupeId?: string | undefined
 }
@@ -23,9 +24,9 @@ export interface NewEvent {
 /** What holds for every event of a type; declared once by the plugin that sends it. */
 export interface EventType {
   /** Stays pending until its one recipient confirms it with `message:delivered`, and is sent again until then. */
-  confirm?: boolean
+  requiresConfirmation?: boolean
   /** Also tells the sender's own private channel, for the sender's other connections. */
-  tellSender?: boolean
+  copyToSender?: boolean
 }
 
 /** What the sender is told: the id, and the time as it stands in the frame. */
@@ -45,7 +46,7 @@ export interface StoredEvent {
   payload: string
   retryCount: number
   /** When it was handed to every node, in milliseconds since 1970; null: not yet. */
-  handedAt: number | null
+  publishedAt: number | null
 }
 
 /** Each channel's own, in the order given. */

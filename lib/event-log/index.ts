@@ -1,28 +1,28 @@
 import { createHash, randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
-import { HANDED, type Backplane } from '../backplane/contract.js'
-import { channelKey } from '../channels.js'
+import { withTimeout } from '../async/with-timeout.js'
+import { PUBLISHED, type Backplane } from '../backplane/contract.js'
 import { toIso, type Clock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import type { DatabaseFacts } from '../database/examine.js'
 import { outcomeOf, withoutValues } from '../database/failures.js'
 import type { DatabaseMeta } from '../database/meta.js'
+import { WriteBehind } from '../database/write-behind.js'
+import type { Hub } from '../delivery/hub.js'
 import { RealtimeError, type Outcome } from '../errors.js'
-import type { Hub } from '../hub.js'
-import { inTime } from '../in-time.js'
-import { encodeStored } from '../protocol.js'
-import { wellFormedJson } from '../well-formed.js'
-import { WriteBehind } from '../write-behind.js'
-import { Commits, type Inserted } from './commits.js'
+import { channelKey } from '../keys.js'
+import { encodeStored } from '../wire/protocol.js'
+import { wellFormedJson } from '../wire/well-formed.js'
 import { CommitQueue, type Committed, type Entry } from './commit-queue.js'
+import { Commits, type Inserted } from './commits.js'
 import type { Confirmation, Confirmed, EventType, LogPosition, NewEvent, PositionNote, Receipt, StoredEvent } from './contract.js'
 import { EpochStore } from './epoch-store.js'
 import { MAX_AUDIT_ROWS } from './insert-store.js'
-import { LogEpoch } from './log-epoch.js'
-import { Outbox, RETRY_DELAYS, type OutboxOptions } from './outbox.js'
 import type { AuditRow, EventRow } from './inserts.js'
+import { LogEpoch } from './log-epoch.js'
+import { Outbox, RETRY_DELAYS_MS, type OutboxOptions } from './outbox.js'
 import { Replays } from './replays.js'
-import { EventStore, type MissedRange } from './store.js'
+import { EventStore, type GapRange } from './store.js'
 
 export { byChannel, MAX_REPLAY, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
@@ -53,9 +53,9 @@ export interface EventLogOptions {
   askPeers (mine: LogPosition): Promise<unknown[]>
   /** A new epoch began: whatever is remembered of ids belongs to the old one. */
   epochChanged (): void
-  online: OutboxOptions['online']
-  failed: OutboxOptions['failed']
-  measured?: (rows: number, seconds: number) => void
+  onlineAmong: OutboxOptions['onlineAmong']
+  onFailed: OutboxOptions['onFailed']
+  onCommit?: (rows: number, seconds: number) => void
 }
 
 /** A page of a channel's events: `recovered` false where something before it is gone and the client must reload. */
@@ -87,7 +87,7 @@ export class EventLog {
   })
 
   constructor (options: EventLogOptions) {
-    const { db, dialect, facts, discard, backplane, clock, log, maxQueued, timeout, measured } = options
+    const { db, dialect, facts, discard, backplane, clock, log, maxQueued, timeout, onCommit } = options
     this.#options = options
     this.epoch = new LogEpoch({
       store: new EpochStore(db, backplane.nodeId),
@@ -107,18 +107,18 @@ export class EventLog {
     this.replays = new Replays({
       ...options,
       outbox: this.outbox,
-      copiedTypes: () => [...this.#types].filter(([, { tellSender }]) => tellSender === true).map(([type]) => type),
+      copiedTypes: () => [...this.#types].filter(([, { copyToSender }]) => copyToSender === true).map(([type]) => type),
       epoch: this.epoch,
       ask: async (read) => await this.ask(read)
     })
     this.#queue = new CommitQueue({
-      store: this.store, clock, log, maxQueued, timeout, measured, discard, probeIdle: dialect === 'mysql',
+      store: this.store, clock, log, maxQueued, timeout, measured: onCommit, discard, probeIdle: dialect === 'mysql',
       // Escaped, a payload may be twice as long.
       ...(facts === undefined ? {} : { maxBytes: facts.maxPacket / 4 }),
       committed: (entry, committed) => this.#committed(entry, committed)
     })
     this.#audit = new WriteBehind({
-      name: 'audit', log, interval: 1000, enough: MAX_AUDIT_ROWS.mysql, most: MAX_AUDIT_ROWS[dialect],
+      name: 'audit', log, interval: 1000, flushAt: MAX_AUDIT_ROWS.mysql, most: MAX_AUDIT_ROWS[dialect],
       write: async (rows) => { await this.store.insertAudit(rows) }
     })
     this.fitReaders(MAX_BUFFERED)
@@ -150,7 +150,7 @@ export class EventLog {
   }
 
   /** Tells what holds for the events of a type; a type that nobody declared is durable and needs no confirmation. */
-  declare (type: string, options: EventType): void {
+  defineType (type: string, options: EventType): void {
     this.#types.set(type, options)
   }
 
@@ -185,24 +185,24 @@ export class EventLog {
    * transaction rolls back; `handed` is called then. Where this node dies before, the sweeper of any node hands it on.
    * An insert that repeats a dedupe id fails the statement.
    */
-  async appendWithin (transaction: Executor, event: NewEvent, handed?: (receipt: Receipt) => void): Promise<Receipt> {
+  async appendInTransaction (transaction: Executor, event: NewEvent, allPublished?: (receipt: Receipt) => void): Promise<Receipt> {
     const row = this.#rowOf(event, 0)
-    const receipt = { messageId: await this.store.insertWithin(transaction, row), timestamp: toIso(row.createdAt) }
-    await this.#commits.watch(transaction, receipt.messageId, handed === undefined ? undefined : () => { handed(receipt) })
+    const receipt = { messageId: await this.store.insertInTransaction(transaction, row), timestamp: toIso(row.createdAt) }
+    await this.#commits.watch(transaction, receipt.messageId, allPublished === undefined ? undefined : () => { allPublished(receipt) })
     return receipt
   }
 
   async #handCommitted (inserted: Inserted): Promise<void> {
     // Without those that a savepoint took back, and those where a sweeper was faster.
     for (const event of await this.store.unhandedAmong([...inserted.keys()])) {
-      await this.outbox.hand({ ...event, except: null })
-      if (this.#types.get(event.type)?.confirm === true) await this.outbox.awaitConfirmation(event.id)
+      await this.outbox.publish({ ...event, excludeConnectionId: null })
+      if (this.#types.get(event.type)?.requiresConfirmation === true) await this.outbox.awaitConfirmation(event.id)
       inserted.get(event.id)?.()
     }
   }
 
   /** The audit row of an ephemeral event, written behind; lost rows of this kind harm nobody. */
-  audit (event: Omit<NewEvent, 'except' | 'dedupeId'>): void {
+  audit (event: Omit<NewEvent, 'excludeConnectionId' | 'dedupeId'>): void {
     const { tenantId, userId, type, channel, data } = event
     this.#audit.put({ tenantId, userId, type, channel, payload: wellFormedJson(data), createdAt: this.#options.clock.now() })
   }
@@ -211,9 +211,9 @@ export class EventLog {
   async read (tenantId: number, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
     const [isOurs, floor, later, earlier] = await this.ask(async () => await Promise.all([
       this.epoch.gaveOut(since, epoch),
-      this.store.floor(tenantId, channel),
+      this.store.purgedThrough(tenantId, channel),
       this.store.after(tenantId, channel, since, limit + 1),
-      since > 0 ? this.store.overtaken(tenantId, channel, since) : []
+      since > 0 ? this.store.lateCommitsBelow(tenantId, channel, since) : []
     ]))
     if (!isOurs) return { events: [], position: await this.replays.position(channelKey(tenantId, channel)), recovered: false, more: false }
     const more = later.length > limit
@@ -222,8 +222,8 @@ export class EventLog {
   }
 
   /** What a node may have missed on several channels, oldest first. */
-  async missedInAll (range: MissedRange): Promise<StoredEvent[]> {
-    return await this.ask(async () => await this.store.missedInAll(range))
+  async readGap (range: GapRange): Promise<StoredEvent[]> {
+    return await this.ask(async () => await this.store.readGap(range))
   }
 
   /**
@@ -231,8 +231,8 @@ export class EventLog {
    * time; `confirmed` is called with them also where the database answered too late for the caller.
    */
   async confirm (confirmations: readonly Confirmation[], confirmed?: (found: Confirmed[]) => void): Promise<Confirmed[]> {
-    const handed = !this.outbox.behind
-    return await this.ask(async () => await this.store.confirm(confirmations, this.#options.clock.now(), handed).then((found) => {
+    const allPublished = !this.outbox.isBehind
+    return await this.ask(async () => await this.store.confirm(confirmations, this.#options.clock.now(), allPublished).then((found) => {
       confirmed?.(found)
       return found
     }))
@@ -259,9 +259,9 @@ export class EventLog {
 
   #entryOf (event: NewEvent, resolve: (receipt: Receipt) => void, reject: (err: Error) => void): Entry {
     return {
-      row: this.#rowOf(event, RETRY_DELAYS[0]),
+      row: this.#rowOf(event, RETRY_DELAYS_MS[0]),
       keyed: event.dedupeId !== undefined,
-      except: event.except ?? null,
+      except: event.excludeConnectionId ?? null,
       resolve: ({ id, createdAt }) => { resolve({ messageId: id, timestamp: toIso(createdAt) }) },
       reject
     }
@@ -290,17 +290,17 @@ export class EventLog {
   async ask<T> (statement: () => Promise<T>): Promise<T> {
     if (!this.healthy) throw refused('none')
     try {
-      return await inTime(statement(), this.#options.timeout, () => refused('unknown'))
+      return await withTimeout(statement(), this.#options.timeout, () => refused('unknown'))
     } catch (err) {
       throw err instanceof RealtimeError ? err : refused(outcomeOf(err), withoutValues(err))
     }
   }
 
-  #committed ({ row, except }: Entry, { id, before }: Committed): Promise<void> {
+  #committed ({ row, except: excludeConnectionId }: Entry, { id, before }: Committed): Promise<void> {
     // Sent before, through a node that died before it handed it on: now is its place in the sender's order.
-    if (before !== null) return before.handedAt === null ? this.outbox.hand({ ...before, except }) : HANDED
+    if (before !== null) return before.publishedAt === null ? this.outbox.publish({ ...before, excludeConnectionId }) : PUBLISHED
     const { tenantId, userId, channel, type, payload } = row
-    return this.outbox.hand({ id, tenantId, userId, channel, type, payload, except })
+    return this.outbox.publish({ id, tenantId, userId, channel, type, payload, excludeConnectionId })
   }
 }
 

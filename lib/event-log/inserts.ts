@@ -23,22 +23,22 @@ const into = (columns: string): string =>
 
 /** Pending and durable, as the columns' defaults say: the fewer values, the cheaper the statement. */
 const intoDurable = into('dedupe_id, due_at')
-const durableMarks = `(${Array(10).fill('?').join(', ')})`
+const durablePlaceholders = `(${Array(10).fill('?').join(', ')})`
 const intoAudit = into('handed_at, status, durable')
-const auditMarks = `(${Array(9).fill('?').join(', ')}, 'delivered', 0)`
+const auditPlaceholders = `(${Array(9).fill('?').join(', ')}, 'delivered', 0)`
 
 /** The insert of events that must not be lost. */
 export function durableInsert (dialect: Dialect, rows: readonly EventRow[], origin: string): CompiledQuery {
   if (dialect === 'mysql') return CompiledQuery.raw(intoDurable + rows.map((row) => durableText(row, origin)).join(','))
   const values = rows.flatMap((row) => [...common(row, origin), row.dedupeId, toLaterSqlTime(row.dueAt)])
-  return CompiledQuery.raw(`${intoDurable}${rows.map(() => durableMarks).join(', ')} returning id`, values)
+  return CompiledQuery.raw(`${intoDurable}${rows.map(() => durablePlaceholders).join(', ')} returning id`, values)
 }
 
 /** The insert of what is kept for the record only. */
 export function auditInsert (dialect: Dialect, rows: readonly AuditRow[], origin: string): CompiledQuery {
   if (dialect === 'mysql') return CompiledQuery.raw(intoAudit + rows.map((row) => auditText(row, origin)).join(','))
   const values = rows.flatMap((row) => [...common(row, origin), toSqlTime(row.createdAt)])
-  return CompiledQuery.raw(intoAudit + rows.map(() => auditMarks).join(', '), values)
+  return CompiledQuery.raw(intoAudit + rows.map(() => auditPlaceholders).join(', '), values)
 }
 
 function common (row: AuditRow, origin: string): unknown[] {

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
-import type { Frame } from '../backplane/contract.js'
+import { coalesceReads } from '../async/coalesce-reads.js'
+import { withTimeout } from '../async/with-timeout.js'
+import type { OutgoingEvent } from '../backplane/contract.js'
 import { drawEpoch, isFirstEpoch, isLaterEpoch, type DatabaseMeta } from '../database/meta.js'
-import { inTime } from '../in-time.js'
-import { sharedReads } from '../shared-reads.js'
 import type { LogPosition, PositionNote } from './contract.js'
 import { MAX_ID, type EpochStore, type LogFacts } from './epoch-store.js'
 
@@ -26,7 +26,7 @@ export interface LogEpochOptions {
   /** Tells the other nodes what this one knows; resolves to what they know. */
   askPeers (mine: LogPosition): Promise<unknown[]>
   /** The newest durable id that came by on any channel, and its frame. */
-  heard: { readonly newest: number, readonly newestFrame: Frame | null }
+  heard: { readonly newest: number, readonly newestFrame: OutgoingEvent | null }
   /** A new epoch has begun: forget what is known of ids. */
   changed (): void
 }
@@ -42,7 +42,7 @@ type Sample = Pick<LogPosition, 'id' | 'createdAt'>
  */
 export class LogEpoch {
   readonly #options: LogEpochOptions
-  readonly #look = sharedReads(async () => await this.#inTime(this.#check(null)))
+  readonly #look = coalesceReads(async () => await this.#inTime(this.#check(null)))
   #epoch: string
   /** Ids up to this were given out before the epoch began, or when this node started. */
   #from = 0
@@ -146,7 +146,7 @@ export class LogEpoch {
   }
 
   async #inTime<T> (asking: Promise<T>): Promise<T> {
-    return await inTime(asking, this.#options.timeout, () => new Error('the database does not answer'))
+    return await withTimeout(asking, this.#options.timeout, () => new Error('the database does not answer'))
   }
 
   async #exchange (): Promise<void> {
@@ -156,7 +156,7 @@ export class LogEpoch {
       note.keep(mine).then((noted) => { this.hear(noted) }),
       askPeers(mine).then((known) => { for (const position of known) this.hear(position) })
     ])
-    await inTime(learned, PEERS_TIMEOUT, () => new Error('no answer')).catch(() => {}) // Redis is away: then what this node knows must do
+    await withTimeout(learned, PEERS_TIMEOUT, () => new Error('no answer')).catch(() => {}) // Redis is away: then what this node knows must do
   }
 
   async #check (suspect: number | null): Promise<LogFacts> {
@@ -248,7 +248,7 @@ const newestOf = (samples: readonly Sample[]): Sample =>
   samples.reduce((newest, sample) => sample.id > newest.id || (sample.id === newest.id && newest.createdAt === null) ? sample : newest)
 
 /** When the event of a frame was stored, as its data say. */
-function timeOf ({ payload }: Frame): number | null {
+function timeOf ({ payload }: OutgoingEvent): number | null {
   try {
     const time = Date.parse((JSON.parse(payload.toString()) as { data: { timestamp: string } }).data.timestamp)
     return Number.isNaN(time) ? null : time

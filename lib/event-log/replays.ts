@@ -1,12 +1,13 @@
-import { batched } from '../batch.js'
-import { privateOwner, splitKey, type ChannelKey } from '../channels.js'
+import { batchLoader } from '../async/batch-loader.js'
+import type { MaybePromise } from '../async/maybe-promise.js'
+import { privateOwner } from '../channel-names.js'
 import type { Clock } from '../clock.js'
 import type { Database, Dialect } from '../database/dialect.js'
-import type { Hub } from '../hub.js'
-import type { Page } from '../joining.js'
-import type { Maybe } from '../maybe.js'
-import { encodeStored } from '../protocol.js'
-import { wireFrame } from '../ws-frame.js'
+import type { Hub } from '../delivery/hub.js'
+import type { Page } from '../delivery/joining.js'
+import { splitKey, type ChannelKey } from '../keys.js'
+import { encodeStored } from '../wire/protocol.js'
+import { websocketFrame } from '../wire/websocket-frame.js'
 import { MAX_REPLAY } from './contract.js'
 import type { LogEpoch } from './log-epoch.js'
 import type { Outbox } from './outbox.js'
@@ -60,22 +61,22 @@ export class Replays {
   pageBytes = 128 * 1024
   readonly #options: ReplaysOptions
   readonly #store: ReplayStore
-  readonly #ends = batched(async (keys: ChannelKey[]) =>
+  readonly #ends = batchLoader(async (keys: ChannelKey[]) =>
     valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map(splitKey)))), { size: MAX_CHANNELS })
-  readonly #behind = batched(async (places: Place[]) =>
+  readonly #behind = batchLoader(async (places: Place[]) =>
     valuesOf(places, await this.#options.ask(async () => await this.#store.behind(places.map(rangeOf), MAX_REPLAY + 1))),
   { size: MAX_RANGES, nameOf: nameOfPlace })
-  readonly #late = batched(async (places: Place[]) =>
+  readonly #late = batchLoader(async (places: Place[]) =>
     valuesOf(places, await this.#options.ask(async () => await Promise.all(places.map(async (place) => await this.#store.lateBelow(rangeOf(place)))))),
   { nameOf: nameOfPlace })
-  readonly #pages = batched(async (requests: PageRequest[]) => {
+  readonly #pages = batchLoader(async (requests: PageRequest[]) => {
     const ranges = requests.map((request): PageRange => ({ ...rangeOf(request), kind: request.kind, copies: this.#copiesFor(request) }))
     return valuesOf(requests, (await this.#options.ask(async () => await this.#store.pages(ranges, this.pageBytes))).map(encode))
   }, { size: MAX_RANGES, nameOf: ({ kind, since, copiesFrom, key }) => `${kind}/${since}/${copiesFrom}/${key}` })
   /** As many as come, with a rest between: a mass reconnect is a handful of statements. */
-  readonly #firstWaiting = batched(async (keys: ChannelKey[]) =>
+  readonly #firstWaiting = batchLoader(async (keys: ChannelKey[]) =>
     valuesOf(keys, (await this.#options.ask(async () => await this.#store.waiting(keys.map(splitKey), this.pageBytes))).map(encode)),
-  { size: MAX_WAITING_CHANNELS, rest: 10 })
+  { size: MAX_WAITING_CHANNELS, pause: 10 })
 
   constructor (options: ReplaysOptions) {
     this.#options = options
@@ -83,15 +84,15 @@ export class Replays {
   }
 
   /** Where a subscriber without `since` begins; from the hub where the head is known here. */
-  position (key: ChannelKey): Maybe<number> {
-    return this.#options.hub.head(key) ?? this.#readEnds(key).then(({ position }) => position)
+  position (key: ChannelKey): MaybePromise<number> {
+    return this.#options.hub.latestId(key) ?? this.#readEnds(key).then(({ position }) => position)
   }
 
   /**
    * Where a subscriber begins who has seen everything up to `since`. It costs nothing where that is the head, and this node
    * knows so. The channel has been joined before: what comes meanwhile is not missed. `epoch` names the log that `since` is of.
    */
-  start (key: ChannelKey, since: number, epoch?: string): Maybe<Start> {
+  start (key: ChannelKey, since: number, epoch?: string): MaybePromise<Start> {
     const { hub, outbox, epoch: { current } } = this.#options
     if (epoch !== undefined && epoch !== current) return this.#unrecovered(key)
     if (outbox.isInOrder && hub.isSettledAt(key, since)) return { position: since, recovered: true, isBehind: false, isLate: false }
@@ -147,9 +148,9 @@ export class Replays {
   async #readEnds (key: ChannelKey): Promise<ChannelEnds & { position: number }> {
     const { hub } = this.#options
     const ends = await this.#ends(key) ?? { head: 0, floor: 0, newest: 0 }
-    hub.learnHead(key, ends.head)
+    hub.noteLatestId(key, ends.head)
     // Live events that came meanwhile may be further.
-    return { ...ends, position: hub.head(key) ?? ends.head }
+    return { ...ends, position: hub.latestId(key) ?? ends.head }
   }
 
   #copiesFor ({ key, copiesFrom }: PageRequest): PageRange['copies'] {
@@ -186,5 +187,5 @@ function valuesOf<Key, Value> (keys: readonly Key[], values: readonly Value[]): 
 function encode ({ rows, more }: PageRows): Page {
   if (rows.length === 0 && !more) return NO_PAGE
   const payloads = rows.map(({ type, id, payload }) => encodeStored(type, id, payload))
-  return { ids: rows.map(({ id }) => id), payloads, wire: Buffer.concat(payloads.map(wireFrame)), more }
+  return { ids: rows.map(({ id }) => id), payloads, wire: Buffer.concat(payloads.map(websocketFrame)), more }
 }

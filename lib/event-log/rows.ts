@@ -28,6 +28,6 @@ export function toStored (row: StoredRow): StoredEvent {
     type: row.event_type,
     payload: jsonText(row.payload),
     retryCount: Number(row.retry_count),
-    handedAt: row.handed_at === null ? null : fromSqlTime(row.handed_at)
+    publishedAt: row.handed_at === null ? null : fromSqlTime(row.handed_at)
   }
 }

@@ -1,34 +1,34 @@
 import { CompiledQuery, sql } from 'kysely'
-import { privateChannel } from '../channels.js'
+import { privateChannel } from '../channel-names.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { isDeadlock } from '../database/failures.js'
 import { toSqlTime } from '../database/time.js'
 import { upsert } from '../database/upsert.js'
+import { consecutiveRanges } from './consecutive-ranges.js'
 import type { Confirmation, Confirmed, StoredEvent } from './contract.js'
 import { InsertStore, type EventKey, type KnownIds } from './insert-store.js'
 import type { AuditRow, EventRow } from './inserts.js'
 import { handedAt, STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
-import { runsOf } from './runs.js'
 
 /** What one node may have missed on channels of one tenant. */
-export interface MissedRange {
+export interface GapRange {
   tenantId: number
   channels: string[]
   /** Ids above this are looked at, */
   since: number
   /** and taken above this, or where they were not handed on yet, or only since then (milliseconds since 1970). */
   complete: number
-  handedSince: number
+  publishedSince: number
   limit: number
 }
 
 /** How long a client's dedupe id answers the first result. */
-export const DEDUPE_WINDOW = 5 * 60_000
+export const DEDUPE_WINDOW_MS = 5 * 60_000
 
-/** How far clocks of nodes may differ, for what ordering by id alone could hide (see `overtaken`). */
-const CLOCK_SKEW = 1000
+/** How far clocks of nodes may differ, for what ordering by id alone could hide (see `lateCommitsBelow`). */
+const CLOCK_SKEW_MS = 1000
 /** How far below `since` late rows are looked for. */
-const OVERTAKEN_WINDOW = 1000
+const LATE_COMMIT_ROWS = 1000
 
 /**
  * Beside ids, in a form no index answers: by an index on the status an update would visit, and lock, all that is pending,
@@ -61,7 +61,7 @@ export class EventStore {
   }
 
   /** Inserts a row within a transaction of the host's; it exists for the sweeper once that is committed. */
-  insertWithin (transaction: Executor, row: EventRow): Promise<number> {
+  insertInTransaction (transaction: Executor, row: EventRow): Promise<number> {
     return this.#inserts.insertWithin(transaction, row)
   }
 
@@ -81,16 +81,16 @@ export class EventStore {
   }
 
   /** Handed to every node: done for most events, while those to be confirmed stay pending. */
-  async markHanded (ids: readonly number[], at: number, done: boolean): Promise<void> {
+  async markPublished (ids: readonly number[], at: number, done: boolean): Promise<void> {
     const time = toSqlTime(at)
-    const { runs, rest } = runsOf(ids)
+    const { ranges, singles } = consecutiveRanges(ids)
     const mark = async (where: string, values: readonly number[]): Promise<void> => {
       await this.#db.executeQuery(CompiledQuery.raw(`
         update websocket_events set ${done ? "status = 'delivered', due_at = null" : CONFIRMED_IS_NOT_DUE}, handed_at = ?, updated_at = ?
         where ${where} and ${done ? STILL_PENDING : 'handed_at is null'}`, [time, time, ...values]))
     }
-    for (const run of runs) await mark('id between ? and ?', run)
-    for (const some of rest) await mark(`id in (${marksOf(some)})`, some)
+    for (const range of ranges) await mark('id between ? and ?', range)
+    for (const some of singles) await mark(`id in (${placeholders(some)})`, some)
   }
 
   /** When these rows are to be looked at again; null: not before their user connects. */
@@ -124,17 +124,17 @@ export class EventStore {
    * With `handed`, this node's are known to be handed on; of others, and while this node is behind, only the row says so:
    * what one connection has confirmed is still handed to the others.
    */
-  async confirm (confirmations: readonly Confirmation[], now: number, handed: boolean): Promise<Confirmed[]> {
+  async confirm (confirmations: readonly Confirmation[], now: number, allPublished: boolean): Promise<Confirmed[]> {
     try {
-      return await this.#confirm(confirmations, now, handed)
+      return await this.#confirm(confirmations, now, allPublished)
     } catch (err) {
       // One of many statements that touch these rows must give way: not hundreds of recipients.
       if (!isDeadlock(err)) throw err
-      return await this.#confirm(confirmations, now, handed)
+      return await this.#confirm(confirmations, now, allPublished)
     }
   }
 
-  async #confirm (confirmations: readonly Confirmation[], now: number, handed: boolean): Promise<Confirmed[]> {
+  async #confirm (confirmations: readonly Confirmation[], now: number, allPublished: boolean): Promise<Confirmed[]> {
     const wanted = new Map(confirmations.map((one) => [`${one.id}/${one.tenantId}/${privateChannel(one.userId)}`, one]))
     // In one order on every node, so that no two wait for each other's rows.
     const ids = [...new Set(confirmations.map(({ id }) => id))].sort((a, b) => a - b)
@@ -142,19 +142,19 @@ export class EventStore {
       // Locked, so that of two tabs that confirm at once one is the first.
       const { rows } = await trx.executeQuery<ConfirmedRow>(CompiledQuery.raw(`
         select id, tenant_id, user_id, channel, status from websocket_events
-        where id in (${marksOf(ids)}) and durable = 1${this.#dialect === 'mysql' ? ' for update' : ''}`, ids))
+        where id in (${placeholders(ids)}) and durable = 1${this.#dialect === 'mysql' ? ' for update' : ''}`, ids))
       const found = rows.flatMap((row) => {
         const one = wanted.get(`${row.id}/${row.tenant_id}/${row.channel}`)
         return one === undefined ? [] : { ...one, senderId: Number(row.user_id), fresh: row.status !== 'delivered' }
       })
       const fresh = found.filter((one) => one.fresh).map(({ id }) => id)
       if (fresh.length > 0) {
-        const known = `(handed_at is not null or (origin = ? and ${handed ? '1 = 1' : '1 = 0'}))`
+        const known = `(handed_at is not null or (origin = ? and ${allPublished ? '1 = 1' : '1 = 0'}))`
         const time = toSqlTime(now)
         await trx.executeQuery(CompiledQuery.raw(`
           update websocket_events set status = 'delivered', error_message = null, updated_at = ?,
             due_at = case when ${known} then null else due_at end, handed_at = case when ${known} then coalesce(handed_at, ?) else null end
-          where id in (${marksOf(fresh)})`, [time, this.#origin, this.#origin, time, ...fresh]))
+          where id in (${placeholders(fresh)})`, [time, this.#origin, this.#origin, time, ...fresh]))
       }
       return found
     })
@@ -176,23 +176,23 @@ export class EventStore {
    * in order of their ids; so only rows of other nodes qualify. These, below `since`, handed on later than `since` was made
    * (less the skew of clocks), or not yet, are replayed too; a client drops those it has by their id.
    */
-  async overtaken (tenantId: number, channel: string, since: number): Promise<StoredEvent[]> {
+  async lateCommitsBelow (tenantId: number, channel: string, since: number): Promise<StoredEvent[]> {
     const { rows } = await sql<StoredRow>`
       select ${sql.join(STORED_COLUMNS.map((name) => sql.ref(`e.${name}`)))}, cast(e.handed_at as char) as handed_at from (
         select * from websocket_events
         where tenant_id = ${tenantId} and channel = ${channel} and durable = 1 and id < ${since}
-        order by id desc limit ${OVERTAKEN_WINDOW}
+        order by id desc limit ${LATE_COMMIT_ROWS}
       ) as e join websocket_events as s on s.id = ${since} and s.tenant_id = ${tenantId} and s.origin <> e.origin
-      where e.handed_at is null or e.handed_at >= ${this.#minus(sql.ref('s.created_at'), CLOCK_SKEW)}
+      where e.handed_at is null or e.handed_at >= ${this.#minus(sql.ref('s.created_at'), CLOCK_SKEW_MS)}
       order by e.id`.execute(this.#db)
     return rows.map(toStored)
   }
 
   /** Durable events of several channels above `since`, oldest first: those above `complete`, or handed on late. */
-  async missedInAll ({ tenantId, channels, since, complete, handedSince, limit }: MissedRange): Promise<StoredEvent[]> {
+  async readGap ({ tenantId, channels, since, complete, publishedSince, limit }: GapRange): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('tenant_id', '=', tenantId).where('channel', 'in', channels).where('durable', '=', 1).where('id', '>', since)
-      .where((eb) => eb.or([eb('id', '>', complete), eb('handed_at', 'is', null), eb('handed_at', '>=', toSqlTime(handedSince))]))
+      .where((eb) => eb.or([eb('id', '>', complete), eb('handed_at', 'is', null), eb('handed_at', '>=', toSqlTime(publishedSince))]))
       .orderBy('id').limit(limit).execute()
     return rows.map(toStored)
   }
@@ -204,7 +204,7 @@ export class EventStore {
   }
 
   /** Up to where a channel's events were purged. */
-  async floor (tenantId: number, channel: string): Promise<number> {
+  async purgedThrough (tenantId: number, channel: string): Promise<number> {
     const row = await this.#db.selectFrom('websocket_channel_floors').select('purged_id')
       .where('tenant_id', '=', tenantId).where('channel', '=', channel).executeTakeFirst()
     return Number(row?.purged_id ?? 0)
@@ -218,7 +218,7 @@ export class EventStore {
   }
 
   /** This node's rows that no other node was handed, oldest first; confirmed or not. */
-  async unhanded (limit: number): Promise<StoredEvent[]> {
+  async unpublished (limit: number): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('due_at', 'is not', null).where('handed_at', 'is', null).where('origin', '=', this.#origin).where('status', 'in', ['pending', 'delivered'])
       .orderBy('id').limit(limit).execute()
@@ -257,6 +257,6 @@ export class EventStore {
   }
 }
 
-const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
+const placeholders = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
 
 interface ConfirmedRow { id: number, tenant_id: number, user_id: number, channel: string, status: string }

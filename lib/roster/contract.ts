@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import type { Maybe } from '../maybe.js'
+import type { MaybePromise } from '../async/maybe-promise.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
 /** A connection as the roster knows it. */
-export interface Entry {
+export interface RosterConnection {
   tenantId: number
   userId: number
   connectionId: string
@@ -17,21 +17,21 @@ export interface Entry {
 
 export interface JoinResult {
   /** The id belongs to someone else; nothing was changed. */
-  taken: boolean
+  ownedByOther: boolean
   /** The id was not known before. */
-  fresh: boolean
+  isNew: boolean
   /** The user's first connection over all nodes: tell `user:online`. */
-  first: boolean
+  isFirstOfUser: boolean
   /** The same id had a socket before; its node must close it. */
-  replaced: Entry | null
+  replaced: RosterConnection | null
   /** Over the limit of connections per user: already removed; their nodes must close them. Those without a socket go first, then the oldest. */
-  evicted: Entry[]
+  evicted: RosterConnection[]
 }
 
 /** A connection that lost its place to another one with the same id, opened while the nodes could not know of each other. */
 export interface Displaced {
   /** The socket that must be closed, on whichever node it is. */
-  entry: Entry
+  entry: RosterConnection
   /** The id belongs to another user, who had it first. False: a newer socket of the same user has it. */
   taken: boolean
 }
@@ -39,7 +39,7 @@ export interface Displaced {
 /** What a renewal found. */
 export interface Renewed {
   /** Users who are connected here and must be told online. */
-  arrived: Array<Pick<Entry, 'tenantId' | 'userId'> & { connectionId: string | null }>
+  arrived: Array<Pick<RosterConnection, 'tenantId' | 'userId'> & { connectionId: string | null }>
   displaced: Displaced[]
 }
 
@@ -77,7 +77,7 @@ export interface Counts {
 }
 
 /** How often a key was counted within its window, and the milliseconds until that ends. */
-export interface Hit {
+export interface RateCount {
   count: number
   ttl: number
 }
@@ -92,7 +92,7 @@ export interface Due {
   /** Typing that ran out; already removed. */
   typing: TypingEntry[]
   /** Connections without a socket that were not heard of in time; already removed. */
-  lapsed: Entry[]
+  expiredConnections: RosterConnection[]
 }
 
 export interface OnlinePage {
@@ -105,11 +105,11 @@ export interface OnlinePage {
 /** Durations, in milliseconds. */
 export interface RosterTimes {
   /** A node that was not heard of for this long is dead, and its connections with it. */
-  lease: number
+  nodeTimeout: number
   /** A user without connections stays online for this long. */
-  grace: number
+  offlineDelay: number
   /** A connection without a socket lives this long after the last sign. */
-  restLease: number
+  registrationTtl: number
 }
 
 /**
@@ -131,13 +131,13 @@ export interface Roster {
   readonly healthy: boolean
   start (): Promise<void>
 
-  join (entry: Omit<Entry, 'generation'>, limit: number): Maybe<JoinResult & { generation: string }>
+  join (entry: Omit<RosterConnection, 'generation'>, limit: number): MaybePromise<JoinResult & { generation: string }>
   /** Removes the connection if it still is of this generation. False: it was not. */
-  leave (entry: Pick<Entry, 'tenantId' | 'connectionId' | 'generation'>): Maybe<boolean>
+  leave (entry: Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>): MaybePromise<boolean>
   /** A sign of life of a connection without a socket. */
-  touch (tenantId: number, connectionId: string): Promise<void>
-  find (tenantId: number, connectionId: string): Promise<Entry | null>
-  connectionsOf (tenantId: number, userId: number): Promise<Entry[]>
+  heartbeat (tenantId: number, connectionId: string): Promise<void>
+  find (tenantId: number, connectionId: string): Promise<RosterConnection | null>
+  connectionsOf (tenantId: number, userId: number): Promise<RosterConnection[]>
 
   /** Channels asked for before the socket opened. False: `limit` is reached. */
   addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean>
@@ -146,24 +146,24 @@ export interface Roster {
   channels (tenantId: number, connectionId: string): Promise<string[]>
 
   /** Sets the status. A user without a connection counts as online for `restLease` from then: `first` as with `join`. */
-  setPresence (tenantId: number, userId: number, presence: Presence): Maybe<{ first: boolean }>
+  setPresence (tenantId: number, userId: number, presence: Presence): MaybePromise<{ isFirstOfUser: boolean }>
   /** Of those users who are online now, in the order asked; null for the others. */
-  presence (tenantId: number, userIds: number[]): Maybe<Array<Presence | null>>
+  presence (tenantId: number, userIds: number[]): MaybePromise<Array<Presence | null>>
   online (tenantId: number, page: { limit: number, after: number }): Promise<OnlinePage>
   /** Another number after each change of what `online` shows of a tenant; null where only a read can tell. */
   version (tenantId: number): number | null
   counts (tenantId: number): Promise<Counts>
 
   /** True: the user was not typing there before. */
-  startTyping (entry: TypingEntry): Maybe<boolean>
+  startTyping (entry: TypingEntry): MaybePromise<boolean>
   /** What was stopped, once; entries that were not there are left out. */
   stopTyping (keys: Array<Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>>): Promise<TypingEntry[]>
   typing (tenantId: number, conversationId: string): Promise<TypingEntry[]>
 
   /** A part of what became due since the last call of any node; nothing: that was all. */
-  due (): Promise<Due[]>
+  claimDue (): Promise<Due[]>
   /** The users were told offline; returns those who came back meanwhile. Until then they are due again. */
-  settle (told: UsersOfTenant[]): Promise<UsersOfTenant[]>
+  confirmOffline (told: UsersOfTenant[]): Promise<UsersOfTenant[]>
   /**
    * Prolongs this node's lease, writes what could not be written before, and compares this share of what the node holds
    * with shared state, correcting that. Where shared state was lost since the last call it compares everything.
@@ -175,7 +175,7 @@ export interface Roster {
   repair (share?: number): Promise<void>
 
   /** Counts a sign of a client within a window that starts with the first one. */
-  hit (key: string, window: number): Maybe<Hit>
+  countRequest (key: string, window: number): MaybePromise<RateCount>
   /** Takes or prolongs a named lock for this node. */
   lock (name: string, ttl: number): Promise<boolean>
   aliveNodes (): Promise<string[]>

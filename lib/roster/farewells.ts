@@ -1,6 +1,6 @@
-import type { Entry } from './contract.js'
+import type { RosterConnection } from './contract.js'
 
-type UserKey = Pick<Entry, 'tenantId' | 'userId'>
+type UserKey = Pick<RosterConnection, 'tenantId' | 'userId'>
 
 /** The end of a user's presence, as far as this node had to do with it. */
 export interface Farewell extends UserKey {

@@ -7,7 +7,7 @@ import type { WebSocket } from 'ws'
 export interface TestFrame { event: string, id?: number | string, data: any }
 
 /** How long a frame may take, in milliseconds. */
-const DEADLINE = 10_000
+const FRAME_TIMEOUT_MS = 10_000
 
 /** A socket that keeps every frame until someone asks for it, so that none is missed and none is taken twice. */
 export class TestClient {
@@ -60,7 +60,7 @@ export class TestClient {
 
   /** The first frame that fits, taken out of the buffer; `what` stands in the error when it does not come. */
   async take (what: string, fits: (frame: TestFrame) => boolean): Promise<TestFrame> {
-    const signal = AbortSignal.timeout(DEADLINE)
+    const signal = AbortSignal.timeout(FRAME_TIMEOUT_MS)
     for (;;) {
       const at = this.frames.findIndex(fits)
       const [found] = at < 0 ? [] : this.frames.splice(at, 1)

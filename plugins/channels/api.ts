@@ -1,14 +1,14 @@
-import type { AccessKind } from '../../lib/access/store.js'
 import type { AccessResult } from '../../lib/access/log.js'
-import { BROADCAST_CHANNEL, privateChannel, resolveAlias } from '../../lib/channels.js'
-import type { Realtime } from '../../lib/core.js'
+import type { AccessKind } from '../../lib/access/store.js'
+import { BROADCAST_CHANNEL, privateChannel, resolveAlias } from '../../lib/channel-names.js'
 import type { HostTransaction } from '../../lib/database/host-transaction.js'
 import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
-import { notJson, requireChannel, requireId, requireIds } from '../../lib/host-arguments.js'
+import type { Internals } from '../../lib/internals.js'
+import { notJson, requireChannel, requireId, requireIds } from '../../lib/wire/host-arguments.js'
 import type { DataOf, EventName } from './event-types.js'
 import type { Messages } from './messages.js'
 import type { FromHostCode, Outgoing } from './outgoing.js'
-import type { Stored } from './schemas.js'
+import type { StoredData } from './schemas.js'
 
 interface Sender {
   tenantId: number
@@ -66,7 +66,7 @@ export interface ChannelsApi {
   broadcast (broadcast: Durable & { message: string, messageType?: string }): Promise<Receipt>
 }
 
-export function createApi ({ tell, accessLog }: Pick<Realtime, 'tell' | 'accessLog'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
+export function createApi ({ emit: tell, accessLog }: Pick<Internals, 'emit' | 'accessLog'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
   const eventOf = ({ event: type, ...sent }: FromHostCode): NewEvent =>
     ({ ...sent, type, data: outgoing.stored({ ...sent, event: type }) })
   const store = async (sent: FromHostCode, transaction: HostTransaction | undefined): Promise<Receipt> => {
@@ -78,7 +78,7 @@ export function createApi ({ tell, accessLog }: Pick<Realtime, 'tell' | 'accessL
   }
 
   const emit: ChannelsApi['emit'] = ({ tenantId, userId = 0, channel, event, data }) => {
-    const emitted = outgoing.emitted({ tenantId, userId, channel, event, data: data })
+    const emitted = outgoing.emitted({ tenantId, userId, channel, event, data })
     try {
       tell({ tenantId, channel, event, data: emitted })
     } catch (err) {
@@ -99,7 +99,7 @@ export function createApi ({ tell, accessLog }: Pick<Realtime, 'tell' | 'accessL
     join: async (tenantId, userId, channel) => await decide('join', tenantId, userId, channel),
     kick: async (tenantId, userId, channel) => await decide('kick', tenantId, userId, channel),
     publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId, transaction }) =>
-      await store({ tenantId, userId, channel, event, data: data, dedupeId }, transaction),
+      await store({ tenantId, userId, channel, event, data, dedupeId }, transaction),
     emit,
     tell: emit,
     direct,
@@ -111,7 +111,7 @@ export function createApi ({ tell, accessLog }: Pick<Realtime, 'tell' | 'accessL
       const [first = 1] = recipientIds
       const data = outgoing.stored({
         tenantId, userId, channel: privateChannel(first), event: 'notification:received', data: { title, body, icon, tag }, dedupeId
-      }) as Stored<'notification:received'> // which its schema was asked of right now
+      }) as StoredData<'notification:received'> // which its schema was asked of right now
       return await messages.storeNotifications({ tenantId, userId }, { recipientIds, dedupeId, ...data }, { patient: true, transaction })
     },
     broadcast: async ({ tenantId, userId = 0, message, messageType, dedupeId, transaction }) =>

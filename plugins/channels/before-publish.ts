@@ -1,10 +1,10 @@
 import type { TSchema } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyBaseLogger } from 'fastify'
-import type { Access } from '../../lib/access.js'
+import type { Access } from '../../lib/access/access.js'
+import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Caller, Identity } from '../../lib/identity.js'
-import { andThen, type Maybe } from '../../lib/maybe.js'
 
 /** What a host's `beforePublish` is asked about. */
 export interface Publication {
@@ -22,7 +22,7 @@ export interface Publication {
  * leave it as it is, or `{ reject: 'why' }`, which the client gets as `RT_REJECTED`. A throw, or no answer within
  * `hostTimeout`, means "not now": `RT_UNAVAILABLE`.
  */
-export type BeforePublish = (publication: Publication) => Maybe<Record<string, unknown> | { reject: string } | undefined | null>
+export type BeforePublish = (publication: Publication) => MaybePromise<Record<string, unknown> | { reject: string } | undefined | null>
 
 /** The field in which data break the schema of their event; null where they fit. */
 export type FaultIn = (data: Record<string, unknown>) => string | null
@@ -45,13 +45,13 @@ export class Screening {
   }
 
   /** The data to publish. Throws, or rejects with, `RT_REJECTED`, `RT_UNAVAILABLE`, `RT_INTERNAL` where the host's data break the schema. */
-  screen<Data extends object> (caller: Caller, event: string, channel: string, data: Data, faultIn: FaultIn): Maybe<Data> {
+  screen<Data extends object> (caller: Caller, event: string, channel: string, data: Data, faultIn: FaultIn): MaybePromise<Data> {
     const beforePublish = this.#beforePublish
     if (beforePublish === undefined) return data
     const publication: Publication = {
       identity: caller.identity, event, channel, data: data as Readonly<Record<string, unknown>>, via: caller.connectionId === null ? 'rest' : 'socket'
     }
-    return andThen(this.#access.ask(caller, 'beforePublish', () => beforePublish(publication)), (answer) => {
+    return thenMaybe(this.#access.ask(caller, 'beforePublish', () => beforePublish(publication)), (answer) => {
       if (answer === undefined || answer === null) return data
       if ('reject' in answer && typeof answer.reject === 'string') throw new RealtimeError('RT_REJECTED', answer.reject)
       const field = typeof answer === 'object' && !Array.isArray(answer) ? faultIn(answer) : ''

@@ -1,12 +1,12 @@
 import { Kind, Type, type Static, type TProperties, type TSchema } from '@sinclair/typebox'
-import { isReserved, resolveAlias } from '../../lib/channels.js'
+import { isReserved, resolveAlias } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
-import type { Realtime } from '../../lib/core.js'
 import { OptionError, RealtimeError } from '../../lib/errors.js'
 import type { FrameContext, FrameResult } from '../../lib/frame-router.js'
-import { SchemaCompiler, type CompiledSchema, type ObjectSchema, type Problem } from '../../lib/json-schema.js'
+import type { Internals } from '../../lib/internals.js'
 import { requireKnown } from '../../lib/option-names.js'
 import { Accepted, Channel, DedupeId, Id, SenderId, Timestamp } from '../../lib/schemas.js'
+import { SchemaCompiler, type CompiledSchema, type ObjectSchema, type Problem } from '../../lib/wire/json-schema.js'
 import type { Screening } from './before-publish.js'
 import type { CustomEvent, CustomEventMap } from './event-types.js'
 import type { Messages } from './messages.js'
@@ -15,20 +15,20 @@ const NAME = /^[a-z][a-z0-9_-]*(:[a-z0-9_-]+)+$/
 const ADDED = ['channel', 'userId', 'messageId', 'dedupeId', 'timestamp']
 
 const Sent = Type.Object({ channel: Channel, dedupeId: Type.Optional(DedupeId) })
-const Told = Type.Object({ timestamp: Timestamp })
+const EphemeralAck = Type.Object({ timestamp: Timestamp })
 
 interface Declared extends Required<CustomEvent> { schema: CompiledSchema }
 
 /** The events that the host declared: `events: { 'order:shipped': { data: Type.Object({ … }) } }`. */
 export class CustomEvents {
-  readonly #realtime: Realtime
+  readonly #internals: Internals
   readonly #messages: Messages
   readonly #screening: Screening
   readonly #declared = new Map<string, Declared>()
 
   /** Throws an {@link OptionError} that names the event which cannot work. */
-  constructor (realtime: Realtime, messages: Messages, screening: Screening, events: CustomEventMap) {
-    this.#realtime = realtime
+  constructor (internals: Internals, messages: Messages, screening: Screening, events: CustomEventMap) {
+    this.#internals = internals
     this.#messages = messages
     this.#screening = screening
     const compiler = new SchemaCompiler()
@@ -55,22 +55,22 @@ export class CustomEvents {
   }
 
   #describe (name: string, { data, durable }: Declared): void {
-    this.#realtime.frames.describe({
+    this.#internals.frames.describe({
       server: { [name]: described(data, { ...durable ? { messageId: Id } : {}, userId: SenderId, channel: Channel, timestamp: Timestamp }) }
     })
   }
 
   #accept (name: string, declared: Declared): void {
-    this.#realtime.frames.on({
+    this.#internals.frames.on({
       event: name,
       data: described(declared.data, Sent.properties),
-      ack: declared.durable ? Accepted : Told,
+      ack: declared.durable ? Accepted : EphemeralAck,
       // Its schema knows the names of the fields; the host's own schema is checked below.
       handle: async (context, data) => await this.#handle(name, declared, context, data as Static<typeof Sent>)
     })
   }
 
-  async #handle (name: string, { schema, durable }: Declared, context: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof Told>>> {
+  async #handle (name: string, { schema, durable }: Declared, context: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof EphemeralAck>>> {
     const { identity: { tenantId, userId }, connectionId } = context
     // What the schema does not know is ignored, not passed on; the suite's own fields not even where it welcomes any.
     const said = schema.clean(Object.fromEntries(Object.entries(sent).filter(([field]) => !ADDED.includes(field))))
@@ -78,14 +78,14 @@ export class CustomEvents {
     if (problem !== null) throw invalid(problem)
     const channel = resolveAlias(sent.channel, userId)
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-    await this.#realtime.access.require(context, { action: 'publish', event: name, channel, data: said })
+    await this.#internals.access.require(context, { action: 'publish', event: name, channel, data: said })
     const own = await this.#screening.screen(context, name, channel, said, (data) => schema.problem(data)?.field ?? null)
     const data = { userId, channel, ...own }
     if (durable) {
-      return { ack: { later: this.#messages.store({ tenantId, userId, channel, type: name, data, except: connectionId, dedupeId: sent.dedupeId }) } }
+      return { ack: { later: this.#messages.store({ tenantId, userId, channel, type: name, data, excludeConnectionId: connectionId, dedupeId: sent.dedupeId }) } }
     }
-    const timestamp = toIso(this.#realtime.clock.now())
-    this.#realtime.tell({ tenantId, channel, event: name, data: { ...data, timestamp }, except: connectionId })
+    const timestamp = toIso(this.#internals.clock.now())
+    this.#internals.emit({ tenantId, channel, event: name, data: { ...data, timestamp }, excludeConnectionId: connectionId })
     return { ack: { timestamp } }
   }
 }

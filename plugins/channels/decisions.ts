@@ -1,12 +1,12 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { isYes } from '../../lib/access.js'
+import { isYes } from '../../lib/access/access.js'
 import type { AccessResult } from '../../lib/access/log.js'
 import type { AccessEntry } from '../../lib/access/store.js'
-import { channelKey } from '../../lib/channels.js'
-import type { Realtime } from '../../lib/core.js'
-import type { LocalConnection } from '../../lib/frame-router.js'
-import { orElse } from '../../lib/maybe.js'
-import { encodeFrame } from '../../lib/protocol.js'
+import { catchMaybe } from '../../lib/async/maybe-promise.js'
+import type { LocalConnection } from '../../lib/delivery/connection.js'
+import type { Internals } from '../../lib/internals.js'
+import { channelKey } from '../../lib/keys.js'
+import { encodeFrame } from '../../lib/wire/protocol.js'
 import type { Subscribed, Unsubscribed } from './schemas.js'
 
 /**
@@ -14,10 +14,10 @@ import type { Subscribed, Unsubscribed } from './schemas.js'
  * `recheck` asks `authorize` again about what is subscribed. Each takes its turn among the frames of its connection, so that
  * a subscription under way when the decision comes is subject to it.
  */
-export function channelDecisions (realtime: Realtime, log: FastifyBaseLogger): void {
-  const { accessLog, access, eventLog, events, local } = realtime
+export function channelDecisions (internals: Internals, log: FastifyBaseLogger): void {
+  const { accessLog, access, eventLog, bus, localConnections } = internals
 
-  const concerned = ({ tenantId, userId }: AccessEntry): LocalConnection[] => [...local.values()]
+  const concerned = ({ tenantId, userId }: AccessEntry): LocalConnection[] => [...localConnections.values()]
     .filter(({ closed, identity }) => !closed && identity.tenantId === tenantId && (userId === null || identity.userId === userId))
 
   const revoke = (connection: LocalConnection, channel: string): void => {
@@ -25,12 +25,12 @@ export function channelDecisions (realtime: Realtime, log: FastifyBaseLogger): v
     connection.leave(channel)
     const data: Unsubscribed = { channel, reason: 'revoked' }
     connection.send(encodeFrame('unsubscribed', data))
-    events.emit('evicted', { tenantId, userId, connectionId: connection.id, channel })
+    bus.emit('evicted', { tenantId, userId, connectionId: connection.id, channel })
   }
 
   /** Runs a task for each connection, in that connection's order; one that fails leaves the result incomplete. */
   const forEach = async (connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>): Promise<AccessResult> => {
-    const outcomes = await Promise.all(connections.map(async (connection) => await connection.inOrder(async () =>
+    const outcomes = await Promise.all(connections.map(async (connection) => await connection.runInOrder(async () =>
       !connection.closed && await task(connection)).catch((err: unknown) => {
         log.debug({ err, connection_id: connection.id }, 'a decision about a connection waits')
         return null
@@ -44,7 +44,7 @@ export function channelDecisions (realtime: Realtime, log: FastifyBaseLogger): v
     return await forEach(concerned(entry), async (connection) => {
       if (connection.channels.has(channel)) return true
       const joining = await connection.join(channel)
-      const position = await orElse(() => eventLog.replays.position(channelKey(entry.tenantId, channel)), () => 0)
+      const position = await catchMaybe(() => eventLog.replays.position(channelKey(entry.tenantId, channel)), () => 0)
       const data: Subscribed = { channel, position, epoch: eventLog.epoch.current }
       connection.send(encodeFrame('subscribed', data))
       connection.begin(joining)
@@ -79,5 +79,5 @@ export function channelDecisions (realtime: Realtime, log: FastifyBaseLogger): v
   accessLog.on('recheck', async (entry) => await forEach(concerned(entry), async (connection) => await recheck(connection, entry.channel)))
 
   // Newer credentials may allow less. A failure is "not now": what was allowed stays, and the next renewal asks again.
-  events.on('renewed', (connection) => { void forEach([connection], async () => await recheck(connection, null)) })
+  bus.on('renewed', (connection) => { void forEach([connection], async () => await recheck(connection, null)) })
 }

@@ -1,6 +1,6 @@
-import type { Id } from '../../lib/schemas.js'
-import type { ObjectSchema } from '../../lib/json-schema.js'
 import type { Register } from '../../lib/register.js'
+import type { Id } from '../../lib/schemas.js'
+import type { ObjectSchema } from '../../lib/wire/json-schema.js'
 import type { BroadcastData, GroupData, serverEvents } from './schemas.js'
 
 /** An event of the host's own, validated, authorised, logged, recovered and described like the built-in ones. */

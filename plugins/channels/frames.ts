@@ -1,5 +1,5 @@
+import { thenMaybe } from '../../lib/async/maybe-promise.js'
 import type { FrameRouter } from '../../lib/frame-router.js'
-import { andThen } from '../../lib/maybe.js'
 import type { Messages } from './messages.js'
 import { clientEvents, serverEvents } from './schemas.js'
 import type { Subscriptions } from './subscriptions.js'
@@ -8,7 +8,7 @@ export function frames (router: FrameRouter, subscriptions: Subscriptions, messa
   router.on({
     event: 'subscribe',
     ...clientEvents.subscribe,
-    ahead: (caller, { channel }) => channel === undefined ? undefined : subscriptions.prefetch(caller, channel),
+    prefetch: (caller, { channel }) => channel === undefined ? undefined : subscriptions.prefetch(caller, channel),
     handle: async (context, data) => await subscriptions.subscribe(context, data)
   })
   router.on({
@@ -19,22 +19,22 @@ export function frames (router: FrameRouter, subscriptions: Subscriptions, messa
   router.on({
     event: 'message:direct',
     ...clientEvents['message:direct'],
-    handle: (context, data) => andThen(messages.direct(context, data), (ack) => ({ ack }))
+    handle: (context, data) => thenMaybe(messages.direct(context, data), (ack) => ({ ack }))
   })
   router.on({
     event: 'message:group',
     ...clientEvents['message:group'],
-    handle: (context, data) => andThen(messages.group(context, data), (ack) => ({ ack }))
+    handle: (context, data) => thenMaybe(messages.group(context, data), (ack) => ({ ack }))
   })
   router.on({
     event: 'broadcast:message',
     ...clientEvents['broadcast:message'],
-    handle: (context, data) => andThen(messages.broadcast(context, data), (ack) => ({ ack }))
+    handle: (context, data) => thenMaybe(messages.broadcast(context, data), (ack) => ({ ack }))
   })
   router.on({
     event: 'notification:send',
     ...clientEvents['notification:send'],
-    handle: (context, data) => andThen(messages.notify(context, data), (ack) => ({ ack }))
+    handle: (context, data) => thenMaybe(messages.notify(context, data), (ack) => ({ ack }))
   })
   router.on({
     event: 'message:delivered',

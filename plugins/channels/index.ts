@@ -1,11 +1,11 @@
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { BROADCAST_CHANNEL } from '../../lib/channels.js'
-import { readSettings } from '../../lib/options.js'
-import { coreFor } from '../../lib/parts.js'
-import { restScope } from '../../lib/rest.js'
+import { BROADCAST_CHANNEL } from '../../lib/channel-names.js'
 import { OptionError } from '../../lib/errors.js'
+import { internalsFor } from '../../lib/parts.js'
+import { restScope } from '../../lib/plugin-kit/rest-scope.js'
+import { readSettings } from '../../lib/settings.js'
 import { createApi, type ChannelsApi } from './api.js'
 import { Screening, type BeforePublish } from './before-publish.js'
 import { CustomEvents } from './custom-events.js'
@@ -34,30 +34,30 @@ export type { ChannelsApi } from './api.js'
 export type { BeforePublish, Publication } from './before-publish.js'
 export { defineEvents, type CustomEvent, type CustomEventMap, type HostEvents, type ReceivedEvents, type SentEvents } from './event-types.js'
 
-declare module '../../lib/core.js' {
+declare module '../../lib/realtime.js' {
   interface RealtimeParts {
     channels: ChannelsApi
   }
 }
 
 async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOptions): Promise<void> {
-  const realtime = coreFor(fastify, 'channels')
+  const internals = internalsFor(fastify, 'channels')
   const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events', 'beforePublish'] })
   const { events = {}, beforePublish } = options
-  const subscriptions = new Subscriptions(realtime, maxChannelsPerConnection, fastify.log)
+  const subscriptions = new Subscriptions(internals, maxChannelsPerConnection, fastify.log)
   if (beforePublish !== undefined && typeof beforePublish !== 'function') throw new OptionError('beforePublish', 'must be a function')
-  const screening = new Screening(realtime.access, beforePublish, fastify.log)
-  const messages = new Messages(realtime, screening)
+  const screening = new Screening(internals.access, beforePublish, fastify.log)
+  const messages = new Messages(internals, screening)
 
   if (typeof events !== 'object' || events === null) throw new OptionError('events', 'must be an object: event name → { data, durable, direction }')
-  const customEvents = new CustomEvents(realtime, messages, screening, events)
+  const customEvents = new CustomEvents(internals, messages, screening, events)
 
-  realtime.automaticChannels.add(BROADCAST_CHANNEL)
-  realtime.channels = createApi(realtime, messages, new Outgoing(realtime, customEvents))
-  frames(realtime.frames, subscriptions, messages)
-  sendWaiting(realtime, fastify.log)
-  channelDecisions(realtime, fastify.log)
-  await restScope(fastify, realtime, (scope) => { routes(scope, realtime, subscriptions, messages) })
+  internals.defaultChannels.add(BROADCAST_CHANNEL)
+  fastify.realtime.channels = createApi(internals, messages, new Outgoing(internals, customEvents))
+  frames(internals.frames, subscriptions, messages)
+  sendWaiting(internals, fastify.log)
+  channelDecisions(internals, fastify.log)
+  await restScope(fastify, internals, (scope) => { routes(scope, internals, subscriptions, messages) })
 }
 
 export default fp(channelsPlugin, { name: 'realtime-channels', fastify: '5.x' })

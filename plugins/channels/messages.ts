@@ -1,15 +1,15 @@
-import type { Question } from '../../lib/access.js'
-import { batched } from '../../lib/batch.js'
-import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../../lib/channels.js'
+import type { Question } from '../../lib/access/access.js'
+import { batchLoader } from '../../lib/async/batch-loader.js'
+import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
-import type { Realtime } from '../../lib/core.js'
 import { executorOf, type HostTransaction } from '../../lib/database/host-transaction.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import type { Confirmed, NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Caller, Identity } from '../../lib/identity.js'
-import { andThen, type Maybe } from '../../lib/maybe.js'
+import type { Internals } from '../../lib/internals.js'
 import { faultFinder, type FaultIn, type Screening } from './before-publish.js'
-import { BroadcastData, DirectData, GroupData, NotificationData, type Delivered, type NotificationsAccepted, type Stored } from './schemas.js'
+import { BroadcastData, DirectData, GroupData, NotificationData, type Delivered, type NotificationsAccepted, type StoredData } from './schemas.js'
 
 const faults = {
   direct: faultFinder(DirectData), group: faultFinder(GroupData), broadcast: faultFinder(BroadcastData), notification: faultFinder(NotificationData)
@@ -21,68 +21,68 @@ const faults = {
  * not wait for the commit.
  */
 export class Messages {
-  readonly #realtime: Realtime
+  readonly #internals: Internals
   readonly #screening: Screening
   readonly #confirm: (key: string) => Promise<number | undefined>
 
-  constructor (realtime: Realtime, screening: Screening) {
-    this.#realtime = realtime
+  constructor (internals: Internals, screening: Screening) {
+    this.#internals = internals
     this.#screening = screening
-    realtime.eventLog.declare('message:direct', { confirm: true, tellSender: true })
-    realtime.eventLog.declare('notification:received', { confirm: true })
-    this.#confirm = batched(async (keys) => await this.#confirmAll(keys))
+    internals.eventLog.defineType('message:direct', { requiresConfirmation: true, copyToSender: true })
+    internals.eventLog.defineType('notification:received', { requiresConfirmation: true })
+    this.#confirm = batchLoader(async (keys) => await this.#confirmAll(keys))
   }
 
   /** Throws, or rejects with, `RT_FORBIDDEN`; `later` rejects with `RT_STORAGE_UNAVAILABLE`. So do the others. */
-  direct (caller: Caller, data: DirectData): Maybe<{ later: Promise<Receipt> }> {
+  direct (caller: Caller, data: DirectData): MaybePromise<{ later: Promise<Receipt> }> {
     const { identity, connectionId } = caller
     const { recipientId } = data
     const channel = privateChannel(recipientId)
-    return andThen(this.#permit(caller, { action: 'direct', event: 'message:direct', channel, data, recipientIds: [recipientId] }, faults.direct),
+    return thenMaybe(this.#permit(caller, { action: 'direct', event: 'message:direct', channel, data, recipientIds: [recipientId] }, faults.direct),
       ({ message, conversationId, dedupeId }) => {
-        const stored: Stored<'message:direct'> = { senderId: identity.userId, message, conversationId }
+        const stored: StoredData<'message:direct'> = { senderId: identity.userId, message, conversationId }
         // Who writes to himself is the recipient, with every connection.
-        const except = recipientId === identity.userId ? null : connectionId
-        return { later: this.#append(identity, except, 'message:direct', channel, stored, dedupeId) }
+        const excludeConnectionId = recipientId === identity.userId ? null : connectionId
+        return { later: this.#append(identity, excludeConnectionId, 'message:direct', channel, stored, dedupeId) }
       })
   }
 
-  group (caller: Caller, data: GroupData): Maybe<{ later: Promise<Receipt> }> {
+  group (caller: Caller, data: GroupData): MaybePromise<{ later: Promise<Receipt> }> {
     const { identity, connectionId } = caller
     const channel = resolveAlias(data.channel, identity.userId)
     // Whatever the host allows: these channels carry what only the suite may say.
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-    return andThen(this.#permit(caller, { action: 'publish', event: 'message:group', channel, data }, faults.group),
+    return thenMaybe(this.#permit(caller, { action: 'publish', event: 'message:group', channel, data }, faults.group),
       ({ message, conversationId, dedupeId }) => {
-        const stored: Stored<'message:group'> = { userId: identity.userId, channel, message, conversationId }
+        const stored: StoredData<'message:group'> = { userId: identity.userId, channel, message, conversationId }
         return { later: this.#append(identity, connectionId, 'message:group', channel, stored, dedupeId) }
       })
   }
 
-  broadcast (caller: Caller, data: BroadcastData): Maybe<{ later: Promise<Receipt> }> {
+  broadcast (caller: Caller, data: BroadcastData): MaybePromise<{ later: Promise<Receipt> }> {
     const { identity } = caller
-    return andThen(this.#permit(caller, { action: 'broadcast', event: 'broadcast:message', channel: BROADCAST_CHANNEL, data }, faults.broadcast),
+    return thenMaybe(this.#permit(caller, { action: 'broadcast', event: 'broadcast:message', channel: BROADCAST_CHANNEL, data }, faults.broadcast),
       ({ message, messageType = 'info', dedupeId }) => {
-        const stored: Stored<'broadcast:message'> = { message, messageType, senderId: identity.userId }
+        const stored: StoredData<'broadcast:message'> = { message, messageType, senderId: identity.userId }
         return { later: this.#append(identity, null, 'broadcast:message', BROADCAST_CHANNEL, stored, dedupeId) }
       })
   }
 
-  notify (caller: Caller, data: NotificationData): Maybe<{ later: Promise<NotificationsAccepted> }> {
+  notify (caller: Caller, data: NotificationData): MaybePromise<{ later: Promise<NotificationsAccepted> }> {
     const { identity } = caller
     const { recipientIds } = data
     const question = { action: 'notify', event: 'notification:send', channel: privateChannel(identity.userId), data, recipientIds } as const
-    return andThen(this.#permit(caller, question, faults.notification), (screened) => ({
+    return thenMaybe(this.#permit(caller, question, faults.notification), (screened) => ({
       later: this.storeNotifications(identity, { ...screened, recipientIds }, { patient: false }).then((all) => ({
-        messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#realtime.clock.now())
+        messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#internals.clock.now())
       }))
     }))
   }
 
   /** The host's word on a client's event, and on its content. Throws, or rejects with, what `require` and `screen` do. */
-  #permit<Data extends object> (caller: Caller, question: Omit<Question, 'data'> & { event: string, data: Data }, faultIn: FaultIn): Maybe<Data> {
+  #permit<Data extends object> (caller: Caller, question: Omit<Question, 'data'> & { event: string, data: Data }, faultIn: FaultIn): MaybePromise<Data> {
     const { event, channel, data } = question
-    return andThen(this.#realtime.access.require(caller, { ...question, data: data as Record<string, unknown> }),
+    return thenMaybe(this.#internals.access.require(caller, { ...question, data: data as Record<string, unknown> }),
       () => this.#screening.screen(caller, event, channel, data, faultIn))
   }
 
@@ -95,8 +95,8 @@ export class Messages {
     { recipientIds, dedupeId, title, body, icon = null, tag = null }: Omit<NotificationData, 'dedupeId'> & { dedupeId?: string | undefined },
     { patient, transaction }: { patient: boolean, transaction?: HostTransaction | undefined }
   ): Promise<Receipt[]> {
-    const data: Stored<'notification:received'> = { title, body, icon, tag }
-    const createdAt = this.#realtime.clock.now()
+    const data: StoredData<'notification:received'> = { title, body, icon, tag }
+    const createdAt = this.#internals.clock.now()
     const events = recipientIds.map((recipientId): NewEvent => ({
       tenantId,
       userId,
@@ -107,7 +107,7 @@ export class Messages {
       dedupeId: dedupeId === undefined ? undefined : `${dedupeId}:${recipientId}`
     }))
     if (transaction !== undefined) return await Promise.all(events.map(async (event) => await this.storeFromHost(event, transaction)))
-    const results = await Promise.allSettled(this.#realtime.eventLog.appendAll(events, { patient }))
+    const results = await Promise.allSettled(this.#internals.eventLog.appendAll(events, { patient }))
     const stored: Receipt[] = []
     const failures: unknown[] = []
     results.forEach((result, i) => {
@@ -128,41 +128,41 @@ export class Messages {
 
   /** Stores an event and emits `message`. `declared` types are handled as their plugin declared them. */
   store (event: NewEvent): Promise<Receipt> {
-    return this.#realtime.eventLog.append(event).then((receipt) => this.#stored(event, receipt))
+    return this.#internals.eventLog.append(event).then((receipt) => this.#stored(event, receipt))
   }
 
   /** The same for host code: within its transaction where one is given; else, where many events wait for the database, it waits for room. */
   async storeFromHost (event: NewEvent, transaction?: HostTransaction): Promise<Receipt> {
-    const { eventLog } = this.#realtime
-    if (transaction !== undefined) return await eventLog.appendWithin(executorOf(transaction), event, (receipt) => this.#stored(event, receipt))
+    const { eventLog } = this.#internals
+    if (transaction !== undefined) return await eventLog.appendInTransaction(executorOf(transaction), event, (receipt) => this.#stored(event, receipt))
     const [receipt] = await Promise.all(eventLog.appendAll([event], { patient: true }))
     return this.#stored(event, receipt as Receipt)
   }
 
   #stored ({ tenantId, userId, type, channel, data }: NewEvent, receipt: Receipt): Receipt {
-    this.#realtime.events.emit('message', { tenantId, userId, messageId: receipt.messageId, type, channel, data })
+    this.#internals.bus.emit('message', { tenantId, userId, messageId: receipt.messageId, type, channel, data })
     return receipt
   }
 
-  #append ({ tenantId, userId }: Identity, except: string | null, type: string, channel: string, data: Record<string, unknown>, dedupeId?: string): Promise<Receipt> {
-    return this.store({ tenantId, userId, type, channel, data, except, dedupeId })
+  #append ({ tenantId, userId }: Identity, excludeConnectionId: string | null, type: string, channel: string, data: Record<string, unknown>, dedupeId?: string): Promise<Receipt> {
+    return this.store({ tenantId, userId, type, channel, data, excludeConnectionId, dedupeId })
   }
 
   /** What many users confirm at once is one commit. A user's tabs that confirm together are one confirmation, of which the sender is told once. */
   async #confirmAll (keys: string[]): Promise<Map<string, number>> {
-    const confirmed = await this.#realtime.eventLog.confirm(keys.map((key) => {
+    const confirmed = await this.#internals.eventLog.confirm(keys.map((key) => {
       const [tenantId = 0, userId = 0, id = 0] = key.split('/').map(Number)
       return { tenantId, userId, id }
     }), (found) => {
-      for (const one of found) if (one.fresh) this.#tellSender(one)
+      for (const one of found) if (one.fresh) this.#emitDelivered(one)
     })
     return new Map(confirmed.map(({ tenantId, userId, id }) => [`${tenantId}/${userId}/${id}`, id]))
   }
 
-  #tellSender ({ tenantId, userId, id, senderId }: Confirmed): void {
-    const data: Delivered = { messageId: id, userId, timestamp: toIso(this.#realtime.clock.now()) }
-    if (senderId > 0) this.#realtime.tell({ tenantId, channel: privateChannel(senderId), event: 'message:delivered', data })
-    this.#realtime.events.emit('delivered', { tenantId, userId, messageId: id, senderId })
+  #emitDelivered ({ tenantId, userId, id, senderId }: Confirmed): void {
+    const data: Delivered = { messageId: id, userId, timestamp: toIso(this.#internals.clock.now()) }
+    if (senderId > 0) this.#internals.emit({ tenantId, channel: privateChannel(senderId), event: 'message:delivered', data })
+    this.#internals.bus.emit('delivered', { tenantId, userId, messageId: id, senderId })
   }
 }
 

@@ -1,9 +1,9 @@
 import { Type, type TObject, type TProperties } from '@sinclair/typebox'
 import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
-import { BROADCAST_CHANNEL, privateOwner } from '../../lib/channels.js'
+import { BROADCAST_CHANNEL, privateOwner } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
-import type { Realtime } from '../../lib/core.js'
-import { requireChannel, requireDedupeId, requireId, requireSender, wrongArgument } from '../../lib/host-arguments.js'
+import type { Internals } from '../../lib/internals.js'
+import { requireChannel, requireDedupeId, requireId, requireSender, wrongArgument } from '../../lib/wire/host-arguments.js'
 import type { CustomEvents } from './custom-events.js'
 
 /** An event that host code sends. */
@@ -28,15 +28,15 @@ const REPLIES = ['ack', 'error', 'authenticated', 'pong', 'subscribed', 'unsubsc
  * against the schema that clients know; the host's own are checked as it declared them.
  */
 export class Outgoing {
-  readonly #realtime: Realtime
+  readonly #internals: Internals
   readonly #customEvents: CustomEvents
   readonly #checks = new Map<string, TypeCheck<TObject>>()
   /** Events of the catalogue; null: only clients send it. */
   readonly #served = new Map<string, TObject | null>()
   #indexed = 0
 
-  constructor (realtime: Realtime, customEvents: CustomEvents) {
-    this.#realtime = realtime
+  constructor (internals: Internals, customEvents: CustomEvents) {
+    this.#internals = internals
     this.#customEvents = customEvents
   }
 
@@ -57,7 +57,7 @@ export class Outgoing {
   /** The data of an event for current subscribers only. Throws as `stored` does. */
   emitted (sent: FromHostCode): Record<string, unknown> {
     this.#require(sent)
-    const timestamp = toIso(this.#realtime.clock.now())
+    const timestamp = toIso(this.#internals.clock.now())
     const own = this.#customEvents.outgoing(sent.event, false, sent)
     if (own !== null) return { ...own, timestamp }
     const schema = this.#schemaOf(sent.event)
@@ -78,7 +78,7 @@ export class Outgoing {
   /** Null for an event that the suite does not know. */
   #schemaOf (event: string): TObject | null {
     if (REPLIES.includes(event)) throw wrongArgument('event', `${event} answers one connection: it cannot be sent to a channel`)
-    const { catalogue } = this.#realtime.frames
+    const { catalogue } = this.#internals.frames
     // Plugins may have come since.
     if (this.#indexed < catalogue.length) {
       for (const { event, direction, data } of catalogue) {

@@ -1,23 +1,24 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { channelKey, privateChannel } from '../../lib/channels.js'
-import type { Realtime } from '../../lib/core.js'
-import type { LocalConnection } from '../../lib/frame-router.js'
-import type { Page } from '../../lib/joining.js'
-import type { PageSource } from '../../lib/replayer.js'
+import { privateChannel } from '../../lib/channel-names.js'
+import type { LocalConnection } from '../../lib/delivery/connection.js'
+import type { Page } from '../../lib/delivery/joining.js'
+import type { PageSource } from '../../lib/delivery/replayer.js'
+import type { Internals } from '../../lib/internals.js'
+import { channelKey } from '../../lib/keys.js'
 
 /** Pause before the log is told again what was sent, in milliseconds; as long as the connection lives. */
-const RETRY = 2000
+const RETRY_MS = 2000
 /** How often the sweeper is kept from what still waits, in milliseconds: well within the time for which it is. */
 const POSTPONE_EVERY = 30_000
 
 /** Sends a user who connects what waited for them, oldest first, before anything newer. */
-export function sendWaiting (realtime: Realtime, log: FastifyBaseLogger): void {
-  realtime.waiting = (connection) => new Waiting(realtime, log, connection)
+export function sendWaiting (internals: Internals, log: FastifyBaseLogger): void {
+  internals.waiting = (connection) => new Waiting(internals, log, connection)
 }
 
 /** What waits for one user, as one of the user's connections is sent it. By ids: what is confirmed meanwhile moves no page. */
 class Waiting implements PageSource {
-  readonly #realtime: Realtime
+  readonly #internals: Internals
   readonly #log: FastifyBaseLogger
   readonly #connection: LocalConnection
   readonly #key: string
@@ -25,16 +26,16 @@ class Waiting implements PageSource {
   #position: number | null = null
   #postponedAt = -Infinity
 
-  constructor (realtime: Realtime, log: FastifyBaseLogger, connection: LocalConnection) {
+  constructor (internals: Internals, log: FastifyBaseLogger, connection: LocalConnection) {
     const { tenantId, userId } = connection.identity
-    this.#realtime = realtime
+    this.#internals = internals
     this.#log = log
     this.#connection = connection
     this.#key = channelKey(tenantId, privateChannel(userId))
   }
 
   async read (): Promise<Page> {
-    return await this.#realtime.eventLog.replays.waiting(this.#key, this.#position)
+    return await this.#internals.eventLog.replays.waiting(this.#key, this.#position)
   }
 
   written ({ ids, more }: Page): void {
@@ -47,20 +48,20 @@ class Waiting implements PageSource {
   async #mark (ids: readonly number[]): Promise<void> {
     while (!this.#connection.closed) {
       try {
-        await this.#realtime.eventLog.outbox.wereSent(ids)
+        await this.#internals.eventLog.outbox.markSent(ids)
         return
       } catch (err) {
         this.#log.debug({ err, connection_id: this.#connection.id }, 'what was sent is not marked yet')
-        await new Promise((resolve) => setTimeout(resolve, RETRY).unref())
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref())
       }
     }
   }
 
   #postpone (position: number): void {
-    const now = this.#realtime.clock.now()
+    const now = this.#internals.clock.now()
     if (now - this.#postponedAt < POSTPONE_EVERY) return
     this.#postponedAt = now
-    this.#realtime.eventLog.replays.postpone(this.#key, position)
+    this.#internals.eventLog.replays.postpone(this.#key, position)
       .catch((err: unknown) => { this.#log.debug({ err, connection_id: this.#connection.id }, 'what waits may be sent twice') })
   }
 }

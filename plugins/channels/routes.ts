@@ -1,7 +1,8 @@
-import { resolveAlias } from '../../lib/channels.js'
-import type { Realtime } from '../../lib/core.js'
+import { resolveAlias } from '../../lib/channel-names.js'
 import type { Receipt } from '../../lib/event-log/index.js'
-import { callerOf, type RestScope } from '../../lib/rest.js'
+import type { Internals } from '../../lib/internals.js'
+import { callerOf } from '../../lib/plugin-kit/rest-scope.js'
+import type { RestScope } from '../../lib/plugin-kit/typebox-provider.js'
 import type { Messages } from './messages.js'
 import { rest } from './schemas.js'
 import type { Subscriptions } from './subscriptions.js'
@@ -11,7 +12,7 @@ const accepted = ({ messageId, timestamp }: Receipt) => ({ data: { message_id: m
 /** An optional key of the body under its name in frames, left out when it is absent. */
 const dedupe = ({ dedupe_id: dedupeId }: { dedupe_id?: string }) => dedupeId === undefined ? {} : { dedupeId }
 
-export function routes (scope: RestScope, realtime: Realtime, subscriptions: Subscriptions, messages: Messages): void {
+export function routes (scope: RestScope, internals: Internals, subscriptions: Subscriptions, messages: Messages): void {
   subscriptionRoutes(scope, subscriptions)
   messageRoutes(scope, messages)
 
@@ -20,11 +21,11 @@ export function routes (scope: RestScope, realtime: Realtime, subscriptions: Sub
     const { identity } = caller
     const { since = 0, limit = 100, epoch } = request.query
     const channel = resolveAlias(request.query.channel, identity.userId)
-    await realtime.access.require(caller, { action: 'subscribe', channel })
-    const { events, position, recovered, more } = await realtime.eventLog.read(identity.tenantId, channel, since, limit, epoch)
+    await internals.access.require(caller, { action: 'subscribe', channel })
+    const { events, position, recovered, more } = await internals.eventLog.read(identity.tenantId, channel, since, limit, epoch)
     const data = events.map(({ id, type, payload }) =>
       ({ event: type, data: { messageId: id, ...JSON.parse(payload) as Record<string, unknown> } }))
-    return { data, position, recovered, more, epoch: realtime.eventLog.epoch.current }
+    return { data, position, recovered, more, epoch: internals.eventLog.epoch.current }
   })
 }
 

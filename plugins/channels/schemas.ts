@@ -1,8 +1,8 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { ServerFrame } from '../../lib/protocol.js'
 import {
   Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, Epoch, ErrorResponse, errorResponses, Id, Nullable, SenderId, Timestamp
 } from '../../lib/schemas.js'
+import { ServerFrame } from '../../lib/wire/protocol.js'
 
 const Message = Type.String({ minLength: 1, maxLength: 5000 })
 const MessageType = Type.String({ minLength: 1, maxLength: 50, default: 'info' })
@@ -152,7 +152,7 @@ export const serverEvents = {
 } as const
 
 /** What is stored of a durable event: id and time are the log's to add. */
-export type Stored<Event extends keyof typeof serverEvents> = Omit<Static<typeof serverEvents[Event]>, 'messageId' | 'timestamp'>
+export type StoredData<Event extends keyof typeof serverEvents> = Omit<Static<typeof serverEvents[Event]>, 'messageId' | 'timestamp'>
 
 const subscription = {
   tags: ['channels'],

@@ -1,15 +1,17 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyBaseLogger } from 'fastify'
-import { channelKey, resolveAlias } from '../../lib/channels.js'
-import { localKey, type Realtime } from '../../lib/core.js'
+import type { MaybePromise } from '../../lib/async/maybe-promise.js'
+import { resolveAlias } from '../../lib/channel-names.js'
+import type { LocalConnection } from '../../lib/delivery/connection.js'
+import type { Joining } from '../../lib/delivery/joining.js'
+import type { ReplayOptions } from '../../lib/delivery/replayer.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
-import { invalidData, type FrameContext, type FrameResult, type LocalConnection } from '../../lib/frame-router.js'
+import { invalidData, type FrameContext, type FrameResult } from '../../lib/frame-router.js'
+import type { Verdict } from '../../lib/host-functions.js'
 import type { Caller, Identity } from '../../lib/identity.js'
-import type { Joining } from '../../lib/joining.js'
-import type { Maybe } from '../../lib/maybe.js'
-import type { Verdict } from '../../lib/options.js'
-import { ownedConnection } from '../../lib/owned-connection.js'
-import type { ReplayOptions } from '../../lib/replayer.js'
+import type { Internals } from '../../lib/internals.js'
+import { connectionKey, channelKey } from '../../lib/keys.js'
+import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
 import { SubscribeEntry, type NotSubscribed, type SubscribeAck, type SubscribeData, type Subscribed } from './schemas.js'
 
 interface RemoteSubscription { tenantId: number, connectionId: string, channel: string }
@@ -23,28 +25,28 @@ const MAX_NAME = 255
 
 /** The rules of subscriptions: who may hear what, from where on, on whichever node the socket is. */
 export class Subscriptions {
-  readonly #realtime: Realtime
+  readonly #internals: Internals
   readonly #maxChannels: number
   readonly #log: FastifyBaseLogger
 
-  constructor (realtime: Realtime, maxChannels: number, log: FastifyBaseLogger) {
-    this.#realtime = realtime
+  constructor (internals: Internals, maxChannels: number, log: FastifyBaseLogger) {
+    this.#internals = internals
     this.#maxChannels = maxChannels
     this.#log = log
-    realtime.onAsk('channels.subscribe', async (data) => {
+    internals.rpc.handle('channels.subscribe', async (data) => {
       await this.#onLocal(data as RemoteSubscription, async (connection, channel) => {
         this.#requireRoom(connection, channel)
         if (!connection.channels.has(channel)) connection.begin(await connection.join(channel))
       })
     })
-    realtime.onAsk('channels.unsubscribe', async (data) => {
+    internals.rpc.handle('channels.unsubscribe', async (data) => {
       await this.#onLocal(data as RemoteSubscription, async (connection, channel) => { connection.leave(channel) })
     })
   }
 
   /** Asks the host about a subscription that waits for other frames of its connection: not one round trip after the other. */
-  prefetch (caller: Caller, name: string): Maybe<Verdict> {
-    return this.#realtime.access.prefetch(caller, resolveAlias(name, caller.identity.userId))
+  prefetch (caller: Caller, name: string): MaybePromise<Verdict> {
+    return this.#internals.access.prefetch(caller, resolveAlias(name, caller.identity.userId))
   }
 
   /**
@@ -59,32 +61,32 @@ export class Subscriptions {
     const [only] = made
     if (channels === undefined && only !== undefined) {
       if (only instanceof RealtimeError) throw only
-      return { ack: { ...only.answer, epoch: this.#epoch }, answer: 'subscribed', afterReply }
+      return { ack: { ...only.answer, epoch: this.#epoch }, replyEvent: 'subscribed', afterReply }
     }
     const answers = made.map((one, i) => one instanceof RealtimeError ? this.#refuse(channels?.[i], one) : one.answer)
-    return { ack: { channels: answers, epoch: this.#epoch }, answer: 'subscribed', afterReply }
+    return { ack: { channels: answers, epoch: this.#epoch }, replyEvent: 'subscribed', afterReply }
   }
 
   get #epoch (): string {
-    return this.#realtime.eventLog.epoch.current
+    return this.#internals.eventLog.epoch.current
   }
 
   unsubscribe ({ identity, connection }: FrameContext, name: string): FrameResult<{ channel: string }> {
     const channel = resolveAlias(name, identity.userId)
     connection.leave(channel)
-    return { ack: { channel }, answer: 'unsubscribed' }
+    return { ack: { channel }, replyEvent: 'unsubscribed' }
   }
 
   /** By REST: wherever the socket is, and before it opens. Throws also `RT_NOT_FOUND`. Answers the channel's own name. */
   async subscribeConnection (caller: Caller, connectionId: string, name: string): Promise<string> {
     const { identity } = caller
     const channel = resolveAlias(name, identity.userId)
-    const { nodeId } = await ownedConnection(this.#realtime.roster, identity, connectionId)
-    await this.#realtime.access.require(caller, { action: 'subscribe', channel })
+    const { nodeId } = await ownedConnection(this.#internals.roster, identity, connectionId)
+    await this.#internals.access.require(caller, { action: 'subscribe', channel })
     const { tenantId } = identity
     if (nodeId !== null) {
-      await this.#realtime.backplane.ask(nodeId, 'channels.subscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
-    } else if (!await this.#realtime.roster.addChannel(tenantId, connectionId, channel, this.#maxChannels)) {
+      await this.#internals.rpc.call(nodeId, 'channels.subscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
+    } else if (!await this.#internals.roster.addChannel(tenantId, connectionId, channel, this.#maxChannels)) {
       throw this.#full()
     }
     return channel
@@ -92,10 +94,10 @@ export class Subscriptions {
 
   async unsubscribeConnection (identity: Identity, connectionId: string, name: string): Promise<string> {
     const channel = resolveAlias(name, identity.userId)
-    const { nodeId } = await ownedConnection(this.#realtime.roster, identity, connectionId)
+    const { nodeId } = await ownedConnection(this.#internals.roster, identity, connectionId)
     const { tenantId } = identity
-    if (nodeId === null) await this.#realtime.roster.removeChannel(tenantId, connectionId, channel)
-    else await this.#realtime.backplane.ask(nodeId, 'channels.unsubscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
+    if (nodeId === null) await this.#internals.roster.removeChannel(tenantId, connectionId, channel)
+    else await this.#internals.rpc.call(nodeId, 'channels.unsubscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
     return channel
   }
 
@@ -119,7 +121,7 @@ export class Subscriptions {
   }
 
   async #refusals (context: FrameContext, channels: readonly string[]): Promise<Map<string, RealtimeError | null>> {
-    const refusals = await this.#realtime.access.requireEach(context, channels, context.prefetched as Maybe<Verdict> | undefined)
+    const refusals = await this.#internals.access.requireEach(context, channels, context.prefetched as MaybePromise<Verdict> | undefined)
     return new Map(channels.map((channel, i) => [channel, refusals[i] ?? null]))
   }
 
@@ -129,7 +131,7 @@ export class Subscriptions {
     // First joined, then read: what is published in between waits, and is neither lost nor told twice.
     const joining = await connection.join(channel)
     try {
-      const { replays } = this.#realtime.eventLog
+      const { replays } = this.#internals.eventLog
       const key = channelKey(connection.identity.tenantId, channel)
       if (since === undefined) return { answer: { channel, position: await replays.position(key) }, joining, replay: {} }
       const { position, recovered, isBehind, isLate } = await replays.start(key, since, epoch)
@@ -142,10 +144,10 @@ export class Subscriptions {
   }
 
   async #onLocal ({ tenantId, connectionId, channel }: RemoteSubscription, task: (connection: LocalConnection, channel: string) => Promise<void>): Promise<void> {
-    const connection = this.#realtime.local.get(localKey(tenantId, connectionId))
+    const connection = this.#internals.localConnections.get(connectionKey(tenantId, connectionId))
     if (connection === undefined) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
     // In the connection's own order: a frame of its own may subscribe or unsubscribe the same channel.
-    await connection.inOrder(async () => { await task(connection, channel) })
+    await connection.runInOrder(async () => { await task(connection, channel) })
   }
 
   #requireRoom (connection: LocalConnection, channel: string): void {
@@ -161,7 +163,7 @@ export class Subscriptions {
   /** What was asked for may be anything. */
   #refuse (entry: unknown, err: RealtimeError): NotSubscribed {
     const { code, message, retryAfter } = err
-    this.#realtime.meters.refuse(code)
+    this.#internals.metrics.refuse(code)
     if (code === 'RT_INTERNAL') this.#log.error({ err }, 'subscription failed')
     const channel = typeof entry === 'object' && entry !== null && 'channel' in entry && typeof entry.channel === 'string' ? entry.channel.slice(0, MAX_NAME) : ''
     return { channel, error: retryAfter === undefined ? { code, message } : { code, message, retryAfter } }

@@ -1,10 +1,11 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
-import { localKey, type Realtime } from '../../lib/core.js'
+import { withTimeout } from '../../lib/async/with-timeout.js'
 import { RealtimeError } from '../../lib/errors.js'
-import { inTime } from '../../lib/in-time.js'
-import type { Entry } from '../../lib/roster/contract.js'
+import type { Internals } from '../../lib/internals.js'
+import { connectionKey } from '../../lib/keys.js'
+import type { RosterConnection } from '../../lib/roster/contract.js'
 import { Connection } from './connection.js'
 
 const why = { code: Type.Integer(), reason: Type.String() }
@@ -27,18 +28,18 @@ const ANSWER_TIME = 2000
  * living nodes are asked where the roster does not name the one.
  */
 export class Closing {
-  readonly #realtime: Realtime
+  readonly #internals: Internals
   readonly #log: FastifyBaseLogger
 
-  constructor (realtime: Realtime, log: FastifyBaseLogger) {
-    this.#realtime = realtime
+  constructor (internals: Internals, log: FastifyBaseLogger) {
+    this.#internals = internals
     this.#log = log
-    realtime.onAsk('connections.close', async (data) => this.#closeHere(checked(CloseConnection, data)))
-    realtime.onAsk('connections.closeUser', async (data) => this.#closeUserHere(checked(CloseUser, data)))
+    internals.rpc.handle('connections.close', async (data) => this.#closeHere(checked(CloseConnection, data)))
+    internals.rpc.handle('connections.closeUser', async (data) => this.#closeUserHere(checked(CloseUser, data)))
   }
 
   /** Closes the socket of an entry of the roster, and no newer one under the same id. */
-  async socket ({ tenantId, connectionId, nodeId, generation }: Entry, code: number, reason: string): Promise<void> {
+  async socket ({ tenantId, connectionId, nodeId, generation }: RosterConnection, code: number, reason: string): Promise<void> {
     if (nodeId !== null) await this.#ask(nodeId, 'connections.close', { tenantId, connectionId, generation, code, reason } satisfies CloseConnection)
   }
 
@@ -57,7 +58,7 @@ export class Closing {
   }
 
   #closeHere ({ tenantId, connectionId, generation, code, reason }: CloseConnection): boolean {
-    const connection = this.#realtime.local.get(localKey(tenantId, connectionId))
+    const connection = this.#internals.localConnections.get(connectionKey(tenantId, connectionId))
     if (connection === undefined || connection.closed) return false
     if (generation !== undefined && connection instanceof Connection && connection.generation !== generation) return false
     connection.close(code, reason)
@@ -65,22 +66,22 @@ export class Closing {
   }
 
   #closeUserHere ({ tenantId, userId, code, reason }: CloseUser): string[] {
-    const open = [...this.#realtime.local.values()].filter(({ closed }) => !closed)
+    const open = [...this.#internals.localConnections.values()].filter(({ closed }) => !closed)
     const theirs = open.filter(({ identity }) => identity.tenantId === tenantId && identity.userId === userId)
     for (const connection of theirs) connection.close(code, reason)
     return theirs.map(({ id }) => id)
   }
 
   async #askOthers (op: string, data: CloseConnection | CloseUser): Promise<unknown[]> {
-    const { nodeId, roster } = this.#realtime
+    const { nodeId, roster } = this.#internals
     // While Redis is away nobody else can be reached.
     const nodes = await roster.aliveNodes().catch(() => [])
     return await Promise.all(nodes.filter((node) => node !== nodeId).map(async (node) => await this.#ask(node, op, data)))
   }
 
   async #ask (node: string, op: string, data: CloseConnection | CloseUser): Promise<unknown> {
-    const answer = this.#realtime.backplane.ask(node, op, data)
-    return await inTime(answer, ANSWER_TIME, () => new Error('no answer')).catch((err: unknown) => {
+    const answer = this.#internals.rpc.call(node, op, data)
+    return await withTimeout(answer, ANSWER_TIME, () => new Error('no answer')).catch((err: unknown) => {
       // Its lease will end its connections: the node is gone, or as good as gone.
       this.#log.warn({ err, node }, 'a node that was asked to close a connection does not answer')
       return undefined

@@ -1,22 +1,23 @@
 import { Socket } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
-import { channelKey, privateChannel, splitKey, type ChannelKey } from '../../lib/channels.js'
+import { thenMaybe, isPromise, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { privateChannel } from '../../lib/channel-names.js'
 import type { Clock } from '../../lib/clock.js'
-import type { Realtime } from '../../lib/core.js'
+import type { LocalConnection } from '../../lib/delivery/connection.js'
+import type { Hub } from '../../lib/delivery/hub.js'
+import type { Joining } from '../../lib/delivery/joining.js'
+import { Replayer, type PageReader, type PageSource, type Reader, type ReplayOptions } from '../../lib/delivery/replayer.js'
 import { RealtimeError } from '../../lib/errors.js'
-import type { LocalConnection } from '../../lib/frame-router.js'
-import type { Hub } from '../../lib/hub.js'
 import type { Identity } from '../../lib/identity.js'
-import type { Joining } from '../../lib/joining.js'
-import { andThen, isPromise, type Maybe } from '../../lib/maybe.js'
-import type { Meters } from '../../lib/meters.js'
-import { CloseCode } from '../../lib/protocol.js'
-import { Replayer, type PageReader, type PageSource, type Reader, type ReplayOptions } from '../../lib/replayer.js'
-import { wireFrame } from '../../lib/ws-frame.js'
-import { FrameGauge, type FrameLimits } from './frame-gauge.js'
+import type { Internals } from '../../lib/internals.js'
+import { channelKey, splitKey, type ChannelKey } from '../../lib/keys.js'
+import type { Metrics } from '../../lib/metrics.js'
+import { CloseCode } from '../../lib/wire/close-codes.js'
+import { websocketFrame } from '../../lib/wire/websocket-frame.js'
+import { FrameLimiter, type FrameLimits } from './frame-limiter.js'
+import { progressOf, type RawSocket } from './node/raw-socket.js'
 import { Pace } from './pace.js'
-import { progressOf, type RawSocket } from './raw-socket.js'
 import { ReplyQueue } from './reply-queue.js'
 import type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
@@ -36,7 +37,7 @@ export class Connection implements Reader, LocalConnection {
   readonly replies: ReplyQueue
   /** When it was last pinged, and pings without a sign since. */
   pingedAt: number
-  unanswered = 0
+  missedPings = 0
   /** Told when its channels changed; null until it is open. */
   recorder: { record (connection: Connection): void } | null = null
   readonly request: FastifyRequest
@@ -46,20 +47,20 @@ export class Connection implements Reader, LocalConnection {
   readonly #hub: Hub
   readonly #log: PageReader
   readonly #clock: Clock
-  readonly #meters: Meters
+  readonly #meters: Metrics
   readonly #maxBuffered: number
-  readonly #automatic: ReadonlySet<string>
-  #gauge: FrameGauge | null = null
+  readonly #defaultChannels: ReadonlySet<string>
+  #limiter: FrameLimiter | null = null
   readonly #limits: FrameLimits
   /** Null while there is nothing to replay. */
   #replayer: Replayer | null = null
   /** Null until something has waited. */
   #pace: Pace | null = null
   /** What waits for the frame before it; null: nothing does. */
-  #tasks: Array<() => Maybe<void>> | null = null
+  #tasks: Array<() => MaybePromise<void>> | null = null
   #working = false
 
-  constructor ({ socket, raw, request, client }: Upgraded, { hub, eventLog, clock, meters, automaticChannels }: Pick<Realtime, 'hub' | 'eventLog' | 'clock' | 'meters' | 'automaticChannels'>, options: ConnectionOptions) {
+  constructor ({ socket, raw, request, client }: Upgraded, { hub, eventLog, clock, metrics, defaultChannels }: Pick<Internals, 'hub' | 'eventLog' | 'clock' | 'metrics' | 'defaultChannels'>, options: ConnectionOptions) {
     this.#socket = socket
     this.#raw = raw
     this.request = request
@@ -67,9 +68,9 @@ export class Connection implements Reader, LocalConnection {
     this.#hub = hub
     this.#log = eventLog.replays
     this.#clock = clock
-    this.#meters = meters
+    this.#meters = metrics
     this.#maxBuffered = options.maxBuffered
-    this.#automatic = automaticChannels
+    this.#defaultChannels = defaultChannels
     this.#limits = options
     this.replies = new ReplyQueue(this)
     this.pingedAt = clock.now()
@@ -77,8 +78,8 @@ export class Connection implements Reader, LocalConnection {
   }
 
   /** Made with the first frame: most connections only listen. */
-  get gauge (): FrameGauge {
-    return this.#gauge ??= new FrameGauge(this.#clock, this.#limits)
+  get limiter (): FrameLimiter {
+    return this.#limiter ??= new FrameLimiter(this.#clock, this.#limits)
   }
 
   /** It is authenticated. */
@@ -103,14 +104,14 @@ export class Connection implements Reader, LocalConnection {
   }
 
   isAutomatic (channel: string): boolean {
-    return this.#automatic.has(channel) || channel === privateChannel(this.identity.userId)
+    return this.#defaultChannels.has(channel) || channel === privateChannel(this.identity.userId)
   }
 
-  join (channel: string): Maybe<Joining> {
+  join (channel: string): MaybePromise<Joining> {
     const key = channelKey(this.identity.tenantId, channel)
     this.channels.add(channel)
     this.recorder?.record(this)
-    return andThen(this.#hub.join(key, this), (joining) => {
+    return thenMaybe(this.#hub.join(key, this), (joining) => {
       // Closed while the backplane subscribed: nobody else would let go of the channel.
       if (this.phase.name !== 'open') this.#hub.leave(key, this)
       return joining
@@ -132,15 +133,15 @@ export class Connection implements Reader, LocalConnection {
   /** After the fan-out that is under way, so that a reply never overtakes a frame that came before it. */
   send (payload: Buffer): void {
     this.#hub.flushFor(this)
-    this.write(wireFrame(payload), [payload], false)
+    this.write(websocketFrame(payload), [payload], false)
   }
 
   /**
    * What is written from now on until the turn is over leaves as one write. Not in the turn in which frames are read: the
    * last of them may be a close, which is answered at once, and behind that nothing may be written.
    */
-  gather (): void {
-    this.#raw?.gather()
+  cork (): void {
+    this.#raw?.cork()
   }
 
   write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
@@ -175,7 +176,7 @@ export class Connection implements Reader, LocalConnection {
     if (this.#pace !== null) this.#pace.aside -= bytes
   }
 
-  room (bytes: number): Maybe<void> {
+  room (bytes: number): MaybePromise<void> {
     if (!this.closed && !this.#hasRoom(bytes)) return this.#roomLater(bytes)
   }
 
@@ -235,7 +236,7 @@ export class Connection implements Reader, LocalConnection {
     if (waiting <= this.#maxBuffered + oversize) return true
     if (payloads.length > 1) {
       // Many at once: whoever reads takes them one by one, and only what is left behind waits.
-      for (const payload of payloads) this.write(wireFrame(payload), [payload], false)
+      for (const payload of payloads) this.write(websocketFrame(payload), [payload], false)
       return false
     }
     dropped.tooSlow++
@@ -245,30 +246,30 @@ export class Connection implements Reader, LocalConnection {
 
   #beginAgain (key: ChannelKey, first: PageSource): void {
     if (this.closed || !this.channels.has(splitKey(key).channel)) return
-    void andThen(this.#hub.join(key, this), (joining) => { this.begin(joining, { first }) })
+    void thenMaybe(this.#hub.join(key, this), (joining) => { this.begin(joining, { first }) })
   }
 
-  async inOrder<T> (task: () => Promise<T>): Promise<T> {
+  async runInOrder<T> (task: () => Promise<T>): Promise<T> {
     return await new Promise<T>((resolve, reject) => {
-      this.enqueue(() => task().then(resolve, reject))
+      this.enqueueFrame(() => task().then(resolve, reject))
     })
   }
 
   /** Runs a task that never fails in the same order, right now where none waits: most frames are done in the turn they come. */
-  enqueue (task: () => Maybe<void>): void {
+  enqueueFrame (task: () => MaybePromise<void>): void {
     if (!this.#working) return this.#work(task)
     this.#tasks ??= []
     if (this.#tasks.push(task) > MAX_WAITING) this.#socket.pause()
   }
 
   /** Any sign of the peer. */
-  heard (): void {
-    this.unanswered = 0
+  noteActivity (): void {
+    this.missedPings = 0
   }
 
   ping (now: number): void {
     this.pingedAt = now
-    this.unanswered++
+    this.missedPings++
     if (this.#socket.readyState === this.#socket.OPEN) this.#socket.ping()
   }
 
@@ -293,7 +294,7 @@ export class Connection implements Reader, LocalConnection {
     this.#socket.terminate()
   }
 
-  #work (first: (() => Maybe<void>) | undefined): void {
+  #work (first: (() => MaybePromise<void>) | undefined): void {
     this.#working = true
     for (let task = first; task !== undefined; task = this.#tasks?.shift()) {
       if (this.#socket.isPaused && (this.#tasks?.length ?? 0) <= MAX_WAITING / 2) this.#socket.resume()

@@ -1,15 +1,16 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { isYes } from '../../lib/access.js'
-import { privateChannel } from '../../lib/channels.js'
+import { isYes } from '../../lib/access/access.js'
+import { thenMaybe, isPromise, catchMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { privateChannel } from '../../lib/channel-names.js'
 import { expiryToIso } from '../../lib/clock.js'
-import { localKey, type Realtime } from '../../lib/core.js'
+import type { Joining } from '../../lib/delivery/joining.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { expiryOf, type Identity } from '../../lib/identity.js'
-import { ownedConnection } from '../../lib/owned-connection.js'
-import { andThen, isPromise, orElse, type Maybe } from '../../lib/maybe.js'
-import { CloseCode } from '../../lib/protocol.js'
-import type { Joining } from '../../lib/joining.js'
-import type { Entry, JoinResult } from '../../lib/roster/contract.js'
+import type { Internals } from '../../lib/internals.js'
+import { connectionKey } from '../../lib/keys.js'
+import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
+import type { RosterConnection, JoinResult } from '../../lib/roster/contract.js'
+import { CloseCode } from '../../lib/wire/close-codes.js'
 import { Closing } from './closing.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
 import { endIfRefused } from './decisions.js'
@@ -18,46 +19,46 @@ import type { Authenticated, ConnectBody } from './schemas.js'
 import type { ConnectionRecord, ConnectionStore } from './store.js'
 
 /** The answer to a socket that authenticated, and what lets live frames follow it. */
-export interface Opened {
+export interface OpenResult {
   answer: Authenticated
   live: () => void
 }
 
-const NONE: readonly string[] = []
+const NO_CHANNELS: readonly string[] = []
 
 /** The rules of connections: register, open, close, replace, over all nodes. Knows neither HTTP nor frames. */
 export class Connections {
-  readonly #realtime: Realtime
+  readonly #internals: Internals
   readonly #settings: ConnectionSettings
   readonly #store: ConnectionStore
   readonly #log: FastifyBaseLogger
   readonly #closing: Closing
-  readonly #ending = new Set<Promise<void>>()
+  readonly #cleanups = new Set<Promise<void>>()
 
-  constructor (realtime: Realtime, settings: ConnectionSettings, store: ConnectionStore, log: FastifyBaseLogger) {
-    this.#realtime = realtime
+  constructor (internals: Internals, settings: ConnectionSettings, store: ConnectionStore, log: FastifyBaseLogger) {
+    this.#internals = internals
     this.#settings = settings
     this.#store = store
     this.#log = log
-    this.#closing = new Closing(realtime, log)
-    realtime.events.on('lapsed', (entry) => { this.#gone(entry) })
-    realtime.events.on('displaced', ({ entry, taken }) => taken
+    this.#closing = new Closing(internals, log)
+    internals.bus.on('connectionExpired', (entry) => { this.#recordDisconnected(entry) })
+    internals.bus.on('displaced', ({ entry, taken }) => taken
       // It may come back, and is told then that its id is taken.
       ? this.#closing.socket(entry, CloseCode.overloaded, 'the connection id belongs to someone else')
       : this.#closing.socket(entry, CloseCode.replaced, 'opened again elsewhere'))
   }
 
   /** Registers a connection that has no socket yet, or refreshes one. Throws `RT_CONNECTION_TAKEN`. */
-  async register (identity: Identity, body: ConnectBody, client: ClientDescription): Promise<{ fresh: boolean, connectedAt: number }> {
+  async register (identity: Identity, body: ConnectBody, client: ClientDescription): Promise<{ isNew: boolean, connectedAt: number }> {
     const { tenantId, userId } = identity
     const connectionId = body.connection_id
-    const now = this.#realtime.clock.now()
-    const known = await this.#realtime.roster.find(tenantId, connectionId)
+    const now = this.#internals.clock.now()
+    const known = await this.#internals.roster.find(tenantId, connectionId)
     const device = body.device_type ?? client.device
     const joined = await this.#join({ tenantId, userId, connectionId, nodeId: null, device, connectedAt: now })
     const connectedAt = known?.connectedAt ?? now
     // An open socket's row is its node's to write, with the channels it has.
-    if (known !== null && known.nodeId !== null) return { fresh: false, connectedAt }
+    if (known !== null && known.nodeId !== null) return { isNew: false, connectedAt }
     this.#store.put({
       tenantId,
       userId,
@@ -72,32 +73,32 @@ export class Connections {
       lastActivityAt: now,
       nodeId: null
     })
-    return { fresh: joined.fresh, connectedAt }
+    return { isNew: joined.isNew, connectedAt }
   }
 
   /** Makes a socket the connection `connectionId`, in this turn where roster and backplane answer at once. Throws, or rejects with, `RT_CONNECTION_TAKEN`. */
-  open (connection: Connection, identity: Identity, connectionId: string): Maybe<Opened> {
+  open (connection: Connection, identity: Identity, connectionId: string): MaybePromise<OpenResult> {
     const { tenantId, userId } = identity
-    const now = this.#realtime.clock.now()
-    const entry = { tenantId, userId, connectionId, nodeId: this.#realtime.nodeId, device: connection.client.device, connectedAt: now }
-    return andThen(this.#join(entry), ({ fresh, generation }) => {
-      if (connection.phase.name === 'closing') return this.#tooLate({ tenantId, userId, connectionId, generation })
+    const now = this.#internals.clock.now()
+    const entry = { tenantId, userId, connectionId, nodeId: this.#internals.nodeId, device: connection.client.device, connectedAt: now }
+    return thenMaybe(this.#join(entry), ({ isNew, generation }) => {
+      if (connection.phase.name === 'closing') return this.#abandonOpen({ tenantId, userId, connectionId, generation })
       connection.open({ identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false })
-      this.#realtime.local.set(localKey(tenantId, connectionId), connection)
+      this.#internals.localConnections.set(connectionKey(tenantId, connectionId), connection)
       // Banned or revoked while the roster was asked: the decision did not find this connection yet.
-      endIfRefused(this.#realtime.restrictions, connection)
+      endIfRefused(this.#internals.restrictions, connection)
       // Asked for by REST before the socket opened.
-      const asked = fresh ? NONE : this.#stillAllowed(connection)
-      return andThen(asked, (channels) => this.#subscribed(connection, channels))
+      const requested = isNew ? NO_CHANNELS : this.#stillAllowed(connection)
+      return thenMaybe(requested, (channels) => this.#subscribed(connection, channels))
     })
   }
 
   /** Channels asked for by REST before the socket opened, as far as the host allows them now. */
   async #stillAllowed (connection: Connection): Promise<readonly string[]> {
     const { identity, id } = connection
-    const channels = await this.#realtime.roster.channels(identity.tenantId, id).catch(() => NONE)
+    const channels = await this.#internals.roster.channels(identity.tenantId, id).catch(() => NO_CHANNELS)
     if (channels.length === 0) return channels
-    const outcomes = await this.#realtime.access.verdicts({ identity, connectionId: id, owner: connection }, channels)
+    const outcomes = await this.#internals.access.verdicts({ identity, connectionId: id, owner: connection }, channels)
     return channels.filter((_, i) => {
       const outcome = outcomes[i]
       return outcome?.status === 'fulfilled' && isYes(outcome.value)
@@ -105,13 +106,13 @@ export class Connections {
   }
 
   /** Joins a new connection's first channels. */
-  #subscribed (connection: Connection, asked: readonly string[]): Maybe<Opened> {
-    const joins: Array<Maybe<Joining>> = []
-    for (const channel of [privateChannel(connection.identity.userId), ...this.#realtime.automaticChannels, ...asked]) {
+  #subscribed (connection: Connection, requested: readonly string[]): MaybePromise<OpenResult> {
+    const joins: Array<MaybePromise<Joining>> = []
+    for (const channel of [privateChannel(connection.identity.userId), ...this.#internals.defaultChannels, ...requested]) {
       if (!connection.channels.has(channel)) joins.push(connection.join(channel))
     }
     const joined = joins.every(isJoined) ? joins : Promise.all(joins.map(async (joining) => await joining))
-    return andThen(joined, ([own, ...others]) => {
+    return thenMaybe(joined, ([own, ...others]) => {
       connection.recorder = this
       this.record(connection)
       return {
@@ -119,17 +120,17 @@ export class Connections {
         live: () => {
           for (const joining of others) connection.begin(joining)
           // What waited for the user is older than what comes now.
-          if (own !== undefined) connection.begin(own, { first: this.#realtime.waiting?.(connection) })
-          this.#realtime.events.emit('opened', connection)
+          if (own !== undefined) connection.begin(own, { first: this.#internals.waiting?.(connection) })
+          this.#internals.bus.emit('opened', connection)
         }
       }
     })
   }
 
   /** Gone while the roster was asked: its close found nothing to clean up. */
-  async #tooLate ({ tenantId, userId, connectionId, generation }: Pick<Entry, 'tenantId' | 'userId' | 'connectionId' | 'generation'>): Promise<never> {
-    await this.#realtime.roster.leave({ tenantId, connectionId, generation })
-    this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
+  async #abandonOpen ({ tenantId, userId, connectionId, generation }: Pick<RosterConnection, 'tenantId' | 'userId' | 'connectionId' | 'generation'>): Promise<never> {
+    await this.#internals.roster.leave({ tenantId, connectionId, generation })
+    this.#internals.bus.emit('disconnected', { tenantId, userId, connectionId })
     throw new RealtimeError('RT_UNAUTHENTICATED')
   }
 
@@ -138,8 +139,8 @@ export class Connections {
     const { tenantId, userId } = connection.identity
     if (identity.tenantId !== tenantId || identity.userId !== userId) throw new RealtimeError('RT_IDENTITY_MISMATCH')
     if (connection.phase.name === 'open') {
-      connection.phase.session = { ...connection.phase.session, identity, authenticatedAt: this.#realtime.clock.now(), warned: false }
-      this.#realtime.events.emit('renewed', connection)
+      connection.phase.session = { ...connection.phase.session, identity, authenticatedAt: this.#internals.clock.now(), warned: false }
+      this.#internals.bus.emit('renewed', connection)
     }
     return this.describe(connection)
   }
@@ -154,7 +155,7 @@ export class Connections {
       channels: [...channels],
       expiresAt: expiryOf(identity) === Infinity ? null : expiryToIso(expiryOf(identity)),
       heartbeatInterval: this.#settings.pingInterval,
-      epoch: this.#realtime.eventLog.epoch.current
+      epoch: this.#internals.eventLog.epoch.current
     }
   }
 
@@ -165,38 +166,38 @@ export class Connections {
   }
 
   /** After a socket closed, for whatever reason: the one path on which everything of it is let go. Never throws. */
-  closed (connection: Connection, session: Session): void {
-    const ending = this.#letGo(connection, session)
-    if (!isPromise(ending)) return
-    this.#ending.add(ending)
-    void ending.then(() => this.#ending.delete(ending))
+  onSocketClosed (connection: Connection, session: Session): void {
+    const cleanup = this.#cleanUp(connection, session)
+    if (!isPromise(cleanup)) return
+    this.#cleanups.add(cleanup)
+    void cleanup.then(() => this.#cleanups.delete(cleanup))
   }
 
   /** Resolves when every socket closed so far is let go. */
-  async settled (): Promise<void> {
-    await Promise.all(this.#ending)
+  async whenCleanedUp (): Promise<void> {
+    await Promise.all(this.#cleanups)
   }
 
-  #letGo (connection: Connection, session: Session): Maybe<void> {
+  #cleanUp (connection: Connection, session: Session): MaybePromise<void> {
     const { tenantId, userId } = session.identity
     const { connectionId, generation } = session
-    const key = localKey(tenantId, connectionId)
+    const key = connectionKey(tenantId, connectionId)
     const channels = [...connection.channels]
-    if (this.#realtime.local.get(key) === connection) this.#realtime.local.delete(key)
+    if (this.#internals.localConnections.get(key) === connection) this.#internals.localConnections.delete(key)
     for (const channel of channels) connection.leave(channel)
-    return andThen(this.#goesOn({ tenantId, userId, connectionId, generation }), (goesOn) => {
-      if (!goesOn) {
+    return thenMaybe(this.#wasReplaced({ tenantId, userId, connectionId, generation }), (wasReplaced) => {
+      if (!wasReplaced) {
         this.#store.put(this.#recordOf(session, channels, connection.client, 'disconnected'))
-        this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
+        this.#internals.bus.emit('disconnected', { tenantId, userId, connectionId })
       }
-      this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, goesOn ? 'Connection replaced' : 'Connection closed')
+      this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, wasReplaced ? 'Connection replaced' : 'Connection closed')
     })
   }
 
   /** Takes a closed socket from the roster. True: a newer one under the same id, with another generation, took its place. */
-  #goesOn (entry: Pick<Entry, 'tenantId' | 'userId' | 'connectionId' | 'generation'>): Maybe<boolean> {
-    const { roster } = this.#realtime
-    return orElse(() => andThen(roster.leave(entry), (left) =>
+  #wasReplaced (entry: Pick<RosterConnection, 'tenantId' | 'userId' | 'connectionId' | 'generation'>): MaybePromise<boolean> {
+    const { roster } = this.#internals
+    return catchMaybe(() => thenMaybe(roster.leave(entry), (left) =>
       left ? false : roster.find(entry.tenantId, entry.connectionId).then((found) => found?.userId === entry.userId && found.generation !== entry.generation)), (err) => {
       this.#log.warn({ err, connection_id: entry.connectionId }, 'the roster keeps a closed connection for now')
       return false
@@ -205,18 +206,18 @@ export class Connections {
 
   /** Ends one of the caller's connections, on whichever node it is. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
   async disconnect (identity: Identity, connectionId: string): Promise<void> {
-    await this.#end(await ownedConnection(this.#realtime.roster, identity, connectionId), CloseCode.disconnected, 'disconnected by request')
+    await this.#end(await ownedConnection(this.#internals.roster, identity, connectionId), CloseCode.disconnected, 'disconnected by request')
   }
 
   /** A sign of life of a connection without a socket. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
   async heartbeat (identity: Identity, connectionId: string): Promise<void> {
-    await ownedConnection(this.#realtime.roster, identity, connectionId)
-    await this.#realtime.roster.touch(identity.tenantId, connectionId)
+    await ownedConnection(this.#internals.roster, identity, connectionId)
+    await this.#internals.roster.heartbeat(identity.tenantId, connectionId)
   }
 
   /** Closes one connection, wherever it is. False: there is none. */
   async close (tenantId: number, connectionId: string, code: number, reason: string): Promise<boolean> {
-    const entry = await this.#realtime.roster.find(tenantId, connectionId)
+    const entry = await this.#internals.roster.find(tenantId, connectionId)
     if (entry === null) return await this.#closing.unlisted(tenantId, connectionId, code, reason)
     await this.#end(entry, code, reason)
     return true
@@ -226,48 +227,48 @@ export class Connections {
   async closeUser (tenantId: number, userId: number, code: number, reason: string): Promise<number> {
     const closed = this.#closing.user(tenantId, userId, code, reason)
     // While Redis is away nobody knows of others than this node's own.
-    const entries = await this.#realtime.roster.connectionsOf(tenantId, userId).catch(() => [])
+    const entries = await this.#internals.roster.connectionsOf(tenantId, userId).catch(() => [])
     await Promise.all(entries.map(async (entry) => { await this.#end(entry, code, reason) }))
     return new Set([...await closed, ...entries.map(({ connectionId }) => connectionId)]).size
   }
 
-  #join (entry: Omit<Entry, 'generation'>): Maybe<{ fresh: boolean, generation: string }> {
+  #join (entry: Omit<RosterConnection, 'generation'>): MaybePromise<{ isNew: boolean, generation: string }> {
     const { tenantId, userId, connectionId } = entry
-    return andThen(this.#realtime.roster.join(entry, this.#settings.maxConnectionsPerUser), (joined) => {
-      if (joined.taken) throw new RealtimeError('RT_CONNECTION_TAKEN')
-      return andThen(this.#closeOthers(joined), () => {
-        if (joined.fresh) {
-          this.#realtime.events.emit('connected', { tenantId, userId, connectionId })
+    return thenMaybe(this.#internals.roster.join(entry, this.#settings.maxConnectionsPerUser), (joined) => {
+      if (joined.ownedByOther) throw new RealtimeError('RT_CONNECTION_TAKEN')
+      return thenMaybe(this.#closeOthers(joined), () => {
+        if (joined.isNew) {
+          this.#internals.bus.emit('connected', { tenantId, userId, connectionId })
           this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection registered')
         }
-        if (joined.first) this.#realtime.events.emit('online', { tenantId, userId, connectionId })
+        if (joined.isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId })
         return joined
       })
     })
   }
 
   /** Those whose place a new connection takes. */
-  #closeOthers ({ replaced, evicted }: JoinResult): Maybe<void> {
+  #closeOthers ({ replaced, evicted }: JoinResult): MaybePromise<void> {
     if (replaced === null && evicted.length === 0) return
     return (async () => {
       if (replaced !== null) await this.#closing.socket(replaced, CloseCode.replaced, 'opened again elsewhere')
       for (const entry of evicted) {
         await this.#closing.socket(entry, CloseCode.replaced, 'too many connections: the oldest goes')
-        if (entry.nodeId === null) this.#gone(entry)
+        if (entry.nodeId === null) this.#recordDisconnected(entry)
       }
     })()
   }
 
-  async #end (entry: Entry, code: number, reason: string): Promise<void> {
+  async #end (entry: RosterConnection, code: number, reason: string): Promise<void> {
     await this.#closing.socket(entry, code, reason)
-    const left = await this.#realtime.roster.leave(entry)
-    if (entry.nodeId === null && left) this.#gone(entry)
+    const left = await this.#internals.roster.leave(entry)
+    if (entry.nodeId === null && left) this.#recordDisconnected(entry)
   }
 
   /** A connection without a socket is over. */
-  #gone ({ tenantId, userId, connectionId }: Entry): void {
-    this.#store.markDisconnected(tenantId, connectionId, this.#realtime.clock.now())
-    this.#realtime.events.emit('disconnected', { tenantId, userId, connectionId })
+  #recordDisconnected ({ tenantId, userId, connectionId }: RosterConnection): void {
+    this.#store.markDisconnected(tenantId, connectionId, this.#internals.clock.now())
+    this.#internals.bus.emit('disconnected', { tenantId, userId, connectionId })
     this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection closed')
   }
 
@@ -283,10 +284,10 @@ export class Connections {
       channels,
       status,
       connectedAt: session.connectedAt,
-      lastActivityAt: this.#realtime.clock.now(),
-      nodeId: this.#realtime.nodeId
+      lastActivityAt: this.#internals.clock.now(),
+      nodeId: this.#internals.nodeId
     }
   }
 }
 
-const isJoined = (joining: Maybe<Joining>): joining is Joining => !isPromise(joining)
+const isJoined = (joining: MaybePromise<Joining>): joining is Joining => !isPromise(joining)

@@ -1,15 +1,15 @@
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { requireClose, requireConnectionId, requireId } from '../../lib/host-arguments.js'
-import { readSettings } from '../../lib/options.js'
-import { coreFor } from '../../lib/parts.js'
-import { CloseCode } from '../../lib/protocol.js'
-import { restScope } from '../../lib/rest.js'
+import { internalsFor } from '../../lib/parts.js'
+import { restScope } from '../../lib/plugin-kit/rest-scope.js'
+import { readSettings } from '../../lib/settings.js'
+import { CloseCode } from '../../lib/wire/close-codes.js'
+import { requireClose, requireConnectionId, requireId } from '../../lib/wire/host-arguments.js'
 import { Connections } from './connections.js'
 import { closeRefused } from './decisions.js'
-import { FrameGate } from './frames.js'
 import { dispatchTo, upgradeSource } from './dispatch.js'
+import { FramePipeline } from './frame-pipeline.js'
 import { ConnectionSettings } from './options.js'
 import { readOrigins } from './origin.js'
 import { routes } from './routes.js'
@@ -34,23 +34,24 @@ export interface ConnectionsApi {
   closeUser (tenantId: number, userId: number, code?: CloseCode, reason?: string): Promise<number>
 }
 
-declare module '../../lib/core.js' {
+declare module '../../lib/realtime.js' {
   interface RealtimeParts {
     connections: ConnectionsApi
   }
 }
 
 async function connectionsPlugin (fastify: FastifyInstance, options: ConnectionsOptions): Promise<void> {
-  const realtime = coreFor(fastify, 'connections')
+  const internals = internalsFor(fastify, 'connections')
   const settings = readSettings(ConnectionSettings, options, { of: 'connections', besides: [] })
   const origins = readOrigins(settings.allowedOrigins)
-  const store = new ConnectionStore(realtime.database, fastify.log)
-  const connections = new Connections(realtime, settings, store, fastify.log)
-  const supervisor = new Supervisor(settings, realtime.clock, fastify.log)
-  const gate = new FrameGate(realtime, connections, fastify.log)
+  const store = new ConnectionStore(internals.database, fastify.log)
+  const connections = new Connections(internals, settings, store, fastify.log)
+  const supervisor = new Supervisor(settings, internals.clock, fastify.log)
+  const pipeline = new FramePipeline(internals, connections, fastify.log)
 
-  realtime.eventLog.fitReaders(settings.maxBuffered)
-  realtime.connections = {
+  internals.eventLog.fitReaders(settings.maxBuffered)
+  internals.metrics.sockets = () => supervisor.size
+  fastify.realtime.connections = {
     get size () { return supervisor.size },
     close: async (tenantId, connectionId, code = CloseCode.disconnected, reason = 'closed by the host') => {
       requireId(tenantId, 'tenantId')
@@ -66,7 +67,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
     }
   }
 
-  closeRefused(realtime)
+  closeRefused(internals)
   // A host that uses @fastify/websocket for routes of its own keeps its server.
   const ownServer = !fastify.hasDecorator('websocketServer')
   const source = upgradeSource()
@@ -84,19 +85,19 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   }
   const upgrades = new Upgrades()
   upgrades.watch(fastify, ownServer ? dispatchTo(source, fastify) : null)
-  await restScope(fastify, realtime, (scope) => { routes(scope, realtime, connections) })
-  await socketRoute(fastify, { realtime, settings, origins, connections, gate, supervisor, ownServer })
+  await restScope(fastify, internals, (scope) => { routes(scope, internals, connections) })
+  await socketRoute(fastify, { internals, settings, origins, connections, pipeline, supervisor, ownServer })
 
-  fastify.addHook('onReady', async () => { supervisor.start(realtime.hub, realtime.settings.statsInterval) })
+  fastify.addHook('onReady', async () => { supervisor.start(internals.hub, internals.settings.statsInterval) })
   fastify.addHook('preClose', async () => {
     const deadline = Date.now() + settings.closeDeadline - TIME_TO_FLUSH
     upgrades.end(fastify, deadline)
     await supervisor.drain(deadline)
     // Before the other plugins end: they look after what a closed connection leaves behind.
-    await connections.settled()
+    await connections.whenCleanedUp()
   })
   fastify.addHook('onClose', async () => { upgrades.stop() })
-  realtime.beforeClose(async () => { await store.close() })
+  internals.onBeforeClose(async () => { await store.close() })
 }
 
 export default fp(connectionsPlugin, { name: 'realtime-connections', fastify: '5.x' })

@@ -22,6 +22,6 @@ export const ConnectionSettings = Type.Object({
 export type ConnectionSettings = Static<typeof ConnectionSettings>
 
 /** How long before its credentials end a client is told, in milliseconds. */
-export const EXPIRY_WARNING = 30_000
+export const EXPIRY_WARNING_MS = 30_000
 /** How long a peer has to answer a close, in milliseconds. */
-export const CLOSE_TIMEOUT = 5000
+export const CLOSE_TIMEOUT_MS = 5000

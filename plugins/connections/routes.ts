@@ -1,17 +1,18 @@
 import { toIso } from '../../lib/clock.js'
-import type { Realtime } from '../../lib/core.js'
-import { callerOf, type RestScope } from '../../lib/rest.js'
-import { tenantStats } from '../../lib/tenant-stats.js'
+import type { Internals } from '../../lib/internals.js'
+import { callerOf } from '../../lib/plugin-kit/rest-scope.js'
+import { tenantStats } from '../../lib/plugin-kit/tenant-stats.js'
+import type { RestScope } from '../../lib/plugin-kit/typebox-provider.js'
 import type { Connections } from './connections.js'
 import { rest } from './schemas.js'
 import { readUserAgent } from './user-agent.js'
 
-export function routes (scope: RestScope, realtime: Realtime, connections: Connections): void {
+export function routes (scope: RestScope, internals: Internals, connections: Connections): void {
   scope.post('/connect', { schema: rest['POST /connect'] }, async (request, reply) => {
     const { identity } = callerOf(request)
     const client = { ...readUserAgent(request.headers['user-agent']), ipAddress: request.ip }
-    const { fresh, connectedAt } = await connections.register(identity, request.body, client)
-    reply.code(fresh ? 201 : 200)
+    const { isNew, connectedAt } = await connections.register(identity, request.body, client)
+    reply.code(isNew ? 201 : 200)
     return {
       data: {
         connection_id: request.body.connection_id,
@@ -31,6 +32,6 @@ export function routes (scope: RestScope, realtime: Realtime, connections: Conne
   scope.post('/heartbeat', { schema: rest['POST /heartbeat'] }, async (request) => {
     const { identity } = callerOf(request)
     await connections.heartbeat(identity, request.body.connection_id)
-    return { data: await tenantStats(realtime, identity.tenantId) }
+    return { data: await tenantStats(internals, identity.tenantId) }
   })
 }

@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { AckData, ErrorData } from '../../lib/protocol.js'
 import { bodyErrorResponses, Channel, ConnectionId, Device, Epoch, ErrorResponse, Id, Nullable, TenantStats, Timestamp } from '../../lib/schemas.js'
+import { AckData, ErrorData } from '../../lib/wire/protocol.js'
 
 export const ConnectBody = Type.Object({
   connection_id: ConnectionId,

@@ -2,8 +2,8 @@ import type { FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
 import type { Identity } from '../../lib/identity.js'
 import type { Device } from '../../lib/schemas.js'
-import type { FrameLimits } from './frame-gauge.js'
-import type { RawSocket } from './raw-socket.js'
+import type { FrameLimits } from './frame-limiter.js'
+import type { RawSocket } from './node/raw-socket.js'
 
 /** What an authenticated connection is to the roster and to others. */
 export interface Session {

@@ -2,28 +2,29 @@ import type { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
-import { bearerToken } from '../../lib/access.js'
-import type { Realtime } from '../../lib/core.js'
-import { ownScope } from '../../lib/own-scope.js'
-import { CloseCode, SOCKET_PATH } from '../../lib/protocol.js'
+import { bearerToken } from '../../lib/access/access.js'
+import type { Internals } from '../../lib/internals.js'
+import { ownScope } from '../../lib/plugin-kit/own-scope.js'
+import { CloseCode } from '../../lib/wire/close-codes.js'
+import { SOCKET_PATH } from '../../lib/wire/protocol.js'
 import { Connection, type ClientDescription } from './connection.js'
 import type { Connections } from './connections.js'
-import type { FrameGate } from './frames.js'
+import type { FramePipeline } from './frame-pipeline.js'
+import { RawSocket } from './node/raw-socket.js'
 import type { ConnectionSettings } from './options.js'
 import { isAllowedOrigin } from './origin.js'
-import { RawSocket } from './raw-socket.js'
 import type { Supervisor } from './supervisor.js'
 import { readUserAgent } from './user-agent.js'
 
 const NOTHING = Buffer.alloc(0)
 
 export interface SocketRouteParts {
-  realtime: Realtime
+  internals: Internals
   settings: ConnectionSettings
   /** As `readOrigins` made them of the settings. */
   origins: ReadonlySet<string>
   connections: Connections
-  gate: FrameGate
+  pipeline: FramePipeline
   supervisor: Supervisor
   /** The sockets' server is this plugin's own, and so is what becomes of their errors. */
   ownServer: boolean
@@ -31,21 +32,21 @@ export interface SocketRouteParts {
 
 /** `GET {prefix}/ws`: the only place where sockets come in. */
 export async function socketRoute (fastify: FastifyInstance, parts: SocketRouteParts): Promise<void> {
-  await ownScope(fastify, parts.realtime.settings.prefix, (scope) => { addRoute(scope, parts) })
+  await ownScope(fastify, parts.internals.settings.prefix, (scope) => { addRoute(scope, parts) })
 }
 
-function addRoute (scope: FastifyInstance, { realtime, settings, origins, connections, gate, supervisor, ownServer }: SocketRouteParts): void {
+function addRoute (scope: FastifyInstance, { internals, settings, origins, connections, pipeline, supervisor, ownServer }: SocketRouteParts): void {
   // Of all sockets, which are told apart by `this`: functions for each would stay with it as long as it is open.
   function onMessage (this: WebSocket, data: RawData, isBinary: boolean): void {
     const connection = supervisor.of(this)
     if (connection === undefined) return
-    connection.heard()
+    connection.noteActivity()
     const size = Buffer.isBuffer(data) ? data.length : 0
     if (size > settings.maxFrameSize) connection.close(CloseCode.tooBig, 'frame too big')
-    else if (connection.phase.name !== 'closing') gate.receive(connection, isBinary ? null : textOf(data))
+    else if (connection.phase.name !== 'closing') pipeline.receive(connection, isBinary ? null : textOf(data))
   }
   function onPong (this: WebSocket): void {
-    supervisor.of(this)?.heard()
+    supervisor.of(this)?.noteActivity()
   }
   function onError (this: WebSocket, err: Error): void {
     supervisor.of(this)?.request.log.debug({ err }, 'socket error')
@@ -54,9 +55,9 @@ function addRoute (scope: FastifyInstance, { realtime, settings, origins, connec
     const connection = supervisor.of(this)
     if (connection === undefined) return
     supervisor.forget(this)
-    realtime.access.release(connection)
+    internals.access.release(connection)
     const session = connection.end()
-    if (session !== null) connections.closed(connection, session)
+    if (session !== null) connections.onSocketClosed(connection, session)
   }
 
   scope.get(SOCKET_PATH, {
@@ -76,7 +77,7 @@ function addRoute (scope: FastifyInstance, { realtime, settings, origins, connec
     scope.websocketServer.clients.delete(socket)
     // Frames go straight to the TCP socket where nothing sits between: not with compression, not in injectWS.
     const raw = request.raw.socket instanceof Socket && !settings.perMessageDeflate ? new RawSocket(request.raw.socket) : null
-    const connection = new Connection({ socket, raw, request, client: describeClient(request) }, realtime, settings)
+    const connection = new Connection({ socket, raw, request, client: describeClient(request) }, internals, settings)
     supervisor.watch(socket, connection)
     letGoOfHead(request.raw)
     // The one that @fastify/websocket attached holds the whole answer to the upgrade.
@@ -85,7 +86,7 @@ function addRoute (scope: FastifyInstance, { realtime, settings, origins, connec
     socket.on('message', onMessage).on('pong', onPong).on('close', onClose)
     // Watched like any other: its peer may never answer the close.
     if (!isAllowedOrigin(request, origins)) connection.close(CloseCode.forbidden, 'origin not allowed')
-    else connection.enqueue(() => gate.authenticateUpgrade(connection, tokenOf(request)))
+    else connection.enqueueFrame(() => pipeline.authenticateUpgrade(connection, tokenOf(request)))
   })
 }
 

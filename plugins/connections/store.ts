@@ -2,7 +2,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { StorageAccess } from '../../lib/core.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
-import { WriteBehind } from '../../lib/write-behind.js'
+import { WriteBehind } from '../../lib/database/write-behind.js'
 
 /** A connection as the history keeps it. */
 export interface ConnectionRecord {

@@ -1,17 +1,18 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { WebSocket } from 'ws'
 import { toIso, type Clock } from '../../lib/clock.js'
-import type { Hub } from '../../lib/hub.js'
+import type { Hub } from '../../lib/delivery/hub.js'
 import { expiryOf } from '../../lib/identity.js'
-import { CloseCode, encodeFrame, type ErrorData } from '../../lib/protocol.js'
+import { CloseCode } from '../../lib/wire/close-codes.js'
+import { encodeFrame, type ErrorData } from '../../lib/wire/protocol.js'
 import type { Connection } from './connection.js'
-import { CLOSE_TIMEOUT, EXPIRY_WARNING, type ConnectionSettings } from './options.js'
+import { CLOSE_TIMEOUT_MS, EXPIRY_WARNING_MS, type ConnectionSettings } from './options.js'
 import type { TokenExpiring } from './schemas.js'
 
-const BEAT = 1000
+const CHECK_INTERVAL_MS = 1000
 /** Sockets closed at once while draining, and the pause between two lots: not all clients come back in one instant. */
-const DRAIN_LOT = 500
-const DRAIN_PAUSE = 50
+const DRAIN_BATCH = 500
+const DRAIN_PAUSE_MS = 50
 
 /** Looks after all sockets of this node with one timer: pings, deadlines, expiring credentials, and the drain. */
 export class Supervisor {
@@ -36,7 +37,7 @@ export class Supervisor {
   }
 
   start (hub: Hub, statsInterval: number): void {
-    this.#timers.push(setInterval(() => { this.#beat() }, BEAT))
+    this.#timers.push(setInterval(() => { this.#checkAll() }, CHECK_INTERVAL_MS))
     if (statsInterval === 0) return
     this.#timers.push(setInterval(() => {
       this.#log.info({ connections: this.size, subscriptions: hub.size, delivered: hub.delivered }, 'Stats')
@@ -63,27 +64,27 @@ export class Supervisor {
     for (const timer of this.#timers) clearInterval(timer)
     const closed = new Promise<void>((resolve) => { this.#empty = resolve })
     const all = [...this.#connections.values()]
-    for (let at = 0; at < all.length; at += DRAIN_LOT) {
-      for (const connection of all.slice(at, at + DRAIN_LOT)) connection.close(CloseCode.restarting, 'this node restarts')
-      if (at + DRAIN_LOT < all.length) await new Promise((resolve) => setTimeout(resolve, DRAIN_PAUSE))
+    for (let at = 0; at < all.length; at += DRAIN_BATCH) {
+      for (const connection of all.slice(at, at + DRAIN_BATCH)) connection.close(CloseCode.restarting, 'this node restarts')
+      if (at + DRAIN_BATCH < all.length) await new Promise((resolve) => setTimeout(resolve, DRAIN_PAUSE_MS))
     }
     if (this.#connections.size === 0) return
     const timer = setTimeout(() => {
       for (const connection of this.#connections.values()) connection.terminate()
-    }, Math.min(Math.max(deadline - Date.now(), 0), CLOSE_TIMEOUT))
+    }, Math.min(Math.max(deadline - Date.now(), 0), CLOSE_TIMEOUT_MS))
     await closed
     clearTimeout(timer)
   }
 
-  #beat (): void {
+  #checkAll (): void {
     const now = this.#clock.now()
-    for (const connection of this.#connections.values()) this.#look(connection, now)
+    for (const connection of this.#connections.values()) this.#check(connection, now)
   }
 
-  #look (connection: Connection, now: number): void {
+  #check (connection: Connection, now: number): void {
     const { phase } = connection
     if (phase.name === 'closing') {
-      if (now - phase.since >= CLOSE_TIMEOUT) connection.terminate()
+      if (now - phase.since >= CLOSE_TIMEOUT_MS) connection.terminate()
       return
     }
     if (phase.name === 'opening') {
@@ -98,7 +99,7 @@ export class Supervisor {
       connection.close(CloseCode.unauthenticated, 'the token expired')
       return
     }
-    if (!session.warned && now >= expiresAt - EXPIRY_WARNING) {
+    if (!session.warned && now >= expiresAt - EXPIRY_WARNING_MS) {
       session.warned = true
       const data: TokenExpiring = { expiresAt: toIso(expiresAt) }
       connection.send(encodeFrame('token:expiring', data))
@@ -109,7 +110,7 @@ export class Supervisor {
     }
     if (now - connection.pingedAt < this.#settings.pingInterval) return
     // Two pings without a sign: whoever was there is gone, whatever TCP still believes.
-    if (connection.unanswered >= 2) connection.terminate()
+    if (connection.missedPings >= 2) connection.terminate()
     else connection.ping(now)
   }
 }

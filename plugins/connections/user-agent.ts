@@ -11,7 +11,7 @@ const browsers: Array<[name: string, sign: RegExp]> = [
 /** Browser and kind of device, as far as a User-Agent tells; a client that is no browser counts as `web`. */
 export function readUserAgent (header: string | undefined): { browser: string | null, device: Device } {
   const agent = header ?? ''
-  const browser = browsers.find(([, sign]) => sign.test(agent))?.[0] ?? null
+  const browser = browsers.find(([, pattern]) => pattern.test(agent))?.[0] ?? null
   if (/\b(iPad|Tablet)\b|Android(?!.*Mobile)/.test(agent)) return { browser, device: 'tablet' }
   if (/\b(Mobi|Mobile|iPhone|iPod|Android)\b/.test(agent)) return { browser, device: 'mobile' }
   return { browser, device: browser === null ? 'web' : 'desktop' }

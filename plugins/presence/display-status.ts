@@ -1,6 +1,6 @@
 import type { Presence } from '../../lib/roster/contract.js'
 
-const MINUTE = 60_000
+const MINUTE_MS = 60_000
 
 /** For people: `Online on desktop`, `Away for 5m`, `Busy`, `Offline`; minutes, then hours, then days. */
 export function displayStatus (presence: Presence | null, now: number, { withDevice }: { withDevice: boolean }): string {
@@ -13,11 +13,11 @@ export function displayStatus (presence: Presence | null, now: number, { withDev
 }
 
 /** When the words for a status change by themselves. */
-export const wordsUntil = ({ status, awaySince }: Presence, now: number): number =>
-  status !== 'away' || awaySince === null ? Infinity : awaySince + (Math.max(0, Math.floor((now - awaySince) / MINUTE)) + 1) * MINUTE
+export const displayStatusValidUntil = ({ status, awaySince }: Presence, now: number): number =>
+  status !== 'away' || awaySince === null ? Infinity : awaySince + (Math.max(0, Math.floor((now - awaySince) / MINUTE_MS)) + 1) * MINUTE_MS
 
 function span (ms: number): string {
-  const minutes = Math.max(0, Math.floor(ms / MINUTE))
+  const minutes = Math.max(0, Math.floor(ms / MINUTE_MS))
   if (minutes < 60) return `${minutes}m`
   const hours = Math.floor(minutes / 60)
   return hours < 24 ? `${hours}h` : `${Math.floor(hours / 24)}d`

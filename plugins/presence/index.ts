@@ -1,9 +1,9 @@
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { readSettings } from '../../lib/options.js'
-import { coreFor } from '../../lib/parts.js'
-import { restScope } from '../../lib/rest.js'
+import { internalsFor } from '../../lib/parts.js'
+import { restScope } from '../../lib/plugin-kit/rest-scope.js'
+import { readSettings } from '../../lib/settings.js'
 import { frames } from './frames.js'
 import { PresenceRules } from './presence.js'
 import { routes } from './routes.js'
@@ -25,26 +25,26 @@ export interface PresenceApi {
   online (tenantId: number, page?: { limit?: number, cursor?: number }): Promise<OnlineUsers>
 }
 
-declare module '../../lib/core.js' {
+declare module '../../lib/realtime.js' {
   interface RealtimeParts {
     presence: PresenceApi
   }
 }
 
 async function presencePlugin (fastify: FastifyInstance, options: PresenceOptions): Promise<void> {
-  const realtime = coreFor(fastify, 'presence')
+  const internals = internalsFor(fastify, 'presence')
   const { updatesPerMinute } = readSettings(PresenceSettings, options, { of: 'presence', besides: [] })
   const rate = { max: updatesPerMinute, window: 60_000 }
-  const store = new PresenceStore(realtime.database, fastify.log)
-  const presence = new PresenceRules(realtime, store, rate)
+  const store = new PresenceStore(internals.database, fastify.log)
+  const presence = new PresenceRules(internals, store, rate)
 
-  realtime.presence = {
+  fastify.realtime.presence = {
     of: async (tenantId, userIds) => await presence.of(tenantId, userIds),
     online: async (tenantId, page = {}) => await presence.online(tenantId, page)
   }
-  frames(realtime.frames, presence)
-  await restScope(fastify, realtime, (scope) => { routes(scope, presence, rate) })
-  realtime.beforeClose(async () => { await store.close() })
+  frames(internals.frames, presence)
+  await restScope(fastify, internals, (scope) => { routes(scope, presence, rate) })
+  internals.onBeforeClose(async () => { await store.close() })
 }
 
 export default fp(presencePlugin, { name: 'realtime-presence', fastify: '5.x' })

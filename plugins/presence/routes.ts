@@ -1,5 +1,6 @@
-import { callerOf, ownRate, sendJson, type RestScope } from '../../lib/rest.js'
-import type { Rate } from '../../lib/limits.js'
+import type { Rate } from '../../lib/access/rate-counters.js'
+import { callerOf, ownRate, sendJson } from '../../lib/plugin-kit/rest-scope.js'
+import type { RestScope } from '../../lib/plugin-kit/typebox-provider.js'
 import { RATE_KIND, type PresenceRules } from './presence.js'
 import { rest } from './schemas.js'
 

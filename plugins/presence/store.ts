@@ -3,8 +3,8 @@ import { sql } from 'kysely'
 import type { StorageAccess } from '../../lib/core.js'
 import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
+import { WriteBehind } from '../../lib/database/write-behind.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
-import { WriteBehind } from '../../lib/write-behind.js'
 
 export interface PresenceRecord {
   tenantId: number

@@ -2,11 +2,11 @@ import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
-import { readSettings } from '../../lib/options.js'
-import { coreFor } from '../../lib/parts.js'
-import { restScope } from '../../lib/rest.js'
+import { internalsFor } from '../../lib/parts.js'
+import { restScope } from '../../lib/plugin-kit/rest-scope.js'
+import { tenantStats } from '../../lib/plugin-kit/tenant-stats.js'
 import type { TenantStats } from '../../lib/schemas.js'
-import { tenantStats } from '../../lib/tenant-stats.js'
+import { readSettings } from '../../lib/settings.js'
 import { routes } from './routes.js'
 
 const StatsSettings = Type.Object({
@@ -24,19 +24,19 @@ export interface StatsApi {
   readonly registry: Registry | null
 }
 
-declare module '../../lib/core.js' {
+declare module '../../lib/realtime.js' {
   interface RealtimeParts {
     stats: StatsApi
   }
 }
 
 async function statsPlugin (fastify: FastifyInstance, options: StatsOptions): Promise<void> {
-  const realtime = coreFor(fastify, 'stats')
+  const internals = internalsFor(fastify, 'stats')
   const { metrics } = readSettings(StatsSettings, options, { of: 'stats', besides: [] })
   // Whoever does not ask for metrics does not load their library.
-  const registry = metrics === undefined ? null : (await import('./metrics.js')).serveMetrics(fastify, realtime, metrics)
-  realtime.stats = { of: async (tenantId) => await tenantStats(realtime, tenantId), registry }
-  await restScope(fastify, realtime, (scope) => { routes(scope, realtime) })
+  const registry = metrics === undefined ? null : (await import('./metrics.js')).serveMetrics(fastify, internals, metrics)
+  fastify.realtime.stats = { of: async (tenantId) => await tenantStats(internals, tenantId), registry }
+  await restScope(fastify, internals, (scope) => { routes(scope, internals) })
 }
 
 export default fp(statsPlugin, { name: 'realtime-stats', fastify: '5.x' })

@@ -1,38 +1,37 @@
 import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { FastifyInstance } from 'fastify'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
-import type { Realtime, RealtimeParts } from '../../lib/core.js'
-import { inTime } from '../../lib/in-time.js'
-import { EventCounts } from '../../lib/meters.js'
-import { hasPart } from '../../lib/parts.js'
+import { withTimeout } from '../../lib/async/with-timeout.js'
+import type { Internals } from '../../lib/internals.js'
+import { FrameCounts } from '../../lib/metrics.js'
 import { EventStatusStore } from './store.js'
 
 type Values = Array<[labels: Record<string, string>, value: number]>
 
 /** Milliseconds between two looks at the event loop. */
-const LOOP_RESOLUTION = 20
+const LOOP_RESOLUTION_MS = 20
 
 /** Serves what this node does as Prometheus text, from a registry of this app's own. Everything is read at the scrape. */
-export function serveMetrics (fastify: FastifyInstance, realtime: Realtime & Partial<RealtimeParts>, path: string): Registry {
+export function serveMetrics (fastify: FastifyInstance, internals: Internals, path: string): Registry {
   const registry = new Registry()
-  counts(registry, realtime)
-  sizes(registry, realtime)
-  stored(registry, realtime)
-  times(registry, realtime)
+  counts(registry, internals)
+  sizes(registry, internals)
+  stored(registry, internals)
+  times(registry, internals)
   fastify.addHook('onClose', eventLoop(registry))
 
   fastify.addHook('onReady', async () => {
-    const { catalogue } = realtime.frames
+    const { catalogue } = internals.frames
     const named = (direction: 'client' | 'server') => catalogue.filter((event) => event.direction === direction).map(({ event }) => event)
-    realtime.meters.framesIn = new EventCounts(named('client'))
-    realtime.meters.framesOut = new EventCounts(named('server'))
+    internals.metrics.framesIn = new FrameCounts(named('client'))
+    internals.metrics.framesOut = new FrameCounts(named('server'))
   })
   fastify.get(path, { schema: { hide: true } }, async (_request, reply) =>
     await reply.type(registry.contentType).send(await registry.metrics()))
   return registry
 }
 
-function counts (registry: Registry, { hub, meters }: Realtime): void {
+function counts (registry: Registry, { hub, metrics }: Internals): void {
   const counter = (name: string, help: string, label: string | null, read: () => Values): void => {
     const metric = new Counter({
       name,
@@ -45,36 +44,36 @@ function counts (registry: Registry, { hub, meters }: Realtime): void {
       }
     })
   }
-  const byEvent = (found: EventCounts | null): Values => (found?.counts ?? []).map(([event, count]) => [{ event }, count])
+  const byEvent = (found: FrameCounts | null): Values => (found?.counts ?? []).map(([event, count]) => [{ event }, count])
   counter('realtime_frames_received_total', 'Frames from clients, by event; other: unknown, not a frame, or past the rate', 'event',
-    () => byEvent(meters.framesIn))
+    () => byEvent(metrics.framesIn))
   counter('realtime_frames_sent_total', 'Frames written to sockets, by event; other: events that nobody declared', 'event',
-    () => byEvent(meters.framesOut))
+    () => byEvent(metrics.framesOut))
   counter('realtime_frames_refused_total', 'Frames of clients that were answered with an error, by its code', 'code',
-    () => [...meters.refused].map(([code, count]) => [{ code }, count]))
+    () => [...metrics.refused].map(([code, count]) => [{ code }, count]))
   counter('realtime_deliveries_total', 'Events handed to the sockets of their channels, those dropped there included', null,
     () => [[{}, hub.delivered]])
   counter('realtime_frames_dropped_total', 'Frames that were not written to their socket, by reason', 'reason', () => [
-    [{ reason: 'slow_reader' }, meters.dropped.ephemeral],
-    [{ reason: 'too_slow' }, meters.dropped.tooSlow],
-    [{ reason: 'closing' }, meters.dropped.closing]
+    [{ reason: 'slow_reader' }, metrics.dropped.ephemeral],
+    [{ reason: 'too_slow' }, metrics.dropped.tooSlow],
+    [{ reason: 'closing' }, metrics.dropped.closing]
   ])
   counter('realtime_backplane_rejected_total', 'Messages from Redis that were dropped: no envelope, of another version, or wrongly signed', 'reason',
-    () => Object.entries(meters.rejected).map(([reason, count]) => [{ reason }, count]))
+    () => Object.entries(metrics.rejected).map(([reason, count]) => [{ reason }, count]))
 }
 
-function sizes (registry: Registry, realtime: Realtime & Partial<RealtimeParts>): void {
-  const { local, hub, eventLog, backplane, roster } = realtime
-  gauge(registry, 'realtime_sockets', 'Sockets of this node, authenticated or not', () => [[{}, hasPart(realtime, 'connections') ? realtime.connections.size : 0]])
-  gauge(registry, 'realtime_connections', 'Authenticated connections of this node', () => [[{}, local.size]])
+function sizes (registry: Registry, internals: Internals): void {
+  const { localConnections, hub, eventLog, backplane, roster, metrics } = internals
+  gauge(registry, 'realtime_sockets', 'Sockets of this node, authenticated or not', () => [[{}, metrics.sockets?.() ?? 0]])
+  gauge(registry, 'realtime_connections', 'Authenticated connections of this node', () => [[{}, localConnections.size]])
   gauge(registry, 'realtime_roster_users', 'Users with a connection on this node', () => {
     const users = new Set<string>()
-    for (const { identity } of open(local)) users.add(`${identity.tenantId}/${identity.userId}`)
+    for (const { identity } of open(localConnections)) users.add(`${identity.tenantId}/${identity.userId}`)
     return [[{}, users.size]]
   })
   gauge(registry, 'realtime_roster_tenants', 'Tenants with a connection on this node', () => {
     const tenants = new Set<number>()
-    for (const { identity } of open(local)) tenants.add(identity.tenantId)
+    for (const { identity } of open(localConnections)) tenants.add(identity.tenantId)
     return [[{}, tenants.size]]
   })
   gauge(registry, 'realtime_channels', 'Channels that connections of this node are subscribed to', () => [[{}, hub.size]])
@@ -87,20 +86,20 @@ function sizes (registry: Registry, realtime: Realtime & Partial<RealtimeParts>)
 }
 
 /** Not of this node: what all nodes and tenants share. Nothing where the database is away; no scrape waits long for it. */
-function stored (registry: Registry, { database, clock, eventLog, settings }: Realtime): void {
+function stored (registry: Registry, { database, clock, eventLog, settings }: Internals): void {
   const store = new EventStatusStore(database.slow, clock)
   gauge(registry, 'realtime_log_events', 'Events of all nodes and tenants that are stored as pending or failed', async () => {
     if (!eventLog.healthy) return []
     const late = (): Error => new Error('the database does not answer')
-    const found = await inTime(store.counts(), settings.storageTimeout, late).catch(() => ({}))
+    const found = await withTimeout(store.counts(), settings.storageTimeout, late).catch(() => ({}))
     return Object.entries(found).map(([status, count]) => [{ status }, count])
   }, 'status')
 }
 
 /** A closing connection has no identity any more. */
-const open = (local: Realtime['local']) => [...local.values()].filter(({ closed }) => !closed)
+const open = (local: Internals['localConnections']) => [...local.values()].filter(({ closed }) => !closed)
 
-function times (registry: Registry, { meters }: Realtime): void {
+function times (registry: Registry, { metrics }: Internals): void {
   const rows = new Histogram({
     name: 'realtime_log_batch_rows',
     help: 'Durable events of one commit',
@@ -119,20 +118,20 @@ function times (registry: Registry, { meters }: Realtime): void {
     buckets: [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5],
     registers: [registry]
   })
-  meters.committed = (count, seconds) => {
+  metrics.committed = (count, seconds) => {
     rows.observe(count)
     commits.observe(seconds)
   }
-  meters.roundTrip = (seconds) => { roundTrips.observe(seconds) }
+  metrics.roundTrip = (seconds) => { roundTrips.observe(seconds) }
 }
 
 /** Since the scrape before. Answers what stops the watching. */
 function eventLoop (registry: Registry): () => Promise<void> {
-  const delay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION })
+  const delay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS })
   delay.enable()
   gauge(registry, 'realtime_event_loop_delay_seconds', 'How late the event loop was since the last scrape', () => {
     // What is measured is the pause between two looks, as a whole.
-    const late = (nanoseconds: number): number => delay.count === 0 ? 0 : Math.max(0, nanoseconds / 1e9 - LOOP_RESOLUTION / 1000)
+    const late = (nanoseconds: number): number => delay.count === 0 ? 0 : Math.max(0, nanoseconds / 1e9 - LOOP_RESOLUTION_MS / 1000)
     const values: Values = [
       [{ statistic: 'mean' }, late(delay.mean)],
       [{ statistic: 'p50' }, late(delay.percentile(50))],

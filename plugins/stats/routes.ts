@@ -1,9 +1,10 @@
-import type { Realtime } from '../../lib/core.js'
-import { callerOf, type RestScope } from '../../lib/rest.js'
-import { tenantStats } from '../../lib/tenant-stats.js'
+import type { Internals } from '../../lib/internals.js'
+import { callerOf } from '../../lib/plugin-kit/rest-scope.js'
+import { tenantStats } from '../../lib/plugin-kit/tenant-stats.js'
+import type { RestScope } from '../../lib/plugin-kit/typebox-provider.js'
 import { rest } from './schemas.js'
 
-export function routes (scope: RestScope, realtime: Realtime): void {
+export function routes (scope: RestScope, internals: Internals): void {
   scope.get('/stats', { schema: rest['GET /stats'] }, async (request) =>
-    ({ data: await tenantStats(realtime, callerOf(request).identity.tenantId) }))
+    ({ data: await tenantStats(internals, callerOf(request).identity.tenantId) }))
 }

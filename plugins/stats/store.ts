@@ -2,7 +2,7 @@ import type { Clock } from '../../lib/clock.js'
 import type { Database } from '../../lib/database/dialect.js'
 
 /** Milliseconds that a count is kept, so that scrapes cannot hammer the database. */
-const KEPT = 5000
+const KEPT_MS = 5000
 /** A count that takes long is kept for this many times as long: the database spends no more than a hundredth on them. */
 const SHARE = 100
 
@@ -27,7 +27,7 @@ export class EventStatusStore {
       const began = performance.now()
       this.#keptUntil = Infinity
       this.#counts = this.#count().finally(() => {
-        this.#keptUntil = this.#clock.now() + Math.max(KEPT, SHARE * (performance.now() - began))
+        this.#keptUntil = this.#clock.now() + Math.max(KEPT_MS, SHARE * (performance.now() - began))
       })
     }
     return await this.#counts

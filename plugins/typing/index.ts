@@ -2,9 +2,9 @@ import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { OptionError } from '../../lib/errors.js'
-import { readSettings } from '../../lib/options.js'
-import { coreFor } from '../../lib/parts.js'
-import { restScope } from '../../lib/rest.js'
+import { internalsFor } from '../../lib/parts.js'
+import { restScope } from '../../lib/plugin-kit/rest-scope.js'
+import { readSettings } from '../../lib/settings.js'
 import { frames } from './frames.js'
 import { routes } from './routes.js'
 import { TypingStore } from './store.js'
@@ -27,26 +27,26 @@ export interface TypingApi {
   in (tenantId: number, conversationId: string): Promise<Array<{ user_id: number, user_name: string | null, started_at: string }>>
 }
 
-declare module '../../lib/core.js' {
+declare module '../../lib/realtime.js' {
   interface RealtimeParts {
     typing: TypingApi
   }
 }
 
 async function typingPlugin (fastify: FastifyInstance, options: TypingOptions): Promise<void> {
-  const realtime = coreFor(fastify, 'typing')
-  const { signsPerMinute, expiry } = readSettings(TypingNumbers, options, { of: 'typing', besides: ['participants'] })
+  const internals = internalsFor(fastify, 'typing')
+  const { signsPerMinute, expiry: timeout } = readSettings(TypingNumbers, options, { of: 'typing', besides: ['participants'] })
   const { participants } = options
   if (participants !== undefined && typeof participants !== 'function') throw new OptionError('participants', 'must be a function')
   const rate = { max: signsPerMinute, window: 60_000 }
-  const store = new TypingStore(realtime.database, fastify.log)
-  const typing = new TypingRules(realtime, store, { rate, expiry, participants }, fastify.log)
+  const store = new TypingStore(internals.database, fastify.log)
+  const typing = new TypingRules(internals, store, { rate, timeout, participants }, fastify.log)
 
-  realtime.typing = { in: async (tenantId, conversationId) => await typing.users(tenantId, conversationId) }
-  frames(realtime.frames, typing)
-  await restScope(fastify, realtime, (scope) => { routes(scope, typing, rate) })
-  realtime.beforeClose(async () => {
-    await typing.settled()
+  fastify.realtime.typing = { in: async (tenantId, conversationId) => await typing.users(tenantId, conversationId) }
+  frames(internals.frames, typing)
+  await restScope(fastify, internals, (scope) => { routes(scope, typing, rate) })
+  internals.onBeforeClose(async () => {
+    await typing.whenStopsSent()
     await store.close()
   })
 }

@@ -1,5 +1,6 @@
-import type { Rate } from '../../lib/limits.js'
-import { callerOf, ownRate, type RestScope } from '../../lib/rest.js'
+import type { Rate } from '../../lib/access/rate-counters.js'
+import { callerOf, ownRate } from '../../lib/plugin-kit/rest-scope.js'
+import type { RestScope } from '../../lib/plugin-kit/typebox-provider.js'
 import { rest } from './schemas.js'
 import { RATE_KIND, type TypingRules } from './typing.js'
 

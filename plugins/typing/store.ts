@@ -2,8 +2,8 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { StorageAccess } from '../../lib/core.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
+import { WriteBehind } from '../../lib/database/write-behind.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
-import { WriteBehind } from '../../lib/write-behind.js'
 
 interface TypingRecord { entry: TypingEntry, isTyping: boolean, expiresAt: number }
 

@@ -1,13 +1,14 @@
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
-import { isReserved, privateChannel } from '../../lib/channels.js'
+import type { Rate } from '../../lib/access/rate-counters.js'
+import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { isReserved, privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
-import { localKey, type Realtime } from '../../lib/core.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Caller } from '../../lib/identity.js'
-import type { Rate } from '../../lib/limits.js'
-import { andThen, type Maybe } from '../../lib/maybe.js'
-import { rateKey } from '../../lib/rest.js'
+import type { Internals } from '../../lib/internals.js'
+import { connectionKey } from '../../lib/keys.js'
+import { rateKey } from '../../lib/plugin-kit/rest-scope.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
 import { Channel, type ConversationType } from '../../lib/schemas.js'
 import type { TypingAck, TypingChanged } from './schemas.js'
@@ -19,17 +20,17 @@ import type { TypingStore } from './store.js'
  */
 export type Participants = (conversation: {
   tenantId: number, conversationId: string, conversationType: ConversationType
-}) => Maybe<number[] | null>
+}) => MaybePromise<number[] | null>
 
 export interface TypingSettings {
   rate: Rate
   /** Milliseconds after the last sign. */
-  expiry: number
+  timeout: number
   participants: Participants | undefined
 }
 
 /** A sign of typing, or of its end. */
-export interface Sign {
+export interface TypingUpdate {
   conversationId: string
   conversationType?: ConversationType | undefined
   isTyping: boolean
@@ -46,26 +47,26 @@ const MAX_REMEMBERED = 64
 
 /** The rules of typing: told at the start and at the stop, whatever the stop is: said, sent, disconnected, or run out. */
 export class TypingRules {
-  readonly #realtime: Realtime
+  readonly #internals: Internals
   readonly #store: TypingStore
   readonly #settings: TypingSettings
   readonly #log: FastifyBaseLogger
-  /** What connections of this node type, by {@link localKey}. */
+  /** What connections of this node type, by {@link connectionKey}. */
   readonly #byConnection = new Map<string, Map<string, TypingKey>>()
   #stopping: TypingKey[] = []
   #stopped: Promise<void> = Promise.resolve()
 
-  constructor (realtime: Realtime, store: TypingStore, settings: TypingSettings, log: FastifyBaseLogger) {
-    this.#realtime = realtime
+  constructor (internals: Internals, store: TypingStore, settings: TypingSettings, log: FastifyBaseLogger) {
+    this.#internals = internals
     this.#store = store
     this.#settings = settings
     this.#log = log
-    realtime.events.on('typingExpired', (entry) => { this.#tell(entry, false) })
-    realtime.events.on('message', ({ tenantId, userId, data }) => {
+    internals.bus.on('typingExpired', (entry) => { this.#emit(entry, false) })
+    internals.bus.on('message', ({ tenantId, userId, data }) => {
       if (typeof data.conversationId === 'string') this.#stopSoon({ tenantId, userId, conversationId: data.conversationId })
     })
-    realtime.events.on('disconnected', ({ tenantId, connectionId }) => {
-      const key = localKey(tenantId, connectionId)
+    internals.bus.on('disconnected', ({ tenantId, connectionId }) => {
+      const key = connectionKey(tenantId, connectionId)
       for (const typed of this.#byConnection.get(key)?.values() ?? []) this.#stopSoon(typed)
       this.#byConnection.delete(key)
     })
@@ -73,21 +74,21 @@ export class TypingRules {
 
   /** A frame's sign counts against the same rate as a request's. Throws `RT_RATE_LIMITED`. */
   async count ({ identity }: Caller): Promise<void> {
-    await this.#realtime.rates.take(rateKey(RATE_KIND, identity), this.#settings.rate)
+    await this.#internals.rates.take(rateKey(RATE_KIND, identity), this.#settings.rate)
   }
 
   /** A sign of typing, or its end. Throws `RT_FORBIDDEN` where the caller may not publish to the channel or recipient named. */
-  async record (caller: Caller, { conversationId, conversationType, isTyping, channel, recipientId }: Sign): Promise<TypingAck> {
+  async record (caller: Caller, { conversationId, conversationType, isTyping, channel, recipientId }: TypingUpdate): Promise<TypingAck> {
     const { identity, connectionId } = caller
     const { tenantId, userId } = identity
-    const now = this.#realtime.clock.now()
+    const now = this.#internals.clock.now()
     const type = conversationType ?? (channel === undefined ? 'direct' : 'group')
     const participants = await this.#participants(caller, conversationId, type)
     if (!isTyping) {
       await this.stop([{ tenantId, userId, conversationId }])
       return { conversationId, isTyping, expiresAt: toIso(now) }
     }
-    const expiresAt = now + this.#settings.expiry
+    const expiresAt = now + this.#settings.timeout
     const entry: TypingEntry = {
       tenantId,
       userId,
@@ -98,8 +99,8 @@ export class TypingRules {
       startedAt: now,
       expiresAt
     }
-    if (connectionId !== null) this.#remember(localKey(tenantId, connectionId), { tenantId, userId, conversationId })
-    if (await this.#realtime.roster.startTyping(entry)) this.#tell(entry, true)
+    if (connectionId !== null) this.#remember(connectionKey(tenantId, connectionId), { tenantId, userId, conversationId })
+    if (await this.#internals.roster.startTyping(entry)) this.#emit(entry, true)
     return { conversationId, isTyping, expiresAt: toIso(expiresAt) }
   }
 
@@ -111,18 +112,18 @@ export class TypingRules {
 
   /** Who types in a conversation now. */
   async users (tenantId: number, conversationId: string): Promise<Array<{ user_id: number, user_name: string | null, started_at: string }>> {
-    const entries = await this.#realtime.roster.typing(tenantId, conversationId)
-    const names = await this.#realtime.directory.names(tenantId, entries.map(({ userId }) => userId))
+    const entries = await this.#internals.roster.typing(tenantId, conversationId)
+    const names = await this.#internals.directory.names(tenantId, entries.map(({ userId }) => userId))
     return entries.map(({ userId, startedAt }, i) => ({ user_id: userId, user_name: names[i] ?? null, started_at: toIso(startedAt) }))
   }
 
   /** Ends typing where there is any, and tells it. */
   async stop (keys: TypingKey[]): Promise<void> {
-    for (const entry of await this.#realtime.roster.stopTyping(keys)) this.#tell(entry, false)
+    for (const entry of await this.#internals.roster.stopTyping(keys)) this.#emit(entry, false)
   }
 
   /** Resolves when what was ended so far is told. */
-  async settled (): Promise<void> {
+  async whenStopsSent (): Promise<void> {
     await new Promise((resolve) => setImmediate(resolve))
     await this.#stopped
   }
@@ -139,11 +140,11 @@ export class TypingRules {
   }
 
   /** The conversation's users, or null where the host does not say. Throws, or rejects with, `RT_FORBIDDEN` where the caller is none of them. */
-  #participants (caller: Caller, conversationId: string, conversationType: ConversationType): Maybe<number[] | null> {
+  #participants (caller: Caller, conversationId: string, conversationType: ConversationType): MaybePromise<number[] | null> {
     const { participants } = this.#settings
     if (participants === undefined) return null
     const { tenantId, userId } = caller.identity
-    return andThen(this.#realtime.access.ask(caller, 'participants', () => participants({ tenantId, conversationId, conversationType })), (ids) => {
+    return thenMaybe(this.#internals.access.ask(caller, 'participants', () => participants({ tenantId, conversationId, conversationType })), (ids) => {
       // Plain JavaScript may well answer nothing at all.
       if (ids === null || ids === undefined) return null
       if (!ids.includes(userId)) throw new RealtimeError('RT_FORBIDDEN', 'Not a participant of this conversation')
@@ -151,24 +152,24 @@ export class TypingRules {
     })
   }
 
-  #audience (caller: Caller, participants: number[] | null, sign: Sign): Maybe<string[]> {
-    const { access } = this.#realtime
+  #audience (caller: Caller, participants: number[] | null, sign: TypingUpdate): MaybePromise<string[]> {
+    const { access } = this.#internals
     const { conversationId, channel, recipientId } = sign
     const event = 'user:typing'
     const data = { ...sign }
     if (channel !== undefined) {
       if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-      return andThen(access.require(caller, { action: 'publish', event, channel, data }), () => [channel])
+      return thenMaybe(access.require(caller, { action: 'publish', event, channel, data }), () => [channel])
     }
     if (recipientId !== undefined) {
       const own = privateChannel(recipientId)
-      return andThen(access.require(caller, { action: 'direct', event, channel: own, data, recipientIds: [recipientId] }), () => [own])
+      return thenMaybe(access.require(caller, { action: 'direct', event, channel: own, data, recipientIds: [recipientId] }), () => [own])
     }
     if (participants !== null) return participants.filter((id) => id !== caller.identity.userId).map(privateChannel)
     // Nobody was named: those who subscribed to the conversation, where the caller may speak in it; else nobody.
     const conversation = `conversation.${conversationId}`
     if (!Value.Check(Channel, conversation)) return []
-    return andThen(access.allows(caller, { action: 'publish', event, channel: conversation, data }), (open) => open ? [conversation] : [])
+    return thenMaybe(access.allows(caller, { action: 'publish', event, channel: conversation, data }), (open) => open ? [conversation] : [])
   }
 
   #remember (key: string, typed: TypingKey): void {
@@ -182,15 +183,15 @@ export class TypingRules {
     this.#byConnection.set(key, known)
   }
 
-  #tell (entry: TypingEntry, isTyping: boolean): void {
+  #emit (entry: TypingEntry, isTyping: boolean): void {
     const { tenantId, userId, conversationId, conversationType, connectionId } = entry
-    const now = this.#realtime.clock.now()
+    const now = this.#internals.clock.now()
     const data: TypingChanged = { userId, isTyping, conversationId, conversationType, timestamp: toIso(now) }
     for (const channel of entry.channels) {
-      this.#realtime.tell({ tenantId, channel, event: 'user:typing', data, except: connectionId })
+      this.#internals.emit({ tenantId, channel, event: 'user:typing', data, excludeConnectionId: connectionId })
     }
     this.#store.put({ entry, isTyping, expiresAt: isTyping ? entry.expiresAt : now })
-    this.#realtime.eventLog.audit({ tenantId, userId, type: 'user:typing', channel: entry.channels[0] ?? `conversation.${conversationId}`.slice(0, 255), data })
-    this.#realtime.events.emit('typing', { entry, isTyping })
+    this.#internals.eventLog.audit({ tenantId, userId, type: 'user:typing', channel: entry.channels[0] ?? `conversation.${conversationId}`.slice(0, 255), data })
+    this.#internals.bus.emit('typing', { entry, isTyping })
   }
 }

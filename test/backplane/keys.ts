@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { CounterAges } from '../../lib/backplane/counter-ages.js'
-import { COUNTER_TTL } from '../../lib/backplane/sequences.js'
+import { COUNTER_TTL } from '../../lib/backplane/sequence-tracker.js'
 import { durable, frame } from './node.js'
 import { startNodes, type RedisNode } from './redis.js'
 
@@ -17,7 +17,7 @@ export function keys (t: Test): void {
     for (let i = 0; i < 20; i++) await b.backplane.subscribe(`1/heard.${i}`)
     await Promise.all(Array.from({ length: 20 }, (_, i) =>
       [a.backplane.publish(`1/heard.${i}`, frame(`${i}`)), a.backplane.publish(`1/unheard.${i}`, frame(`${i}`))]).flat())
-    await a.backplane.ask('node-b', 'op', 1)
+    await a.backplane.call('node-b', 'op', 1)
     await b.recorder.until('all frames', () => b.recorder.frames.length === 20)
     t.strictSame(await keysOf(a), [])
   })

@@ -1,36 +1,36 @@
 import type { Test } from 'tap'
-import type { Backplane, BackplaneHandlers, Frame } from '../../lib/backplane/contract.js'
-import type { ChannelKey } from '../../lib/channels.js'
+import type { Backplane, BackplaneHandlers, OutgoingEvent } from '../../lib/backplane/contract.js'
+import type { ChannelKey } from '../../lib/keys.js'
 import { within } from '../cluster/until.js'
 
 /** Everything that a backplane told its node. */
 export class Recorder implements BackplaneHandlers {
-  readonly frames: Array<Frame & { key: ChannelKey }> = []
+  readonly frames: Array<OutgoingEvent & { key: ChannelKey }> = []
   /** Channels of which frames may have been missed. */
   readonly missing: ChannelKey[] = []
   readonly heardAt: number[] = []
   /** In which order things were told. */
   readonly told: Array<'deliver' | 'missed' | 'heard' | 'back'> = []
   answer: (op: string, data: unknown) => unknown = (op, data) => ({ op, data })
-  readonly asked = async (op: string, data: unknown): Promise<unknown> => this.answer(op, data)
+  readonly onRequest = async (op: string, data: unknown): Promise<unknown> => this.answer(op, data)
   #wake: Array<() => void> = []
 
-  deliver (key: ChannelKey, frames: Frame[]): void {
+  onEvents (key: ChannelKey, frames: OutgoingEvent[]): void {
     this.frames.push(...frames.map((frame) => ({ ...frame, key })))
     this.#tell('deliver')
   }
 
-  missed (keys: ChannelKey[]): void {
+  onGap (keys: ChannelKey[]): void {
     this.missing.push(...keys)
     this.#tell('missed')
   }
 
-  heard (sentAt: number): void {
+  onProbe (sentAt: number): void {
     this.heardAt.push(sentAt)
     this.#tell('heard')
   }
 
-  back (): void {
+  onReconnected (): void {
     this.#tell('back')
   }
 
@@ -73,12 +73,12 @@ export async function startNode (t: Test, backplane: Backplane): Promise<Node> {
 /** The payload of an event whose name is this text. */
 export const payloadOf = (text: string | Buffer): Buffer => Buffer.concat([Buffer.from('{"event":"'), Buffer.from(text), Buffer.from('"}')])
 
-export const textOf = ({ payload }: Pick<Frame, 'payload'>): string => payload.toString().slice('{"event":"'.length, -'"}'.length)
+export const textOf = ({ payload }: Pick<OutgoingEvent, 'payload'>): string => payload.toString().slice('{"event":"'.length, -'"}'.length)
 
-export const frame = (text: string, rest: Partial<Frame> = {}): Frame =>
-  ({ payload: payloadOf(text), messageId: 0, except: null, again: false, ...rest })
+export const frame = (text: string, rest: Partial<OutgoingEvent> = {}): OutgoingEvent =>
+  ({ payload: payloadOf(text), messageId: 0, excludeConnectionId: null, isRetry: false, ...rest })
 
 let lastId = 1000
 
 /** A frame that somebody would read from the log, were it lost. */
-export const durable = (text: string): Frame => frame(text, { messageId: ++lastId })
+export const durable = (text: string): OutgoingEvent => frame(text, { messageId: ++lastId })

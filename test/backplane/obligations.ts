@@ -36,8 +36,8 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     await backplane.subscribe('1/a')
     const frames = [
       frame('{"text":"žluťoučký 日本語 👩‍👩‍👧 \\u0000\\n"}\n\n', { messageId: 1 }),
-      frame('', { messageId: Number.MAX_SAFE_INTEGER, except: 'c'.repeat(255), again: true }),
-      { ...frame('', { except: 'tab-1' }), payload: payloadOf(Buffer.from(Array.from({ length: 256 }, (_, i) => i))) },
+      frame('', { messageId: Number.MAX_SAFE_INTEGER, excludeConnectionId: 'c'.repeat(255), isRetry: true }),
+      { ...frame('', { excludeConnectionId: 'tab-1' }), payload: payloadOf(Buffer.from(Array.from({ length: 256 }, (_, i) => i))) },
       { ...frame('', { messageId: 2 ** 40 }), payload: payloadOf(Buffer.alloc(70_000, 'ž')) }
     ]
     await Promise.all(frames.map(async (one) => { await backplane.publish('1/a', one) }))
@@ -74,7 +74,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     const { backplane, recorder } = await start(t)
     await backplane.subscribe('1/a')
     const published = backplane.publish('1/a', frame('to all', { messageId: 1 }))
-    backplane.publishHere('1/a', frame('here'))
+    backplane.publishLocally('1/a', frame('here'))
     t.strictSame(recorder.texts(), ['to all', 'here'])
     await published
   })
@@ -99,14 +99,14 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
 
   t.test('a node answers its own questions, and its errors keep their code', async (t) => {
     const { backplane, recorder } = await start(t)
-    t.strictSame(await backplane.ask(backplane.nodeId, 'close', { id: 'ž' }), { op: 'close', data: { id: 'ž' } })
+    t.strictSame(await backplane.call(backplane.nodeId, 'close', { id: 'ž' }), { op: 'close', data: { id: 'ž' } })
     recorder.answer = () => { throw new RealtimeError('RT_LIMIT_EXCEEDED', 'enough') }
-    await t.rejects(backplane.ask(backplane.nodeId, 'subscribe', {}), { code: 'RT_LIMIT_EXCEEDED', message: 'enough' })
+    await t.rejects(backplane.call(backplane.nodeId, 'subscribe', {}), { code: 'RT_LIMIT_EXCEEDED', message: 'enough' })
   })
 
   t.test('a question to a node that is gone is refused as not found', async (t) => {
     const { backplane } = await start(t)
-    await t.rejects(backplane.ask('no-such-node', 'close', {}), { code: 'RT_NOT_FOUND' })
+    await t.rejects(backplane.call('no-such-node', 'close', {}), { code: 'RT_NOT_FOUND' })
   })
 }
 
@@ -142,7 +142,7 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
     for (let i = 0; i < 20; i++) {
       await a.backplane.publish('1/a', frame(String(i)))
       // On the wire before the publisher is told; a question sent after it cannot overtake it.
-      await a.backplane.ask(b.backplane.nodeId, 'ping', null)
+      await a.backplane.call(b.backplane.nodeId, 'ping', null)
       t.equal(b.recorder.frames.length, i + 1)
     }
   })
@@ -168,26 +168,26 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
       if ((data as { n: number }).n % 2 === 0) await turn()
       return op === 'nothing' ? undefined : { op, data, text: 'ž' }
     }
-    const answers = await Promise.all(Array.from({ length: 50 }, async (_, n) => await a.backplane.ask(b.backplane.nodeId, 'op', { n })))
+    const answers = await Promise.all(Array.from({ length: 50 }, async (_, n) => await a.backplane.call(b.backplane.nodeId, 'op', { n })))
     t.strictSame(answers, Array.from({ length: 50 }, (_, n) => ({ op: 'op', data: { n }, text: 'ž' })))
-    t.equal(await a.backplane.ask(b.backplane.nodeId, 'nothing', { n: 1 }), undefined)
+    t.equal(await a.backplane.call(b.backplane.nodeId, 'nothing', { n: 1 }), undefined)
   })
 
   t.test('an error of the node that was asked arrives with its code, and a secret stays there', async (t) => {
     const [a, b] = await start(t)
     for (const code of errorCodes) {
       b.recorder.answer = () => { throw new RealtimeError(code, `because of ${code}`) }
-      await t.rejects(a.backplane.ask(b.backplane.nodeId, 'op', {}), { name: 'RealtimeError', code, message: `because of ${code}` })
+      await t.rejects(a.backplane.call(b.backplane.nodeId, 'op', {}), { name: 'RealtimeError', code, message: `because of ${code}` })
     }
     b.recorder.answer = () => { throw new Error('password is wrong') }
-    const told = await a.backplane.ask(b.backplane.nodeId, 'op', {}).catch((err: unknown) => err)
+    const told = await a.backplane.call(b.backplane.nodeId, 'op', {}).catch((err: unknown) => err)
     t.match(told, { code: 'RT_INTERNAL' })
     t.notMatch((told as Error).message, /password/)
   })
 
   t.test('close refuses questions that are still open', async (t) => {
     const [a] = await start(t)
-    const unanswered = t.rejects(a.backplane.ask('no-such-node', 'op', {}), { code: 'RT_NOT_FOUND' })
+    const unanswered = t.rejects(a.backplane.call('no-such-node', 'op', {}), { code: 'RT_NOT_FOUND' })
     await a.backplane.close()
     await unanswered
   })

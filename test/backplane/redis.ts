@@ -2,8 +2,8 @@ import { once } from 'node:events'
 import { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { RedisBackplane } from '../../lib/backplane/redis.js'
-import type { ChannelKey } from '../../lib/channels.js'
-import type { RedisConnections } from '../../lib/redis.js'
+import type { ChannelKey } from '../../lib/keys.js'
+import type { RedisConnections } from '../../lib/redis/connect.js'
 import { startProxy, type Link, type Proxy } from '../cluster/proxy.js'
 import { until } from '../cluster/until.js'
 import { startRedis } from '../servers.js'
@@ -137,7 +137,7 @@ export function overFailures (t: Test): void {
     for (const key of ['1/left', '1/a', '1/b']) await b.backplane.publish(key, frame(`${key} again`))
     await a.recorder.untilText('1/b again')
     t.strictSame(a.recorder.texts(), ['own', '1/a again', '1/b again'])
-    t.strictSame(await b.backplane.ask('node-a', 'op', 1), { op: 'op', data: 1 }, 'and its own topic too')
+    t.strictSame(await b.backplane.call('node-a', 'op', 1), { op: 'op', data: 1 }, 'and its own topic too')
   })
 
   t.test('a message in one piece with the answer to a new subscription is told after what may be missed before it', async (t) => {
@@ -199,7 +199,7 @@ export function overFailures (t: Test): void {
     await until('a notices', 5000, () => !a.backplane.healthy)
     await Promise.all([
       t.rejects(a.backplane.publish('1/a', frame('one'))), t.rejects(a.backplane.publish('1/a', frame('two'))),
-      t.rejects(a.backplane.publish('1/unheard', frame('three'))), t.rejects(a.backplane.ask('node-b', 'op', 1))
+      t.rejects(a.backplane.publish('1/unheard', frame('three'))), t.rejects(a.backplane.call('node-b', 'op', 1))
     ])
     t.strictSame(a.recorder.texts(), ['one', 'two'])
     await a.backplane.subscribe('1/new')
@@ -214,7 +214,7 @@ export function overFailures (t: Test): void {
     for (const key of ['1/left', '1/a', '1/new']) await b.backplane.publish(key, frame(`${key} again`))
     await a.recorder.untilText('1/new again')
     t.strictSame(a.recorder.texts().slice(3), ['1/a again', '1/new again'])
-    t.strictSame(await a.backplane.ask('node-b', 'op', 2), { op: 'op', data: 2 })
+    t.strictSame(await a.backplane.call('node-b', 'op', 2), { op: 'op', data: 2 })
   })
 
   t.test('while Redis hangs a node tells its own members in the order published, whichever answer fails first', async (t) => {
@@ -229,7 +229,7 @@ export function overFailures (t: Test): void {
     const second = a.backplane.publish('1/a', frame('two', { messageId: 2 }))
     second.catch(() => {}) // looked at below
     await t.rejects(first)
-    a.backplane.publishHere('1/a', frame('three', { messageId: 3 }))
+    a.backplane.publishLocally('1/a', frame('three', { messageId: 3 }))
     await t.rejects(second)
     const texts = a.recorder.texts()
     t.strictSame([...new Set(texts)], ['one', 'two', 'three'])
@@ -258,10 +258,10 @@ export function overFailures (t: Test): void {
     await proxy.refuse()
     a.subscriber.disconnect(true)
     await a.recorder.untilText('one')
-    const published = [frame('one once more', { messageId: 1, again: true }), frame('two', { messageId: 2 })]
+    const published = [frame('one once more', { messageId: 1, isRetry: true }), frame('two', { messageId: 2 })]
     for (const one of published) await a.backplane.publish('1/a', one)
     t.strictSame([...new Set(a.recorder.texts())], ['one', 'two'])
-    t.notOk(a.recorder.frames.some(({ again }) => again))
+    t.notOk(a.recorder.frames.some(({ isRetry }) => isRetry))
     t.equal(a.recorder.told[0], 'missed')
     t.strictSame(a.recorder.missing, ['1/a'], 'once: what comes on and on must not hold the channel up')
   })

@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import { COUNTER_TTL, Sequences, type Counter } from '../../lib/backplane/sequences.js'
+import { COUNTER_TTL, SequenceTracker, type Counter } from '../../lib/backplane/sequence-tracker.js'
 import { seeded } from '../suites.js'
 
 const KEY = '1/a'
@@ -11,7 +11,7 @@ class World {
   /** Redis cannot be asked. */
   away = false
   counter: { number: number, endsAt: number } | null = null
-  readonly sequences = new Sequences(
+  readonly sequences = new SequenceTracker(
     async (keys) => {
       if (this.away) throw new Error('away')
       return keys.map(() => this.read())
@@ -37,7 +37,7 @@ class World {
   /** A message that arrives; false: the node says that one before it was missed. */
   heard (): boolean {
     const { number, first } = this.next()
-    return this.sequences.follows(KEY, number, first)
+    return this.sequences.accept(KEY, number, first)
   }
 
   /** Time passes, with the comparisons that fall into it; what they found. */
@@ -45,14 +45,14 @@ class World {
     const found: string[] = []
     for (const end = this.now + ms; this.now < end;) {
       this.now = Math.min(this.now + COMPARE, end)
-      found.push(...await this.sequences.lost().catch(() => []))
+      found.push(...await this.sequences.findGaps().catch(() => []))
     }
     return found
   }
 
   async begin (): Promise<void> {
     this.sequences.add(KEY)
-    await this.sequences.begin([KEY])
+    await this.sequences.initialise([KEY])
   }
 }
 

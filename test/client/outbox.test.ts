@@ -1,4 +1,5 @@
 import t from 'tap'
+import { internalsOf } from '../../lib/internals.js'
 import { allowAll, buildHost, connect, rowsOf, until, user } from '../helper.js'
 import { startHost } from '../hosts.js'
 import { clientOf, connected, doorTo, fastClock } from './harness.js'
@@ -101,7 +102,7 @@ t.test('a server that cannot store now is asked again, in order, until it can', 
     backend: 'embedded',
     options: allowAll,
     after: (app) => {
-      const { eventLog } = app.realtime
+      const { eventLog } = internalsOf(app)
       const append = eventLog.append.bind(eventLog)
       eventLog.append = async (event) => {
         if (isAway) throw Object.assign(new (await import('../../plugins/index.js')).RealtimeError('RT_STORAGE_UNAVAILABLE', 'away', { retryAfter: 1 }))

@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import t from 'tap'
-import type { Frame } from '../../lib/backplane/contract.js'
+import type { OutgoingEvent } from '../../lib/backplane/contract.js'
 import { sealFrames, sealText } from '../../lib/backplane/envelope.js'
 import { Signer } from '../../lib/backplane/signer.js'
-import { encodeFrame } from '../../lib/protocol.js'
+import { encodeFrame } from '../../lib/wire/protocol.js'
 import { check } from './check.js'
 import { Client } from './client.js'
 import { bootIdOf, clusterFor, healthOf, type Node } from './cluster.js'
@@ -82,8 +82,8 @@ t.test('Somebody without the secret publishes what a node would', async (t) => {
   await receiver.next('message:group', 5000, (data) => data.message === 'signed')
   t.strictSame(await rejectedBy(b), { malformed: 0, version: 0, signature: 0 })
 
-  const forged = (message: string): Frame =>
-    ({ payload: encodeFrame('message:group', { message, channel: GROUP, messageId: 7 }), messageId: 0, except: null, again: false })
+  const forged = (message: string): OutgoingEvent =>
+    ({ payload: encodeFrame('message:group', { message, channel: GROUP, messageId: 7 }), messageId: 0, excludeConnectionId: null, isRetry: false })
   const topicOf = (clubId: number): string => `${cluster.prefix}channel:{${clubId}/${GROUP}}`
   const nobody = new Signer(['somebody-elses-secret-somebody-elses'])
   // What a node sent may be heard by whoever reads along: it must not work on another channel.

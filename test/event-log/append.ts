@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import { toIso } from '../../lib/clock.js'
 import { jsonText } from '../../lib/database/dialect.js'
-import { DEDUPE_WINDOW } from '../../lib/event-log/store.js'
+import { DEDUPE_WINDOW_MS } from '../../lib/event-log/store.js'
 import { turn } from '../suites.js'
 import { direct, group, missed, positionOf, waitingFor, type OpenNode, type Storage } from './world.js'
 
@@ -56,7 +56,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
   t.test('a frame carries the id, the data and the time, to everyone but the connection that sent it', async (t) => {
     const { log, listen, settle } = await open(t)
     const [sender, other, elsewhere] = [await listen('group.1', 'sender'), await listen('group.1', 'other'), await listen('group.1', 'x', 2)]
-    const { messageId, timestamp } = await log.append(group('hi', { except: 'sender' }))
+    const { messageId, timestamp } = await log.append(group('hi', { excludeConnectionId: 'sender' }))
     await settle()
     t.strictSame(other.frames, [{ event: 'message:group', data: { messageId, userId: 7, message: 'hi', timestamp } }])
     t.strictSame([sender.frames, elsewhere.frames], [[], []])
@@ -65,7 +65,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
   t.test('a type that tells the sender reaches the sender’s other connections', async (t) => {
     const { log, listen, settle } = await open(t)
     const [recipient, sender, otherTab] = [await listen('private-user.8'), await listen('private-user.7', 'sender'), await listen('private-user.7', 'tab')]
-    const { messageId } = await log.append(direct('hi', { except: 'sender' }))
+    const { messageId } = await log.append(direct('hi', { excludeConnectionId: 'sender' }))
     await log.append(direct('to myself', { channel: 'private-user.7' }))
     await settle()
     t.strictSame([recipient.ids(), otherTab.messages(), sender.messages()], [[messageId], ['hi', 'to myself'], ['to myself']])
@@ -77,7 +77,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     const once = async (message: string) => await log.append(group(message, { dedupeId: 'k' }))
     const [first, second] = await Promise.all([once('1'), once('2')])
     t.strictSame(second, first)
-    clock.advance(DEDUPE_WINDOW - 1)
+    clock.advance(DEDUPE_WINDOW_MS - 1)
     t.strictSame(await once('3'), first)
     const mixed = await Promise.all([log.append(group('before')), once('4'), log.append(group('after'))])
     t.strictSame(mixed[1], first)
@@ -92,7 +92,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     const first = await keyed()
     const others = [await keyed({ userId: 8 }), await keyed({ tenantId: 2 }), await keyed({ dedupeId: 'K' })]
     t.equal(new Set([first, ...others]).size, 4)
-    clock.advance(DEDUPE_WINDOW)
+    clock.advance(DEDUPE_WINDOW_MS)
     const second = await keyed()
     t.ok(second > Math.max(...others), 'then it is a new event')
     t.equal(await keyed(), second, 'whose key it is now')

@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import { privateChannel } from '../../lib/channels.js'
+import { privateChannel } from '../../lib/channel-names.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { confirm, direct, group, waitingFor, type OpenNode } from './world.js'
 
@@ -48,7 +48,7 @@ export function outbox (t: Test, open: OpenNode): void {
     b.hub.flush()
     t.strictSame(there.ids(), [messageId])
     t.match(await a.rows(), [{ status: 'delivered', due_at: null, handed_at: toSqlTime(a.clock.now()) }])
-    t.notOk(a.log.outbox.behind)
+    t.notOk(a.log.outbox.isBehind)
   })
 
   t.test('what is confirmed through another node is marked by the one that handed it on', async (t) => {
@@ -164,7 +164,7 @@ export function outbox (t: Test, open: OpenNode): void {
     const waiting = await waitingFor(log, 1, 8)
     t.strictSame(waiting, [messageId, second])
     t.strictSame([await waitingFor(log, 1, 7), await waitingFor(log, 2, 8)], [[], []])
-    await log.outbox.wereSent(waiting)
+    await log.outbox.markSent(waiting)
     await confirm(log, 1, 8, [second])
     t.strictSame(await waitingFor(log, 1, 8), [messageId])
     clock.advance(5000)
@@ -231,17 +231,17 @@ export function outbox (t: Test, open: OpenNode): void {
     b.hub.flush()
     t.strictSame([here.ids(), there.ids()], [ids, ids])
     t.strictSame((await a.rows()).map(({ status }) => status), ids.map(() => 'delivered'))
-    t.notOk(a.log.outbox.behind)
+    t.notOk(a.log.outbox.isBehind)
   })
 
   t.test('an event of a host’s own transaction is told after its commit, and never after its rollback', async (t) => {
     const { log, settle, rows, listen, db } = await open(t)
     const reader = await listen('group.1')
     await t.rejects(db.db.transaction().execute(async (transaction) => {
-      await log.appendWithin(transaction, group('rolled back'))
+      await log.appendInTransaction(transaction, group('rolled back'))
       throw new Error('no')
     }), { message: 'no' })
-    const receipt = await db.db.transaction().execute(async (transaction) => await log.appendWithin(transaction, group('committed')))
+    const receipt = await db.db.transaction().execute(async (transaction) => await log.appendInTransaction(transaction, group('committed')))
     await settle()
     await log.outbox.sweep()
     await settle()

@@ -1,7 +1,7 @@
 import type { Test } from 'tap'
 import { jsonText } from '../../lib/database/dialect.js'
 import { MAX_REPLAY } from '../../lib/event-log/index.js'
-import { Maintenance } from '../../lib/maintenance.js'
+import { Maintenance } from '../../lib/upkeep/maintenance.js'
 import { log as silent } from '../suites.js'
 import { direct, group, missed, positionOf, type Node, type OpenNode } from './world.js'
 

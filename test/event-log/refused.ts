@@ -98,7 +98,7 @@ export function refused (t: Test, open: OpenNode, { poison, name }: Storage): vo
       await db.db.transaction().execute(async (transaction) => {
         if (++begun === 10) all()
         await everybody
-        await log.appendWithin(transaction, group(String(i)))
+        await log.appendInTransaction(transaction, group(String(i)))
       })
     }))
     t.equal((await rows()).length, 10)

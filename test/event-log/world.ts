@@ -1,15 +1,16 @@
 import { join } from 'node:path'
 import type { Selectable } from 'kysely'
 import type { Test } from 'tap'
-import type { Backplane, BackplaneHandlers, Frame } from '../../lib/backplane/contract.js'
-import { channelKey, privateChannel } from '../../lib/channels.js'
+import type { Backplane, BackplaneHandlers, OutgoingEvent } from '../../lib/backplane/contract.js'
+import { privateChannel } from '../../lib/channel-names.js'
+import { readMeta } from '../../lib/database/meta.js'
 import { migrate } from '../../lib/database/migrator.js'
 import { openDatabase, type OpenDatabase } from '../../lib/database/open.js'
 import type { Tables } from '../../lib/database/tables.js'
+import { Hub, type Member } from '../../lib/delivery/hub.js'
 import { EventLog, type EventLogOptions, type NewEvent, type StoredEvent } from '../../lib/event-log/index.js'
-import { noPosition } from '../../lib/backplane/redis-position.js'
-import { readMeta } from '../../lib/database/meta.js'
-import { Hub, type Member } from '../../lib/hub.js'
+import { noPosition } from '../../lib/event-log/redis-position.js'
+import { channelKey } from '../../lib/keys.js'
 import { temporaryFolder } from '../exit-hooks.js'
 import { createDatabase } from '../servers.js'
 import { log, StillClock, turn } from '../suites.js'
@@ -27,18 +28,18 @@ export class CuttableBackplane implements Backplane {
     this.#handlers = handlers
   }
 
-  async publish (key: string, frame: Frame): Promise<void> {
+  async publish (key: string, frame: OutgoingEvent): Promise<void> {
     for (const peer of this.healthy ? this.peers.filter(({ healthy }) => healthy) : [this]) {
-      if (peer.#subscribed.has(key)) peer.#handlers?.deliver(key, [frame])
+      if (peer.#subscribed.has(key)) peer.#handlers?.onEvents(key, [frame])
     }
     if (!this.healthy) throw new Error('cut off')
   }
 
-  publishHere (key: string, frame: Frame): void {
-    if (this.#subscribed.has(key)) this.#handlers?.deliver(key, [frame])
+  publishLocally (key: string, frame: OutgoingEvent): void {
+    if (this.#subscribed.has(key)) this.#handlers?.onEvents(key, [frame])
   }
 
-  mayHear (): boolean {
+  mayHaveSubscribers (): boolean {
     return true
   }
 
@@ -50,7 +51,7 @@ export class CuttableBackplane implements Backplane {
     this.#subscribed.delete(key)
   }
 
-  async ask (): Promise<unknown> {
+  async call (): Promise<unknown> {
     throw new Error('nobody asks')
   }
 
@@ -151,14 +152,14 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
     const eventLog = new EventLog({
       ...db, backplane, hub, clock, log, maxQueued, timeout,
       meta, note: noPosition, askPeers: async () => [], epochChanged: () => {},
-      online: async (users) => new Set(users.map(({ tenantId, userId }) => `${tenantId}/${userId}`).filter((user) => online.has(user))),
-      failed: (event) => { failed.push(event) }
+      onlineAmong: async (users) => new Set(users.map(({ tenantId, userId }) => `${tenantId}/${userId}`).filter((user) => online.has(user))),
+      onFailed: (event) => { failed.push(event) }
     })
     await backplane.start({
-      deliver: (key, frames) => { hub.deliver(key, frames) }, missed: () => {}, heard: () => {}, back: () => {}, asked: async () => null
+      onEvents: (key, frames) => { hub.deliver(key, frames) }, onGap: () => {}, onProbe: () => {}, onReconnected: () => {}, onRequest: async () => null
     })
-    eventLog.declare('message:direct', { confirm: true, tellSender: true })
-    eventLog.declare('notification:received', { confirm: true })
+    eventLog.defineType('message:direct', { requiresConfirmation: true, copyToSender: true })
+    eventLog.defineType('notification:received', { requiresConfirmation: true })
     t.teardown(async () => { await eventLog.close() })
     return {
       log: eventLog, hub, backplane, clock, db, online, failed,

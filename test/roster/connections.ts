@@ -1,5 +1,5 @@
 import type { Test } from 'tap'
-import type { Entry } from '../../lib/roster/contract.js'
+import type { RosterConnection } from '../../lib/roster/contract.js'
 import { enter, LIMIT, nothing, socket, SOON, sweepBoth, times, type OpenWorld } from './world.js'
 
 /** Who holds which connection: ownership, generations, limits, and connections without a socket. */
@@ -9,15 +9,15 @@ export function connections (t: Test, open: OpenWorld): void {
     const { clock, here, there } = world
     const entry = await enter(here, 'a')
     for (const node of [here, there]) {
-      t.match(await node.join(socket(node, 'a', { userId: 8 }), LIMIT), { taken: true, fresh: false, first: false, replaced: null, evicted: [] })
-      t.match(await node.join(socket(node, 'a', { userId: 8, nodeId: null }), LIMIT), { taken: true, first: false })
+      t.match(await node.join(socket(node, 'a', { userId: 8 }), LIMIT), { ownedByOther: true, isNew: false, isFirstOfUser: false, replaced: null, evicted: [] })
+      t.match(await node.join(socket(node, 'a', { userId: 8, nodeId: null }), LIMIT), { ownedByOther: true, isFirstOfUser: false })
     }
     t.match(await there.find(1, 'a'), entry)
     t.match(await there.presence(1, [7, 8]), [{ status: 'online' }, null])
     t.strictSame(await there.connectionsOf(1, 8), [])
     t.match(await there.counts(1), { total: 1, users: 1 })
     t.equal(await here.leave(entry), true, 'its owner still holds it')
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
   })
 
@@ -25,7 +25,7 @@ export function connections (t: Test, open: OpenWorld): void {
     const { here, there } = await open(t)
     const entry = await enter(here, 'a', { connectedAt: 5 })
     t.match(await there.join(socket(there, 'a', { nodeId: null, device: 'tablet', connectedAt: 9 }), LIMIT),
-      { taken: false, fresh: false, first: false, replaced: null, generation: entry.generation })
+      { ownedByOther: false, isNew: false, isFirstOfUser: false, replaced: null, generation: entry.generation })
     t.match(await there.find(1, 'a'), { nodeId: here.nodeId, generation: entry.generation, connectedAt: 5 })
     t.equal(await here.leave(entry), true)
     t.equal(await there.find(1, 'a'), null)
@@ -34,11 +34,11 @@ export function connections (t: Test, open: OpenWorld): void {
   t.test('a socket takes a connection over that had none, which then never lapses', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
-    t.match(await there.join(socket(there, 'a', { nodeId: null, connectedAt: 5 }), LIMIT), { fresh: true, first: true, replaced: null })
+    t.match(await there.join(socket(there, 'a', { nodeId: null, connectedAt: 5 }), LIMIT), { isNew: true, isFirstOfUser: true, replaced: null })
     const joined = await here.join(socket(here, 'a', { connectedAt: 9 }), LIMIT)
-    t.match(joined, { taken: false, fresh: false, first: false, replaced: null })
+    t.match(joined, { ownedByOther: false, isNew: false, isFirstOfUser: false, replaced: null })
     t.match(await there.find(1, 'a'), { nodeId: here.nodeId, connectedAt: 5, generation: joined.generation })
-    clock.advance(2 * times.restLease)
+    clock.advance(2 * times.registrationTtl)
     t.strictSame(await sweepBoth(world), nothing)
   })
 
@@ -47,11 +47,11 @@ export function connections (t: Test, open: OpenWorld): void {
     const { clock, here, there } = world
     const old = await enter(here, 'a', { connectedAt: 5 })
     const joined = await there.join(socket(there, 'a', { connectedAt: 9 }), LIMIT)
-    t.match(joined, { fresh: false, first: false, replaced: { tenantId: 1, connectionId: 'a', nodeId: here.nodeId, generation: old.generation } })
+    t.match(joined, { isNew: false, isFirstOfUser: false, replaced: { tenantId: 1, connectionId: 'a', nodeId: here.nodeId, generation: old.generation } })
     t.not(joined.generation, old.generation)
     t.equal(await here.leave(old), false)
     t.match(await here.find(1, 'a'), { nodeId: there.nodeId, generation: joined.generation })
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweepBoth(world), nothing)
     t.equal(await there.leave({ ...old, generation: joined.generation }), true)
     t.equal(await there.leave({ ...old, generation: joined.generation }), false, 'once')
@@ -69,7 +69,7 @@ export function connections (t: Test, open: OpenWorld): void {
   t.test('over the limit the oldest go, over all nodes, and nobody is told offline', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
-    const entries: Entry[] = []
+    const entries: RosterConnection[] = []
     for (const [i, at] of [30, 10, 40, 20].entries()) entries.push(await enter(i % 2 === 0 ? here : there, `at${at}`, { connectedAt: at }))
     const third = await here.join(socket(here, 'at50', { connectedAt: 50 }), 3)
     t.match(third.evicted, [{ tenantId: 1, userId: 7, connectionId: 'at10', nodeId: there.nodeId, generation: entries[1]?.generation },
@@ -77,7 +77,7 @@ export function connections (t: Test, open: OpenWorld): void {
     t.equal(third.evicted.length, 2)
     t.strictSame((await there.connectionsOf(1, 7)).map(({ connectionId }) => connectionId).toSorted(), ['at30', 'at40', 'at50'])
     t.equal(await there.leave(entries[1] ?? { tenantId: 1, connectionId: '', generation: '' }), false, 'it is gone already')
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweepBoth(world), nothing)
   })
 
@@ -99,13 +99,13 @@ export function connections (t: Test, open: OpenWorld): void {
     const world = await open(t)
     const { clock, here } = world
     await enter(here, 'a', { nodeId: null })
-    clock.advance(times.restLease - SOON)
+    clock.advance(times.registrationTtl - SOON)
     t.strictSame(await sweepBoth(world), nothing)
     clock.advance(2 * SOON)
-    t.match(await sweepBoth(world), { ...nothing, lapsed: [{ tenantId: 1, userId: 7, connectionId: 'a', nodeId: null }] })
+    t.match(await sweepBoth(world), { ...nothing, expiredConnections: [{ tenantId: 1, userId: 7, connectionId: 'a', nodeId: null }] })
     t.equal(await here.find(1, 'a'), null)
     t.strictSame(await sweepBoth(world), nothing, 'once, and in the grace')
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
   })
 
@@ -114,17 +114,17 @@ export function connections (t: Test, open: OpenWorld): void {
     const { clock, here, there } = world
     await enter(here, 'a', { nodeId: null })
     for (let i = 0; i < 3; i++) {
-      clock.advance(times.restLease - SOON)
-      await there.touch(1, 'a')
+      clock.advance(times.registrationTtl - SOON)
+      await there.heartbeat(1, 'a')
       t.strictSame(await sweepBoth(world), nothing)
     }
-    clock.advance(times.restLease - SOON)
-    t.match(await here.join(socket(here, 'a', { nodeId: null }), LIMIT), { fresh: false, first: false })
-    clock.advance(times.restLease - SOON)
+    clock.advance(times.registrationTtl - SOON)
+    t.match(await here.join(socket(here, 'a', { nodeId: null }), LIMIT), { isNew: false, isFirstOfUser: false })
+    clock.advance(times.registrationTtl - SOON)
     t.strictSame(await sweepBoth(world), nothing)
     clock.advance(2 * SOON)
-    t.equal((await sweepBoth(world)).lapsed.length, 1)
-    await here.touch(1, 'a')
+    t.equal((await sweepBoth(world)).expiredConnections.length, 1)
+    await here.heartbeat(1, 'a')
     t.equal(await here.find(1, 'a'), null, 'a touch too late brings nothing back')
   })
 
@@ -137,11 +137,11 @@ export function connections (t: Test, open: OpenWorld): void {
     await enter(here, 'c', { userId: 8, nodeId: null })
     await enter(there, 'd', { userId: 9, nodeId: null })
     t.strictSame(await there.counts(1), { total: 4, active: 4, users: 3 })
-    clock.advance(times.restLease / 2 + SOON)
-    await here.touch(1, 'd')
+    clock.advance(times.registrationTtl / 2 + SOON)
+    await here.heartbeat(1, 'd')
     t.strictSame(await here.counts(1), { total: 4, active: 3, users: 3 }, 'c was not heard of lately')
     await here.leave(a)
-    clock.advance(times.restLease / 2 + SOON)
+    clock.advance(times.registrationTtl / 2 + SOON)
     await sweepBoth(world)
     t.strictSame(await there.counts(1), { total: 2, active: 1, users: 2 }, 'c lapsed, d was not heard of lately')
     await there.leave(await enter(there, 'b'))

@@ -5,9 +5,9 @@ import { CLAIM, enter, LIMIT, nothing, socket, SOON, sweep, sweepBoth, times, ty
 export function edges (t: Test, open: OpenWorld): void {
   t.test('only the first connection of a user is the first, on whichever node', async (t) => {
     const { here, there } = await open(t)
-    t.match(await here.join(socket(here, 'a'), LIMIT), { taken: false, fresh: true, first: true, replaced: null, evicted: [] })
-    t.match(await there.join(socket(there, 'b'), LIMIT), { taken: false, fresh: true, first: false, replaced: null, evicted: [] })
-    t.match(await here.join(socket(here, 'c', { userId: 8 }), LIMIT), { first: true })
+    t.match(await here.join(socket(here, 'a'), LIMIT), { ownedByOther: false, isNew: true, isFirstOfUser: true, replaced: null, evicted: [] })
+    t.match(await there.join(socket(there, 'b'), LIMIT), { ownedByOther: false, isNew: true, isFirstOfUser: false, replaced: null, evicted: [] })
+    t.match(await here.join(socket(here, 'c', { userId: 8 }), LIMIT), { isFirstOfUser: true })
   })
 
   t.test('of many connections at the same moment one is the first', async (t) => {
@@ -16,7 +16,7 @@ export function edges (t: Test, open: OpenWorld): void {
       const node = i % 2 === 0 ? here : there
       return await node.join(socket(node, `c${i}`), LIMIT)
     }))
-    t.equal(joined.filter(({ first }) => first).length, 1)
+    t.equal(joined.filter(({ isFirstOfUser }) => isFirstOfUser).length, 1)
     t.match(await there.counts(1), { total: 20, active: 20, users: 1 })
   })
 
@@ -25,18 +25,18 @@ export function edges (t: Test, open: OpenWorld): void {
     const { clock, here, there } = world
     const [a, b] = [await enter(here, 'a'), await enter(there, 'b')]
     t.equal(await here.leave(a), true)
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweepBoth(world), nothing)
     t.equal(await there.leave(b), true)
-    clock.advance(times.grace - SOON)
+    clock.advance(times.offlineDelay - SOON)
     t.strictSame(await sweepBoth(world), nothing, 'still in the grace')
     t.not((await here.presence(1, [7]))[0], null, 'and still online')
     clock.advance(2 * SOON)
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
     t.strictSame(await here.presence(1, [7]), [null])
-    clock.advance(10 * times.grace)
+    clock.advance(10 * times.offlineDelay)
     t.strictSame(await sweepBoth(world), nothing, 'and never again')
-    t.match(await here.join(socket(here, 'a'), LIMIT), { fresh: true, first: true }, 'the next one is the first again')
+    t.match(await here.join(socket(here, 'a'), LIMIT), { isNew: true, isFirstOfUser: true }, 'the next one is the first again')
   })
 
   t.test('tabs on two nodes that close at the same moment are told once', async (t) => {
@@ -44,7 +44,7 @@ export function edges (t: Test, open: OpenWorld): void {
     const { clock, here, there } = world
     const entries = await Promise.all(Array.from({ length: 10 }, async (_, i) => await enter(i % 2 === 0 ? here : there, `c${i}`)))
     t.strictSame(await Promise.all(entries.map(async (entry, i) => await (i % 2 === 0 ? here : there).leave(entry))), entries.map(() => true))
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
   })
 
@@ -52,9 +52,9 @@ export function edges (t: Test, open: OpenWorld): void {
     const world = await open(t)
     const { clock, here, there } = world
     await here.leave(await enter(here, 'a'))
-    clock.advance(times.grace - SOON)
-    t.match(await there.join(socket(there, 'b'), LIMIT), { fresh: true, first: false })
-    clock.advance(10 * times.grace)
+    clock.advance(times.offlineDelay - SOON)
+    t.match(await there.join(socket(there, 'b'), LIMIT), { isNew: true, isFirstOfUser: false })
+    clock.advance(10 * times.offlineDelay)
     t.strictSame(await sweepBoth(world), nothing)
     t.match(await here.counts(1), { total: 1, users: 1 })
   })
@@ -66,7 +66,7 @@ export function edges (t: Test, open: OpenWorld): void {
       const node = i % 2 === 0 ? here : there
       const entry = await enter(node, 'a')
       await node.leave(entry)
-      clock.advance(times.grace - SOON)
+      clock.advance(times.offlineDelay - SOON)
       t.strictSame(await sweepBoth(world), nothing, `${i + 1} times`)
     }
     clock.advance(2 * SOON)
@@ -77,23 +77,23 @@ export function edges (t: Test, open: OpenWorld): void {
     const { clock, here, there } = await open(t)
     await here.leave(await enter(here, 'a'))
     await here.leave(await enter(here, 'b', { userId: 8 }))
-    clock.advance(times.grace + SOON)
-    const [due] = await here.due()
+    clock.advance(times.offlineDelay + SOON)
+    const [due] = await here.claimDue()
     t.strictSame(due?.offline.toSorted(), [7, 8])
-    t.match(await there.join(socket(there, 'c'), LIMIT), { first: false }, 'told by who settles')
-    t.strictSame(await here.settle([{ tenantId: 1, userIds: [7, 8] }]), [{ tenantId: 1, userIds: [7] }])
+    t.match(await there.join(socket(there, 'c'), LIMIT), { isFirstOfUser: false }, 'told by who settles')
+    t.strictSame(await here.confirmOffline([{ tenantId: 1, userIds: [7, 8] }]), [{ tenantId: 1, userIds: [7] }])
     t.match(await here.presence(1, [7, 8]), [{ status: 'online' }, null])
-    clock.advance(10 * times.grace)
+    clock.advance(10 * times.offlineDelay)
     t.strictSame(await sweep(there), nothing)
-    t.match(await there.join(socket(there, 'd', { userId: 8 }), LIMIT), { first: true })
+    t.match(await there.join(socket(there, 'd', { userId: 8 }), LIMIT), { isFirstOfUser: true })
   })
 
   t.test('who was told offline but not settled is due again: whoever was to do it may have died', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await here.leave(await enter(here, 'a'))
-    clock.advance(times.grace + SOON)
-    t.strictSame((await here.due()).map(({ offline }) => offline), [[7]])
+    clock.advance(times.offlineDelay + SOON)
+    t.strictSame((await here.claimDue()).map(({ offline }) => offline), [[7]])
     clock.advance(CLAIM + SOON)
     t.strictSame(await sweep(there), { ...nothing, offline: [7] })
     clock.advance(CLAIM + SOON)
@@ -106,7 +106,7 @@ export function edges (t: Test, open: OpenWorld): void {
     const users = Array.from({ length: 600 }, (_, i) => i + 1)
     const entries = await Promise.all(users.map(async (userId) => await enter(here, `c${userId}`, { userId })))
     await Promise.all(entries.map(async (entry) => await here.leave(entry)))
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     const told: number[] = []
     for (let i = 0; i < 3; i++) told.push(...(await sweep(i % 2 === 0 ? there : here)).offline)
     t.strictSame(told.toSorted((a, b) => a - b), users)

@@ -24,7 +24,7 @@ export function emptied (t: Test, open: OpenRedisWorld): void {
     t.equal(await here.leave(a), true, 'under the generation it had')
     await hereDies(world)
     await there.reap()
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame((await sweepBoth(world)).offline.toSorted(), [7, 9], 'who was in the grace is not forgotten')
   })
 
@@ -62,7 +62,7 @@ export function emptied (t: Test, open: OpenRedisWorld): void {
   t.test('an id that was refused to someone else is still written back for its owner', async (t) => {
     const { here, redis } = await open(t)
     const entry = await enter(here, 'a')
-    t.match(await here.join(socket(here, 'a', { userId: 8 }), LIMIT), { taken: true })
+    t.match(await here.join(socket(here, 'a', { userId: 8 }), LIMIT), { ownedByOther: true })
     await (redis.commands as Redis).flushall()
     await here.renew()
     t.match(await here.find(1, 'a'), entry)

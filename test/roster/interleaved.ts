@@ -19,17 +19,17 @@ const operations: Operation[] = [
       const entry = await enter(here, 'a')
       return async () => await here.leave(entry)
     },
-    dueIn: times.grace
+    dueIn: times.offlineDelay
   },
   {
     name: 'a connection without a socket',
     prepare: async ({ here }) => async () => await here.join(socket(here, 'a', { nodeId: null }), LIMIT),
-    dueIn: times.restLease
+    dueIn: times.registrationTtl
   },
   {
     name: 'a status without a connection',
     prepare: async ({ here }) => async () => await here.setPresence(1, 7, saying('away')),
-    dueIn: times.restLease
+    dueIn: times.registrationTtl
   },
   {
     name: 'a start of typing',
@@ -43,7 +43,7 @@ const operations: Operation[] = [
     name: 'the reaping of a dead node',
     prepare: async ({ clock, here, there, third }) => {
       await enter(third, 'a')
-      clock.advance(times.lease + SOON)
+      clock.advance(times.nodeTimeout + SOON)
       for (const node of [here, there]) await node.renew()
       return async () => { await here.reap() }
     },
@@ -65,7 +65,7 @@ const of7 = ({ offline, typing }: Told): string[] =>
 /** What is told of user 7 until long after it is due; a ghost is who is never told. */
 async function toldLater ({ clock, there }: RedisWorld, dueIn: number): Promise<string[]> {
   const told: string[] = []
-  for (const wait of [dueIn + SOON, times.grace + SOON, times.grace + SOON]) {
+  for (const wait of [dueIn + SOON, times.offlineDelay + SOON, times.offlineDelay + SOON]) {
     clock.advance(wait)
     await there.renew()
     told.push(...of7(await sweep(there)))

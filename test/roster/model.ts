@@ -1,9 +1,9 @@
 import type { Redis } from 'ioredis'
-import { Lifecycle } from '../../lib/lifecycle.js'
-import { RosterSweeper } from '../../lib/roster-sweeper.js'
-import type { Entry, Presence, TypingEntry } from '../../lib/roster/contract.js'
-import { RedisRoster } from '../../lib/roster/redis.js'
-import type { RedisConnections } from '../../lib/redis.js'
+import { LifecycleBus } from '../../lib/lifecycle/events.js'
+import type { RedisConnections } from '../../lib/redis/connect.js'
+import type { RosterConnection, Presence, TypingEntry } from '../../lib/roster/contract.js'
+import { RedisRoster } from '../../lib/roster/redis/roster.js'
+import { RosterSweeper } from '../../lib/upkeep/roster-sweeper.js'
 import { log, type TestClock } from '../suites.js'
 import { LIMIT, times } from './world.js'
 
@@ -17,7 +17,7 @@ interface Typing { until: number, node: ModelNode }
 export interface ModelNode {
   roster: RedisRoster
   sweeper: RosterSweeper
-  sockets: Map<string, Entry>
+  sockets: Map<string, RosterConnection>
 }
 
 /**
@@ -43,10 +43,10 @@ export class Model {
   }
 
   async boot (redis: RedisConnections): Promise<ModelNode> {
-    const events = new Lifecycle(log)
+    const events = new LifecycleBus(log)
     const roster = new RedisRoster(`node-${++this.#booted}`, { ...redis, prefix: this.#prefix }, this.clock, times, log)
     const node: ModelNode = {
-      roster, sockets: new Map(), sweeper: new RosterSweeper({ roster, events, share: BEAT / (times.lease / 3), enabled: true })
+      roster, sockets: new Map(), sweeper: new RosterSweeper({ roster, events, share: BEAT / (times.nodeTimeout / 3), enabled: true })
     }
     events.on('online', ({ tenantId, userId }) => { this.#tell(`${tenantId}/${userId} online`) })
     events.on('offline', ({ tenantId, userId }) => {
@@ -63,15 +63,15 @@ export class Model {
   /** Opens a socket, and closes the one that it replaces. */
   async open (node: ModelNode, tenantId: number, userId: number, connectionId: string): Promise<void> {
     const entry = { tenantId, userId, connectionId, nodeId: node.roster.nodeId, device: 'web' as const, connectedAt: this.clock.now() }
-    const { taken, first, replaced, generation } = await node.roster.join(entry, LIMIT)
-    if (taken) throw new Error(`${connectionId} is taken`)
+    const { ownedByOther, isFirstOfUser, replaced, generation } = await node.roster.join(entry, LIMIT)
+    if (ownedByOther) throw new Error(`${connectionId} is taken`)
     node.sockets.set(keyOf(entry), { ...entry, generation })
-    if (first) this.#tell(`${tenantId}/${userId} online`)
+    if (isFirstOfUser) this.#tell(`${tenantId}/${userId} online`)
     if (replaced !== null) await this.close(replaced)
   }
 
   /** Closes a socket, if it is still the one of this generation. */
-  async close (entry: Entry): Promise<void> {
+  async close (entry: RosterConnection): Promise<void> {
     const node = this.nodes.find(({ roster }) => roster.nodeId === entry.nodeId)
     const socket = node?.sockets.get(keyOf(entry))
     if (socket?.generation === entry.generation) node?.sockets.delete(keyOf(entry))
@@ -83,18 +83,18 @@ export class Model {
   }
 
   /** On a node where the user is not connected it fails while Redis is away. */
-  async say (node: ModelNode, { tenantId, userId }: Entry, status: Status): Promise<void> {
+  async say (node: ModelNode, { tenantId, userId }: RosterConnection, status: Status): Promise<void> {
     const seenAt = this.clock.now()
     try {
-      const { first } = await node.roster.setPresence(tenantId, userId, { status, device: 'web', lastMessage: null, awaySince: null, seenAt })
-      if (first) this.#tell(`${tenantId}/${userId} online`)
+      const { isFirstOfUser } = await node.roster.setPresence(tenantId, userId, { status, device: 'web', lastMessage: null, awaySince: null, seenAt })
+      if (isFirstOfUser) this.#tell(`${tenantId}/${userId} online`)
       this.said.set(`${tenantId}/${userId}`, status)
     } catch (err) {
       if ((err as { code?: string }).code !== 'RT_STORAGE_UNAVAILABLE') throw err
     }
   }
 
-  async type (node: ModelNode, { tenantId, userId, connectionId }: Entry, conversationId: string): Promise<void> {
+  async type (node: ModelNode, { tenantId, userId, connectionId }: RosterConnection, conversationId: string): Promise<void> {
     const now = this.clock.now()
     const entry: TypingEntry = {
       tenantId, userId, conversationId, conversationType: 'group', channels: [], connectionId, startedAt: now, expiresAt: now + TYPING
@@ -127,7 +127,7 @@ export class Model {
     }
   }
 
-  get sockets (): Entry[] {
+  get sockets (): RosterConnection[] {
     return this.nodes.flatMap(({ sockets }) => [...sockets.values()])
   }
 
@@ -143,7 +143,7 @@ export class Model {
 
   /** Until nobody is about to be told offline: for that moment no node knows whether another one did it. */
   async passGraces (): Promise<void> {
-    const isEnding = (at: number): boolean => Math.abs(at + times.grace - this.clock.now()) < 3 * BEAT
+    const isEnding = (at: number): boolean => Math.abs(at + times.offlineDelay - this.clock.now()) < 3 * BEAT
     while ([...this.#leftAt.values()].some(isEnding)) await this.pass(BEAT)
   }
 
@@ -157,5 +157,5 @@ export class Model {
   }
 }
 
-const keyOf = ({ tenantId, connectionId }: Pick<Entry, 'tenantId' | 'connectionId'>): string => `${tenantId}/${connectionId}`
+const keyOf = ({ tenantId, connectionId }: Pick<RosterConnection, 'tenantId' | 'connectionId'>): string => `${tenantId}/${connectionId}`
 const typingOf = ({ tenantId, userId, conversationId }: TypingEntry): string => `${tenantId}/${userId}:${conversationId}`

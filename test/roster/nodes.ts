@@ -32,7 +32,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     const { clock, here, there } = world
     await enter(here, 'a')
     for (let i = 0; i < 5; i++) {
-      clock.advance(times.lease - SOON)
+      clock.advance(times.nodeTimeout - SOON)
       t.strictSame(await here.renew(), quiet)
       await there.renew()
       await there.reap()
@@ -47,7 +47,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
       // The dead one is the third, so that `here` can be the reaper that fails.
       for (const userId of [7, 8, 9]) await enter(third, `c${userId}`, { userId, tenantId: userId % 2 + 1 })
       await enter(there, 'other', { userId: 9, tenantId: 2 })
-      clock.advance(times.lease + SOON)
+      clock.advance(times.nodeTimeout + SOON)
       for (const node of [here, there]) await node.renew()
       const heal = disturb(redis, (count) => { if (count >= at) throw new Error('dead') })
       const died = await here.reap().then(() => false, () => true)
@@ -60,7 +60,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
       const told = [...(await sweep(there)).offline, ...(await sweep(there)).offline]
       t.strictSame(told.toSorted(), [7, 8], `dead before command ${at + 1}`)
       t.match([await there.counts(1), await there.counts(2)], [{ total: 0 }, { total: 1 }])
-      clock.advance(times.grace + SOON)
+      clock.advance(times.offlineDelay + SOON)
       t.strictSame(await sweep(there), nothing)
     }
   })
@@ -97,7 +97,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     await hereDies(world)
     await there.reap()
     t.strictSame(await here.renew(), quiet)
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweepBoth(world), nothing)
   })
 
@@ -112,7 +112,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame((await sweep(there)).offline, [7])
     heal()
     t.strictSame(await here.renew(), quiet)
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweepBoth(world), nothing)
   })
 
@@ -123,11 +123,11 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     const heal = cutOff(redis)
     t.equal(await here.leave(left), true)
     const joined = await here.join(socket(here, 'new', { userId: 9 }), LIMIT)
-    t.match(joined, { taken: false, fresh: true, replaced: null, evicted: [] })
+    t.match(joined, { ownedByOther: false, isNew: true, replaced: null, evicted: [] })
     await here.setPresence(1, 8, saying('busy'))
     const short = await here.join(socket(here, 'short', { userId: 10 }), LIMIT)
     t.equal(await here.leave({ tenantId: 1, connectionId: 'short', generation: short.generation }), true)
-    t.strictSame([(await here.hit('x', 60_000)).count, (await here.hit('x', 60_000)).count], [1, 2])
+    t.strictSame([(await here.countRequest('x', 60_000)).count, (await here.countRequest('x', 60_000)).count], [1, 2])
     const reads: Array<() => Promise<unknown>> = [
       () => here.find(1, 'left'), () => here.connectionsOf(1, 8), async () => await here.presence(1, [8]), () => here.online(1, { limit: 9, after: 0 }),
       () => here.counts(1), () => here.typing(1, '42'), () => here.channels(1, 'kept'), async () => await here.join(socket(here, 'rest', { nodeId: null }), LIMIT)
@@ -140,7 +140,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.match(await there.find(1, 'kept'), kept)
     t.equal(await there.find(1, 'short'), null)
     t.match(await there.presence(1, [8]), [{ status: 'busy' }])
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame((await sweepBoth(world)).offline, [7], 'told late, but once')
   })
 
@@ -157,7 +157,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     clock.advance(20_000)
     t.equal(await here.startTyping(sign('kept')), false)
     clock.advance(11_000)
-    t.match((await here.due()).flatMap(({ typing }) => typing), [{ conversationId: 'forgotten' }])
+    t.match((await here.claimDue()).flatMap(({ typing }) => typing), [{ conversationId: 'forgotten' }])
     heal()
     t.equal(await here.startTyping(sign('kept')), false)
     clock.advance(31_000)
@@ -186,7 +186,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame((await there.aliveNodes()).toSorted(), ['node-there', 'node-third'])
     t.strictSame(await there.counts(1), { total: 1, active: 1, users: 1 })
     t.strictSame(await sweep(there), nothing, 'a restart is a short absence')
-    clock.advance(times.grace + SOON)
+    clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweep(there), { ...nothing, offline: [7] })
   })
 

@@ -1,7 +1,7 @@
 import type { Redis } from 'ioredis'
 import type { Test } from 'tap'
-import type { RedisConnections } from '../../lib/redis.js'
-import { RedisRoster } from '../../lib/roster/redis.js'
+import type { RedisConnections } from '../../lib/redis/connect.js'
+import { RedisRoster } from '../../lib/roster/redis/roster.js'
 import { freshPrefix, log, openRedis, TestClock } from '../suites.js'
 import { SOON, times, type World } from './world.js'
 
@@ -57,7 +57,7 @@ export const cutOff = (redis: RedisConnections): () => void => disturb(redis, ()
 
 /** `here` falls silent for longer than its lease, while the others do not. */
 export async function hereDies ({ clock, there, third }: RedisWorld): Promise<void> {
-  for (const part of [times.lease / 2, times.lease / 2 + SOON]) {
+  for (const part of [times.nodeTimeout / 2, times.nodeTimeout / 2 + SOON]) {
     clock.advance(part)
     for (const node of [there, third]) await node.renew()
   }

@@ -1,8 +1,8 @@
 import type { Test } from 'tap'
-import type { Due, Entry, Presence, Renewed, Roster, RosterTimes, TypingEntry } from '../../lib/roster/contract.js'
+import type { Due, RosterConnection, Presence, Renewed, Roster, RosterTimes, TypingEntry } from '../../lib/roster/contract.js'
 import type { TestClock } from '../suites.js'
 
-export const times: RosterTimes = { lease: 13_000, grace: 5000, restLease: 75_000 }
+export const times: RosterTimes = { nodeTimeout: 13_000, offlineDelay: 5000, registrationTtl: 75_000 }
 /** More than a test takes by itself: before and after a deadline by this much there is one right answer. */
 export const SOON = 1000
 /** Due once told is due again after this time, for the case that who was to tell it died. */
@@ -21,17 +21,17 @@ export type OpenWorld = (t: Test) => Promise<World>
 export interface Told {
   offline: number[]
   typing: TypingEntry[]
-  lapsed: Entry[]
+  expiredConnections: RosterConnection[]
   /** Came back between `due` and `settle`. */
   online: number[]
 }
 
 /** One look of the sweeper: what is due is told, then settled. */
 export async function sweep (roster: Roster): Promise<Told> {
-  const told: Told = { offline: [], typing: [], lapsed: [], online: [] }
-  for (const due of await roster.due()) {
+  const told: Told = { offline: [], typing: [], expiredConnections: [], online: [] }
+  for (const due of await roster.claimDue()) {
     collect(told, due)
-    const back = await roster.settle([{ tenantId: due.tenantId, userIds: due.offline }])
+    const back = await roster.confirmOffline([{ tenantId: due.tenantId, userIds: due.offline }])
     told.online.push(...back.flatMap(({ userIds }) => userIds))
   }
   return told
@@ -39,7 +39,7 @@ export async function sweep (roster: Roster): Promise<Told> {
 
 /** Both nodes look at the same time. */
 export async function sweepBoth ({ here, there }: World): Promise<Told> {
-  const told: Told = { offline: [], typing: [], lapsed: [], online: [] }
+  const told: Told = { offline: [], typing: [], expiredConnections: [], online: [] }
   const parts = here === there ? [await sweep(here)] : await Promise.all([sweep(here), sweep(there)])
   for (const part of parts) {
     collect(told, part)
@@ -48,19 +48,19 @@ export async function sweepBoth ({ here, there }: World): Promise<Told> {
   return told
 }
 
-function collect (told: Told, { offline, typing, lapsed }: Pick<Due, 'offline' | 'typing' | 'lapsed'>): void {
+function collect (told: Told, { offline, typing, expiredConnections }: Pick<Due, 'offline' | 'typing' | 'expiredConnections'>): void {
   told.offline.push(...offline)
   told.typing.push(...typing)
-  told.lapsed.push(...lapsed)
+  told.expiredConnections.push(...expiredConnections)
 }
 
 /** A renewal that found nothing to tell. */
 export const quiet: Renewed = { arrived: [], displaced: [] }
 
-export const nothing: Told = { offline: [], typing: [], lapsed: [], online: [] }
+export const nothing: Told = { offline: [], typing: [], expiredConnections: [], online: [] }
 
 /** A connection of user 7 in tenant 1, with its socket on this node, unless said otherwise. */
-export const socket = (roster: Roster, connectionId: string, rest: Partial<Omit<Entry, 'generation'>> = {}): Omit<Entry, 'generation'> =>
+export const socket = (roster: Roster, connectionId: string, rest: Partial<Omit<RosterConnection, 'generation'>> = {}): Omit<RosterConnection, 'generation'> =>
   ({ tenantId: 1, userId: 7, connectionId, nodeId: roster.nodeId, device: 'web', connectedAt: 1, ...rest })
 
 export const saying = (status: Presence['status'], rest: Partial<Presence> = {}): Presence =>
@@ -69,7 +69,7 @@ export const saying = (status: Presence['status'], rest: Partial<Presence> = {})
 export const LIMIT = 20
 
 /** Joins and answers what is needed to leave again. */
-export async function enter (roster: Roster, connectionId: string, rest: Partial<Omit<Entry, 'generation'>> = {}): Promise<Entry> {
+export async function enter (roster: Roster, connectionId: string, rest: Partial<Omit<RosterConnection, 'generation'>> = {}): Promise<RosterConnection> {
   const entry = socket(roster, connectionId, rest)
   const { generation } = await roster.join(entry, LIMIT)
   return { ...entry, generation }

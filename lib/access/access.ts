@@ -1,0 +1,291 @@
+import { EventEmitter } from 'node:events'
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import { thenMaybe, isPromise, catchMaybe, type MaybePromise } from '../async/maybe-promise.js'
+import { ThrottledLog } from '../async/throttled-log.js'
+import { BROADCAST_CHANNEL, PRESENCE_CHANNEL, privateChannel } from '../channel-names.js'
+import type { Clock } from '../clock.js'
+import { RealtimeError, toRealtimeError } from '../errors.js'
+import type { AccessRequest, Authenticate, Authorize, AuthorizeMany, Verdict } from '../host-functions.js'
+import { expiryOf, isTime, mistakeIn, type Caller, type Identity } from '../identity.js'
+import { requireChannel, requireId, wrongArgument } from '../wire/host-arguments.js'
+import type { FailedAuthentications } from './failed-authentications.js'
+import { HostCalls, notNow, type Asker } from './host-calls.js'
+import type { AccessLog, AccessResult } from './log.js'
+import { toMs, type Restrictions } from './restrictions.js'
+
+/** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
+export const defaultAuthorize: Authorize = ({ action }) => action === 'direct'
+
+/** Times of this century in seconds are below it; in milliseconds that is the year 1973. */
+const LAST_SECONDS = 1e11
+
+/** How long a revocation is kept unless the host says otherwise: longer than any credentials should live. */
+const REVOKED_FOR = 30 * 24 * 3600_000
+
+export interface AccessOptions {
+  authenticate: Authenticate
+  authorize?: Authorize | undefined
+  authorizeMany?: AuthorizeMany | undefined
+  /** Calls under way at once, of each of the two kinds. */
+  concurrency: number
+  /** Milliseconds until a host function counts as not answering. */
+  timeout: number
+  restrictions: Restrictions
+  accessLog: AccessLog
+  failures: FailedAuthentications
+  clock: Clock
+  log: FastifyBaseLogger
+}
+
+/** What `revoke` ends: everything of a user that was issued before a time, or one token. Times are a Date or milliseconds since 1970. */
+export type Revocation = { tenantId: number, until?: number | Date } & (
+  | { userId: number, issuedBefore?: number | Date, tokenId?: never }
+  | { tokenId: string, userId?: never, issuedBefore?: never })
+
+/** Who asks for what: the identity is the caller's. */
+export type Question = Omit<AccessRequest, 'identity'>
+
+/** What hosts and plugins ask about users: `identify` a token, `allows` an action, `require` it. */
+export type AccessControl = Pick<Access, 'identify' | 'allows' | 'require'>
+
+/** Who someone is and what they may do: the host's functions, and its decisions about live connections. */
+export class Access {
+  readonly #options: AccessOptions
+  /** Two lanes: an `authenticate` that hangs must not keep those who are known from subscribing. */
+  readonly #authentication: HostCalls
+  readonly #authorization: HostCalls
+  readonly #throttled: ThrottledLog
+  readonly #logged = new Set<string>()
+  readonly failures: FailedAuthentications
+
+  constructor (options: AccessOptions) {
+    this.#options = options
+    const lane = { places: options.concurrency, timeout: options.timeout }
+    this.#authentication = new HostCalls(lane)
+    this.#authorization = new HostCalls(lane)
+    this.#throttled = new ThrottledLog(options.log)
+    this.failures = options.failures
+  }
+
+  /**
+   * The identity behind the credentials, or null; at once where the host answers at once. `owner` is what waits, the
+   * connection or the HTTP response. Throws `RT_TOKEN_EXPIRED`, `RT_BANNED`, `RT_TOKEN_REVOKED`, `RT_UNAVAILABLE`, or
+   * `RT_INTERNAL` where the host returned something that is no identity.
+   */
+  identify (token: string | undefined, request: FastifyRequest, owner: object): MaybePromise<Identity | null> {
+    const { failures } = this
+    if (failures.wasRefused(token)) return null
+    const holder = failures.limitedAddress(request.ip)
+    const asker = this.#follow({ owner, tenant: holder ?? '', holder, suspect: failures.isSuspect(holder, token) })
+    const answer = catchMaybe(() => this.#authentication.run(asker, () => this.#options.authenticate({ token, request })),
+      (err) => this.#failed('authenticate', err))
+    return thenMaybe(answer, (identity) => {
+      try {
+        const checked = this.#checked(identity)
+        if (checked !== null) failures.accepted(holder, token)
+        // Without credentials nothing was guessed.
+        else if (token !== undefined) failures.refused(holder, token)
+        return checked
+      } catch (err) {
+        if (err instanceof RealtimeError && err.code === 'RT_TOKEN_REVOKED') failures.refused(holder, undefined)
+        throw err
+      }
+    })
+  }
+
+  #checked (identity: Identity | null | undefined): Identity | null {
+    if (identity === null || identity === undefined) return null
+    const mistake = mistakeIn(identity)
+    if (mistake !== null) {
+      this.#logOnce('error', mistake, 'authenticate returned an identity that cannot be used: %s %s')
+      // Nothing that the client could mend by trying again soon.
+      throw new RealtimeError('RT_INTERNAL', undefined, { retryAfter: 60 })
+    }
+    const now = this.#options.clock.now()
+    const expiry = expiryOf(identity)
+    if (expiry <= now) {
+      if (expiry > 0 && expiry < LAST_SECONDS) {
+        this.#logOnce('warn', { field: 'expiresAt', problem: 'looks like seconds, as in a JWT: give milliseconds' }, 'authenticate returned an identity that has expired: %s %s')
+      }
+      throw new RealtimeError('RT_TOKEN_EXPIRED')
+    }
+    const refusal = this.#options.restrictions.refusal(identity, now)
+    if (refusal !== null) throw refusal
+    return identity
+  }
+
+  /** A mistake in the host's code comes with each request: one line says it all. */
+  #logOnce (level: 'error' | 'warn', { field, problem }: { field: string, problem: string }, text: string): void {
+    if (this.#logged.has(field)) return
+    this.#logged.add(field)
+    this.#options.log[level]({ field }, text, field, problem)
+  }
+
+  /** Asks for a subscription before its turn comes. The answer belongs to the frame and connection that ask, and is used for nothing else. */
+  prefetch (caller: Caller, channel: string): MaybePromise<Verdict> {
+    const answer = thenMaybe(catchMaybe(() => this.verdict(caller, { action: 'subscribe', channel }), toRealtimeError),
+      (verdict) => verdict instanceof RealtimeError ? Promise.reject(verdict) : verdict)
+    // Looked at when its turn comes; a socket that closes first looks at nothing.
+    if (isPromise(answer)) answer.catch(() => {})
+    return answer
+  }
+
+  /** What the host says. In this turn where its function answers in this turn. Throws, or rejects with, `RT_UNAVAILABLE`. */
+  verdict (caller: Caller, question: Question): MaybePromise<Verdict> {
+    const { identity } = caller
+    if (question.action === 'subscribe' && isOwn(identity, question.channel)) return true
+    const authorize = this.#options.authorize ?? defaultAuthorize
+    return catchMaybe(() => this.#authorization.run(this.#askerOf(caller), () => authorize({ identity, ...question })),
+      (err) => this.#failed('authorize', err))
+  }
+
+  /** Each of these subscriptions, in the order given: null where it is allowed, else the refusal or the failure. Never rejects. */
+  async requireEach (caller: Caller, channels: readonly string[], prefetched?: MaybePromise<Verdict>): Promise<Array<RealtimeError | null>> {
+    const verdicts = prefetched !== undefined && channels.length === 1
+      ? await Promise.allSettled([prefetched])
+      : await this.verdicts(caller, channels)
+    return verdicts.map((outcome) => {
+      if (outcome.status === 'rejected') return toRealtimeError(outcome.reason)
+      return isYes(outcome.value) ? null : refusalOf(outcome.value)
+    })
+  }
+
+  /** What the host says of each of these subscriptions, in the order given, by `authorizeMany` where it has one. Never rejects. */
+  async verdicts (caller: Caller, channels: readonly string[]): Promise<Array<PromiseSettledResult<Verdict>>> {
+    const { authorizeMany } = this.#options
+    const asked = [...new Set(channels)].filter((channel) => !isOwn(caller.identity, channel))
+    if (authorizeMany === undefined || asked.length < 2) {
+      return await Promise.allSettled(channels.map(async (channel) => await this.verdict(caller, { action: 'subscribe', channel })))
+    }
+    const answers = await this.#askMany(authorizeMany, caller, asked).catch((err: unknown) => toRealtimeError(err))
+    const byChannel = new Map(asked.map((channel, i) => [channel, i]))
+    return channels.map((channel): PromiseSettledResult<Verdict> => {
+      const i = byChannel.get(channel)
+      if (i === undefined) return { status: 'fulfilled', value: true }
+      return answers instanceof RealtimeError ? { status: 'rejected', reason: answers } : { status: 'fulfilled', value: answers[i] ?? false }
+    })
+  }
+
+  async #askMany (authorizeMany: AuthorizeMany, caller: Caller, channels: string[]): Promise<Verdict[]> {
+    const { identity } = caller
+    return await catchMaybe(() => this.#authorization.run(this.#askerOf(caller), () =>
+      thenMaybe(authorizeMany({ identity, action: 'subscribe', channels }), (answers) => {
+        if (Array.isArray(answers) && answers.length === channels.length) return answers
+        throw new Error(`authorizeMany must return one answer per channel: ${channels.length} were asked`)
+      })), (err) => this.#failed('authorizeMany', err))
+  }
+
+  /** Asks any other host function in the caller's name, within its share of the places. Throws, or rejects with, `RT_UNAVAILABLE`. */
+  ask<T> (caller: Caller, name: string, call: () => MaybePromise<T>): MaybePromise<T> {
+    return catchMaybe(() => this.#authorization.run(this.#askerOf(caller), call), (err) => this.#failed(name, err))
+  }
+
+  /** True or false, without a reason. Throws, or rejects with, `RT_UNAVAILABLE`. */
+  allows (caller: Caller, question: Question): MaybePromise<boolean> {
+    return thenMaybe(this.verdict(caller, question), isYes)
+  }
+
+  /** Throws, or rejects with, `RT_FORBIDDEN`, `RT_RATE_LIMITED` (slow mode) or `RT_UNAVAILABLE`. */
+  require (caller: Caller, question: Question, prefetched?: MaybePromise<Verdict>): MaybePromise<void> {
+    return thenMaybe(prefetched ?? this.verdict(caller, question), requireYes)
+  }
+
+  /** What waited for a host function is gone: its places are free for others. */
+  release (owner: object): void {
+    this.#authentication.release(owner)
+    this.#authorization.release(owner)
+  }
+
+  /**
+   * Asks `authorize` again for the live subscriptions concerned, on every node; those refused are revoked. Where `authorize`
+   * fails they stay, and the answer is `complete: false`. Resolves within 2 s, as the others do.
+   */
+  async recheck ({ tenantId, userId = null, channel = null }: { tenantId: number, userId?: number | null, channel?: string | null }): Promise<AccessResult> {
+    requireId(tenantId, 'tenantId')
+    if (userId !== null) requireId(userId, 'userId')
+    if (channel !== null) requireChannel(channel)
+    return await this.#options.accessLog.record({ kind: 'recheck', tenantId, userId, channel })
+  }
+
+  /** Closes every connection of a user with 4403 and refuses the user from now on, until `until` or `unban`. */
+  async ban ({ tenantId, userId, until, reason }: { tenantId: number, userId: number, until?: number | Date | null, reason?: string | null }): Promise<AccessResult> {
+    requireId(tenantId, 'tenantId')
+    requireId(userId, 'userId')
+    if (reason !== undefined && reason !== null && typeof reason !== 'string') throw wrongArgument('reason', 'is not a text')
+    return await this.#options.accessLog.record({
+      kind: 'ban', tenantId, userId, until: until === undefined || until === null ? null : timeOf(until, 'until'), reason: reason?.slice(0, 255) ?? null
+    })
+  }
+
+  async unban ({ tenantId, userId }: { tenantId: number, userId: number }): Promise<AccessResult> {
+    requireId(tenantId, 'tenantId')
+    requireId(userId, 'userId')
+    return await this.#options.accessLog.record({ kind: 'unban', tenantId, userId })
+  }
+
+  /** Refuses credentials that were issued before a time (now unless given), or those of one `tokenId`; live connections close with 4401. */
+  async revoke (revocation: Revocation): Promise<AccessResult> {
+    const { tenantId, userId, tokenId, issuedBefore } = revocation
+    requireId(tenantId, 'tenantId')
+    const now = this.#options.clock.now()
+    const until = revocation.until === undefined ? now + REVOKED_FOR : timeOf(revocation.until, 'until')
+    if (tokenId !== undefined) {
+      if (typeof tokenId !== 'string' || tokenId.length === 0 || tokenId.length > 255) throw wrongArgument('tokenId', 'is not a text of 1 to 255 characters')
+      if (userId !== undefined) throw wrongArgument('userId', 'and tokenId exclude each other: revoke one after the other')
+      return await this.#options.accessLog.record({ kind: 'revoke', tenantId, tokenId, until })
+    }
+    requireId(userId, 'userId')
+    return await this.#options.accessLog.record({
+      kind: 'revoke', tenantId, userId, issuedBefore: issuedBefore === undefined ? now : timeOf(issuedBefore, 'issuedBefore'), until
+    })
+  }
+
+  #askerOf ({ identity: { tenantId, userId }, owner }: Caller): Asker {
+    return this.#follow({ owner, tenant: tenantId, holder: `${tenantId}/${userId}` })
+  }
+
+  /** A response says by itself when it is over; the connections plugin says it of its sockets. */
+  #follow (asker: Asker): Asker {
+    const { owner } = asker
+    if (owner instanceof EventEmitter && owner.listenerCount('close', this.#onClose) === 0) owner.once('close', this.#onClose)
+    return asker
+  }
+
+  readonly #onClose: (this: object) => void = ((access: Access) => function (this: object) { access.release(this) })(this)
+
+  #failed (name: string, err: unknown): never {
+    if (err instanceof RealtimeError && err.code !== 'RT_UNAVAILABLE') throw err // said on purpose, by the host or by a limit
+    this.#throttled.write('error', { err, function: name }, `${name} failed: clients are asked to try again`)
+    throw err instanceof RealtimeError ? err : notNow(err)
+  }
+}
+
+/** These three are everyone's own: each connection is subscribed to them by itself. */
+const isOwn = ({ userId }: Identity, channel: string): boolean =>
+  channel === PRESENCE_CHANNEL || channel === BROADCAST_CHANNEL || channel === privateChannel(userId)
+
+/** Throws `RT_INVALID_DATA`, which names the argument. */
+function timeOf (time: number | Date, name: string): number {
+  const ms = isTime(time) ? toMs(time) : NaN
+  if (Number.isNaN(ms)) throw wrongArgument(name, 'is not a Date or milliseconds since 1970')
+  return Math.trunc(ms)
+}
+
+export const isYes = (verdict: Verdict): boolean => typeof verdict === 'object' && verdict !== null ? verdict.allow === true : verdict === true
+
+function requireYes (verdict: Verdict): void {
+  if (!isYes(verdict)) throw refusalOf(verdict)
+}
+
+function refusalOf (verdict: Verdict): RealtimeError {
+  const { message, retryAfter } = typeof verdict === 'object' && verdict !== null ? verdict : {}
+  return retryAfter === undefined
+    ? new RealtimeError('RT_FORBIDDEN', message)
+    : new RealtimeError('RT_RATE_LIMITED', message, { retryAfter })
+}
+
+/** The token of an `Authorization: Bearer …` header. */
+export function bearerToken (header: string | undefined): string | undefined {
+  const match = /^Bearer +(\S+)$/i.exec(header ?? '')
+  return match?.[1]
+}

@@ -1,0 +1,150 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { OutgoingEvent } from '../backplane/contract.js'
+import type { Hub } from '../delivery/hub.js'
+import { splitKey, type ChannelKey } from '../keys.js'
+import { byChannel, type EventLog, type StoredEvent } from './index.js'
+
+/** Pause between two marks of what was seen, and how many are kept. */
+const SAMPLE_INTERVAL_MS = 1000
+const MAX_SAMPLES = 120
+/** Ids are given when an insert begins: one that was under way this long may still be below an id already seen. */
+const LATE_COMMIT_MS = 10_000
+const CHANNELS_PER_READ = 200
+const EVENTS_PER_READ = 1000
+const RETRY_MS = 1000
+/**
+ * How far below the complete id events are looked for that were handed on long after they were stored, by a node that
+ * could not reach Redis meanwhile.
+ */
+const LATE_PUBLISH_IDS = 100_000
+/** Nodes' clocks, and the times in the table, may differ by this much. */
+const CLOCK_SKEW_MS = 1000
+
+export interface GapFillerOptions {
+  hub: Hub
+  eventLog: EventLog
+  log: FastifyBaseLogger
+}
+
+/**
+ * Brings what the backplane lost. Once a second it notes the newest id seen; when the backplane's canary comes back,
+ * everything seen up to the time it left is complete, so a later loss lies above the newest such mark, less what was
+ * being committed then. Missed channels are held, read from the log from there on, and released: members get the
+ * events in order, late, and those they had are dropped by id.
+ */
+export class GapFiller {
+  readonly #options: GapFillerOptions
+  readonly #samples: Array<{ at: number, id: number }> = []
+  readonly #gaps = new Set<ChannelKey>()
+  /** Up to this id, and when it was the newest, nothing is missing here. */
+  #complete = { at: 0, id: 0 }
+  #filling = false
+  #sampling: NodeJS.Timeout | null = null
+  #stopped = false
+
+  constructor (options: GapFillerOptions) {
+    this.#options = options
+  }
+
+  async start (): Promise<void> {
+    const at = Date.now()
+    const id = await this.#options.eventLog.store.newest()
+    this.#complete = { at, id }
+    this.#options.hub.newest = Math.max(this.#options.hub.newest, id)
+    this.#sampling = setInterval(() => {
+      this.#samples.push({ at: Date.now(), id: this.#options.hub.newest })
+      if (this.#samples.length > MAX_SAMPLES) this.#samples.shift()
+    }, SAMPLE_INTERVAL_MS)
+  }
+
+  /** A new epoch began: the ids noted before say nothing about this log. */
+  forget (): void {
+    this.#samples.length = 0
+    this.#complete = { at: Date.now(), id: 0 }
+    this.#options.eventLog.store.newest().then((id) => { this.#complete = { at: Date.now(), id } }, () => {}) // then all is read, from the start
+  }
+
+  stop (): void {
+    if (this.#sampling !== null) clearInterval(this.#sampling)
+    this.#stopped = true
+    this.#gaps.clear()
+  }
+
+  /** Everything published until `sentAt` came through. */
+  noteProbe (sentAt: number): void {
+    if (this.#filling) return
+    const complete = this.#samples.findLast(({ at }) => at <= sentAt - LATE_COMMIT_MS)
+    if (complete !== undefined) this.#complete = complete
+  }
+
+  /** Channels of which frames may be missing. */
+  fillGaps (keys: readonly ChannelKey[]): void {
+    for (const key of keys) {
+      if (this.#options.hub.startGap(key) !== null) this.#gaps.add(key)
+    }
+    if (!this.#filling) void this.#fillAll()
+  }
+
+  async #fillAll (): Promise<void> {
+    const { hub, log } = this.#options
+    this.#filling = true
+    while (this.#gaps.size > 0) {
+      const keys = nextOfOneTenant(this.#gaps)
+      for (const key of keys) this.#gaps.delete(key)
+      try {
+        const events = await this.#read(keys)
+        for (const key of keys) {
+          // Missed once more while it was read: what was lost then may have been stored after the read.
+          if (!this.#gaps.has(key)) this.#release(key, events.get(key) ?? [])
+        }
+      } catch (err) {
+        for (const key of keys) this.#gaps.add(key)
+        log.warn({ err, channels: this.#gaps.size }, 'missed events wait for the database')
+        // Live frames go on; what is missing follows, and is in its place again for a client that sorts by id.
+        for (const key of this.#gaps) hub.fillGap(key, [])
+        await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref())
+        if (this.#stopped) return
+        for (const key of this.#gaps) hub.startGap(key)
+      }
+    }
+    // In the turn that found nothing left: a channel missed any later begins anew.
+    this.#filling = false
+  }
+
+  async #read (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
+    const found: StoredEvent[] = []
+    const { tenantId } = splitKey(keys[0] ?? '')
+    const channels = keys.map((key) => splitKey(key).channel)
+    const { at, id } = this.#complete
+    const publishedSince = at - CLOCK_SKEW_MS
+    for (let since = Math.max(0, id - LATE_PUBLISH_IDS); ;) {
+      const events = await this.#options.eventLog.readGap({ tenantId, channels, since, complete: id, publishedSince, limit: EVENTS_PER_READ })
+      found.push(...events)
+      const last = events.at(-1)
+      if (last === undefined || events.length < EVENTS_PER_READ) return byChannel(found)
+      since = last.id
+    }
+  }
+
+  #release (key: ChannelKey, events: StoredEvent[]): void {
+    const { hub, eventLog } = this.#options
+    const since = hub.startGap(key)
+    if (since === null) return // the last member left meanwhile
+    const frames = events
+      .filter(({ publishedAt }) => publishedAt === null || publishedAt >= since - CLOCK_SKEW_MS)
+      .map((event): OutgoingEvent => ({ payload: eventLog.encode(event), messageId: event.id, excludeConnectionId: null, isRetry: false }))
+    hub.fillGap(key, frames)
+  }
+}
+
+function nextOfOneTenant (keys: ReadonlySet<ChannelKey>): ChannelKey[] {
+  const chosen: ChannelKey[] = []
+  let tenant: number | null = null
+  for (const key of keys) {
+    const { tenantId } = splitKey(key)
+    tenant ??= tenantId
+    if (tenantId === tenant) chosen.push(key)
+    if (chosen.length === CHANNELS_PER_READ) break
+  }
+  return chosen
+}

@@ -1,0 +1,85 @@
+import type { FastifyInstance } from 'fastify'
+import type { Access } from './access/access.js'
+import type { AccessLog } from './access/log.js'
+import type { RateCounters } from './access/rate-counters.js'
+import type { Restrictions } from './access/restrictions.js'
+import type { UserDirectory } from './access/user-directory.js'
+import type { Backplane } from './backplane/contract.js'
+import type { Clock } from './clock.js'
+import type { StorageAccess } from './core.js'
+import type { LocalConnection } from './delivery/connection.js'
+import type { Hub } from './delivery/hub.js'
+import type { PageSource } from './delivery/replayer.js'
+import type { EventLog } from './event-log/index.js'
+import type { FrameRouter } from './frame-router.js'
+import type { LifecycleBus } from './lifecycle/events.js'
+import type { Metrics } from './metrics.js'
+import type { Roster } from './roster/contract.js'
+import type { CoreSettings } from './settings.js'
+
+/** An ephemeral event for whoever listens now. */
+export interface EphemeralEvent {
+  tenantId: number
+  channel: string
+  event: string
+  data: Record<string, unknown>
+  /** The connection that must not get it. */
+  excludeConnectionId?: string | null
+}
+
+/** What the plugins share among themselves, see {@link internalsOf}. */
+export interface Internals {
+  /** Boot id of this node: a restarted process is another node. */
+  readonly nodeId: string
+  readonly settings: CoreSettings
+  readonly clock: Clock
+  readonly access: Access
+  /** The host's decisions about live connections; plugins say what they do here. */
+  readonly accessLog: AccessLog
+  readonly restrictions: Restrictions
+  readonly directory: UserDirectory
+  readonly rates: RateCounters
+  readonly frames: FrameRouter
+  readonly hub: Hub
+  readonly backplane: Backplane
+  readonly roster: Roster
+  readonly eventLog: EventLog
+  readonly metrics: Metrics
+  readonly database: StorageAccess
+  /** What happens, for host code: `events.on('online', …)`. */
+  readonly bus: LifecycleBus
+  /** Channels to which every authenticated connection is subscribed, besides its own private one. */
+  readonly defaultChannels: Set<string>
+  /** What waited for a connection's user, to be sent right after it is authenticated and before anything newer; null: nothing ever does. */
+  waiting: ((connection: LocalConnection) => PageSource) | null
+  /** The connections whose socket is on this node, by {@link connectionKey}. Filled by the connections plugin. */
+  readonly localConnections: Map<string, LocalConnection>
+  /** Calls between nodes: `call(nodeId, op, data)` resolves to what the handler of `op` on that node returns. */
+  readonly rpc: {
+    handle (op: string, handler: (data: unknown) => Promise<unknown>): void
+    call (nodeId: string, op: string, data: unknown): Promise<unknown>
+  }
+  /**
+   * Tells an ephemeral event to a channel's subscribers on every node; who is away misses it. Throws `RT_INVALID_DATA` where
+   * it is too large for its readers, and nothing else.
+   */
+  emit (event: EphemeralEvent): void
+  /** Runs while log, roster and database still work, after the last socket is closed; in the order of registration. */
+  onBeforeClose (task: () => Promise<void>): void
+  /** True while the database stores events and Redis takes what it is given: both are asked by writing. */
+  health (): Promise<{ ok: boolean, database: boolean, redis: boolean }>
+}
+
+const key = Symbol.for('fastify-realtime.internals')
+
+/** What the plugins share. Not part of the Fastify instance's type: hosts use `app.realtime`. */
+export function internalsOf (app: FastifyInstance): Internals {
+  const internals = (app as { [key]?: Internals })[key]
+  if (internals === undefined) throw new Error('Register the realtime plugin first: await app.register(realtime, options)')
+  return internals
+}
+
+/** Makes the internals known to {@link internalsOf} on this instance and every one below it. */
+export function provideInternals (app: FastifyInstance, internals: Internals): void {
+  app.decorate(key, internals)
+}

@@ -1,0 +1,64 @@
+import type { ErrorCode } from './errors.js'
+
+const OPENING = '{"event":"'
+const OTHER = 'other'
+
+/** Counts frames by event. Events of no plugin, and what is no frame, are `other`: labels must not grow with what clients send. */
+export class FrameCounts {
+  readonly #counts: Map<string, { count: number }>
+  readonly #other = { count: 0 }
+  #payload: Buffer | null = null
+  #ofPayload = this.#other
+
+  constructor (events: Iterable<string>) {
+    this.#counts = new Map([...events].map((event) => [event, { count: 0 }]))
+  }
+
+  add (event: string): void {
+    (this.#counts.get(event) ?? this.#other).count++
+  }
+
+  /** A frame on its way out. One event's fan-out brings the same buffer again and again: its name is read once. */
+  addPayload (payload: Buffer): void {
+    if (payload !== this.#payload) {
+      this.#payload = payload
+      this.#ofPayload = this.#counts.get(eventOf(payload)) ?? this.#other
+    }
+    this.#ofPayload.count++
+  }
+
+  get counts (): Array<[event: string, count: number]> {
+    return [...[...this.#counts].map(([event, { count }]): [string, number] => [event, count]), [OTHER, this.#other.count]]
+  }
+}
+
+/** Every frame of the suite begins with its event's name; it is at most 50 characters, or unknown here. */
+function eventOf (payload: Buffer): string {
+  const end = payload.indexOf('"', OPENING.length)
+  return payload.toString('latin1', OPENING.length, Math.min(end, OPENING.length + 50))
+}
+
+/**
+ * What this node does, in numbers that are read when someone asks. Plain additions are always made; what costs more is
+ * null until the stats plugin is asked for metrics.
+ */
+export class Metrics {
+  /** Frames for a slow reader that were dropped, and those with which a socket was closed as too slow or was closing. */
+  readonly dropped = { ephemeral: 0, tooSlow: 0, closing: 0 }
+  /** Frames that were answered with an error. */
+  readonly refused = new Map<ErrorCode, number>()
+  /** Messages from Redis that were dropped, by reason. */
+  readonly rejected = { malformed: 0, version: 0, signature: 0 }
+  /** Sockets of this node, authenticated or not; null without the connections plugin. */
+  sockets: (() => number) | null = null
+  framesIn: FrameCounts | null = null
+  framesOut: FrameCounts | null = null
+  /** One statement of the log. */
+  committed: ((rows: number, seconds: number) => void) | null = null
+  /** What this node published came back to it. */
+  roundTrip: ((seconds: number) => void) | null = null
+
+  refuse (code: ErrorCode): void {
+    this.refused.set(code, (this.refused.get(code) ?? 0) + 1)
+  }
+}

@@ -1,0 +1,145 @@
+import rateLimit, { type RateLimitOptions } from '@fastify/rate-limit'
+import type { FastifyContextConfig, FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions, onRequestHookHandler } from 'fastify'
+import { bearerToken } from '../access/access.js'
+import { rateLimited, type Rate } from '../access/rate-counters.js'
+import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
+import { RealtimeError, toRealtimeError } from '../errors.js'
+import type { Caller, Identity } from '../identity.js'
+import type { Internals } from '../internals.js'
+import { assertWellFormed } from '../wire/well-formed.js'
+import { ownScope, sendText } from './own-scope.js'
+import type { TypeBoxProvider, RestScope } from './typebox-provider.js'
+
+const caller = Symbol('caller')
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Set by the hook of {@link restScope}. */
+    [caller]: Caller | null
+  }
+
+  interface FastifyContextConfig {
+    /** Only on routes of the suite, so that a host's hooks can tell them from its own: the route's own rate, where it has one. */
+    realtime?: { rate?: RateLimitOptions | false }
+  }
+}
+
+/** Who sent this request; only inside a scope made by {@link restScope}, after its onRequest hook. */
+export function callerOf (request: FastifyRequest): Caller {
+  const known = request[caller]
+  if (known === null) throw new RealtimeError('RT_UNAUTHENTICATED')
+  return known
+}
+
+/** The key under which a user's signs of one kind are counted. */
+export const rateKey = (kind: string, { tenantId, userId }: Identity): string => `${kind}:${tenantId}/${userId}`
+
+/** A route's config where its requests are counted by themselves, together with the frames that say the same. */
+export const ownRate = (kind: string, rate: Rate): FastifyContextConfig => ({ realtime: { rate: limitBy(kind, rate) } })
+
+const limitBy = (kind: string, { max, window }: Rate): RateLimitOptions | false => max === 0
+  ? false
+  : { max, timeWindow: window, keyGenerator: (request) => rateKey(kind, callerOf(request).identity) }
+
+/** Answers with JSON that is encoded already; the route's schema then only describes it. */
+export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: MaybePromise<Buffer>): void {
+  if (isPromise(json)) json.then((bytes) => { sendText(reply, bytes) }, (err: unknown) => { reply.send(err) })
+  else sendText(reply, json)
+}
+
+/**
+ * Registers a plugin's routes under the common prefix: authenticated first, then counted per user, errors in Fastify's
+ * shape with the suite's codes, in a scope that stands alone inside the host.
+ */
+export async function restScope (fastify: FastifyInstance, internals: Internals, routes: (scope: RestScope) => void): Promise<void> {
+  const general = limitBy('rest', { max: internals.settings.requestsPerMinute, window: 60_000 })
+  // A host that validates with another library describes its routes by it too: these describe themselves.
+  const describesItself = fastify.validatorCompiler === undefined ? {} : { swaggerTransform: false }
+  await ownScope(fastify, internals.settings.prefix, async (scope) => {
+    scope.decorateRequest(caller, null)
+    scope.addHook('onRequest', authenticated(internals))
+    // After the host's hook, which saw that these routes are none of its business, and before that of the limiter below.
+    scope.addHook('onRoute', (route) => {
+      route.config = { ...route.config, rateLimit: route.config?.realtime?.rate ?? false }
+    })
+    scope.addHook('preValidation', ({ params, query, body }, _reply, done) => {
+      for (const part of [params, query, body]) assertWellFormed(part)
+      done()
+    })
+    await scope.register(rateLimit, {
+      store: internals.rates.store,
+      errorResponseBuilder: (_request, { ttl }) => rateLimited(ttl),
+      // Redis away: better unlimited for a moment than closed.
+      skipOnError: true
+    })
+    routes(withConfig(scope.withTypeProvider<TypeBoxProvider>(), (config) => {
+      const rate = config.realtime?.rate ?? general
+      return { ...describesItself, ...config, realtime: { rate }, ...rate === false ? {} : { rateLimit: false } }
+    }))
+  })
+}
+
+type Config = Pick<FastifyContextConfig, 'realtime'> & Record<string, unknown>
+type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown
+
+/**
+ * The scope, its routes registered with this config from the beginning: a limiter of the host's looks at it when it hears
+ * of the route. Their handlers answer as {@link answering} says.
+ */
+function withConfig (scope: RestScope, configOf: (config: Config) => Config): RestScope {
+  const own = Object.create(scope) as Record<string, unknown>
+  for (const method of ['get', 'post', 'put', 'patch', 'delete'] as const) {
+    const register = scope[method].bind(scope) as unknown as (path: string, options: RouteShorthandOptions, handler: Handler) => unknown
+    own[method] = (path: string, options: RouteShorthandOptions, handler: Handler) => {
+      register(path, { ...options, config: configOf({ ...options.config }) }, answering(handler))
+      return own
+    }
+  }
+  return own as unknown as RestScope
+}
+
+/**
+ * Sends what a handler answers as JSON text, and its failure as an error that a client may see: from here on, an error that
+ * is none of the suite's comes from a hook of the host's.
+ */
+function answering (handler: Handler): (request: FastifyRequest, reply: FastifyReply) => void {
+  return (request, reply) => {
+    const failed = (err: unknown): void => {
+      const known = toRealtimeError(err)
+      if (known !== err) request.log.error({ err }, 'request failed')
+      reply.send(known)
+    }
+    const answer = (value: unknown): void => {
+      try {
+        if (value !== undefined) sendText(reply, JSON.stringify(value))
+      } catch (err) {
+        failed(err)
+      }
+    }
+    try {
+      const value = handler(request, reply)
+      // No promise of its own, as Fastify would make one for a handler that answers one.
+      if (isPromise(value)) value.then(answer, failed)
+      else answer(value)
+    } catch (err) {
+      failed(err)
+    }
+  }
+}
+
+/** Calls back instead of answering a promise: hosts mostly know a token at once, and the turns of a promise would cost more. */
+function authenticated (internals: Internals): onRequestHookHandler {
+  const enter = (request: FastifyRequest, identity: Identity | null, owner: object): void => {
+    if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
+    request[caller] = { identity, connectionId: null, owner }
+  }
+  return (request, reply, done) => {
+    const identity = internals.access.identify(bearerToken(request.headers.authorization), request, reply.raw)
+    if (isPromise(identity)) {
+      identity.then((identity) => { enter(request, identity, reply.raw) }).then(() => { done() }, done)
+      return
+    }
+    enter(request, identity, reply.raw)
+    done()
+  }
+}

@@ -1,0 +1,46 @@
+import type { AccessControl } from './access/access.js'
+import type { Internals } from './internals.js'
+import type { RealtimeEvents } from './lifecycle/events.js'
+import { asyncapi, type AsyncApiDocument, type AsyncApiOptions } from './wire/asyncapi.js'
+
+/** Title, version and address of an AsyncAPI document. */
+export type AsyncApiInfo = Omit<AsyncApiOptions, 'events' | 'prefix'>
+
+/** Whether database and Redis can be used now. `ok` is true when both can. */
+export interface Health { ok: boolean, database: boolean, redis: boolean }
+
+/** What each registered plugin adds to `app.realtime`, by declaration merging. Reading a part that is not registered throws. */
+// eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the plugins
+export interface RealtimeParts {}
+
+/** `app.realtime`: what a host uses. */
+export interface Realtime extends RealtimeParts {
+  /** Unique id of this process, new at every start. */
+  readonly nodeId: string
+  /** Path prefix of all routes, `/api/websocket` by default. */
+  readonly prefix: string
+  /** Lifecycle events: `app.realtime.events.on('online', ({ tenantId, userId }) => …)`. */
+  readonly events: RealtimeEvents
+  /** The host's `authenticate` and `authorize`, as the plugins call them. */
+  readonly access: AccessControl
+  /** Whether database and Redis can be used now, for a readiness probe. Never rejects. */
+  health (): Promise<Health>
+  /** The AsyncAPI 3 document of the registered plugins and the host's own events. */
+  asyncapi (info?: AsyncApiInfo): AsyncApiDocument
+}
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    realtime: Realtime
+  }
+}
+
+/** The public side of the internals. */
+export function publicFace ({ nodeId, settings: { prefix }, access, bus, frames, health }: Internals): Omit<Realtime, keyof RealtimeParts> {
+  const events: RealtimeEvents = {
+    on: (event, listener) => { bus.on(event, listener) },
+    once: (event, listener) => { bus.once(event, listener) },
+    off: (event, listener) => { bus.off(event, listener) }
+  }
+  return { nodeId, prefix, events, access, health, asyncapi: (info: AsyncApiInfo = {}) => asyncapi({ ...info, events: frames.catalogue, prefix }) }
+}

@@ -1,0 +1,264 @@
+import type { Clock } from '../../clock.js'
+import {
+  defaultPresence, newGeneration, type Counts, type Due, type RosterConnection, type RateCount, type JoinResult, type OnlinePage, type Presence, type Renewed, type Roster,
+  type RosterTimes, type TypingEntry, type UsersOfTenant
+} from '../contract.js'
+import { remove, scheduleCheck, collectDue, type Present, type Tenant } from './tenant.js'
+
+/** The roster of one process. */
+export class MemoryRoster implements Roster {
+  readonly nodeId: string
+  readonly healthy = true
+  readonly #clock: Clock
+  readonly #times: RosterTimes
+  readonly #tenants = new Map<number, Tenant>()
+  #version = 0
+  readonly #rateCounts = new Map<string, { count: number, until: number }>()
+
+  constructor (nodeId: string, clock: Clock, times: RosterTimes) {
+    this.nodeId = nodeId
+    this.#clock = clock
+    this.#times = times
+  }
+
+  async start (): Promise<void> {}
+
+  join (entry: Omit<RosterConnection, 'generation'>, limit: number): JoinResult & { generation: string } {
+    const tenant = this.#tenant(entry.tenantId)
+    const generation = newGeneration()
+    const known = tenant.connections.get(entry.connectionId)
+    if (known !== undefined && known.userId !== entry.userId) {
+      return { ownedByOther: true, isNew: false, isFirstOfUser: false, replaced: null, evicted: [], generation }
+    }
+    const { user, isFirstOfUser } = this.#markOnline(tenant, entry.userId, entry.device)
+    // No spread: it would give each entry a hidden class of its own, for as long as it stays.
+    tenant.connections.set(entry.connectionId, {
+      tenantId: entry.tenantId,
+      userId: entry.userId,
+      connectionId: entry.connectionId,
+      device: entry.device,
+      connectedAt: known?.connectedAt ?? entry.connectedAt,
+      // A REST refresh of an open socket changes nothing about the socket.
+      nodeId: entry.nodeId ?? known?.nodeId ?? null,
+      generation: entry.nodeId === null && known !== undefined ? known.generation : generation,
+      channels: known?.channels ?? null,
+      heardAt: this.#clock.now()
+    })
+    // No push: it would take room for sixteen more, for as long as the user stays.
+    if (!user.connections.includes(entry.connectionId)) user.connections = user.connections.concat(entry.connectionId)
+    user.statusOnlyUntil = null
+    if (entry.nodeId === null) scheduleCheck(tenant, this.#clock.now() + this.#times.registrationTtl)
+    const evicted = user.connections.length > limit ? this.#evict(tenant, user, entry.connectionId, limit) : []
+    const kept = tenant.connections.get(entry.connectionId)?.generation ?? generation
+    const replaced = entry.nodeId !== null && known !== undefined && known.nodeId !== null ? known : null
+    return { ownedByOther: false, isNew: known === undefined, isFirstOfUser, replaced, evicted, generation: kept }
+  }
+
+  leave ({ tenantId, connectionId, generation }: Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>): boolean {
+    const tenant = this.#tenants.get(tenantId)
+    const entry = tenant?.connections.get(connectionId)
+    if (tenant === undefined || entry === undefined || entry.generation !== generation) return false
+    remove(tenant, entry, this.#times, this.#clock.now())
+    return true
+  }
+
+  async heartbeat (tenantId: number, connectionId: string): Promise<void> {
+    const tenant = this.#tenants.get(tenantId)
+    const entry = tenant?.connections.get(connectionId)
+    if (tenant === undefined || entry === undefined) return
+    entry.heardAt = this.#clock.now()
+    const user = tenant.users.get(entry.userId)
+    if (user !== undefined) user.presence.seenAt = entry.heardAt
+  }
+
+  async find (tenantId: number, connectionId: string): Promise<RosterConnection | null> {
+    return this.#tenants.get(tenantId)?.connections.get(connectionId) ?? null
+  }
+
+  async connectionsOf (tenantId: number, userId: number): Promise<RosterConnection[]> {
+    const tenant = this.#tenants.get(tenantId)
+    return [...tenant?.users.get(userId)?.connections ?? []].flatMap((id) => tenant?.connections.get(id) ?? [])
+  }
+
+  async addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean> {
+    const entry = this.#tenants.get(tenantId)?.connections.get(connectionId)
+    if (entry === undefined) return true
+    const channels = entry.channels ??= new Set()
+    if (!channels.has(channel) && channels.size >= limit) return false
+    channels.add(channel)
+    return true
+  }
+
+  async removeChannel (tenantId: number, connectionId: string, channel: string): Promise<void> {
+    this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels?.delete(channel)
+  }
+
+  async channels (tenantId: number, connectionId: string): Promise<string[]> {
+    return [...this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels ?? []]
+  }
+
+  setPresence (tenantId: number, userId: number, presence: Presence): { isFirstOfUser: boolean } {
+    const tenant = this.#tenant(tenantId)
+    const { user, isFirstOfUser } = this.#markOnline(tenant, userId, presence.device)
+    user.presence = presence
+    tenant.version = ++this.#version
+    if (user.connections.length === 0) {
+      user.statusOnlyUntil = this.#clock.now() + this.#times.registrationTtl
+      scheduleCheck(tenant, user.statusOnlyUntil)
+    }
+    return { isFirstOfUser }
+  }
+
+  presence (tenantId: number, userIds: number[]): Array<Presence | null> {
+    const users = this.#tenants.get(tenantId)?.users
+    return userIds.map((id) => users?.get(id)?.presence ?? null)
+  }
+
+  async online (tenantId: number, { limit, after }: { limit: number, after: number }): Promise<OnlinePage> {
+    const visible = [...this.#tenants.get(tenantId)?.users ?? []]
+      .filter(([, { presence }]) => presence.status !== 'offline').sort(([a], [b]) => a - b)
+    const from = visible.findIndex(([id]) => id > after)
+    const page = from < 0 ? [] : visible.slice(from, from + limit)
+    const last = page.at(-1)?.[0]
+    return {
+      users: page.map(([userId, { presence }]) => ({ userId, presence })),
+      total: visible.length,
+      next: from + limit < visible.length && last !== undefined ? last : null
+    }
+  }
+
+  version (tenantId: number): number {
+    return this.#tenants.get(tenantId)?.version ?? 0
+  }
+
+  async counts (tenantId: number): Promise<Counts> {
+    const tenant = this.#tenants.get(tenantId)
+    if (tenant === undefined) return { total: 0, active: 0, users: 0 }
+    const since = this.#clock.now() - this.#times.registrationTtl / 2
+    const entries = [...tenant.connections.values()]
+    return {
+      total: entries.length,
+      active: entries.filter(({ nodeId, heardAt }) => nodeId !== null || heardAt >= since).length,
+      users: [...tenant.users.values()].filter(({ connections }) => connections.length > 0).length
+    }
+  }
+
+  startTyping (entry: TypingEntry): boolean {
+    const tenant = this.#tenant(entry.tenantId)
+    const { typing } = tenant
+    const key = `${entry.userId}:${entry.conversationId}`
+    const known = typing.get(key)
+    const going = known !== undefined && known.expiresAt > this.#clock.now()
+    if (going) known.expiresAt = entry.expiresAt
+    else typing.set(key, { ...entry })
+    scheduleCheck(tenant, entry.expiresAt)
+    return !going
+  }
+
+  async stopTyping (keys: Array<Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>>): Promise<TypingEntry[]> {
+    return keys.flatMap(({ tenantId, userId, conversationId }) => {
+      const typing = this.#tenants.get(tenantId)?.typing
+      const entry = typing?.get(`${userId}:${conversationId}`)
+      if (entry === undefined) return []
+      typing?.delete(`${userId}:${conversationId}`)
+      return [entry]
+    })
+  }
+
+  async typing (tenantId: number, conversationId: string): Promise<TypingEntry[]> {
+    const now = this.#clock.now()
+    return [...this.#tenants.get(tenantId)?.typing.values() ?? []]
+      .filter((entry) => entry.conversationId === conversationId && entry.expiresAt > now)
+      .sort((a, b) => a.startedAt - b.startedAt)
+  }
+
+  async claimDue (): Promise<Due[]> {
+    const now = this.#clock.now()
+    const found: Due[] = []
+    for (const [tenantId, tenant] of this.#tenants) {
+      if (tenant.users.size + tenant.connections.size + tenant.typing.size === 0) this.#tenants.delete(tenantId)
+      const due = collectDue(tenant, this.#times, now)
+      if (due.expiredConnections.length + due.typing.length + due.offline.length > 0) found.push({ tenantId, ...due })
+    }
+    for (const [key, { until }] of this.#rateCounts) if (until <= now) this.#rateCounts.delete(key)
+    return found
+  }
+
+  async confirmOffline (told: UsersOfTenant[]): Promise<UsersOfTenant[]> {
+    return told.flatMap(({ tenantId, userIds }) => {
+      const tenant = this.#tenants.get(tenantId)
+      if (tenant !== undefined) tenant.version = ++this.#version
+      const back = userIds.filter((id) => {
+        const user = tenant?.users.get(id)
+        if (user !== undefined && user.graceUntil === null) return true
+        tenant?.users.delete(id)
+        return false
+      })
+      return back.length === 0 ? [] : [{ tenantId, userIds: back }]
+    })
+  }
+
+  async renew (): Promise<Renewed> {
+    return { arrived: [], displaced: [] }
+  }
+
+  async reap (): Promise<boolean> {
+    return false
+  }
+
+  async repair (): Promise<void> {}
+
+  countRequest (key: string, window: number): RateCount {
+    const now = this.#clock.now()
+    const known = this.#rateCounts.get(key)
+    if (known !== undefined && known.until > now) return { count: ++known.count, ttl: known.until - now }
+    this.#rateCounts.set(key, { count: 1, until: now + window })
+    return { count: 1, ttl: window }
+  }
+
+  async lock (): Promise<boolean> {
+    return true
+  }
+
+  async aliveNodes (): Promise<string[]> {
+    return [this.nodeId]
+  }
+
+  async close (): Promise<void> {
+    this.#tenants.clear()
+  }
+
+  #tenant (tenantId: number): Tenant {
+    let tenant = this.#tenants.get(tenantId)
+    if (tenant === undefined) {
+      tenant = { connections: new Map(), users: new Map(), typing: new Map(), version: ++this.#version, dueAt: Infinity }
+      this.#tenants.set(tenantId, tenant)
+    }
+    return tenant
+  }
+
+  #markOnline (tenant: Tenant, userId: number, device: RosterConnection['device']): { user: Present, isFirstOfUser: boolean } {
+    const known = tenant.users.get(userId)
+    const user = known ?? {
+      connections: [], presence: defaultPresence(device, this.#clock.now()), graceUntil: null, statusOnlyUntil: null
+    }
+    user.graceUntil = null
+    user.presence.seenAt = this.#clock.now()
+    if (known === undefined) tenant.version = ++this.#version
+    tenant.users.set(userId, user)
+    return { user, isFirstOfUser: known === undefined }
+  }
+
+  /** Takes the user's connections out, down to `limit`: those without a socket first, then the oldest, but not the one that just came. */
+  #evict (tenant: Tenant, user: Present, newest: string, limit: number): RosterConnection[] {
+    const isLive = ({ nodeId }: RosterConnection): boolean => nodeId !== null
+    const others = user.connections.map((id) => tenant.connections.get(id)).filter((entry) => entry !== undefined)
+      .filter(({ connectionId }) => connectionId !== newest)
+      .sort((a, b) => Number(isLive(a)) - Number(isLive(b)) || a.connectedAt - b.connectedAt)
+    // An open socket does not go for a connection that may never have one.
+    const mayGo = tenant.connections.get(newest)?.nodeId === null ? others.filter((entry) => !isLive(entry)) : others
+    const evicted = mayGo.slice(0, user.connections.length - limit)
+    for (const entry of evicted) remove(tenant, entry, this.#times, this.#clock.now())
+    return evicted
+  }
+}

@@ -1,0 +1,105 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { EventLog } from '../event-log/index.js'
+import type { LifecycleBus } from '../lifecycle/events.js'
+import type { Roster } from '../roster/contract.js'
+import type { Maintenance } from './maintenance.js'
+import { RosterSweeper } from './roster-sweeper.js'
+
+export interface SchedulerOptions {
+  roster: Roster
+  eventLog: EventLog
+  maintenance: Maintenance
+  events: LifecycleBus
+  log: FastifyBaseLogger
+  /** Within this time, in milliseconds, everything that this node holds is compared with the roster once. */
+  compareWithin: number
+  /** Whether this node looks after what others left behind. */
+  enabled: boolean
+}
+
+/** Milliseconds. Promises with a time in them (typing told when it expires, offline after the grace) hold to within this. */
+export const TICK_INTERVAL_MS = 500
+/** The lock of the node that sweeps; another takes over when it is not renewed. */
+const LOCK_TTL_MS = 5000
+const PURGE_INTERVAL_MS = 3600_000
+
+/**
+ * The clockwork: looks after the roster, and beside it, on its own beat, after events. Two beats, because a database that
+ * hangs must not cost this node its lease.
+ */
+export class Scheduler {
+  readonly #options: SchedulerOptions
+  readonly #tasks: PeriodicTask[]
+  #purgedAt = Date.now()
+
+  constructor (options: SchedulerOptions) {
+    this.#options = options
+    const { roster, events, compareWithin, enabled, log } = options
+    const rosterSweeper = new RosterSweeper({ roster, events, share: Math.min(TICK_INTERVAL_MS / compareWithin, 1), enabled })
+    this.#tasks = [
+      new PeriodicTask(async () => { await rosterSweeper.sweep() }, log),
+      new PeriodicTask(async () => { await this.#eventsTick() }, log)
+    ]
+  }
+
+  start (): void {
+    for (const task of this.#tasks) task.start()
+  }
+
+  /** Redis is back: what it may have lost is written back now. */
+  renewSoon (): void {
+    this.#tasks[0]?.run()
+  }
+
+  async stop (): Promise<void> {
+    await Promise.all(this.#tasks.map(async (task) => { await task.stop() }))
+  }
+
+  async #eventsTick (): Promise<void> {
+    const { roster, eventLog, maintenance, enabled } = this.#options
+    if (!enabled || !eventLog.healthy || !await roster.lock('sweeper', LOCK_TTL_MS)) return
+    await eventLog.outbox.sweep()
+    if (Date.now() - this.#purgedAt < PURGE_INTERVAL_MS) return
+    this.#purgedAt = Date.now()
+    await maintenance.run()
+  }
+}
+
+/** One task again and again, never twice at a time. A failure is logged once and tried again at the next beat. */
+class PeriodicTask {
+  readonly #task: () => Promise<void>
+  readonly #log: FastifyBaseLogger
+  #timer: NodeJS.Timeout | null = null
+  #running: Promise<void> | null = null
+  #failing = false
+
+  constructor (task: () => Promise<void>, log: FastifyBaseLogger) {
+    this.#task = task
+    this.#log = log
+  }
+
+  start (): void {
+    this.#timer = setInterval(() => { this.run() }, TICK_INTERVAL_MS)
+  }
+
+  /** Now, unless it is running or was not started. */
+  run (): void {
+    if (this.#timer !== null) this.#running ??= this.#run().finally(() => { this.#running = null })
+  }
+
+  async stop (): Promise<void> {
+    if (this.#timer !== null) clearInterval(this.#timer)
+    this.#timer = null
+    await this.#running
+  }
+
+  async #run (): Promise<void> {
+    try {
+      await this.#task()
+      this.#failing = false
+    } catch (err) {
+      if (!this.#failing) this.#log.warn({ err }, 'sweep failed: trying again')
+      this.#failing = true
+    }
+  }
+}

@@ -1,0 +1,58 @@
+import type { TSchema } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { privateOwner } from '../channel-names.js'
+import { RealtimeError } from '../errors.js'
+import { Channel, ConnectionId, DedupeId, Id, SenderId } from '../schemas.js'
+import { CloseCode } from './close-codes.js'
+
+/**
+ * What host code calls the suite with. TypeScript catches most mistakes, but not those of JavaScript hosts, nor an id that
+ * is NaN: each check throws `RT_INVALID_DATA` with the name of the argument.
+ */
+
+type Check = (value: unknown, name: string) => void
+
+export const wrongArgument = (name: string, problem: string): RealtimeError => new RealtimeError('RT_INVALID_DATA', `${name}: ${problem}`)
+
+function checkBy (schema: TSchema, problem: string): Check {
+  const compiled = TypeCompiler.Compile(schema)
+  return (value, name) => {
+    if (!compiled.Check(value)) throw wrongArgument(name, value === undefined ? 'is missing' : problem)
+  }
+}
+
+/** A tenant or a user. */
+export const requireId: Check = checkBy(Id, 'is not an id: a positive integer')
+
+/** A user, or the system itself. */
+export const requireSender: Check = checkBy(SenderId, 'is not the id of a user: a positive integer, or 0 for the system')
+
+export const requireConnectionId: Check = checkBy(ConnectionId, 'is not the id of a connection')
+
+export const requireDedupeId: Check = checkBy(DedupeId, 'is not a key: letters, digits and ._:-')
+
+const requireName: Check = checkBy(Channel, 'is not a channel: letters, digits and ._:-, at most 255')
+
+export function requireIds (values: unknown, name: string): void {
+  if (!Array.isArray(values)) throw wrongArgument(name, 'is not a list of ids')
+  values.forEach((value, i) => { requireId(value, `${name}.${i}`) })
+}
+
+/** A channel that can exist. */
+export function requireChannel (value: unknown, name = 'channel'): void {
+  requireName(value, name)
+  const channel = value as string // checked right above
+  if (channel === 'user:me') throw wrongArgument(name, 'user:me is the own channel of whoever asks: use private-user.{id}')
+  if (channel.startsWith('private-user.') && privateOwner(channel) === null) throw wrongArgument(name, `${channel} is the channel of nobody: use private-user.{id}`)
+}
+
+/** Names the data in the error of a value that JSON cannot hold: a BigInt, or an object that holds itself. */
+export const notJson = (err: unknown): unknown =>
+  err instanceof TypeError ? wrongArgument('data', `cannot be written as JSON: ${err.message.split('\n', 1)[0]}`) : err
+
+/** The code and the reason with which a WebSocket can be closed: it throws at others, on whichever node it is. */
+export function requireClose (code: unknown, reason: unknown): void {
+  const isOwn = Number.isInteger(code) && Number(code) >= 4000 && Number(code) <= 4999
+  if (!isOwn && !Object.values<unknown>(CloseCode).includes(code)) throw wrongArgument('code', 'is not a close code: 4000 to 4999, or one of CloseCode')
+  if (typeof reason !== 'string' || Buffer.byteLength(reason) > 123) throw wrongArgument('reason', 'is not a text of at most 123 bytes')
+}

@@ -1,0 +1,83 @@
+import { mock } from 'node:test'
+import t from 'tap'
+import { batchLoader } from '../lib/async/batch-loader.js'
+import { turn } from './suites.js'
+
+/** Look-ups of names by id; each load waits until it is answered. */
+function slowNames (): { ask: (id: number) => Promise<string | undefined>, loads: Array<{ ids: number[], answer: () => void, fail: () => void }> } {
+  const loads: ReturnType<typeof slowNames>['loads'] = []
+  const ask = batchLoader(async (ids: number[]) => await new Promise<Map<number, string>>((resolve, reject) => {
+    const names = new Map(ids.filter((id) => id > 0).map((id) => [id, `name ${id}`]))
+    loads.push({ ids, answer: () => { resolve(names) }, fail: () => { reject(new Error('away')) } })
+  }), { size: 3 })
+  return { ask, loads }
+}
+
+t.test('what is asked within one turn is loaded together, each key once, at most so many at a time', async (t) => {
+  const { ask, loads } = slowNames()
+  const asked = Promise.all([1, 2, 2, -3, 4, 5].map(ask))
+  await turn()
+  t.strictSame(loads.map(({ ids }) => ids), [[1, 2, -3], [4, 5]])
+  for (const { answer } of loads) answer()
+  t.strictSame(await asked, ['name 1', 'name 2', 'name 2', undefined, 'name 4', 'name 5'])
+})
+
+t.test('what is asked while a load is under way forms the next one', async (t) => {
+  const { ask, loads } = slowNames()
+  const first = ask(1)
+  await turn()
+  const later = [ask(1), ask(2)]
+  await turn()
+  later.push(ask(3))
+  t.strictSame(loads.map(({ ids }) => ids), [[1]])
+  loads[0]?.answer()
+  t.equal(await first, 'name 1')
+  await turn()
+  t.strictSame(loads.map(({ ids }) => ids), [[1], [1, 2, 3]])
+  loads[1]?.answer()
+  t.strictSame(await Promise.all(later), ['name 1', 'name 2', 'name 3'])
+})
+
+t.test('a load that hangs holds up the next one for a moment only', async (t) => {
+  const { ask, loads } = slowNames()
+  void ask(1)
+  await turn()
+  const second = ask(2)
+  while (loads.length < 2) await turn()
+  loads[1]?.answer()
+  t.equal(await second, 'name 2')
+})
+
+t.test('with a rest, what comes one by one after a load is gathered, and a lone look-up does not wait', async (t) => {
+  mock.timers.enable({ apis: ['setTimeout'] })
+  t.teardown(() => { mock.timers.reset() })
+  const loads: number[][] = []
+  const ask = batchLoader(async (ids: number[]) => {
+    loads.push(ids)
+    return new Map(ids.map((id) => [id, id]))
+  }, { pause: 20 })
+  const first = ask(1)
+  await turn()
+  t.strictSame(loads, [[1]])
+  t.equal(await first, 1)
+  const later = []
+  for (const id of [2, 3, 4]) {
+    later.push(ask(id))
+    await turn()
+  }
+  mock.timers.tick(20)
+  t.strictSame(await Promise.all(later), [2, 3, 4])
+  t.strictSame(loads, [[1], [2, 3, 4]])
+})
+
+t.test('a load that fails fails those who asked, and nobody after them', async (t) => {
+  const { ask, loads } = slowNames()
+  const first = ask(1)
+  await turn()
+  const second = ask(2)
+  loads[0]?.fail()
+  await t.rejects(first, { message: 'away' })
+  while (loads.length < 2) await turn()
+  loads[1]?.answer()
+  t.equal(await second, 'name 2')
+})
