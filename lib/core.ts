@@ -121,7 +121,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   })
   const gapFiller = new GapFiller({ hub, eventLog, log })
   const aliveNodes = async (): Promise<string[]> => await roster.aliveNodes()
-  const { access, accessLog, restrictions } = createAccess(options, { settings, db, backplane, aliveNodes, clock, log })
+  const { access, accessControl, accessLog, restrictions } = createAccess(options, { settings, db, backplane, aliveNodes, bus, metrics, clock, log })
   const rpcHandlers = new Map<string, (data: unknown) => Promise<unknown>>([
     [LOG_POSITION, async (theirs) => {
       eventLog.epoch.hear(theirs)
@@ -172,7 +172,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   }
 
   provideInternals(fastify, internals)
-  fastify.decorate('realtime', withParts(publicFace(internals)))
+  fastify.decorate('realtime', withParts(publicFace(internals, accessControl)))
   fastify.addHook('onClose', async () => {
     gapFiller.stop()
     eventLog.epoch.stop()

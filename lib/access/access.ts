@@ -4,23 +4,18 @@ import { thenMaybe, isPromise, catchMaybe, type MaybePromise } from '../async/ma
 import { ThrottledLog } from '../async/throttled-log.js'
 import { BROADCAST_CHANNEL, PRESENCE_CHANNEL, privateChannel } from '../channel-names.js'
 import type { Clock } from '../clock.js'
-import { RealtimeError, toRealtimeError } from '../errors.js'
+import { RealtimeError, toRealtimeError, type ErrorCode } from '../errors.js'
 import type { AccessRequest, Authenticate, Authorize, AuthorizeMany, Verdict } from '../host-functions.js'
-import { expiryOf, isTime, mistakeIn, type Caller, type Identity } from '../identity.js'
-import { requireChannel, requireId, wrongArgument } from '../wire/host-arguments.js'
+import { expiryOf, mistakeIn, type Caller, type Identity } from '../identity.js'
 import type { FailedAuthentications } from './failed-authentications.js'
 import { HostCalls, notNow, type Asker } from './host-calls.js'
-import type { AccessLog, AccessResult } from './log.js'
-import { toMs, type Restrictions } from './restrictions.js'
+import type { Restrictions } from './restrictions.js'
 
 /** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
 export const defaultAuthorize: Authorize = ({ action }) => action === 'direct'
 
 /** Times of this century in seconds are below it; in milliseconds that is the year 1973. */
 const LAST_SECONDS = 1e11
-
-/** How long a revocation is kept unless the host says otherwise: longer than any credentials should live. */
-const REVOKED_FOR = 30 * 24 * 3600_000
 
 export interface AccessOptions {
   authenticate: Authenticate
@@ -31,24 +26,17 @@ export interface AccessOptions {
   /** Milliseconds until a host function counts as not answering. */
   timeout: number
   restrictions: Restrictions
-  accessLog: AccessLog
+  /** An identity was refused because of a ban or a revocation. */
+  onRefused: (identity: Identity, code: ErrorCode) => void
   failures: FailedAuthentications
   clock: Clock
   log: FastifyBaseLogger
 }
 
-/** What `revoke` ends: everything of a user that was issued before a time, or one token. Times are a Date or milliseconds since 1970. */
-export type Revocation = { tenantId: number, until?: number | Date } & (
-  | { userId: number, issuedBefore?: number | Date, tokenId?: never }
-  | { tokenId: string, userId?: never, issuedBefore?: never })
-
 /** Who asks for what: the identity is the caller's. */
 export type Question = Omit<AccessRequest, 'identity'>
 
-/** What hosts and plugins ask about users: `identify` a token, `allows` an action, `require` it. */
-export type AccessControl = Pick<Access, 'identify' | 'allows' | 'require'>
-
-/** Who someone is and what they may do: the host's functions, and its decisions about live connections. */
+/** Who someone is and what they may do: the host's functions, held to their time and places. */
 export class Access {
   readonly #options: AccessOptions
   /** Two lanes: an `authenticate` that hangs must not keep those who are known from subscribing. */
@@ -110,7 +98,10 @@ export class Access {
       throw new RealtimeError('RT_TOKEN_EXPIRED')
     }
     const refusal = this.#options.restrictions.refusal(identity, now)
-    if (refusal !== null) throw refusal
+    if (refusal !== null) {
+      this.#options.onRefused(identity, refusal.code)
+      throw refusal
+    }
     return identity
   }
 
@@ -190,54 +181,16 @@ export class Access {
     return thenMaybe(prefetched ?? this.verdict(caller, question), requireYes)
   }
 
+  /** Calls of host functions that run and that wait, of both lanes. */
+  get load (): Array<{ lane: 'authenticate' | 'authorize', running: number, waiting: number }> {
+    const lanes = { authenticate: this.#authentication, authorize: this.#authorization } as const
+    return (['authenticate', 'authorize'] as const).map((lane) => ({ lane, running: lanes[lane].running, waiting: lanes[lane].waiting }))
+  }
+
   /** What waited for a host function is gone: its places are free for others. */
   release (owner: object): void {
     this.#authentication.release(owner)
     this.#authorization.release(owner)
-  }
-
-  /**
-   * Asks `authorize` again for the live subscriptions concerned, on every node; those refused are revoked. Where `authorize`
-   * fails they stay, and the answer is `complete: false`. Resolves within 2 s, as the others do.
-   */
-  async recheck ({ tenantId, userId = null, channel = null }: { tenantId: number, userId?: number | null, channel?: string | null }): Promise<AccessResult> {
-    requireId(tenantId, 'tenantId')
-    if (userId !== null) requireId(userId, 'userId')
-    if (channel !== null) requireChannel(channel)
-    return await this.#options.accessLog.record({ kind: 'recheck', tenantId, userId, channel })
-  }
-
-  /** Closes every connection of a user with 4403 and refuses the user from now on, until `until` or `unban`. */
-  async ban ({ tenantId, userId, until, reason }: { tenantId: number, userId: number, until?: number | Date | null, reason?: string | null }): Promise<AccessResult> {
-    requireId(tenantId, 'tenantId')
-    requireId(userId, 'userId')
-    if (reason !== undefined && reason !== null && typeof reason !== 'string') throw wrongArgument('reason', 'is not a text')
-    return await this.#options.accessLog.record({
-      kind: 'ban', tenantId, userId, until: until === undefined || until === null ? null : timeOf(until, 'until'), reason: reason?.slice(0, 255) ?? null
-    })
-  }
-
-  async unban ({ tenantId, userId }: { tenantId: number, userId: number }): Promise<AccessResult> {
-    requireId(tenantId, 'tenantId')
-    requireId(userId, 'userId')
-    return await this.#options.accessLog.record({ kind: 'unban', tenantId, userId })
-  }
-
-  /** Refuses credentials that were issued before a time (now unless given), or those of one `tokenId`; live connections close with 4401. */
-  async revoke (revocation: Revocation): Promise<AccessResult> {
-    const { tenantId, userId, tokenId, issuedBefore } = revocation
-    requireId(tenantId, 'tenantId')
-    const now = this.#options.clock.now()
-    const until = revocation.until === undefined ? now + REVOKED_FOR : timeOf(revocation.until, 'until')
-    if (tokenId !== undefined) {
-      if (typeof tokenId !== 'string' || tokenId.length === 0 || tokenId.length > 255) throw wrongArgument('tokenId', 'is not a text of 1 to 255 characters')
-      if (userId !== undefined) throw wrongArgument('userId', 'and tokenId exclude each other: revoke one after the other')
-      return await this.#options.accessLog.record({ kind: 'revoke', tenantId, tokenId, until })
-    }
-    requireId(userId, 'userId')
-    return await this.#options.accessLog.record({
-      kind: 'revoke', tenantId, userId, issuedBefore: issuedBefore === undefined ? now : timeOf(issuedBefore, 'issuedBefore'), until
-    })
   }
 
   #askerOf ({ identity: { tenantId, userId }, owner }: Caller): Asker {
@@ -263,13 +216,6 @@ export class Access {
 /** These three are everyone's own: each connection is subscribed to them by itself. */
 const isOwn = ({ userId }: Identity, channel: string): boolean =>
   channel === PRESENCE_CHANNEL || channel === BROADCAST_CHANNEL || channel === privateChannel(userId)
-
-/** Throws `RT_INVALID_DATA`, which names the argument. */
-function timeOf (time: number | Date, name: string): number {
-  const ms = isTime(time) ? toMs(time) : NaN
-  if (Number.isNaN(ms)) throw wrongArgument(name, 'is not a Date or milliseconds since 1970')
-  return Math.trunc(ms)
-}
 
 export const isYes = (verdict: Verdict): boolean => typeof verdict === 'object' && verdict !== null ? verdict.allow === true : verdict === true
 

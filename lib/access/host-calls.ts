@@ -115,7 +115,7 @@ export class HostCalls {
             answer = begin()
           } catch (err) {
             end()
-            reject(err) // whatever the host threw
+            reject(toError(err))
             return
           }
           // A host's promise may come from any library. One that answers after its time answers nobody.
@@ -126,7 +126,7 @@ export class HostCalls {
           }, (err: unknown) => {
             if (state !== 'running') return
             end()
-            reject(err) // whatever the host threw
+            reject(toError(err))
           })
         },
         giveUp: (err) => {
@@ -159,3 +159,6 @@ export class HostCalls {
     }
   }
 }
+
+/** A host may throw anything. */
+const toError = (thrown: unknown): Error => thrown instanceof Error ? thrown : new Error(String(thrown))

@@ -8,7 +8,7 @@ import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import { Nullable } from '../schemas.js'
 import type { Restrictions } from './restrictions.js'
-import { accessKinds, type AccessEntry, type AccessKind, type AccessStore } from './store.js'
+import { accessKinds, type AccessEntry, type AccessKind, type AccessStore, type StoredAccessEntry } from './store.js'
 
 /** What a decision of the host did: on how many connections, and whether every node has answered. */
 export interface AccessResult {
@@ -17,14 +17,20 @@ export interface AccessResult {
   complete: boolean
 }
 
-/** What an entry does to the connections of this node. Never rejects. */
-export type AccessEffect = (entry: AccessEntry) => Promise<AccessResult>
+/**
+ * What an entry does to the connections of this node. `isOwn`: this node was called, and sees to what belongs to no node.
+ * Never rejects.
+ */
+export type AccessEffect = (entry: AccessEntry, isOwn: boolean) => Promise<AccessResult>
 
 export interface AccessLogOptions {
   store: AccessStore
   restrictions: Restrictions
   backplane: Pick<Backplane, 'call' | 'nodeId'>
   aliveNodes: () => Promise<string[]>
+  onApplied: (kind: AccessKind) => void
+  /** This node was called with this decision. */
+  onDecided: (entry: AccessEntry) => void
   clock: Clock
   log: FastifyBaseLogger
 }
@@ -68,11 +74,16 @@ export class AccessLog {
   readonly #effects = new Map<AccessKind, AccessEffect>()
   readonly #applied = new Set<string>()
   readonly #unstored = new Set<AccessEntry>()
+  /** The ban or unban of a user that was applied before it was read from the log, by user: what is older does not undo it. */
+  readonly #unread = new Map<string, string>()
+  /** The ids of the newest ban or unban of a user that was read, by user; as far back as a late commit is looked for. */
+  readonly #readBans = new Map<string, number>()
   #newest = 0
   #purgedAt = 0
   #timer: NodeJS.Timeout | null = null
   #retry: NodeJS.Timeout | null = null
   #polling: Promise<void> | null = null
+  #starting: Promise<void> | null = null
   #failing = false
   #closed = false
 
@@ -87,11 +98,7 @@ export class AccessLog {
 
   /** Reads what is in force. Rejects where the database does not answer: a node that knows no bans must not serve. */
   async start (): Promise<void> {
-    for (const entry of await this.#options.store.after(0)) {
-      this.#newest = Math.max(this.#newest, entry.id)
-      this.#markApplied(entry.key)
-      this.#restrict(entry)
-    }
+    await (this.#starting = this.#readAll())
     this.#purgedAt = Date.now()
     this.#timer = setInterval(() => { this.poll().catch(() => {}) }, POLL_INTERVAL)
   }
@@ -105,8 +112,9 @@ export class AccessLog {
     const failed: AccessResult = { connections: 0, complete: false }
     const bounded = async (part: Promise<AccessResult>): Promise<AccessResult> =>
       await withTimeout(part, ANSWER_WITHIN, () => new Error('no answer')).catch(() => failed)
+    this.#options.onDecided(whole)
     const parts = await Promise.all([
-      bounded(this.#apply(whole)),
+      bounded(this.#apply(whole, true)),
       bounded(this.#store(whole).then((stored) => ({ connections: 0, complete: stored }))),
       bounded(this.#elsewhere(whole))
     ])
@@ -119,7 +127,9 @@ export class AccessLog {
   /** Another node's entry, as it came over the backplane. Throws `RT_INVALID_DATA`. */
   async receive (data: unknown): Promise<AccessResult> {
     if (!Value.Check(Entry, data)) throw new RealtimeError('RT_INVALID_DATA', 'not an access entry')
-    return await this.#apply(data)
+    // What is read meanwhile is older.
+    await this.#starting
+    return await this.#apply(data, false)
   }
 
   /** Applies what other nodes stored and this one has not heard of. */
@@ -136,13 +146,23 @@ export class AccessLog {
     for (const entry of this.#unstored) await this.#options.store.insert(entry).catch(() => {})
   }
 
+  async #readAll (): Promise<void> {
+    for (const entry of await this.#options.store.after(0)) {
+      this.#newest = Math.max(this.#newest, entry.id)
+      this.#markApplied(entry.key)
+      this.#restrict(entry)
+    }
+  }
+
   async #poll (): Promise<void> {
     const { store, clock, log, restrictions } = this.#options
     try {
       for (const entry of await store.after(Math.max(0, this.#newest - LATE_IDS))) {
         this.#newest = Math.max(this.#newest, entry.id)
-        if (!this.#applied.has(entry.key)) void this.#apply(entry)
+        if (!this.#applied.has(entry.key)) void this.#apply(entry, false)
+        if (entry.kind === 'ban' || entry.kind === 'unban') this.#settle(entry)
       }
+      for (const [user, id] of this.#readBans) if (id < this.#newest - LATE_IDS) this.#readBans.delete(user)
       restrictions.expire()
       if (Date.now() - this.#purgedAt > PURGE_INTERVAL) {
         this.#purgedAt = Date.now()
@@ -155,13 +175,27 @@ export class AccessLog {
     }
   }
 
-  async #apply (entry: AccessEntry): Promise<AccessResult> {
+  /** Two nodes may ban and unban a user at once, and each hears of the other later: the order of the log holds. */
+  #settle (entry: StoredAccessEntry): void {
+    const user = `${entry.tenantId}/${entry.userId}`
+    if (this.#unread.get(user) === entry.key) this.#unread.delete(user)
+    if (entry.id <= (this.#readBans.get(user) ?? 0)) return
+    this.#readBans.set(user, entry.id)
+    if (this.#unread.has(user)) return
+    this.#restrict(entry)
+    // Nothing where the ban was in force already.
+    if (entry.kind === 'ban') void this.#effects.get('ban')?.(entry, false)
+  }
+
+  async #apply (entry: AccessEntry, isOwn: boolean): Promise<AccessResult> {
     if (this.#applied.has(entry.key)) return { connections: 0, complete: true }
     this.#markApplied(entry.key)
+    if (entry.kind === 'ban' || entry.kind === 'unban') this.#unread.set(`${entry.tenantId}/${entry.userId}`, entry.key)
+    this.#options.onApplied(entry.kind)
     this.#restrict(entry)
     const isLasting = entry.kind === 'ban' || entry.kind === 'revoke'
     if (!isLasting && this.#options.clock.now() - entry.createdAt > MAX_EFFECT_AGE) return { connections: 0, complete: true }
-    return await this.#effects.get(entry.kind)?.(entry) ?? { connections: 0, complete: true }
+    return await this.#effects.get(entry.kind)?.(entry, isOwn) ?? { connections: 0, complete: true }
   }
 
   #restrict ({ kind, tenantId, userId, tokenId, issuedBefore, until, reason }: AccessEntry): void {

@@ -49,12 +49,15 @@ export class AccessStore {
     const known = await this.#idOf(entry.key)
     if (known !== null) return known
     await this.#db.insertInto('websocket_access').values(toRow(entry)).execute()
-    // What an unban ends need not be read again by a node that starts.
-    if (kind === 'unban') {
-      await this.#db.deleteFrom('websocket_access').where('tenant_id', '=', tenantId).where('user_id', '=', userId)
-        .where('kind', '=', 'ban').where('created_at', '<=', toSqlTime(entry.createdAt)).execute()
-    }
-    return await this.#idOf(entry.key) ?? 0
+    const id = await this.#idOf(entry.key) ?? 0
+    if (kind === 'unban' && userId !== null) await this.#deleteBans(tenantId, userId, id)
+    return id
+  }
+
+  /** What an unban ended need not be read again by a node that starts, and must not outlive the unban. */
+  async #deleteBans (tenantId: number, userId: number, before: number): Promise<void> {
+    await this.#db.deleteFrom('websocket_access').where('tenant_id', '=', tenantId).where('user_id', '=', userId)
+      .where('kind', '=', 'ban').where('id', '<', before).execute()
   }
 
   /** Every entry with an id above `after`, oldest first. */
@@ -70,6 +73,9 @@ export class AccessStore {
 
   async purge (now: number): Promise<void> {
     const ended = toSqlTime(now)
+    const unbans = await this.#db.selectFrom('websocket_access').select(['id', 'tenant_id', 'user_id'])
+      .where('kind', '=', 'unban').where('created_at', '<', toSqlTime(now - KEEP)).execute()
+    for (const { id, tenant_id: tenantId, user_id: userId } of unbans) await this.#deleteBans(Number(tenantId), Number(userId), Number(id))
     await this.#db.deleteFrom('websocket_access').where((eb) => eb.or([
       eb.and([eb('kind', 'in', ['unban', 'recheck', 'join', 'kick']), eb('created_at', '<', toSqlTime(now - KEEP))]),
       eb.and([eb('kind', 'in', ['ban', 'revoke']), eb('until_at', '<', ended), eb('created_at', '<', toSqlTime(now - KEEP))])

@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { LocalConnection } from '../delivery/connection.js'
+import type { ErrorCode } from '../errors.js'
 import type { StoredEvent } from '../event-log/contract.js'
 import type { Displaced, RosterConnection, Presence, TypingEntry } from '../roster/contract.js'
 
@@ -25,13 +26,13 @@ export interface LifecycleEvents {
   message: [UserOfTenant & { messageId: number, type: string, channel: string, data: Record<string, unknown> }]
   /** A recipient confirmed an event. */
   delivered: [UserOfTenant & { messageId: number, senderId: number }]
-  /** A live connection showed newer credentials; the channels plugin asks `authorize` again. */
-  renewed: [LocalConnection]
-  /** A user was banned: `until` in milliseconds since 1970, null: until unbanned. Emitted on every node. */
+  /** Someone who is banned, or whose credentials were revoked, tried to come in. On the node that refused them, each time. */
+  refused: [UserOfTenant & { code: ErrorCode }]
+  /** A user was banned: `until` in milliseconds since 1970, null: until unbanned. On the node whose `ban` was called. */
   banned: [UserOfTenant & { until: number | null, reason: string | null }]
-  /** Credentials were revoked, those of a user or of one `tokenId`. Emitted on every node. */
+  /** Credentials were revoked, those of a user or of one `tokenId`. On the node whose `revoke` was called. */
   revoked: [{ tenantId: number, userId: number | null, tokenId: string | null, until: number | null }]
-  /** A connection of this node lost a channel by `kick` or a recheck. */
+  /** A connection lost a channel by `kick` or a recheck. */
   evicted: [UserOfTenant & { connectionId: string, channel: string }]
   /** An event was given up. */
   failed: [StoredEvent]
@@ -41,6 +42,8 @@ export interface LifecycleEvents {
 export interface InternalEvents extends LifecycleEvents {
   /** A socket on this node is authenticated and was told so. */
   opened: [LocalConnection]
+  /** A live connection showed newer credentials; the channels plugin asks `authorize` again. */
+  renewed: [LocalConnection]
   /** Typing ran out; the typing plugin tells it. */
   typingExpired: [TypingEntry]
   /** Connections without a socket that were not heard of; the connections plugin ends them. */

@@ -15,16 +15,30 @@ import type { Subscribed, Unsubscribed } from './schemas.js'
  * a subscription under way when the decision comes is subject to it.
  */
 export function channelDecisions (internals: Internals, log: FastifyBaseLogger): void {
-  const { accessLog, access, eventLog, bus, localConnections } = internals
+  const { accessLog, access, eventLog, bus, localConnections, metrics, roster } = internals
 
   const concerned = ({ tenantId, userId }: AccessEntry): LocalConnection[] => [...localConnections.values()]
     .filter(({ closed, identity }) => !closed && identity.tenantId === tenantId && (userId === null || identity.userId === userId))
+
+  /** A user's connections that have no socket yet belong to no node: the one that was called sees to them. */
+  const registered = async ({ tenantId, userId }: AccessEntry, isOwn: boolean, task: (connectionId: string) => Promise<boolean>): Promise<AccessResult> => {
+    if (!isOwn || userId === null) return { connections: 0, complete: true }
+    try {
+      const entries = (await roster.connectionsOf(tenantId, userId)).filter(({ nodeId }) => nodeId === null)
+      const done = await Promise.all(entries.map(async ({ connectionId }) => await task(connectionId)))
+      return { connections: done.filter(Boolean).length, complete: true }
+    } catch (err) {
+      log.debug({ err }, 'the roster does not know which connections have no socket')
+      return { connections: 0, complete: false }
+    }
+  }
 
   const revoke = (connection: LocalConnection, channel: string): void => {
     const { tenantId, userId } = connection.identity
     connection.leave(channel)
     const data: Unsubscribed = { channel, reason: 'revoked' }
     connection.send(encodeFrame('unsubscribed', data))
+    metrics.evicted++
     bus.emit('evicted', { tenantId, userId, connectionId: connection.id, channel })
   }
 
@@ -38,10 +52,10 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
     return { connections: outcomes.filter((done) => done === true).length, complete: !outcomes.includes(null) }
   }
 
-  accessLog.on('join', async (entry) => {
+  accessLog.on('join', async (entry, isOwn) => {
     const { channel } = entry
-    if (channel === null) return { connections: 0, complete: true }
-    return await forEach(concerned(entry), async (connection) => {
+    if (channel === null) return NOBODY
+    return await sum(registered(entry, isOwn, async (connectionId) => await roster.addChannel(entry.tenantId, connectionId, channel, Number.MAX_SAFE_INTEGER)), forEach(concerned(entry), async (connection) => {
       if (connection.channels.has(channel)) return true
       const joining = await connection.join(channel)
       const position = await catchMaybe(() => eventLog.replays.position(channelKey(entry.tenantId, channel)), () => 0)
@@ -49,17 +63,22 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
       connection.send(encodeFrame('subscribed', data))
       connection.begin(joining)
       return true
-    })
+    }))
   })
 
-  accessLog.on('kick', async (entry) => {
+  accessLog.on('kick', async (entry, isOwn) => {
     const { channel } = entry
-    if (channel === null) return { connections: 0, complete: true }
-    return await forEach(concerned(entry), async (connection) => {
+    if (channel === null) return NOBODY
+    const withoutSocket = registered(entry, isOwn, async (connectionId) => {
+      const had = (await roster.channels(entry.tenantId, connectionId)).includes(channel)
+      if (had) await roster.removeChannel(entry.tenantId, connectionId, channel)
+      return had
+    })
+    return await sum(withoutSocket, forEach(concerned(entry), async (connection) => {
       if (!connection.channels.has(channel)) return false
       revoke(connection, channel)
       return true
-    })
+    }))
   })
 
   /** Asks again about one connection's subscriptions. Throws where the host does not answer: nothing is revoked then. */
@@ -80,4 +99,12 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
 
   // Newer credentials may allow less. A failure is "not now": what was allowed stays, and the next renewal asks again.
   bus.on('renewed', (connection) => { void forEach([connection], async () => await recheck(connection, null)) })
+}
+
+const NOBODY: AccessResult = { connections: 0, complete: true }
+
+/** Side by side: what is local must not wait for Redis. */
+async function sum (...parts: Array<Promise<AccessResult>>): Promise<AccessResult> {
+  const results = await Promise.all(parts)
+  return { connections: results.reduce((total, { connections }) => total + connections, 0), complete: results.every(({ complete }) => complete) }
 }

@@ -86,7 +86,8 @@ export class Connections {
       connection.open({ identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false })
       this.#internals.localConnections.set(connectionKey(tenantId, connectionId), connection)
       // Banned or revoked while the roster was asked: the decision did not find this connection yet.
-      endIfRefused(this.#internals.restrictions, connection)
+      const refusal = endIfRefused(this.#internals.restrictions, connection)
+      if (refusal !== null) throw refusal
       // Asked for by REST before the socket opened.
       const requested = isNew ? NO_CHANNELS : this.#stillAllowed(connection)
       return thenMaybe(requested, (channels) => this.#subscribed(connection, channels))
@@ -140,6 +141,9 @@ export class Connections {
     if (identity.tenantId !== tenantId || identity.userId !== userId) throw new RealtimeError('RT_IDENTITY_MISMATCH')
     if (connection.phase.name === 'open') {
       connection.phase.session = { ...connection.phase.session, identity, authenticatedAt: this.#internals.clock.now(), warned: false }
+      // Revoked while `authenticate` was asked.
+      const refusal = endIfRefused(this.#internals.restrictions, connection)
+      if (refusal !== null) throw refusal
       this.#internals.bus.emit('renewed', connection)
     }
     return this.describe(connection)
@@ -230,6 +234,13 @@ export class Connections {
     const entries = await this.#internals.roster.connectionsOf(tenantId, userId).catch(() => [])
     await Promise.all(entries.map(async (entry) => { await this.#end(entry, code, reason) }))
     return new Set([...await closed, ...entries.map(({ connectionId }) => connectionId)]).size
+  }
+
+  /** Ends the connections of a user that have no socket; returns how many there were. */
+  async endRegistered (tenantId: number, userId: number): Promise<number> {
+    const entries = (await this.#internals.roster.connectionsOf(tenantId, userId)).filter(({ nodeId }) => nodeId === null)
+    await Promise.all(entries.map(async (entry) => { await this.#end(entry, CloseCode.forbidden, 'banned') }))
+    return entries.length
   }
 
   #join (entry: Omit<RosterConnection, 'generation'>): MaybePromise<{ isNew: boolean, generation: string }> {

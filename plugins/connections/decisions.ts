@@ -1,36 +1,45 @@
 import type { AccessResult } from '../../lib/access/log.js'
 import type { AccessEntry } from '../../lib/access/store.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
+import type { RealtimeError } from '../../lib/errors.js'
 import type { Internals } from '../../lib/internals.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 
-/** What a ban or a revocation does to the sockets of this node: those that it refuses are closed, with the code that says why. */
-export function closeRefused ({ accessLog, restrictions, localConnections, bus }: Internals): void {
-  const close = async ({ tenantId, userId }: AccessEntry): Promise<AccessResult> => {
+/**
+ * What a ban or a revocation does to the connections of this node: those that it refuses are closed, with the code that says
+ * why. `endRegistered` ends the connections of a user that have no socket, which belong to no node.
+ */
+export function closeRefused (
+  { accessLog, restrictions, localConnections }: Internals, endRegistered: (tenantId: number, userId: number) => Promise<number>
+): void {
+  const close = ({ tenantId, userId }: AccessEntry): number => {
     let connections = 0
     for (const connection of [...localConnections.values()]) {
+      if (connection.closed) continue
       const { identity } = connection
       if (identity.tenantId !== tenantId || (userId !== null && identity.userId !== userId)) continue
-      if (endIfRefused(restrictions, connection)) connections++
+      if (endIfRefused(restrictions, connection) !== null) connections++
     }
-    return { connections, complete: true }
+    return connections
   }
-  accessLog.on('ban', async (entry) => {
-    const result = await close(entry)
-    if (entry.userId !== null) bus.emit('banned', { tenantId: entry.tenantId, userId: entry.userId, until: entry.until, reason: entry.reason })
-    return result
+  accessLog.on('ban', async (entry, isOwn): Promise<AccessResult> => {
+    const closed = close(entry)
+    if (!isOwn || entry.userId === null) return { connections: closed, complete: true }
+    // While Redis is away nobody knows them; they lapse, since whoever is banned cannot keep them alive.
+    const ended = await endRegistered(entry.tenantId, entry.userId).catch(() => null)
+    return { connections: closed + (ended ?? 0), complete: ended !== null }
   })
-  accessLog.on('revoke', async (entry) => {
-    const result = await close(entry)
-    bus.emit('revoked', { tenantId: entry.tenantId, userId: entry.userId, tokenId: entry.tokenId, until: entry.until })
-    return result
-  })
+  accessLog.on('revoke', async (entry): Promise<AccessResult> => ({ connections: close(entry), complete: true }))
 }
 
-/** Closes a connection whose user is banned or whose credentials were revoked. True: it was. */
-export function endIfRefused (restrictions: Internals['restrictions'], connection: LocalConnection): boolean {
+/** Closes a connection whose user is banned or whose credentials were revoked, and returns the reason; null: neither. */
+export function endIfRefused (restrictions: Internals['restrictions'], connection: LocalConnection): RealtimeError | null {
   const refusal = restrictions.refusal(connection.identity, connection.authenticatedAt)
-  if (refusal === null) return false
-  connection.close(refusal.code === 'RT_BANNED' ? CloseCode.forbidden : CloseCode.unauthenticated, refusal.message.slice(0, 100))
-  return true
+  if (refusal === null) return null
+  const reason = Buffer.from(refusal.message).subarray(0, MAX_REASON_BYTES).toString().replace(/\uFFFD+$/, '')
+  connection.close(refusal.code === 'RT_BANNED' ? CloseCode.forbidden : CloseCode.unauthenticated, reason)
+  return refusal
 }
+
+/** Of a close frame. */
+const MAX_REASON_BYTES = 120

@@ -56,14 +56,17 @@ export class FramePipeline {
     })
   }
 
-  /** Authenticates a socket by what its upgrade request carried; where that is nothing, an `auth` frame may follow. Never throws or rejects. */
-  authenticateUpgrade (connection: Connection, token: string | undefined): MaybePromise<void> {
+  /**
+   * Authenticates a socket by what its upgrade request carried; where that is nothing, an `auth` frame may follow. `known`
+   * says who it is where that was asked already. Never throws or rejects.
+   */
+  authenticateUpgrade (connection: Connection, token: string | undefined, known?: () => Identity | null): MaybePromise<void> {
     const slot = connection.replies.open()
     const failed = (err: unknown): void => {
       const error = this.#toError(err)
       this.#refuse(slot, undefined, error, () => { connection.close(closeCodeFor(error), error.message) })
     }
-    return catchMaybe(() => thenMaybe(this.#internals.access.identify(token, connection.request, connection), (identity) => {
+    return catchMaybe(() => thenMaybe(known === undefined ? this.#internals.access.identify(token, connection.request, connection) : known(), (identity) => {
       if (identity === null && token !== undefined) throw new RealtimeError('RT_UNAUTHENTICATED')
       if (identity === null) slot.fill(null)
       else return thenMaybe(this.#connections.open(connection, identity, randomUUID()), ({ answer, live }) => { slot.fill(encodeFrame('authenticated', answer), live) })

@@ -15,6 +15,8 @@ const TypingNumbers = Type.Object({
   expiry: Type.Integer({ default: 30_000, minimum: 1000, maximum: 3600_000, description: 'Typing ends this long after the last sign, in milliseconds' })
 })
 
+export type { Participants } from './typing.js'
+
 /** Options of the typing plugin; every one has a default. */
 export interface TypingOptions extends Partial<Static<typeof TypingNumbers>> {
   /** The users of a conversation; absent: who subscribed to `conversation.{conversationId}`. */
