@@ -36,19 +36,31 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
   const revoke = (connection: LocalConnection, channel: string): void => {
     const { tenantId, userId } = connection.identity
     connection.leave(channel)
-    const data: Unsubscribed = { channel, reason: 'revoked' }
-    connection.send(encodeFrame('unsubscribed', data))
+    sendRevoked(connection, channel)
     metrics.evicted++
     bus.emit('evicted', { tenantId, userId, connectionId: connection.id, channel })
   }
 
-  /** Runs a task for each connection, in that connection's order; one that fails leaves the result incomplete. */
-  const forEach = async (connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>): Promise<AccessResult> => {
-    const outcomes = await Promise.all(connections.map(async (connection) => await connection.runInOrder(async () =>
-      !connection.closed && await task(connection)).catch((err: unknown) => {
+  /**
+   * Runs a task for each connection, in that connection's order, and `atOnce` for those where frames are under way. One that
+   * fails leaves the result incomplete.
+   */
+  const forEach = async (
+    connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>, atOnce?: (waiting: LocalConnection) => void
+  ): Promise<AccessResult> => {
+    const outcomes = await Promise.all(connections.map(async (connection) => {
+      let begun = false
+      const done = connection.runInOrder(async () => {
+        begun = true
+        return !connection.closed && await task(connection)
+      })
+      // Its frames wait for a host function, for seconds perhaps.
+      if (!begun) atOnce?.(connection)
+      return await done.catch((err: unknown) => {
         log.debug({ err, connection_id: connection.id }, 'a decision about a connection waits')
         return null
-      })))
+      })
+    }))
     return { connections: outcomes.filter((done) => done === true).length, complete: !outcomes.includes(null) }
   }
 
@@ -74,11 +86,19 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
       if (had) await roster.removeChannel(entry.tenantId, connectionId, channel)
       return had
     })
-    return await sum(withoutSocket, forEach(concerned(entry), async (connection) => {
-      if (!connection.channels.has(channel)) return false
-      revoke(connection, channel)
+    const early = new Set<LocalConnection>()
+    const kicked = forEach(concerned(entry), async (connection) => {
+      if (connection.channels.has(channel)) revoke(connection, channel)
+      // A subscribe that was under way answered after the first `unsubscribed`: the client must not believe it.
+      else if (early.has(connection)) sendRevoked(connection, channel)
+      else return false
       return true
-    }))
+    }, (waiting) => {
+      if (!waiting.channels.has(channel)) return
+      early.add(waiting)
+      revoke(waiting, channel)
+    })
+    return await sum(withoutSocket, kicked)
   })
 
   /** Asks again about one connection's subscriptions. Throws where the host does not answer: nothing is revoked then. */
@@ -99,6 +119,11 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
 
   // Newer credentials may allow less. A failure is "not now": what was allowed stays, and the next renewal asks again.
   bus.on('renewed', (connection) => { void forEach([connection], async () => await recheck(connection, null)) })
+}
+
+function sendRevoked (connection: LocalConnection, channel: string): void {
+  const data: Unsubscribed = { channel, reason: 'revoked' }
+  connection.send(encodeFrame('unsubscribed', data))
 }
 
 const NOBODY: AccessResult = { connections: 0, complete: true }

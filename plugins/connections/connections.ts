@@ -1,5 +1,4 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { isYes } from '../../lib/access/access.js'
 import { thenMaybe, isPromise, catchMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { privateChannel } from '../../lib/channel-names.js'
 import { expiryToIso } from '../../lib/clock.js'
@@ -13,7 +12,7 @@ import type { RosterConnection, JoinResult } from '../../lib/roster/contract.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { Closing } from './closing.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
-import { endIfRefused } from './decisions.js'
+import { channelsStillAllowed, endIfRefused } from './decisions.js'
 import type { ConnectionSettings } from './options.js'
 import type { Authenticated, ConnectBody } from './schemas.js'
 import type { ConnectionRecord, ConnectionStore } from './store.js'
@@ -85,25 +84,17 @@ export class Connections {
       if (connection.phase.name === 'closing') return this.#abandonOpen({ tenantId, userId, connectionId, generation })
       connection.open({ identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false })
       this.#internals.localConnections.set(connectionKey(tenantId, connectionId), connection)
-      // Banned or revoked while the roster was asked: the decision did not find this connection yet.
-      const refusal = endIfRefused(this.#internals.restrictions, connection)
-      if (refusal !== null) throw refusal
+      this.#requireUnrestricted(connection)
       // Asked for by REST before the socket opened.
-      const requested = isNew ? NO_CHANNELS : this.#stillAllowed(connection)
+      const requested = isNew ? NO_CHANNELS : channelsStillAllowed(this.#internals, connection)
       return thenMaybe(requested, (channels) => this.#subscribed(connection, channels))
     })
   }
 
-  /** Channels asked for by REST before the socket opened, as far as the host allows them now. */
-  async #stillAllowed (connection: Connection): Promise<readonly string[]> {
-    const { identity, id } = connection
-    const channels = await this.#internals.roster.channels(identity.tenantId, id).catch(() => NO_CHANNELS)
-    if (channels.length === 0) return channels
-    const outcomes = await this.#internals.access.verdicts({ identity, connectionId: id, owner: connection }, channels)
-    return channels.filter((_, i) => {
-      const outcome = outcomes[i]
-      return outcome?.status === 'fulfilled' && isYes(outcome.value)
-    })
+  /** Banned or revoked while the host or the roster was asked: the decision did not find this connection, or these credentials. */
+  #requireUnrestricted (connection: Connection): void {
+    const refusal = endIfRefused(this.#internals.restrictions, connection)
+    if (refusal !== null) throw refusal
   }
 
   /** Joins a new connection's first channels. */
@@ -141,9 +132,7 @@ export class Connections {
     if (identity.tenantId !== tenantId || identity.userId !== userId) throw new RealtimeError('RT_IDENTITY_MISMATCH')
     if (connection.phase.name === 'open') {
       connection.phase.session = { ...connection.phase.session, identity, authenticatedAt: this.#internals.clock.now(), warned: false }
-      // Revoked while `authenticate` was asked.
-      const refusal = endIfRefused(this.#internals.restrictions, connection)
-      if (refusal !== null) throw refusal
+      this.#requireUnrestricted(connection)
       this.#internals.bus.emit('renewed', connection)
     }
     return this.describe(connection)

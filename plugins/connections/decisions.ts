@@ -1,3 +1,4 @@
+import { isYes } from '../../lib/access/access.js'
 import type { AccessResult } from '../../lib/access/log.js'
 import type { AccessEntry } from '../../lib/access/store.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
@@ -30,6 +31,17 @@ export function closeRefused (
     return { connections: closed + (ended ?? 0), complete: ended !== null }
   })
   accessLog.on('revoke', async (entry): Promise<AccessResult> => ({ connections: close(entry), complete: true }))
+}
+
+/** The channels that were asked for by REST before the socket opened, as far as the host allows them now. Never rejects. */
+export async function channelsStillAllowed ({ access, roster }: Internals, connection: LocalConnection): Promise<readonly string[]> {
+  const { identity, id } = connection
+  const channels = await roster.channels(identity.tenantId, id).catch(() => [])
+  const outcomes = await access.verdicts({ identity, connectionId: id, owner: connection }, channels)
+  return channels.filter((_, i) => {
+    const outcome = outcomes[i]
+    return outcome?.status === 'fulfilled' && isYes(outcome.value)
+  })
 }
 
 /** Closes a connection whose user is banned or whose credentials were revoked, and returns the reason; null: neither. */
