@@ -40,7 +40,8 @@ export async function channelsStillAllowed ({ access, roster }: Internals, conne
   const outcomes = await access.verdicts({ identity, connectionId: id, owner: connection }, channels)
   return channels.filter((_, i) => {
     const outcome = outcomes[i]
-    return outcome?.status === 'fulfilled' && isYes(outcome.value)
+    // Where the host cannot answer now, its earlier yes holds, as in a recheck.
+    return outcome === undefined || outcome.status === 'rejected' || isYes(outcome.value)
   })
 }
 
