@@ -45,16 +45,13 @@ export class AccessStore {
 
   /** Inserts an entry; repeated with the same key it does nothing. Returns its id. */
   async insert (entry: AccessEntry): Promise<number> {
-    const { tenantId, userId, kind } = entry
     const known = await this.#idOf(entry.key)
     if (known !== null) return known
     await this.#db.insertInto('websocket_access').values(toRow(entry)).execute()
-    const id = await this.#idOf(entry.key) ?? 0
-    if (kind === 'unban' && userId !== null) await this.#deleteBans(tenantId, userId, id)
-    return id
+    return await this.#idOf(entry.key) ?? 0
   }
 
-  /** What an unban ended need not be read again by a node that starts, and must not outlive the unban. */
+  /** What an unban ended must not outlive the unban. Not before: nodes find the order of the two here. */
   async #deleteBans (tenantId: number, userId: number, before: number): Promise<void> {
     await this.#db.deleteFrom('websocket_access').where('tenant_id', '=', tenantId).where('user_id', '=', userId)
       .where('kind', '=', 'ban').where('id', '<', before).execute()

@@ -18,7 +18,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
   const { accessLog, access, eventLog, bus, localConnections, metrics, roster } = internals
 
   const concerned = ({ tenantId, userId }: AccessEntry): LocalConnection[] => [...localConnections.values()]
-    .filter(({ closed, identity }) => !closed && identity.tenantId === tenantId && (userId === null || identity.userId === userId))
+    .filter((one) => !one.closed && one.identity.tenantId === tenantId && (userId === null || one.identity.userId === userId))
 
   /** A user's connections that have no socket yet belong to no node: the one that was called sees to them. */
   const registered = async ({ tenantId, userId }: AccessEntry, isOwn: boolean, task: (connectionId: string) => Promise<boolean>): Promise<AccessResult> => {
