@@ -184,7 +184,7 @@ export class AccessLog {
     if (this.#unread.has(user)) return
     this.#restrict(entry)
     // Nothing where the ban was in force already.
-    if (entry.kind === 'ban') void this.#effects.get('ban')?.(entry, false)
+    if (entry.kind === 'ban') void this.#act(entry, false)
   }
 
   async #apply (entry: AccessEntry, isOwn: boolean): Promise<AccessResult> {
@@ -195,7 +195,16 @@ export class AccessLog {
     this.#restrict(entry)
     const isLasting = entry.kind === 'ban' || entry.kind === 'revoke'
     if (!isLasting && this.#options.clock.now() - entry.createdAt > MAX_EFFECT_AGE) return { connections: 0, complete: true }
-    return await this.#effects.get(entry.kind)?.(entry, isOwn) ?? { connections: 0, complete: true }
+    return await this.#act(entry, isOwn)
+  }
+
+  async #act (entry: AccessEntry, isOwn: boolean): Promise<AccessResult> {
+    try {
+      return await this.#effects.get(entry.kind)?.(entry, isOwn) ?? { connections: 0, complete: true }
+    } catch (err) {
+      this.#options.log.error({ err, kind: entry.kind }, 'a decision about live connections failed')
+      return { connections: 0, complete: false }
+    }
   }
 
   #restrict ({ kind, tenantId, userId, tokenId, issuedBefore, until, reason }: AccessEntry): void {
