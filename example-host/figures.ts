@@ -31,8 +31,10 @@ const Figures = Type.Object({
 /** An event of this host's own: told to whoever listens now, by host code alone. */
 export const events = { 'node:figures': { data: Figures, durable: false } }
 
-export const mayWatch = ({ tenantId, claims }: Identity, channel: string): boolean =>
-  channel === CHANNEL && tenantId === OPERATORS && (claims as { admin: boolean }).admin
+/** Someone who runs the host. */
+export const isOperator = ({ tenantId, claims }: Identity): boolean => tenantId === OPERATORS && (claims as { admin: boolean }).admin
+
+export const mayWatch = (identity: Identity, channel: string): boolean => channel === CHANNEL && isOperator(identity)
 
 /** Tells the dashboard what this node does, on whichever node its reader is: from the registry that `/metrics` serves. */
 export function tellFigures (app: FastifyInstance, name: string | undefined): void {
