@@ -1,7 +1,7 @@
 import t, { type Test } from 'tap'
 import { internalsOf } from '../../lib/internals.js'
 import { buildApp } from '../../plugins/testing.js'
-import { connect, rest, until, user, type Host } from '../helper.js'
+import { connect, open, rest, tokenOf, until, user, type Host } from '../helper.js'
 import { startRedis, startMariadb } from '../servers.js'
 
 /** Nodes on a MariaDB and a Redis of the test's own, which it may stop. */
@@ -102,4 +102,17 @@ t.test('The log is read once, and forgets what has ended', async (t) => {
   const b = await start()
   await internalsOf(b.app).accessLog.poll()
   t.strictSame(await client.soFar('unsubscribed'), [])
+})
+
+t.test('While Redis is away nobody takes over a connection id that somebody else has on the same node', async (t) => {
+  const { start, redis } = await site(t)
+  const a = await start()
+  const victim = await connect(a, user(1), { connectionId: 'tab' })
+  await redis.stop()
+  const thief = await open(a)
+  thief.send('auth', { token: tokenOf(user(2)), connectionId: 'tab' })
+  t.match(await thief.next('error'), { code: 'RT_CONNECTION_TAKEN' })
+  t.ok(await victim.request('ping'))
+  t.equal(await a.app.realtime.connections.closeUser(1, 1), 1, 'and the host still reaches it')
+  t.equal(await victim.closed, 4000)
 })
