@@ -6,7 +6,7 @@ const TYPES = { allowTypeImports: true }
 const KYSELY = {
   ...TYPES,
   regex: '^kysely($|/)',
-  message: 'SQL is spoken by lib/database, lib/event-log, lib/upkeep, plugins/*/store.ts and migrations.'
+  message: 'SQL is spoken by lib/database, lib/event-log, lib/upkeep, store.ts files and migrations.'
 }
 const IOREDIS = {
   ...TYPES,
@@ -58,6 +58,8 @@ function restrict (room) {
   if (room === 'core') return [forbid(CORE.map((name) => `lib/${name}.ts`), ...patterns, ...upwards('\\./'))]
   return [
     forbid([`lib/${room}/*.ts`], ...patterns, ...upwards('\\.\\./')),
+    // As in the plugins.
+    forbid([`lib/${room}/store.ts`], ...patterns.filter((pattern) => pattern !== KYSELY), ...upwards('\\.\\./')),
     forbid([`lib/${room}/*/*.ts`], ...patterns, ...upwards('(\\.\\./){2}'))
   ]
 }

@@ -8,13 +8,14 @@ import {
 import { ErrorResponse } from '../plugins/schemas.js'
 import { documents, open } from './documents.js'
 import { events, mayWatch, publishFigures } from './figures.js'
+import { operators } from './operators.js'
 import { page } from './page.js'
 import { Health, LoggedIn, Login } from './schemas.js'
 import type { Settings } from './settings.js'
 import { openUsers } from './users.js'
 
 /** What the tokens of this host say. */
-interface Claims { sub: string, club: number, name?: string, admin?: boolean, exp?: number }
+interface Claims { sub: string, club: number, name?: string, admin?: boolean, exp?: number, iat?: number, jti?: string }
 
 declare module '@fastify/jwt' {
   interface FastifyJWT {
@@ -44,12 +45,14 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   const authenticate: Authenticate = ({ token }) => {
     if (token === undefined) return null
     try {
-      const { sub, club, name, exp, admin } = app.jwt.verify<Claims>(token)
+      const { sub, club, name, exp, iat, jti, admin } = app.jwt.verify<Claims>(token)
       return {
         tenantId: club,
         userId: Number(sub),
         ...(name === undefined ? {} : { name }),
         expiresAt: exp === undefined ? null : exp * 1000,
+        issuedAt: iat === undefined ? null : iat * 1000,
+        tokenId: jti ?? null,
         claims: { admin: admin === true }
       }
     } catch {
@@ -115,6 +118,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     })
   }
 
+  if (['connections', 'presence', 'channels'].every((name) => settings.plugins.includes(name as typeof settings.plugins[number]))) await operators(app)
   await page(app)
   return app
 }

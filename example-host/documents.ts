@@ -22,6 +22,7 @@ export async function documents (app: FastifyInstance): Promise<void> {
         { name: 'channels', description: 'Subscriptions, and what was sent' },
         { name: 'messages', description: 'Durable events: a 202 comes after the commit' },
         { name: 'stats', description: 'Figures of a tenant' },
+        { name: 'operators', description: 'Who is connected; kick, close and ban, for those who run the host' },
         { name: 'host', description: 'The example host’s own' }
       ],
       // How people log in is the host's business, and so is its description; every route of the suite needs it.

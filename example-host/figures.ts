@@ -31,8 +31,10 @@ const Figures = Type.Object({
 /** An event of this host: ephemeral, sent by host code only. */
 export const events = { 'node:figures': { data: Figures, durable: false } }
 
-export const mayWatch = ({ tenantId, claims }: Identity, channel: string): boolean =>
-  channel === CHANNEL && tenantId === OPERATORS && (claims as { admin: boolean }).admin
+/** Someone who runs the host. */
+export const isOperator = ({ tenantId, claims }: Identity): boolean => tenantId === OPERATORS && (claims as { admin: boolean }).admin
+
+export const mayWatch = (identity: Identity, channel: string): boolean => channel === CHANNEL && isOperator(identity)
 
 /** Sends this node's figures to the dashboard, whichever node it is connected to: from the registry that `/metrics` serves. */
 export function publishFigures (app: FastifyInstance, name: string | undefined): void {

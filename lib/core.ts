@@ -1,7 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger, FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { Access } from './access/access.js'
+import type { AccessControl } from './access/control.js'
+import { createAccess } from './access/create.js'
+import { APPLY } from './access/log.js'
 import { RateCounters } from './access/rate-counters.js'
 import { UserDirectory } from './access/user-directory.js'
 import { isPromise } from './async/maybe-promise.js'
@@ -40,6 +42,7 @@ const LOG_POSITION = 'log.position'
 /** The internals, and what drives them: begins with `start`, ends with `close`. */
 interface Core {
   readonly internals: Internals
+  readonly accessControl: AccessControl
   /** Before the first plugin registers: roster and backplane work from here on. */
   start (): Promise<void>
   /** When every plugin is registered: periodic work begins. */
@@ -58,7 +61,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const resources = await openResources(options, settings, fastify.log)
   const core = createCore(resources, options, settings, fastify.log)
   provideInternals(fastify, core.internals)
-  fastify.decorate('realtime', withParts(publicFace(core.internals)))
+  fastify.decorate('realtime', withParts(publicFace(core.internals, core.accessControl)))
   fastify.addHook('onClose', async () => { await core.close() })
   await core.start()
   fastify.addHook('onReady', async () => { await core.ready() })
@@ -105,10 +108,15 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     onCommit: (rows, seconds) => { metrics.committed?.(rows, seconds) }
   })
   const gapFiller = new GapFiller({ hub, eventLog, clock, log })
-  const rpcHandlers = new Map<string, (data: unknown) => Promise<unknown>>([[LOG_POSITION, async (theirs) => {
-    eventLog.epoch.hear(theirs)
-    return eventLog.epoch.position
-  }]])
+  const aliveNodes = async (): Promise<string[]> => await roster.aliveNodes()
+  const { access, accessControl, accessLog, restrictions } = createAccess(options, { settings, db, backplane, aliveNodes, bus, metrics, clock, log })
+  const rpcHandlers = new Map<string, (data: unknown) => Promise<unknown>>([
+    [LOG_POSITION, async (theirs) => {
+      eventLog.epoch.hear(theirs)
+      return eventLog.epoch.position
+    }],
+    [APPLY, async (data) => await accessLog.receive(data)]
+  ])
   const closing: Array<() => Promise<void>> = []
 
   const rates = new RateCounters(roster)
@@ -116,7 +124,9 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     nodeId,
     settings,
     clock,
-    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, authorizeMany: options.authorizeMany, concurrency: settings.authConcurrency, clock, log }),
+    access,
+    accessLog,
+    restrictions,
     directory: new UserDirectory({ resolveUsers: options.resolveUsers, clock, log, ttl: settings.userCacheTime }),
     rates,
     frames: new FrameRouter(rates),
@@ -152,7 +162,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
   }
 
   const maintenance = new Maintenance({
-    db: slow, dialect, clock, log, retentionDays: settings.retentionDays, aliveNodes: async () => await roster.aliveNodes(), purges: internals.purges
+    db: slow, dialect, clock, log, retentionDays: settings.retentionDays, aliveNodes, purges: internals.purges
   })
   const scheduler = new Scheduler({
     roster, eventLog, maintenance, events: bus, log, compareWithin: nodeTimeout / 3, enabled: settings.maintenance
@@ -160,6 +170,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
 
   return {
     internals,
+    accessControl,
     start: async () => {
       await roster.start()
       await backplane.start({
@@ -183,12 +194,14 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     ready: async () => {
       await eventLog.epoch.start()
       await gapFiller.start()
+      await accessLog.start()
       scheduler.start()
     },
     close: async () => {
       gapFiller.stop()
       eventLog.epoch.stop()
       await scheduler.stop()
+      await accessLog.close()
       for (const task of closing) await task()
       await eventLog.close()
       await roster.close()

@@ -16,7 +16,11 @@ const table = {
   RT_RATE_LIMITED: [429, 'Too many requests: wait before sending again'],
   RT_LIMIT_EXCEEDED: [409, 'A limit is reached'],
   RT_STORAGE_UNAVAILABLE: [503, 'The event cannot be stored now: send it again later'],
-  RT_INTERNAL: [500, 'Internal error']
+  RT_INTERNAL: [500, 'Internal error'],
+  RT_UNAVAILABLE: [503, 'The server cannot decide this now: keep what you have and try again'],
+  RT_BANNED: [403, 'This user is banned'],
+  RT_TOKEN_REVOKED: [401, 'The credentials were revoked: log in again'],
+  RT_REJECTED: [422, 'The server does not accept this content']
 } as const satisfies Record<string, readonly [status: number, message: string]>
 
 export type Outcome = 'none' | 'unknown'

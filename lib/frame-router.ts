@@ -5,7 +5,7 @@ import type { Rate, RateCounters } from './access/rate-counters.js'
 import { thenMaybe, type MaybePromise } from './async/maybe-promise.js'
 import type { LocalConnection } from './delivery/connection.js'
 import { RealtimeError } from './errors.js'
-import type { Caller, Identity } from './identity.js'
+import type { Caller } from './identity.js'
 import { rateKey } from './keys.js'
 import { eventsOf, type ClientEventSchemas, type EventDescription, type ServerEventSchemas } from './wire/protocol.js'
 
@@ -13,8 +13,8 @@ import { eventsOf, type ClientEventSchemas, type EventDescription, type ServerEv
 export interface FrameContext extends Caller {
   connectionId: string
   connection: LocalConnection
-  /** The frame has an id: the answer goes out as its ack. */
-  asked: boolean
+  /** What the definition's `ahead` returned for this very frame; undefined: it was not asked ahead. */
+  prefetched?: unknown
 }
 
 /**
@@ -39,13 +39,13 @@ export interface FrameDefinition<Data extends TObject, Ack extends TSchema> {
   /** Checked before `handle`; past it the frame is answered with `RT_RATE_LIMITED`. */
   rate?: UserRate
   /** Begins, as soon as the frame came, what need not wait for the frames before it. */
-  prefetch? (identity: Identity, data: Static<Data>): void
+  prefetch? (caller: Caller, data: Static<Data>): unknown
   handle (context: FrameContext, data: Static<Data>): MaybePromise<FrameResult<Static<Ack>>>
 }
 
 export interface Route {
   check: TypeCheck<TObject>
-  prefetch: ((identity: Identity, data: unknown) => void) | null
+  prefetch: ((caller: Caller, data: unknown) => unknown) | null
   handle (context: FrameContext, data: unknown): MaybePromise<FrameResult<unknown>>
 }
 
@@ -67,7 +67,7 @@ export class FrameRouter {
     const run: Route['handle'] = (context, value) => handle(context, value as Static<Data>)
     this.#routes.set(event, {
       check,
-      prefetch: prefetch === undefined ? null : (identity, value) => { prefetch(identity, value as Static<Data>) },
+      prefetch: prefetch === undefined ? null : (caller, value) => prefetch(caller, value as Static<Data>),
       handle: rate === undefined
         ? run
         : (context, value) => thenMaybe(this.#rates.take(rateKey(rate.kind, context.identity), rate), () => run(context, value))
@@ -85,10 +85,10 @@ export class FrameRouter {
     return this.#catalogue
   }
 
-  /** A valid frame has come, and waits for those before it. */
-  prefetch (identity: Identity, event: string, data: unknown): void {
+  /** A frame has come and waits for those before it: begins what need not wait. What it returns belongs to this frame alone. */
+  prefetch (caller: Caller, event: string, data: unknown): unknown {
     const route = this.#routes.get(event)
-    if (route !== undefined && route.prefetch !== null && route.check.Check(data)) route.prefetch(identity, data)
+    return route !== undefined && route.prefetch !== null && route.check.Check(data) ? route.prefetch(caller, data) : undefined
   }
 
   /** Throws `RT_INVALID_FRAME` for an unknown event, `RT_INVALID_DATA` naming the field that breaks the schema. */

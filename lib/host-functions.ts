@@ -10,16 +10,28 @@ export interface AccessRequest {
   action: 'subscribe' | 'publish' | 'direct' | 'notify' | 'broadcast'
   /** The channel subscribed or published to; for `direct` the recipient's private one, for `notify` the caller's own. */
   channel: string
+  /** The frame's name, for what is published: `message:group`, `user:typing`, a custom event. */
+  event?: string
+  /** The frame's data, under the names of the frame over REST too. */
+  data?: Readonly<Record<string, unknown>>
+  /** Of `direct` and `notify`. */
+  recipientIds?: readonly number[]
 }
 
-/** Who is behind these credentials? Null: nobody. A throw counts as null and is logged. */
-export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => MaybePromise<Identity | null>
-/** May this identity do that? A throw counts as no, and is logged. */
-export type Authorize = (request: AccessRequest) => MaybePromise<boolean>
 /**
- * The same for several channels at once, which a client subscribes to with one frame: one answer for each, in the order
- * given. Where it is absent `authorize` is asked for each.
+ * What `authorize` returns: yes, no, or a no that the client is told more about. With `retryAfter` (seconds) the refusal is
+ * `RT_RATE_LIMITED`, for instance in a channel with slow mode; without it `RT_FORBIDDEN`.
  */
-export type AuthorizeMany = (request: Omit<AccessRequest, 'channel'> & { channels: string[] }) => MaybePromise<boolean[]>
+export type Verdict = boolean | { allow: boolean, message?: string, retryAfter?: number }
+
+/** Who is behind these credentials? Null: nobody. A throw, or no answer within `hostTimeout`, means "not now": `RT_UNAVAILABLE`. */
+export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => MaybePromise<Identity | null>
+/** May this identity do that? A throw, or no answer within `hostTimeout`, means "not now": `RT_UNAVAILABLE`. */
+export type Authorize = (request: AccessRequest) => MaybePromise<Verdict>
+/**
+ * The same for several channels at once, which a client subscribes to with one frame or which a recheck asks about: one
+ * answer for each, in the order given. Where it is absent `authorize` is asked for each.
+ */
+export type AuthorizeMany = (request: { identity: Identity, action: 'subscribe', channels: string[] }) => MaybePromise<Verdict[]>
 /** The names of these users of a tenant; those that are left out have none. Called in batches, cached. */
 export type ResolveUsers = (tenantId: number, userIds: number[]) => MaybePromise<Map<number, { name: string }>>

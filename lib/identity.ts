@@ -5,6 +5,10 @@ export interface Identity {
   name?: string
   /** When the credentials end, as a Date or in milliseconds since 1970; absent or null: never. */
   expiresAt?: Date | number | null
+  /** When the credentials were issued, as a Date or in milliseconds since 1970; absent: when they were shown. See `access.revoke`. */
+  issuedAt?: Date | number | null
+  /** Names these credentials (a JWT's `jti`, a session id), so that `access.revoke` can end them. */
+  tokenId?: string | null
   /** Whatever the host wants to find again in `authorize`. */
   claims?: unknown
 }
@@ -13,6 +17,8 @@ export interface Identity {
 export interface Caller {
   identity: Identity
   connectionId: string | null
+  /** What waits for host functions: the connection, or the HTTP response. Its places are free when it is gone. */
+  owner: object
 }
 
 /** When the credentials end, in milliseconds since 1970; Infinity: never. */
@@ -25,19 +31,22 @@ const LAST_TIME = 8.64e15
 /** A field of an identity that a host got wrong, and what it is instead of what. Null where the identity can be used. */
 export function mistakeIn (identity: unknown): { field: string, problem: string } | null {
   if (typeof identity !== 'object' || identity === null) return { field: 'identity', problem: `is ${kindOf(identity)}, not an object` }
-  const { tenantId, userId, expiresAt } = identity as Partial<Record<keyof Identity, unknown>>
+  const { tenantId, userId, expiresAt, issuedAt, tokenId } = identity as Partial<Record<keyof Identity, unknown>>
   if (!isId(tenantId)) return { field: 'tenantId', problem: `is ${kindOf(tenantId)}, not a positive integer` }
   if (!isId(userId)) return { field: 'userId', problem: `is ${kindOf(userId)}, not a positive integer` }
-  if (!isTime(expiresAt)) return { field: 'expiresAt', problem: `is ${kindOf(expiresAt)}, not a Date or milliseconds since 1970` }
+  if (!isTimeOrNone(expiresAt)) return { field: 'expiresAt', problem: `is ${kindOf(expiresAt)}, not a Date or milliseconds since 1970` }
+  if (!isTimeOrNone(issuedAt)) return { field: 'issuedAt', problem: `is ${kindOf(issuedAt)}, not a Date or milliseconds since 1970` }
+  if (tokenId !== undefined && tokenId !== null && typeof tokenId !== 'string') return { field: 'tokenId', problem: `is ${kindOf(tokenId)}, not a text` }
   return null
 }
 
 const isId = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) > 0
 
-function isTime (value: unknown): boolean {
-  if (value === undefined || value === null) return true
-  return (typeof value === 'number' || value instanceof Date) && Math.abs(Number(value)) <= LAST_TIME
-}
+/** A Date or milliseconds since 1970. */
+export const isTime = (value: unknown): value is Date | number =>
+  (typeof value === 'number' || value instanceof Date) && Math.abs(Number(value)) <= LAST_TIME
+
+const isTimeOrNone = (value: unknown): boolean => value === undefined || value === null || isTime(value)
 
 /** What a value is, without the value: it may be a secret. */
 function kindOf (value: unknown): string {

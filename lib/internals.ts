@@ -1,6 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import type { Access } from './access/access.js'
+import type { AccessLog } from './access/log.js'
 import type { RateCounters } from './access/rate-counters.js'
+import type { Restrictions } from './access/restrictions.js'
 import type { UserDirectory } from './access/user-directory.js'
 import type { Backplane } from './backplane/contract.js'
 import type { Clock } from './clock.js'
@@ -34,6 +36,9 @@ export interface Internals {
   readonly settings: CoreSettings
   readonly clock: Clock
   readonly access: Access
+  /** The host's decisions about live connections; plugins say what they do here. */
+  readonly accessLog: AccessLog
+  readonly restrictions: Restrictions
   readonly directory: UserDirectory
   readonly rates: RateCounters
   readonly frames: FrameRouter

@@ -47,6 +47,12 @@ export class Metrics {
   readonly dropped = { ephemeral: 0, tooSlow: 0, closing: 0 }
   /** Frames that were answered with an error. */
   readonly refused = new Map<ErrorCode, number>()
+  /** Identities that were refused because of a ban or a revocation, REST and sockets, by code. */
+  readonly accessRefused = new Map<ErrorCode, number>()
+  /** Decisions of the host about live connections that this node applied, by kind. */
+  readonly decisions = new Map<string, number>()
+  /** Subscriptions of this node that `kick` or a recheck ended. */
+  evicted = 0
   /** Messages from Redis that were dropped, by reason. */
   readonly rejected = { malformed: 0, version: 0, signature: 0 }
   /** Sockets of this node, authenticated or not; null without the connections plugin. */

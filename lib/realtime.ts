@@ -1,4 +1,4 @@
-import type { AccessControl } from './access/access.js'
+import type { AccessControl } from './access/control.js'
 import type { Internals } from './internals.js'
 import type { RealtimeEvents } from './lifecycle/events.js'
 import { asyncapi, type AsyncApiDocument, type AsyncApiOptions } from './wire/asyncapi.js'
@@ -21,7 +21,7 @@ export interface Realtime extends RealtimeParts {
   readonly prefix: string
   /** Lifecycle events: `app.realtime.events.on('online', ({ tenantId, userId }) => …)`. */
   readonly events: RealtimeEvents
-  /** The host's `authenticate` and `authorize`, as the plugins call them. */
+  /** The host's `authenticate` and `authorize`, as the plugins call them, and decisions about users who are connected: `ban`, `revoke`, `recheck`. */
   readonly access: AccessControl
   /** Whether database and Redis can be used now, for a readiness probe. Never rejects. */
   health (): Promise<Health>
@@ -36,7 +36,7 @@ declare module 'fastify' {
 }
 
 /** The public side of the internals. */
-export function publicFace ({ nodeId, settings: { prefix }, access, bus, frames, health }: Internals): Omit<Realtime, keyof RealtimeParts> {
+export function publicFace ({ nodeId, settings: { prefix }, bus, frames, health }: Internals, access: AccessControl): Omit<Realtime, keyof RealtimeParts> {
   const events: RealtimeEvents = {
     on: (event, listener) => { bus.on(event, listener) },
     once: (event, listener) => { bus.once(event, listener) },

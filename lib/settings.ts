@@ -23,7 +23,11 @@ const CoreSettings = Type.Object({
   restLease: ms('Time after its last heartbeat until a connection without a socket is removed', 75_000, { minimum: 1000 }),
   storageTimeout: ms('Time after which a statement of the database fails', 3000, { minimum: 100 }),
   maxQueuedEvents: Type.Integer({ default: 10_000, minimum: 1, description: 'Durable events that may wait for the database; beyond it they are refused with RT_STORAGE_UNAVAILABLE' }),
-  authConcurrency: Type.Integer({ default: 100, minimum: 1, description: 'Concurrent calls of authenticate, and of authorize' }),
+  authConcurrency: Type.Integer({
+    default: 100, minimum: 1, description: 'Concurrent calls of authenticate, and of authorize; one user or address gets at most a tenth of them'
+  }),
+  hostTimeout: ms('Time after which a call of a host function counts as failed: "not now"', 5000, { minimum: 100 }),
+  failedAuthPerMinute: Type.Integer({ default: 60, minimum: 0, description: 'Failed logins per minute of one client address before it is slowed down; 0: no limit' }),
   userCacheTime: ms('Time for which a name from resolveUsers is cached', 60_000, { minimum: 0 }),
   statsInterval: ms('Interval of the stats lines in the log; 0: none', 60_000, { minimum: 0 }),
   migrate: Type.Boolean({ default: true, description: 'Run missing migrations at registration; false where a release process runs them' }),

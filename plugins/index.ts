@@ -1,7 +1,9 @@
 /** The public plugins and types: everything a host needs, and nothing else. */
 export { realtime } from '../lib/core.js'
 export type { AsyncApiInfo, Health, Realtime, RealtimeParts } from '../lib/realtime.js'
-export { defaultAuthorize, type AccessControl } from '../lib/access/access.js'
+export { defaultAuthorize } from '../lib/access/access.js'
+export type { AccessControl, Revocation, Time } from '../lib/access/control.js'
+export type { AccessResult } from '../lib/access/log.js'
 export { asyncapi, type AsyncApiDocument, type AsyncApiOptions } from '../lib/wire/asyncapi.js'
 export { systemClock, type Clock } from '../lib/clock.js'
 export { migrate } from '../lib/database/migrator.js'
@@ -10,15 +12,15 @@ export { OptionError, RealtimeError, type ErrorCode } from '../lib/errors.js'
 export type { Identity } from '../lib/identity.js'
 export type { FailedEvent, LifecycleEvents, PresenceState, RealtimeEvents, TypingState } from '../lib/lifecycle/events.js'
 export type { RealtimeOptions } from '../lib/settings.js'
-export type { AccessRequest, Authenticate, Authorize, AuthorizeMany, ResolveUsers } from '../lib/host-functions.js'
+export type { AccessRequest, Authenticate, Authorize, AuthorizeMany, ResolveUsers, Verdict } from '../lib/host-functions.js'
 export { CloseCode } from '../lib/wire/close-codes.js'
 export type { HostTransaction } from '../lib/database/host-transaction.js'
 export type { Register } from '../lib/register.js'
 export {
-  default as channels, defineEvents, type ChannelsApi, type ChannelsOptions, type CustomEvent, type CustomEventMap, type HostEvents,
+  default as channels, defineEvents, type BeforePublish, type ChannelsApi, type ChannelsOptions, type CustomEvent, type CustomEventMap, type HostEvents, type Publication,
   type ReceivedEvents, type SentEvents
 } from './channels/index.js'
-export { default as connections, type ConnectionsApi, type ConnectionsOptions } from './connections/index.js'
+export { default as connections, type ConnectionDescription, type ConnectionsApi, type ConnectionsOptions } from './connections/index.js'
 export { default as presence, type HostPresence, type OnlinePage, type PresenceApi, type PresenceOptions } from './presence/index.js'
 export { default as stats, type HostStats, type StatsApi, type StatsOptions } from './stats/index.js'
-export { default as typing, type TypingApi, type TypingOptions } from './typing/index.js'
+export { default as typing, type Participants, type TypingApi, type TypingOptions } from './typing/index.js'

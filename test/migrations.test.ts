@@ -26,7 +26,7 @@ const guide: Record<string, { columns: string[], indexes: string[] }> = {
   }
 }
 
-const all = ['001-initial', '002-events-by-status', '003-meta']
+const all = ['001-initial', '002-events-by-status', '003-meta', '004-access']
 
 const databases: Array<[name: string, create: () => Promise<{ url: string, drop: () => Promise<void> }>]> = [
   ['SQLite', async () => ({ url: `sqlite:${join(temporaryFolder('migrations'), 'm.db')}`, drop: async () => {} })],
@@ -145,7 +145,7 @@ for (const [name, create] of databases) {
       for (const _ of all) await migrate(db, 'down')
       const done = await Promise.all([migrate(db), migrate(other.db), migrate(db)])
       t.strictSame(done.flat(), all)
-      t.equal((await tables(other)).size, 6)
+      t.equal((await tables(other)).size, 7)
     })
   })
 }

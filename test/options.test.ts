@@ -39,6 +39,8 @@ const core: Wrong<RealtimeOptions> = {
   storageTimeout: [0, 99, '3s'],
   maxQueuedEvents: [0, -1, '10'],
   authConcurrency: [0, 0.5, '10'],
+  hostTimeout: [0, 99, '10'],
+  failedAuthPerMinute: [-1, 0.5, '60'],
   userCacheTime: [-1, '1m'],
   statsInterval: [-1, '1m'],
   migrate: ['yes', 1, null],
@@ -66,6 +68,7 @@ const plugins: Array<[name: string, plugin: AnyPlugin, wrong: Record<string, unk
     signsPerMinute: [-1, 0.5, '60'], expiry: [0, 999, '30s'], participants: [null, [1, 2], 'all']
   } satisfies Wrong<TypingOptions>],
   ['channels', channels, {
+    beforePublish: [5, null],
     maxChannelsPerConnection: [0, -1, '100'],
     events: [
       null, 5, { nocolon: { data: Type.Object({}) } }, { 'order:shipped': {} }, { 'order:shipped': { data: Type.String() } },

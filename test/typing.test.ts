@@ -87,7 +87,7 @@ overBackends((test, backend) => {
       typing: {
         participants: async (conversation) => {
           asked.push(conversation)
-          return conversation.conversationId === 'three' ? [1, 2, 3] : []
+          return conversation.conversationId === 'three' ? [1, 2, 3] : null
         }
       }
     })
@@ -97,10 +97,9 @@ overBackends((test, backend) => {
     t.match(await reader.next('user:typing'), { conversationId: 'by channel' })
     await typist.request('user:typing', { conversationId: 'by recipient', recipientId: 3, isTyping: true })
     t.match(await third.next('user:typing'), { conversationId: 'by recipient', conversationType: 'direct' })
-    t.strictSame(asked, [])
     await typist.request('user:typing', { conversationId: 'three', conversationType: 'group', isTyping: true })
     for (const client of [reader, third]) t.match(await client.next('user:typing'), { conversationId: 'three', conversationType: 'group', isTyping: true })
-    t.strictSame(asked, [{ tenantId: 1, conversationId: 'three', conversationType: 'group' }])
+    t.strictSame(asked.at(-1), { tenantId: 1, conversationId: 'three', conversationType: 'group' })
     await typist.request('user:typing', { conversationId: 'three', isTyping: false })
     for (const client of [reader, third]) t.match(await client.next('user:typing'), { conversationId: 'three', isTyping: false })
     for (const client of [typist, reader, third, ofAnotherTenant]) t.strictSame(await client.soFar('user:typing'), [])

@@ -2,6 +2,7 @@
 import { WebSocketClient } from '/client.js'
 import { $, arrange, followConnection, login, make } from '/dom.js'
 import { Chart } from '/chart.js'
+import { showOperators } from '/operators.js'
 
 const EVERY = 2000
 const KEPT = 150 // five minutes
@@ -27,9 +28,14 @@ const stored = { pending: [], failed: [] } // histories
 let latest = null
 let connectedAt = 0
 
+let current = null // the token in use, as a promise
+const token = () => {
+  current = login({ userId: 1 + Math.floor(Math.random() * 1e9), clubId: OPERATORS, name: 'Dashboard', admin: true })
+  return current
+}
 const client = new WebSocketClient({
   baseUrl: '/api/websocket',
-  token: () => login({ userId: 1 + Math.floor(Math.random() * 1e9), clubId: OPERATORS, name: 'Dashboard', admin: true }),
+  token,
   reconnectDelay: 1000
 })
 followConnection(client, 'Live, every 2 seconds')
@@ -42,6 +48,7 @@ client.on('transport', ({ transport }) => {
   connectedAt = Date.now()
   problem(transport === 'polling' ? 'What nodes tell comes by sockets, and they are blocked here.' : '')
 })
+showOperators(() => current ?? token())
 client.subscribe('figures').catch(() => {}) // told by `error`
 
 client.on('node:figures', (figures) => {

@@ -1,11 +1,15 @@
+import { EventEmitter } from 'node:events'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
-import { thenMaybe, catchMaybe, type MaybePromise } from '../async/maybe-promise.js'
-import { Semaphore } from '../async/semaphore.js'
+import { thenMaybe, isPromise, catchMaybe, type MaybePromise } from '../async/maybe-promise.js'
+import { ThrottledLog } from '../async/throttled-log.js'
 import { BROADCAST_CHANNEL, PRESENCE_CHANNEL, privateChannel } from '../channel-names.js'
 import type { Clock } from '../clock.js'
-import { RealtimeError, toRealtimeError } from '../errors.js'
-import type { AccessRequest, Authenticate, Authorize, AuthorizeMany } from '../host-functions.js'
-import { expiryOf, mistakeIn, type Identity } from '../identity.js'
+import { RealtimeError, toRealtimeError, type ErrorCode } from '../errors.js'
+import type { AccessRequest, Authenticate, Authorize, AuthorizeMany, Verdict } from '../host-functions.js'
+import { expiryOf, mistakeIn, type Caller, type Identity } from '../identity.js'
+import type { FailedAuthentications } from './failed-authentications.js'
+import { HostCalls, notNow, type Asker } from './host-calls.js'
+import type { Restrictions } from './restrictions.js'
 
 /** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
 export const defaultAuthorize: Authorize = ({ action }) => action === 'direct'
@@ -13,45 +17,68 @@ export const defaultAuthorize: Authorize = ({ action }) => action === 'direct'
 /** Times of this century in seconds are below it; in milliseconds that is the year 1973. */
 const LAST_SECONDS = 1e11
 
-/** What hosts and plugins ask about users: `identify` a token, `allows` an action, `require` it. */
-export type AccessControl = Pick<Access, 'identify' | 'allows' | 'require'>
+export interface AccessOptions {
+  authenticate: Authenticate
+  authorize?: Authorize | undefined
+  authorizeMany?: AuthorizeMany | undefined
+  /** Calls under way at once, of each of the two kinds. */
+  concurrency: number
+  /** Milliseconds until a host function counts as not answering. */
+  timeout: number
+  restrictions: Restrictions
+  /** An identity was refused because of a ban or a revocation. */
+  onRefused: (identity: Identity, code: ErrorCode) => void
+  failures: FailedAuthentications
+  clock: Clock
+  log: FastifyBaseLogger
+}
 
-/** Who someone is, and what they may do, by the host's two functions. */
+/** Who asks for what: the identity is the caller's. */
+export type Question = Omit<AccessRequest, 'identity'>
+
+/** Who someone is and what they may do: the host's functions, held to their time and places. */
 export class Access {
-  readonly #authenticate: Authenticate
-  readonly #authorize: Authorize
-  readonly #authorizeMany: AuthorizeMany | undefined
-  readonly #clock: Clock
-  readonly #log: FastifyBaseLogger
-  readonly #semaphore: Semaphore
+  readonly #options: AccessOptions
+  /** Two lanes: an `authenticate` that hangs must not keep those who are known from subscribing. */
+  readonly #authentication: HostCalls
+  readonly #authorization: HostCalls
+  readonly #throttled: ThrottledLog
   readonly #logged = new Set<string>()
-  /** Subscriptions about to be asked for, by channel. Taken by the question; a renewed identity forgets its own. */
-  readonly #prefetched = new WeakMap<Identity, Map<string, MaybePromise<boolean>>>()
+  readonly failures: FailedAuthentications
 
-  constructor ({ authenticate, authorize = defaultAuthorize, authorizeMany, concurrency, clock, log }: {
-    authenticate: Authenticate, authorize?: Authorize | undefined, authorizeMany?: AuthorizeMany | undefined, concurrency: number, clock: Clock, log: FastifyBaseLogger
-  }) {
-    this.#authenticate = authenticate
-    this.#authorize = authorize
-    this.#authorizeMany = authorizeMany
-    // All clients come back at once after a deploy: the host's users table must not meet them all at once.
-    this.#semaphore = new Semaphore(concurrency)
-    this.#clock = clock
-    this.#log = log
+  constructor (options: AccessOptions) {
+    this.#options = options
+    const lane = { places: options.concurrency, timeout: options.timeout }
+    this.#authentication = new HostCalls(lane)
+    this.#authorization = new HostCalls(lane)
+    this.#throttled = new ThrottledLog(options.log)
+    this.failures = options.failures
   }
 
   /**
-   * The identity behind the credentials, or null; at once where the host answers at once. Throws `RT_TOKEN_EXPIRED` for
-   * those that were good once, and `RT_INTERNAL` for an identity with which nothing can be done.
+   * The identity behind the credentials, or null; at once where the host answers at once. `owner` is what waits, the
+   * connection or the HTTP response. Throws `RT_TOKEN_EXPIRED`, `RT_BANNED`, `RT_TOKEN_REVOKED`, `RT_UNAVAILABLE`, or
+   * `RT_INTERNAL` where the host returned something that is no identity.
    */
-  identify (token: string | undefined, request: FastifyRequest): MaybePromise<Identity | null> {
-    const answer = catchMaybe(() => this.#semaphore.run(() => this.#authenticate({ token, request })), (err) => this.#unknown(err))
-    return thenMaybe(answer, (identity) => this.#checked(identity))
-  }
-
-  #unknown (err: unknown): null {
-    this.#log.warn({ err }, 'authenticate failed')
-    return null
+  identify (token: string | undefined, request: FastifyRequest, owner: object): MaybePromise<Identity | null> {
+    const { failures } = this
+    if (failures.wasRefused(token)) return null
+    const holder = failures.limitedAddress(request.ip)
+    const asker = this.#follow({ owner, tenant: holder ?? '', holder, suspect: failures.isSuspect(holder, token) })
+    const answer = catchMaybe(() => this.#authentication.run(asker, () => this.#options.authenticate({ token, request })),
+      (err) => this.#failed('authenticate', err))
+    return thenMaybe(answer, (identity) => {
+      try {
+        const checked = this.#checked(identity)
+        if (checked !== null) failures.accepted(holder, token)
+        // Without credentials nothing was guessed.
+        else if (token !== undefined) failures.refused(holder, token)
+        return checked
+      } catch (err) {
+        if (err instanceof RealtimeError && err.code === 'RT_TOKEN_REVOKED') failures.refused(holder, undefined)
+        throw err
+      }
+    })
   }
 
   #checked (identity: Identity | null | undefined): Identity | null {
@@ -62,89 +89,146 @@ export class Access {
       // Nothing that the client could mend by trying again soon.
       throw new RealtimeError('RT_INTERNAL', undefined, { retryAfter: 60 })
     }
+    const now = this.#options.clock.now()
     const expiry = expiryOf(identity)
-    if (expiry > this.#clock.now()) return identity
-    if (expiry > 0 && expiry < LAST_SECONDS) {
-      this.#logOnce('warn', { field: 'expiresAt', problem: 'looks like seconds, as in a JWT: give milliseconds' }, 'authenticate returned an identity that has expired: %s %s')
+    if (expiry <= now) {
+      if (expiry > 0 && expiry < LAST_SECONDS) {
+        this.#logOnce('warn', { field: 'expiresAt', problem: 'looks like seconds, as in a JWT: give milliseconds' }, 'authenticate returned an identity that has expired: %s %s')
+      }
+      throw new RealtimeError('RT_TOKEN_EXPIRED')
     }
-    throw new RealtimeError('RT_TOKEN_EXPIRED')
+    const refusal = this.#options.restrictions.refusal(identity, now)
+    if (refusal !== null) {
+      this.#options.onRefused(identity, refusal.code)
+      throw refusal
+    }
+    return identity
   }
 
   /** A mistake in the host's code comes with each request: one line says it all. */
   #logOnce (level: 'error' | 'warn', { field, problem }: { field: string, problem: string }, text: string): void {
     if (this.#logged.has(field)) return
     this.#logged.add(field)
-    this.#log[level]({ field }, text, field, problem)
+    this.#options.log[level]({ field }, text, field, problem)
   }
 
-  /**
-   * `allows` will be asked for this subscription soon: the host is asked now. A client that comes back subscribes to its
-   * channels with one frame after the other, which would else wait for the host one after the other.
-   */
-  prefetch (identity: Identity, channel: string): void {
-    const prefetched = this.#prefetched.get(identity) ?? new Map<string, MaybePromise<boolean>>()
-    this.#prefetched.set(identity, prefetched)
-    if (!prefetched.has(channel)) prefetched.set(channel, this.#decide({ identity, action: 'subscribe', channel }))
+  /** Asks for a subscription before its turn comes. The answer belongs to the frame and connection that ask, and is used for nothing else. */
+  prefetch (caller: Caller, channel: string): MaybePromise<Verdict> {
+    const answer = thenMaybe(catchMaybe(() => this.verdict(caller, { action: 'subscribe', channel }), toRealtimeError),
+      (verdict) => verdict instanceof RealtimeError ? Promise.reject(verdict) : verdict)
+    // Looked at when its turn comes; a socket that closes first looks at nothing.
+    if (isPromise(answer)) answer.catch(() => {})
+    return answer
   }
 
-  /** Never rejects. Answered in this turn where the host's function does. */
-  allows (request: AccessRequest): MaybePromise<boolean> {
-    const { identity, action, channel } = request
-    if (action !== 'subscribe') return this.#decide(request)
-    const prefetched = this.#prefetched.get(identity)
-    const answer = prefetched?.get(channel)
-    prefetched?.delete(channel)
-    return answer ?? this.#decide(request)
+  /** What the host says. In this turn where its function answers in this turn. Throws, or rejects with, `RT_UNAVAILABLE`. */
+  verdict (caller: Caller, question: Question): MaybePromise<Verdict> {
+    const { identity } = caller
+    if (question.action === 'subscribe' && isOwn(identity, question.channel)) return true
+    const authorize = this.#options.authorize ?? defaultAuthorize
+    return catchMaybe(() => this.#authorization.run(this.#askerOf(caller), () => authorize({ identity, ...question })),
+      (err) => this.#failed('authorize', err))
   }
 
-  /** Throws, or rejects with, `RT_FORBIDDEN`. */
-  require (request: AccessRequest): MaybePromise<void> {
-    return thenMaybe(this.allows(request), (allowed) => {
-      if (!allowed) throw new RealtimeError('RT_FORBIDDEN')
+  /** Each of these subscriptions, in the order given: null where it is allowed, else the refusal or the failure. Never rejects. */
+  async requireEach (caller: Caller, channels: readonly string[], prefetched?: MaybePromise<Verdict>): Promise<Array<RealtimeError | null>> {
+    const verdicts = prefetched !== undefined && channels.length === 1
+      ? await Promise.allSettled([prefetched])
+      : await this.verdicts(caller, channels)
+    return verdicts.map((outcome) => {
+      if (outcome.status === 'rejected') return toRealtimeError(outcome.reason)
+      return isYes(outcome.value) ? null : refusalOf(outcome.value)
     })
   }
 
-  /** Each of these subscriptions, in the order given: null where it is allowed, else the refusal. Never rejects. */
-  async requireEach (identity: Identity, channels: readonly string[]): Promise<Array<RealtimeError | null>> {
-    const asked = [...new Set(channels)].filter((channel) => !isOwn(identity, channel))
-    const authorizeMany = this.#authorizeMany
+  /** What the host says of each of these subscriptions, in the order given, by `authorizeMany` where it has one. Never rejects. */
+  async verdicts (caller: Caller, channels: readonly string[]): Promise<Array<PromiseSettledResult<Verdict>>> {
+    const { authorizeMany } = this.#options
+    const asked = [...new Set(channels)].filter((channel) => !isOwn(caller.identity, channel))
     if (authorizeMany === undefined || asked.length < 2) {
-      return await Promise.all(channels.map(async (channel) =>
-        await catchMaybe(() => thenMaybe(this.require({ identity, action: 'subscribe', channel }), () => null), toRealtimeError)))
+      return await Promise.allSettled(channels.map(async (channel) => await this.verdict(caller, { action: 'subscribe', channel })))
     }
-    const allowed = await this.#allowedOf(authorizeMany, identity, asked)
-    return channels.map((channel) => isOwn(identity, channel) || allowed.has(channel) ? null : new RealtimeError('RT_FORBIDDEN'))
+    const answers = await this.#askMany(authorizeMany, caller, asked).catch((err: unknown) => toRealtimeError(err))
+    const byChannel = new Map(asked.map((channel, i) => [channel, i]))
+    return channels.map((channel): PromiseSettledResult<Verdict> => {
+      const i = byChannel.get(channel)
+      if (i === undefined) return { status: 'fulfilled', value: true }
+      return answers instanceof RealtimeError ? { status: 'rejected', reason: answers } : { status: 'fulfilled', value: answers[i] ?? false }
+    })
   }
 
-  async #allowedOf (authorizeMany: AuthorizeMany, identity: Identity, channels: string[]): Promise<Set<string>> {
-    const { userId, tenantId } = identity
-    try {
-      const answers = await this.#semaphore.run(() => authorizeMany({ identity, action: 'subscribe', channels }))
-      if (answers.length !== channels.length) throw new Error(`authorizeMany answered ${answers.length} times for ${channels.length} channels`)
-      return new Set(channels.filter((_, i) => answers[i] === true))
-    } catch (err) {
-      this.#log.error({ err, channels: channels.length, userId, tenantId }, 'authorizeMany failed: refused')
-      return new Set()
-    }
+  async #askMany (authorizeMany: AuthorizeMany, caller: Caller, channels: string[]): Promise<Verdict[]> {
+    const { identity } = caller
+    return await catchMaybe(() => this.#authorization.run(this.#askerOf(caller), () =>
+      thenMaybe(authorizeMany({ identity, action: 'subscribe', channels }), (answers) => {
+        if (Array.isArray(answers) && answers.length === channels.length) return answers
+        throw new Error(`authorizeMany must return one answer per channel: ${channels.length} were asked`)
+      })), (err) => this.#failed('authorizeMany', err))
   }
 
-  #decide (request: AccessRequest): MaybePromise<boolean> {
-    const { identity, action, channel } = request
-    if (action === 'subscribe' && isOwn(identity, channel)) return true
-    // Subscriptions come in storms, with each reconnect; what is published has its rates.
-    return catchMaybe(() => action === 'subscribe' ? this.#semaphore.run(() => this.#authorize(request)) : this.#authorize(request),
-      (err) => this.#refused(request, err))
+  /** Asks any other host function in the caller's name, within its share of the places. Throws, or rejects with, `RT_UNAVAILABLE`. */
+  ask<T> (caller: Caller, name: string, call: () => MaybePromise<T>): MaybePromise<T> {
+    return catchMaybe(() => this.#authorization.run(this.#askerOf(caller), call), (err) => this.#failed(name, err))
   }
 
-  #refused ({ identity: { userId, tenantId }, action, channel }: AccessRequest, err: unknown): false {
-    this.#log.error({ err, action, channel, userId, tenantId }, 'authorize failed: refused')
-    return false
+  /** True or false, without a reason. Throws, or rejects with, `RT_UNAVAILABLE`. */
+  allows (caller: Caller, question: Question): MaybePromise<boolean> {
+    return thenMaybe(this.verdict(caller, question), isYes)
+  }
+
+  /** Throws, or rejects with, `RT_FORBIDDEN`, `RT_RATE_LIMITED` (slow mode) or `RT_UNAVAILABLE`. */
+  require (caller: Caller, question: Question, prefetched?: MaybePromise<Verdict>): MaybePromise<void> {
+    return thenMaybe(prefetched ?? this.verdict(caller, question), requireYes)
+  }
+
+  /** Calls of host functions that run and that wait, of both lanes. */
+  get load (): Array<{ lane: 'authenticate' | 'authorize', running: number, waiting: number }> {
+    const lanes = { authenticate: this.#authentication, authorize: this.#authorization } as const
+    return (['authenticate', 'authorize'] as const).map((lane) => ({ lane, running: lanes[lane].running, waiting: lanes[lane].waiting }))
+  }
+
+  /** What waited for a host function is gone: its places are free for others. */
+  release (owner: object): void {
+    this.#authentication.release(owner)
+    this.#authorization.release(owner)
+  }
+
+  #askerOf ({ identity: { tenantId, userId }, owner }: Caller): Asker {
+    return this.#follow({ owner, tenant: tenantId, holder: `${tenantId}/${userId}` })
+  }
+
+  /** A response says by itself when it is over; the connections plugin says it of its sockets. */
+  #follow (asker: Asker): Asker {
+    const { owner } = asker
+    if (owner instanceof EventEmitter && owner.listenerCount('close', this.#onClose) === 0) owner.once('close', this.#onClose)
+    return asker
+  }
+
+  readonly #onClose: (this: object) => void = ((access: Access) => function (this: object) { access.release(this) })(this)
+
+  #failed (name: string, err: unknown): never {
+    if (err instanceof RealtimeError && err.code !== 'RT_UNAVAILABLE') throw err // said on purpose, by the host or by a limit
+    this.#throttled.write('error', { err, function: name }, `${name} failed: clients are asked to try again`)
+    throw err instanceof RealtimeError ? err : notNow(err)
   }
 }
 
 /** These three are everyone's own: each connection is subscribed to them by itself. */
 const isOwn = ({ userId }: Identity, channel: string): boolean =>
-  channel === privateChannel(userId) || channel === PRESENCE_CHANNEL || channel === BROADCAST_CHANNEL
+  channel === PRESENCE_CHANNEL || channel === BROADCAST_CHANNEL || channel === privateChannel(userId)
+
+export const isYes = (verdict: Verdict): boolean => typeof verdict === 'object' && verdict !== null ? verdict.allow === true : verdict === true
+
+function requireYes (verdict: Verdict): void {
+  if (!isYes(verdict)) throw refusalOf(verdict)
+}
+
+function refusalOf (verdict: Verdict): RealtimeError {
+  const { message, retryAfter } = typeof verdict === 'object' && verdict !== null ? verdict : {}
+  return retryAfter === undefined
+    ? new RealtimeError('RT_FORBIDDEN', message)
+    : new RealtimeError('RT_RATE_LIMITED', message, { retryAfter })
+}
 
 /** The token of an `Authorization: Bearer …` header. */
 export function bearerToken (header: string | undefined): string | undefined {

@@ -2,6 +2,7 @@ import { sql, type Kysely } from 'kysely'
 import * as initial from '../../migrations/001-initial.js'
 import * as eventsByStatus from '../../migrations/002-events-by-status.js'
 import * as meta from '../../migrations/003-meta.js'
+import * as access from '../../migrations/004-access.js'
 import { sleep } from '../async/timers.js'
 import type { Database, Dialect } from './dialect.js'
 import { isReadOnly } from './failures.js'
@@ -10,7 +11,7 @@ import { openDatabase, type OpenDatabase } from './open.js'
 
 interface Migration { up (db: Kysely<unknown>): Promise<void>, down (db: Kysely<unknown>): Promise<void> }
 
-const migrations: Record<string, Migration> = { '001-initial': initial, '002-events-by-status': eventsByStatus, '003-meta': meta }
+const migrations: Record<string, Migration> = { '001-initial': initial, '002-events-by-status': eventsByStatus, '003-meta': meta, '004-access': access }
 
 /** Which migrations are done: apart from a host's own, and as version 0.1 kept it. */
 const TABLE = 'websocket_migrations'

@@ -93,6 +93,22 @@ export interface MetaTable {
   value: string
 }
 
+/** One decision of the host about live connections: see lib/access/store.ts. */
+export interface AccessTable {
+  id: Generated<number>
+  /** Unique, made by the node that was called: an insert that is repeated changes nothing. */
+  entry_key: string
+  kind: 'ban' | 'unban' | 'revoke' | 'recheck' | 'join' | 'kick'
+  tenant_id: number
+  user_id: number | null
+  channel: string | null
+  token_id: string | null
+  issued_before: string | null
+  until_at: string | null
+  reason: string | null
+  created_at: string
+}
+
 export interface Tables {
   websocket_events: EventsTable
   websocket_connections: ConnectionsTable
@@ -100,4 +116,5 @@ export interface Tables {
   websocket_presence: PresenceTable
   websocket_channel_floors: ChannelFloorsTable
   websocket_meta: MetaTable
+  websocket_access: AccessTable
 }

@@ -7,6 +7,8 @@ import type { ReplayOptions } from './replayer.js'
 export interface LocalConnection {
   readonly id: string
   readonly identity: Identity
+  /** When its credentials were last shown, in milliseconds since 1970. */
+  readonly authenticatedAt: number
   /** The channels it is subscribed to, by name. */
   readonly channels: ReadonlySet<string>
   /** Subscribed by the suite itself, not counted against the limit. */

@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { LocalConnection } from '../delivery/connection.js'
+import type { ErrorCode } from '../errors.js'
 import type { UserRef } from '../keys.js'
 import type { Displaced, RosterConnection, TypingEntry } from '../roster/contract.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
@@ -60,6 +61,17 @@ export interface LifecycleEvents {
   message: [UserRef & { messageId: number, type: string, channel: string, data: Record<string, unknown> }]
   /** A recipient, `userId`, confirmed an event. */
   delivered: [UserRef & { messageId: number, senderId: number }]
+  /**
+   * A banned user, or one whose credentials were revoked, tried to authenticate. Emitted for each attempt, on the node that
+   * refused it.
+   */
+  refused: [UserRef & { code: ErrorCode }]
+  /** A user was banned; `until` in milliseconds since 1970, null: until `unban`. Emitted on the node whose `ban` was called. */
+  banned: [UserRef & { until: number | null, reason: string | null }]
+  /** Credentials were revoked: those of a user, or of one `tokenId`. Emitted on the node whose `revoke` was called. */
+  revoked: [{ tenantId: number, userId: number | null, tokenId: string | null, until: number | null }]
+  /** A connection lost a channel by `kick`, or because `authorize` no longer allows it. */
+  evicted: [UserRef & { connectionId: string, channel: string }]
   /** A durable event was given up: nobody confirmed it, neither in its last retry nor within 7 days. */
   failed: [FailedEvent]
 }
@@ -68,6 +80,8 @@ export interface LifecycleEvents {
 export interface InternalEvents extends LifecycleEvents {
   /** A socket on this node is authenticated, and `authenticated` was sent. */
   opened: [LocalConnection]
+  /** A live connection showed newer credentials; the channels plugin asks `authorize` again. */
+  renewed: [LocalConnection]
   /** Typing expired; the typing plugin sends the stop. */
   typingExpired: [TypingEntry]
   /** Connections without a socket whose heartbeats ended; the connections plugin removes them. */

@@ -128,17 +128,17 @@ function answering (handler: Handler): (request: FastifyRequest, reply: FastifyR
 
 /** Calls back instead of answering a promise: hosts mostly know a token at once, and the turns of a promise would cost more. */
 function authenticated (internals: Internals): onRequestHookHandler {
-  const enter = (request: FastifyRequest, identity: Identity | null): void => {
+  const enter = (request: FastifyRequest, identity: Identity | null, owner: object): void => {
     if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
-    request[caller] = { identity, connectionId: null }
+    request[caller] = { identity, connectionId: null, owner }
   }
-  return (request, _reply, done) => {
-    const identity = internals.access.identify(bearerToken(request.headers.authorization), request)
+  return (request, reply, done) => {
+    const identity = internals.access.identify(bearerToken(request.headers.authorization), request, reply.raw)
     if (isPromise(identity)) {
-      identity.then((identity) => { enter(request, identity) }).then(() => { done() }, done)
+      identity.then((identity) => { enter(request, identity, reply.raw) }).then(() => { done() }, done)
       return
     }
-    enter(request, identity)
+    enter(request, identity, reply.raw)
     done()
   }
 }

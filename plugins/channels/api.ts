@@ -1,8 +1,10 @@
-import { BROADCAST_CHANNEL, privateChannel } from '../../lib/channel-names.js'
+import type { AccessResult } from '../../lib/access/log.js'
+import type { AccessKind } from '../../lib/access/store.js'
+import { BROADCAST_CHANNEL, privateChannel, resolveAlias } from '../../lib/channel-names.js'
 import type { HostTransaction } from '../../lib/database/host-transaction.js'
 import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Internals } from '../../lib/internals.js'
-import { notJson, requireId, requireIds } from '../../lib/wire/host-arguments.js'
+import { notJson, requireChannel, requireId, requireIds } from '../../lib/wire/host-arguments.js'
 import type { DataOf, EventName } from './event-types.js'
 import type { Messages } from './messages.js'
 import type { FromHostCode, Outgoing } from './outgoing.js'
@@ -57,11 +59,18 @@ export interface ChannelsApi {
   notify (notification: Durable & {
     recipientIds: number[], title: string, body: string, icon?: string | null, tag?: string | null
   }): Promise<Receipt[]>
+  /**
+   * Subscribes every live connection of a user, on every node; each gets `subscribed`. `authorize` is not asked. Resolves
+   * within 2 s.
+   */
+  join (tenantId: number, userId: number, channel: string): Promise<AccessResult>
+  /** Takes every live connection of a user out of a channel, on every node; each gets `unsubscribed` with the reason `revoked`. Resolves within 2 s. */
+  kick (tenantId: number, userId: number, channel: string): Promise<AccessResult>
   /** A message to everyone in the tenant. `messageType` is `info` by default. `await channels.broadcast({ tenantId: 1, message: 'hi' })` */
   broadcast (broadcast: Durable & { message: string, messageType?: string }): Promise<Receipt>
 }
 
-export function createApi ({ emit: tell }: Pick<Internals, 'emit'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
+export function createApi ({ emit: tell, accessLog }: Pick<Internals, 'emit' | 'accessLog'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
   const eventOf = ({ event: type, ...sent }: FromHostCode): NewEvent =>
     ({ ...sent, type, data: outgoing.stored({ ...sent, event: type }) })
   const store = async (sent: FromHostCode, transaction: HostTransaction | undefined): Promise<Receipt> => {
@@ -84,7 +93,15 @@ export function createApi ({ emit: tell }: Pick<Internals, 'emit'>, messages: Me
     requireId(recipientId, 'recipientId')
     return await store({ tenantId, userId, channel: privateChannel(recipientId), event: 'message:direct', data: { message, conversationId }, dedupeId }, transaction)
   }
+  const decide = async (kind: AccessKind, tenantId: number, userId: number, channel: string): Promise<AccessResult> => {
+    requireId(tenantId, 'tenantId')
+    requireId(userId, 'userId')
+    requireChannel(channel)
+    return await accessLog.record({ kind, tenantId, userId, channel: resolveAlias(channel, userId) })
+  }
   return {
+    join: async (tenantId, userId, channel) => await decide('join', tenantId, userId, channel),
+    kick: async (tenantId, userId, channel) => await decide('kick', tenantId, userId, channel),
     publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId, transaction }) =>
       await store({ tenantId, userId, channel, event, data, dedupeId }, transaction),
     emit,

@@ -7,6 +7,7 @@ import type { Internals } from '../../lib/internals.js'
 import { requireKnown } from '../../lib/option-names.js'
 import { Accepted, Channel, DedupeId, Id, SenderId, Timestamp } from '../../lib/schemas.js'
 import { SchemaCompiler, type CompiledSchema, type ObjectSchema, type Problem } from '../../lib/wire/json-schema.js'
+import type { Screening } from './before-publish.js'
 import type { CustomEvent, CustomEventMap } from './event-types.js'
 import type { Messages } from './messages.js'
 
@@ -22,12 +23,14 @@ interface Declared extends Required<CustomEvent> { schema: CompiledSchema }
 export class CustomEvents {
   readonly #internals: Internals
   readonly #messages: Messages
+  readonly #screening: Screening
   readonly #declared = new Map<string, Declared>()
 
   /** Throws an {@link OptionError} that names the event which cannot work. */
-  constructor (internals: Internals, messages: Messages, events: CustomEventMap) {
+  constructor (internals: Internals, messages: Messages, screening: Screening, events: CustomEventMap) {
     this.#internals = internals
     this.#messages = messages
+    this.#screening = screening
     const compiler = new SchemaCompiler()
     for (const [name, event] of Object.entries(events)) {
       const declared = readEvent(name, event, compiler)
@@ -67,15 +70,16 @@ export class CustomEvents {
     })
   }
 
-  async #handle (name: string, { schema, durable }: Declared, { identity, connectionId }: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof EphemeralAck>>> {
-    const { tenantId, userId } = identity
+  async #handle (name: string, { schema, durable }: Declared, context: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof EphemeralAck>>> {
+    const { identity: { tenantId, userId }, connectionId } = context
     // What the schema does not know is ignored, not passed on; the suite's own fields not even where it welcomes any.
-    const own = schema.clean(Object.fromEntries(Object.entries(sent).filter(([field]) => !ADDED.includes(field))))
-    const problem = schema.problem(own)
+    const said = schema.clean(Object.fromEntries(Object.entries(sent).filter(([field]) => !ADDED.includes(field))))
+    const problem = schema.problem(said)
     if (problem !== null) throw invalid(problem)
     const channel = resolveAlias(sent.channel, userId)
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-    await this.#internals.access.require({ identity, action: 'publish', channel })
+    await this.#internals.access.require(context, { action: 'publish', event: name, channel, data: said })
+    const own = await this.#screening.screen(context, name, channel, said, (data) => schema.problem(data)?.field ?? null)
     const data = { userId, channel, ...own }
     if (durable) {
       return { ack: { later: this.#messages.store({ tenantId, userId, channel, type: name, data, excludeConnectionId: connectionId, dedupeId: sent.dedupeId }) } }

@@ -8,7 +8,7 @@ export function frames (router: FrameRouter, subscriptions: Subscriptions, messa
   router.on({
     event: 'subscribe',
     ...clientEvents.subscribe,
-    prefetch: (identity, { channel }) => { if (channel !== undefined) subscriptions.prefetch(identity, channel) },
+    prefetch: (caller, { channel }) => channel === undefined ? undefined : subscriptions.prefetch(caller, channel),
     handle: async (context, data) => await subscriptions.subscribe(context, data)
   })
   router.on({

@@ -7,7 +7,9 @@ import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { readSettings } from '../../lib/settings.js'
 import { createApi, type ChannelsApi } from './api.js'
+import { Screening, type BeforePublish } from './before-publish.js'
 import { CustomEvents } from './custom-events.js'
+import { channelDecisions } from './decisions.js'
 import type { CustomEventMap } from './event-types.js'
 import { frames } from './frames.js'
 import { Messages } from './messages.js'
@@ -24,9 +26,12 @@ const ChannelsSettings = Type.Object({
 export interface ChannelsOptions extends Partial<Static<typeof ChannelsSettings>> {
   /** Events of the host's own, by name: `{ 'order:shipped': { data: Type.Object({ … }), durable, direction } }`. */
   events?: CustomEventMap
+  /** Looks at each durable or custom event of a client before it is stored or sent; host code is not asked. */
+  beforePublish?: BeforePublish
 }
 
 export type { ChannelsApi } from './api.js'
+export type { BeforePublish, Publication } from './before-publish.js'
 export { defineEvents, type CustomEvent, type CustomEventMap, type HostEvents, type ReceivedEvents, type SentEvents } from './event-types.js'
 
 declare module '../../lib/realtime.js' {
@@ -37,18 +42,21 @@ declare module '../../lib/realtime.js' {
 
 async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOptions): Promise<void> {
   const internals = internalsFor(fastify, 'channels')
-  const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events'] })
-  const { events = {} } = options
+  const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events', 'beforePublish'] })
+  const { events = {}, beforePublish } = options
   const subscriptions = new Subscriptions(internals, maxChannelsPerConnection, fastify.log)
-  const messages = new Messages(internals)
+  if (beforePublish !== undefined && typeof beforePublish !== 'function') throw new OptionError('beforePublish', 'must be a function')
+  const screening = new Screening(internals.access, beforePublish, fastify.log)
+  const messages = new Messages(internals, screening)
 
   if (typeof events !== 'object' || events === null) throw new OptionError('events', 'must be an object: event name → { data, durable, direction }')
-  const customEvents = new CustomEvents(internals, messages, events)
+  const customEvents = new CustomEvents(internals, messages, screening, events)
 
   internals.defaultChannels.add(BROADCAST_CHANNEL)
   fastify.realtime.channels = createApi(internals, messages, new Outgoing(internals, customEvents))
   frames(internals.frames, subscriptions, messages)
   sendWaiting(internals, fastify.log)
+  channelDecisions(internals, fastify.log)
   await restScope(fastify, internals, (scope) => { routes(scope, internals, subscriptions, messages) })
 }
 

@@ -1,3 +1,4 @@
+import type { Question } from '../../lib/access/access.js'
 import { batchLoader } from '../../lib/async/batch-loader.js'
 import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../../lib/channel-names.js'
@@ -7,7 +8,12 @@ import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import type { Confirmed, NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
-import type { BroadcastData, Delivered, DirectData, GroupData, NotificationData, NotificationsAccepted, StoredData } from './schemas.js'
+import { faultFinder, type FaultIn, type Screening } from './before-publish.js'
+import { BroadcastData, DirectData, GroupData, NotificationData, type Delivered, type NotificationsAccepted, type StoredData } from './schemas.js'
+
+const faults = {
+  direct: faultFinder(DirectData), group: faultFinder(GroupData), broadcast: faultFinder(BroadcastData), notification: faultFinder(NotificationData)
+}
 
 /**
  * The rules of durable events: who may send what to whom. Each answers in two steps: when the event has its place in the
@@ -16,50 +22,68 @@ import type { BroadcastData, Delivered, DirectData, GroupData, NotificationData,
  */
 export class Messages {
   readonly #internals: Internals
+  readonly #screening: Screening
   readonly #confirm: (key: string) => Promise<number | undefined>
 
-  constructor (internals: Internals) {
+  constructor (internals: Internals, screening: Screening) {
     this.#internals = internals
+    this.#screening = screening
     internals.eventLog.defineType('message:direct', { requiresConfirmation: true, copyToSender: true })
     internals.eventLog.defineType('notification:received', { requiresConfirmation: true })
     this.#confirm = batchLoader(async (keys) => await this.#confirmAll(keys))
   }
 
   /** Throws, or rejects with, `RT_FORBIDDEN`; `later` rejects with `RT_STORAGE_UNAVAILABLE`. So do the others. */
-  direct (caller: Caller, { recipientId, message, conversationId, dedupeId }: DirectData): MaybePromise<{ later: Promise<Receipt> }> {
-    const { identity } = caller
+  direct (caller: Caller, data: DirectData): MaybePromise<{ later: Promise<Receipt> }> {
+    const { identity, connectionId } = caller
+    const { recipientId } = data
     const channel = privateChannel(recipientId)
-    return thenMaybe(this.#internals.access.require({ identity, action: 'direct', channel }), () => {
-      const data: StoredData<'message:direct'> = { senderId: identity.userId, message, conversationId }
-      // Who writes to himself is the recipient, with every connection.
-      const excludeConnectionId = recipientId === identity.userId ? null : caller.connectionId
-      return { later: this.#append(identity, excludeConnectionId, 'message:direct', channel, data, dedupeId) }
-    })
+    return thenMaybe(this.#permit(caller, { action: 'direct', event: 'message:direct', channel, data, recipientIds: [recipientId] }, faults.direct),
+      ({ message, conversationId, dedupeId }) => {
+        const stored: StoredData<'message:direct'> = { senderId: identity.userId, message, conversationId }
+        // Who writes to himself is the recipient, with every connection.
+        const excludeConnectionId = recipientId === identity.userId ? null : connectionId
+        return { later: this.#append(identity, excludeConnectionId, 'message:direct', channel, stored, dedupeId) }
+      })
   }
 
-  group ({ identity, connectionId }: Caller, { channel: name, message, conversationId, dedupeId }: GroupData): MaybePromise<{ later: Promise<Receipt> }> {
-    const channel = resolveAlias(name, identity.userId)
+  group (caller: Caller, data: GroupData): MaybePromise<{ later: Promise<Receipt> }> {
+    const { identity, connectionId } = caller
+    const channel = resolveAlias(data.channel, identity.userId)
     // Whatever the host allows: these channels carry what only the suite may say.
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-    return thenMaybe(this.#internals.access.require({ identity, action: 'publish', channel }), () => {
-      const data: StoredData<'message:group'> = { userId: identity.userId, channel, message, conversationId }
-      return { later: this.#append(identity, connectionId, 'message:group', channel, data, dedupeId) }
-    })
+    return thenMaybe(this.#permit(caller, { action: 'publish', event: 'message:group', channel, data }, faults.group),
+      ({ message, conversationId, dedupeId }) => {
+        const stored: StoredData<'message:group'> = { userId: identity.userId, channel, message, conversationId }
+        return { later: this.#append(identity, connectionId, 'message:group', channel, stored, dedupeId) }
+      })
   }
 
-  broadcast ({ identity }: Caller, { message, messageType = 'info', dedupeId }: BroadcastData): MaybePromise<{ later: Promise<Receipt> }> {
-    return thenMaybe(this.#internals.access.require({ identity, action: 'broadcast', channel: BROADCAST_CHANNEL }), () => {
-      const data: StoredData<'broadcast:message'> = { message, messageType, senderId: identity.userId }
-      return { later: this.#append(identity, null, 'broadcast:message', BROADCAST_CHANNEL, data, dedupeId) }
-    })
+  broadcast (caller: Caller, data: BroadcastData): MaybePromise<{ later: Promise<Receipt> }> {
+    const { identity } = caller
+    return thenMaybe(this.#permit(caller, { action: 'broadcast', event: 'broadcast:message', channel: BROADCAST_CHANNEL, data }, faults.broadcast),
+      ({ message, messageType = 'info', dedupeId }) => {
+        const stored: StoredData<'broadcast:message'> = { message, messageType, senderId: identity.userId }
+        return { later: this.#append(identity, null, 'broadcast:message', BROADCAST_CHANNEL, stored, dedupeId) }
+      })
   }
 
-  notify ({ identity }: Caller, data: NotificationData): MaybePromise<{ later: Promise<NotificationsAccepted> }> {
-    return thenMaybe(this.#internals.access.require({ identity, action: 'notify', channel: privateChannel(identity.userId) }), () => ({
-      later: this.storeNotifications(identity, data, { patient: false }).then((all) => ({
+  notify (caller: Caller, data: NotificationData): MaybePromise<{ later: Promise<NotificationsAccepted> }> {
+    const { identity } = caller
+    const { recipientIds } = data
+    const question = { action: 'notify', event: 'notification:send', channel: privateChannel(identity.userId), data, recipientIds } as const
+    return thenMaybe(this.#permit(caller, question, faults.notification), (screened) => ({
+      later: this.storeNotifications(identity, { ...screened, recipientIds }, { patient: false }).then((all) => ({
         messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#internals.clock.now())
       }))
     }))
+  }
+
+  /** The host's word on a client's event, and on its content. Throws, or rejects with, what `require` and `screen` do. */
+  #permit<Data extends object> (caller: Caller, question: Omit<Question, 'data'> & { event: string, data: Data }, faultIn: FaultIn): MaybePromise<Data> {
+    const { event, channel, data } = question
+    return thenMaybe(this.#internals.access.require(caller, { ...question, data: data as Record<string, unknown> }),
+      () => this.#screening.screen(caller, event, channel, data, faultIn))
   }
 
   /**

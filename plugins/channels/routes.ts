@@ -17,10 +17,11 @@ export function routes (scope: RestScope, internals: Internals, subscriptions: S
   messageRoutes(scope, messages)
 
   scope.get('/events', { schema: rest['GET /events'] }, async (request) => {
-    const { identity } = callerOf(request)
+    const caller = callerOf(request)
+    const { identity } = caller
     const { since = 0, limit = 100, epoch } = request.query
     const channel = resolveAlias(request.query.channel, identity.userId)
-    await internals.access.require({ identity, action: 'subscribe', channel })
+    await internals.access.require(caller, { action: 'subscribe', channel })
     const { events, position, recovered, more } = await internals.eventLog.read(identity.tenantId, channel, since, limit, epoch)
     const data = events.map(({ id, type, payload }) =>
       ({ event: type, data: { messageId: id, ...JSON.parse(payload) as Record<string, unknown> } }))
@@ -33,7 +34,7 @@ function subscriptionRoutes (scope: RestScope, subscriptions: Subscriptions): vo
     const { connection_id, channel } = request.body
     return {
       message: 'Subscribed to channel',
-      channel: await subscriptions.subscribeConnection(callerOf(request).identity, connection_id, channel)
+      channel: await subscriptions.subscribeConnection(callerOf(request), connection_id, channel)
     }
   })
 

@@ -54,6 +54,10 @@ export type SubscribeAck = Static<typeof SubscribeAck>
 
 export const ChannelData = Type.Object({ channel: Channel })
 
+/** Also sent when the host took the channel away. */
+export const Unsubscribed = Type.Object({ channel: Channel, reason: Type.Optional(Type.Literal('revoked')) })
+export type Unsubscribed = Static<typeof Unsubscribed>
+
 export const SubscribeBody = Type.Object({ connection_id: ConnectionId, channel: Channel })
 export const SubscribeAnswer = Type.Object({ message: Type.String(), channel: Channel })
 
@@ -139,7 +143,7 @@ export const clientEvents = {
 
 export const serverEvents = {
   subscribed: SubscribeAck,
-  unsubscribed: ChannelData,
+  unsubscribed: Unsubscribed,
   'message:direct': DirectMessage,
   'message:group': GroupMessage,
   'broadcast:message': BroadcastMessage,

@@ -1,12 +1,14 @@
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyBaseLogger } from 'fastify'
+import type { MaybePromise } from '../../lib/async/maybe-promise.js'
 import { resolveAlias } from '../../lib/channel-names.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { Joining } from '../../lib/delivery/joining.js'
 import type { ReplayOptions } from '../../lib/delivery/replayer.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameContext, type FrameResult } from '../../lib/frame-router.js'
-import type { Identity } from '../../lib/identity.js'
+import type { Verdict } from '../../lib/host-functions.js'
+import type { Caller, Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey, channelKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
@@ -42,9 +44,9 @@ export class Subscriptions {
     })
   }
 
-  /** A subscription that waits for other frames of its connection. */
-  prefetch (identity: Identity, name: string): void {
-    this.#internals.access.prefetch(identity, resolveAlias(name, identity.userId))
+  /** Asks the host about a subscription that waits for other frames of its connection: not one round trip after the other. */
+  prefetch (caller: Caller, name: string): MaybePromise<Verdict> {
+    return this.#internals.access.prefetch(caller, resolveAlias(name, caller.identity.userId))
   }
 
   /**
@@ -76,10 +78,11 @@ export class Subscriptions {
   }
 
   /** By REST: wherever the socket is, and before it opens. Throws also `RT_NOT_FOUND`. Answers the channel's own name. */
-  async subscribeConnection (identity: Identity, connectionId: string, name: string): Promise<string> {
+  async subscribeConnection (caller: Caller, connectionId: string, name: string): Promise<string> {
+    const { identity } = caller
     const channel = resolveAlias(name, identity.userId)
     const { nodeId } = await ownedConnection(this.#internals.roster, identity, connectionId)
-    await this.#internals.access.require({ identity, action: 'subscribe', channel })
+    await this.#internals.access.require(caller, { action: 'subscribe', channel })
     const { tenantId } = identity
     if (nodeId !== null) {
       await this.#internals.rpc.call(nodeId, 'channels.subscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
@@ -99,11 +102,12 @@ export class Subscriptions {
   }
 
   /** In the order asked. What is allowed is joined in one turn, and what must be read of the log is read together. */
-  async #subscribeAll ({ identity, connection }: FrameContext, entries: readonly unknown[], epoch?: string): Promise<Array<Made | RealtimeError>> {
+  async #subscribeAll (context: FrameContext, entries: readonly unknown[], epoch?: string): Promise<Array<Made | RealtimeError>> {
+    const { identity, connection } = context
     const checked = entries.map((entry) => checkEntry.Check(entry)
       ? { channel: resolveAlias(entry.channel, identity.userId), since: entry.since }
       : invalidData(checkEntry.Errors(entry).First()))
-    const refusals = await this.#refusals(identity, checked.flatMap((entry) => entry instanceof RealtimeError ? [] : entry.channel))
+    const refusals = await this.#refusals(context, checked.flatMap((entry) => entry instanceof RealtimeError ? [] : entry.channel))
     return await Promise.all(checked.map(async (entry) => {
       if (entry instanceof RealtimeError) return entry
       const refusal = refusals.get(entry.channel) ?? null
@@ -116,8 +120,8 @@ export class Subscriptions {
     }))
   }
 
-  async #refusals (identity: Identity, channels: readonly string[]): Promise<Map<string, RealtimeError | null>> {
-    const refusals = await this.#internals.access.requireEach(identity, channels)
+  async #refusals (context: FrameContext, channels: readonly string[]): Promise<Map<string, RealtimeError | null>> {
+    const refusals = await this.#internals.access.requireEach(context, channels, context.prefetched as MaybePromise<Verdict> | undefined)
     return new Map(channels.map((channel, i) => [channel, refusals[i] ?? null]))
   }
 

@@ -97,6 +97,10 @@ export class Connection implements Reader, LocalConnection, Paced {
     return this.phase.name === 'opening' ? '' : this.phase.session?.generation ?? ''
   }
 
+  get authenticatedAt (): number {
+    return this.phase.name === 'open' ? this.phase.session.authenticatedAt : 0
+  }
+
   isAutomatic (channel: string): boolean {
     return this.#defaultChannels.has(channel) || channel === privateChannel(this.identity.userId)
   }

@@ -12,6 +12,7 @@ import type { RosterConnection, JoinResult } from '../../lib/roster/contract.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { Closing } from './closing.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
+import { channelsStillAllowed, endIfRefused } from './decisions.js'
 import type { ConnectionSettings } from './options.js'
 import type { Authenticated, ConnectBody } from './schemas.js'
 import type { ConnectionRecord, ConnectionStore } from './store.js'
@@ -81,12 +82,19 @@ export class Connections {
     const entry = { tenantId, userId, connectionId, nodeId: this.#internals.nodeId, device: connection.client.device, connectedAt: now }
     return thenMaybe(this.#join(entry), ({ isNew, generation }) => {
       if (connection.phase.name === 'closing') return this.#abandonOpen({ tenantId, userId, connectionId, generation })
-      connection.open({ identity, connectionId, generation, connectedAt: now, warned: false })
+      connection.open({ identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false })
       this.#internals.localConnections.set(connectionKey(tenantId, connectionId), connection)
+      this.#requireUnrestricted(connection)
       // Asked for by REST before the socket opened.
-      const requested = isNew ? NO_CHANNELS : this.#internals.roster.channels(tenantId, connectionId).catch(() => NO_CHANNELS)
+      const requested = isNew ? NO_CHANNELS : channelsStillAllowed(this.#internals, connection)
       return thenMaybe(requested, (channels) => this.#subscribed(connection, channels))
     })
+  }
+
+  /** Banned or revoked while the host or the roster was asked: the decision did not find this connection, or these credentials. */
+  #requireUnrestricted (connection: Connection): void {
+    const refusal = endIfRefused(this.#internals.restrictions, connection)
+    if (refusal !== null) throw refusal
   }
 
   /** Joins a new connection's first channels. */
@@ -122,7 +130,11 @@ export class Connections {
   renew (connection: Connection, identity: Identity): Authenticated {
     const { tenantId, userId } = connection.identity
     if (identity.tenantId !== tenantId || identity.userId !== userId) throw new RealtimeError('RT_IDENTITY_MISMATCH')
-    if (connection.phase.name === 'open') connection.phase.session = { ...connection.phase.session, identity, warned: false }
+    if (connection.phase.name === 'open') {
+      connection.phase.session = { ...connection.phase.session, identity, authenticatedAt: this.#internals.clock.now(), warned: false }
+      this.#requireUnrestricted(connection)
+      this.#internals.bus.emit('renewed', connection)
+    }
     return this.describe(connection)
   }
 
@@ -214,6 +226,13 @@ export class Connections {
     const entries = await this.#internals.roster.connectionsOf(tenantId, userId).catch(() => [])
     await Promise.all(entries.map(async (entry) => { await this.#end(entry, code, reason) }))
     return new Set([...await closed, ...entries.map(({ connectionId }) => connectionId)]).size
+  }
+
+  /** Ends the connections of a user that have no socket; returns how many there were. */
+  async endRegistered (tenantId: number, userId: number): Promise<number> {
+    const entries = (await this.#internals.roster.connectionsOf(tenantId, userId)).filter(({ nodeId }) => nodeId === null)
+    await Promise.all(entries.map(async (entry) => { await this.#end(entry, CloseCode.forbidden, 'banned') }))
+    return entries.length
   }
 
   #join (entry: Omit<RosterConnection, 'generation'>): MaybePromise<{ isNew: boolean, generation: string }> {

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto'
 import type { TObject } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger } from 'fastify'
 import { rateLimited } from '../../lib/access/rate-counters.js'
 import { thenMaybe, catchMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { toIso } from '../../lib/clock.js'
-import { errorData, RealtimeError, toRealtimeError, type ErrorCode } from '../../lib/errors.js'
+import { errorData, RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameResult } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
@@ -45,23 +45,28 @@ export class FramePipeline {
     }
     const frame = text === null ? null : parseFrame(text)
     const fault = frame === null || text === null ? null : illFormedFrame(text, frame)
-    if (frame !== null && fault === null && connection.phase.name === 'open') this.#internals.frames.prefetch(connection.identity, frame.event, frame.data)
+    const prefetched = frame !== null && fault === null && connection.phase.name === 'open'
+      ? this.#internals.frames.prefetch({ identity: connection.identity, connectionId: connection.id, owner: connection }, frame.event, frame.data)
+      : undefined
     connection.enqueueFrame(() => {
       framesIn?.add(frame?.event ?? '')
-      if (frame !== null && fault === null) return this.#handle(connection, slot, frame)
+      if (frame !== null && fault === null) return this.#handle(connection, slot, frame, prefetched)
       if (frame !== null && fault !== null) return this.#invalid(connection, slot, frame.id, fault)
       this.#invalid(connection, slot, text === null ? undefined : idOf(text), new RealtimeError('RT_INVALID_FRAME'))
     })
   }
 
-  /** Authenticates a socket by what its upgrade request carried; where that is nothing, an `auth` frame may follow. Never throws or rejects. */
-  authenticateUpgrade (connection: Connection, token: string | undefined): MaybePromise<void> {
+  /**
+   * Authenticates a socket by what its upgrade request carried; where that is nothing, an `auth` frame may follow. `known`
+   * says who it is where that was asked already. Never throws or rejects.
+   */
+  authenticateUpgrade (connection: Connection, token: string | undefined, known?: () => Identity | null): MaybePromise<void> {
     const slot = connection.replies.open()
     const failed = (err: unknown): void => {
       const error = this.#toError(err)
       this.#refuse(slot, undefined, error, () => { connection.close(closeCodeFor(error), error.message) })
     }
-    return catchMaybe(() => thenMaybe(this.#internals.access.identify(token, connection.request), (identity) => {
+    return catchMaybe(() => thenMaybe(known === undefined ? this.#internals.access.identify(token, connection.request, connection) : known(), (identity) => {
       if (identity === null && token !== undefined) throw new RealtimeError('RT_UNAUTHENTICATED')
       if (identity === null) slot.fill(null)
       else return thenMaybe(this.#connections.open(connection, identity, randomUUID()), ({ answer, live }) => { slot.fill(encodeFrame('authenticated', answer), live) })
@@ -69,7 +74,7 @@ export class FramePipeline {
   }
 
   /** Never throws or rejects. */
-  #handle (connection: Connection, slot: ReplySlot, frame: ClientFrame): MaybePromise<void> {
+  #handle (connection: Connection, slot: ReplySlot, frame: ClientFrame, prefetched: unknown): MaybePromise<void> {
     const failed = (err: unknown): void => {
       const error = this.#toError(err)
       if (error.code === 'RT_INVALID_DATA' || error.code === 'RT_INVALID_FRAME') this.#invalid(connection, slot, frame.id, error)
@@ -77,7 +82,7 @@ export class FramePipeline {
     }
     return catchMaybe(() => {
       if (frame.event === 'ping') return this.#pong(slot, frame.id)
-      return frame.event === 'auth' ? this.#auth(connection, slot, frame) : this.#dispatch(connection, slot, frame)
+      return frame.event === 'auth' ? this.#auth(connection, slot, frame) : this.#dispatch(connection, slot, frame, prefetched)
     }, failed)
   }
 
@@ -87,21 +92,19 @@ export class FramePipeline {
     const auth = data as AuthData // checked right above
     const renewing = connection.phase.name === 'open'
     try {
-      const identity = await this.#identify(auth, connection.request)
+      const identity = await this.#identify(auth, connection)
       const { answer, live } = renewing
         ? { answer: this.#connections.renew(connection, identity), live: undefined }
         : await this.#connections.open(connection, identity, auth.connectionId ?? randomUUID())
       slot.fill(encodeFrame(frame.id === undefined ? 'authenticated' : 'ack', answer, frame.id), live)
     } catch (err) {
       const error = this.#toError(err)
-      // A live socket stays what it is when new credentials are bad, but not when they are another user's.
-      const fatal = error.code === 'RT_IDENTITY_MISMATCH' || (!renewing && FATAL.has(error.code))
-      this.#refuse(slot, frame.id, error, fatal ? () => { connection.close(closeCodeFor(error), error.message) } : undefined)
+      this.#refuse(slot, frame.id, error, endsSocket(error, renewing) ? () => { connection.close(closeCodeFor(error), error.message) } : undefined)
     }
   }
 
-  async #identify ({ token, userId, clubId }: AuthData, request: FastifyRequest): Promise<Identity> {
-    const identity = await this.#internals.access.identify(token, request)
+  async #identify ({ token, userId, clubId }: AuthData, connection: Connection): Promise<Identity> {
+    const identity = await this.#internals.access.identify(token, connection.request, connection)
     if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
     if ((userId !== undefined && Number(userId) !== identity.userId) || (clubId !== undefined && Number(clubId) !== identity.tenantId)) {
       throw new RealtimeError('RT_IDENTITY_MISMATCH')
@@ -114,10 +117,10 @@ export class FramePipeline {
     slot.fill(encodeFrame(id === undefined ? 'pong' : 'ack', pong, id))
   }
 
-  #dispatch (connection: Connection, slot: ReplySlot, { event, data = {}, id }: ClientFrame): MaybePromise<void> {
+  #dispatch (connection: Connection, slot: ReplySlot, { event, data = {}, id }: ClientFrame, prefetched: unknown): MaybePromise<void> {
     if (connection.phase.name !== 'open') throw new RealtimeError('RT_UNAUTHENTICATED')
     const route = this.#internals.frames.find(event, data)
-    const context = { identity: connection.identity, connectionId: connection.id, connection, asked: id !== undefined }
+    const context = { identity: connection.identity, connectionId: connection.id, connection, owner: connection, prefetched }
     return thenMaybe(route.handle(context, data), (result) => { this.#answer(connection, slot, id, result) })
   }
 
@@ -153,11 +156,17 @@ export class FramePipeline {
   }
 }
 
-/** Errors of a first `auth`, after which there is nothing to wait for. */
-const FATAL = new Set<ErrorCode>(['RT_UNAUTHENTICATED', 'RT_TOKEN_EXPIRED', 'RT_INTERNAL'])
-
 const isLater = (ack: unknown): ack is { later: Promise<unknown> } =>
   typeof ack === 'object' && ack !== null && 'later' in ack && ack.later instanceof Promise
 
-const closeCodeFor = ({ code }: RealtimeError): number =>
-  code === 'RT_STORAGE_UNAVAILABLE' || code === 'RT_INTERNAL' ? CloseCode.overloaded : CloseCode.unauthenticated
+/** A live socket stays what it is when new credentials are bad, but not when they are another user's, banned or revoked. */
+function endsSocket ({ code }: RealtimeError, renewing: boolean): boolean {
+  if (code === 'RT_IDENTITY_MISMATCH' || code === 'RT_BANNED' || code === 'RT_TOKEN_REVOKED') return true
+  return !renewing && (code === 'RT_UNAUTHENTICATED' || code === 'RT_TOKEN_EXPIRED' || code === 'RT_UNAVAILABLE' || code === 'RT_INTERNAL')
+}
+
+/** What the client should do: come back later, stay away, or get a new token first. */
+function closeCodeFor ({ code }: RealtimeError): number {
+  if (code === 'RT_STORAGE_UNAVAILABLE' || code === 'RT_INTERNAL' || code === 'RT_UNAVAILABLE') return CloseCode.overloaded
+  return code === 'RT_BANNED' ? CloseCode.forbidden : CloseCode.unauthenticated
+}

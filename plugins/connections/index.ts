@@ -7,8 +7,10 @@ import { readSettings } from '../../lib/settings.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { requireClose, requireConnectionId, requireId } from '../../lib/wire/host-arguments.js'
 import { Connections } from './connections.js'
+import { closeRefused } from './decisions.js'
 import { dispatchTo, upgradeSource } from './dispatch.js'
 import { FramePipeline } from './frame-pipeline.js'
+import { Inspection, type ConnectionDescription } from './inspection.js'
 import { ConnectionSettings } from './options.js'
 import { readOrigins } from './origin.js'
 import { routes } from './routes.js'
@@ -20,6 +22,8 @@ import { Upgrades } from './upgrades.js'
 /** Of the time to close, for what comes after the sockets: the log, the history, the roster. In milliseconds. */
 const TIME_TO_FLUSH = 500
 
+export type { ConnectionDescription } from './inspection.js'
+
 /** Options of the connections plugin; every one has a default. */
 export type ConnectionsOptions = Partial<ConnectionSettings>
 
@@ -29,8 +33,10 @@ export interface ConnectionsApi {
   readonly size: number
   /** Closes one connection, on whichever node it is; 4000 unless another code is given. False: there is none. */
   close (tenantId: number, connectionId: string, code?: CloseCode, reason?: string): Promise<boolean>
-  /** Closes every connection of a user; answers how many there were. `CloseCode.forbidden` bans, as far as the client obeys. */
+  /** Closes every connection of a user; answers how many there were. Clients may come back: `access.ban` keeps them out. */
   closeUser (tenantId: number, userId: number, code?: CloseCode, reason?: string): Promise<number>
+  /** Every connection of a user, on all nodes, the oldest first: for support staff. Resolves within 2 s. */
+  of (tenantId: number, userId: number): Promise<ConnectionDescription[]>
 }
 
 declare module '../../lib/realtime.js' {
@@ -45,6 +51,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const origins = readOrigins(settings.allowedOrigins)
   const store = new ConnectionStore(internals.database, internals.clock, fastify.log)
   const connections = new Connections(internals, settings, store, fastify.log)
+  const inspection = new Inspection(internals, store)
   const supervisor = new Supervisor(settings, internals.clock, fastify.log)
   const pipeline = new FramePipeline(internals, connections, fastify.log)
 
@@ -64,9 +71,15 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
       requireId(userId, 'userId')
       requireClose(code, reason)
       return await connections.closeUser(tenantId, userId, code, reason)
+    },
+    of: async (tenantId, userId) => {
+      requireId(tenantId, 'tenantId')
+      requireId(userId, 'userId')
+      return await inspection.of(tenantId, userId)
     }
   }
 
+  closeRefused(internals, async (tenantId, userId) => await connections.endRegistered(tenantId, userId))
   // A host that uses @fastify/websocket for routes of its own keeps its server.
   const ownServer = !fastify.hasDecorator('websocketServer')
   const source = upgradeSource()

@@ -11,6 +11,8 @@ export interface Session {
   connectionId: string
   generation: string
   connectedAt: number
+  /** When the credentials were shown. */
+  authenticatedAt: number
   /** Told that its credentials end soon. */
   warned: boolean
 }

@@ -3,6 +3,9 @@ import { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
 import { bearerToken } from '../../lib/access/access.js'
+import { catchMaybe, thenMaybe } from '../../lib/async/maybe-promise.js'
+import { RealtimeError } from '../../lib/errors.js'
+import type { Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
 import { ownScope } from '../../lib/plugin-kit/own-scope.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
@@ -55,8 +58,28 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     const connection = supervisor.of(this)
     if (connection === undefined) return
     supervisor.forget(this)
+    internals.access.release(connection)
     const session = connection.end()
     if (session !== null) connections.onSocketClosed(connection, session)
+  }
+
+  /** Who asks for an upgrade, where that was asked before the answer. The answer is for this request alone. */
+  const known = new WeakMap<FastifyRequest, () => Identity | null>()
+  const refuseBanned = (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
+    const failed = (err: unknown): void => {
+      if (err instanceof RealtimeError && err.code === 'RT_BANNED') {
+        const { statusCode, code, message } = err
+        void reply.code(statusCode).send({ statusCode, code, error: 'Forbidden', message })
+        return
+      }
+      // What else is wrong is said by a frame and a close code.
+      known.set(request, () => { throw err })
+      done()
+    }
+    void catchMaybe(() => thenMaybe(internals.access.identify(tokenOf(request), request, reply.raw), (identity) => {
+      known.set(request, () => identity)
+      done()
+    }), failed)
   }
 
   scope.get(SOCKET_PATH, {
@@ -68,8 +91,11 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
         void reply.code(503).header('retry-after', 1).send({ message: 'This node restarts' })
         return
       }
-      if (request.ws) answerAtOnce(request.raw.socket, reply)
-      done()
+      if (!request.ws) return done()
+      answerAtOnce(request.raw.socket, reply)
+      // As long as nobody is banned, nothing is asked twice and no upgrade waits.
+      if (internals.restrictions.hasBans) refuseBanned(request, reply, done)
+      else done()
     }
   }, (socket: WebSocket, request: FastifyRequest) => {
     // This plugin closes its own sockets, with a code that says why, before @fastify/websocket closes all it knows.
@@ -85,7 +111,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     socket.on('message', onMessage).on('pong', onPong).on('close', onClose)
     // Watched like any other: its peer may never answer the close.
     if (!isAllowedOrigin(request, origins)) connection.close(CloseCode.forbidden, 'origin not allowed')
-    else connection.enqueueFrame(() => pipeline.authenticateUpgrade(connection, tokenOf(request)))
+    else connection.enqueueFrame(() => pipeline.authenticateUpgrade(connection, tokenOf(request), known.get(request)))
   })
 }
 

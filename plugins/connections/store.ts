@@ -51,6 +51,18 @@ export class ConnectionStore {
     this.#gone.put({ tenantId, connectionId, at })
   }
 
+  /** The addresses from which connections were registered or opened, where they are known and the database answers. */
+  async addresses (tenantId: number, connectionIds: readonly string[]): Promise<Map<string, string | null>> {
+    const rows = await this.#storage.db.selectFrom('websocket_connections').select(['connection_id', 'ip_address'])
+      .where('tenant_id', '=', tenantId).where('connection_id', 'in', connectionIds).execute().catch(() => [])
+    const found = new Map(rows.map((row) => [row.connection_id, row.ip_address]))
+    for (const connectionId of connectionIds) {
+      const waiting = this.#rows.peek(keyOf({ tenantId, connectionId }))
+      if (waiting !== undefined) found.set(connectionId, waiting.ipAddress)
+    }
+    return found
+  }
+
   async close (): Promise<void> {
     await this.#rows.close()
     await this.#gone.close()

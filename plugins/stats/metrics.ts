@@ -59,12 +59,17 @@ function counts (registry: Registry, { hub, metrics }: Internals): void {
     [{ reason: 'too_slow' }, metrics.dropped.tooSlow],
     [{ reason: 'closing' }, metrics.dropped.closing]
   ])
+  counter('realtime_access_refused_total', 'Identities that were refused because of a ban or a revocation, by code', 'code',
+    () => [...metrics.accessRefused].map(([code, count]) => [{ code }, count]))
+  counter('realtime_access_decisions_total', 'Decisions of the host about live connections that this node applied, by kind', 'kind',
+    () => [...metrics.decisions].map(([kind, count]) => [{ kind }, count]))
+  counter('realtime_subscriptions_revoked_total', 'Subscriptions that kick or a recheck ended', null, () => [[{}, metrics.evicted]])
   counter('realtime_backplane_rejected_total', 'Messages from Redis that were dropped: no envelope, of another version, or wrongly signed', 'reason',
     () => Object.entries(metrics.rejected).map(([reason, count]) => [{ reason }, count]))
 }
 
 function sizes (registry: Registry, internals: Internals): void {
-  const { localConnections, hub, eventLog, backplane, roster, metrics } = internals
+  const { access, localConnections, hub, eventLog, backplane, roster, metrics } = internals
   gauge(registry, 'realtime_sockets', 'Sockets of this node, authenticated or not', () => [[{}, metrics.sockets?.() ?? 0]])
   gauge(registry, 'realtime_connections', 'Authenticated connections of this node', () => [[{}, localConnections.size]])
   gauge(registry, 'realtime_roster_users', 'Users with a connection on this node', () => {
@@ -77,6 +82,8 @@ function sizes (registry: Registry, internals: Internals): void {
     for (const { identity } of open(localConnections)) tenants.add(identity.tenantId)
     return [[{}, tenants.size]]
   })
+  gauge(registry, 'realtime_host_calls_running', 'Calls of host functions under way', () => access.load.map(({ lane, running }) => [{ lane }, running]), 'lane')
+  gauge(registry, 'realtime_host_calls_waiting', 'Calls of host functions that wait for a place', () => access.load.map(({ lane, waiting }) => [{ lane }, waiting]), 'lane')
   gauge(registry, 'realtime_channels', 'Channels that connections of this node are subscribed to', () => [[{}, hub.size]])
   gauge(registry, 'realtime_log_queued_events', 'Durable events that wait for the database', () => [[{}, eventLog.queued]])
   gauge(registry, 'realtime_healthy', '1: it answers this node; 0: it is away', () => [

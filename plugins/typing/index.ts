@@ -15,6 +15,8 @@ const TypingNumbers = Type.Object({
   expiry: ms('Time after the last update until typing stops by itself', 30_000, { minimum: 1000, maximum: 3600_000 })
 })
 
+export type { Participants } from './typing.js'
+
 /** Options of the typing plugin; every one has a default. */
 export interface TypingOptions extends Partial<Static<typeof TypingNumbers>> {
   /**

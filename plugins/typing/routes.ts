@@ -21,7 +21,7 @@ export function routes (scope: RestScope, typing: TypingRules, rate: UserRate): 
   })
 
   scope.get('/typing/:conversationId', { schema: rest['GET /typing/:conversationId'] }, async (request) => {
-    const data = await typing.users(callerOf(request).identity.tenantId, request.params.conversationId)
+    const data = await typing.usersFor(callerOf(request), request.params.conversationId)
     return { data, count: data.length }
   })
 }

@@ -5,7 +5,7 @@ import { nextTurn } from '../../lib/async/timers.js'
 import { isReserved, privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import { RealtimeError } from '../../lib/errors.js'
-import type { Caller, Identity } from '../../lib/identity.js'
+import type { Caller } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey, type ConnectionKey } from '../../lib/keys.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
@@ -13,10 +13,13 @@ import { Channel, type ConversationType } from '../../lib/schemas.js'
 import type { TypingAck, TypingChanged } from './schemas.js'
 import type { TypingStore } from './store.js'
 
-/** The users of a conversation, as the host knows them: typing in it is sent to them. */
+/**
+ * The users of a conversation, as the host knows them: typing in it is sent to them, and nobody else may type or see who
+ * types there. `[]`: nobody may. `null`: the host does not know the conversation, and the rules without this option apply.
+ */
 export type Participants = (conversation: {
   tenantId: number, conversationId: string, conversationType: ConversationType
-}) => number[] | Promise<number[]>
+}) => number[] | null | Promise<number[] | null>
 
 export interface TypingSettings {
   /** Milliseconds after the last update. */
@@ -70,18 +73,19 @@ export class TypingRules {
     const { identity, connectionId } = caller
     const { tenantId, userId } = identity
     const now = this.#internals.clock.now()
+    const type = conversationType ?? (channel === undefined ? 'direct' : 'group')
+    const participants = await this.#participants(caller, conversationId, type)
     if (!isTyping) {
       await this.stop([{ tenantId, userId, conversationId }])
       return { conversationId, isTyping, expiresAt: toIso(now) }
     }
-    const type = conversationType ?? (channel === undefined ? 'direct' : 'group')
     const expiresAt = now + this.#settings.timeout
     const entry: TypingEntry = {
       tenantId,
       userId,
       conversationId,
       conversationType: type,
-      channels: await this.#audience(identity, conversationId, type, channel, recipientId),
+      channels: await this.#audience(caller, participants, { conversationId, conversationType, isTyping, channel, recipientId }),
       connectionId,
       startedAt: now,
       expiresAt
@@ -89,6 +93,12 @@ export class TypingRules {
     if (connectionId !== null) this.#remember(connectionKey(tenantId, connectionId), { tenantId, userId, conversationId })
     if (await this.#internals.roster.startTyping(entry)) this.#emit(entry, true)
     return { conversationId, isTyping, expiresAt: toIso(expiresAt) }
+  }
+
+  /** Who types in a conversation now, for one of its participants. Throws `RT_FORBIDDEN`. */
+  async usersFor (caller: Caller, conversationId: string): Promise<Awaited<ReturnType<TypingRules['users']>>> {
+    await this.#participants(caller, conversationId, 'direct')
+    return await this.users(caller.identity.tenantId, conversationId)
   }
 
   /** Who types in a conversation now. */
@@ -120,30 +130,39 @@ export class TypingRules {
     })
   }
 
-  /** Where typing is sent: the first of `channel`, `recipientId`, the users from `participants`, `conversation.{conversationId}`. */
-  async #audience (
-    identity: Identity, conversationId: string, conversationType: ConversationType, channel: string | undefined, recipientId: number | undefined
-  ): Promise<string[]> {
+  /** The conversation's users, or null if the host does not say. Rejects with `RT_FORBIDDEN` if the caller is not one of them. */
+  async #participants (caller: Caller, conversationId: string, conversationType: ConversationType): Promise<number[] | null> {
+    const { participants } = this.#settings
+    if (participants === undefined) return null
+    const { tenantId, userId } = caller.identity
+    const ids: number[] | null | undefined = await this.#internals.access.ask(caller, 'participants', () => participants({ tenantId, conversationId, conversationType }))
+    // A host in plain JavaScript may return nothing.
+    if (ids === null || ids === undefined) return null
+    if (!ids.includes(userId)) throw new RealtimeError('RT_FORBIDDEN', 'Not a participant of this conversation')
+    return ids
+  }
+
+  /** Where typing is sent: the first of `channel`, `recipientId`, the participants, `conversation.{conversationId}`. */
+  async #audience (caller: Caller, participants: number[] | null, update: TypingUpdate): Promise<string[]> {
     const { access } = this.#internals
+    const { conversationId, channel, recipientId } = update
+    const event = 'user:typing'
+    const data = { ...update }
     if (channel !== undefined) {
       if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-      await access.require({ identity, action: 'publish', channel })
+      await access.require(caller, { action: 'publish', event, channel, data })
       return [channel]
     }
     if (recipientId !== undefined) {
       const own = privateChannel(recipientId)
-      await access.require({ identity, action: 'direct', channel: own })
+      await access.require(caller, { action: 'direct', event, channel: own, data, recipientIds: [recipientId] })
       return [own]
     }
-    const { tenantId, userId } = identity
-    if (this.#settings.participants !== undefined) {
-      const ids = await this.#settings.participants({ tenantId, conversationId, conversationType })
-      return ids.filter((id) => id !== userId).map(privateChannel)
-    }
-    // Neither channel nor recipient nor `participants`: the conversation's own channel, if the caller may publish to it.
+    if (participants !== null) return participants.filter((id) => id !== caller.identity.userId).map(privateChannel)
+    // Neither channel nor recipient nor participants: the conversation's own channel, if the caller may publish to it.
     const conversation = `conversation.${conversationId}`
     if (!Value.Check(Channel, conversation)) return []
-    return await access.allows({ identity, action: 'publish', channel: conversation }) ? [conversation] : []
+    return await access.allows(caller, { action: 'publish', event, channel: conversation, data }) ? [conversation] : []
   }
 
   #remember (key: ConnectionKey, typed: TypingKey): void {

@@ -14,7 +14,7 @@ async function startApp (t: { teardown (task: () => Promise<void>): void }, auth
   const app = Fastify({ forceCloseConnections: true })
   t.teardown(async () => { await app.close() })
   await app.register(realtime, {
-    database: 'sqlite::memory:', authConcurrency: 10, authenticate: ({ token }) => token === undefined ? null : { tenantId: 1, userId: 1 }, authorize
+    database: 'sqlite::memory:', authConcurrency: 100, authenticate: ({ token }) => token === undefined ? null : { tenantId: 1, userId: 1 }, authorize
   })
   await app.register(connections, { pingInterval: PING, framesPerSecond: 0 })
   await app.register(channels)

@@ -1,0 +1,66 @@
+import { Type, type Static } from '@sinclair/typebox'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { RealtimeError, type Identity } from '../plugins/index.js'
+import { ErrorResponse } from '../plugins/schemas.js'
+import { isOperator } from './figures.js'
+
+const Id = Type.Integer({ minimum: 1 })
+const Member = Type.Object({ clubId: Id, userId: Id })
+const Kick = Type.Object({ clubId: Id, userId: Id, channel: Type.String({ minLength: 1, maxLength: 255 }) })
+const Close = Type.Object({ clubId: Id, connectionId: Type.String({ minLength: 1, maxLength: 64 }) })
+const Ban = Type.Object({ clubId: Id, userId: Id, minutes: Type.Optional(Type.Integer({ minimum: 1 })), reason: Type.Optional(Type.String({ maxLength: 255 })) })
+
+const Outcome = Type.Object({ connections: Type.Integer(), complete: Type.Boolean() })
+const Connection = Type.Object({
+  connectionId: Type.String(),
+  nodeId: Type.Union([Type.String(), Type.Null()]),
+  device: Type.String(),
+  ipAddress: Type.Union([Type.String(), Type.Null()]),
+  connectedAt: Type.Integer(),
+  channels: Type.Union([Type.Array(Type.String()), Type.Null()])
+})
+const Online = Type.Object({
+  users: Type.Array(Type.Object({ userId: Id, name: Type.Union([Type.String(), Type.Null()]), connections: Type.Array(Connection) })),
+  total: Type.Integer()
+})
+
+const errors = { 400: ErrorResponse, 401: ErrorResponse, 403: ErrorResponse, 500: ErrorResponse, 503: ErrorResponse }
+/** Users shown at once. */
+const SHOWN = 100
+
+/** What the dashboard lets operators do: see who is connected, and kick, close and ban. Also with `curl`. */
+export async function operators (app: FastifyInstance): Promise<void> {
+  await app.register(async (scope) => {
+    scope.addHook('onRequest', async (request) => {
+      const identity: Identity | null = await app.realtime.access.identify(tokenOf(request), request)
+      if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
+      if (!isOperator(identity)) throw new RealtimeError('RT_FORBIDDEN')
+    })
+    const schema = { tags: ['operators'] }
+
+    scope.get<{ Querystring: { clubId: number } }>('/online', {
+      schema: { ...schema, summary: 'Who of a club is connected, from where and to what', querystring: Type.Object({ clubId: Id }), response: { ...errors, 200: Online } }
+    }, async ({ query: { clubId } }) => {
+      const { data, total } = await app.realtime.presence.online(clubId, { limit: SHOWN })
+      const users = await Promise.all(data.map(async ({ user_id: userId, name }) =>
+        ({ userId, name, connections: await app.realtime.connections.of(clubId, userId) })))
+      return { users, total }
+    })
+    scope.post<{ Body: Static<typeof Kick> }>('/kick', {
+      schema: { ...schema, summary: 'Take a user out of a channel', body: Kick, response: { ...errors, 200: Outcome } }
+    }, async ({ body: { clubId, userId, channel } }) => await app.realtime.channels.kick(clubId, userId, channel))
+    scope.post<{ Body: Static<typeof Close> }>('/close', {
+      schema: { ...schema, summary: 'Close one connection', body: Close, response: { ...errors, 200: Outcome } }
+    }, async ({ body: { clubId, connectionId } }) =>
+      ({ connections: Number(await app.realtime.connections.close(clubId, connectionId)), complete: true }))
+    scope.post<{ Body: Static<typeof Ban> }>('/ban', {
+      schema: { ...schema, summary: 'Disconnect a user and keep them out', body: Ban, response: { ...errors, 200: Outcome } }
+    }, async ({ body: { clubId: tenantId, userId, minutes, reason = null } }) =>
+      await app.realtime.access.ban({ tenantId, userId, reason, until: minutes === undefined ? null : Date.now() + minutes * 60_000 }))
+    scope.post<{ Body: Static<typeof Member> }>('/unban', {
+      schema: { ...schema, summary: 'Let a user in again', body: Member, response: { ...errors, 200: Outcome } }
+    }, async ({ body: { clubId: tenantId, userId } }) => await app.realtime.access.unban({ tenantId, userId }))
+  }, { prefix: '/operators' })
+}
+
+const tokenOf = ({ headers: { authorization } }: FastifyRequest): string | undefined => /^Bearer (\S+)$/.exec(authorization ?? '')?.[1]

@@ -1,0 +1,66 @@
+// Who of a club is connected, and what operators do about it.
+import { $, arrange, make } from '/dom.js'
+
+const AGAIN = 3000
+
+/** `token` resolves with an operator's token. */
+export function showOperators (token) {
+  const rows = new Map() // connection id → row
+  const say = (text) => { $('outcome').textContent = text }
+  const call = async (path, body) => {
+    const response = await fetch(`/operators/${path}`, {
+      headers: { authorization: `Bearer ${await token()}`, ...(body === undefined ? {} : { 'content-type': 'application/json' }) },
+      ...(body === undefined ? {} : { method: 'POST', body: JSON.stringify(body) })
+    })
+    const answer = await response.json()
+    if (!response.ok) throw new Error(answer.message)
+    return answer
+  }
+  const act = (name, path, body) => async () => {
+    try {
+      const { connections, complete } = await call(path, body())
+      say(`${name}: ${connections} connection${connections === 1 ? '' : 's'}${complete ? '' : ', a node has not answered yet'}`)
+    } catch (err) {
+      say(`${name}: ${err.message}`)
+    }
+    await show()
+  }
+  const button = (text, label, onclick) => make('button', { textContent: text, ariaLabel: label, className: 'quiet', type: 'button', onclick })
+
+  function rowOf (clubId, { userId, name }, { connectionId, device, ipAddress, channels }) {
+    const who = name ?? `User ${userId}`
+    const choice = make('select', { ariaLabel: `Channel of ${who}` })
+    const row = rows.get(connectionId) ?? make('tr', {}, make('th', { scope: 'row', textContent: `${who} (${userId})` }), make('td'), make('td', {}, choice), make('td', {},
+      button('Kick', `Kick ${who} out of the channel`, act('Kicked', 'kick', () => ({ clubId, userId, channel: row.querySelector('select').value }))),
+      button('Close', `Close this connection of ${who}`, act('Closed', 'close', () => ({ clubId, connectionId }))),
+      button('Ban', `Ban ${who}`, act('Banned', 'ban', () => ({ clubId, userId })))))
+    row.children[1].textContent = `${device}, ${ipAddress ?? 'address unknown'}`
+    const select = row.querySelector('select')
+    const names = (channels ?? []).filter((channel) => !channel.startsWith('private-user.') && channel !== 'presence' && channel !== 'broadcast')
+    if (names.join() !== [...select.options].map(({ value }) => value).join()) select.replaceChildren(...names.map((channel) => make('option', { value: channel, textContent: channel })))
+    rows.set(connectionId, row)
+    return row
+  }
+
+  async function show () {
+    const clubId = Number($('of-club').value)
+    if (!Number.isSafeInteger(clubId) || clubId < 1) return
+    try {
+      const { users } = await call(`online?clubId=${clubId}`)
+      const shown = users.flatMap((user) => user.connections.map((connection) => [connection.connectionId, rowOf(clubId, user, connection)]))
+      const ids = new Set(shown.map(([id]) => id))
+      for (const id of rows.keys()) if (!ids.has(id)) rows.delete(id)
+      arrange($('people-online'), shown.map(([, row]) => row))
+    } catch (err) {
+      say(err.message)
+    }
+  }
+
+  $('of-club').onchange = () => { rows.clear(); void show() }
+  $('unban').onsubmit = async (event) => {
+    event.preventDefault()
+    await act('Unbanned', 'unban', () => ({ clubId: Number($('of-club').value), userId: Number($('unban-user').value) }))()
+  }
+  setInterval(show, AGAIN)
+  void show()
+}

@@ -1,0 +1,93 @@
+import type { FastifyRequest } from 'fastify'
+import type { MaybePromise } from '../async/maybe-promise.js'
+import type { Clock } from '../clock.js'
+import type { AccessRequest } from '../host-functions.js'
+import { isTime, type Identity } from '../identity.js'
+import { requireChannel, requireId, wrongArgument } from '../wire/host-arguments.js'
+import type { Access } from './access.js'
+import type { AccessLog, AccessResult } from './log.js'
+import { toMs } from './restrictions.js'
+
+/** How long a revocation is kept unless the host says otherwise: longer than any credentials should live. */
+const REVOKED_FOR_MS = 30 * 24 * 3600_000
+const MAX_REASON = 255
+
+/** A Date, or milliseconds since 1970. */
+export type Time = number | Date
+
+/** What `revoke` ends: everything of a user that was issued before a time, or one token. */
+export type Revocation = { tenantId: number, until?: Time } & (
+  | { userId: number, issuedBefore?: Time, tokenId?: never }
+  | { tokenId: string, userId?: never, issuedBefore?: never })
+
+/**
+ * `app.realtime.access`: asks the host's functions as the plugins do, and takes rights away from users who are connected.
+ * Decisions act on every node at once, are stored, and resolve within 2 s with how many connections were concerned and whether
+ * every node has answered; a node that has not follows as soon as it can. Arguments that cannot be right reject with
+ * `RT_INVALID_DATA`.
+ */
+export interface AccessControl {
+  /** The identity behind a token, or null. Throws, or rejects with, `RT_TOKEN_EXPIRED`, `RT_BANNED`, `RT_TOKEN_REVOKED`, `RT_UNAVAILABLE`. */
+  identify (token: string | undefined, request: FastifyRequest): MaybePromise<Identity | null>
+  /** Throws, or rejects with, `RT_UNAVAILABLE` where `authorize` fails. */
+  allows (request: AccessRequest): MaybePromise<boolean>
+  /** Throws, or rejects with, `RT_FORBIDDEN`, `RT_RATE_LIMITED` or `RT_UNAVAILABLE`. */
+  require (request: AccessRequest): MaybePromise<void>
+  /** Asks `authorize` again for the live subscriptions concerned and revokes those it refuses. Where it fails they stay: `complete: false`. */
+  recheck (which: { tenantId: number, userId?: number | null, channel?: string | null }): Promise<AccessResult>
+  /** Closes every connection of a user with 4403, and refuses the user with `RT_BANNED` until `until`, or until `unban`. */
+  ban (ban: { tenantId: number, userId: number, until?: Time | null, reason?: string | null }): Promise<AccessResult>
+  unban (user: { tenantId: number, userId: number }): Promise<AccessResult>
+  /**
+   * Refuses credentials with `RT_TOKEN_REVOKED`: those of a user that were issued before a time (now unless given), or those
+   * with a `tokenId`. Live connections close with 4401. Kept for 30 days unless `until` is given.
+   */
+  revoke (revocation: Revocation): Promise<AccessResult>
+}
+
+export function createAccessControl (access: Access, accessLog: AccessLog, clock: Clock): AccessControl {
+  // Nobody says when such a caller is gone: the deadline frees its place.
+  const ofHost = ({ identity, ...question }: AccessRequest) => [{ identity, connectionId: null, owner: {} }, question] as const
+  return {
+    identify: (token, request) => access.identify(token, request, {}),
+    allows: (request) => access.allows(...ofHost(request)),
+    require: (request) => access.require(...ofHost(request)),
+    recheck: async ({ tenantId, userId, channel }) => {
+      requireId(tenantId, 'tenantId')
+      if (userId !== undefined && userId !== null) requireId(userId, 'userId')
+      if (channel !== undefined && channel !== null) requireChannel(channel)
+      return await accessLog.record({ kind: 'recheck', tenantId, userId: userId ?? null, channel: channel ?? null })
+    },
+    ban: async ({ tenantId, userId, until, reason }) => {
+      requireId(tenantId, 'tenantId')
+      requireId(userId, 'userId')
+      if (reason !== undefined && reason !== null && typeof reason !== 'string') throw wrongArgument('reason', 'is not a text')
+      return await accessLog.record({
+        kind: 'ban', tenantId, userId, until: until === undefined || until === null ? null : timeOf(until, 'until'), reason: reason?.slice(0, MAX_REASON) ?? null
+      })
+    },
+    unban: async ({ tenantId, userId }) => {
+      requireId(tenantId, 'tenantId')
+      requireId(userId, 'userId')
+      return await accessLog.record({ kind: 'unban', tenantId, userId })
+    },
+    revoke: async ({ tenantId, userId, tokenId, issuedBefore, until: given }) => {
+      requireId(tenantId, 'tenantId')
+      const now = clock.now()
+      const until = given === undefined ? now + REVOKED_FOR_MS : timeOf(given, 'until')
+      if (tokenId !== undefined) {
+        if (typeof tokenId !== 'string' || tokenId.length === 0 || tokenId.length > 255) throw wrongArgument('tokenId', 'is not a text of 1 to 255 characters')
+        if (userId !== undefined) throw wrongArgument('userId', 'cannot be combined with tokenId: revoke one after the other')
+        return await accessLog.record({ kind: 'revoke', tenantId, tokenId, until })
+      }
+      requireId(userId, 'userId')
+      return await accessLog.record({ kind: 'revoke', tenantId, userId, issuedBefore: issuedBefore === undefined ? now : timeOf(issuedBefore, 'issuedBefore'), until })
+    }
+  }
+}
+
+/** Throws `RT_INVALID_DATA`, which names the argument. */
+function timeOf (time: Time, name: string): number {
+  if (!isTime(time)) throw wrongArgument(name, 'is not a Date or milliseconds since 1970')
+  return Math.trunc(toMs(time))
+}

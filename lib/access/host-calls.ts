@@ -1,0 +1,164 @@
+import { FairQueue } from '../async/fair-queue.js'
+import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
+import { RealtimeError } from '../errors.js'
+
+/** Who waits for a host function. */
+export interface Asker {
+  /** The socket's connection or the request: when it is gone, `release` gives its places back. */
+  owner: object
+  /** Served in turn: the tenant, or the address of someone who is not authenticated yet. */
+  tenant: string | number
+  /** Never holds more than its share of the places: the user or the address; null: no share applies. */
+  holder: string | null
+  /** One call at a time; who waits too long is told to slow down instead of "not now". */
+  suspect?: boolean
+}
+
+interface Call {
+  readonly asker: Asker
+  start (): void
+  /** Frees the place or leaves the queue, and rejects; does nothing once it is over. */
+  giveUp (err: Error): void
+}
+
+/** One holder has at most this part of the places. */
+const SHARE = 0.1
+
+/** The host did not answer: not a decision. Clients keep what they have and try again, spread over some seconds. */
+export const notNow = (cause?: unknown): RealtimeError =>
+  new RealtimeError('RT_UNAVAILABLE', undefined, { retryAfter: 1 + Math.floor(Math.random() * 5), cause })
+
+/**
+ * Calls of host functions of one kind: at most `places` at once, since all clients return together after a deploy and the
+ * host's users table must not meet them all at once. A call that takes longer than `timeout`, waiting included, rejects
+ * with `RT_UNAVAILABLE` and gives its place back, as does one whose asker is gone: a host function that never answers
+ * holds nobody up for long. A call that answers at once costs no promise and no place.
+ */
+export class HostCalls {
+  readonly #places: number
+  readonly #share: number
+  readonly #timeout: number
+  readonly #waiting = new FairQueue<Call>()
+  readonly #held = new Map<string, number>()
+  /** Holders that get one place only, as long as they hold it. */
+  readonly #suspects = new Set<string>()
+  readonly #byOwner = new Map<object, Set<Call>>()
+  #running = 0
+
+  /** `timeout` in milliseconds. */
+  constructor ({ places, timeout }: { places: number, timeout: number }) {
+    this.#places = places
+    this.#share = Math.max(1, Math.floor(places * SHARE))
+    this.#timeout = timeout
+  }
+
+  /** Calls under way. */
+  get running (): number {
+    return this.#running
+  }
+
+  get waiting (): number {
+    return this.#waiting.size
+  }
+
+  /** Rejects with what the function throws, or with `RT_UNAVAILABLE`. */
+  run<T> (asker: Asker, call: () => MaybePromise<T>): MaybePromise<T> {
+    if (this.#running < this.#places && (this.#running === 0 || this.#mayStart(asker.holder, asker.suspect))) {
+      const answer = call()
+      if (!isPromise(answer)) return answer
+      return this.#follow(asker, () => answer, true)
+    }
+    return this.#follow(asker, call, false)
+  }
+
+  /** This asker is gone: its places are free for others. */
+  release (owner: object): void {
+    const calls = this.#byOwner.get(owner)
+    if (calls === undefined) return
+    this.#byOwner.delete(owner)
+    for (const call of calls) call.giveUp(notNow())
+  }
+
+  #mayStart (holder: string | number | null, isSuspect = false): boolean {
+    return holder === null || (this.#held.get(String(holder)) ?? 0) < (isSuspect ? 1 : this.#share)
+  }
+
+  /** An answer that takes its time: it holds a place, or waits for one. */
+  #follow<T> (asker: Asker, begin: () => MaybePromise<T>, started: boolean): Promise<T> {
+    const { owner, tenant, holder, suspect = false } = asker
+    const queueHolder = holder ?? ''
+    return new Promise<T>((resolve, reject) => {
+      let state: 'waiting' | 'running' | 'over' = 'waiting'
+      const timer = setTimeout(() => {
+        call.giveUp(suspect && state === 'waiting'
+          ? new RealtimeError('RT_RATE_LIMITED', 'Too many failed logins from this address', { retryAfter: Math.ceil(this.#timeout / 1000) })
+          : notNow(new Error(`no answer within ${this.#timeout} ms`)))
+      }, this.#timeout)
+      const end = (): void => {
+        clearTimeout(timer)
+        const calls = this.#byOwner.get(owner)
+        calls?.delete(call)
+        if (calls?.size === 0) this.#byOwner.delete(owner)
+        const held = state === 'running'
+        if (!held) this.#waiting.remove(tenant, queueHolder, call)
+        state = 'over'
+        if (held) this.#leave(holder)
+      }
+      const call: Call = {
+        asker,
+        start: () => {
+          state = 'running'
+          this.#running++
+          if (holder !== null) this.#held.set(holder, (this.#held.get(holder) ?? 0) + 1)
+          let answer: MaybePromise<T>
+          try {
+            answer = begin()
+          } catch (err) {
+            end()
+            reject(toError(err))
+            return
+          }
+          // A host's promise may come from any library. One that answers after its time answers nobody.
+          Promise.resolve(answer).then((value) => {
+            if (state !== 'running') return
+            end()
+            resolve(value)
+          }, (err: unknown) => {
+            if (state !== 'running') return
+            end()
+            reject(toError(err))
+          })
+        },
+        giveUp: (err) => {
+          if (state === 'over') return
+          end()
+          reject(err)
+        }
+      }
+      const calls = this.#byOwner.get(owner)
+      if (calls === undefined) this.#byOwner.set(owner, new Set([call]))
+      else calls.add(call)
+      if (suspect && holder !== null) this.#suspects.add(holder)
+      if (started) call.start()
+      else this.#waiting.push(tenant, queueHolder, call)
+    })
+  }
+
+  #leave (holder: string | null): void {
+    this.#running--
+    if (holder !== null) {
+      const held = (this.#held.get(holder) ?? 1) - 1
+      if (held > 0) this.#held.set(holder, held)
+      else this.#held.delete(holder)
+      if (held <= 0) this.#suspects.delete(holder)
+    }
+    while (this.#running < this.#places) {
+      const next = this.#waiting.take((waiting) => this.#mayStart(waiting === '' ? null : waiting, this.#suspects.has(String(waiting))))
+      if (next === undefined) return
+      next.start()
+    }
+  }
+}
+
+/** A host may throw anything. */
+const toError = (thrown: unknown): Error => thrown instanceof Error ? thrown : new Error(String(thrown))

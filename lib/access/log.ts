@@ -1,0 +1,264 @@
+import { randomUUID } from 'node:crypto'
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import type { FastifyBaseLogger } from 'fastify'
+import { withTimeout } from '../async/with-timeout.js'
+import type { Backplane } from '../backplane/contract.js'
+import type { Clock } from '../clock.js'
+import { RealtimeError } from '../errors.js'
+import { Nullable } from '../schemas.js'
+import type { Restrictions } from './restrictions.js'
+import { accessKinds, type AccessEntry, type AccessKind, type AccessStore, type StoredAccessEntry } from './store.js'
+
+/** What a decision of the host did: on how many connections, and whether every node has answered. */
+export interface AccessResult {
+  connections: number
+  /** False: a node, the database or a host function did not answer in time; the decision still reaches them. */
+  complete: boolean
+}
+
+/**
+ * What an entry does to the connections of this node. `isOwn`: this node was called, and sees to what belongs to no node.
+ * Never rejects.
+ */
+export type AccessEffect = (entry: AccessEntry, isOwn: boolean) => Promise<AccessResult>
+
+export interface AccessLogOptions {
+  store: AccessStore
+  restrictions: Restrictions
+  backplane: Pick<Backplane, 'call' | 'nodeId'>
+  aliveNodes: () => Promise<string[]>
+  onApplied: (kind: AccessKind) => void
+  /** This node was called with this decision. */
+  onDecided: (entry: AccessEntry) => void
+  clock: Clock
+  log: FastifyBaseLogger
+}
+
+/** The RPC between nodes. */
+export const APPLY = 'access.apply'
+
+/** Calls resolve within this time, in milliseconds; what is still under way then goes on. */
+const ANSWER_WITHIN = 1900
+const POLL_INTERVAL = 5000
+const RETRY_INTERVAL = 1000
+/** How far below the newest id late commits of other nodes are looked for. */
+const LATE_IDS = 200
+/** Entries remembered as applied. */
+const MAX_APPLIED = 10_000
+/** A join, kick or recheck that is older when it is read no longer concerns what is connected now. */
+const MAX_EFFECT_AGE = 10 * 60_000
+const PURGE_INTERVAL = 3600_000
+
+const id = Type.Integer({ minimum: 1 })
+const Entry = Type.Object({
+  key: Type.String({ minLength: 1, maxLength: 40 }),
+  kind: Type.Union(accessKinds.map((kind) => Type.Literal(kind))),
+  tenantId: id,
+  userId: Nullable(id),
+  channel: Nullable(Type.String({ maxLength: 255 })),
+  tokenId: Nullable(Type.String({ maxLength: 255 })),
+  issuedBefore: Nullable(Type.Number()),
+  until: Nullable(Type.Number()),
+  reason: Nullable(Type.String({ maxLength: 255 })),
+  createdAt: Type.Number()
+})
+
+/**
+ * The host's decisions about live connections, one log for all nodes (websocket_access). A call acts on this node at once,
+ * asks every other node to do the same, and is stored; a node that cannot be reached reads the log every five seconds, and
+ * at its start. Each node applies each entry once, whichever way it comes first.
+ */
+export class AccessLog {
+  readonly #options: AccessLogOptions
+  readonly #effects = new Map<AccessKind, AccessEffect>()
+  readonly #applied = new Set<string>()
+  readonly #unstored = new Set<AccessEntry>()
+  /** The ban or unban of a user that was applied before it was read from the log, by user: what is older does not undo it. */
+  readonly #unread = new Map<string, string>()
+  /** The ids of the newest ban or unban of a user that was read, by user; as far back as a late commit is looked for. */
+  readonly #readBans = new Map<string, number>()
+  #newest = 0
+  #purgedAt = 0
+  #timer: NodeJS.Timeout | null = null
+  #retry: NodeJS.Timeout | null = null
+  #polling: Promise<void> | null = null
+  #starting: Promise<void> | null = null
+  #failing = false
+  #closed = false
+
+  constructor (options: AccessLogOptions) {
+    this.#options = options
+  }
+
+  /** What entries of this kind do here. One effect per kind. */
+  on (kind: AccessKind, effect: AccessEffect): void {
+    this.#effects.set(kind, effect)
+  }
+
+  /** Reads what is in force. Rejects where the database does not answer: a node that knows no bans must not serve. */
+  async start (): Promise<void> {
+    await (this.#starting = this.#readAll())
+    this.#purgedAt = Date.now()
+    this.#timer = setInterval(() => { this.poll().catch(() => {}) }, POLL_INTERVAL)
+  }
+
+  /** Stores an entry, applies it here and on every other node. Resolves within two seconds. */
+  async record (entry: Pick<AccessEntry, 'kind' | 'tenantId'> & Partial<AccessEntry>): Promise<AccessResult> {
+    const whole: AccessEntry = {
+      userId: null, channel: null, tokenId: null, issuedBefore: null, until: null, reason: null, ...entry,
+      key: randomUUID(), createdAt: this.#options.clock.now()
+    }
+    const failed: AccessResult = { connections: 0, complete: false }
+    const bounded = async (part: Promise<AccessResult>): Promise<AccessResult> =>
+      await withTimeout(part, ANSWER_WITHIN, () => new Error('no answer')).catch(() => failed)
+    this.#options.onDecided(whole)
+    const parts = await Promise.all([
+      bounded(this.#apply(whole, true)),
+      bounded(this.#store(whole).then((stored) => ({ connections: 0, complete: stored }))),
+      bounded(this.#elsewhere(whole))
+    ])
+    return {
+      connections: parts.reduce((sum, { connections }) => sum + connections, 0),
+      complete: parts.every(({ complete }) => complete)
+    }
+  }
+
+  /** Another node's entry, as it came over the backplane. Throws `RT_INVALID_DATA`. */
+  async receive (data: unknown): Promise<AccessResult> {
+    if (!Value.Check(Entry, data)) throw new RealtimeError('RT_INVALID_DATA', 'not an access entry')
+    // What is read meanwhile is older.
+    await this.#starting
+    return await this.#apply(data, false)
+  }
+
+  /** Applies what other nodes stored and this one has not heard of. */
+  async poll (): Promise<void> {
+    this.#polling ??= this.#poll().finally(() => { this.#polling = null })
+    await this.#polling
+  }
+
+  async close (): Promise<void> {
+    this.#closed = true
+    if (this.#timer !== null) clearInterval(this.#timer)
+    if (this.#retry !== null) clearTimeout(this.#retry)
+    await this.#polling?.catch(() => {})
+    for (const entry of this.#unstored) await this.#options.store.insert(entry).catch(() => {})
+  }
+
+  async #readAll (): Promise<void> {
+    for (const entry of await this.#options.store.after(0)) {
+      this.#newest = Math.max(this.#newest, entry.id)
+      this.#markApplied(entry.key)
+      this.#restrict(entry)
+    }
+  }
+
+  async #poll (): Promise<void> {
+    const { store, clock, log, restrictions } = this.#options
+    try {
+      for (const entry of await store.after(Math.max(0, this.#newest - LATE_IDS))) {
+        this.#newest = Math.max(this.#newest, entry.id)
+        if (!this.#applied.has(entry.key)) void this.#apply(entry, false)
+        if (entry.kind === 'ban' || entry.kind === 'unban') this.#settle(entry)
+      }
+      for (const [user, id] of this.#readBans) if (id < this.#newest - LATE_IDS) this.#readBans.delete(user)
+      restrictions.expire()
+      if (Date.now() - this.#purgedAt > PURGE_INTERVAL) {
+        this.#purgedAt = Date.now()
+        await store.purge(clock.now())
+      }
+      this.#failing = false
+    } catch (err) {
+      if (!this.#failing) log.warn({ err }, 'cannot read the access log, retrying')
+      this.#failing = true
+    }
+  }
+
+  /** Two nodes may ban and unban a user at once, and each hears of the other later: the order of the log holds. */
+  #settle (entry: StoredAccessEntry): void {
+    const user = `${entry.tenantId}/${entry.userId}`
+    if (this.#unread.get(user) === entry.key) this.#unread.delete(user)
+    if (entry.id <= (this.#readBans.get(user) ?? 0)) return
+    this.#readBans.set(user, entry.id)
+    if (this.#unread.has(user)) return
+    this.#restrict(entry)
+    // Nothing where the ban was in force already.
+    if (entry.kind === 'ban') void this.#act(entry, false)
+  }
+
+  async #apply (entry: AccessEntry, isOwn: boolean): Promise<AccessResult> {
+    if (this.#applied.has(entry.key)) return { connections: 0, complete: true }
+    this.#markApplied(entry.key)
+    if (entry.kind === 'ban' || entry.kind === 'unban') this.#unread.set(`${entry.tenantId}/${entry.userId}`, entry.key)
+    this.#options.onApplied(entry.kind)
+    this.#restrict(entry)
+    const isLasting = entry.kind === 'ban' || entry.kind === 'revoke'
+    if (!isLasting && this.#options.clock.now() - entry.createdAt > MAX_EFFECT_AGE) return { connections: 0, complete: true }
+    return await this.#act(entry, isOwn)
+  }
+
+  async #act (entry: AccessEntry, isOwn: boolean): Promise<AccessResult> {
+    try {
+      return await this.#effects.get(entry.kind)?.(entry, isOwn) ?? { connections: 0, complete: true }
+    } catch (err) {
+      this.#options.log.error({ err, kind: entry.kind }, 'a decision about live connections failed')
+      return { connections: 0, complete: false }
+    }
+  }
+
+  #restrict ({ kind, tenantId, userId, tokenId, issuedBefore, until, reason }: AccessEntry): void {
+    const { restrictions } = this.#options
+    if (kind === 'ban' && userId !== null) restrictions.ban(tenantId, userId, { until, reason })
+    if (kind === 'unban' && userId !== null) restrictions.unban(tenantId, userId)
+    if (kind !== 'revoke' || until === null) return
+    if (tokenId !== null) restrictions.revokeToken(tenantId, tokenId, until)
+    else if (userId !== null && issuedBefore !== null) restrictions.revokeUser(tenantId, userId, { issuedBefore, until })
+  }
+
+  #markApplied (key: string): void {
+    this.#applied.add(key)
+    if (this.#applied.size <= MAX_APPLIED) return
+    for (const oldest of this.#applied) {
+      this.#applied.delete(oldest)
+      return
+    }
+  }
+
+  /** True once it is stored; false: it will be, as long as this node lives. */
+  async #store (entry: AccessEntry): Promise<boolean> {
+    try {
+      await this.#options.store.insert(entry)
+      this.#unstored.delete(entry)
+      return true
+    } catch (err) {
+      if (!this.#unstored.has(entry)) this.#options.log.warn({ err, kind: entry.kind }, 'cannot store an access entry, retrying')
+      this.#unstored.add(entry)
+      this.#retryLater()
+      return false
+    }
+  }
+
+  #retryLater (): void {
+    if (this.#closed) return
+    this.#retry ??= setTimeout(() => {
+      this.#retry = null
+      void Promise.all([...this.#unstored].map(async (entry) => await this.#store(entry)))
+    }, RETRY_INTERVAL)
+  }
+
+  async #elsewhere (entry: AccessEntry): Promise<AccessResult> {
+    const { backplane, aliveNodes } = this.#options
+    const others = (await aliveNodes()).filter((node) => node !== backplane.nodeId)
+    const answers = await Promise.all(others.map(async (node) =>
+      await withTimeout(backplane.call(node, APPLY, entry), ANSWER_WITHIN - 100, () => new Error('no answer')).catch(() => null)))
+    return answers.reduce<AccessResult>((sum, answer) => {
+      const result = isResult(answer) ? answer : { connections: 0, complete: false }
+      return { connections: sum.connections + result.connections, complete: sum.complete && result.complete }
+    }, { connections: 0, complete: true })
+  }
+}
+
+const isResult = (value: unknown): value is AccessResult =>
+  typeof value === 'object' && value !== null && 'connections' in value && typeof value.connections === 'number' &&
+  'complete' in value && typeof value.complete === 'boolean'

@@ -1,0 +1,92 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Clock } from '../clock.js'
+import { RealtimeError } from '../errors.js'
+
+const WINDOW = 60_000
+const EXCHANGE_INTERVAL = 1000
+
+/** Adds to counters that all nodes share and that end after `ttl`; resolves with their totals, in order. */
+export type AddCounts = (counts: ReadonlyArray<{ key: string, count: number }>, ttl: number) => Promise<number[]>
+
+interface Count {
+  /** This node's own within the window. */
+  own: number
+  /** Of it, what the others know of. */
+  shared: number
+  /** The others' as of the last exchange. */
+  others: number
+}
+
+/**
+ * Rates of users over all nodes, by the minute, without asking anybody per event: each node counts for itself, and once a
+ * second the nodes exchange what they counted. A user on several nodes may exceed a rate by what is sent within that second.
+ */
+export class SharedRates {
+  readonly #clock: Clock
+  readonly #addCounts: AddCounts
+  readonly #log: FastifyBaseLogger
+  #counts = new Map<string, Count>()
+  #changed = new Set<string>()
+  #minute = 0
+  #timer: NodeJS.Timeout | null = null
+  #exchanging: Promise<void> | null = null
+
+  constructor (clock: Clock, addCounts: AddCounts, log: FastifyBaseLogger) {
+    this.#clock = clock
+    this.#addCounts = addCounts
+    this.#log = log
+  }
+
+  /** Counts `cost` under a key. Throws `RT_RATE_LIMITED`, and counts nothing, where it does not fit into `max` a minute; 0: no limit. */
+  take (key: string, cost: number, max: number): void {
+    if (max === 0) return
+    const now = this.#clock.now()
+    this.#turn(Math.floor(now / WINDOW))
+    const count = this.#counts.get(key)
+    if ((count === undefined ? 0 : count.own + count.others) + cost > max) {
+      throw new RealtimeError('RT_RATE_LIMITED', undefined, { retryAfter: Math.max(1, Math.ceil(((this.#minute + 1) * WINDOW - now) / 1000)) })
+    }
+    if (count === undefined) this.#counts.set(key, { own: cost, shared: 0, others: 0 })
+    else count.own += cost
+    this.#changed.add(key)
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null
+      this.#exchanging = this.#exchange().finally(() => { this.#exchanging = null })
+    }, EXCHANGE_INTERVAL).unref()
+  }
+
+  async close (): Promise<void> {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+    await this.#exchanging
+  }
+
+  /** A new minute begins with nothing counted. */
+  #turn (minute: number): void {
+    if (minute === this.#minute) return
+    this.#minute = minute
+    this.#counts = new Map()
+    this.#changed = new Set()
+  }
+
+  async #exchange (): Promise<void> {
+    const counts = this.#counts
+    const minute = this.#minute
+    const changes = [...this.#changed].flatMap((key) => {
+      const of = counts.get(key)
+      if (of === undefined) return []
+      const count = of.own - of.shared
+      of.shared = of.own
+      return [{ key: `${minute}:${key}`, count, of }]
+    })
+    this.#changed = new Set()
+    try {
+      const totals = await this.#addCounts(changes.map(({ key, count }) => ({ key, count })), 2 * WINDOW)
+      changes.forEach(({ of }, i) => { of.others = Math.max(0, (totals[i] ?? 0) - of.shared) })
+    } catch (err) {
+      // Redis is away: each node limits by itself, and says what it counted when it is back within the minute.
+      for (const { of, count } of changes) of.shared -= count
+      this.#log.debug({ err }, 'rates cannot be exchanged')
+    }
+  }
+}

@@ -1,0 +1,65 @@
+import type { TSchema } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Access } from '../../lib/access/access.js'
+import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { RealtimeError } from '../../lib/errors.js'
+import type { Caller, Identity } from '../../lib/identity.js'
+
+/** What a host's `beforePublish` is asked about. */
+export interface Publication {
+  identity: Identity
+  /** The frame's name: `message:group`, a custom event; `message:edit` for an edit. */
+  event: string
+  channel: string
+  /** The frame's data, under the names of the frame over REST too. */
+  data: Readonly<Record<string, unknown>>
+  via: 'socket' | 'rest'
+}
+
+/**
+ * Looks at a client's durable or custom event before it is stored or sent: returns other data to store instead, nothing to
+ * leave it as it is, or `{ reject: 'why' }`, which the client gets as `RT_REJECTED`. A throw, or no answer within
+ * `hostTimeout`, means "not now": `RT_UNAVAILABLE`.
+ */
+export type BeforePublish = (publication: Publication) => MaybePromise<Record<string, unknown> | { reject: string } | undefined | null>
+
+/** The field in which data break the schema of their event; null where they fit. */
+export type FaultIn = (data: Record<string, unknown>) => string | null
+
+export function faultFinder (schema: TSchema): FaultIn {
+  const check = TypeCompiler.Compile(schema)
+  return (data) => check.Check(data) ? null : check.Errors(data).First()?.path.slice(1).replaceAll('/', '.') ?? ''
+}
+
+/** Asks `beforePublish`, where the host has one, and holds its answer to the event's schema. */
+export class Screening {
+  readonly #access: Access
+  readonly #beforePublish: BeforePublish | undefined
+  readonly #log: FastifyBaseLogger
+
+  constructor (access: Access, beforePublish: BeforePublish | undefined, log: FastifyBaseLogger) {
+    this.#access = access
+    this.#beforePublish = beforePublish
+    this.#log = log
+  }
+
+  /** The data to publish. Throws, or rejects with, `RT_REJECTED`, `RT_UNAVAILABLE`, `RT_INTERNAL` where the host's data break the schema. */
+  screen<Data extends object> (caller: Caller, event: string, channel: string, data: Data, faultIn: FaultIn): MaybePromise<Data> {
+    const beforePublish = this.#beforePublish
+    if (beforePublish === undefined) return data
+    const publication: Publication = {
+      identity: caller.identity, event, channel, data: data as Readonly<Record<string, unknown>>, via: caller.connectionId === null ? 'rest' : 'socket'
+    }
+    return thenMaybe(this.#access.ask(caller, 'beforePublish', () => beforePublish(publication)), (answer) => {
+      if (answer === undefined || answer === null) return data
+      if ('reject' in answer && typeof answer.reject === 'string') throw new RealtimeError('RT_REJECTED', answer.reject)
+      const field = typeof answer === 'object' && !Array.isArray(answer) ? faultIn(answer) : ''
+      if (field !== null) {
+        this.#log.error({ event, field }, 'beforePublish returned data that break the event’s schema')
+        throw new RealtimeError('RT_INTERNAL')
+      }
+      return answer as Data
+    })
+  }
+}

@@ -1,0 +1,135 @@
+import type { FastifyBaseLogger } from 'fastify'
+import { isYes } from '../../lib/access/access.js'
+import type { AccessResult } from '../../lib/access/log.js'
+import type { AccessEntry } from '../../lib/access/store.js'
+import { catchMaybe } from '../../lib/async/maybe-promise.js'
+import type { LocalConnection } from '../../lib/delivery/connection.js'
+import type { Internals } from '../../lib/internals.js'
+import { channelKey } from '../../lib/keys.js'
+import { encodeFrame } from '../../lib/wire/protocol.js'
+import type { Subscribed, Unsubscribed } from './schemas.js'
+
+/**
+ * What the host's decisions about channels do to the connections of this node: `join` subscribes, `kick` unsubscribes, and
+ * `recheck` asks `authorize` again about what is subscribed. Each takes its turn among the frames of its connection, so that
+ * a subscription under way when the decision comes is subject to it.
+ */
+export function channelDecisions (internals: Internals, log: FastifyBaseLogger): void {
+  const { accessLog, access, eventLog, bus, localConnections, metrics, roster } = internals
+
+  const concerned = ({ tenantId, userId }: AccessEntry): LocalConnection[] => [...localConnections.values()]
+    .filter((one) => !one.closed && one.identity.tenantId === tenantId && (userId === null || one.identity.userId === userId))
+
+  /** A user's connections that have no socket yet belong to no node: the one that was called sees to them. */
+  const registered = async ({ tenantId, userId }: AccessEntry, isOwn: boolean, task: (connectionId: string) => Promise<boolean>): Promise<AccessResult> => {
+    if (!isOwn || userId === null) return { connections: 0, complete: true }
+    try {
+      const entries = (await roster.connectionsOf(tenantId, userId)).filter(({ nodeId }) => nodeId === null)
+      const done = await Promise.all(entries.map(async ({ connectionId }) => await task(connectionId)))
+      return { connections: done.filter(Boolean).length, complete: true }
+    } catch (err) {
+      log.debug({ err }, 'the roster does not know which connections have no socket')
+      return { connections: 0, complete: false }
+    }
+  }
+
+  const revoke = (connection: LocalConnection, channel: string): void => {
+    const { tenantId, userId } = connection.identity
+    connection.leave(channel)
+    sendRevoked(connection, channel)
+    metrics.evicted++
+    bus.emit('evicted', { tenantId, userId, connectionId: connection.id, channel })
+  }
+
+  /**
+   * Runs a task for each connection, in that connection's order, and `atOnce` for those where frames are under way. One that
+   * fails leaves the result incomplete.
+   */
+  const forEach = async (
+    connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>, atOnce?: (waiting: LocalConnection) => void
+  ): Promise<AccessResult> => {
+    const outcomes = await Promise.all(connections.map(async (connection) => {
+      let begun = false
+      const done = connection.runInOrder(async () => {
+        begun = true
+        return !connection.closed && await task(connection)
+      })
+      // Its frames wait for a host function, for seconds perhaps.
+      if (!begun) atOnce?.(connection)
+      return await done.catch((err: unknown) => {
+        log.debug({ err, connection_id: connection.id }, 'a decision about a connection waits')
+        return null
+      })
+    }))
+    return { connections: outcomes.filter((done) => done === true).length, complete: !outcomes.includes(null) }
+  }
+
+  accessLog.on('join', async (entry, isOwn) => {
+    const { channel } = entry
+    if (channel === null) return NOBODY
+    return await sum(registered(entry, isOwn, async (connectionId) => await roster.addChannel(entry.tenantId, connectionId, channel, Number.MAX_SAFE_INTEGER)), forEach(concerned(entry), async (connection) => {
+      if (connection.channels.has(channel)) return true
+      const joining = await connection.join(channel)
+      const position = await catchMaybe(() => eventLog.replays.position(channelKey(entry.tenantId, channel)), () => 0)
+      const data: Subscribed = { channel, position, epoch: eventLog.epoch.current }
+      connection.send(encodeFrame('subscribed', data))
+      connection.begin(joining)
+      return true
+    }))
+  })
+
+  accessLog.on('kick', async (entry, isOwn) => {
+    const { channel } = entry
+    if (channel === null) return NOBODY
+    const withoutSocket = registered(entry, isOwn, async (connectionId) => {
+      const had = (await roster.channels(entry.tenantId, connectionId)).includes(channel)
+      if (had) await roster.removeChannel(entry.tenantId, connectionId, channel)
+      return had
+    })
+    const early = new Set<LocalConnection>()
+    const kicked = forEach(concerned(entry), async (connection) => {
+      if (connection.channels.has(channel)) revoke(connection, channel)
+      // A subscribe that was under way answered after the first `unsubscribed`: the client must not believe it.
+      else if (early.has(connection)) sendRevoked(connection, channel)
+      else return false
+      return true
+    }, (waiting) => {
+      if (!waiting.channels.has(channel)) return
+      early.add(waiting)
+      revoke(waiting, channel)
+    })
+    return await sum(withoutSocket, kicked)
+  })
+
+  /** Asks again about one connection's subscriptions. Throws where the host does not answer: nothing is revoked then. */
+  const recheck = async (connection: LocalConnection, only: string | null): Promise<boolean> => {
+    const channels = [...connection.channels].filter((channel) => !connection.isAutomatic(channel) && (only === null || channel === only))
+    if (channels.length === 0) return false
+    const outcomes = await access.verdicts({ identity: connection.identity, connectionId: connection.id, owner: connection }, channels)
+    for (const [i, channel] of channels.entries()) {
+      const outcome = outcomes[i]
+      if (outcome?.status === 'fulfilled' && !isYes(outcome.value) && connection.channels.has(channel)) revoke(connection, channel)
+    }
+    const failed = outcomes.find((outcome) => outcome.status === 'rejected')
+    if (failed !== undefined) throw failed.reason
+    return true
+  }
+
+  accessLog.on('recheck', async (entry) => await forEach(concerned(entry), async (connection) => await recheck(connection, entry.channel)))
+
+  // Newer credentials may allow less. A failure is "not now": what was allowed stays, and the next renewal asks again.
+  bus.on('renewed', (connection) => { void forEach([connection], async () => await recheck(connection, null)) })
+}
+
+function sendRevoked (connection: LocalConnection, channel: string): void {
+  const data: Unsubscribed = { channel, reason: 'revoked' }
+  connection.send(encodeFrame('unsubscribed', data))
+}
+
+const NOBODY: AccessResult = { connections: 0, complete: true }
+
+/** Side by side: what is local must not wait for Redis. */
+async function sum (...parts: Array<Promise<AccessResult>>): Promise<AccessResult> {
+  const results = await Promise.all(parts)
+  return { connections: results.reduce((total, { connections }) => total + connections, 0), complete: results.every(({ complete }) => complete) }
+}

@@ -1,0 +1,117 @@
+import type { FastifyBaseLogger } from 'fastify'
+import { addressKey, isPrivateAddress } from '../../lib/access/address.js'
+
+export interface AdmissionSettings {
+  /** Open sockets of one address. */
+  maxPerAddress: number
+  /** Sockets of one address that are not authenticated yet. */
+  maxPendingPerAddress: number
+  /** Whether both hold for loopback and private addresses too. */
+  limitPrivateAddresses: boolean
+  /** Upgrades per second of this node. */
+  connectRate: number
+  /** Sockets of this node. */
+  maxSockets: number
+}
+
+/** Why an upgrade is refused: the HTTP status, and seconds until another try makes sense. */
+export interface AdmissionRefusal { status: 429 | 503, retryAfter: number, message: string }
+
+/** A socket's place; give it back when the socket is closed. */
+export interface Place {
+  /** It no longer counts as pending. */
+  authenticated (): void
+  release (): void
+}
+
+const WARN_INTERVAL = 3600_000
+/** With fewer sockets than this, one address holding most of them says nothing. */
+const WARN_FROM = 100
+
+/**
+ * Who may open a socket on this node: bounds per client address, and on what the node takes per second and in all. 0 means
+ * no limit.
+ */
+export class Admission {
+  readonly #settings: AdmissionSettings
+  readonly #log: Pick<FastifyBaseLogger, 'warn'>
+  readonly #addresses = new Map<string, { open: number, pending: number }>()
+  #open = 0
+  /** Upgrades that may still be admitted, refilled with time. */
+  #tokens: number
+  #refilledAt = performance.now()
+  #warnedAt = -Infinity
+
+  constructor (settings: AdmissionSettings, log: Pick<FastifyBaseLogger, 'warn'>) {
+    this.#settings = settings
+    this.#log = log
+    this.#tokens = settings.connectRate
+  }
+
+  /** Takes a place for an upgrade from this address, or says why there is none. */
+  admit (address: string): Place | AdmissionRefusal {
+    const { maxPerAddress, maxPendingPerAddress, limitPrivateAddresses, maxSockets } = this.#settings
+    if (maxSockets > 0 && this.#open >= maxSockets) return busy('This node has as many connections as it takes')
+    const key = addressKey(address)
+    const counts = this.#addresses.get(key) ?? { open: 0, pending: 0 }
+    if (limitPrivateAddresses || !isPrivateAddress(address)) {
+      if (maxPerAddress > 0 && counts.open >= maxPerAddress) return tooMany('Too many connections from this address')
+      if (maxPendingPerAddress > 0 && counts.pending >= maxPendingPerAddress) return tooMany('Too many connections from this address are not authenticated yet')
+    }
+    if (!this.#takeToken()) return busy('This node takes no more connections right now')
+    this.#open++
+    counts.open++
+    counts.pending++
+    this.#addresses.set(key, counts)
+    this.#warnOfOneAddress(counts.open)
+    return this.#place(key, counts)
+  }
+
+  #place (key: string, counts: { open: number, pending: number }): Place {
+    let state: 'pending' | 'authenticated' | 'released' = 'pending'
+    return {
+      authenticated: () => {
+        if (state !== 'pending') return
+        state = 'authenticated'
+        counts.pending--
+      },
+      release: () => {
+        if (state === 'released') return
+        if (state === 'pending') counts.pending--
+        state = 'released'
+        counts.open--
+        this.#open--
+        if (counts.open === 0) this.#addresses.delete(key)
+      }
+    }
+  }
+
+  #takeToken (): boolean {
+    const { connectRate } = this.#settings
+    if (connectRate === 0) return true
+    const now = performance.now()
+    this.#tokens = Math.min(connectRate, this.#tokens + (now - this.#refilledAt) / 1000 * connectRate)
+    this.#refilledAt = now
+    if (this.#tokens < 1) return false
+    this.#tokens--
+    return true
+  }
+
+  /** Behind a proxy that Fastify does not know of, every client has the proxy's address. */
+  #warnOfOneAddress (open: number): void {
+    if (this.#open < WARN_FROM || open * 2 <= this.#open) return
+    const now = performance.now()
+    if (now - this.#warnedAt < WARN_INTERVAL) return
+    this.#warnedAt = now
+    this.#log.warn({ sockets: this.#open, fromOneAddress: open },
+      'one address holds more than half of the sockets: behind a proxy, set Fastify’s trustProxy')
+  }
+}
+
+export const isRefusal = (outcome: Place | AdmissionRefusal): outcome is AdmissionRefusal => 'status' in outcome
+
+const tooMany = (message: string): AdmissionRefusal => ({ status: 429, retryAfter: jitter(), message })
+const busy = (message: string): AdmissionRefusal => ({ status: 503, retryAfter: jitter(), message })
+
+/** Not all at once again. */
+const jitter = (): number => 1 + Math.floor(Math.random() * 10)

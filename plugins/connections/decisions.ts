@@ -1,0 +1,58 @@
+import { isYes } from '../../lib/access/access.js'
+import type { AccessResult } from '../../lib/access/log.js'
+import type { AccessEntry } from '../../lib/access/store.js'
+import type { LocalConnection } from '../../lib/delivery/connection.js'
+import type { RealtimeError } from '../../lib/errors.js'
+import type { Internals } from '../../lib/internals.js'
+import { CloseCode } from '../../lib/wire/close-codes.js'
+
+/**
+ * What a ban or a revocation does to the connections of this node: those that it refuses are closed, with the code that says
+ * why. `endRegistered` ends the connections of a user that have no socket, which belong to no node.
+ */
+export function closeRefused (
+  { accessLog, restrictions, localConnections }: Internals, endRegistered: (tenantId: number, userId: number) => Promise<number>
+): void {
+  const close = ({ tenantId, userId }: AccessEntry): number => {
+    let connections = 0
+    for (const connection of [...localConnections.values()]) {
+      if (connection.closed) continue
+      const { identity } = connection
+      if (identity.tenantId !== tenantId || (userId !== null && identity.userId !== userId)) continue
+      if (endIfRefused(restrictions, connection) !== null) connections++
+    }
+    return connections
+  }
+  accessLog.on('ban', async (entry, isOwn): Promise<AccessResult> => {
+    const closed = close(entry)
+    if (!isOwn || entry.userId === null) return { connections: closed, complete: true }
+    // While Redis is away nobody knows them; they lapse, since whoever is banned cannot keep them alive.
+    const ended = await endRegistered(entry.tenantId, entry.userId).catch(() => null)
+    return { connections: closed + (ended ?? 0), complete: ended !== null }
+  })
+  accessLog.on('revoke', async (entry): Promise<AccessResult> => ({ connections: close(entry), complete: true }))
+}
+
+/** The channels that were asked for by REST before the socket opened, as far as the host allows them now. Never rejects. */
+export async function channelsStillAllowed ({ access, roster }: Internals, connection: LocalConnection): Promise<readonly string[]> {
+  const { identity, id } = connection
+  const channels = await roster.channels(identity.tenantId, id).catch(() => [])
+  const outcomes = await access.verdicts({ identity, connectionId: id, owner: connection }, channels)
+  return channels.filter((_, i) => {
+    const outcome = outcomes[i]
+    // Where the host cannot answer now, its earlier yes holds, as in a recheck.
+    return outcome === undefined || outcome.status === 'rejected' || isYes(outcome.value)
+  })
+}
+
+/** Closes a connection whose user is banned or whose credentials were revoked, and returns the reason; null: neither. */
+export function endIfRefused (restrictions: Internals['restrictions'], connection: LocalConnection): RealtimeError | null {
+  const refusal = restrictions.refusal(connection.identity, connection.authenticatedAt)
+  if (refusal === null) return null
+  const reason = Buffer.from(refusal.message).subarray(0, MAX_REASON_BYTES).toString().replace(/\uFFFD+$/, '')
+  connection.close(refusal.code === 'RT_BANNED' ? CloseCode.forbidden : CloseCode.unauthenticated, reason)
+  return refusal
+}
+
+/** Of a close frame. */
+const MAX_REASON_BYTES = 120

@@ -1,0 +1,85 @@
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import { withTimeout } from '../../lib/async/with-timeout.js'
+import { RealtimeError } from '../../lib/errors.js'
+import type { Internals } from '../../lib/internals.js'
+import type { RosterConnection } from '../../lib/roster/contract.js'
+import type { Device } from '../../lib/schemas.js'
+import { Connection } from './connection.js'
+import type { ConnectionStore } from './store.js'
+
+/** One connection of a user, as support staff see it. */
+export interface ConnectionDescription {
+  connectionId: string
+  /** The node that holds the socket; null: it was registered by REST and has none. */
+  nodeId: string | null
+  device: Device
+  /** Null where neither its node nor the history knows it. */
+  ipAddress: string | null
+  /** Milliseconds since 1970. */
+  connectedAt: number
+  /** Null: its node did not answer. */
+  channels: string[] | null
+}
+
+const UserOfTenant = Type.Object({ tenantId: Type.Integer(), userId: Type.Integer() })
+const OF = 'connections.of'
+/** How long another node may take to answer, in milliseconds. */
+const ANSWER_TIME_MS = 1800
+
+/** Who is connected from where, and hears what: asked of the nodes that hold the sockets. */
+export class Inspection {
+  readonly #internals: Internals
+  readonly #store: ConnectionStore
+
+  constructor (internals: Internals, store: ConnectionStore) {
+    this.#internals = internals
+    this.#store = store
+    internals.rpc.handle(OF, async (data) => {
+      if (!Value.Check(UserOfTenant, data)) throw new RealtimeError('RT_INVALID_DATA')
+      return this.#here(data.tenantId, data.userId)
+    })
+  }
+
+  /** Every connection of a user, the oldest first, also those that the roster does not know. Resolves within 2 s. */
+  async of (tenantId: number, userId: number): Promise<ConnectionDescription[]> {
+    const { nodeId, roster } = this.#internals
+    // While Redis is away nobody knows of others than this node's own.
+    const [listed, alive] = await Promise.all([roster.connectionsOf(tenantId, userId).catch(() => []), roster.aliveNodes().catch(() => [])])
+    const nodes = new Set([...alive, ...listed.flatMap((entry) => entry.nodeId ?? [])])
+    nodes.delete(nodeId)
+    const answers = new Map<string, ConnectionDescription[]>([[nodeId, this.#here(tenantId, userId)]])
+    await Promise.all([...nodes].map(async (node) => {
+      const found = await withTimeout(this.#internals.rpc.call(node, OF, { tenantId, userId }), ANSWER_TIME_MS, () => new Error('no answer')).catch(() => null)
+      if (Array.isArray(found)) answers.set(node, found as ConnectionDescription[]) // a node of this version, or nothing
+    }))
+    const found = new Map([...answers.values()].flat().map((one) => [one.connectionId, one]))
+    // Where a node answered, its sockets are those that it named.
+    const others = listed.filter((entry) => !found.has(entry.connectionId) && (entry.nodeId === null || !answers.has(entry.nodeId)))
+    for (const one of await this.#unanswered(tenantId, others)) found.set(one.connectionId, one)
+    return [...found.values()].toSorted((a, b) => a.connectedAt - b.connectedAt)
+  }
+
+  /** Connections without a socket, and those whose node does not answer. */
+  async #unanswered (tenantId: number, entries: RosterConnection[]): Promise<ConnectionDescription[]> {
+    if (entries.length === 0) return []
+    const addresses = await this.#store.addresses(tenantId, entries.map(({ connectionId }) => connectionId))
+    return await Promise.all(entries.map(async ({ connectionId, nodeId, device, connectedAt }) => {
+      const channels = nodeId === null ? [...await this.#internals.roster.channels(tenantId, connectionId).catch(() => [])] : null
+      return { connectionId, nodeId, device, ipAddress: addresses.get(connectionId) ?? null, connectedAt, channels }
+    }))
+  }
+
+  #here (tenantId: number, userId: number): ConnectionDescription[] {
+    const { nodeId, localConnections } = this.#internals
+    const found: ConnectionDescription[] = []
+    for (const connection of localConnections.values()) {
+      if (!(connection instanceof Connection) || connection.phase.name !== 'open') continue
+      const { identity, connectionId, connectedAt } = connection.phase.session
+      if (identity.tenantId !== tenantId || identity.userId !== userId) continue
+      const { device, ipAddress } = connection.client
+      found.push({ connectionId, nodeId, device, ipAddress, connectedAt, channels: [...connection.channels] })
+    }
+    return found
+  }
+}

@@ -1,0 +1,105 @@
+import { EventEmitter } from 'node:events'
+import t from 'tap'
+import { addressKey, isPrivateAddress } from '../../lib/access/address.js'
+import { HostCalls, type Asker } from '../../lib/access/host-calls.js'
+import { FairQueue } from '../../lib/async/fair-queue.js'
+import { turn } from '../suites.js'
+
+const asker = (holder: string | null, tenant: string | number = 1, owner: object = new EventEmitter()): Asker => ({ owner, tenant, holder })
+
+/** A host function that answers when the test says so. */
+function deferred<T> (): { answer: Promise<T>, resolve: (value: T) => void, reject: (err: Error) => void } {
+  let resolve: (value: T) => void = () => {}
+  let reject: (err: Error) => void = () => {}
+  const answer = new Promise<T>((...both) => { [resolve, reject] = both })
+  return { answer, resolve, reject }
+}
+
+t.test('A host function that answers at once costs no promise and no place', async (t) => {
+  const calls = new HostCalls({ places: 1, timeout: 1000 })
+  t.equal(calls.run(asker('a'), () => 1), 1)
+  t.throws(() => calls.run(asker('a'), () => { throw new Error('no') }), /no/)
+  t.equal(calls.run(asker('a'), () => 2), 2)
+  t.equal(calls.running, 0)
+})
+
+t.test('At most so many calls are under way, and one that fails gives its place away too', async (t) => {
+  const calls = new HostCalls({ places: 2, timeout: 60_000 })
+  const begun: number[] = []
+  const all = [0, 1, 2].map(() => deferred<number>())
+  const outcomes = all.map(async ({ answer }, i) => await calls.run(asker(null), () => {
+    begun.push(i)
+    return answer
+  }))
+  t.strictSame(begun, [0, 1])
+  const settled = Promise.allSettled(outcomes)
+  all[1]?.reject(new Error('failed'))
+  await turn()
+  t.strictSame(begun, [0, 1, 2])
+  all[0]?.resolve(0)
+  all[2]?.resolve(2)
+  t.match(await settled, [{ value: 0 }, { reason: /failed/ }, { value: 2 }])
+  t.equal(calls.running, 0)
+})
+
+t.test('A host function that never answers is given up in time, and means "not now"', async (t) => {
+  const calls = new HostCalls({ places: 1, timeout: 50 })
+  const stuck = calls.run(asker(null), async () => await new Promise(() => {}))
+  const behind = calls.run(asker(null), async () => 'in time')
+  await t.rejects(Promise.resolve(stuck), { code: 'RT_UNAVAILABLE' })
+  t.ok([ 'in time', 'RT_UNAVAILABLE' ].includes(await Promise.resolve(behind).catch((err: { code: string }) => err.code)))
+  t.equal(calls.running, 0)
+  t.equal(calls.waiting, 0)
+})
+
+t.test('Those who left give their places back at once, whether they hold one or wait for one', async (t) => {
+  const calls = new HostCalls({ places: 2, timeout: 60_000 })
+  const gone = {}
+  const stuck = [1, 2, 3].map(() => Promise.resolve(calls.run(asker(null, 1, gone), async () => await new Promise(() => {}))))
+  const refused = Promise.allSettled(stuck)
+  const innocent = Promise.resolve(calls.run(asker(null), async () => 'served'))
+  t.equal(calls.waiting, 2)
+  calls.release(gone)
+  t.equal(await innocent, 'served')
+  t.match(await refused, stuck.map(() => ({ reason: { code: 'RT_UNAVAILABLE' } })))
+  t.equal(calls.running, 0)
+})
+
+t.test('One user never holds more than a tenth of the places', async (t) => {
+  const calls = new HostCalls({ places: 20, timeout: 60_000 })
+  const greedy = {}
+  const stuck = Array.from({ length: 50 }, () => Promise.resolve(calls.run(asker('greedy', 1, greedy), async () => await new Promise(() => {}))))
+  const refused = Promise.allSettled(stuck)
+  t.equal(calls.running, 2)
+  t.equal(await calls.run(asker('other'), async () => 'at once'), 'at once')
+  calls.release(greedy)
+  await refused
+  t.equal(calls.running + calls.waiting, 0)
+})
+
+t.test('Waiting askers are served tenant by tenant in turn, each in its own order', async (t) => {
+  const queue = new FairQueue<string>()
+  for (const i of [1, 2, 3]) queue.push('big', 'ann', `ann ${i}`)
+  queue.push('big', 'ben', 'ben 1')
+  queue.push('small', 'cat', 'cat 1')
+  t.equal(queue.size, 5)
+  t.ok(queue.remove('big', 'ann', 'ann 2'))
+  t.notOk(queue.remove('big', 'ann', 'ann 2'))
+  const served: Array<string | undefined> = []
+  while (queue.size > 0) served.push(queue.take())
+  t.strictSame(served, ['ann 1', 'cat 1', 'ben 1', 'ann 3'])
+  queue.push('big', 'ann', 'ann 4')
+  t.equal(queue.take((holder) => holder !== 'ann'), undefined)
+  t.equal(queue.take(), 'ann 4')
+})
+
+t.test('Addresses count by themselves, IPv6 ones by their /64', async (t) => {
+  t.equal(addressKey('203.0.113.7'), '203.0.113.7')
+  t.equal(addressKey('::ffff:203.0.113.7'), '203.0.113.7')
+  t.equal(addressKey('2001:db8:1:2:3:4:5:6'), addressKey('2001:db8:1:2::9'))
+  t.equal(addressKey('2001:0db8:0001:0002::1'), addressKey('2001:db8:1:2::9'))
+  t.not(addressKey('2001:db8:1:3::1'), addressKey('2001:db8:1:2::1'))
+  t.equal(addressKey('2001:db8::1'), addressKey('2001:db8:0:0:ffff::'))
+  for (const address of ['127.0.0.1', '::1', '::ffff:127.0.0.1', '10.1.2.3', '172.16.0.1', '192.168.1.1', 'fe80::1', 'fd00::1', '']) t.ok(isPrivateAddress(address), address)
+  for (const address of ['203.0.113.7', '172.32.0.1', '2001:db8::1', '::ffff:203.0.113.7']) t.notOk(isPrivateAddress(address), address)
+})
