@@ -79,6 +79,7 @@ export class AccessLog {
   /** The ids of the newest ban or unban of a user that was read, by user; as far back as a late commit is looked for. */
   readonly #readBans = new Map<string, number>()
   #newest = 0
+  #count = 0
   #purgedAt = 0
   #timer: NodeJS.Timeout | null = null
   #retry: NodeJS.Timeout | null = null
@@ -89,6 +90,11 @@ export class AccessLog {
 
   constructor (options: AccessLogOptions) {
     this.#options = options
+  }
+
+  /** How many entries were applied here: whoever asks the host something sees by it that a decision came meanwhile. */
+  get count (): number {
+    return this.#count
   }
 
   /** What entries of this kind do here. One effect per kind. */
@@ -113,10 +119,14 @@ export class AccessLog {
     const bounded = async (part: Promise<AccessResult>): Promise<AccessResult> =>
       await withTimeout(part, ANSWER_WITHIN, () => new Error('no answer')).catch(() => failed)
     this.#options.onDecided(whole)
+    const stored = this.#store(whole)
+    const asked = new Set([this.#options.backplane.nodeId])
     const parts = await Promise.all([
       bounded(this.#apply(whole, true)),
-      bounded(this.#store(whole).then((stored) => ({ connections: 0, complete: stored }))),
-      bounded(this.#elsewhere(whole))
+      bounded(stored.then((isStored) => ({ connections: 0, complete: isStored }))),
+      bounded(this.#elsewhere(whole, asked)),
+      // Once more when it is stored: a node that began meanwhile has read the log without it.
+      bounded(stored.then(async () => await this.#elsewhere(whole, asked)))
     ])
     return {
       connections: parts.reduce((sum, { connections }) => sum + connections, 0),
@@ -191,6 +201,7 @@ export class AccessLog {
     if (this.#applied.has(entry.key)) return { connections: 0, complete: true }
     this.#markApplied(entry.key)
     if (entry.kind === 'ban' || entry.kind === 'unban') this.#unread.set(`${entry.tenantId}/${entry.userId}`, entry.key)
+    this.#count++
     this.#options.onApplied(entry.kind)
     this.#restrict(entry)
     const isLasting = entry.kind === 'ban' || entry.kind === 'revoke'
@@ -247,11 +258,14 @@ export class AccessLog {
     }, RETRY_INTERVAL)
   }
 
-  async #elsewhere (entry: AccessEntry): Promise<AccessResult> {
+  /** Asks the nodes that are not among those asked to apply an entry. */
+  async #elsewhere (entry: AccessEntry, asked: Set<string>): Promise<AccessResult> {
     const { backplane, aliveNodes } = this.#options
-    const others = (await aliveNodes()).filter((node) => node !== backplane.nodeId)
-    const answers = await Promise.all(others.map(async (node) =>
-      await withTimeout(backplane.call(node, APPLY, entry), ANSWER_WITHIN - 100, () => new Error('no answer')).catch(() => null)))
+    const others = (await aliveNodes()).filter((node) => !asked.has(node))
+    const answers = await Promise.all(others.map(async (node) => {
+      asked.add(node)
+      return await withTimeout(backplane.call(node, APPLY, entry), ANSWER_WITHIN - 100, () => new Error('no answer')).catch(() => null)
+    }))
     return answers.reduce<AccessResult>((sum, answer) => {
       const result = isResult(answer) ? answer : { connections: 0, complete: false }
       return { connections: sum.connections + result.connections, complete: sum.complete && result.complete }

@@ -82,12 +82,23 @@ export class Subscriptions {
     const { identity } = caller
     const channel = resolveAlias(name, identity.userId)
     const { nodeId } = await ownedConnection(this.#internals.roster, identity, connectionId)
-    await this.#internals.access.require(caller, { action: 'subscribe', channel })
+    const { access, accessLog } = this.#internals
+    const decisions = accessLog.count
+    await access.require(caller, { action: 'subscribe', channel })
     const { tenantId } = identity
     if (nodeId !== null) {
       await this.#internals.rpc.call(nodeId, 'channels.subscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
     } else if (!await this.#internals.roster.addChannel(tenantId, connectionId, channel, this.#maxChannels)) {
       throw this.#full()
+    }
+    // A kick or a recheck that came in between found no subscription: the answer is older than the decision.
+    if (accessLog.count !== decisions) {
+      try {
+        await access.require(caller, { action: 'subscribe', channel })
+      } catch (err) {
+        await this.unsubscribeConnection(identity, connectionId, channel)
+        throw err
+      }
     }
     return channel
   }

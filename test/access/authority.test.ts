@@ -223,6 +223,35 @@ overBackends((test, backend) => {
     t.notOk((await client.next('authenticated')).channels.includes('group.x'))
   })
 
+  test('metrics count what was decided, refused and revoked', async (t) => {
+    const [a] = await nodes(t, { stats: { metrics: '/metrics' } })
+    const client = await connect(a, user(1))
+    await client.request('subscribe', { channel: 'group.x' })
+    await a.app.realtime.channels.kick(1, 1, 'group.x')
+    await a.app.realtime.access.ban({ tenantId: 1, userId: 1 })
+    await rest(a, user(1), 'GET', '/stats')
+    const { body } = await a.app.inject('/metrics')
+    for (const line of [
+      'realtime_access_refused_total{code="RT_BANNED"} 1', 'realtime_access_decisions_total{kind="ban"} 1', 'realtime_access_decisions_total{kind="kick"} 1',
+      'realtime_subscriptions_revoked_total 1', 'realtime_host_calls_running{lane="authorize"} 0', 'realtime_host_calls_waiting{lane="authenticate"} 0'
+    ]) t.ok(body.split('\n').includes(line), line)
+  })
+
+  test('a REST subscription that waits for the host while the right is withdrawn does not outlive it', async (t) => {
+    const answers: Array<() => void> = []
+    let isMember = true
+    const [a, b] = await nodes(t, { options: { authorize: async () => { const answer = isMember; if (answer) await new Promise<void>((resolve) => { answers.push(resolve) }); return answer } } })
+    const client = await connect(b, user(1), { connectionId: 'tab' })
+    const subscribing = rest(a, user(1), 'POST', '/subscribe', { connection_id: 'tab', channel: 'group.x' })
+    await until('authorize is asked', () => answers.length === 1)
+    isMember = false
+    await a.app.realtime.access.recheck({ tenantId: 1, userId: 1 })
+    answers.forEach((answer) => { answer() })
+    t.match(await subscribing, { status: 403, body: { code: 'RT_FORBIDDEN' } })
+    await b.app.realtime.channels.group({ tenantId: 1, ...group })
+    t.strictSame(await client.soFar('message:group'), [])
+  })
+
   test('arguments that cannot be right are named', async (t) => {
     const [{ app: { realtime: { access, channels, connections } } }] = await nodes(t)
     const wrong: Array<[() => Promise<unknown>, string]> = [

@@ -89,6 +89,16 @@ t.test('Nodes that ban and unban a user at once agree in the end, on what the lo
   for (const host of nodes) t.strictSame(await statuses(host), expected)
 })
 
+t.test('A node that starts while a user is banned does not let the user in', async (t) => {
+  const { start } = await site(t)
+  const a = await start()
+  const starting = start()
+  for (let userId = 1; userId <= 20; userId++) await a.app.realtime.access.ban({ tenantId: 1, userId })
+  const b = await starting
+  const statuses = await Promise.all(Array.from({ length: 20 }, async (_, i) => (await rest(b, user(i + 1), 'GET', '/stats')).status))
+  t.strictSame(new Set(statuses), new Set([403]))
+})
+
 t.test('The log is read once, and forgets what has ended', async (t) => {
   const { start } = await site(t)
   const a = await start()
