@@ -43,10 +43,14 @@ overBackends((test, backend) => {
       await a.app.realtime.connections.close(1, `c${userId}`, CloseCode.restarting)
       await gone
     }
-    a.clock.advance(29_000)
+    const other = await connect(a, user(3))
+    await watcher.next('user:online')
+    await leave(a, other)
+    a.clock.advance(20_000)
+    t.match(await watcher.next('user:offline'), { userId: 3 }, 'looked at together, and it is too early for the others')
     await connect(b, user(1))
     t.match(await presenceOf(b, 2), { status: 'online' })
-    a.clock.advance(2000)
+    a.clock.advance(11_000)
     t.match(await watcher.next('user:offline'), { userId: 2 })
     t.strictSame([await watcher.soFar('user:online'), await watcher.soFar('user:offline')], [[], []], 'who came back is told of by nothing')
   })

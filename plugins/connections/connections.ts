@@ -178,9 +178,7 @@ export class Connections {
     const channels = [...connection.channels]
     if (this.#internals.localConnections.get(key) === connection) this.#internals.localConnections.delete(key)
     for (const channel of channels) connection.leave(channel)
-    // Whoever was sent away comes back, as soon as another node lets them in.
-    const isSentAway = connection.phase.name === 'closing' && connection.phase.code === CloseCode.restarting
-    const grace = isSentAway ? this.#settings.drainGrace : undefined
+    const grace = connection.phase.name === 'closing' ? this.#graceAfter(connection.phase.code) : undefined
     return thenMaybe(this.#wasReplaced({ tenantId, userId, connectionId, generation }, grace), (wasReplaced) => {
       if (!wasReplaced) {
         this.#store.put(this.#recordOf(session, channels, connection.client, 'disconnected'))
@@ -264,8 +262,13 @@ export class Connections {
 
   async #end (entry: RosterConnection, code: number, reason: string): Promise<void> {
     await this.#closing.socket(entry, code, reason)
-    const left = await this.#internals.roster.leave(entry)
+    const left = await this.#internals.roster.leave(entry, this.#graceAfter(code))
     if (entry.nodeId === null && left) this.#recordDisconnected(entry)
+  }
+
+  /** Whoever was sent away comes back, as soon as another node lets them in. */
+  #graceAfter (code: number | null): number | undefined {
+    return code === CloseCode.restarting ? this.#settings.drainGrace : undefined
   }
 
   /** A connection without a socket is over. */
