@@ -105,7 +105,7 @@ export class AccessLog {
   /** Reads what is in force. Rejects where the database does not answer: a node that knows no bans must not serve. */
   async start (): Promise<void> {
     await (this.#starting = this.#readAll())
-    this.#purgedAt = Date.now()
+    this.#purgedAt = performance.now()
     this.#timer = setInterval(() => { this.poll().catch(() => {}) }, POLL_INTERVAL)
   }
 
@@ -174,8 +174,8 @@ export class AccessLog {
       }
       for (const [user, id] of this.#readBans) if (id < this.#newest - LATE_IDS) this.#readBans.delete(user)
       restrictions.expire()
-      if (Date.now() - this.#purgedAt > PURGE_INTERVAL) {
-        this.#purgedAt = Date.now()
+      if (performance.now() - this.#purgedAt > PURGE_INTERVAL) {
+        this.#purgedAt = performance.now()
         await store.purge(clock.now())
       }
       this.#failing = false
