@@ -13,6 +13,7 @@ import { examine, type DatabaseFacts } from './database/examine.js'
 import { readMeta, type DatabaseMeta } from './database/meta.js'
 import { migrate, missingMigrations } from './database/migrator.js'
 import { freshSockets } from './database/older-nodes.js'
+import { requireStoredKind } from './database/id-columns.js'
 import { openDatabase, type OpenDatabase } from './database/open.js'
 import { Hub } from './delivery/hub.js'
 import { OptionError, RealtimeError } from './errors.js'
@@ -20,6 +21,7 @@ import { GapFiller } from './event-log/gap-filler.js'
 import { EventLog } from './event-log/index.js'
 import { noPosition, RedisPosition } from './event-log/redis-position.js'
 import { FrameRouter } from './frame-router.js'
+import { Ids, type Id } from './ids.js'
 import { provideInternals, type Internals } from './internals.js'
 import { channelKey } from './keys.js'
 import { LifecycleBus } from './lifecycle/events.js'
@@ -61,6 +63,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   // Before anything is opened that nobody would close.
   if (fastify.hasDecorator('realtime')) throw new Error('the core is registered already: register it once and the plugins after it')
   const settings = readCoreOptions(options)
+  const ids = new Ids(settings.ids)
   const clock = options.clock ?? systemClock
   const log = fastify.log
   const nodeId = randomUUID()
@@ -99,6 +102,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     clock,
     log,
     meta,
+    ids,
     note: redis === null ? noPosition : new RedisPosition(redis),
     askPeers: async (mine) => {
       const others = (await roster.aliveNodes()).filter((node) => node !== nodeId)
@@ -118,7 +122,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const scheduler = new Scheduler({
     roster, eventLog, maintenance, events: bus, log, compareWithin: times.nodeTimeout / 3, enabled: settings.maintenance
   })
-  const gapFiller = new GapFiller({ hub, eventLog, log })
+  const gapFiller = new GapFiller({ hub, eventLog, ids, log })
   const rpcHandlers = new Map<string, (data: unknown) => Promise<unknown>>([[LOG_POSITION, async (theirs) => {
     eventLog.epoch.hear(theirs)
     return eventLog.epoch.position
@@ -128,11 +132,12 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const internals: Internals = {
     nodeId,
     settings,
+    ids,
     clock,
-    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, authorizeMany: options.authorizeMany, concurrency: settings.authConcurrency, clock, log }),
-    directory: new UserDirectory({ resolveUsers: options.resolveUsers, clock, log, ttl: settings.userCacheTime }),
+    access: new Access({ authenticate: options.authenticate, authorize: options.authorize, authorizeMany: options.authorizeMany, ids, concurrency: settings.authConcurrency, clock, log }),
+    directory: new UserDirectory({ resolveUsers: options.resolveUsers, ids, clock, log, ttl: settings.userCacheTime }),
     rates: new RateCounters(roster),
-    frames: new FrameRouter(),
+    frames: new FrameRouter(ids.kind),
     hub,
     backplane,
     roster,
@@ -212,14 +217,16 @@ async function prepareDatabase (
     if (missing.length > 0 && !settings.migrate) {
       throw new OptionError('database', `lacks the migrations ${missing.join(', ')}: run npx fastify-realtime migrate, or set migrate to true`)
     }
-    if (missing.length > 0) await migrate(opened.db, 'up', { olderNode: inUse })
-    return { facts: await examine(opened), meta: await readMeta(opened.db) }
+    if (missing.length > 0) await migrate(opened.db, 'up', { olderNode: inUse, ids: settings.ids })
+    const meta = await readMeta(opened.db)
+    requireStoredKind(settings.ids, meta.ids)
+    return { facts: await examine(opened), meta }
   } catch (err) {
     throw err instanceof OptionError ? err : new OptionError('database', `cannot be used: ${messageOf(err)}`, err)
   }
 }
 
-async function onlineAmong (roster: Roster, users: ReadonlyArray<{ tenantId: number, userId: number }>): Promise<Set<string>> {
+async function onlineAmong (roster: Roster, users: ReadonlyArray<{ tenantId: Id, userId: Id }>): Promise<Set<string>> {
   const found = new Set<string>()
   for (const tenantId of new Set(users.map((user) => user.tenantId))) {
     const ids = [...new Set(users.filter((user) => user.tenantId === tenantId).map(({ userId }) => userId))]

@@ -4,7 +4,9 @@ import type { ValueError } from '@sinclair/typebox/errors'
 import type { MaybePromise } from './async/maybe-promise.js'
 import type { LocalConnection } from './delivery/connection.js'
 import { RealtimeError } from './errors.js'
+import { withIds } from './id-schemas.js'
 import type { Caller, Identity } from './identity.js'
+import type { IdKind } from './ids.js'
 import { eventsOf, type ClientEventSchemas, type EventDescription, type ServerEventSchemas } from './wire/protocol.js'
 
 /** What a frame handler is given: who, and the connection it came on. */
@@ -46,9 +48,16 @@ export interface Route {
 export class FrameRouter {
   readonly #routes = new Map<string, Route>()
   readonly #catalogue: EventDescription[] = []
+  readonly #ids: IdKind
+
+  /** Shows and checks ids of this kind, whatever the schemas were written for. */
+  constructor (ids: IdKind) {
+    this.#ids = ids
+  }
 
   /** Adds an event that clients send. */
-  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, prefetch, handle }: FrameDefinition<Data, Ack>): void {
+  on<Data extends TObject, Ack extends TSchema> (definition: FrameDefinition<Data, Ack>): void {
+    const { event, data, ack, prefetch, handle } = withIds(definition, this.#ids)
     if (this.#routes.has(event)) throw new Error(`the event ${event} is defined twice`)
     const check = TypeCompiler.Compile(data)
     // Checked right before: the handler gets what its schema says.
@@ -62,7 +71,7 @@ export class FrameRouter {
 
   /** Describes events that the server sends, and events of clients that are handled elsewhere. */
   describe (events: { client?: ClientEventSchemas, server?: ServerEventSchemas }): void {
-    this.#catalogue.push(...eventsOf(events))
+    this.#catalogue.push(...eventsOf(withIds(events, this.#ids)))
   }
 
   /** Every event of the registered plugins. */

@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { MaybePromise } from './async/maybe-promise.js'
 import type { Identity } from './identity.js'
+import type { Id } from './ids.js'
 
 /** The functions that a host passes to the `realtime` plugin. */
 
@@ -22,4 +23,4 @@ export type Authorize = (request: AccessRequest) => MaybePromise<boolean>
  */
 export type AuthorizeMany = (request: Omit<AccessRequest, 'channel'> & { channels: string[] }) => MaybePromise<boolean[]>
 /** The names of these users of a tenant; those that are left out have none. Called in batches, cached. */
-export type ResolveUsers = (tenantId: number, userIds: number[]) => MaybePromise<Map<number, { name: string }>>
+export type ResolveUsers = (tenantId: Id, userIds: Id[]) => MaybePromise<Map<Id, { name: string }>>

@@ -2,6 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { Clock } from './clock.js'
 import { OptionError } from './errors.js'
+import type { IdKind } from './ids.js'
 import type { Authenticate, Authorize, AuthorizeMany, ResolveUsers } from './host-functions.js'
 import { requireKnown } from './option-names.js'
 
@@ -12,6 +13,11 @@ const ms = (description: string, value: number, minimum = 1) =>
 const CoreSettings = Type.Object({
   prefix: Type.String({ default: '/api/websocket', pattern: '^(/[^/]+)*$', description: 'Where all routes stand' }),
   keyPrefix: Type.String({ default: 'rt', pattern: '^[A-Za-z0-9._-]+$', description: 'Put before every Redis key and topic' }),
+  ids: Type.Unsafe<IdKind>(Type.String({
+    default: 'integer',
+    pattern: '^(integer|string)$',
+    description: 'Ids of tenants and users: positive integers, or strings such as UUIDs. Chosen once for a database, with its first migration'
+  })),
   requestsPerMinute: Type.Integer({ default: 600, minimum: 0, description: 'REST requests of one user; 0: no limit' }),
   // Below the minimum one late beat of the sweeper would cost a healthy node its lease.
   presenceLease: ms('A node not heard of for this long is dead, and its users offline', 15_000, 3000),

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { CompiledQuery } from 'kysely'
 import t, { type Test } from 'tap'
 import { EpochStore } from '../lib/event-log/epoch-store.js'
+import { Ids } from '../lib/ids.js'
 import { internalsOf } from '../lib/internals.js'
 import { openDatabase } from '../plugins/index.js'
 import { temporaryFolder } from './exit-hooks.js'
@@ -166,7 +167,7 @@ t.test('An operator who restores without Redis says so, and ids go on far past t
   copyFileSync(file, copy)
   rmSync(file)
   const database = openDatabase(`sqlite:${copy}`)
-  const { epoch, marker } = await new EpochStore(database.db, 'cli').restored(0)
+  const { epoch, marker } = await new EpochStore(database.db, new Ids('integer'), 'cli').restored(0)
   await database.close()
   t.not(epoch, before)
   const again = await buildHost(t, { backend: 'embedded', options: { ...allowAll, database: `sqlite:${copy}` } })

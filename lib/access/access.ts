@@ -6,6 +6,7 @@ import type { Clock } from '../clock.js'
 import { RealtimeError, toRealtimeError } from '../errors.js'
 import type { AccessRequest, Authenticate, Authorize, AuthorizeMany } from '../host-functions.js'
 import { expiryOf, mistakeIn, type Identity } from '../identity.js'
+import type { Ids } from '../ids.js'
 
 /** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
 export const defaultAuthorize: Authorize = ({ action }) => action === 'direct'
@@ -21,6 +22,7 @@ export class Access {
   readonly #authenticate: Authenticate
   readonly #authorize: Authorize
   readonly #authorizeMany: AuthorizeMany | undefined
+  readonly #ids: Ids
   readonly #clock: Clock
   readonly #log: FastifyBaseLogger
   readonly #semaphore: Semaphore
@@ -28,14 +30,15 @@ export class Access {
   /** Subscriptions about to be asked for, by channel. Taken by the question; a renewed identity forgets its own. */
   readonly #prefetched = new WeakMap<Identity, Map<string, MaybePromise<boolean>>>()
 
-  constructor ({ authenticate, authorize = defaultAuthorize, authorizeMany, concurrency, clock, log }: {
-    authenticate: Authenticate, authorize?: Authorize | undefined, authorizeMany?: AuthorizeMany | undefined, concurrency: number, clock: Clock, log: FastifyBaseLogger
+  constructor ({ authenticate, authorize = defaultAuthorize, authorizeMany, ids, concurrency, clock, log }: {
+    authenticate: Authenticate, authorize?: Authorize | undefined, authorizeMany?: AuthorizeMany | undefined, ids: Ids, concurrency: number, clock: Clock, log: FastifyBaseLogger
   }) {
     this.#authenticate = authenticate
     this.#authorize = authorize
     this.#authorizeMany = authorizeMany
     // All clients come back at once after a deploy: the host's users table must not meet them all at once.
     this.#semaphore = new Semaphore(concurrency)
+    this.#ids = ids
     this.#clock = clock
     this.#log = log
   }
@@ -56,7 +59,7 @@ export class Access {
 
   #checked (identity: Identity | null | undefined): Identity | null {
     if (identity === null || identity === undefined) return null
-    const mistake = mistakeIn(identity)
+    const mistake = mistakeIn(identity, this.#ids)
     if (mistake !== null) {
       this.#logOnce('error', mistake, 'authenticate returned an identity that cannot be used: %s %s')
       // Nothing that the client could mend by trying again soon.

@@ -1,13 +1,13 @@
+import type { Id } from '../ids.js'
 import { channelKey, type ChannelKey } from '../keys.js'
-
 
 /** More events than this between `since` and now, and the client must reload instead. */
 export const MAX_REPLAY = 1000
 
 /** An event that must not be lost, before it is stored. */
 export interface NewEvent {
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   channel: string
   /** The name of the frame that carries it, e.g. `message:group`. */
   type: string
@@ -38,8 +38,8 @@ export interface Receipt {
 /** A stored event, as recovery and retries need it. */
 export interface StoredEvent {
   id: number
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   channel: string
   type: string
   /** JSON of the frame's data without `messageId`. */
@@ -62,10 +62,10 @@ export function byChannel (events: readonly StoredEvent[]): Map<ChannelKey, Stor
 }
 
 /** A user has an event on the user's own channel. */
-export interface Confirmation { tenantId: number, userId: number, id: number }
+export interface Confirmation { tenantId: Id, userId: Id, id: number }
 
 /** `fresh` the first time. */
-export interface Confirmed extends Confirmation { senderId: number, fresh: boolean }
+export interface Confirmed extends Confirmation { senderId: Id, fresh: boolean }
 
 /** The newest event that a node knows of. Its id, and all below it, were given out. */
 export interface LogPosition {

@@ -1,7 +1,8 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { OutgoingEvent } from '../backplane/contract.js'
 import type { Hub } from '../delivery/hub.js'
-import { splitKey, type ChannelKey } from '../keys.js'
+import type { Ids } from '../ids.js'
+import { channelOf, splitKey, type ChannelKey } from '../keys.js'
 import { byChannel, type EventLog, type StoredEvent } from './index.js'
 
 /** Pause between two marks of what was seen, and how many are kept. */
@@ -23,6 +24,7 @@ const CLOCK_SKEW_MS = 1000
 export interface GapFillerOptions {
   hub: Hub
   eventLog: EventLog
+  ids: Ids
   log: FastifyBaseLogger
 }
 
@@ -113,8 +115,8 @@ export class GapFiller {
 
   async #read (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
     const found: StoredEvent[] = []
-    const { tenantId } = splitKey(keys[0] ?? '')
-    const channels = keys.map((key) => splitKey(key).channel)
+    const { tenantId } = splitKey(keys[0] ?? '', this.#options.ids)
+    const channels = keys.map(channelOf)
     const { at, id } = this.#complete
     const publishedSince = at - CLOCK_SKEW_MS
     for (let since = Math.max(0, id - LATE_PUBLISH_IDS); ;) {
@@ -139,11 +141,10 @@ export class GapFiller {
 
 function nextOfOneTenant (keys: ReadonlySet<ChannelKey>): ChannelKey[] {
   const chosen: ChannelKey[] = []
-  let tenant: number | null = null
+  let tenant: string | null = null
   for (const key of keys) {
-    const { tenantId } = splitKey(key)
-    tenant ??= tenantId
-    if (tenantId === tenant) chosen.push(key)
+    tenant ??= key.slice(0, key.indexOf('/') + 1)
+    if (key.startsWith(tenant)) chosen.push(key)
     if (chosen.length === CHANNELS_PER_READ) break
   }
   return chosen

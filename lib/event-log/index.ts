@@ -10,6 +10,7 @@ import type { DatabaseMeta } from '../database/meta.js'
 import { WriteBehind } from '../database/write-behind.js'
 import type { Hub } from '../delivery/hub.js'
 import { RealtimeError, type Outcome } from '../errors.js'
+import type { Id, Ids } from '../ids.js'
 import { channelKey } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import { wellFormedJson } from '../wire/well-formed.js'
@@ -47,6 +48,7 @@ export interface EventLogOptions {
   /** Milliseconds until a database that does not answer counts as away, 3000. */
   timeout: number
   meta: DatabaseMeta
+  ids: Ids
   /** Where the newest position of all nodes is kept besides the table. */
   note: PositionNote
   /** Tells the other nodes this node's position; resolves with theirs. */
@@ -87,10 +89,10 @@ export class EventLog {
   })
 
   constructor (options: EventLogOptions) {
-    const { db, dialect, facts, discard, backplane, clock, log, maxQueued, timeout, onCommit } = options
+    const { db, dialect, ids, facts, discard, backplane, clock, log, maxQueued, timeout, onCommit } = options
     this.#options = options
     this.epoch = new LogEpoch({
-      store: new EpochStore(db, backplane.nodeId),
+      store: new EpochStore(db, ids, backplane.nodeId),
       meta: options.meta,
       log,
       timeout,
@@ -102,7 +104,7 @@ export class EventLog {
         options.epochChanged()
       }
     })
-    this.store = new EventStore(db, dialect, backplane.nodeId, this.epoch, facts?.consecutiveIds)
+    this.store = new EventStore(db, dialect, ids, backplane.nodeId, this.epoch, facts?.consecutiveIds)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.replays = new Replays({
       ...options,
@@ -208,7 +210,7 @@ export class EventLog {
   }
 
   /** Events after `since` on a channel, oldest first, at most `limit`; none where the cursor, `since` with its `epoch`, is not one of this log. */
-  async read (tenantId: number, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
+  async read (tenantId: Id, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
     const [isOurs, floor, later, earlier] = await this.ask(async () => await Promise.all([
       this.epoch.gaveOut(since, epoch),
       this.store.purgedThrough(tenantId, channel),
@@ -239,7 +241,7 @@ export class EventLog {
   }
 
   /** Events of a tenant by status. */
-  async counts (tenantId: number): Promise<{ pending: number, failed: number }> {
+  async counts (tenantId: Id): Promise<{ pending: number, failed: number }> {
     return await this.ask(async () => await this.store.counts(tenantId))
   }
 

@@ -3,6 +3,7 @@ import { batchLoader } from '../async/batch-loader.js'
 import { PUBLISHED, type Backplane, type OutgoingEvent } from '../backplane/contract.js'
 import { privateChannel, privateOwner } from '../channel-names.js'
 import type { Clock } from '../clock.js'
+import type { Id, Ids } from '../ids.js'
 import { channelKey } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
@@ -22,12 +23,13 @@ const OUT_OF_ORDER = 10_000
 
 export interface OutboxOptions {
   store: EventStore
+  ids: Ids
   backplane: Backplane
   clock: Clock
   log: FastifyBaseLogger
   typeOf (name: string): EventType
   /** Which of these users are online anywhere. */
-  onlineAmong (users: ReadonlyArray<{ tenantId: number, userId: number }>): Promise<Set<string>>
+  onlineAmong (users: ReadonlyArray<{ tenantId: Id, userId: Id }>): Promise<Set<string>>
   onFailed (event: StoredEvent): void
 }
 
@@ -99,14 +101,15 @@ export class Outbox {
 
   /** Looks at the rows that are due; on one node at a time. */
   async sweep (): Promise<void> {
-    const { store, clock, onlineAmong } = this.#options
+    const { store, ids, clock, onlineAmong } = this.#options
     if (this.#isBehind) return
     const now = clock.now()
     const due = await store.due(now, CHUNK)
     if (due.length === 0) return
     const unconfirmed = due.filter(({ type }) => this.#options.typeOf(type).requiresConfirmation === true)
-    const reachable = await onlineAmong(unconfirmed.map((event) => ({ tenantId: event.tenantId, userId: privateOwner(event.channel) ?? 0 })))
-    const isOnline = (event: StoredEvent): boolean => reachable.has(`${event.tenantId}/${privateOwner(event.channel) ?? 0}`)
+    const ownerOf = ({ channel }: StoredEvent): Id => privateOwner(channel, ids) ?? ids.system
+    const reachable = await onlineAmong(unconfirmed.map((event) => ({ tenantId: event.tenantId, userId: ownerOf(event) })))
+    const isOnline = (event: StoredEvent): boolean => reachable.has(`${event.tenantId}/${ownerOf(event)}`)
 
     const again = unconfirmed.filter((event) => isOnline(event) && event.publishedAt !== null)
     const exhausted = again.filter((event) => event.retryCount >= RETRY_DELAYS_MS.length)

@@ -1,15 +1,16 @@
 import { CompiledQuery } from 'kysely'
 import { jsonText, type Database, type Dialect } from '../database/dialect.js'
+import type { Id, IdKind } from '../ids.js'
 
 /** A channel of a tenant, and a position on it. */
 export interface Place {
-  tenantId: number
+  tenantId: Id
   channel: string
   since: number
 }
 
 /** Events that a user sent to others, which stand on the others' channels. */
-export interface Copies { userId: number, types: readonly string[] }
+export interface Copies { userId: Id, types: readonly string[] }
 
 /** Which events of a channel a page has, oldest first. */
 export interface PageRange extends Place {
@@ -70,10 +71,13 @@ interface Part { text: string, values: unknown[] }
 export class ReplayStore {
   readonly #db: Database
   readonly #dialect: Dialect
+  /** A tenant's id as a column of a table that a statement makes: compared with a column of the same collation, it is looked up in the index. */
+  readonly #tenantColumn: string
 
-  constructor (db: Database, dialect: Dialect) {
+  constructor (db: Database, dialect: Dialect, { kind }: { kind: IdKind }) {
     this.#db = db
     this.#dialect = dialect
+    this.#tenantColumn = dialect === 'mysql' && kind === 'string' ? 'convert(? using ascii) collate ascii_bin' : '?'
   }
 
   /** Head and floor of each of these channels, in the order given. */
@@ -138,7 +142,7 @@ export class ReplayStore {
    * table of their own here: each is one look into the index.
    */
   async waiting (channels: ReadonlyArray<Omit<Place, 'since'>>, bytes: number): Promise<PageRows[]> {
-    const numbers = channels.map((_, n) => `select ${n} as n, ? as tenant_id, ? as channel`).join(' union all ')
+    const numbers = channels.map((_, n) => `select ${n} as n, ${this.#tenantColumn} as tenant_id, ? as channel`).join(' union all ')
     const { rows } = await this.#db.executeQuery<PageRow>(CompiledQuery.raw(this.#cut(`
       select wanted.n as n, e.id as id, ${this.#bytes} as bytes from (${numbers}) as wanted
       cross join websocket_events as e on e.tenant_id = wanted.tenant_id and e.channel = wanted.channel

@@ -4,6 +4,7 @@ import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { isDeadlock } from '../database/failures.js'
 import { toSqlTime } from '../database/time.js'
 import { upsert } from '../database/upsert.js'
+import type { Id, Ids } from '../ids.js'
 import { consecutiveRanges } from './consecutive-ranges.js'
 import type { Confirmation, Confirmed, StoredEvent } from './contract.js'
 import { InsertStore, type EventKey, type KnownIds } from './insert-store.js'
@@ -12,7 +13,7 @@ import { handedAt, STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
 
 /** What one node may have missed on channels of one tenant. */
 export interface GapRange {
-  tenantId: number
+  tenantId: Id
   channels: string[]
   /** Ids above this are looked at, */
   since: number
@@ -44,15 +45,18 @@ const stored = [...STORED_COLUMNS, handedAt]
 export class EventStore {
   readonly #db: Database
   readonly #dialect: Dialect
+  readonly #ids: Ids
   readonly #origin: string
   readonly #inserts: InsertStore
+  readonly #toStored = (row: StoredRow): StoredEvent => toStored(row, this.#ids)
 
   /** With `consecutiveIds` the ids of one insert follow one another; otherwise they are read back. */
-  constructor (db: Database, dialect: Dialect, origin: string, known: KnownIds, consecutiveIds = true) {
+  constructor (db: Database, dialect: Dialect, ids: Ids, origin: string, known: KnownIds, consecutiveIds = true) {
+    this.#ids = ids
     this.#db = db
     this.#dialect = dialect
     this.#origin = origin
-    this.#inserts = new InsertStore(db, dialect, origin, known, consecutiveIds)
+    this.#inserts = new InsertStore(db, dialect, ids, origin, known, consecutiveIds)
   }
 
   /** Inserts all rows with one statement and returns their ids, in order. */
@@ -145,7 +149,7 @@ export class EventStore {
         where id in (${placeholders(ids)}) and durable = 1${this.#dialect === 'mysql' ? ' for update' : ''}`, ids))
       const found = rows.flatMap((row) => {
         const one = wanted.get(`${row.id}/${row.tenant_id}/${row.channel}`)
-        return one === undefined ? [] : { ...one, senderId: Number(row.user_id), fresh: row.status !== 'delivered' }
+        return one === undefined ? [] : { ...one, senderId: this.#ids.parse(row.user_id), fresh: row.status !== 'delivered' }
       })
       const fresh = found.filter((one) => one.fresh).map(({ id }) => id)
       if (fresh.length > 0) {
@@ -161,11 +165,11 @@ export class EventStore {
   }
 
   /** Durable events of one channel above `since`, oldest first. */
-  async after (tenantId: number, channel: string, since: number, limit: number): Promise<StoredEvent[]> {
+  async after (tenantId: Id, channel: string, since: number, limit: number): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('tenant_id', '=', tenantId).where('channel', '=', channel).where('durable', '=', 1)
       .where('id', '>', since).orderBy('id').limit(limit).execute()
-    return rows.map(toStored)
+    return rows.map(this.#toStored)
   }
 
   /**
@@ -176,7 +180,7 @@ export class EventStore {
    * in order of their ids; so only rows of other nodes qualify. These, below `since`, handed on later than `since` was made
    * (less the skew of clocks), or not yet, are replayed too; a client drops those it has by their id.
    */
-  async lateCommitsBelow (tenantId: number, channel: string, since: number): Promise<StoredEvent[]> {
+  async lateCommitsBelow (tenantId: Id, channel: string, since: number): Promise<StoredEvent[]> {
     const { rows } = await sql<StoredRow>`
       select ${sql.join(STORED_COLUMNS.map((name) => sql.ref(`e.${name}`)))}, cast(e.handed_at as char) as handed_at from (
         select * from websocket_events
@@ -185,7 +189,7 @@ export class EventStore {
       ) as e join websocket_events as s on s.id = ${since} and s.tenant_id = ${tenantId} and s.origin <> e.origin
       where e.handed_at is null or e.handed_at >= ${this.#minus(sql.ref('s.created_at'), CLOCK_SKEW_MS)}
       order by e.id`.execute(this.#db)
-    return rows.map(toStored)
+    return rows.map(this.#toStored)
   }
 
   /** Durable events of several channels above `since`, oldest first: those above `complete`, or handed on late. */
@@ -194,7 +198,7 @@ export class EventStore {
       .where('tenant_id', '=', tenantId).where('channel', 'in', channels).where('durable', '=', 1).where('id', '>', since)
       .where((eb) => eb.or([eb('id', '>', complete), eb('handed_at', 'is', null), eb('handed_at', '>=', toSqlTime(publishedSince))]))
       .orderBy('id').limit(limit).execute()
-    return rows.map(toStored)
+    return rows.map(this.#toStored)
   }
 
   /** The newest id of all. */
@@ -204,7 +208,7 @@ export class EventStore {
   }
 
   /** Up to where a channel's events were purged. */
-  async purgedThrough (tenantId: number, channel: string): Promise<number> {
+  async purgedThrough (tenantId: Id, channel: string): Promise<number> {
     const row = await this.#db.selectFrom('websocket_channel_floors').select('purged_id')
       .where('tenant_id', '=', tenantId).where('channel', '=', channel).executeTakeFirst()
     return Number(row?.purged_id ?? 0)
@@ -214,7 +218,7 @@ export class EventStore {
   async due (now: number, limit: number): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('due_at', '<=', toSqlTime(now)).where('status', '=', 'pending').orderBy('due_at').orderBy('id').limit(limit).execute()
-    return rows.map(toStored).sort((a, b) => a.id - b.id)
+    return rows.map(this.#toStored).sort((a, b) => a.id - b.id)
   }
 
   /** This node's rows that no other node was handed, oldest first; confirmed or not. */
@@ -222,18 +226,18 @@ export class EventStore {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('due_at', 'is not', null).where('handed_at', 'is', null).where('origin', '=', this.#origin).where('status', 'in', ['pending', 'delivered'])
       .orderBy('id').limit(limit).execute()
-    return rows.map(toStored)
+    return rows.map(this.#toStored)
   }
 
   /** Those of these events that are there and that nobody was handed yet, oldest first. */
   async unhandedAmong (ids: number[]): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('id', 'in', ids).where('status', '=', 'pending').where('handed_at', 'is', null).orderBy('id').execute()
-    return rows.map(toStored)
+    return rows.map(this.#toStored)
   }
 
   /** Pending and failed events of a tenant. */
-  async counts (tenantId: number): Promise<{ pending: number, failed: number }> {
+  async counts (tenantId: Id): Promise<{ pending: number, failed: number }> {
     const rows = await this.#db.selectFrom('websocket_events').select(['status', (eb) => eb.fn.countAll<number>().as('count')])
       .where('tenant_id', '=', tenantId).where('status', 'in', ['pending', 'failed']).groupBy('status').execute()
     const of = (status: string): number => Number(rows.find((row) => row.status === status)?.count ?? 0)
@@ -259,4 +263,4 @@ export class EventStore {
 
 const placeholders = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
 
-interface ConfirmedRow { id: number, tenant_id: number, user_id: number, channel: string, status: string }
+interface ConfirmedRow { id: number, tenant_id: Id, user_id: Id, channel: string, status: string }

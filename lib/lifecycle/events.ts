@@ -1,9 +1,10 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { LocalConnection } from '../delivery/connection.js'
 import type { StoredEvent } from '../event-log/contract.js'
+import type { Id } from '../ids.js'
 import type { Displaced, RosterConnection, Presence, TypingEntry } from '../roster/contract.js'
 
-interface UserOfTenant { tenantId: number, userId: number }
+interface UserOfTenant { tenantId: Id, userId: Id }
 
 /**
  * What happens, for host code and between plugins: `fastify.realtime.events.on('online', …)`. Each is emitted on the node
@@ -24,7 +25,7 @@ export interface LifecycleEvents {
   /** A durable event was accepted. */
   message: [UserOfTenant & { messageId: number, type: string, channel: string, data: Record<string, unknown> }]
   /** A recipient confirmed an event. */
-  delivered: [UserOfTenant & { messageId: number, senderId: number }]
+  delivered: [UserOfTenant & { messageId: number, senderId: Id }]
   /** An event was given up. */
   failed: [StoredEvent]
 }

@@ -4,6 +4,7 @@ import type { Database, Dialect } from '../database/dialect.js'
 import { toSqlTime } from '../database/time.js'
 import { upsert } from '../database/upsert.js'
 import { MAX_PENDING_AGE_MS } from '../event-log/outbox.js'
+import type { Id } from '../ids.js'
 
 const CHUNK = 1000
 const DAY_MS = 24 * 3600_000
@@ -71,7 +72,7 @@ export class Maintenance {
       const rows = await db.selectFrom('websocket_events').select(['id', 'tenant_id', 'channel', 'durable'])
         .where('status', 'in', ['delivered', 'failed']).where('created_at', '<', before).where('id', '<', Number(newest?.id ?? 0)).limit(CHUNK).execute()
       if (rows.length === 0) return purged
-      const floors = new Map<string, { tenant_id: number, channel: string, purged_id: number }>()
+      const floors = new Map<string, { tenant_id: Id, channel: string, purged_id: number }>()
       for (const { id, tenant_id, channel, durable } of rows) {
         if (Number(durable) === 0) continue
         const floor = floors.get(`${tenant_id}/${channel}`)
@@ -88,7 +89,7 @@ export class Maintenance {
     }
   }
 
-  async #floors (db: Database, channels: Array<{ tenant_id: number, channel: string }>): Promise<Map<string, number>> {
+  async #floors (db: Database, channels: Array<{ tenant_id: Id, channel: string }>): Promise<Map<string, number>> {
     if (channels.length === 0) return new Map()
     const rows = await db.selectFrom('websocket_channel_floors').selectAll()
       .where('tenant_id', 'in', [...new Set(channels.map(({ tenant_id }) => tenant_id))])

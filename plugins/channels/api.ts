@@ -1,6 +1,7 @@
 import { BROADCAST_CHANNEL, privateChannel } from '../../lib/channel-names.js'
 import type { HostTransaction } from '../../lib/database/host-transaction.js'
 import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { notJson, requireId, requireIds } from '../../lib/wire/host-arguments.js'
 import type { DataOf, EventName } from './event-types.js'
@@ -9,9 +10,9 @@ import type { FromHostCode, Outgoing } from './outgoing.js'
 import type { StoredData } from './schemas.js'
 
 interface Sender {
-  tenantId: number
-  /** The user in whose name it is sent; absent: the system, 0. */
-  userId?: number
+  tenantId: Id
+  /** The user in whose name it is sent; absent: the system, `0`, or `''` with string ids. */
+  userId?: Id
 }
 
 interface Durable extends Sender {
@@ -21,7 +22,7 @@ interface Durable extends Sender {
   transaction?: HostTransaction
 }
 
-interface DirectMessage extends Durable { recipientId: number, message: string, conversationId: string }
+interface DirectMessage extends Durable { recipientId: Id, message: string, conversationId: string }
 
 interface Emitted<Name extends EventName> extends Sender { channel: string, event: Name, data: DataOf<Name> }
 
@@ -51,13 +52,13 @@ export interface ChannelsApi {
    * otherwise rejects with a `RealtimeError` whose `stored` says how many are, and the same `dedupeId` stores the rest.
    */
   notify (notification: Durable & {
-    recipientIds: number[], title: string, body: string, icon?: string | null, tag?: string | null
+    recipientIds: Id[], title: string, body: string, icon?: string | null, tag?: string | null
   }): Promise<Receipt[]>
   /** A message to everyone in the tenant. */
   broadcast (broadcast: Durable & { message: string, messageType?: string }): Promise<Receipt>
 }
 
-export function createApi ({ emit: tell }: Pick<Internals, 'emit'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
+export function createApi ({ emit: tell, ids }: Pick<Internals, 'emit' | 'ids'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
   const eventOf = ({ event: type, ...sent }: FromHostCode): NewEvent =>
     ({ ...sent, type, data: outgoing.stored({ ...sent, event: type }) })
   const store = async (sent: FromHostCode, transaction: HostTransaction | undefined): Promise<Receipt> => {
@@ -68,7 +69,7 @@ export function createApi ({ emit: tell }: Pick<Internals, 'emit'>, messages: Me
     }
   }
 
-  const emit: ChannelsApi['emit'] = ({ tenantId, userId = 0, channel, event, data }) => {
+  const emit: ChannelsApi['emit'] = ({ tenantId, userId = ids.system, channel, event, data }) => {
     const emitted = outgoing.emitted({ tenantId, userId, channel, event, data })
     try {
       tell({ tenantId, channel, event, data: emitted })
@@ -76,28 +77,29 @@ export function createApi ({ emit: tell }: Pick<Internals, 'emit'>, messages: Me
       throw notJson(err)
     }
   }
-  const direct: ChannelsApi['direct'] = async ({ tenantId, userId = 0, recipientId, dedupeId, transaction, message, conversationId }) => {
-    requireId(recipientId, 'recipientId')
+  const direct: ChannelsApi['direct'] = async ({ tenantId, userId = ids.system, recipientId, dedupeId, transaction, message, conversationId }) => {
+    requireId(ids, recipientId, 'recipientId')
     return await store({ tenantId, userId, channel: privateChannel(recipientId), event: 'message:direct', data: { message, conversationId }, dedupeId }, transaction)
   }
   return {
-    publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId, transaction }) =>
+    publish: async ({ tenantId, userId = ids.system, channel, event, data, dedupeId, transaction }) =>
       await store({ tenantId, userId, channel, event, data, dedupeId }, transaction),
     emit,
     tell: emit,
     direct,
     message: direct,
-    group: async ({ tenantId, userId = 0, channel, dedupeId, transaction, message, conversationId }) =>
+    group: async ({ tenantId, userId = ids.system, channel, dedupeId, transaction, message, conversationId }) =>
       await store({ tenantId, userId, channel, event: 'message:group', data: { message, conversationId }, dedupeId }, transaction),
-    notify: async ({ tenantId, userId = 0, recipientIds, title, body, icon, tag, dedupeId, transaction }) => {
-      requireIds(recipientIds, 'recipientIds')
-      const [first = 1] = recipientIds
+    notify: async ({ tenantId, userId = ids.system, recipientIds, title, body, icon, tag, dedupeId, transaction }) => {
+      requireIds(ids, recipientIds, 'recipientIds')
+      const [first] = recipientIds
+      if (first === undefined) return []
       const data = outgoing.stored({
         tenantId, userId, channel: privateChannel(first), event: 'notification:received', data: { title, body, icon, tag }, dedupeId
       }) as StoredData<'notification:received'> // which its schema was asked of right now
       return await messages.storeNotifications({ tenantId, userId }, { recipientIds, dedupeId, ...data }, { patient: true, transaction })
     },
-    broadcast: async ({ tenantId, userId = 0, message, messageType, dedupeId, transaction }) =>
+    broadcast: async ({ tenantId, userId = ids.system, message, messageType, dedupeId, transaction }) =>
       await store({ tenantId, userId, channel: BROADCAST_CHANNEL, event: 'broadcast:message', data: { message, messageType }, dedupeId }, transaction)
   }
 }

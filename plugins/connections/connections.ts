@@ -5,6 +5,7 @@ import { expiryToIso } from '../../lib/clock.js'
 import type { Joining } from '../../lib/delivery/joining.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { expiryOf, type Identity } from '../../lib/identity.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
@@ -197,7 +198,7 @@ export class Connections {
   }
 
   /** Closes one connection, wherever it is. False: there is none. */
-  async close (tenantId: number, connectionId: string, code: number, reason: string): Promise<boolean> {
+  async close (tenantId: Id, connectionId: string, code: number, reason: string): Promise<boolean> {
     const entry = await this.#internals.roster.find(tenantId, connectionId)
     if (entry === null) return await this.#closing.unlisted(tenantId, connectionId, code, reason)
     await this.#end(entry, code, reason)
@@ -205,7 +206,7 @@ export class Connections {
   }
 
   /** Closes every connection of a user, also those that the roster does not know; answers how many there were. */
-  async closeUser (tenantId: number, userId: number, code: number, reason: string): Promise<number> {
+  async closeUser (tenantId: Id, userId: Id, code: number, reason: string): Promise<number> {
     const closed = this.#closing.user(tenantId, userId, code, reason)
     // While Redis is away nobody knows of others than this node's own.
     const entries = await this.#internals.roster.connectionsOf(tenantId, userId).catch(() => [])

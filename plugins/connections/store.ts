@@ -3,11 +3,12 @@ import type { StorageAccess } from '../../lib/core.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
+import type { Id } from '../../lib/ids.js'
 
 /** A connection as the history keeps it. */
 export interface ConnectionRecord {
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   connectionId: string
   sessionId: string | null
   browser: string | null
@@ -20,7 +21,7 @@ export interface ConnectionRecord {
   nodeId: string | null
 }
 
-interface Gone { tenantId: number, connectionId: string, at: number }
+interface Gone { tenantId: Id, connectionId: string, at: number }
 
 /** websocket_connections: history, written behind and coalesced. Who is connected now is the roster's to say. */
 export class ConnectionStore {
@@ -41,7 +42,7 @@ export class ConnectionStore {
   }
 
   /** A connection without a socket is over: its row says so a little later. */
-  markDisconnected (tenantId: number, connectionId: string, at: number): void {
+  markDisconnected (tenantId: Id, connectionId: string, at: number): void {
     this.#gone.put({ tenantId, connectionId, at })
   }
 

@@ -1,6 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Id } from '../../lib/ids.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { readSettings } from '../../lib/settings.js'
@@ -20,9 +21,9 @@ export type PresenceOptions = Partial<Static<typeof PresenceSettings>>
 /** `fastify.realtime.presence` */
 export interface PresenceApi {
   /** The presence of these users, in their order. */
-  of (tenantId: number, userIds: number[]): Promise<UserPresence[]>
+  of (tenantId: Id, userIds: Id[]): Promise<UserPresence[]>
   /** A page of those who are online, by user id; `cursor` is the `next_cursor` of the page before. */
-  online (tenantId: number, page?: { limit?: number, cursor?: number }): Promise<OnlineUsers>
+  online (tenantId: Id, page?: { limit?: number, cursor?: Id }): Promise<OnlineUsers>
 }
 
 declare module '../../lib/realtime.js' {
@@ -35,7 +36,7 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
   const internals = internalsFor(fastify, 'presence')
   const { updatesPerMinute } = readSettings(PresenceSettings, options, { of: 'presence', besides: [] })
   const rate = { max: updatesPerMinute, window: 60_000 }
-  const store = new PresenceStore(internals.database, fastify.log)
+  const store = new PresenceStore(internals.database, internals.ids, fastify.log)
   const presence = new PresenceRules(internals, store, rate)
 
   fastify.realtime.presence = {
@@ -43,7 +44,7 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
     online: async (tenantId, page = {}) => await presence.online(tenantId, page)
   }
   frames(internals.frames, presence)
-  await restScope(fastify, internals, (scope) => { routes(scope, presence, rate) })
+  await restScope(fastify, internals, (scope) => { routes(scope, presence, internals.ids, rate) })
   internals.onBeforeClose(async () => { await store.close() })
 }
 

@@ -3,6 +3,7 @@ import type { MaybePromise } from '../../lib/async/maybe-promise.js'
 import { PRESENCE_CHANNEL } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import type { Caller } from '../../lib/identity.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { rateKey } from '../../lib/plugin-kit/rest-scope.js'
 import type { Presence } from '../../lib/roster/contract.js'
@@ -19,7 +20,7 @@ export const RATE_KIND = 'presence'
 export interface Update { status: PresenceStatus, device?: Device | undefined, lastMessage?: string | null | undefined }
 
 /** Which part of the online list: 100 users unless it says more, after this user id. */
-export interface PageQuery { limit?: number, cursor?: number }
+export interface PageQuery { limit?: number, cursor?: Id }
 
 /** The rules of presence: who is online, away, busy; who is told. */
 export class PresenceRules {
@@ -72,7 +73,7 @@ export class PresenceRules {
   }
 
   /** Of these users, in their order; those who are not online with what is known from before. */
-  async of (tenantId: number, userIds: number[]): Promise<UserPresence[]> {
+  async of (tenantId: Id, userIds: Id[]): Promise<UserPresence[]> {
     const now = this.#internals.clock.now()
     const live = await this.#internals.roster.presence(tenantId, userIds)
     const away = await this.#store.lastSeen(tenantId, userIds.filter((_, i) => live[i] === null))
@@ -90,12 +91,12 @@ export class PresenceRules {
   }
 
   /** A page of who is online. */
-  async online (tenantId: number, page: PageQuery): Promise<OnlineUsers> {
+  async online (tenantId: Id, page: PageQuery): Promise<OnlineUsers> {
     return (await this.#online(tenantId, page)).online
   }
 
   /** The same as it is sent: the same bytes again, at once, while everything in them is still so. */
-  onlineBytes (tenantId: number, page: PageQuery): MaybePromise<Buffer> {
+  onlineBytes (tenantId: Id, page: PageQuery): MaybePromise<Buffer> {
     const key = `${tenantId}/${page.limit}/${page.cursor}`
     const version = this.#internals.roster.version(tenantId)
     const kept = version === null ? null : this.#pages.find(key, version, this.#internals.clock.now())
@@ -107,7 +108,7 @@ export class PresenceRules {
     })
   }
 
-  async #online (tenantId: number, { limit = 100, cursor = 0 }: PageQuery): Promise<{ online: OnlineUsers, until: number }> {
+  async #online (tenantId: Id, { limit = 100, cursor = this.#internals.ids.system }: PageQuery): Promise<{ online: OnlineUsers, until: number }> {
     const now = this.#internals.clock.now()
     const { users, total, next } = await this.#internals.roster.online(tenantId, { limit, after: cursor })
     const { names, until } = await this.#internals.directory.namesWithExpiry(tenantId, users.map(({ userId }) => userId))
@@ -125,17 +126,17 @@ export class PresenceRules {
     return { online, until: users.reduce((until, { presence }) => Math.min(until, displayStatusValidUntil(presence, now)), until) }
   }
 
-  #emitEdge (status: 'online' | 'offline', tenantId: number, userId: number, excludeConnectionId: string | null): void {
+  #emitEdge (status: 'online' | 'offline', tenantId: Id, userId: Id, excludeConnectionId: string | null): void {
     const data: UserEdge = { userId, status, timestamp: toIso(this.#internals.clock.now()) }
     this.#emit(`user:${status}`, tenantId, userId, data, excludeConnectionId)
   }
 
-  #emit (event: string, tenantId: number, userId: number, data: Record<string, unknown>, excludeConnectionId: string | null = null): void {
+  #emit (event: string, tenantId: Id, userId: Id, data: Record<string, unknown>, excludeConnectionId: string | null = null): void {
     this.#internals.emit({ tenantId, channel: PRESENCE_CHANNEL, event, data, excludeConnectionId })
     this.#internals.eventLog.audit({ tenantId, userId, type: event, channel: PRESENCE_CHANNEL, data })
   }
 
-  async #writeOnline (tenantId: number, userId: number): Promise<void> {
+  async #writeOnline (tenantId: Id, userId: Id): Promise<void> {
     let presence: Presence | null | undefined
     try {
       [presence] = await this.#internals.roster.presence(tenantId, [userId])

@@ -2,6 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
+import type { Id } from '../../lib/ids.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { tenantStats } from '../../lib/plugin-kit/tenant-stats.js'
@@ -19,7 +20,7 @@ export type StatsOptions = Partial<Static<typeof StatsSettings>>
 /** `fastify.realtime.stats` */
 export interface StatsApi {
   /** The guide's five figures of one tenant, over all nodes. */
-  of (tenantId: number): Promise<TenantStats>
+  of (tenantId: Id): Promise<TenantStats>
   /** What the metrics are read from, for figures of the host's own beside them; null where no metrics were asked for. */
   readonly registry: Registry | null
 }

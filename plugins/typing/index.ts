@@ -2,6 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { OptionError } from '../../lib/errors.js'
+import type { Id } from '../../lib/ids.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { readSettings } from '../../lib/settings.js'
@@ -24,7 +25,7 @@ export interface TypingOptions extends Partial<Static<typeof TypingNumbers>> {
 /** `fastify.realtime.typing` */
 export interface TypingApi {
   /** Who types in a conversation now. */
-  in (tenantId: number, conversationId: string): Promise<Array<{ user_id: number, user_name: string | null, started_at: string }>>
+  in (tenantId: Id, conversationId: string): Promise<Array<{ user_id: Id, user_name: string | null, started_at: string }>>
 }
 
 declare module '../../lib/realtime.js' {

@@ -1,4 +1,3 @@
-import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Rate } from '../../lib/access/rate-counters.js'
 import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
@@ -6,18 +5,19 @@ import { isReserved, privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Caller, Identity } from '../../lib/identity.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey } from '../../lib/keys.js'
 import { rateKey } from '../../lib/plugin-kit/rest-scope.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
-import { Channel, type ConversationType } from '../../lib/schemas.js'
+import type { ConversationType } from '../../lib/schemas.js'
 import type { TypingAck, TypingChanged } from './schemas.js'
 import type { TypingStore } from './store.js'
 
 /** The users of a conversation, by the host's knowledge; they are told of typing in it. */
 export type Participants = (conversation: {
-  tenantId: number, conversationId: string, conversationType: ConversationType
-}) => number[] | Promise<number[]>
+  tenantId: Id, conversationId: string, conversationType: ConversationType
+}) => Id[] | Promise<Id[]>
 
 export interface TypingSettings {
   rate: Rate
@@ -32,7 +32,7 @@ export interface TypingUpdate {
   conversationType?: ConversationType | undefined
   isTyping: boolean
   channel?: string | undefined
-  recipientId?: number | undefined
+  recipientId?: Id | undefined
 }
 
 type TypingKey = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
@@ -101,7 +101,7 @@ export class TypingRules {
   }
 
   /** Who types in a conversation now. */
-  async users (tenantId: number, conversationId: string): Promise<Array<{ user_id: number, user_name: string | null, started_at: string }>> {
+  async users (tenantId: Id, conversationId: string): Promise<Array<{ user_id: Id, user_name: string | null, started_at: string }>> {
     const entries = await this.#internals.roster.typing(tenantId, conversationId)
     const names = await this.#internals.directory.names(tenantId, entries.map(({ userId }) => userId))
     return entries.map(({ userId, startedAt }, i) => ({ user_id: userId, user_name: names[i] ?? null, started_at: toIso(startedAt) }))
@@ -130,7 +130,7 @@ export class TypingRules {
   }
 
   #audience (
-    identity: Identity, conversationId: string, conversationType: ConversationType, channel: string | undefined, recipientId: number | undefined
+    identity: Identity, conversationId: string, conversationType: ConversationType, channel: string | undefined, recipientId: Id | undefined
   ): MaybePromise<string[]> {
     const { access } = this.#internals
     if (channel !== undefined) {
@@ -148,7 +148,7 @@ export class TypingRules {
     }
     // Nobody was named: those who subscribed to the conversation, where the caller may speak in it; else nobody.
     const conversation = `conversation.${conversationId}`
-    if (!Value.Check(Channel, conversation)) return []
+    if (!this.#internals.ids.isChannel(conversation)) return []
     return thenMaybe(access.allows({ identity, action: 'publish', channel: conversation }), (open) => open ? [conversation] : [])
   }
 

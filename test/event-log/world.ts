@@ -10,6 +10,7 @@ import type { Tables } from '../../lib/database/tables.js'
 import { Hub, type Member } from '../../lib/delivery/hub.js'
 import { EventLog, type EventLogOptions, type NewEvent, type StoredEvent } from '../../lib/event-log/index.js'
 import { noPosition } from '../../lib/event-log/redis-position.js'
+import { Ids } from '../../lib/ids.js'
 import { channelKey } from '../../lib/keys.js'
 import { temporaryFolder } from '../exit-hooks.js'
 import { createDatabase } from '../servers.js'
@@ -151,7 +152,7 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
     const failed: StoredEvent[] = []
     const eventLog = new EventLog({
       ...db, backplane, hub, clock, log, maxQueued, timeout,
-      meta, note: noPosition, askPeers: async () => [], epochChanged: () => {},
+      meta, ids: new Ids('integer'), note: noPosition, askPeers: async () => [], epochChanged: () => {},
       onlineAmong: async (users) => new Set(users.map(({ tenantId, userId }) => `${tenantId}/${userId}`).filter((user) => online.has(user))),
       onFailed: (event) => { failed.push(event) }
     })
