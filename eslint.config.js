@@ -87,6 +87,15 @@ export default defineConfig(
     files: ['lib/**', 'plugins/**', 'client/src/**'],
     rules: { 'max-lines': ['error', { max: 250, skipBlankLines: true, skipComments: true }] }
   },
+  {
+    files: ['lib/**', 'plugins/**'],
+    ignores: ['lib/clock.ts'],
+    rules: {
+      'no-restricted-properties': ['error', {
+        object: 'Date', property: 'now', message: 'Times come from a Clock (lib/clock.ts), durations and timeouts from performance.now().'
+      }]
+    }
+  },
   ...rooms.flatMap(restrict),
   forbid(['client/src/**'], FROM_CLIENT),
   forbid(['plugins/*.ts'], KYSELY, IOREDIS),

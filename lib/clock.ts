@@ -1,4 +1,7 @@
-/** The time, as a parameter: rules never read the system's clock themselves, so that a test can move it. */
+/**
+ * The time of day, as a parameter, so that a test can move it. Rules, rows and frames take their times from a `Clock`.
+ * Timeouts and durations are measured with `performance.now()`, which never jumps.
+ */
 export interface Clock {
   /** Milliseconds since 1970, UTC. */
   now (): number
@@ -7,27 +10,37 @@ export interface Clock {
 export const systemClock: Clock = { now: () => Date.now() }
 
 /**
- * The text of times, in UTC with milliseconds, as `toISOString` says it but for what stands between day and hour, and at
- * the end. The last time's and the last second's are remembered: what comes together has one time or almost, and making
- * a text costs a microsecond.
+ * Formats times as `toISOString` does, with other text between date and time and at the end. Formatting costs a
+ * microsecond, so the last two times and seconds are remembered: a row has at most two times, and the rows and frames of one
+ * batch mostly share them.
  */
-export function timeText (between: string, end: string): (ms: number) => string {
-  let [last, text] = [NaN, '']
-  let [second, start] = [NaN, '']
-  return (ms) => {
-    if (ms === last) return text
-    const at = Math.floor(ms / 1000)
-    // Up to the point behind the seconds.
-    if (at !== second) [second, start] = [at, new Date(at * 1000).toISOString().slice(0, -4).replace('T', between)]
-    const rest = Math.floor(ms) - at * 1000
-    text = `${start}${rest < 100 ? rest < 10 ? '00' : '0' : ''}${rest}${end}`
-    last = ms
+export function timeFormat (between: string, end: string): (ms: number) => string {
+  // Up to the dot behind the seconds.
+  const upToSecond = remembered((second) => new Date(second * 1000).toISOString().slice(0, -4).replace('T', between))
+  return remembered((ms) => {
+    const second = Math.floor(ms / 1000)
+    const rest = Math.floor(ms) - second * 1000
+    return `${upToSecond(second)}${rest < 100 ? rest < 10 ? '00' : '0' : ''}${rest}${end}`
+  })
+}
+
+/** Remembers the last two results. */
+function remembered (format: (value: number) => string): (value: number) => string {
+  let last = NaN
+  let lastText = ''
+  let other = NaN
+  let otherText = ''
+  return (value) => {
+    if (value === last) return lastText
+    if (value === other) return otherText
+    const text = format(value)
+    other = last
+    otherText = lastText
+    last = value
+    lastText = text
     return text
   }
 }
 
 /** The wire's form of a time: ISO 8601, UTC, with milliseconds. */
-export const toIso = timeText('T', 'Z')
-
-/** The same for when credentials end: a memory of its own, since such times and those of now come in turns. */
-export const expiryToIso = timeText('T', 'Z')
+export const toIso = timeFormat('T', 'Z')

@@ -21,9 +21,9 @@ import { GapFiller } from './event-log/gap-filler.js'
 import { EventLog } from './event-log/index.js'
 import { noPosition, RedisPosition } from './event-log/redis-position.js'
 import { FrameRouter } from './frame-router.js'
-import { Ids, type Id } from './ids.js'
+import { Ids } from './ids.js'
 import { provideInternals, type Internals } from './internals.js'
-import { channelKey } from './keys.js'
+import { channelKey, userKey, type UserKey, type UserRef } from './keys.js'
 import { LifecycleBus } from './lifecycle/events.js'
 import { Metrics } from './metrics.js'
 import { withParts } from './parts.js'
@@ -87,7 +87,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const backplane: Backplane = redis === null
     ? new MemoryBackplane(nodeId)
     : new RedisBackplane(nodeId, redis, { log, secrets: readSecrets(options.secret), rejected: (reason) => { metrics.rejected[reason]++ } })
-  const hub = new Hub(backplane)
+  const hub = new Hub(backplane, clock)
   const bus = new LifecycleBus(log)
   const { dialect } = opened
   const db = opened.within(settings.storageTimeout)
@@ -122,7 +122,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   const scheduler = new Scheduler({
     roster, eventLog, maintenance, events: bus, log, compareWithin: times.nodeTimeout / 3, enabled: settings.maintenance
   })
-  const gapFiller = new GapFiller({ hub, eventLog, ids, log })
+  const gapFiller = new GapFiller({ hub, eventLog, ids, clock, log })
   const rpcHandlers = new Map<string, (data: unknown) => Promise<unknown>>([[LOG_POSITION, async (theirs) => {
     eventLog.epoch.hear(theirs)
     return eventLog.epoch.position
@@ -186,7 +186,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
     onEvents: (key, frames) => { hub.deliver(key, frames) },
     onGap: (keys) => { gapFiller.fillGaps(keys) },
     onProbe: (sentAt) => {
-      metrics.roundTrip?.((Date.now() - sentAt) / 1000)
+      metrics.roundTrip?.((performance.now() - sentAt) / 1000)
       gapFiller.noteProbe(sentAt)
     },
     onReconnected: () => {
@@ -226,12 +226,12 @@ async function prepareDatabase (
   }
 }
 
-async function onlineAmong (roster: Roster, users: ReadonlyArray<{ tenantId: Id, userId: Id }>): Promise<Set<string>> {
-  const found = new Set<string>()
+async function onlineAmong (roster: Roster, users: readonly UserRef[]): Promise<Set<UserKey>> {
+  const found = new Set<UserKey>()
   for (const tenantId of new Set(users.map((user) => user.tenantId))) {
     const ids = [...new Set(users.filter((user) => user.tenantId === tenantId).map(({ userId }) => userId))]
     const presences = await roster.presence(tenantId, ids)
-    ids.forEach((userId, i) => { if (presences[i] !== null) found.add(`${tenantId}/${userId}`) })
+    ids.forEach((userId, i) => { if (presences[i] !== null) found.add(userKey(tenantId, userId)) })
   }
   return found
 }

@@ -11,6 +11,7 @@ import type { PageSource } from './delivery/replayer.js'
 import type { EventLog } from './event-log/index.js'
 import type { FrameRouter } from './frame-router.js'
 import type { Id, Ids } from './ids.js'
+import type { ConnectionKey } from './keys.js'
 import type { LifecycleBus } from './lifecycle/events.js'
 import type { Metrics } from './metrics.js'
 import type { Roster } from './roster/contract.js'
@@ -51,7 +52,7 @@ export interface Internals {
   /** What waited for a connection's user, to be sent right after it is authenticated and before anything newer; null: nothing ever does. */
   waiting: ((connection: LocalConnection) => PageSource) | null
   /** The connections whose socket is on this node, by {@link connectionKey}. Filled by the connections plugin. */
-  readonly localConnections: Map<string, LocalConnection>
+  readonly localConnections: Map<ConnectionKey, LocalConnection>
   /** Calls between nodes: `call(nodeId, op, data)` resolves to what the handler of `op` on that node returns. */
   readonly rpc: {
     handle (op: string, handler: (data: unknown) => Promise<unknown>): void

@@ -1,5 +1,7 @@
 import type { OutgoingEvent } from '../lib/backplane/contract.js'
+import { systemClock } from '../lib/clock.js'
 import { Hub, type Joining, type Member } from '../lib/delivery/hub.js'
+import type { ChannelKey } from '../lib/keys.js'
 import { websocketFrame } from '../lib/wire/websocket-frame.js'
 
 /** Where a line was heard: on a channel, or written to the member directly. */
@@ -46,7 +48,7 @@ export function newHub (subscribing: () => Promise<void> = async () => {}): { hu
       await subscribing()
     },
     unsubscribe: (key) => { subscribed.delete(key) }
-  })
+  }, systemClock)
   return { hub, subscribed }
 }
 
@@ -70,10 +72,10 @@ interface Place {
 /** The hub once more, without coalescing: what each member must have heard, on each channel, in order. */
 export class Model {
   readonly expected = new Map<Listener, Line[]>()
-  readonly places = new Map<string, Place>()
+  readonly places = new Map<ChannelKey, Place>()
 
   /** Returns whom to tell when the hub's own `join` is through. */
-  joined (key: string, member: Listener): Waiting {
+  joined (key: ChannelKey, member: Listener): Waiting {
     const place = this.places.get(key) ?? { members: new Set(), waiting: new Map(), seen: new Set(), gap: null }
     this.places.set(key, place)
     place.members.delete(member)
@@ -84,7 +86,7 @@ export class Model {
   }
 
   /** Only the last reply lets everything through; the first, what is for those who listen now. */
-  replied (key: string, member: Listener): void {
+  replied (key: ChannelKey, member: Listener): void {
     const place = this.places.get(key)
     const waiting = place?.waiting.get(member)
     if (place === undefined || waiting === undefined) return
@@ -99,26 +101,26 @@ export class Model {
     place.members.add(member)
   }
 
-  left (key: string, member: Listener): void {
+  left (key: ChannelKey, member: Listener): void {
     const place = this.places.get(key)
     place?.members.delete(member)
     place?.waiting.delete(member)
     if (place?.members.size === 0 && place.waiting.size === 0) this.places.delete(key)
   }
 
-  delivered (key: string, frames: readonly OutgoingEvent[]): void {
+  delivered (key: ChannelKey, frames: readonly OutgoingEvent[]): void {
     const place = this.places.get(key)
     if (place === undefined) return
     if (place.gap === null) for (const frame of frames) this.#passes(place, frame)
     else place.gap.push(...frames)
   }
 
-  held (key: string): void {
+  held (key: ChannelKey): void {
     const place = this.places.get(key)
     if (place !== undefined) place.gap ??= []
   }
 
-  filled (key: string, missed: readonly OutgoingEvent[]): void {
+  filled (key: ChannelKey, missed: readonly OutgoingEvent[]): void {
     const place = this.places.get(key)
     const gap = place?.gap ?? []
     if (place !== undefined) place.gap = null

@@ -1,10 +1,11 @@
 import { mock } from 'node:test'
 import t from 'tap'
 import type { OutgoingEvent } from '../lib/backplane/contract.js'
+import { channelKey, type ChannelKey } from '../lib/keys.js'
 import { frameOn, Listener, Model, newHub } from './hub-model.js'
 import { seeded, turn } from './suites.js'
 
-const KEYS = ['1/a', '1/b', '2/a']
+const KEYS: ChannelKey[] = ['1/a', '1/b', '2/a']
 
 // Rests end when a test says so.
 t.before(() => { mock.timers.enable({ apis: ['setTimeout'] }) })
@@ -241,7 +242,7 @@ t.test('A reply waits for no one else: only its own member is written before it,
   await turn()
   t.strictSame([a?.texts(), b?.texts()], [['1'], ['1']])
 
-  const many = Array.from({ length: 20 }, (_, i) => `1/many.${i}`)
+  const many = Array.from({ length: 20 }, (_, i) => channelKey(1, `many.${i}`))
   for (const key of many) {
     if (b !== undefined) (await hub.join(key, b)).replied()
     hub.deliver(key, [frameOn(key, key)])

@@ -4,6 +4,7 @@ import { Cluster } from 'ioredis'
 import t from 'tap'
 import { RedisBackplane } from '../lib/backplane/redis.js'
 import { systemClock } from '../lib/clock.js'
+import { channelKey } from '../lib/keys.js'
 import { connectRedis } from '../lib/redis/connect.js'
 import { RedisRoster } from '../lib/roster/redis/roster.js'
 import { frame, textOf } from './backplane/node.js'
@@ -50,7 +51,7 @@ t.test('On a Redis Cluster of three masters', async (t) => {
   const a = await startNode('node-a')
   const b = await startNode('node-b')
   // Enough channels that every shard carries some.
-  const keys = Array.from({ length: 30 }, (_, i) => `7/group.${i}`)
+  const keys = Array.from({ length: 30 }, (_, i) => channelKey(7, `group.${i}`))
 
   t.test('frames of every shard reach the other node, in order, through sharded topics', async (t) => {
     await Promise.all(keys.map(async (key) => { await b.backplane.subscribe(key) }))

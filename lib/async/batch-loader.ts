@@ -5,11 +5,11 @@ const MAX_WAIT_MS = 50
  * Gathers single look-ups into one: everything asked within a turn of the event loop, or while the last ones are under
  * way and for `rest` milliseconds after them, is loaded together, at most `size` at a time. A mass reconnect then costs a
  * handful of statements instead of one per user, and a lone look-up never waits. Keys that are objects are the same where
- * `nameOf` says so; who asks for the same gets the same value.
+ * `keyOf` says so; who asks for the same gets the same value.
  */
 export function batchLoader<Key, Value> (
   load: (keys: Key[]) => Promise<Map<Key, Value>>,
-  { size = 500, pause = 0, nameOf = (key) => key }: { size?: number, pause?: number, nameOf?: (key: Key) => unknown } = {}
+  { size = 500, pause = 0, keyOf = (key) => key }: { size?: number, pause?: number, keyOf?: (key: Key) => unknown } = {}
 ): (key: Key) => Promise<Value | undefined> {
   let waiting = new Map<unknown, { key: Key, promise: Promise<Value | undefined>, resolveWith: (result: Promise<Map<Key, Value>>) => void }>()
   let underWay: NodeJS.Timeout | null = null
@@ -40,7 +40,7 @@ export function batchLoader<Key, Value> (
   }
 
   return async (key) => {
-    const name = nameOf(key)
+    const name = keyOf(key)
     const known = waiting.get(name)
     if (known !== undefined) return await known.promise
     if (waiting.size === 0 && underWay === null) setImmediate(run)

@@ -30,7 +30,7 @@ export class Canary {
 
   fly (): void {
     const n = ++this.#last
-    this.#sent.set(n, Date.now())
+    this.#sent.set(n, performance.now())
     this.#sent.delete(n - MAX_SENT)
     this.#send(`${this.#name}${n}`).then(() => { if (this.#sent.has(n)) this.#unheard++ }, () => { this.#sent.delete(n) })
   }
@@ -40,7 +40,7 @@ export class Canary {
     if (this.#unheard > 0) this.#heardOthers = true
   }
 
-  /** When this canary of ours was sent, in milliseconds since 1970; null: it is not one that is waited for. */
+  /** When this canary of ours was sent, by `performance.now()`; null: it is not one that is waited for. */
   returned (text: string): number | null {
     const n = text.startsWith(this.#name) ? Number(text.slice(this.#name.length)) : NaN
     const sentAt = this.#sent.get(n)

@@ -21,7 +21,7 @@ export interface BackplaneHandlers {
   onEvents (key: ChannelKey, frames: OutgoingEvent[]): void
   /** This node may have missed frames of channels it is subscribed to: read them from the log. */
   onGap (keys: ChannelKey[]): void
-  /** Everything published up to `sentAt` (milliseconds since 1970) on any node has been delivered here. */
+  /** Everything published up to `sentAt` (`performance.now()` of this node) on any node has been delivered here. */
   onProbe (sentAt: number): void
   /** A question from another node; what it resolves to is the answer, an error thrown crosses as its code. */
   onRequest (op: string, data: unknown): Promise<unknown>

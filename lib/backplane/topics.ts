@@ -30,7 +30,7 @@ export class Topics {
   /** The channel of a topic; null for a node's. */
   keyOf (topic: string): ChannelKey | null {
     const name = topic.slice(this.#prefix.length)
-    return name.startsWith('channel:') ? name.slice('channel:{'.length, -1) : null
+    return name.startsWith('channel:') ? name.slice('channel:{'.length, -1) as ChannelKey : null
   }
 
   /** Numbered where somebody would read the log for it, were it lost. */

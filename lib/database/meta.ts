@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { systemClock } from '../clock.js'
 import { isIdKind, type IdKind } from '../ids.js'
 import type { Database } from './dialect.js'
 
@@ -42,7 +43,7 @@ export const isLaterEpoch = (epoch: string, than: string): boolean => timeOf(epo
 export const isFirstEpoch = (epoch: string): boolean => timeOf(epoch) === 0
 
 /** A new epoch, later than `known` ones, also where the clocks of the nodes that drew those were ahead. */
-export function drawEpoch (known: readonly string[], now = Date.now()): string {
+export function drawEpoch (known: readonly string[], now = systemClock.now()): string {
   const time = Math.max(now, ...known.map((epoch) => timeOf(epoch) + 1))
   return `${time.toString(36).padStart(9, '0')}-${randomBytes(6).toString('base64url')}`
 }

@@ -1,3 +1,4 @@
+import { systemClock } from '../clock.js'
 import type { OpenDatabase } from './open.js'
 import { toSqlTime } from './time.js'
 
@@ -10,6 +11,6 @@ const FRESH = 60_000
  */
 export async function freshSockets ({ db }: Pick<OpenDatabase, 'db'>): Promise<string | null> {
   const row = await db.selectFrom('websocket_connections').select('node_id')
-    .where('status', '=', 'connected').where('node_id', '<>', '').where('updated_at', '>=', toSqlTime(Date.now() - FRESH)).limit(1).executeTakeFirst()
+    .where('status', '=', 'connected').where('node_id', '<>', '').where('updated_at', '>=', toSqlTime(systemClock.now() - FRESH)).limit(1).executeTakeFirst()
   return row === undefined ? null : `its node ${row.node_id} has open sockets, or was killed less than a minute ago`
 }

@@ -1,5 +1,6 @@
 import type { MaybePromise } from '../async/maybe-promise.js'
 import type { Backplane, OutgoingEvent } from '../backplane/contract.js'
+import type { Clock } from '../clock.js'
 import type { ChannelKey } from '../keys.js'
 import type { Joining } from './joining.js'
 import { LocalChannel, type Member } from './local-channel.js'
@@ -29,6 +30,7 @@ const UNSETTLED = 10_000
 export class Hub {
   readonly #channels = new Map<ChannelKey, LocalChannel>()
   readonly #backplane: Pick<Backplane, 'subscribe' | 'unsubscribe'>
+  readonly #clock: Clock
   readonly #count = (delivered: number): void => { this.delivered += delivered }
   /** To be flushed at the end of this turn. */
   #dirty: LocalChannel[] = []
@@ -43,8 +45,9 @@ export class Hub {
   /** Called with a durable frame that is dropped, as its id has come before. */
   repeated: (key: ChannelKey, frame: OutgoingEvent) => void = () => {}
 
-  constructor (backplane: Pick<Backplane, 'subscribe' | 'unsubscribe'>) {
+  constructor (backplane: Pick<Backplane, 'subscribe' | 'unsubscribe'>, clock: Clock) {
     this.#backplane = backplane
+    this.#clock = clock
   }
 
   /** Channels with at least one local member. */
@@ -59,7 +62,7 @@ export class Hub {
   join (key: ChannelKey, member: Member): MaybePromise<Joining> {
     let channel = this.#channels.get(key)
     if (channel === undefined) {
-      channel = new LocalChannel(key, this.#backplane.subscribe(key))
+      channel = new LocalChannel(key, this.#clock.now(), this.#backplane.subscribe(key))
       this.#channels.set(key, channel)
     }
     this.delivered += channel.flushFor(member)
@@ -99,7 +102,7 @@ export class Hub {
     if (channel === undefined) return
     const held = channel.gap ?? []
     channel.gap = null
-    channel.unsettle(Date.now() + UNSETTLED)
+    channel.unsettle(performance.now() + UNSETTLED)
     this.#accept(channel, missed)
     this.#accept(channel, held)
   }

@@ -24,7 +24,7 @@ export class LocalChannel {
   readonly key: ChannelKey
   readonly members = new Set<Member>()
   /** Milliseconds since 1970: nobody here had a right to what was handed on before. */
-  readonly since = Date.now()
+  readonly since: number
   /** Resolves when the backplane has subscribed; null: it has. */
   ready: Promise<void> | null
   /** The largest durable id known on this channel; null until someone asked the log. */
@@ -36,7 +36,7 @@ export class LocalChannel {
   /** Frames that wait while a gap before them is filled; null: there is none. */
   gap: OutgoingEvent[] | null = null
   #joining: Map<Member, Joining> | null = null
-  /** Until then what arrives may have arrived in another order on other nodes; milliseconds since 1970. */
+  /** Until then what arrives may have arrived in another order on other nodes; by `performance.now()`. */
   #unsettledUntil = 0
   /** An id that comes again is dropped here. */
   #dedupe: DedupeWindow | null = null
@@ -44,8 +44,9 @@ export class LocalChannel {
   #queue: OutgoingEvent[] = []
   #alreadyWritten: Map<Member, number> | null = null
 
-  constructor (key: ChannelKey, ready: Promise<void> | null) {
+  constructor (key: ChannelKey, since: number, ready: Promise<void> | null) {
     this.key = key
+    this.since = since
     this.ready = ready?.then(() => { this.ready = null }) ?? null
   }
 
@@ -172,7 +173,7 @@ export class LocalChannel {
     this.arrivals++
     if (this.latestId !== null && messageId > this.latestId) {
       this.latestId = messageId
-      this.isSettled = this.#unsettledUntil === 0 || Date.now() > this.#unsettledUntil
+      this.isSettled = this.#unsettledUntil === 0 || performance.now() > this.#unsettledUntil
     } else if (isFirst && !isRetry && messageId !== this.latestId) {
       this.isSettled = false
     }

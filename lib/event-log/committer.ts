@@ -77,16 +77,16 @@ export class Committer {
 
   async #commit (batch: Entry[]): Promise<Tell> {
     const began = performance.now()
-    const deadline = Date.now() + this.#options.timeout
+    const deadline = performance.now() + this.#options.timeout
     let lookUp = batch.filter(({ keyed }) => keyed)
     let outcome: Outcome = 'none'
     let duplicates = 0
     for (let pause = FIRST_PAUSE; ; pause = Math.min(2 * pause, LAST_PAUSE)) {
       const attempt = { sent: false }
-      const attemptedAt = Date.now()
+      const attemptedAt = performance.now()
       const storing = this.#store(batch, lookUp, attempt)
       try {
-        const tell = await withTimeout(storing, deadline + GRACE - Date.now(), noAnswer)
+        const tell = await withTimeout(storing, deadline + GRACE - performance.now(), noAnswer)
         this.#options.measured?.(batch.length, (performance.now() - began) / 1000)
         return tell
       } catch (err) {
@@ -99,8 +99,8 @@ export class Committer {
         const unsure = attempt.sent && outcomeOf(err) === 'unknown'
         if (unsure) outcome = 'unknown'
         // One that was not carried out after a long wait, as for a lock, would wait as long again, and then nobody knows.
-        const takes = unsure ? 0 : Date.now() - attemptedAt
-        if (Date.now() + Math.max(2 * pause, takes) >= deadline) {
+        const takes = unsure ? 0 : performance.now() - attemptedAt
+        if (performance.now() + Math.max(2 * pause, takes) >= deadline) {
           this.#goAway(err, batch, outcome)
           // Answered after all, too late for its senders: everyone else is told.
           storing.then((tell) => { tell() }, () => {})

@@ -1,4 +1,5 @@
 import { CompiledQuery } from 'kysely'
+import { systemClock } from '../clock.js'
 import { drawEpoch, drawIdentity } from '../database/meta.js'
 import type { Database, Executor } from '../database/dialect.js'
 import { fromSqlTime, toSqlTime } from '../database/time.js'
@@ -114,7 +115,7 @@ export class EpochStore {
   async #mark (db: Executor, past: number): Promise<number> {
     const id = past + STEP
     if (id > MAX_ID) throw new Error(`ids are used up: ${past} were given out`)
-    const now = toSqlTime(Date.now())
+    const now = toSqlTime(systemClock.now())
     const { system } = this.#ids
     await db.executeQuery(CompiledQuery.raw(`
       insert into websocket_events

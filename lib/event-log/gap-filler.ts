@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { OutgoingEvent } from '../backplane/contract.js'
+import type { Clock } from '../clock.js'
 import type { Hub } from '../delivery/hub.js'
 import type { Ids } from '../ids.js'
 import { channelOf, splitKey, type ChannelKey } from '../keys.js'
@@ -25,6 +26,7 @@ export interface GapFillerOptions {
   hub: Hub
   eventLog: EventLog
   ids: Ids
+  clock: Clock
   log: FastifyBaseLogger
 }
 
@@ -36,10 +38,11 @@ export interface GapFillerOptions {
  */
 export class GapFiller {
   readonly #options: GapFillerOptions
-  readonly #samples: Array<{ at: number, id: number }> = []
+  /** `at` by `performance.now()`, `time` by the clock. */
+  readonly #samples: Array<{ at: number, time: number, id: number }> = []
   readonly #gaps = new Set<ChannelKey>()
   /** Up to this id, and when it was the newest, nothing is missing here. */
-  #complete = { at: 0, id: 0 }
+  #complete = { time: 0, id: 0 }
   #filling = false
   #sampling: NodeJS.Timeout | null = null
   #stopped = false
@@ -49,12 +52,12 @@ export class GapFiller {
   }
 
   async start (): Promise<void> {
-    const at = Date.now()
+    const time = this.#options.clock.now()
     const id = await this.#options.eventLog.store.newest()
-    this.#complete = { at, id }
+    this.#complete = { time, id }
     this.#options.hub.newest = Math.max(this.#options.hub.newest, id)
     this.#sampling = setInterval(() => {
-      this.#samples.push({ at: Date.now(), id: this.#options.hub.newest })
+      this.#samples.push({ at: performance.now(), time: this.#options.clock.now(), id: this.#options.hub.newest })
       if (this.#samples.length > MAX_SAMPLES) this.#samples.shift()
     }, SAMPLE_INTERVAL_MS)
   }
@@ -62,8 +65,9 @@ export class GapFiller {
   /** A new epoch began: the ids noted before say nothing about this log. */
   forget (): void {
     this.#samples.length = 0
-    this.#complete = { at: Date.now(), id: 0 }
-    this.#options.eventLog.store.newest().then((id) => { this.#complete = { at: Date.now(), id } }, () => {}) // then all is read, from the start
+    const { clock, eventLog } = this.#options
+    this.#complete = { time: clock.now(), id: 0 }
+    eventLog.store.newest().then((id) => { this.#complete = { time: clock.now(), id } }, () => {}) // then all is read, from the start
   }
 
   stop (): void {
@@ -72,7 +76,7 @@ export class GapFiller {
     this.#gaps.clear()
   }
 
-  /** Everything published until `sentAt` came through. */
+  /** Everything published until `sentAt` (`performance.now()`) came through. */
   noteProbe (sentAt: number): void {
     if (this.#filling) return
     const complete = this.#samples.findLast(({ at }) => at <= sentAt - LATE_COMMIT_MS)
@@ -113,12 +117,14 @@ export class GapFiller {
     this.#filling = false
   }
 
-  async #read (keys: ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
+  async #read (keys: readonly ChannelKey[]): Promise<Map<ChannelKey, StoredEvent[]>> {
     const found: StoredEvent[] = []
-    const { tenantId } = splitKey(keys[0] ?? '', this.#options.ids)
+    const [first] = keys
+    if (first === undefined) return new Map()
+    const { tenantId } = splitKey(first, this.#options.ids)
     const channels = keys.map(channelOf)
-    const { at, id } = this.#complete
-    const publishedSince = at - CLOCK_SKEW_MS
+    const { time, id } = this.#complete
+    const publishedSince = time - CLOCK_SKEW_MS
     for (let since = Math.max(0, id - LATE_PUBLISH_IDS); ;) {
       const events = await this.#options.eventLog.readGap({ tenantId, channels, since, complete: id, publishedSince, limit: EVENTS_PER_READ })
       found.push(...events)

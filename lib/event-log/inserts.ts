@@ -1,7 +1,7 @@
 import { CompiledQuery } from 'kysely'
 import type { Dialect } from '../database/dialect.js'
 import { literal } from '../database/literal.js'
-import { toLaterSqlTime, toSqlTime } from '../database/time.js'
+import { toSqlTime } from '../database/time.js'
 import type { Id } from '../ids.js'
 
 /** One row on its way into the table. */
@@ -31,7 +31,7 @@ const auditPlaceholders = `(${Array(9).fill('?').join(', ')}, 'delivered', 0)`
 /** The insert of events that must not be lost. */
 export function durableInsert (dialect: Dialect, rows: readonly EventRow[], origin: string): CompiledQuery {
   if (dialect === 'mysql') return CompiledQuery.raw(intoDurable + rows.map((row) => durableText(row, origin)).join(','))
-  const values = rows.flatMap((row) => [...common(row, origin), row.dedupeId, toLaterSqlTime(row.dueAt)])
+  const values = rows.flatMap((row) => [...common(row, origin), row.dedupeId, toSqlTime(row.dueAt)])
   return CompiledQuery.raw(`${intoDurable}${rows.map(() => durablePlaceholders).join(', ')} returning id`, values)
 }
 
@@ -48,7 +48,7 @@ function common (row: AuditRow, origin: string): unknown[] {
 }
 
 const durableText = (row: EventRow, origin: string): string =>
-  `(${commonText(row, origin)},${literal(row.dedupeId)},'${toLaterSqlTime(row.dueAt)}')`
+  `(${commonText(row, origin)},${literal(row.dedupeId)},'${toSqlTime(row.dueAt)}')`
 
 const auditText = (row: AuditRow, origin: string): string => `(${commonText(row, origin)},'${toSqlTime(row.createdAt)}','delivered',0)`
 

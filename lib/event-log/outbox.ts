@@ -4,7 +4,7 @@ import { PUBLISHED, type Backplane, type OutgoingEvent } from '../backplane/cont
 import { privateChannel, privateOwner } from '../channel-names.js'
 import type { Clock } from '../clock.js'
 import type { Id, Ids } from '../ids.js'
-import { channelKey } from '../keys.js'
+import { channelKey, userKey, type ChannelKey, type UserKey, type UserRef } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
 import { PublishedMarker } from './published-marker.js'
@@ -29,7 +29,7 @@ export interface OutboxOptions {
   log: FastifyBaseLogger
   typeOf (name: string): EventType
   /** Which of these users are online anywhere. */
-  onlineAmong (users: ReadonlyArray<{ tenantId: Id, userId: Id }>): Promise<Set<string>>
+  onlineAmong (users: readonly UserRef[]): Promise<Set<UserKey>>
   onFailed (event: StoredEvent): void
 }
 
@@ -72,7 +72,7 @@ export class Outbox {
 
   /** What this node handed on arrived here when it arrived everywhere. */
   get isInOrder (): boolean {
-    return !this.#isBehind && Date.now() - this.#caughtUpAt > OUT_OF_ORDER
+    return !this.#isBehind && performance.now() - this.#caughtUpAt > OUT_OF_ORDER
   }
 
   /**
@@ -109,7 +109,7 @@ export class Outbox {
     const unconfirmed = due.filter(({ type }) => this.#options.typeOf(type).requiresConfirmation === true)
     const ownerOf = ({ channel }: StoredEvent): Id => privateOwner(channel, ids) ?? ids.system
     const reachable = await onlineAmong(unconfirmed.map((event) => ({ tenantId: event.tenantId, userId: ownerOf(event) })))
-    const isOnline = (event: StoredEvent): boolean => reachable.has(`${event.tenantId}/${ownerOf(event)}`)
+    const isOnline = (event: StoredEvent): boolean => reachable.has(userKey(event.tenantId, ownerOf(event)))
 
     const again = unconfirmed.filter((event) => isOnline(event) && event.publishedAt !== null)
     const exhausted = again.filter((event) => event.retryCount >= RETRY_DELAYS_MS.length)
@@ -182,7 +182,7 @@ export class Outbox {
         if (events.length === 0 && this.#addedWhileBehind === 0) break
       }
       this.#isBehind = false
-      this.#caughtUpAt = Date.now()
+      this.#caughtUpAt = performance.now()
       log.info({ events: published }, 'outbox caught up')
     } catch (err) {
       log.warn({ err }, 'outbox cannot catch up yet')
@@ -200,7 +200,7 @@ export class Outbox {
     return all
   }
 
-  #keys ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): string[] {
+  #keys ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): ChannelKey[] {
     const own = privateChannel(userId)
     return this.#options.typeOf(type).copyToSender === true && own !== channel
       ? [channelKey(tenantId, channel), channelKey(tenantId, own)]

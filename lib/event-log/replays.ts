@@ -67,14 +67,14 @@ export class Replays {
     valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map((key) => this.#split(key))))), { size: MAX_CHANNELS })
   readonly #behind = batchLoader(async (places: Place[]) =>
     valuesOf(places, await this.#options.ask(async () => await this.#store.behind(places.map((place) => this.#rangeOf(place)), MAX_REPLAY + 1))),
-  { size: MAX_RANGES, nameOf: nameOfPlace })
+  { size: MAX_RANGES, keyOf: nameOfPlace })
   readonly #late = batchLoader(async (places: Place[]) =>
     valuesOf(places, await this.#options.ask(async () => await Promise.all(places.map(async (place) => await this.#store.lateBelow(this.#rangeOf(place)))))),
-  { nameOf: nameOfPlace })
+  { keyOf: nameOfPlace })
   readonly #pages = batchLoader(async (requests: PageRequest[]) => {
     const ranges = requests.map((request): PageRange => ({ ...this.#rangeOf(request), kind: request.kind, copies: this.#copiesFor(request) }))
     return valuesOf(requests, (await this.#options.ask(async () => await this.#store.pages(ranges, this.pageBytes))).map(encode))
-  }, { size: MAX_RANGES, nameOf: ({ kind, since, copiesFrom, key }) => `${kind}/${since}/${copiesFrom}/${key}` })
+  }, { size: MAX_RANGES, keyOf: ({ kind, since, copiesFrom, key }) => `${kind}/${since}/${copiesFrom}/${key}` })
   /** As many as come, with a rest between: a mass reconnect is a handful of statements. */
   readonly #firstWaiting = batchLoader(async (keys: ChannelKey[]) =>
     valuesOf(keys, (await this.#options.ask(async () => await this.#store.waiting(keys.map((key) => this.#split(key)), this.pageBytes))).map(encode)),

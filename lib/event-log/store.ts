@@ -1,5 +1,6 @@
 import { CompiledQuery, sql } from 'kysely'
 import { privateChannel } from '../channel-names.js'
+import { systemClock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { isDeadlock } from '../database/failures.js'
 import { toSqlTime } from '../database/time.js'
@@ -251,7 +252,7 @@ export class EventStore {
   async probe (): Promise<void> {
     await sql`insert into websocket_events (tenant_id, user_id, event_type, channel, payload, created_at, updated_at, origin)
       select 0, 0, name, name, '{}', name, name, name from websocket_meta where 1 = 0`.execute(this.#db)
-    await upsert(this.#db, this.#dialect, 'websocket_meta', [{ name: 'probe', value: toSqlTime(Date.now()) }], { keys: ['name'], update: ['value'] })
+    await upsert(this.#db, this.#dialect, 'websocket_meta', [{ name: 'probe', value: toSqlTime(systemClock.now()) }], { keys: ['name'], update: ['value'] })
   }
 
   #minus (time: ReturnType<typeof sql.ref>, ms: number): ReturnType<typeof sql> {

@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { Command, Redis, type Cluster, type RedisOptions } from 'ioredis'
+import { systemClock } from '../clock.js'
 import { OptionError } from '../errors.js'
 import { RedisHealth } from './health.js'
 
@@ -121,7 +122,7 @@ function forSingle (redis: string | Redis, keyPrefix: string, log: ConnectionLog
   const prefix = `${keyPrefix}:${commands.options.db ?? 0}:`
   const health = new RedisHealth({
     all: () => [commands, subscriber],
-    write: async () => { await commands.eval(WRITE, 1, `${prefix}probe`, Date.now()) },
+    write: async () => { await commands.eval(WRITE, 1, `${prefix}probe`, systemClock.now()) },
     leaveServer: () => { commands.stream.destroy() },
     followServer: () => { subscriber.stream.destroy() }
   }, log)
@@ -152,7 +153,7 @@ function forCluster (cluster: Cluster, keyPrefix: string, log: ConnectionLog): R
   const health = new RedisHealth({
     all: () => [...commands.nodes(), ...subscribersOf(commands)],
     write: async () => {
-      await Promise.all(probes.keys(commands).map(async (key) => { await commands.eval(WRITE, 1, key, Date.now()) }))
+      await Promise.all(probes.keys(commands).map(async (key) => { await commands.eval(WRITE, 1, key, systemClock.now()) }))
     },
     // A cluster says itself where to go.
     leaveServer: () => {},

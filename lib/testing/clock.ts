@@ -1,14 +1,14 @@
-import type { Clock } from '../clock.js'
+import { systemClock, type Clock } from '../clock.js'
 
-/** Time that goes on as usual and can be moved. */
+/** The system's time, which a test can move ahead. */
 export class MovableClock implements Clock {
   #ahead = 0
 
   now (): number {
-    return Date.now() + this.#ahead
+    return systemClock.now() + this.#ahead
   }
 
-  /** Moves it on, in milliseconds. What became due is told within half a second. */
+  /** Moves it ahead, in milliseconds. What became due is emitted within half a second. */
   advance (ms: number): void {
     this.#ahead += ms
   }

@@ -30,7 +30,7 @@ const PURGE_INTERVAL_MS = 3600_000
 export class Scheduler {
   readonly #options: SchedulerOptions
   readonly #tasks: PeriodicTask[]
-  #purgedAt = Date.now()
+  #purgedAt = performance.now()
 
   constructor (options: SchedulerOptions) {
     this.#options = options
@@ -59,8 +59,8 @@ export class Scheduler {
     const { roster, eventLog, maintenance, enabled } = this.#options
     if (!enabled || !eventLog.healthy || !await roster.lock('sweeper', LOCK_TTL_MS)) return
     await eventLog.outbox.sweep()
-    if (Date.now() - this.#purgedAt < PURGE_INTERVAL_MS) return
-    this.#purgedAt = Date.now()
+    if (performance.now() - this.#purgedAt < PURGE_INTERVAL_MS) return
+    this.#purgedAt = performance.now()
     await maintenance.run()
   }
 }

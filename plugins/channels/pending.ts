@@ -4,7 +4,7 @@ import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { Page } from '../../lib/delivery/joining.js'
 import type { PageSource } from '../../lib/delivery/replayer.js'
 import type { Internals } from '../../lib/internals.js'
-import { channelKey } from '../../lib/keys.js'
+import { channelKey, type ChannelKey } from '../../lib/keys.js'
 
 /** Pause before the log is told again what was sent, in milliseconds; as long as the connection lives. */
 const RETRY_MS = 2000
@@ -21,7 +21,7 @@ class Waiting implements PageSource {
   readonly #internals: Internals
   readonly #log: FastifyBaseLogger
   readonly #connection: LocalConnection
-  readonly #key: string
+  readonly #key: ChannelKey
   /** Null before the first page. */
   #position: number | null = null
   #postponedAt = -Infinity

@@ -1,7 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { thenMaybe, isPromise, catchMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { privateChannel } from '../../lib/channel-names.js'
-import { expiryToIso } from '../../lib/clock.js'
+import { toIso } from '../../lib/clock.js'
 import type { Joining } from '../../lib/delivery/joining.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { expiryOf, type Identity } from '../../lib/identity.js'
@@ -135,7 +135,7 @@ export class Connections {
       userId: identity.userId,
       clubId: identity.tenantId,
       channels: [...channels],
-      expiresAt: expiryOf(identity) === Infinity ? null : expiryToIso(expiryOf(identity)),
+      expiresAt: expiryOf(identity) === Infinity ? null : toIso(expiryOf(identity)),
       heartbeatInterval: this.#settings.pingInterval,
       epoch: this.#internals.eventLog.epoch.current
     }

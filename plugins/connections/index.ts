@@ -44,7 +44,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const internals = internalsFor(fastify, 'connections')
   const settings = readSettings(ConnectionSettings, options, { of: 'connections', besides: [] })
   const origins = readOrigins(settings.allowedOrigins)
-  const store = new ConnectionStore(internals.database, fastify.log)
+  const store = new ConnectionStore(internals.database, internals.clock, fastify.log)
   const connections = new Connections(internals, settings, store, fastify.log)
   const supervisor = new Supervisor(settings, internals.clock, fastify.log)
   const pipeline = new FramePipeline(internals, connections, fastify.log)
@@ -89,7 +89,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
 
   fastify.addHook('onReady', async () => { supervisor.start(internals.hub, internals.settings.statsInterval) })
   fastify.addHook('preClose', async () => {
-    const deadline = Date.now() + settings.closeDeadline - TIME_TO_FLUSH
+    const deadline = performance.now() + settings.closeDeadline - TIME_TO_FLUSH
     upgrades.end(fastify, deadline)
     await supervisor.drain(deadline)
     // Before the other plugins end: they look after what a closed connection leaves behind.

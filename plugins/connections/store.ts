@@ -1,9 +1,11 @@
 import type { FastifyBaseLogger } from 'fastify'
+import type { Clock } from '../../lib/clock.js'
 import type { StorageAccess } from '../../lib/core.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
 import type { Id } from '../../lib/ids.js'
+import { connectionKey, type ConnectionKey } from '../../lib/keys.js'
 
 /** A connection as the history keeps it. */
 export interface ConnectionRecord {
@@ -28,8 +30,10 @@ export class ConnectionStore {
   readonly #rows: WriteBehind<ConnectionRecord>
   readonly #gone: WriteBehind<Gone>
   readonly #storage: StorageAccess
+  readonly #clock: Clock
 
-  constructor (storage: StorageAccess, log: FastifyBaseLogger) {
+  constructor (storage: StorageAccess, clock: Clock, log: FastifyBaseLogger) {
+    this.#clock = clock
     this.#storage = storage
     this.#rows = new WriteBehind<ConnectionRecord>({ name: 'connection', log, key: keyOf, write: async (rows) => { await this.#write(rows) } })
     this.#gone = new WriteBehind<Gone>({ name: 'disconnection', log, key: keyOf, write: async (rows) => { await this.#writeGone(rows) } })
@@ -63,7 +67,7 @@ export class ConnectionStore {
   }
 
   async #write (records: ConnectionRecord[]): Promise<void> {
-    const now = toSqlTime(Date.now())
+    const now = toSqlTime(this.#clock.now())
     const rows = records.map((record) => ({
       tenant_id: record.tenantId,
       user_id: record.userId,
@@ -93,4 +97,4 @@ export class ConnectionStore {
   }
 }
 
-const keyOf = ({ tenantId, connectionId }: Pick<ConnectionRecord, 'tenantId' | 'connectionId'>): string => `${tenantId}/${connectionId}`
+const keyOf = ({ tenantId, connectionId }: Pick<ConnectionRecord, 'tenantId' | 'connectionId'>): ConnectionKey => connectionKey(tenantId, connectionId)

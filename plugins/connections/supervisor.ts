@@ -58,7 +58,7 @@ export class Supervisor {
     if (this.#connections.size === 0) this.#empty?.()
   }
 
-  /** Closes every socket with 1012, in lots, and ends what is left by the deadline, in milliseconds since 1970. */
+  /** Closes every socket with 1012, in lots, and ends what is left by the deadline, by `performance.now()`. */
   async drain (deadline: number): Promise<void> {
     this.draining = true
     for (const timer of this.#timers) clearInterval(timer)
@@ -71,7 +71,7 @@ export class Supervisor {
     if (this.#connections.size === 0) return
     const timer = setTimeout(() => {
       for (const connection of this.#connections.values()) connection.terminate()
-    }, Math.min(Math.max(deadline - Date.now(), 0), CLOSE_TIMEOUT_MS))
+    }, Math.min(Math.max(deadline - performance.now(), 0), CLOSE_TIMEOUT_MS))
     await closed
     clearTimeout(timer)
   }

@@ -47,7 +47,7 @@ export class Upgrades {
     if (connected !== null) server.on(connected, (socket: Socket) => { this.#connections.add(socket.once('close', this.#onGone)) })
   }
 
-  /** The server is closing: whatever is watched here is gone by the deadline, and so are the host's own WebSockets. */
+  /** The server is closing: whatever is watched here is gone by the deadline (`performance.now()`), and so are the host's own WebSockets. */
   end ({ websocketServer }: FastifyInstance, deadline: number): void {
     let seen = new Set<Duplex>()
     this.#sweeping = setInterval(() => {
@@ -55,7 +55,7 @@ export class Upgrades {
       // Not at first sight: a request may be just coming in, to be told that this server closes.
       for (const socket of idle) if (seen.has(socket)) socket.destroy()
       seen = new Set(idle)
-      if (Date.now() < deadline) return
+      if (performance.now() < deadline) return
       for (const socket of this.#waiting) socket.destroy()
       for (const client of websocketServer.clients) client.terminate()
     }, SWEEP).unref()

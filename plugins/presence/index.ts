@@ -36,7 +36,7 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
   const internals = internalsFor(fastify, 'presence')
   const { updatesPerMinute } = readSettings(PresenceSettings, options, { of: 'presence', besides: [] })
   const rate = { max: updatesPerMinute, window: 60_000 }
-  const store = new PresenceStore(internals.database, internals.ids, fastify.log)
+  const store = new PresenceStore(internals.database, internals.ids, internals.clock, fastify.log)
   const presence = new PresenceRules(internals, store, rate)
 
   fastify.realtime.presence = {

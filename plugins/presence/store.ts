@@ -1,10 +1,12 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { sql } from 'kysely'
+import type { Clock } from '../../lib/clock.js'
 import type { StorageAccess } from '../../lib/core.js'
 import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
 import type { Id, Ids } from '../../lib/ids.js'
+import { userKey } from '../../lib/keys.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
 
 export interface PresenceRecord {
@@ -23,16 +25,16 @@ export class PresenceStore {
   readonly #storage: StorageAccess
   readonly #ids: Ids
 
-  constructor (storage: StorageAccess, ids: Ids, log: FastifyBaseLogger) {
+  constructor (storage: StorageAccess, ids: Ids, clock: Clock, log: FastifyBaseLogger) {
     this.#ids = ids
     this.#storage = storage
     const { db, dialect } = storage
     this.#rows = new WriteBehind({
       name: 'presence',
       log,
-      key: keyOf,
+      key: ({ tenantId, userId }) => userKey(tenantId, userId),
       write: async (records) => {
-        const now = toSqlTime(Date.now())
+        const now = toSqlTime(clock.now())
         await upsert(db, dialect, 'websocket_presence', records.map((record) => ({
           tenant_id: record.tenantId,
           user_id: record.userId,
@@ -67,7 +69,7 @@ export class PresenceStore {
       found.set(this.#ids.parse(row.user_id), { device: (row.device ?? 'web') as Device, seenAt: fromSqlTime(row.seen_at) })
     }
     for (const userId of userIds) {
-      const waiting = this.#rows.peek(`${tenantId}/${userId}`)
+      const waiting = this.#rows.peek(userKey(tenantId, userId))
       if (waiting !== undefined) found.set(userId, waiting)
     }
     return found
@@ -77,5 +79,3 @@ export class PresenceStore {
     await this.#rows.close()
   }
 }
-
-const keyOf = ({ tenantId, userId }: PresenceRecord): string => `${tenantId}/${userId}`

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { withTimeout } from '../../lib/async/with-timeout.js'
 import type { Internals } from '../../lib/internals.js'
+import { userKey, type UserKey } from '../../lib/keys.js'
 import { FrameCounts } from '../../lib/metrics.js'
 import { EventStatusStore } from './store.js'
 
@@ -67,8 +68,8 @@ function sizes (registry: Registry, internals: Internals): void {
   gauge(registry, 'realtime_sockets', 'Sockets of this node, authenticated or not', () => [[{}, metrics.sockets?.() ?? 0]])
   gauge(registry, 'realtime_connections', 'Authenticated connections of this node', () => [[{}, localConnections.size]])
   gauge(registry, 'realtime_roster_users', 'Users with a connection on this node', () => {
-    const users = new Set<string>()
-    for (const { identity } of open(localConnections)) users.add(`${identity.tenantId}/${identity.userId}`)
+    const users = new Set<UserKey>()
+    for (const { identity } of open(localConnections)) users.add(userKey(identity.tenantId, identity.userId))
     return [[{}, users.size]]
   })
   gauge(registry, 'realtime_roster_tenants', 'Tenants with a connection on this node', () => {

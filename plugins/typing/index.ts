@@ -40,7 +40,7 @@ async function typingPlugin (fastify: FastifyInstance, options: TypingOptions): 
   const { participants } = options
   if (participants !== undefined && typeof participants !== 'function') throw new OptionError('participants', 'must be a function')
   const rate = { max: signsPerMinute, window: 60_000 }
-  const store = new TypingStore(internals.database, fastify.log)
+  const store = new TypingStore(internals.database, internals.clock, fastify.log)
   const typing = new TypingRules(internals, store, { rate, timeout, participants }, fastify.log)
 
   fastify.realtime.typing = { in: async (tenantId, conversationId) => await typing.users(tenantId, conversationId) }

@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import type { Clock } from '../../lib/clock.js'
 import type { StorageAccess } from '../../lib/core.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
@@ -11,13 +12,13 @@ interface TypingRecord { entry: TypingEntry, isTyping: boolean, expiresAt: numbe
 export class TypingStore {
   readonly #rows: WriteBehind<TypingRecord>
 
-  constructor ({ db, dialect }: StorageAccess, log: FastifyBaseLogger) {
+  constructor ({ db, dialect }: StorageAccess, clock: Clock, log: FastifyBaseLogger) {
     this.#rows = new WriteBehind({
       name: 'typing',
       log,
       key: ({ entry }) => `${entry.tenantId}/${entry.userId}/${entry.conversationId}`,
       write: async (records) => {
-        const now = toSqlTime(Date.now())
+        const now = toSqlTime(clock.now())
         await upsert(db, dialect, 'websocket_typing_indicators', records.map(({ entry, isTyping, expiresAt }) => ({
           tenant_id: entry.tenantId,
           user_id: entry.userId,

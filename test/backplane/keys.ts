@@ -2,6 +2,7 @@ import type { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { CounterAges } from '../../lib/backplane/counter-ages.js'
 import { COUNTER_TTL } from '../../lib/backplane/sequence-tracker.js'
+import { channelKey } from '../../lib/keys.js'
 import { durable, frame } from './node.js'
 import { startNodes, type RedisNode } from './redis.js'
 
@@ -14,9 +15,9 @@ const keysOf = async ({ connections }: RedisNode): Promise<string[]> => {
 export function keys (t: Test): void {
   t.test('channels that carry only ephemeral events leave no keys, whether somebody listens or not', async (t) => {
     const [a, b] = await startNodes(t)
-    for (let i = 0; i < 20; i++) await b.backplane.subscribe(`1/heard.${i}`)
+    for (let i = 0; i < 20; i++) await b.backplane.subscribe(channelKey(1, `heard.${i}`))
     await Promise.all(Array.from({ length: 20 }, (_, i) =>
-      [a.backplane.publish(`1/heard.${i}`, frame(`${i}`)), a.backplane.publish(`1/unheard.${i}`, frame(`${i}`))]).flat())
+      [a.backplane.publish(channelKey(1, `heard.${i}`), frame(`${i}`)), a.backplane.publish(channelKey(1, `unheard.${i}`), frame(`${i}`))]).flat())
     await a.backplane.call('node-b', 'op', 1)
     await b.recorder.until('all frames', () => b.recorder.frames.length === 20)
     t.strictSame(await keysOf(a), [])

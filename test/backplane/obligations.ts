@@ -1,5 +1,6 @@
 import type { Test } from 'tap'
 import { errorCodes, RealtimeError } from '../../lib/errors.js'
+import { channelKey, type ChannelKey } from '../../lib/keys.js'
 import { seeded, turn } from '../suites.js'
 import { frame, payloadOf, textOf, type Node } from './node.js'
 
@@ -16,12 +17,12 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
   t.test('frames of a channel arrive in the order of the calls, within a turn and over many', async (t) => {
     const { backplane, recorder } = await start(t)
     const random = seeded(1)
-    const keys = ['1/a', '1/b', '2/a']
+    const keys: ChannelKey[] = ['1/a', '1/b', '2/a']
     await Promise.all(keys.map(async (key) => { await backplane.subscribe(key) }))
     const sent: Record<string, string[]> = { '1/a': [], '1/b': [], '2/a': [] }
     const published: Array<Promise<void>> = []
     for (let i = 0; i < 2000; i++) {
-      const key = keys[random(keys.length)] ?? ''
+      const key = keys[random(keys.length)] ?? '1/a'
       sent[key]?.push(String(i))
       published.push(backplane.publish(key, frame(String(i))))
       if (random(20) === 0) await turn()
@@ -52,7 +53,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     const wanted: string[] = []
     const pending: Array<Promise<void>> = []
     for (let i = 0; i < 200; i++) {
-      const key = `1/race.${i}`
+      const key = channelKey(1, `race.${i}`)
       let subscribed = false
       for (let step = random(6) + 1; step > 0; step--) {
         subscribed = random(2) === 0
@@ -63,7 +64,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
       if (subscribed) wanted.push(key)
     }
     await Promise.all(pending)
-    for (let i = 0; i < 200; i++) await backplane.publish(`1/race.${i}`, frame('x'))
+    for (let i = 0; i < 200; i++) await backplane.publish(channelKey(1, `race.${i}`), frame('x'))
     await backplane.publish('1/end', frame('end'))
     await recorder.untilText('end')
     t.ok(wanted.length > 50 && wanted.length < 150, `${wanted.length} of 200 end as subscribed`)
@@ -82,7 +83,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
   t.test('subscribing twice hears once, and unsubscribing once is enough', async (t) => {
     const { backplane, recorder } = await start(t)
     const resolved: number[] = []
-    await Promise.all(['1/a', '1/a', '1/a', '1/end'].map(async (key, i) => {
+    await Promise.all((['1/a', '1/a', '1/a', '1/end'] as const).map(async (key, i) => {
       await backplane.subscribe(key)
       resolved.push(i)
     }))
@@ -114,7 +115,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
 export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>): void {
   t.test('what another node publishes from the moment subscribe resolved is heard', async (t) => {
     const [a, b] = await start(t)
-    const keys = Array.from({ length: 200 }, (_, i) => `1/now.${i}`)
+    const keys = Array.from({ length: 200 }, (_, i) => channelKey(1, `now.${i}`))
     await Promise.all(keys.map(async (key) => {
       await b.backplane.subscribe(key)
       await a.backplane.publish(key, frame(key))
@@ -149,7 +150,7 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
 
   t.test('many channels of several tenants in one turn reach their own subscribers', async (t) => {
     const [a, b] = await start(t)
-    const keys = [1, 2, 3].flatMap((tenant) => Array.from({ length: 400 }, (_, i) => `${tenant}/group.${i}`))
+    const keys = [1, 2, 3].flatMap((tenant) => Array.from({ length: 400 }, (_, i) => channelKey(tenant, `group.${i}`)))
     const heard = keys.filter((key) => !key.startsWith('2/'))
     await Promise.all(heard.map(async (key) => { await b.backplane.subscribe(key) }))
     await Promise.all(keys.flatMap((key) => ['1', '2'].map(async (text) => { await a.backplane.publish(key, frame(text)) })))

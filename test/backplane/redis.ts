@@ -2,7 +2,7 @@ import { once } from 'node:events'
 import { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { RedisBackplane } from '../../lib/backplane/redis.js'
-import type { ChannelKey } from '../../lib/keys.js'
+import { channelKey, type ChannelKey } from '../../lib/keys.js'
 import type { RedisConnections } from '../../lib/redis/connect.js'
 import { startProxy, type Link, type Proxy } from '../cluster/proxy.js'
 import { until } from '../cluster/until.js'
@@ -79,13 +79,14 @@ export function overFailures (t: Test): void {
   t.test('nothing stays subscribed on Redis after the last unsubscribe', async (t) => {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
-    const keys = Array.from({ length: 50 }, (_, i) => `1/leak.${i}`)
+    const keys = Array.from({ length: 50 }, (_, i) => channelKey(1, `leak.${i}`))
     for (const { backplane } of [a, b]) await Promise.all(keys.map(async (key) => { await backplane.subscribe(key) }))
     t.equal((await topicsOf(admin, a)).length, keys.length + 2)
     for (const { backplane } of [a, b]) for (const key of keys) backplane.unsubscribe(key)
     for (const key of keys) {
-      const subscribed = a.backplane.subscribe(`${key}.raced`)
-      a.backplane.unsubscribe(`${key}.raced`)
+      const raced = channelKey(1, `${key.slice(2)}.raced`)
+      const subscribed = a.backplane.subscribe(raced)
+      a.backplane.unsubscribe(raced)
       await subscribed
     }
     await until('only the two nodes’ own topics are left', 5000, async () => (await topicsOf(admin, a)).length === 2)
@@ -107,15 +108,15 @@ export function overFailures (t: Test): void {
   t.test('a lost message is told as missed before what comes after it, on its channel only', async (t) => {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
-    for (const key of ['1/a', '1/b']) await a.backplane.subscribe(key)
-    for (const key of ['1/a', '1/b']) await b.backplane.publish(key, durable(`${key} before`))
+    for (const key of ['1/a', '1/b'] as const) await a.backplane.subscribe(key)
+    for (const key of ['1/a', '1/b'] as const) await b.backplane.publish(key, durable(`${key} before`))
     await a.recorder.untilText('1/b before')
     const topic = await topicOf(admin, a, '1/a')
     await a.subscriber.unsubscribe(topic)
     await b.backplane.publish('1/a', durable('lost'))
     await a.subscriber.subscribe(topic)
     t.strictSame(a.recorder.missing, [])
-    for (const key of ['1/b', '1/a']) await b.backplane.publish(key, durable(`${key} after`))
+    for (const key of ['1/b', '1/a'] as const) await b.backplane.publish(key, durable(`${key} after`))
     await a.recorder.untilText('1/a after')
     t.strictSame(a.recorder.missing, ['1/a'])
     t.strictSame(a.recorder.told.slice(-3), ['deliver', 'missed', 'deliver'])
@@ -125,7 +126,7 @@ export function overFailures (t: Test): void {
   t.test('a cut subscription is made again from the local table, told as missed, and hears again', async (t) => {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
-    for (const key of ['1/a', '1/b', '1/left']) await a.backplane.subscribe(key)
+    for (const key of ['1/a', '1/b', '1/left'] as const) await a.backplane.subscribe(key)
     a.backplane.unsubscribe('1/left')
     await cutSubscriber(admin, a)
     t.notOk(a.backplane.healthy)
@@ -134,7 +135,7 @@ export function overFailures (t: Test): void {
     await a.recorder.until('back', () => a.recorder.told.includes('back'))
     t.strictSame(new Set(a.recorder.missing), new Set(['1/a', '1/b']))
     t.ok(a.backplane.healthy)
-    for (const key of ['1/left', '1/a', '1/b']) await b.backplane.publish(key, frame(`${key} again`))
+    for (const key of ['1/left', '1/a', '1/b'] as const) await b.backplane.publish(key, frame(`${key} again`))
     await a.recorder.untilText('1/b again')
     t.strictSame(a.recorder.texts(), ['own', '1/a again', '1/b again'])
     t.strictSame(await b.backplane.call('node-a', 'op', 1), { op: 'op', data: 1 }, 'and its own topic too')
@@ -211,7 +212,7 @@ export function overFailures (t: Test): void {
     for (const { recorder } of [a, b]) await recorder.until('back', () => recorder.told.includes('back'))
     t.ok(a.backplane.healthy && b.backplane.healthy)
     t.strictSame(new Set(a.recorder.missing), new Set(['1/a', '1/new']))
-    for (const key of ['1/left', '1/a', '1/new']) await b.backplane.publish(key, frame(`${key} again`))
+    for (const key of ['1/left', '1/a', '1/new'] as const) await b.backplane.publish(key, frame(`${key} again`))
     await a.recorder.untilText('1/new again')
     t.strictSame(a.recorder.texts().slice(3), ['1/a again', '1/new again'])
     t.strictSame(await a.backplane.call('node-b', 'op', 2), { op: 'op', data: 2 })

@@ -11,7 +11,7 @@ import { Hub, type Member } from '../../lib/delivery/hub.js'
 import { EventLog, type EventLogOptions, type NewEvent, type StoredEvent } from '../../lib/event-log/index.js'
 import { noPosition } from '../../lib/event-log/redis-position.js'
 import { Ids } from '../../lib/ids.js'
-import { channelKey } from '../../lib/keys.js'
+import { channelKey, userKey, type ChannelKey, type UserKey } from '../../lib/keys.js'
 import { temporaryFolder } from '../exit-hooks.js'
 import { createDatabase } from '../servers.js'
 import { log, StillClock, turn } from '../suites.js'
@@ -20,7 +20,7 @@ import { log, StillClock, turn } from '../suites.js'
 export class CuttableBackplane implements Backplane {
   healthy = true
   peers: CuttableBackplane[] = [this]
-  readonly #subscribed = new Set<string>()
+  readonly #subscribed = new Set<ChannelKey>()
   #handlers: BackplaneHandlers | null = null
 
   constructor (readonly nodeId: string) {}
@@ -29,14 +29,14 @@ export class CuttableBackplane implements Backplane {
     this.#handlers = handlers
   }
 
-  async publish (key: string, frame: OutgoingEvent): Promise<void> {
+  async publish (key: ChannelKey, frame: OutgoingEvent): Promise<void> {
     for (const peer of this.healthy ? this.peers.filter(({ healthy }) => healthy) : [this]) {
       if (peer.#subscribed.has(key)) peer.#handlers?.onEvents(key, [frame])
     }
     if (!this.healthy) throw new Error('cut off')
   }
 
-  publishLocally (key: string, frame: OutgoingEvent): void {
+  publishLocally (key: ChannelKey, frame: OutgoingEvent): void {
     if (this.#subscribed.has(key)) this.#handlers?.onEvents(key, [frame])
   }
 
@@ -44,11 +44,11 @@ export class CuttableBackplane implements Backplane {
     return true
   }
 
-  async subscribe (key: string): Promise<void> {
+  async subscribe (key: ChannelKey): Promise<void> {
     this.#subscribed.add(key)
   }
 
-  unsubscribe (key: string): void {
+  unsubscribe (key: ChannelKey): void {
     this.#subscribed.delete(key)
   }
 
@@ -92,7 +92,7 @@ export interface Node {
   clock: StillClock
   db: OpenDatabase
   /** `{tenant}/{user}` of those who are online. */
-  online: Set<string>
+  online: Set<UserKey>
   failed: StoredEvent[]
   listen (channel: string, id?: string, tenantId?: number): Promise<Reader>
   rows (): Promise<Array<Selectable<Tables['websocket_events']>>>
@@ -147,13 +147,13 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
   const meta = await readMeta(shared.db)
   const start = async (t: Test, clock: StillClock, { origin = 'node-a', db = shared, maxQueued = 10_000, timeout = 3000 }: Options): Promise<Node> => {
     const backplane = new CuttableBackplane(origin)
-    const hub = new Hub(backplane)
-    const online = new Set<string>()
+    const hub = new Hub(backplane, clock)
+    const online = new Set<UserKey>()
     const failed: StoredEvent[] = []
     const eventLog = new EventLog({
       ...db, backplane, hub, clock, log, maxQueued, timeout,
       meta, ids: new Ids('integer'), note: noPosition, askPeers: async () => [], epochChanged: () => {},
-      onlineAmong: async (users) => new Set(users.map(({ tenantId, userId }) => `${tenantId}/${userId}`).filter((user) => online.has(user))),
+      onlineAmong: async (users) => new Set(users.map(({ tenantId, userId }) => userKey(tenantId, userId)).filter((user) => online.has(user))),
       onFailed: (event) => { failed.push(event) }
     })
     await backplane.start({

@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Cluster, Redis } from 'ioredis'
-import type { Clock } from '../../clock.js'
+import { systemClock, type Clock } from '../../clock.js'
 import { RealtimeError } from '../../errors.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import { withoutCommand } from '../../redis/errors.js'
@@ -208,7 +208,7 @@ export class RosterCommands {
 
   /** Between the test's clock and Redis', whose time it is. */
   get #offset (): number {
-    return this.#clock.now() - Date.now()
+    return this.#clock.now() - systemClock.now()
   }
 }
 
