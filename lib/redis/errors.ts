@@ -13,6 +13,12 @@ export const refusalOf = (err: unknown): string | null => err instanceof Error ?
 /** The reply with this code may be another one on a new connection. */
 export const leadsElsewhere = (code: string | null): boolean => code !== null && ELSEWHERE.has(code)
 
+/** Redis would reject the command again: a script has a mistake, or a key is of another type. */
+export const isInvalid = (err: unknown): err is Error =>
+  err instanceof Error && err.name === 'ReplyError' && /^(WRONGTYPE |ERR .*script)/is.test(err.message) &&
+  // Before Redis 7, the reason why the server refuses to serve stands behind the script's own error.
+  !/-(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|LOADING|BUSY) /.test(err.message)
+
 /** Redis did not answer in time, or this process did not look in time. */
 export const isTimeout = (err: unknown): boolean => err instanceof Error && err.message === 'Command timed out'
 

@@ -2,44 +2,48 @@ import { randomBytes } from 'node:crypto'
 import type { MaybePromise } from '../async/maybe-promise.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
-/** A connection as the roster knows it. */
+/** A registered connection, with a socket or without. */
 export interface RosterConnection {
   tenantId: number
   userId: number
   connectionId: string
-  /** Boot id of the node that holds the socket; null while it has none. */
+  /** The node that has the socket; null without a socket. */
   nodeId: string | null
-  /** New at every join: a late leave of an older socket finds another generation and does nothing. */
+  /** New at every join, so that a late `leave` of an earlier socket with the same id has no effect. */
   generation: string
   device: Device
   connectedAt: number
 }
 
+/** One registration of a connection id. */
+export type ConnectionRef = Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>
+export type UserRef = Pick<RosterConnection, 'tenantId' | 'userId'>
+
 export interface JoinResult {
-  /** The id belongs to someone else; nothing was changed. */
+  /** The id belongs to another user; nothing was changed. */
   ownedByOther: boolean
-  /** The id was not known before. */
+  /** The id was not registered before. */
   isNew: boolean
-  /** The user's first connection over all nodes: tell `user:online`. */
+  /** It is the user's first connection in the cluster: the caller must emit `online`. */
   isFirstOfUser: boolean
-  /** The same id had a socket before; its node must close it. */
+  /** The earlier socket with the same id; its node must close it. */
   replaced: RosterConnection | null
-  /** Over the limit of connections per user: already removed; their nodes must close them. Those without a socket go first, then the oldest. */
+  /** Connections over the limit per user, already removed; their nodes must close them. Those without a socket come first, then the oldest. */
   evicted: RosterConnection[]
 }
 
-/** A connection that lost its place to another one with the same id, opened while the nodes could not know of each other. */
+/** A connection that lost its id to another one, which was opened while the nodes could not see each other. */
 export interface Displaced {
-  /** The socket that must be closed, on whichever node it is. */
+  /** The connection whose socket must be closed, on any node. */
   entry: RosterConnection
-  /** The id belongs to another user, who had it first. False: a newer socket of the same user has it. */
+  /** True: the id belongs to another user, who had it first. False: the same user has a newer socket. */
   taken: boolean
 }
 
 /** What a renewal found. */
 export interface Renewed {
-  /** Users who are connected here and must be told online. */
-  arrived: Array<Pick<RosterConnection, 'tenantId' | 'userId'> & { connectionId: string | null }>
+  /** Users with a connection here to emit `online` for. */
+  arrived: Array<UserRef & { connectionId: string | null }>
   displaced: Displaced[]
 }
 
@@ -50,146 +54,166 @@ export interface Presence {
   device: Device
   lastMessage: string | null
   awaySince: number | null
-  /** When the user was last heard of. */
+  /** The user's last activity. */
   seenAt: number
 }
+
+/** A user who types in a conversation. */
+export type TypingKey = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
 
 export interface TypingEntry {
   tenantId: number
   userId: number
   conversationId: string
   conversationType: ConversationType
-  /** Channels that were told of the start and must be told of the stop. */
+  /** Channels to which the start was sent; the stop is sent to the same ones. */
   channels: string[]
-  /** The connection that types; it is never told. */
+  /** The connection that types; typing events are not sent to it. */
   connectionId: string | null
   startedAt: number
   expiresAt: number
 }
 
 export interface Counts {
-  /** Connections that are registered, with a socket or without. */
+  /** Registered connections, with a socket or without. */
   total: number
-  /** Those of them with a socket, or heard of by REST lately. */
+  /** Connections with a socket, and those whose last heartbeat is at most half a registration time ago. */
   active: number
   /** Users with at least one connection. */
   users: number
 }
 
-/** How often a key was counted within its window, and the milliseconds until that ends. */
+/** Requests counted within a window. */
 export interface RateCount {
   count: number
+  /** Milliseconds until the window ends. */
   ttl: number
 }
 
-/** What became due in one tenant. */
+/** What is due in one tenant. */
 export interface Due {
   tenantId: number
-  /** Users whose last connection is gone for longer than the grace: tell `user:offline`, then `settle`. */
+  /** Users whose last connection ended more than `offlineDelay` ago: emit `offline`, then call `confirmOffline`. */
   offline: number[]
-  /** What those users showed last, in the same order; null where that is not known. */
+  /** The last presence of those users, in the same order; null if it is not known. */
   presences: Array<Presence | null>
-  /** Typing that ran out; already removed. */
+  /** Expired typing, already removed. */
   typing: TypingEntry[]
-  /** Connections without a socket that were not heard of in time; already removed. */
+  /** Connections without a socket whose registration expired, already removed. */
   expiredConnections: RosterConnection[]
 }
 
 export interface OnlinePage {
   users: Array<{ userId: number, presence: Presence }>
   total: number
-  /** The user id to go on after; null at the end. */
+  /** `after` of the next page; null on the last page. */
   next: number | null
 }
 
 /** Durations, in milliseconds. */
 export interface RosterTimes {
-  /** A node that was not heard of for this long is dead, and its connections with it. */
+  /** Time after its last renewal until a node counts as dead and its connections are removed. */
   nodeTimeout: number
-  /** A user without connections stays online for this long. */
+  /** Time after the last connection ended until a user goes offline. */
   offlineDelay: number
-  /** A connection without a socket lives this long after the last sign. */
+  /** Time after its last heartbeat until a connection without a socket is removed. */
   registrationTtl: number
 }
 
+export interface RosterConnections {
+  join (entry: Omit<RosterConnection, 'generation'>, limit: number): MaybePromise<JoinResult & { generation: string }>
+  /** Removes the connection if its generation is still this one; returns whether it was. */
+  leave (entry: ConnectionRef): MaybePromise<boolean>
+  /** Extends the registration of a connection without a socket. */
+  heartbeat (tenantId: number, connectionId: string): Promise<void>
+  /** On the node that has the socket this works while shared state is away. */
+  find (tenantId: number, connectionId: string): Promise<RosterConnection | null>
+  connectionsOf (tenantId: number, userId: number): Promise<RosterConnection[]>
+  counts (tenantId: number): Promise<Counts>
+
+  /** Records a channel for when the socket opens. Returns false if the connection has `limit` channels. */
+  addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean>
+  removeChannel (tenantId: number, connectionId: string, channel: string): Promise<void>
+  /** The recorded channels; empty for a connection that was not registered before its socket opened. */
+  channels (tenantId: number, connectionId: string): Promise<string[]>
+}
+
+export interface RosterPresence {
+  /** Sets the presence. A user without a connection is online for `registrationTtl` from then; `isFirstOfUser` as for `join`. */
+  setPresence (tenantId: number, userId: number, presence: Presence): MaybePromise<{ isFirstOfUser: boolean }>
+  /** The presence of each user in the given order; null for users who are offline. */
+  presence (tenantId: number, userIds: number[]): MaybePromise<Array<Presence | null>>
+  online (tenantId: number, page: { limit: number, after: number }): Promise<OnlinePage>
+  /** A number that changes with every change of what `online` returns for the tenant; null if the node cannot know that. */
+  version (tenantId: number): number | null
+}
+
+export interface RosterTyping {
+  /** Starts or prolongs typing; returns true if the user was not typing there. */
+  startTyping (entry: TypingEntry): MaybePromise<boolean>
+  /** Returns the entries that were stopped; each is returned once in the cluster. */
+  stopTyping (keys: TypingKey[]): Promise<TypingEntry[]>
+  typing (tenantId: number, conversationId: string): Promise<TypingEntry[]>
+}
+
+export interface RosterLocks {
+  /** Counts a request of a client in a window, in milliseconds, that starts with the first request. */
+  countRequest (key: string, window: number): MaybePromise<RateCount>
+  /** Takes or prolongs a named lock for this node. */
+  lock (name: string, ttl: number): Promise<boolean>
+}
+
 /**
- * The live truth: who is connected, online, typing, over all nodes. Obligations of every implementation
- * (test/roster.test.ts runs over all):
+ * Who is connected, online and typing, in the whole cluster. Every implementation guarantees (test/roster.test.ts checks
+ * all of them):
  *
- * - Everything is keyed by tenant. Every operation is atomic: the edges 0→1 and 1→0 are decided in one place.
- * - A user is told online once, at the first connection, and offline once, after the last one and the grace.
- * - What a dead node held is removed by whichever node looks next, however often it is interrupted (`reap`).
- * - Counts are derived from the entries, never counted up and down.
- * - While shared state is away, what this node's own sockets do is accepted (`join`, `leave`, `setPresence`, typing, `hit`)
- *   and written by the next `renew`; reads about others reject with `RT_STORAGE_UNAVAILABLE`.
- * - Whatever shared state comes back with (nothing, an older copy, a part), `renew` makes it agree with what this node
- *   holds, and `repair` ends what no living node stands for. Nobody is told online or offline for that alone.
- * - This node knows its own sockets without shared state: an id that is in use here is refused to other users, and found.
+ * - Tenants are separate. Every operation is atomic: whether a user goes online or offline is decided in one place.
+ * - A user is reported online once, with the first connection, and offline once, `offlineDelay` after the last one.
+ * - Connections of a dead node are removed by any other node, even if that is interrupted (`reap`).
+ * - Counts are computed from the entries, not incremented and decremented.
+ * - While shared state is away, changes by this node's own sockets are accepted (`join`, `leave`, `setPresence`, typing,
+ *   `countRequest`) and written by the next `renew`; reads about others reject with `RT_STORAGE_UNAVAILABLE`.
+ * - If shared state comes back empty, as an older copy or in part, `renew` writes what this node holds, and `repair` removes
+ *   what belongs to no living node. Nobody is reported online or offline because of that alone.
+ * - This node knows its own sockets without shared state: it finds them, and refuses their ids to other users.
  */
-export interface Roster {
+export interface Roster extends RosterConnections, RosterPresence, RosterTyping, RosterLocks {
   readonly nodeId: string
   readonly healthy: boolean
   start (): Promise<void>
 
-  join (entry: Omit<RosterConnection, 'generation'>, limit: number): MaybePromise<JoinResult & { generation: string }>
-  /** Removes the connection if it still is of this generation. False: it was not. */
-  leave (entry: Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>): MaybePromise<boolean>
-  /** A sign of life of a connection without a socket. */
-  heartbeat (tenantId: number, connectionId: string): Promise<void>
-  find (tenantId: number, connectionId: string): Promise<RosterConnection | null>
-  connectionsOf (tenantId: number, userId: number): Promise<RosterConnection[]>
-
-  /** Channels asked for before the socket opened. False: `limit` is reached. */
-  addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean>
-  removeChannel (tenantId: number, connectionId: string, channel: string): Promise<void>
-  /** None for a connection that was not known before it joined. */
-  channels (tenantId: number, connectionId: string): Promise<string[]>
-
-  /** Sets the status. A user without a connection counts as online for `restLease` from then: `first` as with `join`. */
-  setPresence (tenantId: number, userId: number, presence: Presence): MaybePromise<{ isFirstOfUser: boolean }>
-  /** Of those users who are online now, in the order asked; null for the others. */
-  presence (tenantId: number, userIds: number[]): MaybePromise<Array<Presence | null>>
-  online (tenantId: number, page: { limit: number, after: number }): Promise<OnlinePage>
-  /** Another number after each change of what `online` shows of a tenant; null where only a read can tell. */
-  version (tenantId: number): number | null
-  counts (tenantId: number): Promise<Counts>
-
-  /** True: the user was not typing there before. */
-  startTyping (entry: TypingEntry): MaybePromise<boolean>
-  /** What was stopped, once; entries that were not there are left out. */
-  stopTyping (keys: Array<Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>>): Promise<TypingEntry[]>
-  typing (tenantId: number, conversationId: string): Promise<TypingEntry[]>
-
-  /** A part of what became due since the last call of any node; nothing: that was all. */
-  claimDue (): Promise<Due[]>
-  /** The users were told offline; returns those who came back meanwhile. Until then they are due again. */
-  confirmOffline (told: UsersOfTenant[]): Promise<UsersOfTenant[]>
   /**
-   * Prolongs this node's lease, writes what could not be written before, and compares this share of what the node holds
-   * with shared state, correcting that. Where shared state was lost since the last call it compares everything.
+   * Claims each due tenant for 5 s, and returns a part of what is due there; an empty result means that nothing is left.
+   * Its users stay due until `confirmOffline`.
+   */
+  claimDue (): Promise<Due[]>
+  /** To be called after `offline` was emitted. Returns users who came back meanwhile: they need an `online` event. */
+  confirmOffline (users: UsersOfTenant[]): Promise<UsersOfTenant[]>
+  /**
+   * Renews this node's lease, writes what could not be written before, and corrects shared state where it differs from a part
+   * of what this node holds; `share` is the size of the part, from 0 to 1. If shared state lost data, it compares everything.
    */
   renew (share?: number): Promise<Renewed>
-  /** Removes what dead nodes held; true where there was one. Their users become due at once: the lease was their grace. */
+  /** Removes connections of dead nodes; returns whether there was one. Their users are due at once: the lease was their delay. */
   reap (): Promise<boolean>
-  /** Looks through this share of what shared state says, and ends what no living node stands for. For one node at a time. */
+  /** Searches a part of shared state for what belongs to no living node, and removes it. Only one node may do this at a time. */
   repair (share?: number): Promise<void>
 
-  /** Counts a sign of a client within a window that starts with the first one. */
-  countRequest (key: string, window: number): MaybePromise<RateCount>
-  /** Takes or prolongs a named lock for this node. */
-  lock (name: string, ttl: number): Promise<boolean>
   aliveNodes (): Promise<string[]>
-  /** Gives back what this node holds. */
+  /** Removes this node's connections and lease. */
   close (): Promise<void>
 }
 
-/** Of this process alone. Eight characters: with the serial behind them the string is still short enough to be stored flat. */
-const boot = randomBytes(6).toString('base64url')
-let serial = 0
+/**
+ * Returns a function for generations, each unique across nodes and restarts. They are not secret: random ones would take a
+ * thirtieth of the time of a handshake. The eight random characters and the counter are short enough to be stored flat.
+ */
+export function createGenerations (): () => string {
+  const boot = randomBytes(6).toString('base64url')
+  let serial = 0
+  return () => boot + (serial++).toString(36)
+}
 
-/** Told apart from any that was given before, by any node. Not a secret; random ones cost a thirtieth of a handshake. */
-export const newGeneration = (): string => boot + (serial++).toString(36)
-
-/** The presence of someone who has said nothing: online on the device they connected with. */
+/** The presence of a user who has not set one: online, on the device they connected with. */
 export const defaultPresence = (device: Device, seenAt: number): Presence =>
   ({ status: 'online', device, lastMessage: null, awaySince: null, seenAt })

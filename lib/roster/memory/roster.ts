@@ -1,9 +1,9 @@
 import type { Clock } from '../../clock.js'
 import {
-  defaultPresence, newGeneration, type Counts, type Due, type RosterConnection, type RateCount, type JoinResult, type OnlinePage, type Presence, type Renewed, type Roster,
-  type RosterTimes, type TypingEntry, type UsersOfTenant
+  createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
+  type Renewed, type Roster, type RosterConnection, type RosterTimes, type TypingEntry, type TypingKey, type UsersOfTenant
 } from '../contract.js'
-import { remove, scheduleCheck, collectDue, type Present, type Tenant } from './tenant.js'
+import { remove, scheduleCheck, collectDue, type OnlineUser, type Tenant } from './tenant.js'
 
 /** The roster of one process. */
 export class MemoryRoster implements Roster {
@@ -11,6 +11,7 @@ export class MemoryRoster implements Roster {
   readonly healthy = true
   readonly #clock: Clock
   readonly #times: RosterTimes
+  readonly #newGeneration = createGenerations()
   readonly #tenants = new Map<number, Tenant>()
   #version = 0
   readonly #rateCounts = new Map<string, { count: number, until: number }>()
@@ -25,26 +26,26 @@ export class MemoryRoster implements Roster {
 
   join (entry: Omit<RosterConnection, 'generation'>, limit: number): JoinResult & { generation: string } {
     const tenant = this.#tenant(entry.tenantId)
-    const generation = newGeneration()
+    const generation = this.#newGeneration()
     const known = tenant.connections.get(entry.connectionId)
     if (known !== undefined && known.userId !== entry.userId) {
       return { ownedByOther: true, isNew: false, isFirstOfUser: false, replaced: null, evicted: [], generation }
     }
     const { user, isFirstOfUser } = this.#markOnline(tenant, entry.userId, entry.device)
-    // No spread: it would give each entry a hidden class of its own, for as long as it stays.
+    // idle memory: a spread would give each entry a hidden class of its own for its lifetime.
     tenant.connections.set(entry.connectionId, {
       tenantId: entry.tenantId,
       userId: entry.userId,
       connectionId: entry.connectionId,
       device: entry.device,
       connectedAt: known?.connectedAt ?? entry.connectedAt,
-      // A REST refresh of an open socket changes nothing about the socket.
+      // A registration by REST does not change an open socket.
       nodeId: entry.nodeId ?? known?.nodeId ?? null,
       generation: entry.nodeId === null && known !== undefined ? known.generation : generation,
       channels: known?.channels ?? null,
       heardAt: this.#clock.now()
     })
-    // No push: it would take room for sixteen more, for as long as the user stays.
+    // idle memory: a push would reserve space for sixteen more ids while the user is online.
     if (!user.connections.includes(entry.connectionId)) user.connections = user.connections.concat(entry.connectionId)
     user.statusOnlyUntil = null
     if (entry.nodeId === null) scheduleCheck(tenant, this.#clock.now() + this.#times.registrationTtl)
@@ -54,7 +55,7 @@ export class MemoryRoster implements Roster {
     return { ownedByOther: false, isNew: known === undefined, isFirstOfUser, replaced, evicted, generation: kept }
   }
 
-  leave ({ tenantId, connectionId, generation }: Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>): boolean {
+  leave ({ tenantId, connectionId, generation }: ConnectionRef): boolean {
     const tenant = this.#tenants.get(tenantId)
     const entry = tenant?.connections.get(connectionId)
     if (tenant === undefined || entry === undefined || entry.generation !== generation) return false
@@ -148,14 +149,14 @@ export class MemoryRoster implements Roster {
     const { typing } = tenant
     const key = `${entry.userId}:${entry.conversationId}`
     const known = typing.get(key)
-    const going = known !== undefined && known.expiresAt > this.#clock.now()
-    if (going) known.expiresAt = entry.expiresAt
+    const isTyping = known !== undefined && known.expiresAt > this.#clock.now()
+    if (isTyping) known.expiresAt = entry.expiresAt
     else typing.set(key, { ...entry })
     scheduleCheck(tenant, entry.expiresAt)
-    return !going
+    return !isTyping
   }
 
-  async stopTyping (keys: Array<Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>>): Promise<TypingEntry[]> {
+  async stopTyping (keys: TypingKey[]): Promise<TypingEntry[]> {
     return keys.flatMap(({ tenantId, userId, conversationId }) => {
       const typing = this.#tenants.get(tenantId)?.typing
       const entry = typing?.get(`${userId}:${conversationId}`)
@@ -184,13 +185,13 @@ export class MemoryRoster implements Roster {
     return found
   }
 
-  async confirmOffline (told: UsersOfTenant[]): Promise<UsersOfTenant[]> {
-    return told.flatMap(({ tenantId, userIds }) => {
+  async confirmOffline (users: UsersOfTenant[]): Promise<UsersOfTenant[]> {
+    return users.flatMap(({ tenantId, userIds }) => {
       const tenant = this.#tenants.get(tenantId)
       if (tenant !== undefined) tenant.version = ++this.#version
       const back = userIds.filter((id) => {
         const user = tenant?.users.get(id)
-        if (user !== undefined && user.graceUntil === null) return true
+        if (user !== undefined && user.offlineAt === null) return true
         tenant?.users.delete(id)
         return false
       })
@@ -237,27 +238,27 @@ export class MemoryRoster implements Roster {
     return tenant
   }
 
-  #markOnline (tenant: Tenant, userId: number, device: RosterConnection['device']): { user: Present, isFirstOfUser: boolean } {
+  #markOnline (tenant: Tenant, userId: number, device: RosterConnection['device']): { user: OnlineUser, isFirstOfUser: boolean } {
     const known = tenant.users.get(userId)
     const user = known ?? {
-      connections: [], presence: defaultPresence(device, this.#clock.now()), graceUntil: null, statusOnlyUntil: null
+      connections: [], presence: defaultPresence(device, this.#clock.now()), offlineAt: null, statusOnlyUntil: null
     }
-    user.graceUntil = null
+    user.offlineAt = null
     user.presence.seenAt = this.#clock.now()
     if (known === undefined) tenant.version = ++this.#version
     tenant.users.set(userId, user)
     return { user, isFirstOfUser: known === undefined }
   }
 
-  /** Takes the user's connections out, down to `limit`: those without a socket first, then the oldest, but not the one that just came. */
-  #evict (tenant: Tenant, user: Present, newest: string, limit: number): RosterConnection[] {
-    const isLive = ({ nodeId }: RosterConnection): boolean => nodeId !== null
+  /** Removes the user's connections over the limit: those without a socket first, then the oldest; never the newest. */
+  #evict (tenant: Tenant, user: OnlineUser, newest: string, limit: number): RosterConnection[] {
+    const hasSocket = ({ nodeId }: RosterConnection): boolean => nodeId !== null
     const others = user.connections.map((id) => tenant.connections.get(id)).filter((entry) => entry !== undefined)
       .filter(({ connectionId }) => connectionId !== newest)
-      .sort((a, b) => Number(isLive(a)) - Number(isLive(b)) || a.connectedAt - b.connectedAt)
-    // An open socket does not go for a connection that may never have one.
-    const mayGo = tenant.connections.get(newest)?.nodeId === null ? others.filter((entry) => !isLive(entry)) : others
-    const evicted = mayGo.slice(0, user.connections.length - limit)
+      .sort((a, b) => Number(hasSocket(a)) - Number(hasSocket(b)) || a.connectedAt - b.connectedAt)
+    // An open socket is not evicted for a connection that may never have one.
+    const candidates = tenant.connections.get(newest)?.nodeId === null ? others.filter((entry) => !hasSocket(entry)) : others
+    const evicted = candidates.slice(0, user.connections.length - limit)
     for (const entry of evicted) remove(tenant, entry, this.#times, this.#clock.now())
     return evicted
   }

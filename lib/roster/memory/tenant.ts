@@ -1,32 +1,32 @@
 import type { Due, RosterConnection, Presence, RosterTimes, TypingEntry } from '../contract.js'
 
-/** A user with connections, or in the grace after the last one. */
-export interface Present {
+/** A user who counts as online: with connections, by a status update, or until `offlineAt`. */
+export interface OnlineUser {
   connections: string[]
   presence: Presence
-  /** Told offline from then on; null while connected. */
-  graceUntil: number | null
-  /** Online without a connection, by a REST update. */
+  /** When the user goes offline; null while connected. */
+  offlineAt: number | null
+  /** Until when the user is online without a connection, by a status update; else null. */
   statusOnlyUntil: number | null
 }
 
 export interface Tenant {
   connections: Map<string, RosterConnection & { channels: Set<string> | null, heardAt: number }>
-  users: Map<number, Present>
+  users: Map<number, OnlineUser>
   /** `{user}:{conversation}` */
   typing: Map<string, TypingEntry>
-  /** Never the same again, in no tenant, after who is online changed, or what they say. */
+  /** Unique over all tenants; changes when a user goes online or offline, or sets a presence. */
   version: number
-  /** Before then nothing of it is due. */
+  /** No deadline of the tenant is before this time. */
   dueAt: number
 }
 
-/** Something of it becomes due at that time. */
+/** Records a deadline. */
 export function scheduleCheck (tenant: Tenant, at: number): void {
   if (at < tenant.dueAt) tenant.dueAt = at
 }
 
-/** Takes a connection out; its user's grace begins with the last one. */
+/** Removes a connection; with the last one, its user's offline delay begins. */
 export function remove (tenant: Tenant, entry: RosterConnection, { offlineDelay }: RosterTimes, now: number): void {
   tenant.connections.delete(entry.connectionId)
   const user = tenant.users.get(entry.userId)
@@ -35,11 +35,11 @@ export function remove (tenant: Tenant, entry: RosterConnection, { offlineDelay 
   if (at >= 0) user.connections.splice(at, 1)
   user.presence.seenAt = now
   if (user.connections.length > 0 || user.statusOnlyUntil !== null) return
-  user.graceUntil ??= now + offlineDelay
-  scheduleCheck(tenant, user.graceUntil)
+  user.offlineAt ??= now + offlineDelay
+  scheduleCheck(tenant, user.offlineAt)
 }
 
-/** What became due. Looked for only where something may have: with many tenants, a look at each of all users each second shows. */
+/** Returns what is due. Tenants without a due deadline are skipped: going through all users each second is noticeable with many tenants. */
 export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId'> {
   const expiredConnections: RosterConnection[] = []
   const offline: number[] = []
@@ -57,14 +57,14 @@ export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Om
   tenant.users.forEach((user, id) => {
     if (user.statusOnlyUntil !== null && user.statusOnlyUntil <= now) {
       user.statusOnlyUntil = null
-      if (user.connections.length === 0) user.graceUntil ??= now + times.offlineDelay
+      if (user.connections.length === 0) user.offlineAt ??= now + times.offlineDelay
     }
-    if (user.graceUntil !== null && user.graceUntil <= now) {
+    if (user.offlineAt !== null && user.offlineAt <= now) {
       offline.push(id)
       presences.push(user.presence)
     }
-    // Due again until it is settled.
-    scheduleCheck(tenant, user.statusOnlyUntil ?? user.graceUntil ?? Infinity)
+    // An offline user is due again until `confirmOffline`.
+    scheduleCheck(tenant, user.statusOnlyUntil ?? user.offlineAt ?? Infinity)
   })
   tenant.typing.forEach((entry, key) => {
     if (entry.expiresAt <= now) {

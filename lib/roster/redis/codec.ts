@@ -1,9 +1,9 @@
 import type { Device } from '../../schemas.js'
-import type { RosterConnection, JoinResult, Presence } from '../contract.js'
+import type { JoinResult, Presence, RosterConnection } from '../contract.js'
 
-/** The forms in which the scripts take and answer what the contract says. */
+/** Arguments and results of the scripts, as types of the contract. */
 
-export function toEntry (tenantId: number, text: string): RosterConnection {
+export function toConnection (tenantId: number, text: string): RosterConnection {
   const { id, u, n, g, d, c } = JSON.parse(text) as { id: string, u: string, n: string, g: string, d: Device, c: string }
   return { tenantId, userId: Number(u), connectionId: id, nodeId: n === '' ? null : n, generation: g, device: d, connectedAt: Number(c) }
 }
@@ -14,27 +14,30 @@ export interface Joined extends JoinResult {
   openedAt: number
 }
 
-/** The answer of the join script; null: Redis lost what it had. */
-export function toJoined ({ tenantId, generation }: RosterConnection, answer: unknown): Joined | null {
-  const [state, fresh, first, replaced, kept, opened, ...evicted] = answer as [string, number, number, string, string, string, ...string[]]
-  if (state === 'lost') return null
-  if (state === 'taken') return { ownedByOther: true, isNew: false, isFirstOfUser: false, replaced: null, evicted: [], generation, openedAt: 0 }
+export const ownedByOther = (generation: string): Joined =>
+  ({ ownedByOther: true, isNew: false, isFirstOfUser: false, replaced: null, evicted: [], generation, openedAt: 0 })
+
+/** The result of the `join` script; null if Redis lost data. */
+export function toJoined ({ tenantId, generation }: RosterConnection, result: unknown): Joined | null {
+  const [outcome, isNew, isFirstOfUser, replaced, kept, openedAt, ...evicted] = result as [string, number, number, string, string, string, ...string[]]
+  if (outcome === 'lost') return null
+  if (outcome === 'taken') return ownedByOther(generation)
   return {
     ownedByOther: false,
-    isNew: fresh === 1,
-    isFirstOfUser: first === 1,
-    replaced: replaced === '' ? null : toEntry(tenantId, replaced),
-    evicted: evicted.map((text) => toEntry(tenantId, text)),
+    isNew: isNew === 1,
+    isFirstOfUser: isFirstOfUser === 1,
+    replaced: replaced === '' ? null : toConnection(tenantId, replaced),
+    evicted: evicted.map((text) => toConnection(tenantId, text)),
     generation: kept,
-    openedAt: Number(opened)
+    openedAt: Number(openedAt)
   }
 }
 
 export const encodePresence = ({ status, device, lastMessage, awaySince }: Presence): string =>
   JSON.stringify({ status, device, lastMessage, awaySince })
 
-/** `now` stands for when the user was last heard of, where that was evicted. */
-export function decodePresence (text: string | undefined, seen: string | null | undefined, now: number): Presence | null {
+/** `now` is used as the last activity if Redis evicted that. */
+export function decodePresence (text: string | undefined, seenAt: string | null | undefined, now: number): Presence | null {
   if (text === undefined || text === '') return null
-  return { ...JSON.parse(text) as Omit<Presence, 'seenAt'>, seenAt: Number(seen ?? '') || now }
+  return { ...JSON.parse(text) as Omit<Presence, 'seenAt'>, seenAt: Number(seenAt ?? '') || now }
 }

@@ -1,28 +1,31 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { defaultPresence, type RosterConnection, type Renewed, type RosterTimes } from '../contract.js'
-import { decodePresence, encodePresence, toEntry } from './codec.js'
-import { partsOf, ROWS, type Argument, type Part, type RosterCommands } from './commands.js'
+import type { RowOf } from '../../redis/commands.js'
+import { defaultPresence, type Renewed, type RosterConnection, type RosterTimes } from '../contract.js'
+import { decodePresence, encodePresence, toConnection } from './codec.js'
+import type { RosterCommands } from './commands.js'
+import type { restore } from './heal-scripts.js'
 import type { Lease } from './lease.js'
-import type { Held, LocalState } from './local-state.js'
-import type { Reminders } from './reminders.js'
-import type { Sayings } from './sayings.js'
+import type { LocalSocket, LocalState } from './local-state.js'
+import type { OfflineReconciler } from './offline-reconciler.js'
+import { MAX_ROWS, partsOf, type Part } from './parts.js'
+import type { RecentPresences } from './recent-presences.js'
 import type { RedisTyping } from './typing.js'
 
-/** Sockets of one tenant that are compared with Redis in one call; `whole`: with these, all of them were. */
-interface Checked extends Part<Held> { whole: boolean }
+/** Sockets of one tenant to compare with Redis; `isLast`: with these, all sockets of the tenant were compared. */
+interface SocketPart extends Part<LocalSocket> { isLast: boolean }
 
-/** How long after a loss a node waits with what it could not write before, until the others have written what was known. */
-const KNOWN_FIRST = 2000
+/** Milliseconds after a loss before this node writes sockets of users who were not reported; until then the other nodes have written those that were. */
+const REPORTED_FIRST = 2000
 
 export interface HealingParts {
   nodeId: string
   commands: RosterCommands
   lease: Lease
-  holdings: LocalState
-  reminders: Reminders
+  local: LocalState
+  offline: OfflineReconciler
   typing: RedisTyping
-  sayings: Sayings
-  /** Connections that are joining, see {@link joiningKey}: what Redis says of them may be newer than what this node knows. */
+  presences: RecentPresences
+  /** Connections that are joining, see {@link joiningKey}: Redis may have a newer state of them than this node. */
   joining: ReadonlySet<string>
   times: RosterTimes
   log: FastifyBaseLogger
@@ -31,92 +34,96 @@ export interface HealingParts {
 export const joiningKey = ({ tenantId, connectionId }: Pick<RosterConnection, 'tenantId' | 'connectionId'>): string => `${tenantId}/${connectionId}`
 
 /**
- * Makes Redis agree with what this node holds. Redis may have lost or forgotten any part of it: each key can be evicted,
- * all of them can be gone, or an older copy comes back. Everything is compared once in a third of the lease, a share at a
- * time; all at once where a renewal shows that Redis lost something, or that others took this node for dead.
+ * Makes Redis agree with what this node holds. Redis may have lost any part of it: keys are evicted, everything is gone, or
+ * an older copy comes back. Each third of the lease, everything is compared once, a part at a time. If a renewal finds that
+ * Redis lost data or that other nodes took this node for dead, everything is compared at once.
  */
 export class Healing {
   readonly #parts: HealingParts
-  /** What was found and is not made good yet: Redis may go away in the middle of it. */
-  #owed: 'taken' | 'lost' | null = null
-  #pass: Iterator<Checked[], void> | null = null
-  /** What came since the last renewal. */
-  #came: Held[] = []
-  /** When the pass began that is going on, and the last one that is through, by Redis' clock. */
-  #passAt = 0
-  #checkedAt = 0
+  /** A loss that was found and not repaired completely: Redis may go away in the middle of it. */
+  #openLoss: 'presumed-dead' | 'lost' | null = null
+  /** The comparison in progress. */
+  #comparison: Iterator<SocketPart[], void> | null = null
+  /** Sockets that were opened since the last renewal. */
+  #opened: LocalSocket[] = []
+  /** When the comparison in progress, and the last complete one, began; by Redis' clock. */
+  #comparisonAt = 0
+  #verifiedAt = 0
 
   constructor (parts: HealingParts) {
     this.#parts = parts
   }
 
-  /** A socket that came is compared at the next renewal: a failover loses what was written last. */
-  checkSoon (held: Held): void {
-    this.#came.push(held)
+  /** Compares a new socket at the next renewal, because a failover loses the latest writes. */
+  checkSoon (socket: LocalSocket): void {
+    this.#opened.push(socket)
   }
 
   async renew (share: number): Promise<Renewed> {
-    const { lease, holdings, reminders, typing, sayings, log } = this.#parts
+    const { lease, offline, presences, log } = this.#parts
     const found: Renewed = { arrived: [], displaced: [] }
-    const state = await lease.renew()
-    if (state !== 'kept') this.#owed = state === 'lost' || this.#owed === 'lost' ? 'lost' : 'taken'
-    const lost = this.#owed === 'lost'
-    // Before anything that only seems to be this node's is removed: who left is told apart from who was told.
-    found.arrived.push(...await reminders.send(lost))
+    await this.#renewLease()
+    const hasLost = this.#openLoss === 'lost'
+    // First, because the next steps remove connections, and users who left must be known apart from users who were reported.
+    found.arrived.push(...await offline.reconcile(hasLost))
     let missed = 0
-    if (this.#owed !== null) {
-      log.warn({ lost, connections: holdings.size }, 'Redis is not as this node left it: comparing everything')
-      this.#pass = null
-      if (lost) missed += await this.#restoreKnown(found)
-    }
+    if (this.#openLoss !== null) missed += await this.#restoreReported(hasLost, found)
     missed += await this.#writeUnwritten(found)
-    const isTurn = this.#pass !== null || share === 1 || this.#owed !== null || lease.now - this.#passAt >= lease.round
-    missed += await typing.keep(isTurn && this.#pass === null ? 'all' : 'ending', lost)
-    missed += await this.#checkCame(found)
-    if (isTurn) missed += await this.#check(this.#owed === null ? Math.ceil(holdings.size * share) : Infinity, found)
-    await sayings.write(lost)
-    if (missed > 0) log.info({ missed }, 'wrote to Redis what it missed of this node')
-    this.#owed = null
-    lease.good()
+    const isDue = this.#comparison !== null || share === 1 || this.#openLoss !== null || lease.now - this.#comparisonAt >= lease.comparisonInterval
+    missed += await this.#parts.typing.restore(isDue && this.#comparison === null ? 'all' : 'ending', hasLost)
+    missed += await this.#compareOpened(found)
+    if (isDue) missed += await this.#continueComparison(this.#openLoss === null ? Math.ceil(this.#parts.local.size * share) : Infinity, found)
+    await presences.write(hasLost)
+    if (missed > 0) log.info({ missed }, 'Wrote state of this node that was missing in Redis')
+    this.#openLoss = null
+    lease.markComplete()
     return found
   }
 
-  async #restoreKnown (found: Renewed): Promise<number> {
-    const { holdings, commands } = this.#parts
-    const tenantIds = [...holdings.tenantIds]
-    for (let at = 0; at < tenantIds.length; at += ROWS) await commands.rememberTenant(...tenantIds.slice(at, at + ROWS))
-    return await this.#restore(tenantIds.flatMap((tenantId) => [...holdings.in(tenantId)].filter(({ entry }) => holdings.isTold(entry))), found)
+  async #renewLease (): Promise<void> {
+    const state = await this.#parts.lease.renew()
+    if (state !== 'kept') this.#openLoss = state === 'lost' || this.#openLoss === 'lost' ? 'lost' : 'presumed-dead'
   }
 
-  /** What was done while Redis was away: who came, then who left. */
+  /** After a loss, writes the sockets of users who were reported online. */
+  async #restoreReported (hasLost: boolean, found: Renewed): Promise<number> {
+    const { local, commands, log } = this.#parts
+    log.warn({ lost: hasLost, connections: local.size }, 'Redis lost state of this node, comparing everything')
+    this.#comparison = null
+    if (!hasLost) return 0
+    await commands.rememberTenants(local.tenantIds)
+    return await this.#restore([...local.tenantIds].flatMap((tenantId) => [...local.in(tenantId)].filter(({ entry }) => local.isReported(entry))), found)
+  }
+
+  /** Writes what happened while Redis was away: new sockets, then ended ones. */
   async #writeUnwritten (found: Renewed): Promise<number> {
-    const { holdings, lease, commands, nodeId, times } = this.#parts
-    const came = holdings.unwritten.filter(({ entry }) => lease.lostFor >= KNOWN_FIRST || holdings.isTold(entry))
-    const { departures } = holdings
-    if (came.length + departures.length === 0) return 0
-    await commands.rememberTenant(...new Set([...came, ...departures.map((entry) => ({ entry }))].map(({ entry }) => entry.tenantId)))
-    const missed = await this.#restore(came, found)
-    for (let at = 0; at < departures.length; at += ROWS) {
-      await Promise.all(departures.slice(at, at + ROWS).map(async (entry) => {
+    const { local, lease, commands, nodeId, times } = this.#parts
+    const opened = local.unwritten.filter(({ entry }) => lease.timeSinceLoss >= REPORTED_FIRST || local.isReported(entry))
+    const { departures } = local
+    if (opened.length + departures.length === 0) return 0
+    await commands.rememberTenants(new Set([...opened.map(({ entry }) => entry.tenantId), ...departures.map(({ tenantId }) => tenantId)]))
+    const missed = await this.#restore(opened, found)
+    for (let at = 0; at < departures.length; at += MAX_ROWS) {
+      await Promise.all(departures.slice(at, at + MAX_ROWS).map(async (entry) => {
         await commands.leave(entry, times.offlineDelay, { userId: entry.userId, nodeId })
-        holdings.departureWritten(entry)
+        local.departureWritten(entry)
       }))
     }
     return missed + departures.length
   }
 
-  /** Compares at least this many sockets, or all that are left of this pass. Returns how many Redis had wrong. */
-  async #check (rows: number, found: Renewed): Promise<number> {
-    if (this.#pass === null) {
-      this.#passAt = this.#parts.lease.now
-      this.#pass = this.#chunks(await this.#indexTenants())
+  /** Compares at least this many sockets, or all that are left. Returns how many were wrong in Redis. */
+  async #continueComparison (rows: number, found: Renewed): Promise<number> {
+    if (this.#comparison === null) {
+      this.#comparisonAt = this.#parts.lease.now
+      this.#comparison = this.#calls(await this.#indexTenants())
     }
     let missed = 0
-    for (let left = Math.max(rows, ROWS); left > 0; left -= ROWS) {
-      const { done, value } = this.#pass.next()
+    for (let left = Math.max(rows, MAX_ROWS); left > 0; left -= MAX_ROWS) {
+      const { done, value } = this.#comparison.next()
       if (done === true) {
-        this.#pass = null
-        this.#checkedAt = this.#passAt
+        this.#comparison = null
+        this.#verifiedAt = this.#comparisonAt
         break
       }
       missed += await this.#compare(value, found)
@@ -124,135 +131,142 @@ export class Healing {
     return missed
   }
 
-  async #checkCame (found: Renewed): Promise<number> {
-    const came = this.#came
-    this.#came = []
-    return await this.#compare(partsOf(came, ({ entry }) => entry.tenantId).map((part) => ({ ...part, whole: false })), found)
+  async #compareOpened (found: Renewed): Promise<number> {
+    const opened = this.#opened
+    this.#opened = []
+    return await this.#compare(partsOf(opened, ({ entry }) => entry.tenantId).map((part) => ({ ...part, isLast: false })), found)
   }
 
-  /** Sees to it that a reaper would find each tenant in which this node holds something. Returns those in which it does not. */
+  /** Records each tenant in which this node has sockets. Returns recorded tenants in which it has none. */
   async #indexTenants (): Promise<number[]> {
-    const { commands, holdings, nodeId } = this.#parts
-    const key = commands.tenantsKey(nodeId)
-    const known = new Set((await commands.attempt(async (redis) => await redis.smembers(key))).map(Number))
-    const missing = [...holdings.tenantIds].filter((tenantId) => !known.delete(tenantId))
-    for (let at = 0; at < missing.length; at += ROWS) await commands.rememberTenant(...missing.slice(at, at + ROWS))
-    return [...known]
+    const { commands, local, nodeId } = this.#parts
+    const recorded = new Set((await commands.redis.smembers(commands.tenantsKey(nodeId))).map(Number))
+    await commands.rememberTenants([...local.tenantIds].filter((tenantId) => !recorded.delete(tenantId)))
+    return [...recorded]
   }
 
-  /** All sockets, in lots of one call. What joins or leaves meanwhile is looked at or not. */
-  * #chunks (notHeld: number[]): Generator<Checked[], void> {
-    const { holdings } = this.#parts
-    let lot: Checked[] = []
+  /** All sockets, grouped into calls. Sockets that are opened or closed meanwhile may be left out. */
+  * #calls (emptyTenantIds: number[]): Generator<SocketPart[], void> {
+    const { local } = this.#parts
+    let call: SocketPart[] = []
     let size = 0
-    for (const tenantId of [...notHeld, ...holdings.tenantIds]) {
-      let part: Checked = { tenantId, rows: [], whole: false }
-      for (const held of holdings.in(tenantId)) {
-        part.rows.push(held)
-        if (size + part.rows.length < ROWS) continue
-        yield [...lot, part]
-        part = { tenantId, rows: [], whole: false }
-        lot = []
+    for (const tenantId of [...emptyTenantIds, ...local.tenantIds]) {
+      let part: SocketPart = { tenantId, rows: [], isLast: false }
+      for (const socket of local.in(tenantId)) {
+        part.rows.push(socket)
+        if (size + part.rows.length < MAX_ROWS) continue
+        yield [...call, part]
+        part = { tenantId, rows: [], isLast: false }
+        call = []
         size = 0
       }
-      part.whole = true
-      lot.push(part)
+      part.isLast = true
+      call.push(part)
       size += Math.max(part.rows.length, 1)
-      if (size < ROWS) continue
-      yield lot
-      lot = []
+      if (size < MAX_ROWS) continue
+      yield call
+      call = []
       size = 0
     }
-    if (lot.length > 0) yield lot
+    if (call.length > 0) yield call
   }
 
-  async #compare (parts: Checked[], found: Renewed): Promise<number> {
-    const { commands, holdings, nodeId } = this.#parts
-    const answered = await commands.runOver('verify', [nodeId], parts, (held: Held) => {
-      const { entry } = held
-      return this.#isSettled(held) && held.isInRedis
-        ? [entry.connectionId, entry.userId, entry.generation, holdings.said(entry)?.seenAt ?? '']
+  async #compare (parts: SocketPart[], found: Renewed): Promise<number> {
+    const { commands, local, nodeId } = this.#parts
+    const results = await commands.runOver('verify', { node: nodeId }, parts, (socket: LocalSocket) => {
+      const { entry } = socket
+      return this.#isCurrent(socket) && socket.isInRedis
+        ? { id: entry.connectionId, user: entry.userId, generation: entry.generation, setAt: local.presence(entry)?.seenAt ?? '' }
         : null
     })
-    const wrong: Held[] = []
-    const { unwritten } = holdings
+    const wrong: LocalSocket[] = []
+    const { unwritten } = local
     let disowned = 0
-    for (const { part, rows, answer } of answered) {
-      const [numbers, learned, counted] = answer as [number[], string[], number]
+    for (const { part, rows, result } of results) {
+      const [numbers, learned, counted] = result as [number[], string[], number]
       wrong.push(...numbers.flatMap((number) => rows[number - 1] ?? []))
       for (let i = 0; i + 2 < learned.length; i += 3) {
-        const said = decodePresence(learned[i + 1], learned[i + 2], 0)
-        if (said !== null) holdings.say({ tenantId: part.tenantId, userId: Number(learned[i]) }, said)
+        const presence = decodePresence(learned[i + 1], learned[i + 2], 0)
+        if (presence !== null) local.setPresence({ tenantId: part.tenantId, userId: Number(learned[i]) }, presence)
       }
-      const expected = holdings.sizeOf(part.tenantId) - unwritten.filter(({ entry }) => entry.tenantId === part.tenantId).length
-      if (part.whole && (counted !== expected || this.#owed !== null)) disowned += await this.#disown(part.tenantId)
-      if (part.whole && counted === 0) await this.#forget(part.tenantId)
+      const expected = local.sizeOf(part.tenantId) - unwritten.filter(({ entry }) => entry.tenantId === part.tenantId).length
+      if (part.isLast && (counted !== expected || this.#openLoss !== null)) disowned += await this.#disown(part.tenantId)
+      if (part.isLast && counted === 0) await this.#forgetTenant(part.tenantId)
     }
     return disowned + await this.#restore(wrong, found)
   }
 
-  /** Still held, and not about to be replaced. */
-  #isSettled (held: Held): boolean {
-    return this.#parts.holdings.get(held.entry) === held && !this.#parts.joining.has(joiningKey(held.entry))
+  /** Still open, and not about to be replaced. */
+  #isCurrent (socket: LocalSocket): boolean {
+    return this.#parts.local.get(socket.entry) === socket && !this.#parts.joining.has(joiningKey(socket.entry))
   }
 
-  async #restore (rows: Held[], found: Renewed): Promise<number> {
-    if (rows.length === 0) return 0
-    const { commands, holdings, lease, nodeId, times } = this.#parts
-    const living = await commands.run('nodes', commands.nodesKey, '0') as string[]
-    const tell = lease.isTaken && !lease.isRecovering
-    const answered = await commands.runOver('restore', [nodeId, living.join(), times.offlineDelay, this.#checkedAt],
-      partsOf(rows, ({ entry }) => entry.tenantId), (held) => this.#isSettled(held) ? this.#row(held, tell) : null)
+  async #restore (sockets: LocalSocket[], found: Renewed): Promise<number> {
+    if (sockets.length === 0) return 0
+    const { commands, local, lease, nodeId, times } = this.#parts
+    const livingNodes = await commands.livingNodes()
+    const isArrival = lease.isPresumedDead && !lease.isRecovering
+    const results = await commands.runOver('restore', {
+      node: nodeId, livingNodes: livingNodes.join(), offlineDelay: times.offlineDelay, verifiedAt: this.#verifiedAt
+    }, partsOf(sockets, ({ entry }) => entry.tenantId), (socket) => this.#isCurrent(socket) ? this.#row(socket, isArrival) : null)
     let missed = 0
-    for (const { part, rows: sent, answer } of answered) {
-      let removed = false
-      sent.forEach((held, i) => {
-        const [outcome, flag, text] = (answer as Array<[string, string, string]>)[i] ?? ['', '', '']
+    for (const { part, rows, result } of results) {
+      let hasRemoved = false
+      rows.forEach((socket, i) => {
+        const [outcome, flag, removed] = (result as Array<[string, string, string]>)[i] ?? ['', '', '']
         if (outcome === 'lost') {
-          found.displaced.push({ entry: held.entry, taken: flag === '0' })
+          found.displaced.push({ entry: socket.entry, taken: flag === '0' })
           return
         }
         missed++
-        holdings.wasWritten(held, flag === '1')
-        if (flag === '1') found.arrived.push(held.entry)
-        if (text === '') return
-        const entry = toEntry(part.tenantId, text)
-        removed = true
-        found.displaced.push({ entry, taken: entry.userId !== held.entry.userId })
+        local.markWritten(socket, flag === '1')
+        if (flag === '1') found.arrived.push(socket.entry)
+        if (removed === '') return
+        const entry = toConnection(part.tenantId, removed)
+        hasRemoved = true
+        found.displaced.push({ entry, taken: entry.userId !== socket.entry.userId })
       })
-      if (removed) await commands.becomingDue([part.tenantId], times.offlineDelay, async () => {})
+      if (hasRemoved) await commands.withScheduledCheck([part.tenantId], times.offlineDelay, async () => {})
     }
     return missed
   }
 
-  #row ({ entry, openedAt }: Held, tell: boolean): Argument[] {
-    const { holdings } = this.#parts
-    const said = holdings.said(entry)
-    // Where nothing is known to be said, until when that was so.
-    const silent = openedAt <= this.#checkedAt ? this.#checkedAt : holdings.isFirst(entry) ? openedAt : ''
-    return [
-      entry.connectionId, entry.userId, entry.generation, entry.device, entry.connectedAt, openedAt,
-      encodePresence(defaultPresence(entry.device, 0)), said === null ? '' : encodePresence(said), said?.seenAt ?? silent,
-      tell || !holdings.isTold(entry) ? '1' : '0'
-    ]
+  #row ({ entry, openedAt }: LocalSocket, isArrival: boolean): RowOf<typeof restore> {
+    const { local } = this.#parts
+    const presence = local.presence(entry)
+    // Without a presence: until when the user is known not to have set one.
+    const unsetUntil = openedAt <= this.#verifiedAt ? this.#verifiedAt : local.isFirst(entry) ? openedAt : ''
+    return {
+      id: entry.connectionId,
+      user: entry.userId,
+      generation: entry.generation,
+      device: entry.device,
+      connectedAt: entry.connectedAt,
+      openedAt,
+      defaultPresence: encodePresence(defaultPresence(entry.device, 0)),
+      presence: presence === null ? '' : encodePresence(presence),
+      setAt: presence?.seenAt ?? unsetUntil,
+      isArrival: isArrival || !local.isReported(entry) ? '1' : '0'
+    }
   }
 
-  /** Removes what Redis counts as this node's, and this node does not hold. */
+  /** Removes connections that Redis assigns to this node and that are not open here. */
   async #disown (tenantId: number): Promise<number> {
-    const { commands, holdings, joining, lease, nodeId } = this.#parts
-    const ids = await commands.attempt(async (redis) => await redis.smembers(`${commands.base(tenantId)}node:${nodeId}`))
+    const { commands, local, joining, lease, nodeId } = this.#parts
+    const ids = await commands.redis.smembers(`${commands.base(tenantId)}node:${nodeId}`)
     const isForeign = (connectionId: string): boolean =>
-      holdings.get({ tenantId, connectionId }) === undefined && !joining.has(joiningKey({ tenantId, connectionId }))
+      local.get({ tenantId, connectionId }) === undefined && !joining.has(joiningKey({ tenantId, connectionId }))
     const foreign = ids.filter(isForeign)
     if (foreign.length === 0) return 0
-    await commands.becomingDue([tenantId], lease.patience, async () =>
-      await commands.runOver('disown', [nodeId, lease.patience], partsOf(foreign, () => tenantId), (id) => isForeign(id) ? [id] : null))
+    const offlineDelay = lease.cautiousOfflineDelay
+    await commands.withScheduledCheck([tenantId], offlineDelay, async () =>
+      await commands.runOver('disown', { node: nodeId, offlineDelay }, partsOf(foreign, () => tenantId), (id) => isForeign(id) ? { id } : null))
     return foreign.length
   }
 
-  async #forget (tenantId: number): Promise<void> {
-    const { commands, holdings, joining, nodeId } = this.#parts
-    if (holdings.sizeOf(tenantId) > 0 || [...joining].some((key) => key.startsWith(`${tenantId}/`))) return
-    await commands.attempt(async (redis) => await redis.srem(commands.tenantsKey(nodeId), tenantId))
+  async #forgetTenant (tenantId: number): Promise<void> {
+    const { commands, local, joining, nodeId } = this.#parts
+    if (local.sizeOf(tenantId) > 0 || [...joining].some((key) => key.startsWith(`${tenantId}/`))) return
+    await commands.redis.srem(commands.tenantsKey(nodeId), tenantId)
   }
 }

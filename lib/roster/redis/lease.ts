@@ -4,13 +4,13 @@ import type { RosterTimes } from '../contract.js'
 import type { RosterCommands } from './commands.js'
 
 /**
- * What a renewal shows of Redis. `kept`: it is as this node left it. `taken`: others took this node for dead, and may have
- * removed what it holds. `lost`: Redis was emptied or went back to an older state; or the connection is a new one, and it
- * may have gone back by less than the time between two renewals.
+ * What a renewal finds in Redis. `kept`: what this node left there. `presumed-dead`: other nodes took this node for dead and
+ * may have removed its connections. `lost`: Redis was emptied or went back to an older copy; or this is a new connection, and
+ * Redis may have gone back by less than the time between two renewals.
  */
-export type RedisState = 'kept' | 'taken' | 'lost'
+export type RedisState = 'kept' | 'presumed-dead' | 'lost'
 
-/** The lease of this node, and what it shows: each renewal checks that Redis still has the one before. */
+/** The lease of this node. Each renewal checks that Redis still has the one before. */
 export class Lease {
   readonly #nodeId: string
   readonly #commands: RosterCommands
@@ -18,99 +18,108 @@ export class Lease {
   readonly #times: RosterTimes
   #end = ''
   #state = ''
-  /** From this node's clock to Redis'. */
-  #ahead = 0
-  #goodAt = 0
-  #sureAt = 0
-  #takenAt = -Infinity
+  /** Redis' clock less this node's, in milliseconds. */
+  #clockDifference = 0
+  #completeAt = 0
+  #reliableAt = 0
+  #presumedDeadAt = -Infinity
   #lostAt = -Infinity
-  #isSuspect = false
-  readonly #unwatch: () => void
+  /** The connection to Redis was lost since the last renewal. */
+  #wasDisconnected = false
+  readonly #stopWatching: () => void
 
   constructor (nodeId: string, commands: RosterCommands, clock: Clock, times: RosterTimes) {
     this.#nodeId = nodeId
     this.#commands = commands
     this.#clock = clock
     this.#times = times
-    this.#unwatch = commands.onLost(() => { this.#isSuspect = true })
+    this.#stopWatching = commands.redis.onDisconnected(() => { this.#wasDisconnected = true })
   }
 
   async renew (): Promise<RedisState> {
     const { nodesKey, stateKey } = this.#commands
-    const [before, name, end, now] = await this.#commands.run('renew', [nodesKey, stateKey], this.#nodeId, this.#times.nodeTimeout, this.#end,
-      randomUUID()) as [string, string, string, string]
-    const first = this.#end === ''
-    const state = first ? 'kept' : name !== this.#state ? 'lost' : before !== this.#end ? 'taken' : this.#isSuspect ? 'lost' : 'kept'
+    const [foundEnd, foundState, end, now] = await this.#commands.run('renewLease', [nodesKey, stateKey], {
+      node: this.#nodeId, ttl: this.#times.nodeTimeout, lastEnd: this.#end, newState: randomUUID()
+    }) as [string, string, string, string]
+    const outcome = this.#outcome(foundEnd, foundState)
     this.#end = end
-    this.#state = name
-    this.#isSuspect = false
-    this.#ahead = Number(now) - this.#clock.now()
-    if (state === 'taken') this.#takenAt = Number(now)
-    if (state === 'lost') {
-      if (!this.isRecovering) this.#sureAt = this.#goodAt
+    this.#state = foundState
+    this.#wasDisconnected = false
+    this.#clockDifference = Number(now) - this.#clock.now()
+    if (outcome === 'presumed-dead') this.#presumedDeadAt = Number(now)
+    if (outcome === 'lost') {
+      if (!this.isRecovering) this.#reliableAt = this.#completeAt
       this.#lostAt = Number(now)
     }
-    return state
+    return outcome
   }
 
-  /** Gives the lease back. */
+  #outcome (foundEnd: string, foundState: string): RedisState {
+    const isFirst = this.#end === ''
+    if (isFirst) return 'kept'
+    if (foundState !== this.#state) return 'lost'
+    if (foundEnd !== this.#end) return 'presumed-dead'
+    return this.#wasDisconnected ? 'lost' : 'kept'
+  }
+
+  /** Gives up the lease. */
   async end (): Promise<void> {
-    this.#unwatch()
-    await this.#commands.attempt(async (redis) => await redis.zrem(this.#commands.nodesKey, this.#nodeId))
+    this.#stopWatching()
+    await this.#commands.redis.zrem(this.#commands.nodesKey, this.#nodeId)
   }
 
-  /** The name of Redis' state as this node knows it; '' while the connection is new and Redis may have lost everything. */
+  /** The name of Redis' state as this node knows it; '' after the connection was lost, because Redis may have lost everything. */
   get state (): string {
-    return this.#isSuspect ? '' : this.#state
+    return this.#wasDisconnected ? '' : this.#state
   }
 
-  /** Redis has what this node holds. */
-  good (): void {
-    this.#goodAt = this.now
+  /** To be called when Redis has everything of this node. */
+  markComplete (): void {
+    this.#completeAt = this.now
   }
 
   /** The time by Redis' clock. */
   get now (): number {
-    return this.#clock.now() + this.#ahead
+    return this.#clock.now() + this.#clockDifference
   }
 
-  /** Until then Redis is known to have had everything. */
-  get goodAt (): number {
-    return this.#goodAt
+  /** Until then Redis is known to have had everything of this node. */
+  get completeAt (): number {
+    return this.#completeAt
   }
 
-  /** Until then everything also took its usual course: after a loss what ends by itself waits. */
-  get sureAt (): number {
-    return this.isRecovering ? this.#sureAt : this.#goodAt
+  /** Until then also deadlines had their effect; after a loss they wait. */
+  get reliableAt (): number {
+    return this.isRecovering ? this.#reliableAt : this.#completeAt
   }
 
-  /** Within this time every living node has compared what it holds with Redis once. */
-  get round (): number {
+  /** Milliseconds within which each living node compares everything it holds with Redis. */
+  get comparisonInterval (): number {
     return this.#times.nodeTimeout / 3
   }
 
-  /** How long what ends by itself waits for the node that knows better, in milliseconds. */
-  get patience (): number {
-    return Math.max(this.#times.offlineDelay, this.round + 1000)
+  /** The delay before users go offline whom another node may know to be online, in milliseconds. */
+  get cautiousOfflineDelay (): number {
+    return Math.max(this.#times.offlineDelay, this.comparisonInterval + 1000)
   }
 
-  /** Others may still be removing what this node holds. */
-  get isTaken (): boolean {
-    return this.now - this.#takenAt < this.round + 1000
+  /** Other nodes may still be removing connections of this node. */
+  get isPresumedDead (): boolean {
+    return this.now - this.#presumedDeadAt < this.comparisonInterval + 1000
   }
 
-  /** Other nodes may not have written yet what they hold: what Redis says of who is gone is not to be trusted. */
-  get isUnsettled (): boolean {
-    return this.now - this.#lostAt < this.round
+  /** Redis lost data, and other nodes may not have written theirs back yet: a user missing in Redis may be online. */
+  get isIncomplete (): boolean {
+    return this.now - this.#lostAt < this.comparisonInterval
   }
 
-  /** Redis lost something a short time ago: the living and the dead are still being told apart. */
+  /** Redis lost data recently, and nodes that died at that time may not have been detected yet. */
   get isRecovering (): boolean {
     return this.now - this.#lostAt < 2.5 * this.#times.nodeTimeout
   }
 
-  /** How long ago Redis was found to have lost something. */
-  get lostFor (): number {
+  /** Milliseconds since this node found that Redis lost data. */
+  get timeSinceLoss (): number {
     return this.now - this.#lostAt
   }
 }

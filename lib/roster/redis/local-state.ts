@@ -1,129 +1,126 @@
-import type { RosterConnection, Presence } from '../contract.js'
+import type { ConnectionRef, Presence, RosterConnection, UserRef } from '../contract.js'
 
 /** A socket of this node. */
-export interface Held {
+export interface LocalSocket {
   readonly entry: RosterConnection
-  /** By the clock of the shared roster, so that it can be compared with a socket of another node. */
+  /** By Redis' clock, so that it can be compared with sockets of other nodes. */
   readonly openedAt: number
-  /** The shared roster was told of it. */
+  /** It was written to Redis. */
   isInRedis: boolean
 }
 
-interface HeldUser {
+interface LocalUser {
   connections: number
-  /** Others know that the user is online. */
-  told: boolean
-  /** What the user said, here or elsewhere; null: nothing, or that is not known. */
-  said: Presence | null
-  /** The first connection of all came to this node: what was said before is void. */
-  first: boolean
+  /** The user was reported online. */
+  isReported: boolean
+  /** The presence that the user set on any node; null if there is none or it is not known. */
+  presence: Presence | null
+  /** The user's first connection in the cluster was opened here: an earlier presence is void. */
+  isFirst: boolean
 }
 
-interface TenantHoldings {
-  readonly entries: Map<string, Held>
-  readonly users: Map<number, HeldUser>
+interface LocalTenant {
+  readonly sockets: Map<string, LocalSocket>
+  readonly users: Map<number, LocalUser>
 }
 
 type Key = Pick<RosterConnection, 'tenantId' | 'connectionId'>
-type UserKey = Pick<RosterConnection, 'tenantId' | 'userId'>
 
-/**
- * What this node holds of its own, beside the shared roster: enough to make that right again, whatever it lost.
- */
+/** The sockets of this node and their users: enough to write Redis anew, whatever that lost. */
 export class LocalState {
-  readonly #tenants = new Map<number, TenantHoldings>()
-  /** Left while nobody could be told; to be removed from the shared roster when it is back. */
+  readonly #tenants = new Map<number, LocalTenant>()
+  /** Connections that ended while Redis was away; to be removed there. */
   readonly #departures = new Map<string, RosterConnection>()
   #size = 0
   #unwritten = 0
 
-  /** `told`: others know that the user is online, or are told now. `first`: now. */
-  add (held: Held, { told, first }: { told: boolean, first: boolean }): void {
-    const { tenantId, userId, connectionId } = held.entry
-    const tenant = this.#tenants.get(tenantId) ?? { entries: new Map<string, Held>(), users: new Map<number, HeldUser>() }
+  /** `isReported`: the user was, or is now, reported online. `isFirst`: the user is reported now. */
+  add (socket: LocalSocket, { isReported, isFirst }: { isReported: boolean, isFirst: boolean }): void {
+    const { tenantId, userId, connectionId } = socket.entry
+    const tenant = this.#tenants.get(tenantId) ?? { sockets: new Map<string, LocalSocket>(), users: new Map<number, LocalUser>() }
     this.#tenants.set(tenantId, tenant)
-    const before = tenant.entries.get(connectionId)
-    const user = tenant.users.get(userId) ?? { connections: 0, told: false, said: null, first: false }
+    const replaced = tenant.sockets.get(connectionId)
+    const user = tenant.users.get(userId) ?? { connections: 0, isReported: false, presence: null, isFirst: false }
     tenant.users.set(userId, user)
     user.connections++
-    user.told ||= told
-    user.first ||= first
-    if (before !== undefined) this.#release(tenant, before)
-    tenant.entries.set(connectionId, held)
+    user.isReported ||= isReported
+    user.isFirst ||= isFirst
+    if (replaced !== undefined) this.#release(tenant, replaced)
+    tenant.sockets.set(connectionId, socket)
     this.#size++
-    if (!held.isInRedis) this.#unwritten++
-    this.#departures.delete(keyOf(held.entry))
+    if (!socket.isInRedis) this.#unwritten++
+    this.#departures.delete(keyOf(socket.entry))
   }
 
-  get ({ tenantId, connectionId }: Key): Held | undefined {
-    return this.#tenants.get(tenantId)?.entries.get(connectionId)
+  get ({ tenantId, connectionId }: Key): LocalSocket | undefined {
+    return this.#tenants.get(tenantId)?.sockets.get(connectionId)
   }
 
-  /** Forgets an entry of this generation, and the user with the last one: `gone` is what was known of them then. */
-  remove (key: Key & Pick<RosterConnection, 'generation'>): { entry: RosterConnection, gone: Pick<HeldUser, 'told' | 'said'> | null } | null {
-    const tenant = this.#tenants.get(key.tenantId)
-    const held = tenant?.entries.get(key.connectionId)
-    if (tenant === undefined || held === undefined || held.entry.generation !== key.generation) return null
-    tenant.entries.delete(key.connectionId)
-    const user = tenant.users.get(held.entry.userId)
-    this.#release(tenant, held)
-    if (tenant.entries.size === 0) this.#tenants.delete(key.tenantId)
-    return { entry: held.entry, gone: user?.connections === 0 ? user : null }
+  /** Removes a socket of this generation. `goneUser`: what was known of the user, if this was the user's last socket here. */
+  remove (ref: ConnectionRef): { entry: RosterConnection, goneUser: Pick<LocalUser, 'isReported' | 'presence'> | null } | null {
+    const tenant = this.#tenants.get(ref.tenantId)
+    const socket = tenant?.sockets.get(ref.connectionId)
+    if (tenant === undefined || socket === undefined || socket.entry.generation !== ref.generation) return null
+    tenant.sockets.delete(ref.connectionId)
+    const user = tenant.users.get(socket.entry.userId)
+    this.#release(tenant, socket)
+    if (tenant.sockets.size === 0) this.#tenants.delete(ref.tenantId)
+    return { entry: socket.entry, goneUser: user?.connections === 0 ? user : null }
   }
 
-  /** `first`: the user is told online for it. */
-  wasWritten (held: Held, first: boolean): void {
-    if (!held.isInRedis && this.get(held.entry) === held) this.#unwritten--
-    held.isInRedis = true
-    const user = this.#user(held.entry)
+  /** `isFirst`: the user is reported online for it. */
+  markWritten (socket: LocalSocket, isFirst: boolean): void {
+    if (!socket.isInRedis && this.get(socket.entry) === socket) this.#unwritten--
+    socket.isInRedis = true
+    const user = this.#user(socket.entry)
     if (user === undefined) return
-    user.told = true
-    user.first ||= first
+    user.isReported = true
+    user.isFirst ||= isFirst
   }
 
-  /** The user has a connection here. */
-  has (key: UserKey): boolean {
-    return this.#user(key) !== undefined
+  /** Whether the user has a socket here. */
+  has (user: UserRef): boolean {
+    return this.#user(user) !== undefined
   }
 
-  /** Others know that the user is online. */
-  isTold (key: UserKey): boolean {
-    return this.#user(key)?.told ?? false
+  /** Whether the user was reported online. */
+  isReported (user: UserRef): boolean {
+    return this.#user(user)?.isReported ?? false
   }
 
-  /** Kept for users with a connection here; the others' is the shared roster's to keep. */
-  say (key: UserKey, presence: Presence): void {
-    const user = this.#user(key)
-    if (user !== undefined) user.said = presence
+  /** Ignored for users without a socket here. */
+  setPresence (ref: UserRef, presence: Presence): void {
+    const user = this.#user(ref)
+    if (user !== undefined) user.presence = presence
   }
 
-  said (key: UserKey): Presence | null {
-    return this.#user(key)?.said ?? null
+  presence (user: UserRef): Presence | null {
+    return this.#user(user)?.presence ?? null
   }
 
-  /** The user is known to have said nothing since the first connection, which came to this node. */
-  isFirst (key: UserKey): boolean {
-    return this.#user(key)?.first ?? false
+  /** Whether the user's first connection in the cluster was opened here. */
+  isFirst (user: UserRef): boolean {
+    return this.#user(user)?.isFirst ?? false
   }
 
   get tenantIds (): IterableIterator<number> {
     return this.#tenants.keys()
   }
 
-  /** The sockets of one tenant. Safe to go on with after some were added or removed. */
-  in (tenantId: number): Iterable<Held> {
-    return this.#tenants.get(tenantId)?.entries.values() ?? []
+  /** The sockets of one tenant. Sockets may be added and removed while it is iterated. */
+  in (tenantId: number): Iterable<LocalSocket> {
+    return this.#tenants.get(tenantId)?.sockets.values() ?? []
   }
 
   sizeOf (tenantId: number): number {
-    return this.#tenants.get(tenantId)?.entries.size ?? 0
+    return this.#tenants.get(tenantId)?.sockets.size ?? 0
   }
 
   get size (): number {
     return this.#size
   }
 
-  get unwritten (): Held[] {
+  get unwritten (): LocalSocket[] {
     if (this.#unwritten === 0) return []
     return [...this.#tenants.keys()].flatMap((tenantId) => [...this.in(tenantId)].filter(({ isInRedis }) => !isInRedis))
   }
@@ -132,8 +129,8 @@ export class LocalState {
     this.#departures.set(keyOf(entry), entry)
   }
 
-  mourns (entry: Key & Pick<RosterConnection, 'generation'>): boolean {
-    return this.#departures.get(keyOf(entry))?.generation === entry.generation
+  hasDeparture (ref: ConnectionRef): boolean {
+    return this.#departures.get(keyOf(ref))?.generation === ref.generation
   }
 
   departureWritten (entry: RosterConnection): void {
@@ -144,11 +141,11 @@ export class LocalState {
     return [...this.#departures.values()]
   }
 
-  #user ({ tenantId, userId }: UserKey): HeldUser | undefined {
+  #user ({ tenantId, userId }: UserRef): LocalUser | undefined {
     return this.#tenants.get(tenantId)?.users.get(userId)
   }
 
-  #release (tenant: TenantHoldings, { entry, isInRedis }: Held): void {
+  #release (tenant: LocalTenant, { entry, isInRedis }: LocalSocket): void {
     this.#size--
     if (!isInRedis) this.#unwritten--
     const user = tenant.users.get(entry.userId)

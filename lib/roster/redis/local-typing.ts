@@ -1,77 +1,76 @@
-import type { TypingEntry } from '../contract.js'
+import type { TypingEntry, TypingKey } from '../contract.js'
 
-type Key = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
-
-export interface Typed {
+export interface LocalTypingEntry {
   entry: TypingEntry
-  /** The shared roster has it, and will tell when it runs out. */
+  /** It was written to Redis, which reports when it expires. */
   isInRedis: boolean
 }
 
-/** Typing that was said to this node: enough to tell its stop while the shared roster is away, and to write it back. */
+/** Typing that was started through this node: enough to stop it while Redis is away, and to write it back. */
 export class LocalTyping {
-  readonly #entries = new Map<string, Typed>()
+  readonly #entries = new Map<string, LocalTypingEntry>()
 
-  /** What was typed there and has not run out at `now`. */
-  get (key: Key, now: number): Typed | null {
-    const typed = this.#entries.get(keyOf(key))
-    return typed !== undefined && typed.entry.expiresAt > now ? typed : null
+  /** The entry, unless it has expired by `now`. */
+  get (key: TypingKey, now: number): LocalTypingEntry | null {
+    const typing = this.#entries.get(keyOf(key))
+    return typing !== undefined && typing.entry.expiresAt > now ? typing : null
   }
 
   set (entry: TypingEntry, isInRedis: boolean): void {
     this.#entries.set(keyOf(entry), { entry, isInRedis })
   }
 
-  has (typed: Typed): boolean {
-    return this.#entries.get(keyOf(typed.entry)) === typed
+  has (typing: LocalTypingEntry): boolean {
+    return this.#entries.get(keyOf(typing.entry)) === typing
   }
 
-  take (keys: Key[]): Typed[] {
+  /** Removes and returns entries. */
+  take (keys: TypingKey[]): LocalTypingEntry[] {
     return keys.flatMap((key) => {
-      const typed = this.#entries.get(keyOf(key))
+      const typing = this.#entries.get(keyOf(key))
       this.#entries.delete(keyOf(key))
-      return typed ?? []
+      return typing ?? []
     })
   }
 
-  /** Takes out what ran out. What is written stays while it is not known whether the shared roster still has it. */
-  expired (now: number, known: boolean): Typed[] {
+  /** Removes and returns expired entries. Those in Redis are kept unless `isRedisReliable`: Redis may have lost them. */
+  takeExpired (now: number, isRedisReliable: boolean): LocalTypingEntry[] {
     return this.take([...this.#entries.values()]
-      .filter(({ entry, isInRedis }) => entry.expiresAt <= now && (known || !isInRedis)).map(({ entry }) => entry))
+      .filter(({ entry, isInRedis }) => entry.expiresAt <= now && (isRedisReliable || !isInRedis)).map(({ entry }) => entry))
   }
 
-  get all (): Typed[] {
+  get all (): LocalTypingEntry[] {
     return [...this.#entries.values()]
   }
 }
 
-/** The end of typing, which was told. */
-export interface Ended extends Key {
+/** Typing that ended, and whose end was reported. */
+export interface EndedTyping extends TypingKey {
   at: number
-  /** It ran out, and was told by whichever node looked. */
-  ranOut: boolean
+  /** It expired, which any node may have reported. */
+  isExpired: boolean
 }
 
-/** Milliseconds. An older copy of the shared roster than this says of no typing any more that it goes on. */
-const KEEP_ENDED = 10 * 60_000
+/** Milliseconds. In a copy of Redis that is older than this, all typing has expired. */
+const ENDED_TTL = 10 * 60_000
 const MAX_ENDED = 20_000
 
-/** What is no longer typed here: a shared roster that forgot it must not let it end once more. */
-export class TypedBefore {
-  readonly #ended = new Map<string, Ended>()
+/** Typing that ended on this node: if Redis lost that, the end must not be reported again. */
+export class RecentlyEndedTyping {
+  readonly #ended = new Map<string, EndedTyping>()
 
-  add (ended: Ended): void {
+  add (ended: EndedTyping): void {
     const key = keyOf(ended)
     this.#ended.delete(key)
     this.#ended.set(key, ended)
     if (this.#ended.size > MAX_ENDED) this.#ended.delete(this.#ended.keys().next().value ?? '')
   }
 
-  /** All that was told by `good`, as far as it is remembered. */
-  told (good: number): Ended[] {
-    for (const [key, { at }] of this.#ended) if (at < good - KEEP_ENDED) this.#ended.delete(key)
-    return [...this.#ended.values()].filter(({ at, ranOut }) => !ranOut || at < good)
+  /** Typing whose end was reported before Redis lost data, which had everything until `completeAt`. */
+  reportedBy (completeAt: number): EndedTyping[] {
+    for (const [key, { at }] of this.#ended) if (at < completeAt - ENDED_TTL) this.#ended.delete(key)
+    return [...this.#ended.values()].filter(({ at, isExpired }) => !isExpired || at < completeAt)
   }
 }
 
-const keyOf = ({ tenantId, userId, conversationId }: Key): string => `${tenantId}/${userId}:${conversationId}`
+const keyOf = ({ tenantId, userId, conversationId }: TypingKey): string => `${tenantId}/${userId}:${conversationId}`

@@ -1,30 +1,30 @@
 /**
- * What every script of the roster begins with: the tenant's base, the time, and the functions that several share.
- * A script over several tenants sets `base` anew for each.
+ * The beginning of every script of the roster: the tenant's base, the time, and the functions that several scripts use.
+ * `ARGV[1]` is the difference between the node's clock and the system clock, which tests use to move time.
  */
 export const prelude = `
 local base = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000) + tonumber(ARGV[1])
-local function stamp(ms) return string.format('%.0f', ms) end
-local function find(id)
+local function toText(ms) return string.format('%.0f', ms) end
+local function findConnection(id)
   local text = redis.call('HGET', base .. 'connections', id)
   if not text then return nil end
   return cjson.decode(text)
 end
-local function export(id, entry)
+local function encodeConnection(id, entry)
   entry.id = id
   return cjson.encode(entry)
 end
 local function contains(text, part) return string.find(text, part, 1, true) ~= nil end
-local function listed(list, name) return contains(',' .. list .. ',', ',' .. name .. ',') end
--- Whether others see a user who shows this presence.
-local function shown(presence) return not contains(presence, '"status":"offline"') end
-local function connected(user)
+local function inList(list, name) return contains(',' .. list .. ',', ',' .. name .. ',') end
+-- Whether this presence shows the user in lists of online users.
+local function isVisible(presence) return not contains(presence, '"status":"offline"') end
+local function isConnected(user)
   return redis.call('SCARD', base .. 'of:' .. user) > 0 or redis.call('ZSCORE', base .. 'signs', user)
 end
--- How many connections the user has, less those that are not there or another user's.
-local function count(user)
+-- Counts the user's connections. Removes ids from the user's set that do not exist or belong to another user.
+local function countConnections(user)
   local valid = 0
   for _, id in ipairs(redis.call('SMEMBERS', base .. 'of:' .. user)) do
     local text = redis.call('HGET', base .. 'connections', id)
@@ -32,43 +32,43 @@ local function count(user)
   end
   return valid
 end
-local function show(user)
+local function updateVisible(user)
   local text = redis.call('HGET', base .. 'presence', user)
-  if text and shown(text) then redis.call('ZADD', base .. 'visible', user, user) else redis.call('ZREM', base .. 'visible', user) end
+  if text and isVisible(text) then redis.call('ZADD', base .. 'visible', user, user) else redis.call('ZREM', base .. 'visible', user) end
 end
--- Counts the user as online, with this presence where none is kept. True: nobody knew that before. A key that was evicted
--- is no reason to tell anybody, so each trace of the user counts.
-local function arrive(user, presence, heard)
-  local first = not redis.call('ZSCORE', base .. 'present', user)
-  local waiting = redis.call('ZREM', base .. 'grace', user) == 1
-  redis.call('HSET', base .. 'seen', user, heard or stamp(now))
-  if first then
+-- Marks the user as online, with the given presence if none is stored. Returns true if the user was offline before. Any key
+-- may have been evicted: the user counts as known if any of them still names the user, so that nobody is reported twice.
+local function markOnline(user, presence, seenAt)
+  local isFirst = not redis.call('ZSCORE', base .. 'present', user)
+  local isInGrace = redis.call('ZREM', base .. 'grace', user) == 1
+  redis.call('HSET', base .. 'seen', user, seenAt or toText(now))
+  if isFirst then
     redis.call('ZADD', base .. 'present', user, user)
-    if waiting or connected(user) then first = false end
+    if isInGrace or isConnected(user) then isFirst = false end
   end
   if redis.call('HSETNX', base .. 'presence', user, presence) == 1 then
     redis.call('HDEL', base .. 'said', user)
     redis.call('ZADD', base .. 'visible', user, user)
-  elseif first then
-    show(user)
+  elseif isFirst then
+    updateVisible(user)
   end
-  return first
+  return isFirst
 end
--- Quietly: the user was not heard of for that.
-local function remove(id, entry, deadline, quietly)
+-- Removes a connection. isRepair: the user did nothing at this time, so it does not count as activity.
+local function removeConnection(id, entry, offlineAt, isRepair)
   redis.call('HDEL', base .. 'connections', id)
   redis.call('SREM', base .. 'of:' .. entry.u, id)
   redis.call('ZREM', base .. 'rest', id)
   redis.call('DEL', base .. 'channels:' .. id)
   if entry.n ~= '' then redis.call('SREM', base .. 'node:' .. entry.n, id) end
-  if not quietly then
-    redis.call('HSET', base .. 'seen', entry.u, stamp(now))
-    -- A sign beside a connection was made while that was evicted.
+  if not isRepair then
+    redis.call('HSET', base .. 'seen', entry.u, toText(now))
+    -- A user with a connection has no status lease. If there is one, it was written while the connection was evicted.
     if redis.call('SCARD', base .. 'of:' .. entry.u) == 0 then redis.call('ZREM', base .. 'signs', entry.u) end
   end
-  if not connected(entry.u) then redis.call('ZADD', base .. 'grace', 'NX', deadline, entry.u) end
+  if not isConnected(entry.u) then redis.call('ZADD', base .. 'grace', 'NX', offlineAt, entry.u) end
 end
-local function forget(user)
+local function removeUser(user)
   redis.call('ZREM', base .. 'grace', user)
   redis.call('ZREM', base .. 'present', user)
   redis.call('ZREM', base .. 'visible', user)
@@ -76,23 +76,33 @@ local function forget(user)
   redis.call('HDEL', base .. 'seen', user)
   redis.call('HDEL', base .. 'said', user)
 end
--- Typing that was stopped: a dash, and when.
-local function ended(text) return text and string.match(text, '^-(%d+)$') end
--- Ends typing and returns its entry, or '-' where it was stopped already, or '' where nothing is known. Where other nodes than
--- \`node\` were told of it that stays known until it would have run out: what is missing altogether was evicted, and those
--- nodes write it back.
+-- The time at which typing was stopped, if the stored text is a stop ('-' and a time).
+local function stoppedAt(text) return text and string.match(text, '^-(%d+)$') end
+local function conversationOf(key) return string.match(key, ':(.*)$') end
+-- Stops typing. Returns its entry, '-' if it was stopped before, or '' if nothing is known of it. If nodes other than \`node\`
+-- know of this typing, the stop stays recorded until the typing would have expired: a missing record means that Redis evicted
+-- it, and those nodes would write it again.
 local function stop(key, node)
   local text = redis.call('HGET', base .. 'types', key)
-  redis.call('SREM', base .. 'typers:' .. string.match(key, ':(.*)$'), key)
-  if ended(text) and node then return '-' end
+  redis.call('SREM', base .. 'typers:' .. conversationOf(key), key)
+  if stoppedAt(text) and node then return '-' end
   local nodes, entry = string.match(text or '', '^(%S+) (.*)$')
   if nodes and node and nodes ~= node and redis.call('ZSCORE', base .. 'typing', key) then
-    -- Clocks of nodes differ a little.
-    redis.call('HSET', base .. 'types', key, '-' .. stamp(now + 1000))
+    -- One second later, because the clocks of nodes differ a little.
+    redis.call('HSET', base .. 'types', key, '-' .. toText(now + 1000))
   else
     redis.call('ZREM', base .. 'typing', key)
     redis.call('HDEL', base .. 'types', key)
   end
   return entry or ''
+end
+-- The time of the tenant's next deadline, or ''.
+local function nextDeadline()
+  local soonest = nil
+  for _, name in ipairs({ 'rest', 'signs', 'typing', 'grace' }) do
+    local head = redis.call('ZRANGE', base .. name, 0, 0, 'WITHSCORES')
+    if head[2] and (not soonest or tonumber(head[2]) < soonest) then soonest = tonumber(head[2]) end
+  end
+  return soonest and toText(soonest) or ''
 end
 `

@@ -1,92 +1,108 @@
+import { script } from '../../redis/script.js'
 import { prelude } from './prelude.js'
 
-/** The scripts over keys that belong to no tenant: nodes, what is due, counters, locks. */
+/** The scripts over keys that belong to no tenant: nodes, tenants with deadlines, request counters, locks. */
 
 /**
- * KEYS: the nodes, each with the end of its lease, and the name of this state of Redis. Boot id, lease, the end that was
- * written last or '', a new name → the end that was found or '', the state's name, the end now, the time.
+ * Renews the lease of a node. `KEYS[1]` is a sorted set of nodes by the end of their lease; `KEYS[2]` holds the name of
+ * Redis' state. `lastEnd`: the end that this node wrote last, or ''. Returns the end that was found or '', the name of the
+ * state, the new end, and the time.
  *
- * The state gets another name where it was lost or went back: then every lease in it is older than the one written last.
+ * The state gets `newState` as its name if Redis was emptied or went back to an older copy: then every lease in it is older
+ * than the one that this node wrote last.
  */
-export const renew = prelude + `
-local before = redis.call('ZSCORE', KEYS[1], ARGV[2])
-local newest = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-local state = redis.call('GET', KEYS[2])
-local last = tonumber(ARGV[4])
-if not state or (last and (not newest[2] or tonumber(newest[2]) < last)) then
-  state = ARGV[5]
-  redis.call('SET', KEYS[2], state)
+export const renewLease = script({ prelude, parameters: ['node', 'ttl', 'lastEnd', 'newState'] }, `
+local nodesKey, stateKey = KEYS[1], KEYS[2]
+local before = redis.call('ZSCORE', nodesKey, node)
+local newest = redis.call('ZREVRANGE', nodesKey, 0, 0, 'WITHSCORES')
+local state = redis.call('GET', stateKey)
+lastEnd = tonumber(lastEnd)
+if not state or (lastEnd and (not newest[2] or tonumber(newest[2]) < lastEnd)) then
+  state = newState
+  redis.call('SET', stateKey, state)
 end
-local ends = stamp(now + tonumber(ARGV[3]))
-redis.call('ZADD', KEYS[1], ends, ARGV[2])
-return { before and stamp(tonumber(before)) or '', state, ends, stamp(now) }`
+local leaseEnd = toText(now + tonumber(ttl))
+redis.call('ZADD', nodesKey, leaseEnd, node)
+return { before and toText(tonumber(before)) or '', state, leaseEnd, toText(now) }`)
 
-/** KEYS[1] the nodes; '1' for the dead, '0' for the living. */
-export const nodes = prelude + `
-if ARGV[2] == '1' then return redis.call('ZRANGEBYSCORE', base, '-inf', now) end
-return redis.call('ZRANGEBYSCORE', base, '(' .. stamp(now), '+inf')`
+/** The nodes in `KEYS[1]` whose lease has not ended. */
+export const livingNodes = script({ prelude, parameters: [] }, `
+return redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. toText(now), '+inf')`)
+
+/** The nodes in `KEYS[1]` whose lease has ended. */
+export const deadNodes = script({ prelude, parameters: [] }, `
+return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now)`)
 
 /**
- * KEYS[1] tenants by their next due time; beside it, how often each was made due. In ms, tenants.
- * The mark tells a sweep under way that there is something new, also where it is due later than the claim ends.
+ * Schedules a check of tenants, given as further arguments. `KEYS[1]` is a sorted set of tenants by the time of their next
+ * check; beside it, a hash counts how often a check of each tenant was scheduled. By that number `releaseTenants` notices
+ * that something was scheduled during a check, also if it is due later than the claim ends.
  */
-export const dueAt = prelude + `
-for i = 3, #ARGV do
-  redis.call('ZADD', base, 'LT', stamp(now + tonumber(ARGV[2])), ARGV[i])
-  redis.call('HINCRBY', base .. ':marks', ARGV[i], 1)
+export const scheduleIn = script({ prelude, parameters: ['delay'], more: 'firstTenant' }, `
+for i = firstTenant, #ARGV do
+  redis.call('ZADD', KEYS[1], 'LT', toText(now + tonumber(delay)), ARGV[i])
+  redis.call('HINCRBY', KEYS[1] .. ':marks', ARGV[i], 1)
 end
-return 1`
+return 1`)
 
-/** KEYS[1] as above; claim → the claim's end, then each tenant, claimed until then, and its mark. */
-export const claimDue = prelude + `
-local ends = stamp(now + tonumber(ARGV[2]))
-local claimed = { ends }
-for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', base, '-inf', now, 'LIMIT', 0, 500)) do
-  redis.call('ZADD', base, ends, tenant)
+/**
+ * Schedules checks: further arguments are a time and a tenant, alternating. `KEYS[1]` as for `scheduleIn`. Removes numbers of
+ * tenants without a scheduled check.
+ */
+export const scheduleAt = script({ prelude, parameters: [], more: 'first' }, `
+local key, marksKey = KEYS[1], KEYS[1] .. ':marks'
+for i = first, #ARGV, 2 do redis.call('ZADD', key, 'LT', ARGV[i], ARGV[i + 1]) end
+if redis.call('HLEN', marksKey) > redis.call('ZCARD', key) then
+  for _, tenant in ipairs(redis.call('HRANDFIELD', marksKey, 500)) do
+    if not redis.call('ZSCORE', key, tenant) then redis.call('HDEL', marksKey, tenant) end
+  end
+end
+return 1`)
+
+/** Claims tenants in `KEYS[1]` whose check is due. Returns the end of the claim, then each tenant and its number, see `scheduleIn`. */
+export const claimTenants = script({ prelude, parameters: ['claim'] }, `
+local claimEnd = toText(now + tonumber(claim))
+local claimed = { claimEnd }
+for _, tenant in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, 500)) do
+  redis.call('ZADD', KEYS[1], claimEnd, tenant)
   table.insert(claimed, tenant)
-  table.insert(claimed, redis.call('HGET', base .. ':marks', tenant) or '0')
+  table.insert(claimed, redis.call('HGET', KEYS[1] .. ':marks', tenant) or '0')
 end
-return claimed`
+return claimed`)
 
-/** KEYS[1] as above; end of the claim; for each tenant its name, its mark, next or ''. Keeps what was made due meanwhile. */
-export const finishDue = prelude + `
-for i = 3, #ARGV, 3 do
-  local tenant, mark, soonest = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if tonumber(redis.call('ZSCORE', base, tenant)) == tonumber(ARGV[2])
-    and (redis.call('HGET', base .. ':marks', tenant) or '0') == mark then
-    if soonest == '' then
-      redis.call('ZREM', base, tenant)
-      redis.call('HDEL', base .. ':marks', tenant)
+/**
+ * Ends claims: further arguments are, for each tenant, its id, its number, and the time of its next check or ''. Tenants with a
+ * check that was scheduled since the claim stay as they are.
+ */
+export const releaseTenants = script({ prelude, parameters: ['claimEnd'], more: 'first' }, `
+local key, marksKey = KEYS[1], KEYS[1] .. ':marks'
+for i = first, #ARGV, 3 do
+  local tenant, mark, nextCheck = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  if tonumber(redis.call('ZSCORE', key, tenant)) == tonumber(claimEnd)
+    and (redis.call('HGET', marksKey, tenant) or '0') == mark then
+    if nextCheck == '' then
+      redis.call('ZREM', key, tenant)
+      redis.call('HDEL', marksKey, tenant)
     else
-      redis.call('ZADD', base, soonest, tenant)
+      redis.call('ZADD', key, nextCheck, tenant)
     end
   end
 end
-return 1`
+return 1`)
 
-/** KEYS[1] as above; time and tenant, alternating: they are due by then. Forgets marks of tenants of which nothing is due. */
-export const dueBy = prelude + `
-for i = 2, #ARGV, 2 do redis.call('ZADD', base, 'LT', ARGV[i], ARGV[i + 1]) end
-if redis.call('HLEN', base .. ':marks') > redis.call('ZCARD', base) then
-  for _, tenant in ipairs(redis.call('HRANDFIELD', base .. ':marks', 500)) do
-    if not redis.call('ZSCORE', base, tenant) then redis.call('HDEL', base .. ':marks', tenant) end
-  end
-end
-return 1`
-
-/** KEYS[1] a counter; window → count and what is left of the window. */
-export const hit = `
+/** Counts a request in `KEYS[1]`. Returns the count and the milliseconds until the window ends. */
+export const countRequest = script({ parameters: ['window'] }, `
 local count = redis.call('INCR', KEYS[1])
-local left = redis.call('PTTL', KEYS[1])
-if left < 0 then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  left = tonumber(ARGV[2])
+local ttl = redis.call('PTTL', KEYS[1])
+if ttl < 0 then
+  redis.call('PEXPIRE', KEYS[1], window)
+  ttl = tonumber(window)
 end
-return { count, left }`
+return { count, ttl }`)
 
-/** KEYS[1] a lock; owner, time to live → 1 where the owner has it. */
-export const lock = `
-local owner = redis.call('GET', KEYS[1])
-if owner and owner ~= ARGV[2] then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
-return 1`
+/** Takes or prolongs the lock in `KEYS[1]`. Returns 1 if the owner has it. */
+export const lock = script({ parameters: ['owner', 'ttl'] }, `
+local current = redis.call('GET', KEYS[1])
+if current and current ~= owner then return 0 end
+redis.call('SET', KEYS[1], owner, 'PX', ttl)
+return 1`)

@@ -1,26 +1,27 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Due, RosterTimes, TypingEntry, UsersOfTenant } from '../contract.js'
-import type { Farewells } from '../farewells.js'
-import { decodePresence, toEntry } from './codec.js'
-import type { Part, RosterCommands } from './commands.js'
+import { decodePresence, toConnection } from './codec.js'
+import type { RosterCommands } from './commands.js'
 import type { Lease } from './lease.js'
+import type { Part } from './parts.js'
+import type { RecentDepartures } from './recent-departures.js'
 import type { RedisTyping } from './typing.js'
 
-/** How long a node has to tell what became due before another one does, in milliseconds. */
+/** Milliseconds within which a node reports what it claimed; then another node may. */
 const CLAIM = 5000
-/** Tenants of a dead node that are looked through together. */
-const TENANTS = 200
+/** Tenants of a dead node that are reaped together. */
+const REAP_TENANTS = 200
 
 export interface SweepParts {
   commands: RosterCommands
   lease: Lease
-  farewells: Farewells
+  departures: RecentDepartures
   typing: RedisTyping
   times: RosterTimes
   log: FastifyBaseLogger
 }
 
-/** What ends by itself: graces, typing, connections without a socket, and nodes. For many tenants at once. */
+/** Deadlines of users, typing, connections without a socket, and nodes; for many tenants at once. */
 export class RedisSweep {
   readonly #parts: SweepParts
 
@@ -28,97 +29,96 @@ export class RedisSweep {
     this.#parts = parts
   }
 
-  async due (): Promise<Due[]> {
+  async claimDue (): Promise<Due[]> {
     const { commands, lease, typing } = this.#parts
-    const isKnown = commands.ready && !lease.isUnsettled
-    const here = typing.expired(isKnown).filter(({ isInRedis }) => !isInRedis).map(({ entry }): Due =>
+    const expiredHere = typing.takeExpired(commands.redis.ready && !lease.isIncomplete).map(({ entry }): Due =>
       ({ tenantId: entry.tenantId, offline: [], presences: [], typing: [entry], expiredConnections: [] }))
-    // What came back may say of everybody that they are gone.
-    if (lease.isUnsettled) return here
+    // After a loss, users may look offline whose nodes have not written them back yet.
+    if (lease.isIncomplete) return expiredHere
     try {
       for (;;) {
-        const { found, more } = await this.#dueAnywhere()
-        if (found.length > 0 || !more) return [...here, ...found]
+        const { found, more } = await this.#claimPart()
+        if (found.length > 0 || !more) return [...expiredHere, ...found]
       }
     } catch (err) {
-      if (here.length === 0) throw err
-      return here
+      if (expiredHere.length === 0) throw err
+      return expiredHere
     }
   }
 
-  async #dueAnywhere (): Promise<{ found: Due[], more: boolean }> {
+  async #claimPart (): Promise<{ found: Due[], more: boolean }> {
     const { commands, lease, times } = this.#parts
-    const [ends = '', ...claimed] = await commands.run('claimDue', commands.dueKey, CLAIM) as string[]
+    const [claimEnd = '', ...claimed] = await commands.run('claimTenants', commands.dueKey, { claim: CLAIM }) as string[]
     const parts: Array<Part<never> & { mark: string }> = []
     for (let i = 0; i + 1 < claimed.length; i += 2) parts.push({ tenantId: Number(claimed[i]), rows: [], mark: claimed[i + 1] ?? '0' })
     if (parts.length === 0) return { found: [], more: false }
-    const answered = await commands.runOver('due', [times.offlineDelay, CLAIM], parts, () => null)
+    const results = await commands.runOver('collectDue', { offlineDelay: times.offlineDelay, claim: CLAIM }, parts, () => null)
     const found: Due[] = []
-    const finished: Array<string | number> = []
-    for (const { part: { tenantId, mark }, answer } of answered) {
-      const [offline, presences, typing, lapsed, next] = answer as [string[], string[], string[], string[], string]
-      finished.push(tenantId, mark, next)
-      if (offline.length + typing.length + lapsed.length === 0) continue
+    const released: Array<string | number> = []
+    for (const { part: { tenantId, mark }, result } of results) {
+      const [offline, presences, typing, expired, nextCheck] = result as [string[], string[], string[], string[], string]
+      released.push(tenantId, mark, nextCheck)
+      if (offline.length + typing.length + expired.length === 0) continue
       found.push({
         tenantId,
         offline: offline.map(Number),
         presences: offline.map((_, i) => decodePresence(presences[2 * i], presences[2 * i + 1], lease.now)),
         typing: typing.map((text) => JSON.parse(text) as TypingEntry),
-        expiredConnections: lapsed.map((text) => toEntry(tenantId, text))
+        expiredConnections: expired.map((text) => toConnection(tenantId, text))
       })
     }
-    await commands.run('finishDue', commands.dueKey, ends, ...finished)
+    await commands.run('releaseTenants', commands.dueKey, { claimEnd }, released)
     return { found, more: true }
   }
 
-  async settle (told: UsersOfTenant[]): Promise<UsersOfTenant[]> {
-    const { commands, farewells, lease } = this.#parts
-    const parts = told.filter(({ userIds }) => userIds.length > 0).map(({ tenantId, userIds }) => ({ tenantId, rows: userIds }))
+  async confirmOffline (users: UsersOfTenant[]): Promise<UsersOfTenant[]> {
+    const { commands, departures, lease } = this.#parts
+    const parts = users.filter(({ userIds }) => userIds.length > 0).map(({ tenantId, userIds }) => ({ tenantId, rows: userIds }))
     if (parts.length === 0) return []
-    const answered = await commands.runOver('settle', [], parts, (userId) => [userId])
+    const results = await commands.runOver('confirmOffline', {}, parts, (userId) => ({ user: userId }))
     const at = lease.now
-    return answered.flatMap(({ part: { tenantId }, rows, answer }) => {
-      const back = (answer as string[]).map(Number)
-      for (const userId of rows) if (!back.includes(userId)) farewells.add({ tenantId, userId, at, told: true })
+    return results.flatMap(({ part: { tenantId }, rows, result }) => {
+      const back = (result as string[]).map(Number)
+      for (const userId of rows) if (!back.includes(userId)) departures.add({ tenantId, userId, at, isReported: true })
       return back.length === 0 ? [] : [{ tenantId, userIds: back }]
     })
   }
 
   async reap (): Promise<boolean> {
     const { commands, lease, log } = this.#parts
-    if (lease.isUnsettled) return false
-    let reaped = false
-    for (const nodeId of await this.#dead()) {
+    if (lease.isIncomplete) return false
+    let hasReaped = false
+    for (const nodeId of await this.#deadNodes()) {
       const key = commands.tenantsKey(nodeId)
       for (;;) {
-        const tenantIds = (await commands.attempt(async (redis) => await redis.srandmember(key, TENANTS))).map(Number)
+        const tenantIds = (await commands.redis.srandmember(key, REAP_TENANTS)).map(Number)
         if (tenantIds.length === 0) break
-        // It may have come back while the others were looked through, and holds them again.
-        if (!(await this.#dead()).includes(nodeId)) return reaped
+        // The node may have come back in the meantime, with new connections.
+        if (!(await this.#deadNodes()).includes(nodeId)) return hasReaped
         await this.#reapIn(nodeId, tenantIds)
-        await commands.attempt(async (redis) => await redis.srem(key, ...tenantIds))
-        reaped = true
+        await commands.redis.srem(key, ...tenantIds)
+        hasReaped = true
       }
-      // Last, so that whoever is interrupted leaves the node to the next reaper.
-      await commands.attempt(async (redis) => await redis.zrem(commands.nodesKey, nodeId))
-      log.info({ node: nodeId }, 'dead node reaped')
+      // Last, so that after an interruption the next reaper finds the node.
+      await commands.redis.zrem(commands.nodesKey, nodeId)
+      log.info({ nodeId }, 'Removed dead node from roster')
     }
-    return reaped
+    return hasReaped
   }
 
-  async #dead (): Promise<string[]> {
-    return await this.#parts.commands.run('nodes', this.#parts.commands.nodesKey, '1') as string[]
+  async #deadNodes (): Promise<string[]> {
+    return await this.#parts.commands.run('deadNodes', this.#parts.commands.nodesKey, {}) as string[]
   }
 
   async #reapIn (nodeId: string, tenantIds: number[]): Promise<void> {
     const { commands, lease } = this.#parts
-    // Of those whom an older copy of Redis brought back another node may know that they were told.
-    const [delay, quietly] = lease.isRecovering ? [lease.patience, '1'] : [0, '0']
-    await commands.becomingDue(tenantIds, delay, async () => {
+    // Users from an older copy of Redis may have been reported offline before; a node that knows that removes them meanwhile.
+    const [offlineDelay, isRepair] = lease.isRecovering ? [lease.cautiousOfflineDelay, '1'] : [0, '0']
+    await commands.withScheduledCheck(tenantIds, offlineDelay, async () => {
       let left = tenantIds.map((tenantId): Part<never> => ({ tenantId, rows: [] }))
       while (left.length > 0) {
-        const answered = await commands.runOver('reap', [nodeId, delay, quietly], left, () => null)
-        left = answered.filter(({ answer }) => Number(answer) > 0).map(({ part }) => part)
+        const results = await commands.runOver('reap', { node: nodeId, offlineDelay, isRepair }, left, () => null)
+        left = results.filter(({ result }) => Number(result) > 0).map(({ part }) => part)
       }
     })
   }

@@ -1,38 +1,51 @@
+import { script } from '../../redis/script.js'
 import { prelude } from './prelude.js'
 
 /**
  * The roster's rules, each one atomic script over the keys of one tenant. `KEYS[1]` is the tenant's base,
  * `{prefix}{tenant}:` with the tenant as hash tag, so that a script's keys share a slot on a Redis Cluster.
- * Times come from Redis, so that nodes need not agree on a clock; `ARGV[1]` is an offset for tests that move time.
+ * Times come from Redis, so that nodes need not agree on a clock.
  *
- *     connections   hash   id → { u user, n node or '', g generation, d device, c connected at, o its socket opened at }
- *     of:{user}     set    ids of a user's connections
- *     node:{boot}   set    ids whose socket a node holds
- *     rest          zset   ids without a socket → end of their lease
- *     channels:{id} set    asked for before the socket opened
- *     present       zset   users that count as online, by id      grace   zset   users without connections → deadline
- *     visible       zset   the same less those who say "offline"  signs   zset   users online by a REST update → end
- *     presence      hash   user → presence                        seen    hash   user → last heard of
- *     said          hash   user → when the presence was said
- *     typing        zset   user:conversation → end                types   hash   user:conversation → nodes and entry, or that it was stopped
+ *     connections   hash   id → { u user, n node or '', g generation, d device, c connected at, o socket opened at }
+ *     of:{user}     set    connection ids of the user
+ *     node:{boot}   set    connection ids whose socket is on the node
+ *     rest          zset   connection ids without a socket, by the end of their registration
+ *     channels:{id} set    channels requested before the socket opened
+ *     present       zset   users who count as online, by id
+ *     visible       zset   the same without those whose status is "offline"
+ *     grace         zset   users without connections, by the time at which they go offline
+ *     signs         zset   users who are online by a REST status update alone, by its end
+ *     presence      hash   user → presence
+ *     said          hash   user → when the presence was set
+ *     seen          hash   user → last activity
+ *     typing        zset   user:conversation, by its end
+ *     types         hash   user:conversation → nodes and entry, or '-' and the time at which it was stopped
  *     typers:{conv} set    user:conversation
  *
- * Ids stay text all through: Lua's JSON would round them.
+ * Ids stay text in all scripts: Lua's JSON would round them.
  */
 
+/** Reads the name of Redis' state in `KEYS[2]`, see `renewLease`; absent on a cluster. A different name: Redis lost data. */
+const isLost = "KEYS[2] and redis.call('GET', KEYS[2]) ~= state"
+
 /**
- * id, user, node, generation, device, connected at, limit, rest lease, default presence, the name of the state that the node
- * knows; KEYS[2], where it can be read on the same server, that name: another one, and Redis lost what it had. Then a user
- * who seems to be new may have been here all along.
+ * Registers a connection. `node` is '' for a connection without a socket, `state` the name of Redis' state as the node knows it.
+ *
+ * Returns `{'lost'}` if Redis lost data, since a user who seems to be new may have been online all along; `{'taken'}` if the
+ * id belongs to another user; else `{'ok', isNew, isFirstOfUser, replaced connection or '', generation, socket opened at,
+ * evicted connection, …}`.
  */
-export const join = prelude + `
-if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[11] then return {'lost'} end
-local id, user, node, generation = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local known = find(id)
+export const join = script({
+  prelude,
+  parameters: ['id', 'user', 'node', 'generation', 'device', 'connectedAt', 'limit', 'registrationTtl', 'defaultPresence', 'state']
+}, `
+if ${isLost} then return {'lost'} end
+limit = tonumber(limit)
+local known = findConnection(id)
 if known and known.u ~= user then return {'taken'} end
-local first = arrive(user, ARGV[10])
+local isFirst = markOnline(user, defaultPresence)
 redis.call('ZREM', base .. 'signs', user)
-local entry = { u = user, n = node, g = generation, d = ARGV[6], c = ARGV[7], o = stamp(now) }
+local entry = { u = user, n = node, g = generation, d = device, c = connectedAt, o = toText(now) }
 local replaced = ''
 if known then
   entry.c = known.c
@@ -42,111 +55,114 @@ if known then
     entry.o = known.o
   elseif known.n ~= '' and known.g ~= generation then
     redis.call('SREM', base .. 'node:' .. known.n, id)
-    replaced = export(id, known)
+    replaced = encodeConnection(id, known)
   end
 end
 redis.call('HSET', base .. 'connections', id, cjson.encode(entry))
 redis.call('SADD', base .. 'of:' .. user, id)
 if entry.n == '' then
-  redis.call('ZADD', base .. 'rest', now + tonumber(ARGV[9]), id)
+  redis.call('ZADD', base .. 'rest', now + tonumber(registrationTtl), id)
 else
   redis.call('ZREM', base .. 'rest', id)
   redis.call('SADD', base .. 'node:' .. entry.n, id)
 end
-local answer = { 'ok', known and 0 or 1, first and 1 or 0, replaced, entry.g, entry.o or '' }
-if redis.call('SCARD', base .. 'of:' .. user) > tonumber(ARGV[8]) then
+local result = { 'ok', known and 0 or 1, isFirst and 1 or 0, replaced, entry.g, entry.o or '' }
+if redis.call('SCARD', base .. 'of:' .. user) > limit then
   local others = {}
   for _, other in ipairs(redis.call('SMEMBERS', base .. 'of:' .. user)) do
-    local found = find(other)
+    local found = findConnection(other)
     if found == nil then redis.call('SREM', base .. 'of:' .. user, other)
-    elseif other ~= id then table.insert(others, { id = other, entry = found, live = found.n ~= '' and 1 or 0 }) end
+    elseif other ~= id then table.insert(others, { id = other, entry = found, hasSocket = found.n ~= '' and 1 or 0 }) end
   end
   table.sort(others, function (a, b)
-    if a.live ~= b.live then return a.live < b.live end
+    if a.hasSocket ~= b.hasSocket then return a.hasSocket < b.hasSocket end
     return tonumber(a.entry.c) < tonumber(b.entry.c)
   end)
-  for i = 1, #others + 1 - tonumber(ARGV[8]) do
-    -- An open socket does not go for a connection that may never have one.
-    if others[i] == nil or (entry.n == '' and others[i].live == 1) then break end
-    remove(others[i].id, others[i].entry, now)
-    table.insert(answer, export(others[i].id, others[i].entry))
+  for i = 1, #others + 1 - limit do
+    -- An open socket is not evicted for a connection that may never have one.
+    if others[i] == nil or (entry.n == '' and others[i].hasSocket == 1) then break end
+    removeConnection(others[i].id, others[i].entry, now)
+    table.insert(result, encodeConnection(others[i].id, others[i].entry))
   end
 end
-return answer`
-
-/** id, generation, grace; its user and node where this node holds it, or '' */
-export const leave = prelude + `
-local entry = find(ARGV[2])
-if entry and entry.g ~= ARGV[3] then return 0 end
-if entry then
-  remove(ARGV[2], entry, now + tonumber(ARGV[4]))
-  return 1
-end
--- Evicted, perhaps: what else tells of it goes too.
-if ARGV[5] ~= '' then
-  redis.call('SREM', base .. 'of:' .. ARGV[5], ARGV[2])
-  redis.call('SREM', base .. 'node:' .. ARGV[6], ARGV[2])
-  if redis.call('ZSCORE', base .. 'present', ARGV[5]) and not connected(ARGV[5]) then
-    redis.call('ZADD', base .. 'grace', 'NX', now + tonumber(ARGV[4]), ARGV[5])
-  end
-end
-return 0`
-
-/** id, rest lease */
-export const touch = prelude + `
-local entry = find(ARGV[2])
-if not entry then return 0 end
-redis.call('HSET', base .. 'seen', entry.u, stamp(now))
-if entry.n == '' then redis.call('ZADD', base .. 'rest', 'XX', now + tonumber(ARGV[3]), ARGV[2]) end
-return 1`
-
-/** user */
-export const connectionsOf = prelude + `
-local found = {}
-for _, id in ipairs(redis.call('SMEMBERS', base .. 'of:' .. ARGV[2])) do
-  local entry = find(id)
-  if entry then table.insert(found, export(id, entry)) end
-end
-return found`
-
-/** id, channel, limit */
-export const addChannel = prelude + `
-if not find(ARGV[2]) then return 1 end
-local key = base .. 'channels:' .. ARGV[2]
-if redis.call('SISMEMBER', key, ARGV[3]) == 0 and redis.call('SCARD', key) >= tonumber(ARGV[4]) then return 0 end
-redis.call('SADD', key, ARGV[3])
-return 1`
+return result`)
 
 /**
- * user, presence, rest lease, when it was said, '1' for a user who must be connected: nothing is said for others then, whose
- * sign must be looked at when it ends; the name of the state, as above → 1: first; 2: not connected; 3: Redis lost what it had
+ * Removes a connection of this generation; returns 1 if it was there. `heldUser`, `heldNode`: its user and node if the
+ * calling node holds it, else ''. Then the rest of a connection that was partly evicted is removed as well.
  */
-export const setPresence = prelude + `
-if KEYS[2] and redis.call('GET', KEYS[2]) ~= ARGV[7] then return 3 end
-local user = ARGV[2]
-local alone = redis.call('SCARD', base .. 'of:' .. user) == 0
-if ARGV[6] == '1' and alone then return 2 end
-local first = arrive(user, ARGV[3])
-redis.call('HSET', base .. 'said', user, ARGV[5])
-redis.call('HSET', base .. 'presence', user, ARGV[3])
-show(user)
-if alone then redis.call('ZADD', base .. 'signs', now + tonumber(ARGV[4]), user) end
-return first and 1 or 0`
-
-/** user ids → presence and last heard of, alternating */
-export const presence = prelude + `
-local found = {}
-for i = 2, #ARGV do
-  local there = redis.call('ZSCORE', base .. 'present', ARGV[i])
-  table.insert(found, there and redis.call('HGET', base .. 'presence', ARGV[i]) or '')
-  table.insert(found, there and redis.call('HGET', base .. 'seen', ARGV[i]) or '')
+export const leave = script({ prelude, parameters: ['id', 'generation', 'offlineDelay', 'heldUser', 'heldNode'] }, `
+local entry = findConnection(id)
+local offlineAt = now + tonumber(offlineDelay)
+if entry and entry.g ~= generation then return 0 end
+if entry then
+  removeConnection(id, entry, offlineAt)
+  return 1
 end
-return found`
+if heldUser ~= '' then
+  redis.call('SREM', base .. 'of:' .. heldUser, id)
+  redis.call('SREM', base .. 'node:' .. heldNode, id)
+  if redis.call('ZSCORE', base .. 'present', heldUser) and not isConnected(heldUser) then
+    redis.call('ZADD', base .. 'grace', 'NX', offlineAt, heldUser)
+  end
+end
+return 0`)
 
-/** after, limit → total, then user, presence and last heard of of each, one user more than asked where there are more */
-export const online = prelude + `
+export const heartbeat = script({ prelude, parameters: ['id', 'registrationTtl'] }, `
+local entry = findConnection(id)
+if not entry then return 0 end
+redis.call('HSET', base .. 'seen', entry.u, toText(now))
+if entry.n == '' then redis.call('ZADD', base .. 'rest', 'XX', now + tonumber(registrationTtl), id) end
+return 1`)
+
+export const connectionsOf = script({ prelude, parameters: ['user'] }, `
+local found = {}
+for _, id in ipairs(redis.call('SMEMBERS', base .. 'of:' .. user)) do
+  local entry = findConnection(id)
+  if entry then table.insert(found, encodeConnection(id, entry)) end
+end
+return found`)
+
+/** Returns 0 if the connection has `limit` channels already. */
+export const addChannel = script({ prelude, parameters: ['id', 'channel', 'limit'] }, `
+if not findConnection(id) then return 1 end
+local key = base .. 'channels:' .. id
+if redis.call('SISMEMBER', key, channel) == 0 and redis.call('SCARD', key) >= tonumber(limit) then return 0 end
+redis.call('SADD', key, channel)
+return 1`)
+
+/**
+ * Sets a user's presence. With `onlyConnected` '1' it does nothing for a user without a connection, because the caller has
+ * not scheduled the end of that user's status lease. Returns 1: the user was offline before; 2: the user has no connection;
+ * 3: Redis lost data; 0: set.
+ */
+export const setPresence = script({
+  prelude, parameters: ['user', 'presence', 'registrationTtl', 'setAt', 'onlyConnected', 'state']
+}, `
+if ${isLost} then return 3 end
+local hasConnection = redis.call('SCARD', base .. 'of:' .. user) > 0
+if onlyConnected == '1' and not hasConnection then return 2 end
+local isFirst = markOnline(user, presence)
+redis.call('HSET', base .. 'said', user, setAt)
+redis.call('HSET', base .. 'presence', user, presence)
+updateVisible(user)
+if not hasConnection then redis.call('ZADD', base .. 'signs', now + tonumber(registrationTtl), user) end
+return isFirst and 1 or 0`)
+
+/** Takes user ids. Returns presence and last activity of each, '' for users who are not online. */
+export const presence = script({ prelude, parameters: [], more: 'firstUser' }, `
+local found = {}
+for i = firstUser, #ARGV do
+  local isPresent = redis.call('ZSCORE', base .. 'present', ARGV[i])
+  table.insert(found, isPresent and redis.call('HGET', base .. 'presence', ARGV[i]) or '')
+  table.insert(found, isPresent and redis.call('HGET', base .. 'seen', ARGV[i]) or '')
+end
+return found`)
+
+/** Returns the number of visible users, then user, presence and last activity of up to `limit + 1` users whose id follows `after`. */
+export const online = script({ prelude, parameters: ['after', 'limit'] }, `
 local found = { redis.call('ZCARD', base .. 'visible') }
-local users = redis.call('ZRANGEBYSCORE', base .. 'visible', '(' .. ARGV[2], '+inf', 'LIMIT', 0, tonumber(ARGV[3]) + 1)
+local users = redis.call('ZRANGEBYSCORE', base .. 'visible', '(' .. after, '+inf', 'LIMIT', 0, tonumber(limit) + 1)
 if #users == 0 then return found end
 local presences = redis.call('HMGET', base .. 'presence', unpack(users))
 local seen = redis.call('HMGET', base .. 'seen', unpack(users))
@@ -155,141 +171,13 @@ for i, user in ipairs(users) do
   table.insert(found, presences[i] or '')
   table.insert(found, seen[i] or '')
 end
-return found`
+return found`)
 
-/** half of the rest lease */
-export const counts = prelude + `
+/** Returns the numbers of connections, of active connections, and of users with a connection. A connection without a socket is active if its registration lasts for longer than `activeTtl`. */
+export const counts = script({ prelude, parameters: ['activeTtl'] }, `
 local total = redis.call('HLEN', base .. 'connections')
 return {
   total,
-  total - redis.call('ZCOUNT', base .. 'rest', '-inf', now + tonumber(ARGV[2])),
+  total - redis.call('ZCOUNT', base .. 'rest', '-inf', now + tonumber(activeTtl)),
   redis.call('ZCARD', base .. 'present') - redis.call('ZCARD', base .. 'grace') - redis.call('ZCARD', base .. 'signs')
-}`
-
-/**
- * user:conversation, entry, end, '1' where it must be going on, node. Where it must and is not it is not begun, since nobody
- * would look after its end.
- */
-export const startTyping = prelude + `
-local key, node = ARGV[2], ARGV[6]
-local ends = tonumber(redis.call('ZSCORE', base .. 'typing', key))
-local text = redis.call('HGET', base .. 'types', key)
-local going = (not ends or ends > now) and (text or ends) and not ended(text)
-if ARGV[5] == '1' and not (going and ends) then return 1 end
-redis.call('ZADD', base .. 'typing', ARGV[4], key)
-if going and text then
-  if not listed(string.match(text, '^%S+'), node) then redis.call('HSET', base .. 'types', key, node .. ',' .. text) end
-  return 0
-end
-redis.call('HSET', base .. 'types', key, node .. ' ' .. ARGV[3])
-redis.call('SADD', base .. 'typers:' .. string.match(key, ':(.*)$'), key)
-return going and 0 or 1`
-
-/** node, user:conversation … → for each the entry that was there, '-' where another node stopped it, or '' */
-export const stopTyping = prelude + `
-local stopped = {}
-for i = 3, #ARGV do table.insert(stopped, stop(ARGV[i], ARGV[2])) end
-return stopped`
-
-/** conversation → entry and end, alternating */
-export const typing = prelude + `
-local found = {}
-for _, key in ipairs(redis.call('SMEMBERS', base .. 'typers:' .. ARGV[2])) do
-  local ends = redis.call('ZSCORE', base .. 'typing', key)
-  local entry = string.match(redis.call('HGET', base .. 'types', key) or '', '^%S+ (.*)$')
-  if entry and ends and tonumber(ends) > now then
-    table.insert(found, entry)
-    table.insert(found, ends)
-  end
-end
-return found`
-
-/**
- * Over several tenants. Grace, claim → for each { offline users }, { their presence and last heard of, alternating },
- * { typing entries }, { lapsed connections }, next time something is due or ''.
- * Users stay in the grace until they are settled: a node that dies while telling leaves them to the next one.
- */
-export const due = prelude + `
-local left = 1000
-local function dueIn(name)
-  local found = redis.call('ZRANGEBYSCORE', base .. name, '-inf', now, 'LIMIT', 0, math.min(left, 500))
-  left = left - #found
-  return found
-end
-local answers = {}
-for i, key in ipairs(KEYS) do
-  base = key
-  local offline, presences, stopped, lapsed = {}, {}, {}, {}
-  for _, id in ipairs(dueIn('rest')) do
-    local entry = find(id)
-    redis.call('ZREM', base .. 'rest', id)
-    if entry and entry.n == '' then
-      remove(id, entry, now + tonumber(ARGV[2]))
-      table.insert(lapsed, export(id, entry))
-    end
-  end
-  for _, user in ipairs(dueIn('signs')) do
-    redis.call('ZREM', base .. 'signs', user)
-    if not connected(user) then redis.call('ZADD', base .. 'grace', 'NX', now + tonumber(ARGV[2]), user) end
-  end
-  for _, name in ipairs(dueIn('typing')) do
-    local entry = stop(name)
-    if entry ~= '' then table.insert(stopped, entry) end
-  end
-  for _, user in ipairs(dueIn('grace')) do
-    if connected(user) then
-      redis.call('ZREM', base .. 'grace', user)
-    else
-      redis.call('ZADD', base .. 'grace', now + tonumber(ARGV[3]), user)
-      table.insert(offline, user)
-      table.insert(presences, redis.call('HGET', base .. 'presence', user) or '')
-      table.insert(presences, redis.call('HGET', base .. 'seen', user) or '')
-    end
-  end
-  local soonest = nil
-  for _, name in ipairs({ 'rest', 'signs', 'typing', 'grace' }) do
-    local head = redis.call('ZRANGE', base .. name, 0, 0, 'WITHSCORES')
-    if head[2] and (not soonest or tonumber(head[2]) < soonest) then soonest = tonumber(head[2]) end
-  end
-  answers[i] = { offline, presences, stopped, lapsed, soonest and stamp(soonest) or '' }
-end
-return answers`
-
-/** Over several tenants. For each a count and its users → for each those who came back meanwhile. */
-export const settle = prelude + `
-local answers = {}
-local at = 2
-for i, key in ipairs(KEYS) do
-  base = key
-  local back = {}
-  for j = at + 1, at + tonumber(ARGV[at]) do
-    if connected(ARGV[j]) then
-      redis.call('ZREM', base .. 'grace', ARGV[j])
-      table.insert(back, ARGV[j])
-    else
-      forget(ARGV[j])
-    end
-  end
-  at = at + 1 + tonumber(ARGV[at])
-  answers[i] = back
-end
-return answers`
-
-/** Over several tenants. Boot id, delay of the offline, '1' for quietly → for each how many entries are left. In steps, so that a large node does not stop Redis. */
-export const reap = prelude + `
-local answers = {}
-local left = 500
-for i, key in ipairs(KEYS) do
-  base = key
-  local node = base .. 'node:' .. ARGV[2]
-  if left > 0 then
-    for _, id in ipairs(redis.call('SRANDMEMBER', node, left)) do
-      local entry = find(id)
-      if entry and entry.n == ARGV[2] then remove(id, entry, now + tonumber(ARGV[3]), ARGV[4] == '1') end
-      redis.call('SREM', node, id)
-      left = left - 1
-    end
-  end
-  answers[i] = redis.call('SCARD', node)
-end
-return answers`
+}`)

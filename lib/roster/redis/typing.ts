@@ -1,28 +1,27 @@
 import type { Clock } from '../../clock.js'
-import type { TypingEntry } from '../contract.js'
-import { isAway, partsOf, type RosterCommands } from './commands.js'
+import type { TypingEntry, TypingKey } from '../contract.js'
+import { isUnavailable, type RosterCommands } from './commands.js'
 import type { Lease } from './lease.js'
-import { TypedBefore, LocalTyping, type Typed } from './local-typing.js'
+import { LocalTyping, RecentlyEndedTyping, type LocalTypingEntry } from './local-typing.js'
+import { partsOf } from './parts.js'
 
-export type TypingKey = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
-
-/** What the scripts answer for typing that another node stopped. */
+/** Results of the scripts: another node stopped the typing. */
 const STOPPED_ELSEWHERE = '-'
-/** And for what was not there. */
+/** Redis did not have it. */
 const MISSED = '1'
-/** And for what ran out. */
-const OVER = ''
-/** What ends this soon is compared with Redis once more, so that its end is told though Redis lost it, in milliseconds. */
+/** It has expired. */
+const EXPIRED = ''
+/** Entries that expire within this time are compared with Redis once more, so that their end is reported even if Redis lost them. Milliseconds. */
 const ENDING = 1500
 
-/** The roster's typing on Redis; while that is away, what was typed on this node is started and stopped here alone. */
+/** Typing on Redis. While Redis is away, typing through this node is started and stopped on this node alone. */
 export class RedisTyping {
   readonly #nodeId: string
   readonly #commands: RosterCommands
   readonly #lease: Lease
   readonly #clock: Clock
   readonly #local = new LocalTyping()
-  readonly #before = new TypedBefore()
+  readonly #ended = new RecentlyEndedTyping()
 
   constructor (nodeId: string, commands: RosterCommands, lease: Lease, clock: Clock) {
     this.#nodeId = nodeId
@@ -33,46 +32,46 @@ export class RedisTyping {
 
   async start (entry: TypingEntry): Promise<boolean> {
     const before = this.#local.get(entry, this.#clock.now())
-    const lasting = before === null ? entry : { ...before.entry, expiresAt: entry.expiresAt }
+    const prolonged = before === null ? entry : { ...before.entry, expiresAt: entry.expiresAt }
     try {
-      const started = before?.isInRedis === true ? await this.#prolong(lasting) : await this.#write(lasting)
-      this.#local.set(lasting, true)
-      // Where it began while Redis was away it was told then.
-      return started && (before === null || before.isInRedis)
+      const isStarted = before?.isInRedis === true ? await this.#prolong(prolonged) : await this.#start(prolonged)
+      this.#local.set(prolonged, true)
+      // If it was started while Redis was away, the start was reported then.
+      return isStarted && (before === null || before.isInRedis)
     } catch (err) {
-      if (!isAway(err)) throw err
-      this.#local.set(lasting, false)
+      if (!isUnavailable(err)) throw err
+      this.#local.set(prolonged, false)
       return before === null
     }
   }
 
   async stop (keys: TypingKey[]): Promise<TypingEntry[]> {
     const now = this.#clock.now()
-    const here = this.#local.take(keys).map(({ entry, isInRedis }) => ({ entry, isInRedis, isOver: entry.expiresAt <= now }))
-    for (const { entry } of here) this.#before.add({ ...entry, at: now, ranOut: false })
+    const local = this.#local.take(keys).map(({ entry, isInRedis }) => ({ entry, isInRedis, isExpired: entry.expiresAt <= now }))
+    for (const { entry } of local) this.#ended.add({ ...entry, at: now, isExpired: false })
     const tenants = [...new Set(keys.map(({ tenantId }) => tenantId))]
     const stopped = await Promise.all(tenants.map(async (tenantId) => {
-      const asked = keys.filter((key) => key.tenantId === tenantId)
-      const own = (key: TypingKey) => here.find(({ entry }) => typingKey(entry) === typingKey(key) && entry.tenantId === tenantId)
+      const ofTenant = keys.filter((key) => key.tenantId === tenantId)
+      const own = (key: TypingKey) => local.find(({ entry }) => typingKey(entry) === typingKey(key) && entry.tenantId === tenantId)
       try {
-        const found = await this.#commands.run('stopTyping', this.#commands.base(tenantId), this.#nodeId, ...asked.map(typingKey)) as string[]
-        return asked.flatMap((key, i) => {
+        const found = await this.#commands.run('stopTyping', this.#commands.base(tenantId), { node: this.#nodeId }, ofTenant.map(typingKey)) as string[]
+        return ofTenant.flatMap((key, i) => {
           const text = found[i] ?? ''
           const mine = own(key)
           if (text !== '' && text !== STOPPED_ELSEWHERE) return [JSON.parse(text) as TypingEntry]
-          // Begun while Redis was away, or evicted there.
-          return mine !== undefined && (!mine.isInRedis || (text === '' && !mine.isOver)) ? [mine.entry] : []
+          // It was started while Redis was away, or Redis evicted it.
+          return mine !== undefined && (!mine.isInRedis || (text === '' && !mine.isExpired)) ? [mine.entry] : []
         })
       } catch (err) {
-        if (!isAway(err)) throw err
-        return asked.flatMap((key) => own(key)?.entry ?? [])
+        if (!isUnavailable(err)) throw err
+        return ofTenant.flatMap((key) => own(key)?.entry ?? [])
       }
     }))
     return stopped.flat()
   }
 
   async list (tenantId: number, conversationId: string): Promise<TypingEntry[]> {
-    const found = await this.#commands.run('typing', this.#commands.base(tenantId), conversationId) as string[]
+    const found = await this.#commands.run('typing', this.#commands.base(tenantId), { conversation: conversationId }) as string[]
     const entries: TypingEntry[] = []
     for (let i = 0; i + 1 < found.length; i += 2) {
       entries.push({ ...JSON.parse(found[i] ?? '') as TypingEntry, expiresAt: Number(found[i + 1]) })
@@ -80,54 +79,58 @@ export class RedisTyping {
     return entries.sort((a, b) => a.startedAt - b.startedAt)
   }
 
-  /** Takes out what was typed here and ran out; Redis tells of what is `written` there. `known`: it still has that. */
-  expired (known: boolean): Typed[] {
-    const expired = this.#local.expired(this.#clock.now(), known)
-    for (const { entry, isInRedis } of expired) this.#before.add({ ...entry, at: entry.expiresAt, ranOut: isInRedis })
-    return expired
+  /** Removes and returns expired typing of this node that Redis does not report. `isRedisReliable`: Redis has what is written there. */
+  takeExpired (isRedisReliable: boolean): LocalTypingEntry[] {
+    const expired = this.#local.takeExpired(this.#clock.now(), isRedisReliable)
+    for (const { entry, isInRedis } of expired) this.#ended.add({ ...entry, at: entry.expiresAt, isExpired: isInRedis })
+    return expired.filter(({ isInRedis }) => !isInRedis)
   }
 
-  /** Writes what Redis misses of what was typed here: of all of it, or of what ends soon. Returns how much that was. */
-  async keep (which: 'all' | 'ending', lost: boolean): Promise<number> {
-    if (lost || (which === 'all' && this.#lease.isRecovering)) await this.#endBefore()
+  /** Writes typing of this node that Redis does not have: all of it, or what ends soon. Returns the number of entries. */
+  async restore (which: 'all' | 'ending', hasLost: boolean): Promise<number> {
+    if (hasLost || (which === 'all' && this.#lease.isRecovering)) await this.#endStale()
     const soon = this.#clock.now() + ENDING
-    const kept = this.#local.all.filter(({ entry, isInRedis }) => which === 'all' || !isInRedis || entry.expiresAt <= soon)
-    if (kept.length === 0) return 0
-    const answered = await this.#commands.runOver('keepTyping', [this.#nodeId, lost ? '1' : '0'], partsOf(kept, ({ entry }) => entry.tenantId),
-      (typed) => this.#local.has(typed) ? [typingKey(typed.entry), JSON.stringify(typed.entry), typed.entry.expiresAt] : null)
+    const entries = this.#local.all.filter(({ entry, isInRedis }) => which === 'all' || !isInRedis || entry.expiresAt <= soon)
+    if (entries.length === 0) return 0
+    const results = await this.#commands.runOver('restoreTyping', { node: this.#nodeId, withExpired: hasLost ? '1' : '0' },
+      partsOf(entries, ({ entry }) => entry.tenantId), (typing) => this.#local.has(typing)
+        ? { typingKey: typingKey(typing.entry), entry: JSON.stringify(typing.entry), expiresAt: typing.entry.expiresAt }
+        : null)
     let missed = 0
-    const due: Array<[time: number, tenantId: number]> = []
-    for (const { part, rows, answer } of answered) {
-      due.push([Math.min(...rows.map(({ entry }) => entry.expiresAt)), part.tenantId])
-      rows.forEach((typed, i) => {
-        const state = (answer as string[])[i]
-        if (state === MISSED) missed++
-        if (state === STOPPED_ELSEWHERE && this.#local.has(typed)) this.#local.take([typed.entry])
-        else if (state !== OVER) typed.isInRedis = true
+    const deadlines: Array<[tenantId: number, at: number]> = []
+    for (const { part, rows, result } of results) {
+      if (rows.length > 0) deadlines.push([part.tenantId, Math.min(...rows.map(({ entry }) => entry.expiresAt))])
+      rows.forEach((typing, i) => {
+        const outcome = (result as string[])[i]
+        if (outcome === MISSED) missed++
+        if (outcome === STOPPED_ELSEWHERE && this.#local.has(typing)) this.#local.take([typing.entry])
+        else if (outcome !== EXPIRED) typing.isInRedis = true
       })
     }
-    await this.#commands.run('dueBy', this.#commands.dueKey, ...due.filter(([time]) => time < Infinity).flat())
+    await this.#commands.scheduleAt(deadlines)
     return missed
   }
 
-  async #endBefore (): Promise<void> {
-    await this.#commands.runOver('endTyping', [this.#nodeId], partsOf(this.#before.told(this.#lease.goodAt - ENDING), ({ tenantId }) => tenantId),
-      (ended) => this.#local.get(ended, 0) === null ? [typingKey(ended), ended.at, ended.ranOut ? '1' : '0'] : null)
+  async #endStale (): Promise<void> {
+    const ended = this.#ended.reportedBy(this.#lease.completeAt - ENDING)
+    await this.#commands.runOver('endTyping', { node: this.#nodeId }, partsOf(ended, ({ tenantId }) => tenantId), (typing) =>
+      this.#local.get(typing, 0) === null ? { typingKey: typingKey(typing), endedAt: typing.at, isExpired: typing.isExpired ? '1' : '0' } : null)
   }
 
-  async #write (entry: TypingEntry): Promise<boolean> {
-    return await this.#commands.becomingDue([entry.tenantId], entry.expiresAt - this.#clock.now(), async () => await this.#runStart(entry))
+  async #start (entry: TypingEntry): Promise<boolean> {
+    return await this.#commands.withScheduledCheck([entry.tenantId], entry.expiresAt - this.#clock.now(), async () => await this.#run(entry))
   }
 
-  /** Mostly it goes on, and is looked at by when it would have run out: nothing becomes due earlier than it was said to. */
+  /** Needs no new check in most cases: the one that is scheduled for the earlier end finds the new one. */
   async #prolong (entry: TypingEntry): Promise<boolean> {
-    return await this.#runStart(entry, '1') && await this.#write(entry)
+    return await this.#run(entry, '1') && await this.#start(entry)
   }
 
-  /** True: it was not there. With '1' it is not begun then. */
-  async #runStart (entry: TypingEntry, again: '0' | '1' = '0'): Promise<boolean> {
-    return await this.#commands.run('startTyping', this.#commands.base(entry.tenantId), typingKey(entry), JSON.stringify(entry),
-      entry.expiresAt, again, this.#nodeId) === 1
+  /** Returns true if the user was not typing; with `onlyProlong`, it is not started then. */
+  async #run (entry: TypingEntry, onlyProlong: '0' | '1' = '0'): Promise<boolean> {
+    return await this.#commands.run('startTyping', this.#commands.base(entry.tenantId), {
+      key: typingKey(entry), entry: JSON.stringify(entry), expiresAt: entry.expiresAt, onlyProlong, node: this.#nodeId
+    }) === 1
   }
 }
 

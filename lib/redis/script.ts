@@ -1,0 +1,59 @@
+/** A value that a script or command takes. */
+export type Argument = string | number
+
+/**
+ * A Lua script and the names of its arguments. The names are also the script's local variables, so that caller and script
+ * cannot disagree about the order.
+ */
+export interface Script<Parameter extends string = string, Column extends string = string> {
+  readonly lua: string
+  /** Arguments of the call. */
+  readonly parameters: readonly Parameter[]
+  /** Arguments of each row, for a script that takes rows; see {@link tableScript}. */
+  readonly columns: readonly Column[]
+}
+
+/** The arguments of one call, or of one row. */
+export type Named<Name extends string> = { readonly [name in Name]: Argument }
+
+/** In the order of the script's names. */
+export const inOrder = <Name extends string>(names: readonly Name[], values: Named<Name>): Argument[] => names.map((name) => values[name])
+
+/** Arguments before the named ones: the offset of the clock, see the roster's prelude. */
+const FIRST = 2
+
+function locals (names: readonly string[]): string {
+  return names.length === 0 ? '' : `local ${names.join(', ')} = ${names.map((_, i) => `ARGV[${FIRST + i}]`).join(', ')}\n`
+}
+
+/** `more`: where the script takes further arguments of any number, the name of the variable with the position of the first. */
+export function script<Parameter extends string> (
+  { prelude = '', parameters, more }: { prelude?: string, parameters: readonly Parameter[], more?: string }, body: string
+): Script<Parameter, never> {
+  const position = more === undefined ? '' : `local ${more} = ${FIRST + parameters.length}\n`
+  return { lua: `${prelude}${locals(parameters)}${position}${body}`, parameters, columns: [] }
+}
+
+/**
+ * A script over the keys in `KEYS`, one for each tenant. After the parameters, each tenant has a number of rows and the rows
+ * themselves. The body runs once for each tenant, with its key in `base`, its number of rows in `rows`, and `i`, the number
+ * of the tenant; `row(n)` returns a row, and `COLUMNS` in the body stands for the names of its columns.
+ */
+export function tableScript<Parameter extends string, Column extends string = never> (
+  { prelude, parameters, columns, setup = '', result }: {
+    prelude: string, parameters: readonly Parameter[], columns: readonly Column[], setup?: string, result: string
+  }, body: string
+): Script<Parameter, Column> {
+  const lua = `${prelude}${locals(parameters)}
+local position = ${FIRST + parameters.length}
+local function row(n) return unpack(ARGV, position + 1 + (n - 1) * ${columns.length}, position + n * ${columns.length}) end
+${setup}
+for i, key in ipairs(KEYS) do
+  base = key
+  local rows = tonumber(ARGV[position])
+  ${body.replaceAll('COLUMNS', columns.join(', '))}
+  position = position + 1 + rows * ${columns.length}
+end
+return ${result}`
+  return { lua, parameters, columns }
+}

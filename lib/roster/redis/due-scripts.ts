@@ -1,0 +1,83 @@
+import { tableScript } from '../../redis/script.js'
+import { prelude } from './prelude.js'
+
+/**
+ * Collects what is due in each tenant: returns offline users, their presence and last activity (alternating), typing
+ * entries, expired connections, and the next deadline or ''. Users stay in `grace` until `confirmOffline`, due again after
+ * `claim`: if the node stops before it reported them, another node does.
+ */
+export const collectDue = tableScript({
+  prelude,
+  parameters: ['offlineDelay', 'claim'],
+  columns: [],
+  setup: `
+local left = 1000
+local function dueIn(name)
+  local found = redis.call('ZRANGEBYSCORE', base .. name, '-inf', now, 'LIMIT', 0, math.min(left, 500))
+  left = left - #found
+  return found
+end
+local offlineAt = now + tonumber(offlineDelay)
+local results = {}`,
+  result: 'results'
+}, `
+  local offline, presences, stopped, expired = {}, {}, {}, {}
+  for _, id in ipairs(dueIn('rest')) do
+    local entry = findConnection(id)
+    redis.call('ZREM', base .. 'rest', id)
+    if entry and entry.n == '' then
+      removeConnection(id, entry, offlineAt)
+      table.insert(expired, encodeConnection(id, entry))
+    end
+  end
+  for _, user in ipairs(dueIn('signs')) do
+    redis.call('ZREM', base .. 'signs', user)
+    if not isConnected(user) then redis.call('ZADD', base .. 'grace', 'NX', offlineAt, user) end
+  end
+  for _, name in ipairs(dueIn('typing')) do
+    local entry = stop(name)
+    if entry ~= '' then table.insert(stopped, entry) end
+  end
+  for _, user in ipairs(dueIn('grace')) do
+    if isConnected(user) then
+      redis.call('ZREM', base .. 'grace', user)
+    else
+      redis.call('ZADD', base .. 'grace', now + tonumber(claim), user)
+      table.insert(offline, user)
+      table.insert(presences, redis.call('HGET', base .. 'presence', user) or '')
+      table.insert(presences, redis.call('HGET', base .. 'seen', user) or '')
+    end
+  end
+  results[i] = { offline, presences, stopped, expired, nextDeadline() }`)
+
+/** Removes users who were reported offline. Returns for each tenant the users who came back before this call. */
+export const confirmOffline = tableScript({ prelude, parameters: [], columns: ['user'], setup: 'local results = {}', result: 'results' }, `
+  local back = {}
+  for n = 1, rows do
+    local COLUMNS = row(n)
+    if isConnected(user) then
+      redis.call('ZREM', base .. 'grace', user)
+      table.insert(back, user)
+    else
+      removeUser(user)
+    end
+  end
+  results[i] = back`)
+
+/**
+ * Removes connections of a dead node. `isRepair` '1': the users did nothing at this time. Returns for each tenant how many
+ * are left: one call removes 500 at most, so that a large node does not block Redis.
+ */
+export const reap = tableScript({
+  prelude, parameters: ['node', 'offlineDelay', 'isRepair'], columns: [], setup: 'local results = {}\nlocal left = 500', result: 'results'
+}, `
+  local key = base .. 'node:' .. node
+  if left > 0 then
+    for _, id in ipairs(redis.call('SRANDMEMBER', key, left)) do
+      local entry = findConnection(id)
+      if entry and entry.n == node then removeConnection(id, entry, now + tonumber(offlineDelay), isRepair == '1') end
+      redis.call('SREM', key, id)
+      left = left - 1
+    end
+  end
+  results[i] = redis.call('SCARD', key)`)
