@@ -82,7 +82,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
   // A node that died must be noticed, and all its users told, within the time that the host gave.
   const nodeTimeout = settings.presenceLease - Math.max(2 * TICK_INTERVAL_MS, settings.presenceLease / 5)
   const times = { nodeTimeout, offlineDelay: settings.presenceGrace, registrationTtl: settings.restLease }
-  const roster: Roster = redis === null ? new MemoryRoster(nodeId, clock, times) : new RedisRoster(nodeId, redis, clock, times, log)
+  const roster: Roster = redis === null ? new MemoryRoster(nodeId, ids, clock, times) : new RedisRoster(nodeId, redis, ids, clock, times, log)
   const metrics = new Metrics()
   const backplane: Backplane = redis === null
     ? new MemoryBackplane(nodeId)

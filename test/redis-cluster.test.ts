@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import { Cluster } from 'ioredis'
 import t from 'tap'
+import { Ids } from '../lib/ids.js'
 import { RedisBackplane } from '../lib/backplane/redis.js'
 import { systemClock } from '../lib/clock.js'
 import { channelKey } from '../lib/keys.js'
@@ -25,7 +26,7 @@ t.test('On a Redis Cluster of three masters', async (t) => {
   const startNode = async (nodeId: string) => {
     const connections = await connectRedis(host, 'test', log)
     const backplane = new RedisBackplane(nodeId, connections, { log })
-    const roster = new RedisRoster(nodeId, connections, systemClock, { nodeTimeout: 13_000, offlineDelay: 5000, registrationTtl: 75_000 }, log)
+    const roster = new RedisRoster(nodeId, connections, new Ids('integer'), systemClock, { nodeTimeout: 13_000, offlineDelay: 5000, registrationTtl: 75_000 }, log)
     const delivered: Array<{ key: string, text: string }> = []
     let wake: () => void = () => {}
     await roster.start()

@@ -1,4 +1,5 @@
 import t, { type Test } from 'tap'
+import { Ids } from '../lib/ids.js'
 import { MemoryRoster } from '../lib/roster/memory/roster.js'
 import { connections } from './roster/connections.js'
 import { edges } from './roster/edges.js'
@@ -24,7 +25,7 @@ function obligations (t: Test, open: OpenWorld): void {
 t.test('The roster of one process', async (t) => {
   obligations(t, async (t) => {
     const clock = new TestClock()
-    const roster = new MemoryRoster('node-here', clock, times)
+    const roster = new MemoryRoster('node-here', new Ids('integer'), clock, times)
     await roster.start()
     t.teardown(async () => { await roster.close() })
     return { clock, here: roster, there: roster }

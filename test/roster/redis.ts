@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis'
 import type { Test } from 'tap'
+import { Ids } from '../../lib/ids.js'
 import type { RedisConnections } from '../../lib/redis/connect.js'
 import { RedisRoster } from '../../lib/roster/redis/roster.js'
 import { freshPrefix, log, openRedis, TestClock } from '../suites.js'
@@ -21,7 +22,7 @@ export async function openCluster (t: Test, url?: string): Promise<OpenRedisWorl
     const clock = new TestClock()
     const prefix = `${freshPrefix()}:0:`
     const [here, there, third] = redis.map((connections, i) =>
-      new RedisRoster(['node-here', 'node-there', 'node-third'][i] ?? '', { ...connections, prefix }, clock, times, log)) as
+      new RedisRoster(['node-here', 'node-there', 'node-third'][i] ?? '', { ...connections, prefix }, new Ids('integer'), clock, times, log)) as
       [RedisRoster, RedisRoster, RedisRoster]
     for (const roster of [here, there, third]) {
       await roster.start()
