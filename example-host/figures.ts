@@ -2,13 +2,15 @@ import type { AddressInfo } from 'node:net'
 import { hostname } from 'node:os'
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
-import type { Identity } from '../plugins/index.js'
+import type { Id, IdKind, Identity } from '../plugins/index.js'
+import type { Settings } from './settings.js'
 
 /** Milliseconds. */
 const EVERY = 2000
 const CHANNEL = 'figures'
 /** The club of those who run the host: what all clubs do together is nobody else's business. */
 const OPERATORS = 999_999_999
+const operators = (ids: IdKind): Id => (ids === 'integer' ? OPERATORS : String(OPERATORS)) as Id
 
 const Count = Type.Integer({ minimum: 0 })
 /** The database knows it, for all nodes; null while it is away. */
@@ -32,16 +34,16 @@ const Figures = Type.Object({
 export const events = { 'node:figures': { data: Figures, durable: false } }
 
 export const mayWatch = ({ tenantId, claims }: Identity, channel: string): boolean =>
-  channel === CHANNEL && tenantId === OPERATORS && (claims as { admin: boolean }).admin
+  channel === CHANNEL && String(tenantId) === String(OPERATORS) && (claims as { admin: boolean }).admin
 
 /** Tells the dashboard what this node does, on whichever node its reader is: from the registry that `/metrics` serves. */
-export function tellFigures (app: FastifyInstance, name: string | undefined): void {
+export function tellFigures (app: FastifyInstance, { nodeName: name, ids }: Settings): void {
   let timer: NodeJS.Timeout | undefined
   app.addHook('onListen', async () => {
     const node = name ?? `${hostname()}:${(app.server.address() as AddressInfo).port}`
     const tell = async (): Promise<void> => {
       const data = await read(app, node)
-      app.realtime.channels.tell({ tenantId: OPERATORS, channel: CHANNEL, event: 'node:figures', data })
+      app.realtime.channels.tell({ tenantId: operators(ids), channel: CHANNEL, event: 'node:figures', data })
     }
     timer = setInterval(() => { tell().catch((err: unknown) => { app.log.warn({ err }, 'no figures') }) }, EVERY)
   })

@@ -17,6 +17,9 @@ const migrations: Record<string, Migration> = {
   '001-initial': initial, '002-events-by-status': eventsByStatus, '003-meta': meta, '005-ids': ids
 }
 
+/** All migrations, in their order. */
+export const migrationNames: readonly string[] = Object.keys(migrations)
+
 /** Which migrations are done: apart from a host's own, and as version 0.1 kept it. */
 const TABLE = 'websocket_migrations'
 /** Seconds to wait for another node that migrates; below Fastify's own limit for a plugin. */
@@ -68,7 +71,7 @@ export async function migrate (
 /** The names of the migrations that are not done yet. Rejects with a {@link MigrationError} where the database is newer. */
 export async function missingMigrations ({ db, dialect }: Pick<OpenDatabase, 'db' | 'dialect'>): Promise<string[]> {
   const done = await exists(db, dialect) ? await namesOf(db) : []
-  return Object.keys(migrations).filter((name) => !done.includes(name))
+  return migrationNames.filter((name) => !done.includes(name))
 }
 
 /** Nodes of version 0.1 do not understand what comes after it: all of them stop first. */
