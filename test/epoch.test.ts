@@ -7,7 +7,7 @@ import { Ids } from '../lib/ids.js'
 import { internalsOf } from '../lib/internals.js'
 import { openDatabase } from '../plugins/index.js'
 import { temporaryFolder } from './exit-hooks.js'
-import { allowAll, buildCluster, buildHost, connect, overBackends, rest, tokenOf, until, user, type Client, type Host } from './helper.js'
+import { allowAll, buildCluster, buildHost, connect, overBackends, rest, tokenOf, until, user, type Client, type Host, isEmbedded } from './helper.js'
 
 const send = async (host: Host, count: number, from = 1): Promise<number[]> => {
   const ids: number[] = []
@@ -100,8 +100,8 @@ overBackends((test, backend) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const ids = await send(host, 5)
     const before = epochOf(host)
-    await query(host, backend === 'embedded' ? 'delete from websocket_events' : 'truncate table websocket_events')
-    if (backend === 'embedded') await query(host, "delete from sqlite_sequence where name = 'websocket_events'").catch(() => {})
+    await query(host, isEmbedded(backend) ? 'delete from websocket_events' : 'truncate table websocket_events')
+    if (isEmbedded(backend)) await query(host, "delete from sqlite_sequence where name = 'websocket_events'").catch(() => {})
     // At once: the next insert finds out by the id it gets.
     const [next = 0] = await send(host, 1)
     t.ok(next > Number(ids.at(-1)), `${next} after ${ids.at(-1)}`)

@@ -3,7 +3,7 @@ import { createRequire } from 'node:module'
 import Fastify from 'fastify'
 import { internalsOf } from '../lib/internals.js'
 import { realtime, stats } from '../plugins/index.js'
-import { allowAll, buildHost, buildNodes, connect, overBackends, rest, until, user, type Host } from './helper.js'
+import { allowAll, buildHost, buildNodes, connect, overBackends, rest, until, user, type Host, isEmbedded } from './helper.js'
 
 const loaded = (): boolean => Object.keys(createRequire(import.meta.url).cache).some((file) => file.includes('prom-client'))
 const loadedAtStart = loaded()
@@ -144,7 +144,7 @@ overBackends((test, backend) => {
       const late = (await scrape(host)).get(`realtime_event_loop_delay_seconds{statistic="${statistic}"}`)
       t.ok(late !== undefined && late >= 0 && late < 10, statistic)
     }
-    if (backend === 'embedded') {
+    if (isEmbedded(backend)) {
       t.equal((await scrape(host)).get('realtime_backplane_round_trip_seconds_count'), 0)
       return
     }

@@ -1,4 +1,5 @@
 import { createHmac } from 'node:crypto'
+import type { FastifyInstance, InjectOptions } from 'fastify'
 import { WebSocket } from 'ws'
 
 /**
@@ -23,11 +24,16 @@ const FIELDS = new Set(['tenantId', 'userId', 'clubId', 'senderId', 'recipientId
 
 type Translate = (value: unknown, isId: boolean) => unknown
 
-function deep (value: unknown, translate: Translate, isId = false): unknown {
-  if (Array.isArray(value)) return value.map((one) => deep(one, translate, isId))
-  if (value instanceof Map) return new Map([...value].map(([key, one]) => [translate(key, true), deep(one, translate)]))
-  if (typeof value !== 'object' || value === null || Object.getPrototypeOf(value) !== Object.prototype) return translate(value, isId)
-  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, name === 'token' ? translate(one, false) : deep(one, translate, FIELDS.has(name))]))
+/** Deeper there are no ids, but perhaps an object that holds itself. */
+const DEPTH = 8
+
+function deep (value: unknown, translate: Translate, isId = false, depth = 0): unknown {
+  if (depth > DEPTH) return value
+  if (Array.isArray(value)) return value.map((one) => deep(one, translate, isId, depth + 1))
+  if (value instanceof Map) return new Map([...value].map(([key, one]) => [translate(key, true), deep(one, translate, false, depth + 1)]))
+  if (typeof value !== 'object' || value === null) return translate(value, isId)
+  if (![Object.prototype, null].includes(Object.getPrototypeOf(value) as object | null)) return value
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, deep(one, translate, FIELDS.has(name), depth + 1)]))
 }
 
 /** What a test says, as a host with string ids takes it. Ids that cannot be stay as they are. */
@@ -86,10 +92,61 @@ export function translating<Target extends object> (target: Target, { ids = () =
       const value: unknown = Reflect.get(target, name, target)
       if (typeof value !== 'function') return value
       return (...args: unknown[]): unknown => {
-        const said = args.map((arg, i) => deep(arg, stringsOf, typeof arg !== 'string' && i < ids(String(name))))
+        const said = args.map((arg, i) => deep(arg, stringsOf, typeof arg === 'string' ? false : i < ids(String(name))))
         const answer: unknown = Reflect.apply(value, target, said)
-        return answer instanceof Promise ? answer.then(toNumbers) : toNumbers(answer)
+        return isPromiseLike(answer) ? answer.then(toNumbers) : toNumbers(answer)
       }
+    }
+  })
+}
+
+const isPromiseLike = (value: unknown): value is Promise<unknown> => value instanceof Promise
+
+/** Options of a host whose functions take and return numbers, as a suite with string ids asks them. */
+export const optionsOf = <Options extends object>(options: Options): Options => Object.fromEntries(Object.entries(options).map(([name, option]) => {
+  if (typeof option !== 'function' || !['authenticate', 'authorize', 'authorizeMany', 'resolveUsers', 'participants'].includes(name)) return [name, option]
+  return [name, (...args: unknown[]): unknown => {
+    const answer: unknown = Reflect.apply(option, options, args.map((arg) => deep(arg, numbersOf, true)))
+    const back = (value: unknown): unknown => deep(value, stringsOf, true)
+    return isPromiseLike(answer) ? answer.then(back) : back(answer)
+  }]
+})) as Options
+
+/** How many of the first arguments of a host API are ids, or lists of ids. */
+const API_IDS: Partial<Record<string, number>> = { of: 2, closeUser: 2 }
+
+/** An app with string ids, for a test that says numbers. */
+export function translatingApp (app: FastifyInstance): FastifyInstance {
+  const listeners = new WeakMap<object, unknown>()
+  const listenerOf = (listener: (...args: unknown[]) => unknown): unknown => {
+    const known = listeners.get(listener) ?? ((...args: unknown[]) => listener(...args.map(toNumbers)))
+    listeners.set(listener, known)
+    return known
+  }
+  const events = new Proxy(app.realtime.events, {
+    get: (target, name) => (event: never, listener: never) => { target[name as 'on'](event, listenerOf(listener) as never) }
+  })
+  const realtime = new Proxy(app.realtime, {
+    get (target, name) {
+      if (name === 'events') return events
+      const part: unknown = Reflect.get(target, name)
+      return typeof part === 'object' && part !== null && name !== 'access' ? translating(part, { ids: (method) => API_IDS[method] ?? 1 }) : part
+    }
+  })
+  const inject = async (request: InjectOptions): Promise<unknown> => {
+    const { url, headers = {}, payload } = request
+    const response = await app.inject({ ...request, url: pathOf(String(url as string)), headers: headersOf(headers), ...payload === undefined ? {} : { payload: toStrings(payload) } })
+    return new Proxy(response, {
+      get (target, name) {
+        if (name === 'json') return () => toNumbers(target.json<unknown>())
+        return Reflect.get(target, name, target) as unknown
+      }
+    })
+  }
+  return new Proxy(app, {
+    get (target, name) {
+      if (name === 'realtime') return realtime
+      return name === 'inject' ? inject : Reflect.get(target, name, target) as unknown
     }
   })
 }

@@ -39,6 +39,16 @@ export async function rest (url: string, token: string | null, method: string, p
   return { status: response.status, body: hasStrings ? toNumbers(answer) : answer, headers: response.headers }
 }
 
+/** What the example host's login answers. */
+export async function login (url: string, body: object): Promise<any> {
+  const hasStrings = hostsWithStrings.has(url)
+  const response = await fetch(`${url}/login`, {
+    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(hasStrings ? toStrings(body) : body)
+  })
+  const answer: unknown = await response.json()
+  return hasStrings ? toNumbers(answer) : answer
+}
+
 /** A raw socket that keeps every frame until someone asks for it, so that none is missed and none is waited for twice. */
 export class Client {
   readonly frames: Frame[] = []
