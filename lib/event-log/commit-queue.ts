@@ -105,9 +105,12 @@ export class CommitQueue {
 
   /** Whether the database takes an event now. Rejects where it does not. */
   async probe (): Promise<void> {
-    const { store, timeout } = this.#options
+    await this.#ask(async () => { await this.#options.store.probe() })
+  }
+
+  async #ask (question: () => Promise<void>): Promise<void> {
     try {
-      await withTimeout(store.probe(), timeout, noAnswer)
+      await withTimeout(question(), this.#options.timeout, noAnswer)
     } catch (err) {
       this.#options.discard?.()
       throw err
@@ -169,7 +172,7 @@ export class CommitQueue {
 
   #probeIdle (): void {
     if (this.#isUnavailable || this.#closed || performance.now() - this.#tookAt < IDLE) return
-    this.probe().catch((err: unknown) => { if (!this.#closed && !isDeadlock(err)) this.#markUnavailable(err) })
+    this.#ask(async () => { await this.#options.store.checkWritable() }).catch((err: unknown) => { if (!this.#closed && !isDeadlock(err)) this.#markUnavailable(err) })
   }
 
   #markUnavailable (err: unknown): void {

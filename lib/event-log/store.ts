@@ -250,9 +250,14 @@ export class EventStore {
    * the database only answers.
    */
   async probe (): Promise<void> {
+    await this.checkWritable()
+    await upsert(this.#db, this.#dialect, 'websocket_meta', [{ name: 'probe', value: toSqlTime(systemClock.now()) }], { keys: ['name'], update: ['value'] })
+  }
+
+  /** The part of `probe` that writes nothing: rejects where the server is read-only, or this user may not insert. */
+  async checkWritable (): Promise<void> {
     await sql`insert into websocket_events (tenant_id, user_id, event_type, channel, payload, created_at, updated_at, origin)
       select 0, 0, name, name, '{}', name, name, name from websocket_meta where 1 = 0`.execute(this.#db)
-    await upsert(this.#db, this.#dialect, 'websocket_meta', [{ name: 'probe', value: toSqlTime(systemClock.now()) }], { keys: ['name'], update: ['value'] })
   }
 
   #minus (time: ReturnType<typeof sql.ref>, ms: number): ReturnType<typeof sql> {

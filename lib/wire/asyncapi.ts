@@ -74,7 +74,7 @@ const channelRef = { $ref: '#/channels/socket' }
 const messageRef = (key: string): { $ref: string } => ({ $ref: `#/channels/socket/messages/${key}` })
 
 /** Names in a document hold no colons. */
-const keyOf = (kind: 'client' | 'server' | 'ack', event: string): string => `${kind}.${event.replaceAll(':', '..')}`
+const keyOf = (kind: 'client' | 'server' | 'ack', event: string): string => `${kind}.${event.replaceAll(':', '.')}`
 const ERROR = keyOf('server', 'error')
 const hasError = (events: readonly EventDescription[]): boolean => events.some(({ direction, event }) => direction === 'server' && event === 'error')
 

@@ -78,7 +78,7 @@ function refuseFormat (text: unknown): void {
 function problemOf (error: ErrorObject | undefined): Problem {
   const { instancePath = '', message = 'is not valid', params = {} } = error ?? {}
   const missing = (params as { missingProperty?: string }).missingProperty
-  const field = [instancePath.slice(1).replaceAll('/', '..'), missing ?? ''].filter((part) => part !== '').join('..')
+  const field = [instancePath.slice(1).replaceAll('/', '.'), missing ?? ''].filter((part) => part !== '').join('.')
   return { field, message: missing === undefined ? message : 'is missing' }
 }
 
