@@ -1,4 +1,4 @@
-import type { Id, Ids } from './ids.js'
+import type { Id, IdKind, Ids } from './ids.js'
 
 /** Who is calling, as the host's `authenticate` verified it. The tenant is never taken from anywhere else. */
 export interface Identity {
@@ -36,8 +36,14 @@ export function mistakeIn (identity: unknown, ids: Ids): { field: string, proble
   return null
 }
 
-const notAnId = (value: unknown, { kind, description }: Ids): string =>
-  `is ${kind === 'string' && typeof value === 'string' ? describeText(value) : kindOf(value)}, and the option ids is '${kind}': give ${description}`
+const notAnId = (value: unknown, { kind, description }: Ids): string => `is ${describe(value, kind)}, and the option ids is '${kind}': give ${description}`
+
+/** What a value is that is no id of this kind, without the value. */
+function describe (value: unknown, kind: IdKind): string {
+  if (kind === 'integer') return kindOf(value)
+  if (typeof value === 'number') return 'a number'
+  return typeof value === 'string' ? describeText(value) : kindOf(value)
+}
 
 /** The fault of a text that is no id, without the text. */
 function describeText ({ length }: string): string {

@@ -10,7 +10,7 @@ import { internalsOf } from '../lib/internals.js'
 import type { Identity, RealtimeOptions } from '../plugins/index.js'
 import { buildApp, MovableClock, TestClient, tokenOf, type TestAppOptions } from '../plugins/testing.js'
 import { createDatabase } from './servers.js'
-import { optionsOf, toNumbers, translatingApp, TranslatingSocket } from './string-ids.js'
+import { optionsOf, toNumbers, toStrings, translatingApp, TranslatingSocket } from './string-ids.js'
 
 export { identityOf, pluginNames, tokenOf, type PluginName, type TestClient as Client, type TestFrame as Frame } from '../plugins/testing.js'
 
@@ -42,6 +42,9 @@ export interface Host {
 export const allowAll = { authorize: () => true }
 
 export const user = (userId: number, more: Partial<Identity> = {}): Identity => ({ tenantId: 1, userId, ...more })
+
+/** The same as a host of this backend takes it, for what passes by the clients and APIs of this file. */
+export const userOn = (backend: Backend, userId: number): Identity => hasStrings(backend) ? toStrings(user(userId)) : user(userId)
 
 /** Runs the suite once over each backend, its tests side by side: each has a host of its own, and most wait for a timer. */
 export function overBackends (suite: (test: (sentence: string, body: (t: Test) => Promise<void>) => void, backend: Backend) => void): void {

@@ -195,8 +195,8 @@ for (const [name, create] of Object.entries(stores)) {
     await t.test('documents show strings', async (t) => {
       const text = JSON.stringify(app.realtime.asyncapi())
       const { components: { messages } } = JSON.parse(text)
-      t.match(messages['client.message..direct'].payload.properties.data.properties, { recipientId: { type: 'string', maxLength: 64 } })
-      t.match(messages['server.message..direct'].payload.properties.data.properties, { senderId: { type: 'string' }, messageId: { type: 'integer' } })
+      t.match(messages['client.message.direct'].payload.properties.data.properties, { recipientId: { type: 'string', maxLength: 64 } })
+      t.match(messages['server.message.direct'].payload.properties.data.properties, { senderId: { type: 'string' }, messageId: { type: 'integer' } })
     })
   })
 }
