@@ -160,10 +160,12 @@ for (const [name, create] of Object.entries(stores)) {
     await t.test('host code reaches one user, and is told of that one', async (t) => {
       const { presence, connections, stats, typing } = app.realtime
       t.match(await presence.of(id('acme'), [id('ANN'), id('Ann'), id('nobody')]), [{ user_id: 'ANN' }, { user_id: 'Ann' }, { user_id: 'nobody', status: 'offline' }])
-      const gone = new Promise((resolve) => { app.realtime.events.once('disconnected', resolve) })
+      const gone: unknown[] = []
+      app.realtime.events.on('disconnected', ({ userId }) => { gone.push(userId) })
       t.equal(await connections.closeUser(id('acme'), id('Ann')), 1)
       t.equal(await (clients.get('Ann') as TestClient).closed, 4000)
-      t.match(await gone, { tenantId: 'acme', userId: 'Ann' })
+      for (let tries = 0; tries < 100 && !gone.includes('Ann'); tries++) await new Promise((resolve) => setTimeout(resolve, 20))
+      t.ok(gone.includes('Ann') && !gone.includes('ann'), 'host code is told of the one')
       t.equal((clients.get('ann') as TestClient).socket.readyState, 1)
       t.match(await stats.of(id('acme')), { unique_users: alike.length - 1 })
       t.match(await typing.in(id('acme'), 'nothing'), [])
