@@ -149,7 +149,6 @@ t.test('The types hold for hosts, as modules and as CommonJS, and for pages', as
     import Fastify from 'fastify'
     import { channels, presence, realtime, typing, type Id, type Identity, type RealtimeOptions } from 'fastify-realtime'
     import { createClient } from 'fastify-realtime/client'
-    import { createClient as createCommon } from 'fastify-realtime/client' with { 'resolution-mode': 'require' }
     import type { Ack, ClientData, RestAnswer, ServerData } from 'fastify-realtime/schemas'
     export const id: Id = 'auth0|5'
     export const options: RealtimeOptions = {
@@ -178,7 +177,15 @@ t.test('The types hold for hosts, as modules and as CommonJS, and for pages', as
     export const sender = (data: ServerData<'message:direct'>): [string, number] => [data.senderId.trim(), data.messageId]
     export const ids = (ack: Ack<'notification:send'>): number[] => ack.messageIds
     export const page = (answer: RestAnswer<'GET /online-users', 200>): string | undefined => answer.data[0]?.user_id.trim()
-    for (const create of [createClient, createCommon]) create({ baseUrl: '/' }).on('message:group', ({ userId }) => userId.toUpperCase())
+    createClient({ baseUrl: '/' }).on('message:group', ({ userId }) => userId.toUpperCase())
+    ${example('host-ids')}
+  `)
+  write('string-host.cts', `
+    import suite = require('fastify-realtime')
+    import client = require('fastify-realtime/client')
+    export const id: suite.Id = 'auth0|5'
+    client.createClient({ baseUrl: '/' }).on('message:group', ({ userId }) => userId.toUpperCase())
+    ${example('host-ids')}
   `)
   write('cookies.ts', example('cookies'))
   write('testing.ts', example('testing'))
@@ -275,7 +282,7 @@ t.test('The types hold for hosts, as modules and as CommonJS, and for pages', as
   const bundler = { module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler }
   const node = { module: ts.ModuleKind.NodeNext, moduleResolution: ts.ModuleResolutionKind.NodeNext }
   t.strictSame(problems(['cookies.ts', 'testing.ts', 'schemas.ts', 'events.ts', 'server.ts', 'common.cts'], { ...node, types: ['node'] }), [], 'NodeNext')
-  for (const file of ['host.ts', 'string-host.ts']) t.strictSame(problems([file], { ...node, types: ['node'] }), [], `${file}: string ids`)
+  for (const file of ['host.ts', 'string-host.ts', 'string-host.cts']) t.strictSame(problems([file], { ...node, types: ['node'] }), [], `${file}: string ids`)
   t.strictSame(problems(['server.ts'], { ...bundler, types: ['node'] }), [], 'a bundler')
   t.strictSame(problems(['page.ts', 'client.ts'], { ...bundler, types: [], lib: ['lib.es2022.d.ts', 'lib.dom.d.ts'] }), [], 'a page')
   const bare = { types: [], lib: ['lib.es2020.d.ts'] }
