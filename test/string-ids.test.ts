@@ -180,8 +180,8 @@ for (const [name, create] of Object.entries(stores)) {
       t.equal((await rest(app, me, 'GET', '/presence/a%2Fb')).status, 400)
       t.equal((await rest(app, me, 'GET', '/presence?user_ids=a+b')).status, 400, 'a plus sign is a blank where it is not encoded')
       t.equal((await rest(app, me, 'GET', '/online-users?cursor=a%3Ab')).status, 400)
-      await t.rejects(app.realtime.channels.direct({ tenantId: id('acme'), recipientId: 7 as Id, message: 'x', conversationId: 'c' }), { code: 'RT_INVALID_DATA', message: /recipientId.*1 to 64/ })
-      t.throws(() => { app.realtime.channels.emit({ tenantId: 1 as Id, channel: 'group.c', event: 'x', data: {} }) }, { code: 'RT_INVALID_DATA', message: /tenantId/ })
+      await t.rejects(app.realtime.channels.direct({ tenantId: id('acme'), recipientId: 7, message: 'x', conversationId: 'c' }), { code: 'RT_INVALID_DATA', message: /recipientId.*1 to 64/ })
+      t.throws(() => { app.realtime.channels.emit({ tenantId: 1, channel: 'group.c', event: 'x', data: {} }) }, { code: 'RT_INVALID_DATA', message: /tenantId/ })
     })
 
     await t.test('channels may be named with the characters of ids', async (t) => {
@@ -227,7 +227,7 @@ for (const [name, create] of Object.entries(stores)) {
 for (const kind of ['integer', 'string'] as const) {
   void t.test(`An authenticate that returns another kind than ${kind} ids is reported to the host, and not blamed on the client`, async (t) => {
     const lines: Array<{ level: number, msg: string }> = []
-    const wrong: Identity = kind === 'integer' ? identity('ann') : { tenantId: 1 as Id, userId: 1 as Id }
+    const wrong: Identity = kind === 'integer' ? identity('ann') : { tenantId: 1, userId: 1 }
     const Fastify = (await import('fastify')).default
     const app = Fastify({ logger: { level: 'error', stream: { write: (line: string) => { lines.push(JSON.parse(line)) } } } })
     t.teardown(async () => { await app.close() })

@@ -135,7 +135,7 @@ export function translatingApp (app: FastifyInstance): FastifyInstance {
   })
   const inject = async (request: InjectOptions): Promise<unknown> => {
     const { url, headers = {}, payload } = request
-    const response = await app.inject({ ...request, url: pathOf(String(url as string)), headers: headersOf(headers), ...payload === undefined ? {} : { payload: toStrings(payload) } })
+    const response = await app.inject({ ...request, url: pathOf(String(url)), headers: headersOf(headers), ...payload === undefined ? {} : { payload: toStrings(payload) } })
     return new Proxy(response, {
       get (target, name) {
         if (name === 'json') return () => toNumbers(target.json<unknown>())
@@ -155,7 +155,7 @@ export function translatingApp (app: FastifyInstance): FastifyInstance {
 export class TranslatingSocket extends WebSocket {
   constructor (...[url, protocols, options]: ConstructorParameters<typeof WebSocket>) {
     const offered = typeof protocols === 'string' ? [protocols] : protocols ?? []
-    super(url, offered.map((protocol) => stringsOf(protocol, false) as string), { ...options, headers: headersOf({ ...options?.headers }) } as never)
+    super(url, offered.map((protocol) => stringsOf(protocol, false) as string), { ...options, headers: headersOf({ ...options?.headers }) })
   }
 
   override send (data: never, ...rest: never[]): void {
@@ -168,7 +168,7 @@ export class TranslatingSocket extends WebSocket {
 }
 
 function translated (data: unknown, translate: (value: unknown) => unknown): unknown {
-  const text = String(data as string)
+  const text = String(data)
   try {
     const json = JSON.stringify(translate(JSON.parse(text)))
     return typeof data === 'string' ? json : Buffer.from(json)
