@@ -7,7 +7,7 @@ import { statements } from './event-log/statements.js'
 import { openStorage, storages } from './event-log/world.js'
 
 for (const storage of storages) {
-  t.test(`The log on ${storage.name}`, async (t) => {
+  t.test(`The log on ${storage.name}, with ${storage.ids} ids`, async (t) => {
     const open = await openStorage(t, storage)
     append(t, open, storage)
     statements(t, open)

@@ -27,13 +27,13 @@ type Translate = (value: unknown, isId: boolean) => unknown
 /** Deeper there are no ids, but perhaps an object that holds itself. */
 const DEPTH = 8
 
-function deep (value: unknown, translate: Translate, isId = false, depth = 0): unknown {
+function deep (value: unknown, translate: Translate, isId = false, depth = 0, opaque?: string): unknown {
   if (depth > DEPTH) return value
-  if (Array.isArray(value)) return value.map((one) => deep(one, translate, isId, depth + 1))
+  if (Array.isArray(value)) return value.map((one) => deep(one, translate, isId, depth + 1, opaque))
   if (value instanceof Map) return new Map([...value].map(([key, one]) => [translate(key, true), deep(one, translate, false, depth + 1)]))
   if (typeof value !== 'object' || value === null) return translate(value, isId)
   if (![Object.prototype, null].includes(Object.getPrototypeOf(value) as object | null)) return value
-  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, deep(one, translate, FIELDS.has(name), depth + 1)]))
+  return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, name === opaque ? one : deep(one, translate, FIELDS.has(name), depth + 1, opaque)]))
 }
 
 /** What a test says, as a host with string ids takes it. Ids that cannot be stay as they are. */
@@ -86,19 +86,30 @@ export const headersOf = <T extends Record<string, unknown>>(headers: T): T => O
   [name, typeof value === 'string' ? value.split(' ').map((word) => stringsOf(word, false)).join(' ') : value])) as T
 
 /** A roster or an API that takes strings, for a test that says numbers. Ids come first among the arguments, or in fields. */
-export function translating<Target extends object> (target: Target, { ids = () => 1 }: { ids?: (method: string) => number } = {}): Target {
+export function translating<Target extends object> (
+  target: Target, { ids = () => 1, to = stringsOf, from = numbersOf, opaque }: { ids?: (method: string) => number, to?: Translate, from?: Translate, opaque?: string } = {}
+): Target {
+  const back = (answer: unknown): unknown => deep(answer, from)
   return new Proxy(target, {
     get (_, name) {
       const value: unknown = Reflect.get(target, name, target)
       if (typeof value !== 'function') return value
       return (...args: unknown[]): unknown => {
-        const said = args.map((arg, i) => deep(arg, stringsOf, typeof arg === 'string' ? false : i < ids(String(name))))
+        const said = args.map((arg, i) => deep(arg, to, typeof arg === 'string' ? false : i < ids(String(name)), 0, opaque))
         const answer: unknown = Reflect.apply(value, target, said)
-        return isPromiseLike(answer) ? answer.then(toNumbers) : toNumbers(answer)
+        return isPromiseLike(answer) ? answer.then(back) : back(answer)
       }
     }
   })
 }
+
+/** For suites in which keys are made of ids: 7 stands for `'7'`. */
+export const digits = {
+  to: (value: unknown, isId: boolean): unknown => isId && Number.isSafeInteger(value) && Number(value) >= 0 ? value === 0 ? '' : String(value) : value,
+  from: (value: unknown, isId: boolean): unknown => isId && typeof value === 'string' && /^\d*$/.test(value) ? Number(value) : value
+}
+
+export const fromDigits = <T>(value: T): T => deep(value, digits.from) as T
 
 const isPromiseLike = (value: unknown): value is Promise<unknown> => value instanceof Promise
 
@@ -135,7 +146,7 @@ export function translatingApp (app: FastifyInstance): FastifyInstance {
   })
   const inject = async (request: InjectOptions): Promise<unknown> => {
     const { url, headers = {}, payload } = request
-    const response = await app.inject({ ...request, url: pathOf(String(url)), headers: headersOf(headers), ...payload === undefined ? {} : { payload: toStrings(payload) } })
+    const response = await app.inject({ ...request, ...typeof url === 'string' ? { url: pathOf(url) } : {}, headers: headersOf(headers), ...payload === undefined ? {} : { payload: toStrings(payload) } })
     return new Proxy(response, {
       get (target, name) {
         if (name === 'json') return () => toNumbers(target.json<unknown>())
