@@ -146,6 +146,11 @@ for (const [name, create] of Object.entries(stores)) {
       const away = ['Bob', 'bob', 'BOB', '042', '42', 'bob|1', 'bob@1']
       for (const user of away) await app.realtime.channels.direct({ tenantId: id('acme'), recipientId: id(user), message: `kept for ${user}`, conversationId: 'c' })
       await app.realtime.channels.notify({ tenantId: id('acme'), recipientIds: away.map(id), title: 'hello', body: 'all', dedupeId: 'n' })
+      for (const tenant of ['ACME', 'Acme']) {
+        const namesake = await connect(app, identity('Bob', tenant))
+        t.strictSame([await namesake.soFar('message:direct'), await namesake.soFar('notification:received')], [[], []], `nothing for Bob of ${tenant}`)
+        await namesake.end()
+      }
       for (const user of away) {
         const client = await connect(app, identity(user))
         t.match(await client.next('message:direct'), { senderId: '', message: `kept for ${user}` }, user)
