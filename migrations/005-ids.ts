@@ -9,6 +9,9 @@ const NAME = 'ids'
 
 export async function up (db: Kysely<unknown>, ids: 'integer' | 'string'): Promise<void> {
   const isMysql = sql.id('x').compile(db).sql.startsWith('`')
+  const known = await sql`select 1 from ${sql.table(TABLE)} where name = ${NAME}`.execute(db)
+  if (known.rows.length > 0) return
+  // Another node may be faster.
   await sql`insert ${sql.raw(isMysql ? 'ignore' : 'or ignore')} into ${sql.table(TABLE)} (name, value) values (${NAME}, ${ids})`.execute(db)
 }
 
