@@ -112,7 +112,7 @@ for (const [name, create] of Object.entries(databases)) {
       const url = await create(t)
       const { db } = open(t, url)
       await migrate(db)
-      await migrate(db, 'down')
+      while (!(await migrate(db, 'down')).includes('003-meta')); // as version 0.1 left them
       const time = (ago: number): string => new Date(Date.now() - ago).toISOString().replace('T', ' ').slice(0, 23)
       const living = { message: /a node of fastify-realtime 0.1 is still running.*stop all nodes/ }
 
