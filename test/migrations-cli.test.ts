@@ -76,6 +76,20 @@ for (const name of ['SQLite', 'MariaDB']) {
         t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: `taken back: ${migration}\n`, stderr: '' })
       }
     })
+
+    await t.test('migrate --ids makes tables for string ids, and refuses to change them', async (t) => {
+      t.match(await cli(env, 'migrate', '--ids', 'uuid'), { code: 2, stderr: /--ids must be integer or string/ })
+      t.match(await cli(env, 'migrate', '--id', 'string'), { code: 2, stderr: /--id/ })
+      t.match(await cli(env, 'migrate', '--ids', 'string'), { code: 0, stdout: /^migrated: 001/ })
+      t.match(await cli(env, 'migrate', '--ids', 'integer'), { code: 1, stderr: /ids.*'integer'.*has string ids/ })
+      t.match(await cli(env, 'migrate'), { code: 0, stdout: 'nothing to migrate\n' })
+      t.match(await cli(env, 'restored'), { code: 0, stdout: /^epoch: / })
+      const database = openDatabase(url)
+      t.teardown(async () => { await database.close() })
+      t.match(await database.db.selectFrom('websocket_events').select(['tenant_id', 'user_id']).execute(), [{ tenant_id: '', user_id: '' }], 'the marker is nobody’s')
+      const { stdout } = await cli({}, 'asyncapi', '--ids', 'string')
+      t.match(JSON.parse(stdout).components.messages['client.message.direct'].payload.properties.data.properties.recipientId, { type: 'string', maxLength: 64 })
+    })
   })
 }
 
