@@ -2,7 +2,7 @@ import { createHmac } from 'node:crypto'
 import { frameOf, RawClient } from './raw-client.js'
 import { JWT_SECRET, startPeer, startSuite, type Target } from './servers.js'
 
-export interface User { id: number, club: number }
+export interface User { id: number | string, club: number | string }
 
 /** How one speaks to a server: the same work in each one's own words. */
 export interface Dialect {
@@ -14,6 +14,8 @@ export interface Dialect {
   join (client: RawClient): Promise<void>
   /** A message to everyone else in the room. */
   message (text: string): Buffer
+  /** The id that stands for a number, where ids are no numbers. */
+  idOf? (n: number): string
 }
 
 const base64 = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
@@ -75,4 +77,16 @@ export const suite: Dialect = {
     await client.next((text) => text.startsWith('{"event":"ack"'))
   },
   message: (message) => frameOf(JSON.stringify({ event: 'message:group', data: { channel: CHANNEL, message, conversationId: 'bench' } }))
+}
+
+const uuidOf = (n: number): string => `3f2504e0-4f89-41d3-9a0c-${n.toString(16).padStart(12, '0')}`
+const withUuids = ({ id, club }: User): User => ({ id: uuidOf(Number(id)), club: uuidOf(Number(club)) })
+
+/** The suite where tenants and users have UUIDs. */
+export const suiteWithUuids: Dialect = {
+  ...suite,
+  name: 'suite, UUIDs',
+  start: async (env) => await suite.start({ IDS: 'string', ...env }),
+  open: async (port, user, localAddress) => await suite.open(port, withUuids(user), localAddress),
+  idOf: uuidOf
 }

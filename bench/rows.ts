@@ -1,16 +1,16 @@
-import { bun, fastifyWs, socketIo, suite, ws, type Dialect } from './dialects.js'
+import { bun, fastifyWs, socketIo, suite, suiteWithUuids, ws, type Dialect } from './dialects.js'
 import { acrossNodes } from './rows/across-nodes.js'
 import { handshakes, idleMemory } from './rows/connections.js'
 import { directMessages, loneMessage, oneRowEach } from './rows/durable.js'
 import { fanOut } from './rows/fan-out.js'
 import { latency } from './rows/latency.js'
 import { onlinePage } from './rows/online-list.js'
-import { calls, restRequests, USERS } from './rows/rest.js'
+import { calls, ownRequests, restRequests, USERS } from './rows/rest.js'
 import { resume } from './rows/resume.js'
 
 export interface Servers {
   /** The URL of a database that grew as a deployment's does, but in which nothing waits to be tried again. */
-  mariadb: { settled (): Promise<string> }
+  mariadb: { settled (ids?: 'strings'): Promise<string> }
   redis: { url: string, pid: number }
 }
 
@@ -41,6 +41,7 @@ const load = { members: 500, publishers: 2, inFlight: 8, seconds: 2 }
 /** The suite stores what it always does, in the database of a deployment; the peers store nothing. */
 const log = async ({ name }: Dialect, mariadb: Servers['mariadb']): Promise<Record<string, string>> => name === 'suite' ? await stored(mariadb) : {}
 const stored = async (mariadb: Servers['mariadb']) => ({ DATABASE_URL: await mariadb.settled() })
+const storedWithUuids = async (mariadb: Servers['mariadb']) => ({ DATABASE_URL: await mariadb.settled('strings') })
 
 export const rows: Row[] = [
   {
@@ -155,6 +156,41 @@ export const rows: Row[] = [
       for (const online of [100, 10_000, 100_000]) figures[`${online} online`] = await onlinePage({ online, count: 1000 }, redis)
       return figures
     }
+  },
+  {
+    name: 'UUIDs: connect',
+    work: 'handshakes, with integers and with UUIDs as ids',
+    unit: 'handshakes per CPU second',
+    bars: [{ of: 'suite, UUIDs', than: 'suite', atLeast: 1 / 1.15 }],
+    round: async ({ mariadb }) => ({
+      ...await each([suite], async (dialect) => await handshakes(dialect, { count: 4000 }, await stored(mariadb))),
+      ...await each([suiteWithUuids], async (dialect) => await handshakes(dialect, { count: 4000 }, await storedWithUuids(mariadb)))
+    })
+  },
+  {
+    name: 'UUIDs: direct messages, durable',
+    work: '500 pairs, acked, MariaDB',
+    unit: 'acked messages per second',
+    bars: [{ of: 'suite, UUIDs', than: 'suite', atLeast: 1 / 1.35 }],
+    round: async ({ mariadb }) => ({
+      ...await each([suite], async (dialect) => await directMessages(dialect, { pairs: 500, seconds: 3 }, await stored(mariadb))),
+      ...await each([suiteWithUuids], async (dialect) => await directMessages(dialect, { pairs: 500, seconds: 3 }, await storedWithUuids(mariadb)))
+    })
+  },
+  {
+    name: 'UUIDs: online list',
+    work: 'a page of 100, of one node',
+    unit: 'requests per CPU second',
+    bars: [{ of: 'suite, UUIDs', than: 'suite', atLeast: 1 / 1.15 }],
+    round: async () => await each([suite, suiteWithUuids], async (dialect) => await ownRequests(dialect, calls['online list'], { count: 8000, sockets: USERS }, {}))
+  },
+  {
+    name: 'UUIDs: idle memory',
+    work: '10,000 connections, authenticated and present',
+    once: true,
+    unit: 'KiB per connection',
+    bars: [{ of: 'suite, UUIDs', than: 'suite', atMost: 1.15 }],
+    round: async () => await each([suite, suiteWithUuids], async (dialect) => await idleMemory(dialect, { connections: 10_000 }, {}) / 1024)
   },
   {
     name: 'latency',

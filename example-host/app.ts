@@ -3,9 +3,9 @@ import jwt from '@fastify/jwt'
 import type { Static } from '@sinclair/typebox'
 import Fastify, { type FastifyInstance } from 'fastify'
 import {
-  channels, connections, openDatabase, presence, realtime, stats, typing, type Authenticate, type Authorize
+  channels, connections, openDatabase, presence, realtime, stats, typing, type Authenticate, type Authorize, type Id
 } from '../plugins/index.js'
-import { ErrorResponse } from '../plugins/schemas.js'
+import { ErrorResponse, withIds } from '../plugins/schemas.js'
 import { documents, open } from './documents.js'
 import { events, mayWatch, publishFigures } from './figures.js'
 import { operators } from './operators.js'
@@ -15,7 +15,7 @@ import type { Settings } from './settings.js'
 import { openUsers } from './users.js'
 
 /** What the tokens of this host say. */
-interface Claims { sub: string, club: number, name?: string, admin?: boolean, exp?: number, iat?: number, jti?: string }
+interface Claims { sub: string, club: Id, name?: string, admin?: boolean, exp?: number, iat?: number, jti?: string }
 
 declare module '@fastify/jwt' {
   interface FastifyJWT {
@@ -48,7 +48,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
       const { sub, club, name, exp, iat, jti, admin } = app.jwt.verify<Claims>(token)
       return {
         tenantId: club,
-        userId: Number(sub),
+        userId: settings.ids === 'integer' ? Number(sub) : sub as unknown as Id,
         ...(name === undefined ? {} : { name }),
         expiresAt: exp === undefined ? null : exp * 1000,
         issuedAt: iat === undefined ? null : iat * 1000,
@@ -72,11 +72,12 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   }
 
   // What are they called?
-  const users = await openUsers(database)
+  const users = await openUsers(database, settings.ids)
 
   await app.register(realtime, {
     database: database.db,
     redis: settings.redis,
+    ids: settings.ids,
     secret: settings.backplaneSecrets.length === 0 ? undefined : settings.backplaneSecrets,
     authenticate,
     authorize,
@@ -92,7 +93,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     stats: async () => { await app.register(stats, settings.metrics === undefined ? {} : { metrics: settings.metrics }) }
   }
   for (const name of settings.plugins) await plugins[name]()
-  if (settings.metrics !== undefined && settings.plugins.includes('stats') && settings.plugins.includes('channels')) publishFigures(app, settings.nodeName)
+  if (settings.metrics !== undefined && settings.plugins.includes('stats') && settings.plugins.includes('channels')) publishFigures(app, settings)
 
   app.get('/health', {
     schema: { ...open, tags: ['host'], summary: 'Whether database and Redis answer', response: { 200: Health, 503: Health } }
@@ -103,13 +104,13 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
 
   if (!settings.production) {
     app.post<{ Body: Static<typeof Login> }>('/login', {
-      schema: {
+      schema: withIds({
         ...open,
         tags: ['host'],
         summary: 'A token for whoever one says to be: for the demo only',
         body: Login,
         response: { 200: LoggedIn, 400: ErrorResponse, 413: ErrorResponse, 415: ErrorResponse, 500: ErrorResponse }
-      }
+      }, settings.ids)
     }, async (request) => {
       const { userId, clubId, name = `User ${userId}`, admin = false } = request.body
       await users.remember(clubId, userId, name)
@@ -118,7 +119,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     })
   }
 
-  if (['connections', 'presence', 'channels'].every((name) => settings.plugins.includes(name as typeof settings.plugins[number]))) await operators(app)
-  await page(app)
+  if (['connections', 'presence', 'channels'].every((name) => settings.plugins.includes(name as typeof settings.plugins[number]))) await operators(app, settings.ids)
+  await page(app, settings.ids)
   return app
 }

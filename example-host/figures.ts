@@ -2,13 +2,15 @@ import type { AddressInfo } from 'node:net'
 import { hostname } from 'node:os'
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
-import type { Identity } from '../plugins/index.js'
+import type { Id, IdKind, Identity } from '../plugins/index.js'
+import type { Settings } from './settings.js'
 
 /** Milliseconds. */
 const EVERY = 2000
 const CHANNEL = 'figures'
 /** The tenant of the operators: only they see figures of all tenants. */
 const OPERATORS = 999_999_999
+const operators = (ids: IdKind): Id => (ids === 'integer' ? OPERATORS : String(OPERATORS)) as Id
 
 const Count = Type.Integer({ minimum: 0 })
 /** Of all nodes, from the database; null while it is unavailable. */
@@ -32,18 +34,18 @@ const Figures = Type.Object({
 export const events = { 'node:figures': { data: Figures, durable: false } }
 
 /** Someone who runs the host. */
-export const isOperator = ({ tenantId, claims }: Identity): boolean => tenantId === OPERATORS && (claims as { admin: boolean }).admin
+export const isOperator = ({ tenantId, claims }: Identity): boolean => String(tenantId) === String(OPERATORS) && (claims as { admin: boolean }).admin
 
 export const mayWatch = (identity: Identity, channel: string): boolean => channel === CHANNEL && isOperator(identity)
 
 /** Sends this node's figures to the dashboard, whichever node it is connected to: from the registry that `/metrics` serves. */
-export function publishFigures (app: FastifyInstance, name: string | undefined): void {
+export function publishFigures (app: FastifyInstance, { nodeName: name, ids }: Settings): void {
   let timer: NodeJS.Timeout | undefined
   app.addHook('onListen', async () => {
     const node = name ?? `${hostname()}:${(app.server.address() as AddressInfo).port}`
     const publish = async (): Promise<void> => {
       const data = await read(app, node)
-      app.realtime.channels.emit({ tenantId: OPERATORS, channel: CHANNEL, event: 'node:figures', data })
+      app.realtime.channels.emit({ tenantId: operators(ids), channel: CHANNEL, event: 'node:figures', data })
     }
     timer = setInterval(() => { publish().catch((err: unknown) => { app.log.warn({ err }, 'Could not send figures') }) }, EVERY)
   })

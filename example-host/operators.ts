@@ -1,10 +1,9 @@
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { RealtimeError, type Identity } from '../plugins/index.js'
-import { ErrorResponse } from '../plugins/schemas.js'
+import { RealtimeError, type Id as IdType, type IdKind, type Identity } from '../plugins/index.js'
+import { ErrorResponse, Id, withIds } from '../plugins/schemas.js'
 import { isOperator } from './figures.js'
 
-const Id = Type.Integer({ minimum: 1 })
 const Member = Type.Object({ clubId: Id, userId: Id })
 const Kick = Type.Object({ clubId: Id, userId: Id, channel: Type.String({ minLength: 1, maxLength: 255 }) })
 const Close = Type.Object({ clubId: Id, connectionId: Type.String({ minLength: 1, maxLength: 64 }) })
@@ -29,7 +28,7 @@ const errors = { 400: ErrorResponse, 401: ErrorResponse, 403: ErrorResponse, 500
 const SHOWN = 100
 
 /** What the dashboard lets operators do: see who is connected, and kick, close and ban. Also with `curl`. */
-export async function operators (app: FastifyInstance): Promise<void> {
+export async function operators (app: FastifyInstance, ids: IdKind): Promise<void> {
   await app.register(async (scope) => {
     scope.addHook('onRequest', async (request) => {
       const identity: Identity | null = await app.realtime.access.identify(tokenOf(request), request)
@@ -38,8 +37,8 @@ export async function operators (app: FastifyInstance): Promise<void> {
     })
     const schema = { tags: ['operators'] }
 
-    scope.get<{ Querystring: { clubId: number } }>('/online', {
-      schema: { ...schema, summary: 'Who of a club is connected, from where and to what', querystring: Type.Object({ clubId: Id }), response: { ...errors, 200: Online } }
+    scope.get<{ Querystring: { clubId: IdType } }>('/online', {
+      schema: { ...schema, summary: 'Who of a club is connected, from where and to what', querystring: withIds(Type.Object({ clubId: Id }), ids), response: { ...errors, 200: withIds(Online, ids) } }
     }, async ({ query: { clubId } }) => {
       const { data, total } = await app.realtime.presence.online(clubId, { limit: SHOWN })
       const users = await Promise.all(data.map(async ({ user_id: userId, name }) =>
@@ -47,18 +46,18 @@ export async function operators (app: FastifyInstance): Promise<void> {
       return { users, total }
     })
     scope.post<{ Body: Static<typeof Kick> }>('/kick', {
-      schema: { ...schema, summary: 'Take a user out of a channel', body: Kick, response: { ...errors, 200: Outcome } }
+      schema: { ...schema, summary: 'Take a user out of a channel', body: withIds(Kick, ids), response: { ...errors, 200: Outcome } }
     }, async ({ body: { clubId, userId, channel } }) => await app.realtime.channels.kick(clubId, userId, channel))
     scope.post<{ Body: Static<typeof Close> }>('/close', {
-      schema: { ...schema, summary: 'Close one connection', body: Close, response: { ...errors, 200: Outcome } }
+      schema: { ...schema, summary: 'Close one connection', body: withIds(Close, ids), response: { ...errors, 200: Outcome } }
     }, async ({ body: { clubId, connectionId } }) =>
       ({ connections: Number(await app.realtime.connections.close(clubId, connectionId)), complete: true }))
     scope.post<{ Body: Static<typeof Ban> }>('/ban', {
-      schema: { ...schema, summary: 'Disconnect a user and keep them out', body: Ban, response: { ...errors, 200: Outcome } }
+      schema: { ...schema, summary: 'Disconnect a user and keep them out', body: withIds(Ban, ids), response: { ...errors, 200: Outcome } }
     }, async ({ body: { clubId: tenantId, userId, minutes, reason = null } }) =>
       await app.realtime.access.ban({ tenantId, userId, reason, until: minutes === undefined ? null : Date.now() + minutes * 60_000 }))
     scope.post<{ Body: Static<typeof Member> }>('/unban', {
-      schema: { ...schema, summary: 'Let a user in again', body: Member, response: { ...errors, 200: Outcome } }
+      schema: { ...schema, summary: 'Let a user in again', body: withIds(Member, ids), response: { ...errors, 200: Outcome } }
     }, async ({ body: { clubId: tenantId, userId } }) => await app.realtime.access.unban({ tenantId, userId }))
   }, { prefix: '/operators' })
 }

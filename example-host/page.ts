@@ -4,6 +4,7 @@ import { createRequire } from 'node:module'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { FastifyInstance } from 'fastify'
+import type { IdKind } from '../plugins/index.js'
 
 const FOLDER = new URL('./public/', import.meta.url)
 const TYPES: Record<string, string> = {
@@ -13,9 +14,12 @@ const TYPES: Record<string, string> = {
 const POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 
 /** The demo page at `/`, the dashboard at `/dashboard.html`: plain modules, and the client and the charts they import. */
-export async function page (app: FastifyInstance): Promise<void> {
+export async function page (app: FastifyInstance, ids: IdKind): Promise<void> {
   const files = new Map<string, string>()
-  for (const name of await readdir(FOLDER)) files.set(`/${name}`, await readFile(new URL(name, FOLDER), 'utf8'))
+  for (const name of await readdir(FOLDER)) {
+    const text = await readFile(new URL(name, FOLDER), 'utf8')
+    files.set(`/${name}`, extname(name) === '.html' ? text.replace('<html ', `<html data-ids="${ids}" `) : text)
+  }
   files.set('/', files.get('/index.html') ?? '')
   if (!files.has('/client.js')) files.set('/client.js', await bundleClient())
   const uplot = createRequire(import.meta.url).resolve('uplot/package.json')

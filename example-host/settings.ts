@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import type { IdKind } from '../plugins/index.js'
 
 const suite = ['connections', 'presence', 'typing', 'channels', 'stats'] as const
 export type SuitePlugin = typeof suite[number]
@@ -9,6 +10,7 @@ export interface Settings {
   host: string
   allowedOrigins: string[]
   database: string
+  ids: IdKind
   redis: string | undefined
   backplaneSecrets: string[]
   jwtSecret: string
@@ -29,6 +31,7 @@ export function readSettings (env: NodeJS.ProcessEnv): Settings {
     host: env.HOST ?? '127.0.0.1',
     allowedOrigins: list(env.SOCKET_ALLOWED_ORIGINS),
     database: env.DATABASE_URL ?? 'sqlite:./data/realtime.db',
+    ids: idKind(env.IDS),
     redis: redisUrl(env),
     backplaneSecrets: list(env.BACKPLANE_SECRET),
     jwtSecret: env.JWT_SECRET ?? randomBytes(32).toString('hex'),
@@ -49,6 +52,11 @@ function number (env: NodeJS.ProcessEnv, name: string, fallback: number): number
 }
 
 const list = (text: string | undefined): string[] => (text ?? '').split(',').map((part) => part.trim()).filter((part) => part !== '')
+
+function idKind (text = 'integer'): IdKind {
+  if (text !== 'integer' && text !== 'string') throw new Error(`IDS must be integer or string, not ${text}`)
+  return text
+}
 
 function redisUrl (env: NodeJS.ProcessEnv): string | undefined {
   if (env.REDIS_URL) return env.REDIS_URL

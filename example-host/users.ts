@@ -1,27 +1,30 @@
 import { setTimeout } from 'node:timers/promises'
-import type { OpenDatabase } from '../plugins/index.js'
+import type { Id, IdKind, OpenDatabase } from '../plugins/index.js'
 
-type Users = { demo_users: { club_id: number, user_id: number, name: string } }
+type Users = { demo_users: { club_id: Id, user_id: Id, name: string } }
 
 /** The host's directory of users: a table of its own, since a name told to one node is asked for on another. */
-export async function openUsers (database: OpenDatabase) {
+export async function openUsers (database: OpenDatabase, ids: IdKind) {
   const db = database.db.withTables<Users>()
+  // Strings byte by byte: ann and Ann are two users, whatever the server's collation says.
+  const type = ids === 'integer' ? 'bigint' : database.dialect === 'mysql' ? 'varbinary(64)' : 'text'
+  const read = (id: Id): Id => (ids === 'integer' ? Number(id) : String(id)) as Id
   await db.schema.createTable('demo_users').ifNotExists()
-    .addColumn('club_id', 'bigint', (column) => column.notNull())
-    .addColumn('user_id', 'bigint', (column) => column.notNull())
+    .addColumn('club_id', type, (column) => column.notNull())
+    .addColumn('user_id', type, (column) => column.notNull())
     .addColumn('name', 'varchar(100)', (column) => column.notNull())
     .addPrimaryKeyConstraint('demo_users_pk', ['club_id', 'user_id'])
     .execute()
   return {
     /** Nobody waits long for it: a name can be missed, a login during a database's absence cannot. */
-    async remember (clubId: number, userId: number, name: string): Promise<void> {
+    async remember (clubId: Id, userId: Id, name: string): Promise<void> {
       const written = db.replaceInto('demo_users').values({ club_id: clubId, user_id: userId, name }).execute()
       await Promise.race([written.catch(() => {}), setTimeout(500)])
     },
-    async names (clubId: number, userIds: number[]): Promise<Map<number, { name: string }>> {
+    async names (clubId: Id, userIds: Id[]): Promise<Map<Id, { name: string }>> {
       const rows = await db.selectFrom('demo_users').select(['user_id', 'name'])
         .where('club_id', '=', clubId).where('user_id', 'in', userIds).execute()
-      return new Map(rows.map(({ user_id: userId, name }) => [Number(userId), { name }]))
+      return new Map(rows.map(({ user_id: userId, name }) => [read(userId), { name }]))
     }
   }
 }

@@ -1,3 +1,5 @@
+import type { Id, Ids } from './ids.js'
+
 /** The names of channels, and the key that makes a channel unique over all tenants. */
 
 export const PRESENCE_CHANNEL = 'presence'
@@ -5,17 +7,14 @@ export const BROADCAST_CHANNEL = 'broadcast'
 
 const PRIVATE = 'private-user.'
 
-export const privateChannel = (userId: number): string => PRIVATE + userId
+export const privateChannel = (userId: Id): string => PRIVATE + userId
 
 /** The user whose private channel this is, or null where it is none. */
-export function privateOwner (channel: string): number | null {
-  if (!channel.startsWith(PRIVATE)) return null
-  const digits = channel.slice(PRIVATE.length)
-  return /^[1-9]\d{0,15}$/.test(digits) ? Number(digits) : null
-}
+export const privateOwner = (channel: string, ids: Ids): Id | null =>
+  channel.startsWith(PRIVATE) ? ids.read(channel.slice(PRIVATE.length)) : null
 
 /** `user:me` is the caller's own private channel; every other name stands for itself. */
-export const resolveAlias = (channel: string, userId: number): string =>
+export const resolveAlias = (channel: string, userId: Id): string =>
   channel === 'user:me' ? privateChannel(userId) : channel
 
 /** Channels that only the suite itself writes to. */

@@ -17,6 +17,7 @@ import { GapFiller } from './event-log/gap-filler.js'
 import { EventLog } from './event-log/index.js'
 import { noPosition, RedisPosition } from './event-log/redis-position.js'
 import { FrameRouter } from './frame-router.js'
+import { Ids } from './ids.js'
 import { provideInternals, type Internals } from './internals.js'
 import { channelKey } from './keys.js'
 import { LifecycleBus } from './lifecycle/events.js'
@@ -70,6 +71,7 @@ async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions)
 function createCore (resources: Resources, options: RealtimeOptions, settings: CoreSettings, log: FastifyBaseLogger): Core {
   const { database, facts, meta, redis } = resources
   const { dialect } = database
+  const ids = new Ids(settings.ids)
   const clock = options.clock ?? systemClock
   const nodeId = randomUUID()
   const metrics = new Metrics()
@@ -77,7 +79,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
   // A dead node must be noticed, and its users' `offline` emitted, within presenceLease.
   const nodeTimeout = settings.presenceLease - Math.max(2 * TICK_INTERVAL_MS, settings.presenceLease / 5)
   const times = { nodeTimeout, offlineDelay: settings.presenceGrace, registrationTtl: settings.restLease }
-  const roster: Roster = redis === null ? new MemoryRoster(nodeId, clock, times) : new RedisRoster(nodeId, redis, clock, times, log)
+  const roster: Roster = redis === null ? new MemoryRoster(nodeId, ids, clock, times) : new RedisRoster(nodeId, redis, ids, clock, times, log)
   const backplane: Backplane = redis === null
     ? new MemoryBackplane(nodeId)
     : new RedisBackplane(nodeId, redis, { log, secrets: readSecrets(options.secret), rejected: (reason) => { metrics.rejected[reason]++ } })
@@ -94,6 +96,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     clock,
     log,
     meta,
+    ids,
     note: redis === null ? noPosition : new RedisPosition(redis),
     askPeers: async (mine) => {
       const others = (await roster.aliveNodes()).filter((node) => node !== nodeId)
@@ -107,9 +110,9 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     onFailed: (event) => { bus.emit('failed', { ...event, messageId: event.id }) },
     onCommit: (rows, seconds) => { metrics.committed?.(rows, seconds) }
   })
-  const gapFiller = new GapFiller({ hub, eventLog, clock, log })
+  const gapFiller = new GapFiller({ hub, eventLog, ids, clock, log })
   const aliveNodes = async (): Promise<string[]> => await roster.aliveNodes()
-  const { access, accessControl, accessLog, restrictions } = createAccess(options, { settings, db, backplane, aliveNodes, bus, metrics, clock, log })
+  const { access, accessControl, accessLog, restrictions } = createAccess(options, { settings, ids, db, backplane, aliveNodes, bus, metrics, clock, log })
   const rpcHandlers = new Map<string, (data: unknown) => Promise<unknown>>([
     [LOG_POSITION, async (theirs) => {
       eventLog.epoch.hear(theirs)
@@ -123,13 +126,14 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
   const internals: Internals = {
     nodeId,
     settings,
+    ids,
     clock,
     access,
     accessLog,
     restrictions,
-    directory: new UserDirectory({ resolveUsers: options.resolveUsers, clock, log, ttl: settings.userCacheTime }),
+    directory: new UserDirectory({ resolveUsers: options.resolveUsers, ids, clock, log, ttl: settings.userCacheTime }),
     rates,
-    frames: new FrameRouter(rates),
+    frames: new FrameRouter(rates, ids.kind),
     hub,
     backplane,
     roster,

@@ -5,7 +5,9 @@ import type { Rate, RateCounters } from './access/rate-counters.js'
 import { thenMaybe, type MaybePromise } from './async/maybe-promise.js'
 import type { LocalConnection } from './delivery/connection.js'
 import { RealtimeError } from './errors.js'
+import { withIds } from './id-schemas.js'
 import type { Caller } from './identity.js'
+import type { IdKind } from './ids.js'
 import { rateKey } from './keys.js'
 import { eventsOf, type ClientEventSchemas, type EventDescription, type ServerEventSchemas } from './wire/protocol.js'
 
@@ -54,13 +56,17 @@ export class FrameRouter {
   readonly #routes = new Map<string, Route>()
   readonly #catalogue: EventDescription[] = []
   readonly #rates: Pick<RateCounters, 'take'>
+  readonly #ids: IdKind
 
-  constructor (rates: Pick<RateCounters, 'take'>) {
+  /** Shows and checks ids of the kind `ids`, whatever the schemas were written for. */
+  constructor (rates: Pick<RateCounters, 'take'>, ids: IdKind) {
     this.#rates = rates
+    this.#ids = ids
   }
 
   /** Adds an event that clients send. */
-  on<Data extends TObject, Ack extends TSchema> ({ event, data, ack, rate, prefetch, handle }: FrameDefinition<Data, Ack>): void {
+  on<Data extends TObject, Ack extends TSchema> (definition: FrameDefinition<Data, Ack>): void {
+    const { event, data, ack, rate, prefetch, handle } = withIds(definition, this.#ids)
     if (this.#routes.has(event)) throw new Error(`the event ${event} is defined twice`)
     const check = TypeCompiler.Compile(data)
     // `find` has checked the value against the schema.
@@ -77,7 +83,7 @@ export class FrameRouter {
 
   /** Describes events that the server sends, and events of clients that are handled elsewhere. */
   describe (events: { client?: ClientEventSchemas, server?: ServerEventSchemas }): void {
-    this.#catalogue.push(...eventsOf(events))
+    this.#catalogue.push(...eventsOf(withIds(events, this.#ids)))
   }
 
   /** Every event of the registered plugins. */

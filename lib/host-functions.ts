@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { MaybePromise } from './async/maybe-promise.js'
 import type { Identity } from './identity.js'
+import type { Id } from './ids.js'
 
 /** The functions that a host passes to the `realtime` plugin. */
 
@@ -15,7 +16,7 @@ export interface AccessRequest {
   /** The frame's data, under the names of the frame over REST too. */
   data?: Readonly<Record<string, unknown>>
   /** Of `direct` and `notify`. */
-  recipientIds?: readonly number[]
+  recipientIds?: readonly Id[]
 }
 
 /**
@@ -34,4 +35,4 @@ export type Authorize = (request: AccessRequest) => MaybePromise<Verdict>
  */
 export type AuthorizeMany = (request: { identity: Identity, action: 'subscribe', channels: string[] }) => MaybePromise<Verdict[]>
 /** The names of these users of a tenant; those that are left out have none. Called in batches, cached. */
-export type ResolveUsers = (tenantId: number, userIds: number[]) => MaybePromise<Map<number, { name: string }>>
+export type ResolveUsers = (tenantId: Id, userIds: Id[]) => MaybePromise<Map<Id, { name: string }>>

@@ -1,7 +1,9 @@
+import type { Id, IdKind, Ids } from './ids.js'
+
 /** Who is calling, as the host's `authenticate` verified it. The tenant is never taken from anywhere else. */
 export interface Identity {
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   name?: string
   /** When the credentials end, as a Date or in milliseconds since 1970; absent or null: never. */
   expiresAt?: Date | number | null
@@ -25,22 +27,36 @@ export interface Caller {
 export const expiryOf = ({ expiresAt }: Identity): number =>
   expiresAt === undefined || expiresAt === null ? Infinity : Number(expiresAt)
 
+/** Characters of a string id. */
+const MAX_LENGTH = 64
 /** The largest time that a Date can hold. */
 const LAST_TIME = 8.64e15
 
 /** A field of an identity that a host got wrong, and what it is instead of what. Null where the identity can be used. */
-export function mistakeIn (identity: unknown): { field: string, problem: string } | null {
+export function mistakeIn (identity: unknown, ids: Ids): { field: string, problem: string } | null {
   if (typeof identity !== 'object' || identity === null) return { field: 'identity', problem: `is ${kindOf(identity)}, not an object` }
   const { tenantId, userId, expiresAt, issuedAt, tokenId } = identity as Partial<Record<keyof Identity, unknown>>
-  if (!isId(tenantId)) return { field: 'tenantId', problem: `is ${kindOf(tenantId)}, not a positive integer` }
-  if (!isId(userId)) return { field: 'userId', problem: `is ${kindOf(userId)}, not a positive integer` }
+  if (!ids.isId(tenantId)) return { field: 'tenantId', problem: notAnId(tenantId, ids) }
+  if (!ids.isId(userId)) return { field: 'userId', problem: notAnId(userId, ids) }
   if (!isTimeOrNone(expiresAt)) return { field: 'expiresAt', problem: `is ${kindOf(expiresAt)}, not a Date or milliseconds since 1970` }
   if (!isTimeOrNone(issuedAt)) return { field: 'issuedAt', problem: `is ${kindOf(issuedAt)}, not a Date or milliseconds since 1970` }
   if (tokenId !== undefined && tokenId !== null && typeof tokenId !== 'string') return { field: 'tokenId', problem: `is ${kindOf(tokenId)}, not a text` }
   return null
 }
 
-const isId = (value: unknown): boolean => Number.isSafeInteger(value) && Number(value) > 0
+const notAnId = (value: unknown, { kind, description }: Ids): string => `is ${describe(value, kind)}, and the option ids is '${kind}': give ${description}`
+
+/** What a value is that is no id of this kind, without the value. */
+function describe (value: unknown, kind: IdKind): string {
+  if (kind === 'integer') return kindOf(value)
+  if (typeof value === 'number') return 'a number'
+  return typeof value === 'string' ? describeText(value) : kindOf(value)
+}
+
+/** The fault of a text that is no id, without the text. */
+function describeText ({ length }: string): string {
+  return length === 0 ? 'an empty string' : length > MAX_LENGTH ? `a string of ${length} characters` : 'a string with other characters'
+}
 
 /** A Date or milliseconds since 1970. */
 export const isTime = (value: unknown): value is Date | number =>

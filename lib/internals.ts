@@ -11,6 +11,7 @@ import type { Hub } from './delivery/hub.js'
 import type { PageSource } from './delivery/replayer.js'
 import type { EventLog } from './event-log/index.js'
 import type { FrameRouter } from './frame-router.js'
+import type { Id, Ids } from './ids.js'
 import type { ConnectionKey } from './keys.js'
 import type { LifecycleBus } from './lifecycle/events.js'
 import type { Metrics } from './metrics.js'
@@ -21,7 +22,7 @@ import type { Purge } from './upkeep/maintenance.js'
 
 /** An ephemeral event for whoever listens now. */
 export interface EphemeralEvent {
-  tenantId: number
+  tenantId: Id
   channel: string
   event: string
   data: Record<string, unknown>
@@ -34,6 +35,8 @@ export interface Internals {
   /** Boot id of this node: a restarted process is another node. */
   readonly nodeId: string
   readonly settings: CoreSettings
+  /** The kind of ids that tenants and users have here. */
+  readonly ids: Ids
   readonly clock: Clock
   readonly access: Access
   /** The host's decisions about live connections; plugins say what they do here. */

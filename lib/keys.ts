@@ -1,3 +1,5 @@
+import type { Id, Ids } from './ids.js'
+
 /**
  * Composite keys of maps: `{tenantId}/…`, so that no two tenants ever share an entry. Neither a tenant's nor a user's id
  * can hold a slash, so the first slash ends the tenant. The types keep the kinds apart: the key of a connection, or any
@@ -15,19 +17,22 @@ export type ConnectionKey = Key<'connection'>
 export type UserKey = Key<'user'>
 
 /** A user inside a tenant. */
-export interface UserRef { tenantId: number, userId: number }
+export interface UserRef { tenantId: Id, userId: Id }
 
-export const channelKey = (tenantId: number, channel: string): ChannelKey => `${tenantId}/${channel}` as ChannelKey
+export const channelKey = (tenantId: Id, channel: string): ChannelKey => `${tenantId}/${channel}` as ChannelKey
 
-export const connectionKey = (tenantId: number, connectionId: string): ConnectionKey => `${tenantId}/${connectionId}` as ConnectionKey
+export const connectionKey = (tenantId: Id, connectionId: string): ConnectionKey => `${tenantId}/${connectionId}` as ConnectionKey
 
-export const userKey = (tenantId: number, userId: number): UserKey => `${tenantId}/${userId}` as UserKey
+export const userKey = (tenantId: Id, userId: Id): UserKey => `${tenantId}/${userId}` as UserKey
 
 /** The key under which a user's requests of one kind are counted, REST and frames together. */
 export const rateKey = (kind: string, { tenantId, userId }: UserRef): string => `${kind}:${tenantId}/${userId}`
 
 /** The parts of a channel's key. */
-export function splitKey (key: ChannelKey): { tenantId: number, channel: string } {
+export function splitKey (key: ChannelKey, ids: Ids): { tenantId: Id, channel: string } {
   const slash = key.indexOf('/')
-  return { tenantId: Number(key.slice(0, slash)), channel: key.slice(slash + 1) }
+  return { tenantId: ids.parse(key.slice(0, slash)), channel: key.slice(slash + 1) }
 }
+
+/** The channel of a key. */
+export const channelOf = (key: ChannelKey): string => key.slice(key.indexOf('/') + 1)

@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Database, Dialect } from './database/dialect.js'
 import { examine, type DatabaseFacts } from './database/examine.js'
+import { requireStoredKind } from './database/id-columns.js'
 import { readMeta, type DatabaseMeta } from './database/meta.js'
 import { migrate, missingMigrations } from './database/migrator.js'
 import { freshSockets } from './database/older-nodes.js'
@@ -63,8 +64,10 @@ async function prepareDatabase (
     if (missing.length > 0 && !settings.migrate) {
       throw new OptionError('database', `lacks the migrations ${missing.join(', ')}: run npx fastify-realtime migrate, or set migrate to true`)
     }
-    if (missing.length > 0) await migrate(database.db, 'up', { olderNode })
-    return { facts: await examine(database), meta: await readMeta(database.db) }
+    if (missing.length > 0) await migrate(database.db, 'up', { olderNode, ids: settings.ids })
+    const meta = await readMeta(database.db)
+    requireStoredKind(settings.ids, meta.ids)
+    return { facts: await examine(database), meta }
   } catch (err) {
     throw err instanceof OptionError ? err : new OptionError('database', `cannot be used: ${messageOf(err)}`, err)
   }

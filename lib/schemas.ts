@@ -3,22 +3,12 @@ import { errorCodes } from './errors.js'
 
 /** The shapes that several routes and frames share; each is written here once. */
 
-/** Ids of tenants, users and messages: positive integers, as in the tables. The one place to widen them. */
-export const Id = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
-export type Id = Static<typeof Id>
+export { Channel, ClaimedId, Id, IdList, SenderId } from './id-schemas.js'
 
-/** In whose name an event was sent. */
-export const SenderId = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: '0: the system itself' })
+/** The id of an event: an integer, whatever tenants and users are called. */
+export const MessageId = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
 
 export const Timestamp = Type.String({ format: 'date-time', description: 'ISO 8601, UTC, with milliseconds' })
-
-/** A channel's name inside its tenant. */
-export const Channel = Type.String({
-  pattern: '^[A-Za-z0-9][A-Za-z0-9._:-]{0,254}$',
-  minLength: 1,
-  maxLength: 255,
-  description: 'A channel of the tenant; user:me is the caller’s own private-user.{id}'
-})
 
 /** Chosen by the client or made by the server; one device or tab. */
 export const ConnectionId = Type.String({
@@ -48,7 +38,7 @@ export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Ty
 export const DedupeId = Type.String({ minLength: 1, maxLength: 98 })
 
 /** What every durable event answers: its id, and when it was accepted. */
-export const Accepted = Type.Object({ messageId: Id, timestamp: Type.String() })
+export const Accepted = Type.Object({ messageId: MessageId, timestamp: Type.String() })
 
 /** Five figures of one tenant, over all nodes. */
 export const TenantStats = Type.Object({

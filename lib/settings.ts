@@ -2,6 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { Clock } from './clock.js'
 import { OptionError } from './errors.js'
+import type { IdKind } from './ids.js'
 import type { Authenticate, Authorize, AuthorizeMany, ResolveUsers } from './host-functions.js'
 import { requireKnown } from './option-names.js'
 
@@ -16,6 +17,11 @@ export const ms = (description: string, value: number, { minimum = 1, maximum = 
 const CoreSettings = Type.Object({
   prefix: Type.String({ default: '/api/websocket', pattern: '^(/[^/]+)*$', description: 'Path prefix of all routes' }),
   keyPrefix: Type.String({ default: 'rt', pattern: '^[A-Za-z0-9._-]+$', description: 'Prefix of every Redis key and channel' }),
+  ids: Type.Unsafe<IdKind>(Type.String({
+    default: 'integer',
+    pattern: '^(integer|string)$',
+    description: 'Ids of tenants and users: positive integers, or strings such as UUIDs. Chosen once for a database, with its first migration'
+  })),
   requestsPerMinute: Type.Integer({ default: 600, minimum: 0, description: 'REST requests of one user per minute; 0: no limit' }),
   // Below the minimum, one late renewal would cost a healthy node its lease.
   presenceLease: ms('Time after which a silent node counts as dead and its users as offline', 15_000, { minimum: 3000 }),

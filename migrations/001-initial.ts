@@ -13,17 +13,19 @@ import { sql, type ColumnDataType, type CreateTableBuilder, type Kysely, type Ra
 
 type Type = ColumnDataType | RawBuilder<unknown>
 
-interface Types { id: Type, number: Type, time: Type, json: Type, flag: Type }
+interface Types { id: Type, number: Type, text: Type, time: Type, json: Type, flag: Type }
 
 const types: Record<'mysql' | 'sqlite', Types> = {
-  mysql: { id: sql`bigint unsigned`, number: sql`bigint unsigned`, time: sql`datetime(3)`, json: 'json', flag: 'boolean' },
-  sqlite: { id: 'integer', number: 'integer', time: 'text', json: 'text', flag: 'integer' }
+  mysql: { id: sql`bigint unsigned`, number: sql`bigint unsigned`, text: sql`varchar(64) character set ascii collate ascii_bin`, time: sql`datetime(3)`, json: 'json', flag: 'boolean' },
+  sqlite: { id: 'integer', number: 'integer', text: 'text', time: 'text', json: 'text', flag: 'integer' }
 }
 
-export async function up (db: Kysely<unknown>): Promise<void> {
+/** `ids`: whether tenants and users have integer or string ids. String ids are compared byte by byte: `ann` and `Ann` are two users. */
+export async function up (db: Kysely<unknown>, ids: 'integer' | 'string'): Promise<void> {
   // The binary collation keeps `group.A` and `group.a` apart: they are two channels, with two audiences.
   const dialect = sql.id('x').compile(db).sql.startsWith('`') ? 'mysql' : 'sqlite'
   const t = types[dialect]
+  const owner = ids === 'string' ? t.text : t.number
   const has = async (table: string, index?: string): Promise<boolean> => {
     const query = dialect === 'sqlite'
       ? sql`select 1 from sqlite_master where tbl_name = ${table} and name = ${index ?? table}`
@@ -41,8 +43,8 @@ export async function up (db: Kysely<unknown>): Promise<void> {
   const withId = async (name: string, columns: Columns): Promise<void> => {
     await table(name, (builder) => columns(builder
       .addColumn('id', t.id, (c) => c.primaryKey().autoIncrement().notNull())
-      .addColumn('tenant_id', t.number, (c) => c.notNull())
-      .addColumn('user_id', t.number, (c) => c.notNull())))
+      .addColumn('tenant_id', owner, (c) => c.notNull())
+      .addColumn('user_id', owner, (c) => c.notNull())))
   }
   const index = async (on: string, columns: string[], unique = false): Promise<void> => {
     const name = `${on}_${columns.join('_')}`.slice(0, 64)
@@ -117,7 +119,7 @@ export async function up (db: Kysely<unknown>): Promise<void> {
   await index('websocket_presence', ['tenant_id', 'user_id'], true)
 
   await table('websocket_channel_floors', (builder) => builder
-    .addColumn('tenant_id', t.number, (c) => c.notNull())
+    .addColumn('tenant_id', owner, (c) => c.notNull())
     .addColumn('channel', 'varchar(255)', (c) => c.notNull())
     .addColumn('purged_id', t.number, (c) => c.notNull())
     .addPrimaryKeyConstraint('websocket_channel_floors_pk', ['tenant_id', 'channel']))

@@ -3,16 +3,19 @@ import { sql, type ColumnDataType, type Kysely, type RawBuilder } from 'kysely'
 /** The host's decisions about live connections (bans, revocations, kicks …), one row each: read by every node. */
 const TABLE = 'websocket_access'
 
-export async function up (db: Kysely<unknown>): Promise<void> {
+/** `ids`: whether tenants and users have integer or string ids; string ids are compared byte by byte, as in 001-initial.ts. */
+export async function up (db: Kysely<unknown>, ids: 'integer' | 'string'): Promise<void> {
   const isMysql = sql.id('x').compile(db).sql.startsWith('`')
   const number: ColumnDataType | RawBuilder<unknown> = isMysql ? sql`bigint unsigned` : 'integer'
+  const text: ColumnDataType | RawBuilder<unknown> = isMysql ? sql`varchar(64) character set ascii collate ascii_bin` : 'text'
+  const owner = ids === 'string' ? text : number
   const time: ColumnDataType | RawBuilder<unknown> = isMysql ? sql`datetime(3)` : 'text'
   const table = db.schema.createTable(TABLE).ifNotExists()
     .addColumn('id', number, (column) => column.primaryKey().autoIncrement().notNull())
     .addColumn('entry_key', 'varchar(40)', (column) => column.notNull().unique())
     .addColumn('kind', 'varchar(20)', (column) => column.notNull())
-    .addColumn('tenant_id', number, (column) => column.notNull())
-    .addColumn('user_id', number)
+    .addColumn('tenant_id', owner, (column) => column.notNull())
+    .addColumn('user_id', owner)
     .addColumn('channel', 'varchar(255)')
     .addColumn('token_id', 'varchar(255)')
     .addColumn('issued_before', time)

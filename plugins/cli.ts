@@ -1,9 +1,13 @@
 #!/usr/bin/env node
+import { parseArgs } from 'node:util'
 import { systemClock } from '../lib/clock.js'
+import { readMeta } from '../lib/database/meta.js'
 import { migrate } from '../lib/database/migrator.js'
 import { openDatabase } from '../lib/database/open.js'
 import { toSqlTime } from '../lib/database/time.js'
 import { EpochStore } from '../lib/event-log/epoch-store.js'
+import { withIds } from '../lib/id-schemas.js'
+import { Ids, isIdKind } from '../lib/ids.js'
 import { livingLeases } from '../lib/redis/older-nodes.js'
 import { Maintenance } from '../lib/upkeep/maintenance.js'
 import { asyncapi } from '../lib/wire/asyncapi.js'
@@ -16,19 +20,27 @@ const silent = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {
 
 const usage = `usage: fastify-realtime <command>
 
-  migrate             bring the tables up to date
+  migrate             bring the tables up to date; a new database gets the ids of --ids
   migrate down        undo the last migration
   restored            after restoring a backup or copying the database, before nodes start: a new epoch and identity
   cleanup             purge what is older than RETENTION_DAYS (default 30)
   cleanup-typing      remove expired typing indicators
-  asyncapi            print the socket's AsyncAPI document, of all plugins
+  asyncapi            print the socket's AsyncAPI document, of all plugins, for the ids of --ids
+
+  --ids integer|string  the ids of tenants and users, as the option ids of the host: integer unless given
 
 The database is DATABASE_URL: mysql://user:password@host:port/db or sqlite:path.
 Coming from version 0.1, migrate looks for nodes that still run in REDIS_URL, under KEY_PREFIX (rt), or in the tables.`
 
-async function run ([command, direction]: string[]): Promise<number> {
+async function run (args: string[]): Promise<number> {
+  const { positionals: [command, direction], values: { ids } } = parseArgs({ args, allowPositionals: true, options: { ids: { type: 'string' } } })
+  if (ids !== undefined && !isIdKind(ids)) {
+    console.error('--ids must be integer or string')
+    return 2
+  }
   if (command === 'asyncapi') {
-    console.log(JSON.stringify(asyncapi({ events: eventsOf({ client: clientEvents, server: serverEvents }) }), null, 2))
+    const events = eventsOf({ client: clientEvents, server: serverEvents })
+    console.log(JSON.stringify(asyncapi({ events: withIds(events, ids ?? 'integer') }), null, 2))
     return 0
   }
   const url = process.env.DATABASE_URL
@@ -51,13 +63,14 @@ async function run ([command, direction]: string[]): Promise<number> {
   try {
     if (command === 'migrate') {
       const { REDIS_URL } = process.env
-      const done = await migrate(database.db, direction === 'down' ? 'down' : 'up',
-        REDIS_URL ? { olderNode: async () => await livingLeases(REDIS_URL, process.env.KEY_PREFIX ?? 'rt', silent) } : {})
+      const done = await migrate(database.db, direction === 'down' ? 'down' : 'up', {
+        ids, ...REDIS_URL ? { olderNode: async () => await livingLeases(REDIS_URL, process.env.KEY_PREFIX ?? 'rt', silent) } : {}
+      })
       console.log(done.length === 0 ? 'nothing to migrate' : `${direction === 'down' ? 'undone' : 'migrated'}: ${done.join(', ')}`)
       return 0
     }
     if (command === 'restored') {
-      const { epoch, identity, marker } = await new EpochStore(database.db, 'cli').restored(0)
+      const { epoch, identity, marker } = await new EpochStore(database.db, new Ids((await readMeta(database.db)).ids), 'cli').restored(0)
       console.log(`epoch: ${epoch}, identity: ${identity}, ids continue after ${marker}`)
       return 0
     }
@@ -76,5 +89,5 @@ async function run ([command, direction]: string[]): Promise<number> {
 
 run(process.argv.slice(2)).then((code) => { process.exitCode = code }, (err: unknown) => {
   console.error(err instanceof Error ? err.message : err)
-  process.exitCode = 1
+  process.exitCode = err instanceof Error && 'code' in err && String(err.code).startsWith('ERR_PARSE_ARGS') ? 2 : 1
 })

@@ -15,6 +15,7 @@ export type { RealtimeOptions } from '../lib/settings.js'
 export type { AccessRequest, Authenticate, Authorize, AuthorizeMany, ResolveUsers, Verdict } from '../lib/host-functions.js'
 export { CloseCode } from '../lib/wire/close-codes.js'
 export type { HostTransaction } from '../lib/database/host-transaction.js'
+export type { Id, IdKind } from '../lib/ids.js'
 export type { Register } from '../lib/register.js'
 export {
   default as channels, defineEvents, type BeforePublish, type ChannelsApi, type ChannelsOptions, type CustomEvent, type CustomEventMap, type HostEvents, type Publication,

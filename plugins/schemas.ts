@@ -5,7 +5,10 @@ import * as presence from './presence/schemas.js'
 import * as stats from './stats/schemas.js'
 import * as typing from './typing/schemas.js'
 
-/** The JSON Schemas of everything that crosses the wire: those that validate it, and their types. */
+/**
+ * The JSON Schemas of everything that crosses the wire: those that validate it, and their types. They are written for integer
+ * ids; `withIds(rest, 'string')` makes those of a host with string ids.
+ */
 
 /** client → server: the data of each event, and of its ack. */
 export const clientEvents = {
@@ -23,6 +26,7 @@ export const rest = { ...connections.rest, ...channels.rest, ...presence.rest, .
 /** The envelopes around the data. */
 export { ClientFrame, ServerFrame } from '../lib/wire/protocol.js'
 export { ErrorResponse } from '../lib/schemas.js'
+export { Id, withIds } from '../lib/id-schemas.js'
 
 export type ClientEvent = keyof typeof clientEvents
 export type ServerEvent = keyof typeof serverEvents

@@ -44,14 +44,14 @@ overBackends((test, backend) => {
     const wrong: Array<[call: keyof Channels, argument: object, message: RegExp]> = [
       ['publish', { ...event, tenantId: undefined }, /^tenantId: is missing/],
       ['publish', { ...event, tenantId: NaN }, /^tenantId: is not an id/],
-      ['publish', { ...event, tenantId: '1' }, /^tenantId: /],
+      ['publish', { ...event, tenantId: true }, /^tenantId: /],
       ['publish', { ...event, userId: -1 }, /^userId: /],
       ['publish', { ...event, channel: undefined }, /^channel: is missing/],
       ['publish', { ...event, channel: 'group x' }, /^channel: /],
       ['publish', { ...event, channel: '' }, /^channel: /],
       ['publish', { ...event, channel: 'user:me' }, /^channel: .*private-user/],
-      ['publish', { ...event, channel: 'private-user.ann' }, /^channel: .*nobody/],
-      ['publish', { ...event, channel: 'private-user.0' }, /^channel: .*nobody/],
+      ['publish', { ...event, channel: 'private-user.a:nn' }, /^channel: .*nobody/],
+      ['publish', { ...event, channel: 'private-user.:0' }, /^channel: .*nobody/],
       ['publish', { ...event, event: '' }, /^event: /],
       ['publish', { ...event, event: 'x'.repeat(51) }, /^event: /],
       ['publish', { ...event, data: 'text' }, /^data: /],
@@ -78,7 +78,7 @@ overBackends((test, backend) => {
       ['emit', { ...group, event: 'user:typing', data: { isTyping: true, conversationId: 'c', conversationType: 'group' } }, /^data.userId: /],
       ['emit', { ...group, event: 'error', data: { code: 'RT_INTERNAL', message: 'x' } }, /^event: /],
       ['direct', { tenantId: 1, recipientId: 0, ...words }, /^recipientId: /],
-      ['direct', { tenantId: 1, recipientId: '2', ...words }, /^recipientId: /],
+      ['direct', { tenantId: 1, recipientId: [2], ...words }, /^recipientId: /],
       ['direct', { tenantId: 1, recipientId: 2, message: '', conversationId: 'c' }, /^data.message: /],
       ['group', { ...group, message: 'x' }, /^data.conversationId: /],
       ['notify', { ...notification, recipientIds: [1, 2.5] }, /^recipientIds.1: /],
@@ -97,7 +97,7 @@ overBackends((test, backend) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const { connections } = host.app.realtime
     await t.rejects(connections.closeUser(1, NaN), { code: 'RT_INVALID_DATA', message: /^userId: / })
-    await t.rejects(connections.closeUser('1' as unknown as number, 1), { message: /^tenantId: / })
+    await t.rejects(connections.closeUser(true as unknown as number, 1), { message: /^tenantId: / })
     await t.rejects(connections.close(1, ''), { message: /^connectionId: / })
     await t.rejects(connections.close(1, 'tab', 99 as never), { message: /^code: / })
     await t.rejects(connections.closeUser(1, 1, 4000, 'x'.repeat(124)), { message: /^reason: / })

@@ -6,11 +6,10 @@ import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
 import { internalsOf } from '../lib/internals.js'
-import type { Authenticate } from '../plugins/index.js'
+import type { Authenticate, Identity } from '../plugins/index.js'
 import {
   allowAll, buildHost, connect, identityOf, open, overBackends, PREFIX, rest, rowsOf, socketTo, tokenOf,
-  until, user, type Host
-} from './helper.js'
+  until, user, type Host, userOn } from './helper.js'
 
 /** A client's text frame, masked as RFC 6455 wants it, with a mask that changes nothing. */
 function masked (text: string): Buffer {
@@ -18,9 +17,9 @@ function masked (text: string): Buffer {
   return Buffer.concat([Buffer.from([0x81, 0x80 | payload.length, 0, 0, 0, 0]), payload])
 }
 
-const upgradeRequest = (): Buffer => Buffer.from([
+const upgradeRequest = (identity: Identity): Buffer => Buffer.from([
   `GET ${PREFIX}/ws HTTP/1.1`, 'Host: 127.0.0.1', 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13',
-  `Sec-WebSocket-Key: ${Buffer.alloc(16).toString('base64')}`, `Authorization: Bearer ${tokenOf(user(1))}`, '', ''
+  `Sec-WebSocket-Key: ${Buffer.alloc(16).toString('base64')}`, `Authorization: Bearer ${tokenOf(identity)}`, '', ''
 ].join('\r\n'))
 
 /** A line to a host, and all that came over it. */
@@ -79,7 +78,7 @@ overBackends((test, backend) => {
   test('frames in the same packet as the upgrade request are not lost', async (t) => {
     const { socket, received } = tcpTo(t, await buildHost(t, { backend }))
     socket.write(Buffer.concat([
-      upgradeRequest(), masked('{"event":"subscribe","data":{"channel":"user:me"},"id":1}'), masked('{"event":"ping","id":2}')
+      upgradeRequest(userOn(backend, 1)), masked('{"event":"subscribe","data":{"channel":"user:me"},"id":1}'), masked('{"event":"ping","id":2}')
     ]))
     await until('both are answered', () => /"event":"authenticated".*"event":"ack","id":1.*"event":"ack","id":2/s.test(received()))
     t.match(received(), /^HTTP\/1\.1 101 /)
@@ -87,7 +86,7 @@ overBackends((test, backend) => {
 
   test('what came before a close frame in the same packet is answered before the close, and nothing after it', async (t) => {
     const { socket, received } = tcpTo(t, await buildHost(t, { backend }))
-    socket.write(upgradeRequest())
+    socket.write(upgradeRequest(userOn(backend, 1)))
     await until('it is authenticated', () => received().includes('"event":"authenticated"'))
     socket.write(Buffer.concat([
       masked('{"event":"ping","id":1}'), masked('{"event":"nothing","id":2}'), Buffer.from([0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8])

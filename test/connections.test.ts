@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { internalsOf } from '../lib/internals.js'
 import { CloseCode, type LifecycleEvents } from '../plugins/index.js'
 import { allowAll, buildHost, buildNodes, connect, open, overBackends, rest, rowsOf, tokenOf, until, user, type Host } from './helper.js'
+import { toNumbers } from './string-ids.js'
 
 /** Everything that happened, on any of the nodes, in words. */
 function record (...hosts: Host[]): string[] {
@@ -11,8 +12,8 @@ function record (...hosts: Host[]): string[] {
     for (const event of ['connected', 'disconnected'] as const) {
       bus.on(event, ({ connectionId }: LifecycleEvents['connected'][0]) => { happened.push(`${event} ${connectionId}`) })
     }
-    bus.on('opened', ({ id, identity }) => { happened.push(`opened ${id} by ${identity.userId}`) })
-    for (const event of ['online', 'offline'] as const) bus.on(event, ({ userId }) => { happened.push(`${event} ${userId}`) })
+    bus.on('opened', ({ id, identity }) => { happened.push(`opened ${id} by ${toNumbers({ ...identity }).userId}`) })
+    for (const event of ['online', 'offline'] as const) bus.on(event, (user) => { happened.push(`${event} ${toNumbers({ ...user }).userId}`) })
   }
   return happened
 }

@@ -3,10 +3,11 @@ import { join } from 'node:path'
 import { CompiledQuery } from 'kysely'
 import t, { type Test } from 'tap'
 import { EpochStore } from '../lib/event-log/epoch-store.js'
+import { Ids } from '../lib/ids.js'
 import { internalsOf } from '../lib/internals.js'
 import { openDatabase } from '../plugins/index.js'
 import { temporaryFolder } from './exit-hooks.js'
-import { allowAll, buildCluster, buildHost, connect, overBackends, rest, tokenOf, until, user, type Client, type Host } from './helper.js'
+import { allowAll, buildCluster, buildHost, connect, overBackends, rest, tokenOf, until, user, type Client, type Host, isEmbedded } from './helper.js'
 
 const send = async (host: Host, count: number, from = 1): Promise<number[]> => {
   const ids: number[] = []
@@ -99,8 +100,8 @@ overBackends((test, backend) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const ids = await send(host, 5)
     const before = epochOf(host)
-    await query(host, backend === 'embedded' ? 'delete from websocket_events' : 'truncate table websocket_events')
-    if (backend === 'embedded') await query(host, "delete from sqlite_sequence where name = 'websocket_events'").catch(() => {})
+    await query(host, isEmbedded(backend) ? 'delete from websocket_events' : 'truncate table websocket_events')
+    if (isEmbedded(backend)) await query(host, "delete from sqlite_sequence where name = 'websocket_events'").catch(() => {})
     // At once: the next insert finds out by the id it gets.
     const [next = 0] = await send(host, 1)
     t.ok(next > Number(ids.at(-1)), `${next} after ${ids.at(-1)}`)
@@ -166,7 +167,7 @@ t.test('After a restore without Redis, the restored command makes ids continue f
   copyFileSync(file, copy)
   rmSync(file)
   const database = openDatabase(`sqlite:${copy}`)
-  const { epoch, marker } = await new EpochStore(database.db, 'cli').restored(0)
+  const { epoch, marker } = await new EpochStore(database.db, new Ids('integer'), 'cli').restored(0)
   await database.close()
   t.not(epoch, before)
   const again = await buildHost(t, { backend: 'embedded', options: { ...allowAll, database: `sqlite:${copy}` } })

@@ -10,7 +10,7 @@ import { openStorage, storages } from './event-log/world.js'
 nextSteps(t)
 
 for (const storage of storages) {
-  t.test(`The log on ${storage.name}`, async (t) => {
+  t.test(`The log on ${storage.name}, with ${storage.ids} ids`, async (t) => {
     const open = await openStorage(t, storage)
     append(t, open, storage)
     statements(t, open)

@@ -10,15 +10,21 @@ import { internalsOf } from '../lib/internals.js'
 import type { Identity, RealtimeOptions } from '../plugins/index.js'
 import { buildApp, MovableClock, TestClient, tokenOf, type TestAppOptions } from '../plugins/testing.js'
 import { createDatabase } from './servers.js'
+import { optionsOf, toNumbers, toStrings, translatingApp, TranslatingSocket } from './string-ids.js'
 
 export { identityOf, pluginNames, tokenOf, type PluginName, type TestClient as Client, type TestFrame as Frame } from '../plugins/testing.js'
 
 export const PREFIX = '/api/websocket'
+/** Addresses of hosts with string ids. */
+const hostsWithStrings = new Set<string>()
 const DEADLINE = 10_000
 
-/** In one process with SQLite, or on MariaDB and Redis. */
-export const backends = ['embedded', 'servers'] as const
+/** In one process with SQLite, or on MariaDB and Redis; with integer ids, or with string ids, for which the numbers of a test stand. */
+export const backends = ['embedded', 'servers', 'embedded with string ids', 'servers with string ids'] as const
 export type Backend = typeof backends[number]
+
+export const isEmbedded = (backend: Backend): boolean => backend.startsWith('embedded')
+const hasStrings = (backend: Backend): boolean => backend.endsWith('string ids')
 
 export interface HostSettings extends Omit<TestAppOptions, 'core' | 'clock'> {
   backend: Backend
@@ -37,9 +43,13 @@ export const allowAll = { authorize: () => true }
 
 export const user = (userId: number, more: Partial<Identity> = {}): Identity => ({ tenantId: 1, userId, ...more })
 
+/** The same as a host of this backend takes it, for what passes by the clients and APIs of this file. */
+export const userOn = (backend: Backend, userId: number): Identity => hasStrings(backend) ? toStrings(user(userId)) : user(userId)
+
 /** Runs the suite once over each backend, its tests side by side: each has a host of its own, and most wait for a timer. */
 export function overBackends (suite: (test: (sentence: string, body: (t: Test) => Promise<void>) => void, backend: Backend) => void): void {
-  t.jobs = backends.length
+  // Not all at once: what is to happen within some milliseconds must, on a busy machine too.
+  t.jobs = 2
   for (const backend of backends) {
     void t.test(backend, { buffered: true }, async (t) => {
       t.jobs = 4
@@ -50,7 +60,7 @@ export function overBackends (suite: (test: (sentence: string, body: (t: Test) =
 
 /** The servers' part of the core's options, for as many hosts as share it; an empty database and no Redis where it is embedded. */
 export async function store (t: Test, backend: Backend): Promise<Pick<RealtimeOptions, 'database' | 'redis' | 'keyPrefix'>> {
-  if (backend === 'embedded') return { database: 'sqlite::memory:' }
+  if (isEmbedded(backend)) return { database: 'sqlite::memory:' }
   const database = await createDatabase(process.env.DATABASE_URL ?? '')
   t.teardown(async () => { await database.drop() })
   return { database: database.url, redis: process.env.REDIS_URL, keyPrefix: `test-${randomBytes(6).toString('hex')}` }
@@ -62,7 +72,7 @@ export async function buildHost (t: Test, settings: HostSettings): Promise<Host>
 }
 
 /** Hosts that share MariaDB, Redis and the clock. */
-export async function buildCluster (t: Test, nodes: number, settings: Omit<HostSettings, 'backend'> = {}): Promise<Host[]> {
+export async function buildCluster (t: Test, nodes: number, settings: Partial<HostSettings> = {}): Promise<Host[]> {
   const shared = await store(t, 'servers')
   const clock = new MovableClock()
   const hosts: Host[] = []
@@ -72,16 +82,21 @@ export async function buildCluster (t: Test, nodes: number, settings: Omit<HostS
 
 /** One embedded host, or two that share their servers: what the nodes of a suite do together must not show. */
 export async function buildNodes (t: Test, { backend, ...settings }: HostSettings): Promise<[Host, Host]> {
-  const [first, second] = backend === 'servers' ? await buildCluster(t, 2, settings) : [await buildHost(t, { backend, ...settings })]
+  const [first, second] = !isEmbedded(backend) ? await buildCluster(t, 2, { backend, ...settings }) : [await buildHost(t, { backend, ...settings })]
   if (first === undefined) throw new Error('there is always one')
   return [first, second ?? first]
 }
 
-async function startHost (t: Test, { options, ...settings }: HostSettings, shared: Partial<RealtimeOptions>, clock: MovableClock): Promise<Host> {
-  const { app } = await buildApp({ ...settings, clock, core: { ...shared, ...options } })
+async function startHost (t: Test, { backend, options = {}, ...settings }: HostSettings, shared: Partial<RealtimeOptions>, clock: MovableClock): Promise<Host> {
+  const { app } = await buildApp(hasStrings(backend)
+    ? { ...settings, ...settings.typing === undefined ? {} : { typing: optionsOf(settings.typing) }, clock, core: { ...shared, ...optionsOf(options), ids: 'string' } }
+    : { ...settings, clock, core: { ...shared, ...options } })
   t.teardown(async () => { await app.close() })
   await app.listen({ port: 0, host: '127.0.0.1' })
-  return { app, clock, url: `http://127.0.0.1:${(app.server.address() as AddressInfo).port}` }
+  const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`
+  if (!hasStrings(backend)) return { app, clock, url }
+  hostsWithStrings.add(url)
+  return { app: translatingApp(app), clock, url }
 }
 
 /** A request under the suite's prefix; without an identity it carries no credentials. */
@@ -103,7 +118,7 @@ export async function rowsOf (
 ): Promise<any[]> {
   const rows: Array<Record<string, unknown>> = await internalsOf(app).database.db.selectFrom(table).selectAll().orderBy('id').execute()
   // Whether a driver parses JSON is its own affair.
-  return rows.map((row) => Object.fromEntries(Object.entries(row).map(([name, value]) =>
+  return toNumbers(rows).map((row) => Object.fromEntries(Object.entries(row).map(([name, value]) =>
     [name, ['payload', 'subscribed_channels'].includes(name) && typeof value === 'string' ? JSON.parse(value) : value])))
 }
 
@@ -119,7 +134,7 @@ export async function until<T> (what: string, ask: () => T | Promise<T>): Promis
 
 /** A socket that is opening. */
 export const socketTo = ({ url }: Pick<Host, 'url'>, { protocols = [], ...options }: ClientOptions & { protocols?: string[] } = {}): TestClient =>
-  new TestClient(new WebSocket(`${url.replace(/^http/, 'ws')}${PREFIX}/ws`, protocols, options))
+  new TestClient(new (hostsWithStrings.has(url) ? TranslatingSocket : WebSocket)(`${url.replace(/^http/, 'ws')}${PREFIX}/ws`, protocols, options))
 
 /** A client that is open, not authenticated by anything but what the options carry. */
 export async function open (host: Pick<Host, 'url'>, options: ClientOptions & { protocols?: string[] } = {}): Promise<TestClient> {

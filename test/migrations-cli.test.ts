@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import { sql } from 'kysely'
 import t from 'tap'
+import { migrationNames } from '../lib/database/migrator.js'
 import { openDatabase } from '../plugins/index.js'
 import { temporaryFolder } from './exit-hooks.js'
 import { createDatabase } from './servers.js'
@@ -32,7 +33,7 @@ for (const name of ['SQLite', 'MariaDB']) {
 
     await t.test('migrate says what it did', async (t) => {
       t.match(await cli(env, 'cleanup'), { code: 1, stderr: /websocket_/ }, 'before the tables are there')
-      t.strictSame(await cli(env, 'migrate'), { code: 0, stdout: 'migrated: 001-initial, 002-events-by-status, 003-meta\n', stderr: '' })
+      t.strictSame(await cli(env, 'migrate'), { code: 0, stdout: `migrated: ${migrationNames.join(', ')}\n`, stderr: '' })
     })
 
     await t.test('cleanup purges what is old, and only that', async (t) => {
@@ -71,9 +72,23 @@ for (const name of ['SQLite', 'MariaDB']) {
     })
 
     await t.test('migrate down takes the last migration back, and the tables with the first', async (t) => {
-      t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'undone: 003-meta\n', stderr: '' })
-      t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'undone: 002-events-by-status\n', stderr: '' })
-      t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'undone: 001-initial\n', stderr: '' })
+      for (const migration of migrationNames.toReversed()) {
+        t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: `undone: ${migration}\n`, stderr: '' })
+      }
+    })
+
+    await t.test('migrate --ids makes tables for string ids, and refuses to change them', async (t) => {
+      t.match(await cli(env, 'migrate', '--ids', 'uuid'), { code: 2, stderr: /--ids must be integer or string/ })
+      t.match(await cli(env, 'migrate', '--id', 'string'), { code: 2, stderr: /--id/ })
+      t.match(await cli(env, 'migrate', '--ids', 'string'), { code: 0, stdout: /^migrated: 001/ })
+      t.match(await cli(env, 'migrate', '--ids', 'integer'), { code: 1, stderr: /ids.*'integer'.*has string ids/ })
+      t.match(await cli(env, 'migrate'), { code: 0, stdout: 'nothing to migrate\n' })
+      t.match(await cli(env, 'restored'), { code: 0, stdout: /^epoch: / })
+      const database = openDatabase(url)
+      t.teardown(async () => { await database.close() })
+      t.match(await database.db.selectFrom('websocket_events').select(['tenant_id', 'user_id']).execute(), [{ tenant_id: '', user_id: '' }], 'the marker is nobody’s')
+      const { stdout } = await cli({}, 'asyncapi', '--ids', 'string')
+      t.match(JSON.parse(stdout).components.messages['client.message.direct'].payload.properties.data.properties.recipientId, { type: 'string', maxLength: 64 })
     })
   })
 }

@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { sql } from 'kysely'
 import t from 'tap'
+import { migrationNames } from '../lib/database/migrator.js'
 import { migrate, openDatabase, type OpenDatabase } from '../plugins/index.js'
 import { temporaryFolder } from './exit-hooks.js'
 import { createDatabase } from './servers.js'
@@ -25,8 +26,6 @@ const guide: Record<string, { columns: string[], indexes: string[] }> = {
     indexes: ['!tenant_id,user_id']
   }
 }
-
-const all = ['001-initial', '002-events-by-status', '003-meta', '004-access']
 
 const databases: Array<[name: string, create: () => Promise<{ url: string, drop: () => Promise<void> }>]> = [
   ['SQLite', async () => ({ url: `sqlite:${join(temporaryFolder('migrations'), 'm.db')}`, drop: async () => {} })],
@@ -67,14 +66,14 @@ for (const [name, create] of databases) {
 
     await t.test('migrations go up, do nothing when they are done, go down and up again', async (t) => {
       for (let round = 0; round < 2; round++) {
-        t.strictSame(await migrate(db), all)
+        t.strictSame(await migrate(db), migrationNames)
         const found = await tables(database)
         for (const [table, { columns }] of Object.entries(guide)) {
           t.strictSame(columns.filter((column) => found.get(table)?.includes(column) !== true), [], `columns that ${table} lacks`)
         }
         t.strictSame(await migrate(db), [])
         if (round === 1) break
-        for (const name of all.toReversed()) t.strictSame(await migrate(db, 'down'), [name])
+        for (const name of migrationNames.toReversed()) t.strictSame(await migrate(db, 'down'), [name])
         t.strictSame([...(await tables(database)).keys()], [])
         t.strictSame(await migrate(db, 'down'), [])
       }
@@ -89,7 +88,7 @@ for (const [name, create] of databases) {
 
     await t.test('each migration taken back leaves what the one before it made, and one that broke off goes on', async (t) => {
       const before = (await indexes(database, 'websocket_events')).toSorted()
-      const backToFirst = async (): Promise<void> => { for (const _ of all.slice(1)) await migrate(db, 'down') }
+      const backToFirst = async (): Promise<void> => { for (const _ of migrationNames.slice(1)) await migrate(db, 'down') }
       await backToFirst()
       const first = (await indexes(database, 'websocket_events')).toSorted()
       t.ok(first.includes('tenant_id,channel,status') && first.includes('tenant_id,status'))
@@ -142,9 +141,9 @@ for (const [name, create] of databases) {
       // SQLite is for one process; on MariaDB another node does the same.
       const other = name === 'SQLite' ? database : openDatabase(url)
       t.teardown(async () => { if (other !== database) await other.close() })
-      for (const _ of all) await migrate(db, 'down')
+      for (const _ of migrationNames) await migrate(db, 'down')
       const done = await Promise.all([migrate(db), migrate(other.db), migrate(db)])
-      t.strictSame(done.flat(), all)
+      t.strictSame(done.flat(), migrationNames)
       t.equal((await tables(other)).size, 7)
     })
   })

@@ -31,6 +31,7 @@ const core: Wrong<RealtimeOptions> = {
   resolveUsers: [null, 'users', new Map()],
   clock: [5, {}, { now: 5 }],
   prefix: ['api', '/api/', '//', 5],
+  ids: ['uuid', 5, null],
   keyPrefix: ['', 'a b', '{rt}', 5],
   requestsPerMinute: [-1, 1.5, '600', null],
   presenceLease: [0, 999, 5000, '15s', Infinity],

@@ -144,7 +144,49 @@ t.test('The command migrates, and prints the AsyncAPI document', async (t) => {
 })
 
 t.test('The types hold for hosts, as modules and as CommonJS, and for pages', async (t) => {
-  write('host.ts', example('host'))
+  write('host.ts', example('host') + example('host-ids'))
+  write('string-host.ts', `
+    import Fastify from 'fastify'
+    import { channels, presence, realtime, typing, type Id, type Identity, type RealtimeOptions } from 'fastify-realtime'
+    import { createClient } from 'fastify-realtime/client'
+    import type { Ack, ClientData, RestAnswer, ServerData } from 'fastify-realtime/schemas'
+    export const id: Id = 'auth0|5'
+    export const options: RealtimeOptions = {
+      database: 'sqlite::memory:',
+      ids: 'string',
+      authenticate: (): Identity => ({ tenantId: 'acme', userId: 'auth0|5' }),
+      authorize: ({ identity }) => identity.userId.startsWith('auth0|'),
+      resolveUsers: (tenantId, ids) => new Map(ids.map((id) => [id, { name: tenantId.toUpperCase() + id.length }]))
+    }
+    // @ts-expect-error -- a number is no id here
+    export const wrong: Identity = { tenantId: 1, userId: 'auth0|5' }
+    const app = Fastify()
+    await app.register(realtime, options)
+    await app.register(typing, { participants: ({ tenantId }) => [tenantId.toLowerCase()] })
+    for (const plugin of [presence, channels]) await app.register(plugin)
+    app.realtime.events.on('online', ({ userId }) => userId.toUpperCase())
+    await app.realtime.channels.direct({ tenantId: 'acme', recipientId: 'auth0|5', message: 'hi', conversationId: 'c' })
+    // @ts-expect-error -- a number is no id here
+    await app.realtime.channels.direct({ tenantId: 'acme', recipientId: 5, message: 'hi', conversationId: 'c' })
+    const { next_cursor: next } = await app.realtime.presence.online('acme', { cursor: 'auth0|5' })
+    next?.toUpperCase()
+    ;(await app.realtime.presence.of('acme', ['auth0|5']))[0]?.user_id.toUpperCase()
+    ;(await app.realtime.typing.in('acme', 'c'))[0]?.user_id.toUpperCase()
+    await app.realtime.connections.closeUser('acme', 'auth0|5')
+    export const message: ClientData<'message:direct'> = { recipientId: 'auth0|5', message: 'hi', conversationId: 'c' }
+    export const sender = (data: ServerData<'message:direct'>): [string, number] => [data.senderId.trim(), data.messageId]
+    export const ids = (ack: Ack<'notification:send'>): number[] => ack.messageIds
+    export const page = (answer: RestAnswer<'GET /online-users', 200>): string | undefined => answer.data[0]?.user_id.trim()
+    createClient({ baseUrl: '/' }).on('message:group', ({ userId }) => userId.toUpperCase())
+    ${example('host-ids')}
+  `)
+  write('string-host.cts', `
+    import suite = require('fastify-realtime')
+    import client = require('fastify-realtime/client')
+    export const id: suite.Id = 'auth0|5'
+    client.createClient({ baseUrl: '/' }).on('message:group', ({ userId }) => userId.toUpperCase())
+    ${example('host-ids')}
+  `)
   write('cookies.ts', example('cookies'))
   write('testing.ts', example('testing'))
   write('schemas.ts', example('schemas'))
@@ -239,7 +281,8 @@ t.test('The types hold for hosts, as modules and as CommonJS, and for pages', as
   `)
   const bundler = { module: ts.ModuleKind.ESNext, moduleResolution: ts.ModuleResolutionKind.Bundler }
   const node = { module: ts.ModuleKind.NodeNext, moduleResolution: ts.ModuleResolutionKind.NodeNext }
-  t.strictSame(problems(['host.ts', 'cookies.ts', 'testing.ts', 'schemas.ts', 'events.ts', 'server.ts', 'common.cts'], { ...node, types: ['node'] }), [], 'NodeNext')
+  t.strictSame(problems(['cookies.ts', 'testing.ts', 'schemas.ts', 'events.ts', 'server.ts', 'common.cts'], { ...node, types: ['node'] }), [], 'NodeNext')
+  for (const file of ['host.ts', 'string-host.ts', 'string-host.cts']) t.strictSame(problems([file], { ...node, types: ['node'] }), [], `${file}: string ids`)
   t.strictSame(problems(['server.ts'], { ...bundler, types: ['node'] }), [], 'a bundler')
   t.strictSame(problems(['page.ts', 'client.ts'], { ...bundler, types: [], lib: ['lib.es2022.d.ts', 'lib.dom.d.ts'] }), [], 'a page')
   const bare = { types: [], lib: ['lib.es2020.d.ts'] }

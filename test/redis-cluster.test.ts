@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import { Cluster } from 'ioredis'
 import t from 'tap'
+import { Ids, type Id } from '../lib/ids.js'
 import { RedisBackplane } from '../lib/backplane/redis.js'
 import { systemClock } from '../lib/clock.js'
 import { channelKey } from '../lib/keys.js'
@@ -25,7 +26,7 @@ t.test('On a Redis Cluster of three masters', async (t) => {
   const startNode = async (nodeId: string) => {
     const connections = await connectRedis(host, 'test', log)
     const backplane = new RedisBackplane(nodeId, connections, { log })
-    const roster = new RedisRoster(nodeId, connections, systemClock, { nodeTimeout: 13_000, offlineDelay: 5000, registrationTtl: 75_000 }, log)
+    const roster = new RedisRoster(nodeId, connections, new Ids('integer'), systemClock, { nodeTimeout: 13_000, offlineDelay: 5000, registrationTtl: 75_000 }, log)
     const delivered: Array<{ key: string, text: string }> = []
     let wake: () => void = () => {}
     await roster.start()
@@ -74,6 +75,26 @@ t.test('On a Redis Cluster of three masters', async (t) => {
       t.equal((await b.roster.join({ ...entry, connectionId: `d${tenantId}`, nodeId: 'node-b' }, 20)).isFirstOfUser, false)
       t.match(await b.roster.counts(tenantId), { total: 2, active: 2, users: 1 })
     }
+  })
+
+  t.test('the roster keeps tenants with string ids apart, each on one shard', async (t) => {
+    const [mine, theirs] = await Promise.all(['node-c', 'node-d'].map(async (nodeId) => {
+      const connections = await connectRedis(host, 'strings', log)
+      t.teardown(() => { connections.close() })
+      const roster = new RedisRoster(nodeId, connections, new Ids('string'), systemClock, { nodeTimeout: 13_000, offlineDelay: 5000, registrationTtl: 75_000 }, log)
+      await roster.start()
+      return roster
+    })) as [RedisRoster, RedisRoster]
+    for (const tenant of ['acme', 'Acme', 'auth0|x', 'a=b+c', 'due', 'nodes', '007', '7']) {
+      const tenantId = tenant as unknown as Id
+      const entry = { tenantId, userId: 'Zoe' as unknown as Id, connectionId: 'c', nodeId: 'node-c', device: 'web' as const, connectedAt: 1 }
+      t.equal((await mine.join(entry, 20)).isFirstOfUser, true, tenant)
+      t.equal((await theirs.join({ ...entry, connectionId: 'd', nodeId: 'node-d' }, 20)).isFirstOfUser, false, tenant)
+      t.equal((await theirs.join({ ...entry, userId: 'ann' as unknown as Id, connectionId: 'e', nodeId: 'node-d' }, 20)).isFirstOfUser, true, tenant)
+      t.match(await theirs.counts(tenantId), { total: 3, active: 3, users: 2 })
+      t.match(await mine.online(tenantId, { limit: 9, after: '' as unknown as Id }), { users: [{ userId: 'Zoe' }, { userId: 'ann' }], total: 2, next: null })
+    }
+    t.strictSame(await mine.renew(), { arrived: [], displaced: [] })
   })
 
   const faults: Array<{ name: string, begin: () => void, end: () => void, lasts: number }> = [

@@ -4,8 +4,11 @@ import { systemClock } from '../lib/clock.js'
 import { Hub } from '../lib/delivery/hub.js'
 import type { Joining, Page } from '../lib/delivery/joining.js'
 import { Replayer, type PageReader, type PageSource, type Reader } from '../lib/delivery/replayer.js'
-import { splitKey, type ChannelKey } from '../lib/keys.js'
+import { Ids } from '../lib/ids.js'
+import { channelOf, type ChannelKey } from '../lib/keys.js'
 import { websocketFrame } from '../lib/wire/websocket-frame.js'
+
+const integers = new Ids('integer')
 
 /** A durable event on its way: its id is given when its insert begins, then it is committed, handed on, and arrives. */
 export interface Event {
@@ -59,7 +62,7 @@ export class Log implements PageReader {
   async after (key: ChannelKey, since: number, isFurther: boolean, copiesFrom: number): Promise<Page> {
     const below = (): Event[] => this.committed.filter((event) => isFurther && event.key === key && event.id <= since)
     return await this.#read(key, below, () => this.committed.filter((event) => event.id > since &&
-      (event.key === key || (event.copyTo === key && privateOwner(splitKey(key).channel) !== null && event.id >= copiesFrom))))
+      (event.key === key || (event.copyTo === key && privateOwner(channelOf(key), integers) !== null && event.id >= copiesFrom))))
   }
 
   async byIds (key: ChannelKey, ids: readonly number[]): Promise<Page> {

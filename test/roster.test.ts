@@ -1,4 +1,5 @@
 import t, { type Test } from 'tap'
+import { Ids } from '../lib/ids.js'
 import { MemoryRoster } from '../lib/roster/memory/roster.js'
 import { connections } from './roster/connections.js'
 import { edges } from './roster/edges.js'
@@ -9,7 +10,7 @@ import { presence } from './roster/presence.js'
 import { openCluster } from './roster/redis.js'
 import { tenants } from './roster/tenants.js'
 import { typing } from './roster/typing.js'
-import { times, type OpenWorld } from './roster/world.js'
+import { takingNumbers, times, type OpenWorld } from './roster/world.js'
 import { startRedis } from './servers.js'
 import { TestClock } from './suites.js'
 
@@ -21,25 +22,28 @@ function obligations (t: Test, open: OpenWorld): void {
   tenants(t, open)
 }
 
-t.test('The roster of one process', async (t) => {
-  obligations(t, async (t) => {
-    const clock = new TestClock()
-    const roster = new MemoryRoster('node-here', clock, times)
-    await roster.start()
-    t.teardown(async () => { await roster.close() })
-    return { clock, here: roster, there: roster }
+for (const ids of ['integer', 'string'] as const) {
+  t.test(`The roster of one process, with ${ids} ids`, async (t) => {
+    obligations(t, async (t) => {
+      const clock = new TestClock()
+      const roster = new MemoryRoster('node-here', new Ids(ids), clock, times)
+      await roster.start()
+      t.teardown(async () => { await roster.close() })
+      const { here } = ids === 'integer' ? { here: roster } : takingNumbers({ here: roster })
+      return { clock, here, there: here }
+    })
   })
-})
 
-t.test('The roster of several nodes over Redis', async (t) => {
-  const open = await openCluster(t)
-  obligations(t, open)
-  nodes(t, open)
-  interleaved(t, open)
-})
+  t.test(`The roster of several nodes over Redis, with ${ids} ids`, async (t) => {
+    const open = await openCluster(t, ids)
+    obligations(t, open)
+    nodes(t, open)
+    interleaved(t, open)
+  })
 
-t.test('The roster over a Redis that loses everything', async (t) => {
-  const redis = await startRedis()
-  t.teardown(async () => { await redis.stop() })
-  emptied(t, await openCluster(t, redis.url))
-})
+  t.test(`The roster over a Redis that loses everything, with ${ids} ids`, async (t) => {
+    const redis = await startRedis()
+    t.teardown(async () => { await redis.stop() })
+    emptied(t, await openCluster(t, ids, redis.url))
+  })
+}

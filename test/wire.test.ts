@@ -1,8 +1,12 @@
 import t from 'tap'
 import { isReserved, privateChannel, privateOwner, resolveAlias } from '../lib/channel-names.js'
-import { channelKey, splitKey } from '../lib/keys.js'
+import { Ids } from '../lib/ids.js'
+import { channelKey, channelOf, splitKey } from '../lib/keys.js'
 import { encodeFrame, encodeStored, idOf, parseFrame } from '../lib/wire/protocol.js'
 import { websocketFrame } from '../lib/wire/websocket-frame.js'
+
+const integers = new Ids('integer')
+const strings = new Ids('string')
 
 const parse = (bytes: Buffer): unknown => JSON.parse(bytes.toString())
 
@@ -69,16 +73,20 @@ t.test('A WebSocket frame announces its length in the shortest of the three form
 t.test('The names of channels', async (t) => {
   t.test('make a key with their tenant, and come out of it again', async (t) => {
     for (const channel of ['group.1', 'private-user.7', 'a:b_c-d.e']) {
-      t.strictSame(splitKey(channelKey(42, channel)), { tenantId: 42, channel })
+      t.strictSame(splitKey(channelKey(42, channel), integers), { tenantId: 42, channel })
+      t.equal(channelOf(channelKey(42, channel)), channel)
     }
+    t.strictSame(splitKey(channelKey('007' as never, 'private-user.a|b@c.d'), strings), { tenantId: '007', channel: 'private-user.a|b@c.d' })
     t.not(channelKey(1, '1.a'), channelKey(11, '.a'))
   })
 
   t.test('say whose a private one is', async (t) => {
-    t.equal(privateOwner(privateChannel(7)), 7)
-    t.equal(privateOwner(privateChannel(Number.MAX_SAFE_INTEGER)), Number.MAX_SAFE_INTEGER)
+    t.equal(privateOwner(privateChannel(7), integers), 7)
+    t.equal(privateOwner(privateChannel(Number.MAX_SAFE_INTEGER), integers), Number.MAX_SAFE_INTEGER)
+    for (const id of ['7', '007', '1e3', 'auth0|5f', 'ann@example.com']) t.equal(privateOwner(privateChannel(id as never), strings), id)
+    for (const name of ['private-user.', 'private-user.a:b', `private-user.${'x'.repeat(65)}`]) t.equal(privateOwner(name, strings), null, name)
     for (const name of ['private-user.', 'private-user.0', 'private-user.07', 'private-user.7a', 'private-user.-7', 'private-user.1e3', 'xprivate-user.7', 'group.7']) {
-      t.equal(privateOwner(name), null, name)
+      t.equal(privateOwner(name, integers), null, name)
     }
     t.equal(resolveAlias('user:me', 7), 'private-user.7')
     t.equal(resolveAlias('user:you', 7), 'user:you')

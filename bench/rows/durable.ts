@@ -41,7 +41,7 @@ export async function directMessages (dialect: Dialect, { pairs, seconds, confir
         dialect.open(server.port, { id: 1 + 2 * i, club }), dialect.open(server.port, { id: 2 + 2 * i, club })
       ])
       clients.push(sender, receiver)
-      const frame = direct(2 + 2 * i)
+      const frame = direct(dialect.idOf?.(2 + 2 * i) ?? 2 + 2 * i)
       sender.onFrame = (payload) => {
         if (payload.compare(ACK, 0, ACK.length, 0, ACK.length) !== 0) return
         acked++
@@ -72,7 +72,7 @@ export async function loneMessage (dialect: Dialect, { seconds }: { seconds: num
   const server = await dialect.start(env)
   try {
     const [sender, receiver] = await Promise.all([dialect.open(server.port, { id: 1, club: 1 }), dialect.open(server.port, { id: 2, club: 1 })])
-    const frame = direct(2)
+    const frame = direct(dialect.idOf?.(2) ?? 2)
     await sleep(500)
     const took: number[] = []
     const from = performance.now() + WARM_UP
@@ -90,6 +90,6 @@ export async function loneMessage (dialect: Dialect, { seconds }: { seconds: num
   }
 }
 
-const direct = (recipientId: number): Buffer => frameOf(JSON.stringify({
+const direct = (recipientId: number | string): Buffer => frameOf(JSON.stringify({
   event: 'message:direct', id: 1, data: { recipientId, message: 'x'.repeat(128), conversationId: 'bench' }
 }))

@@ -1,5 +1,5 @@
 import { Agent, request } from 'node:http'
-import { suite, tokenOf, type User } from '../dialects.js'
+import { suite, tokenOf, type Dialect, type User } from '../dialects.js'
 import type { RawClient } from '../raw-client.js'
 import { JWT_SECRET, startPeer, startSuite, type Target } from '../servers.js'
 
@@ -20,6 +20,23 @@ export const calls = {
 /** Each user is in a club of 100, whose list fills one page. */
 const userOf = (i: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / 100) })
 const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE })
+
+/** Requests for each second of processor time, of the suite alone. */
+export async function ownRequests (dialect: Dialect, call: Call, { count, sockets }: { count: number, sockets: number }, env: Record<string, string>): Promise<number> {
+  const host = await dialect.start({ JWT_SECRET, ...env })
+  const online: RawClient[] = []
+  const user = (i: number): User => {
+    const { id, club } = userOf(i)
+    return dialect.idOf === undefined ? { id, club } : { id: dialect.idOf(Number(id)), club: dialect.idOf(Number(club)) }
+  }
+  try {
+    for (let i = 0; i < sockets; i++) online.push(await dialect.open(host.port, userOf(i)))
+    return await perSecond(host, call, count, user)
+  } finally {
+    for (const client of online) client.close()
+    await host.stop()
+  }
+}
 
 /** Requests for each second of processor time: the suite's, and those of a bare route that answers the same bytes, also with the suite's guards. */
 export async function restRequests (call: Call, { count, sockets }: { count: number, sockets: number }, env: Record<string, string>): Promise<{ 'suite': number, 'bare': number, 'bare, guarded': number }> {
@@ -44,11 +61,11 @@ export async function restRequests (call: Call, { count, sockets }: { count: num
 }
 
 /** Requests for each second of the server's processor time. */
-export async function perSecond (server: Pick<Target, 'port' | 'cpu'>, call: Call, count: number): Promise<number> {
+export async function perSecond (server: Pick<Target, 'port' | 'cpu'>, call: Call, count: number, user = userOf): Promise<number> {
   const run = async (count: number): Promise<void> => {
     let next = 0
     await Promise.all(Array.from({ length: AT_ONCE }, async () => {
-      while (next < count) await send(server.port, call, userOf(next++ % USERS))
+      while (next < count) await send(server.port, call, user(next++ % USERS))
     }))
   }
   await run(WARM_UP)
@@ -57,7 +74,7 @@ export async function perSecond (server: Pick<Target, 'port' | 'cpu'>, call: Cal
   return count / ((server.cpu() - before) / 1e6)
 }
 
-const tokens = new Map<number, string>()
+const tokens = new Map<User['id'], string>()
 
 async function send (port: number, { method, path, body }: Call, user: User): Promise<string> {
   const token = tokens.get(user.id) ?? tokenOf(user)

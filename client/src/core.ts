@@ -264,7 +264,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       if (polled) throw new ClientError('RT_SOCKET_CLOSED')
       return await watches.add(user!, userIds)
     },
-    getPresence: async (userId) => (await get(`/presence/${encodeURIComponent(userId)}`)).data,
+    getPresence: async (userId) => (await get(`/presence?user_ids=${encodeURIComponent(userId)}`)).data[0],
     getOnlineUsers: async () => (await get('/online-users?limit=500')).data,
     get
   }

@@ -1,16 +1,18 @@
 // The demo page: groups, people and their talks, over the suite's own client.
 import { WebSocketClient } from '/client.js'
-import { $, arrange, followConnection, login, make } from '/dom.js'
+import { $, arrange, followConnection, hasIntegerIds, login, make, readId } from '/dom.js'
 
+const SYSTEM = hasIntegerIds ? 0 : ''
 const GROUPS = ['lobby', 'coffee']
 const form = $('login')
 const session = JSON.parse(sessionStorage.getItem('session') ?? 'null')
+if (!hasIntegerIds) for (const input of [form.elements.userId, form.elements.clubId]) Object.assign(input, { type: 'text', maxLength: 64, pattern: '[A-Za-z0-9._\\-@+=\\|]+' })
 form.elements.userId.value = session?.userId ?? 1 + Math.floor(Math.random() * 9999)
 form.elements.name.value = session?.name ?? ''
 form.addEventListener('submit', async (event) => {
   event.preventDefault()
   const { name, userId, clubId, admin } = Object.fromEntries(new FormData(form))
-  const who = { name, userId: Number(userId), clubId: Number(clubId), ...admin ? { admin: true } : {} }
+  const who = { name, userId: readId(userId), clubId: readId(clubId), ...admin ? { admin: true } : {} }
   sessionStorage.setItem('session', JSON.stringify(who))
   try {
     await login(who)
@@ -32,7 +34,7 @@ function toast (text, className = '') {
 function face (id, name, ...more) {
   const initials = name.split(/\s+/).slice(0, 2).map((word) => [...word][0] ?? '').join('').toUpperCase()
   const element = make('span', { className: 'face', ariaHidden: 'true' }, initials, ...more)
-  element.style.setProperty('--hue', String(id * 137 % 360))
+  element.style.setProperty('--hue', String(hasIntegerIds ? id * 137 % 360 : [...id].reduce((hue, letter) => (hue * 31 + letter.charCodeAt(0)) % 360, 0)))
   return element
 }
 
@@ -63,11 +65,12 @@ function enter (who) {
   })
   followConnection(client)
 
-  const nameOf = (id) => names.get(id) ?? (id === 0 ? 'The host' : `User ${id}`)
-  const direct = (id) => `dm-${Math.min(id, who.userId)}-${Math.max(id, who.userId)}`
+  const nameOf = (id) => names.get(id) ?? (id === SYSTEM ? 'The host' : `User ${id}`)
+  // No id holds a colon.
+  const direct = (id) => `dm:${id < who.userId ? `${id}:${who.userId}` : `${who.userId}:${id}`}`
   const peerOf = (conversation) => {
-    const [, one, two] = /^dm-(\d+)-(\d+)$/.exec(conversation) ?? []
-    return one === undefined ? null : Number(one) === who.userId ? Number(two) : Number(one)
+    const [kind, one, two] = conversation.split(':')
+    return kind !== 'dm' ? null : readId(one) === who.userId ? readId(two) : readId(one)
   }
   const talk = (conversation) => {
     if (!talks.has(conversation)) talks.set(conversation, { lines: new Map(), typing: new Set(), unread: 0 })
@@ -163,7 +166,7 @@ function enter (who) {
 
   function showLists () {
     arrange($('groups'), GROUPS.map((group) => entry(group, make('span', { className: 'hash', textContent: '#', ariaHidden: 'true' }), group)))
-    const others = [...people].filter(([id]) => id !== who.userId).sort(([a], [b]) => nameOf(a).localeCompare(nameOf(b)) || a - b)
+    const others = [...people].filter(([id]) => id !== who.userId).sort(([a], [b]) => nameOf(a).localeCompare(nameOf(b)) || (a < b ? -1 : 1))
     arrange($('people'), others.map(([id, status]) => entry(direct(id), face(id, nameOf(id), make('i', { className: `dot ${status}` })), nameOf(id), status)))
     const online = others.filter(([, status]) => status !== 'offline').length
     $('count').textContent = `${online} here`
@@ -185,7 +188,7 @@ function enter (who) {
       showLists()
     } catch {} // shown by the strip
   }
-  const meet = (id) => { if (!names.has(id) && id !== 0) void readPeople() }
+  const meet = (id) => { if (!names.has(id) && id !== SYSTEM) void readPeople() }
 
   client.on('connected', () => void readPeople())
   // Presence is not heard by polling: it is asked for.

@@ -1,13 +1,13 @@
 // Draws what each node tells of itself every two seconds, whichever of them this page is connected to.
 import { WebSocketClient } from '/client.js'
-import { $, arrange, followConnection, login, make } from '/dom.js'
+import { $, arrange, followConnection, login, make, readId } from '/dom.js'
 import { Chart } from '/chart.js'
 import { showOperators } from '/operators.js'
 
 const EVERY = 2000
 const KEPT = 150 // five minutes
 const SILENT = 5000 // a node that told nothing for so long is gone
-const OPERATORS = 999999999 // the club that may watch
+const OPERATORS = '999999999' // the club that may watch
 
 const sum = (values) => values.reduce((total, value) => total + value, 0)
 const max = (values) => Math.max(0, ...values)
@@ -30,7 +30,7 @@ let connectedAt = 0
 
 let current = null // the token in use, as a promise
 const token = () => {
-  current = login({ userId: 1 + Math.floor(Math.random() * 1e9), clubId: OPERATORS, name: 'Dashboard', admin: true })
+  current = login({ userId: readId(`${1 + Math.floor(Math.random() * 1e9)}`), clubId: readId(OPERATORS), name: 'Dashboard', admin: true })
   return current
 }
 const client = new WebSocketClient({

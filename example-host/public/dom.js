@@ -14,6 +14,12 @@ export function arrange (list, wanted) {
   wanted.forEach((child, i) => { if (list.children[i] !== child) list.insertBefore(child, list.children[i] ?? null) })
 }
 
+/** Whether this host has integer ids; others are strings. */
+export const hasIntegerIds = document.documentElement.dataset.ids === 'integer'
+
+/** An id as text says it. */
+export const readId = (text) => hasIntegerIds ? Number(text) : text
+
 /** A token of the demo's login, which is off in production. */
 export async function login (who) {
   const response = await fetch('/login', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(who) })

@@ -1,5 +1,5 @@
 // Who of a club is connected, and what operators do about it.
-import { $, arrange, make } from '/dom.js'
+import { $, arrange, make, readId } from '/dom.js'
 
 const AGAIN = 3000
 
@@ -43,10 +43,10 @@ export function showOperators (token) {
   }
 
   async function show () {
-    const clubId = Number($('of-club').value)
-    if (!Number.isSafeInteger(clubId) || clubId < 1) return
+    const clubId = readId($('of-club').value)
+    if (!clubId) return
     try {
-      const { users } = await call(`online?clubId=${clubId}`)
+      const { users } = await call(`online?clubId=${encodeURIComponent(clubId)}`)
       const shown = users.flatMap((user) => user.connections.map((connection) => [connection.connectionId, rowOf(clubId, user, connection)]))
       const ids = new Set(shown.map(([id]) => id))
       for (const id of rows.keys()) if (!ids.has(id)) rows.delete(id)
@@ -59,7 +59,7 @@ export function showOperators (token) {
   $('of-club').onchange = () => { rows.clear(); void show() }
   $('unban').onsubmit = async (event) => {
     event.preventDefault()
-    await act('Unbanned', 'unban', () => ({ clubId: Number($('of-club').value), userId: Number($('unban-user').value) }))()
+    await act('Unbanned', 'unban', () => ({ clubId: readId($('of-club').value), userId: readId($('unban-user').value) }))()
   }
   setInterval(show, AGAIN)
   void show()

@@ -7,6 +7,7 @@ import type { Clock } from '../clock.js'
 import { RealtimeError, toRealtimeError, type ErrorCode } from '../errors.js'
 import type { AccessRequest, Authenticate, Authorize, AuthorizeMany, Verdict } from '../host-functions.js'
 import { expiryOf, mistakeIn, type Caller, type Identity } from '../identity.js'
+import type { Ids } from '../ids.js'
 import type { FailedAuthentications } from './failed-authentications.js'
 import { HostCalls, notNow, type Asker } from './host-calls.js'
 import type { Restrictions } from './restrictions.js'
@@ -21,6 +22,7 @@ export interface AccessOptions {
   authenticate: Authenticate
   authorize?: Authorize | undefined
   authorizeMany?: AuthorizeMany | undefined
+  ids: Ids
   /** Calls under way at once, of each of the two kinds. */
   concurrency: number
   /** Milliseconds until a host function counts as not answering. */
@@ -83,7 +85,7 @@ export class Access {
 
   #checked (identity: Identity | null | undefined): Identity | null {
     if (identity === null || identity === undefined) return null
-    const mistake = mistakeIn(identity)
+    const mistake = mistakeIn(identity, this.#options.ids)
     if (mistake !== null) {
       this.#logOnce('error', mistake, 'authenticate returned an identity that cannot be used: %s %s')
       // Nothing that the client could mend by trying again soon.

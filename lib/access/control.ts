@@ -3,6 +3,7 @@ import type { MaybePromise } from '../async/maybe-promise.js'
 import type { Clock } from '../clock.js'
 import type { AccessRequest } from '../host-functions.js'
 import { isTime, type Identity } from '../identity.js'
+import type { Id, Ids } from '../ids.js'
 import { requireChannel, requireId, wrongArgument } from '../wire/host-arguments.js'
 import type { Access } from './access.js'
 import type { AccessLog, AccessResult } from './log.js'
@@ -16,8 +17,8 @@ const MAX_REASON = 255
 export type Time = number | Date
 
 /** What `revoke` ends: everything of a user that was issued before a time, or one token. */
-export type Revocation = { tenantId: number, until?: Time } & (
-  | { userId: number, issuedBefore?: Time, tokenId?: never }
+export type Revocation = { tenantId: Id, until?: Time } & (
+  | { userId: Id, issuedBefore?: Time, tokenId?: never }
   | { tokenId: string, userId?: never, issuedBefore?: never })
 
 /**
@@ -34,10 +35,10 @@ export interface AccessControl {
   /** Throws, or rejects with, `RT_FORBIDDEN`, `RT_RATE_LIMITED` or `RT_UNAVAILABLE`. */
   require (request: AccessRequest): MaybePromise<void>
   /** Asks `authorize` again for the live subscriptions concerned and revokes those it refuses. Where it fails they stay: `complete: false`. */
-  recheck (which: { tenantId: number, userId?: number | null, channel?: string | null }): Promise<AccessResult>
+  recheck (which: { tenantId: Id, userId?: Id | null, channel?: string | null }): Promise<AccessResult>
   /** Closes every connection of a user with 4403, and refuses the user with `RT_BANNED` until `until`, or until `unban`. */
-  ban (ban: { tenantId: number, userId: number, until?: Time | null, reason?: string | null }): Promise<AccessResult>
-  unban (user: { tenantId: number, userId: number }): Promise<AccessResult>
+  ban (ban: { tenantId: Id, userId: Id, until?: Time | null, reason?: string | null }): Promise<AccessResult>
+  unban (user: { tenantId: Id, userId: Id }): Promise<AccessResult>
   /**
    * Refuses credentials with `RT_TOKEN_REVOKED`: those of a user that were issued before a time (now unless given), or those
    * with a `tokenId`. Live connections close with 4401. Kept for 30 days unless `until` is given.
@@ -45,7 +46,7 @@ export interface AccessControl {
   revoke (revocation: Revocation): Promise<AccessResult>
 }
 
-export function createAccessControl (access: Access, accessLog: AccessLog, clock: Clock): AccessControl {
+export function createAccessControl (access: Access, accessLog: AccessLog, ids: Ids, clock: Clock): AccessControl {
   // Nobody says when such a caller is gone: the deadline frees its place.
   const ofHost = ({ identity, ...question }: AccessRequest) => [{ identity, connectionId: null, owner: {} }, question] as const
   return {
@@ -53,26 +54,26 @@ export function createAccessControl (access: Access, accessLog: AccessLog, clock
     allows: (request) => access.allows(...ofHost(request)),
     require: (request) => access.require(...ofHost(request)),
     recheck: async ({ tenantId, userId, channel }) => {
-      requireId(tenantId, 'tenantId')
-      if (userId !== undefined && userId !== null) requireId(userId, 'userId')
-      if (channel !== undefined && channel !== null) requireChannel(channel)
+      requireId(ids, tenantId, 'tenantId')
+      if (userId !== undefined && userId !== null) requireId(ids, userId, 'userId')
+      if (channel !== undefined && channel !== null) requireChannel(ids, channel)
       return await accessLog.record({ kind: 'recheck', tenantId, userId: userId ?? null, channel: channel ?? null })
     },
     ban: async ({ tenantId, userId, until, reason }) => {
-      requireId(tenantId, 'tenantId')
-      requireId(userId, 'userId')
+      requireId(ids, tenantId, 'tenantId')
+      requireId(ids, userId, 'userId')
       if (reason !== undefined && reason !== null && typeof reason !== 'string') throw wrongArgument('reason', 'is not a text')
       return await accessLog.record({
         kind: 'ban', tenantId, userId, until: until === undefined || until === null ? null : timeOf(until, 'until'), reason: reason?.slice(0, MAX_REASON) ?? null
       })
     },
     unban: async ({ tenantId, userId }) => {
-      requireId(tenantId, 'tenantId')
-      requireId(userId, 'userId')
+      requireId(ids, tenantId, 'tenantId')
+      requireId(ids, userId, 'userId')
       return await accessLog.record({ kind: 'unban', tenantId, userId })
     },
     revoke: async ({ tenantId, userId, tokenId, issuedBefore, until: given }) => {
-      requireId(tenantId, 'tenantId')
+      requireId(ids, tenantId, 'tenantId')
       const now = clock.now()
       const until = given === undefined ? now + REVOKED_FOR_MS : timeOf(given, 'until')
       if (tokenId !== undefined) {
@@ -80,7 +81,7 @@ export function createAccessControl (access: Access, accessLog: AccessLog, clock
         if (userId !== undefined) throw wrongArgument('userId', 'cannot be combined with tokenId: revoke one after the other')
         return await accessLog.record({ kind: 'revoke', tenantId, tokenId, until })
       }
-      requireId(userId, 'userId')
+      requireId(ids, userId, 'userId')
       return await accessLog.record({ kind: 'revoke', tenantId, userId, issuedBefore: issuedBefore === undefined ? now : timeOf(issuedBefore, 'issuedBefore'), until })
     }
   }

@@ -2,6 +2,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Backplane } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import type { Database } from '../database/dialect.js'
+import type { Ids } from '../ids.js'
 import type { CoreSettings, RealtimeOptions } from '../settings.js'
 import type { LifecycleBus } from '../lifecycle/events.js'
 import type { Metrics } from '../metrics.js'
@@ -17,14 +18,15 @@ interface AccessParts { access: Access, accessControl: AccessControl, accessLog:
 /** Who someone is, what they may do, and the host's decisions about live connections: one of each for a node. */
 export function createAccess (
   { authenticate, authorize, authorizeMany }: RealtimeOptions,
-  { settings, db, backplane, aliveNodes, bus, metrics, clock, log }: {
-    settings: CoreSettings, db: Database, backplane: Backplane, aliveNodes: () => Promise<string[]>
+  { settings, ids, db, backplane, aliveNodes, bus, metrics, clock, log }: {
+    settings: CoreSettings, ids: Ids, db: Database, backplane: Backplane, aliveNodes: () => Promise<string[]>
     bus: LifecycleBus, metrics: Metrics, clock: Clock, log: FastifyBaseLogger
   }
 ): AccessParts {
   const restrictions = new Restrictions(clock)
   const accessLog = new AccessLog({
-    store: new AccessStore(db),
+    store: new AccessStore(db, ids),
+    ids,
     restrictions,
     backplane,
     aliveNodes,
@@ -38,6 +40,7 @@ export function createAccess (
     authenticate,
     authorize,
     authorizeMany,
+    ids,
     concurrency: settings.authConcurrency,
     timeout: settings.hostTimeout,
     restrictions,
@@ -49,7 +52,7 @@ export function createAccess (
     clock,
     log
   })
-  return { access, accessControl: createAccessControl(access, accessLog, clock), accessLog, restrictions }
+  return { access, accessControl: createAccessControl(access, accessLog, ids, clock), accessLog, restrictions }
 }
 
 /** On the node that was called, so that host code hears of a decision once. */

@@ -6,7 +6,9 @@ import { withTimeout } from '../async/with-timeout.js'
 import type { Backplane } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
-import { Nullable } from '../schemas.js'
+import { withIds } from '../id-schemas.js'
+import type { Ids } from '../ids.js'
+import { Id, Nullable } from '../schemas.js'
 import type { Restrictions } from './restrictions.js'
 import { accessKinds, type AccessEntry, type AccessKind, type AccessStore, type StoredAccessEntry } from './store.js'
 
@@ -25,6 +27,7 @@ export type AccessEffect = (entry: AccessEntry, isOwn: boolean) => Promise<Acces
 
 export interface AccessLogOptions {
   store: AccessStore
+  ids: Ids
   restrictions: Restrictions
   backplane: Pick<Backplane, 'call' | 'nodeId'>
   aliveNodes: () => Promise<string[]>
@@ -50,12 +53,11 @@ const MAX_APPLIED = 10_000
 const MAX_EFFECT_AGE = 10 * 60_000
 const PURGE_INTERVAL = 3600_000
 
-const id = Type.Integer({ minimum: 1 })
 const Entry = Type.Object({
   key: Type.String({ minLength: 1, maxLength: 40 }),
   kind: Type.Union(accessKinds.map((kind) => Type.Literal(kind))),
-  tenantId: id,
-  userId: Nullable(id),
+  tenantId: Id,
+  userId: Nullable(Id),
   channel: Nullable(Type.String({ maxLength: 255 })),
   tokenId: Nullable(Type.String({ maxLength: 255 })),
   issuedBefore: Nullable(Type.Number()),
@@ -71,6 +73,7 @@ const Entry = Type.Object({
  */
 export class AccessLog {
   readonly #options: AccessLogOptions
+  readonly #entry: typeof Entry
   readonly #effects = new Map<AccessKind, AccessEffect>()
   readonly #applied = new Set<string>()
   readonly #unstored = new Set<AccessEntry>()
@@ -90,6 +93,7 @@ export class AccessLog {
 
   constructor (options: AccessLogOptions) {
     this.#options = options
+    this.#entry = withIds(Entry, options.ids.kind)
   }
 
   /** How many entries were applied here: whoever asks the host something sees by it that a decision came meanwhile. */
@@ -136,7 +140,7 @@ export class AccessLog {
 
   /** Another node's entry, as it came over the backplane. Throws `RT_INVALID_DATA`. */
   async receive (data: unknown): Promise<AccessResult> {
-    if (!Value.Check(Entry, data)) throw new RealtimeError('RT_INVALID_DATA', 'not an access entry')
+    if (!Value.Check(this.#entry, data)) throw new RealtimeError('RT_INVALID_DATA', 'not an access entry')
     // What is read meanwhile is older.
     await this.#starting
     return await this.#apply(data, false)

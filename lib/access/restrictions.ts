@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import type { Identity } from '../identity.js'
+import type { Id } from '../ids.js'
 
 /** When and why a user is banned. */
 interface Ban { until: number | null, reason: string | null }
@@ -30,15 +31,15 @@ export class Restrictions {
     return this.#bans.size > 0
   }
 
-  ban (tenantId: number, userId: number, ban: Ban): void {
+  ban (tenantId: Id, userId: Id, ban: Ban): void {
     this.#bans.set(`${tenantId}/${userId}`, ban)
   }
 
-  unban (tenantId: number, userId: number): void {
+  unban (tenantId: Id, userId: Id): void {
     this.#bans.delete(`${tenantId}/${userId}`)
   }
 
-  revokeUser (tenantId: number, userId: number, revocation: Revocation): void {
+  revokeUser (tenantId: Id, userId: Id, revocation: Revocation): void {
     const key = `${tenantId}/${userId}`
     const known = this.#users.get(key)
     // A later call never lets back in what an earlier one refused.
@@ -47,7 +48,7 @@ export class Restrictions {
       : { issuedBefore: Math.max(known.issuedBefore, revocation.issuedBefore), until: Math.max(known.until, revocation.until) })
   }
 
-  revokeToken (tenantId: number, tokenId: string, until: number): void {
+  revokeToken (tenantId: Id, tokenId: string, until: number): void {
     const key = `${tenantId}/${tokenId}`
     this.#tokens.set(key, Math.max(until, this.#tokens.get(key) ?? 0))
   }

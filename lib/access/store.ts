@@ -2,6 +2,7 @@ import { sql, type Insertable, type Selectable } from 'kysely'
 import type { Database } from '../database/dialect.js'
 import type { AccessTable } from '../database/tables.js'
 import { fromSqlTime, toSqlTime } from '../database/time.js'
+import type { Id, Ids } from '../ids.js'
 
 export const accessKinds = ['ban', 'unban', 'revoke', 'recheck', 'join', 'kick'] as const
 export type AccessKind = typeof accessKinds[number]
@@ -11,8 +12,8 @@ export interface AccessEntry {
   /** Made by the node that was called: applied once by each node, inserted once. */
   key: string
   kind: AccessKind
-  tenantId: number
-  userId: number | null
+  tenantId: Id
+  userId: Id | null
   channel: string | null
   tokenId: string | null
   issuedBefore: number | null
@@ -38,9 +39,11 @@ const times = [
 /** The only file that touches websocket_access. */
 export class AccessStore {
   readonly #db: Database
+  readonly #ids: Ids
 
-  constructor (db: Database) {
+  constructor (db: Database, ids: Ids) {
     this.#db = db
+    this.#ids = ids
   }
 
   /** Inserts an entry; repeated with the same key it does nothing. Returns its id. */
@@ -52,7 +55,7 @@ export class AccessStore {
   }
 
   /** What an unban ended must not outlive the unban. Not before: nodes find the order of the two here. */
-  async #deleteBans (tenantId: number, userId: number, before: number): Promise<void> {
+  async #deleteBans (tenantId: Id, userId: Id, before: number): Promise<void> {
     await this.#db.deleteFrom('websocket_access').where('tenant_id', '=', tenantId).where('user_id', '=', userId)
       .where('kind', '=', 'ban').where('id', '<', before).execute()
   }
@@ -62,7 +65,7 @@ export class AccessStore {
     const found: StoredAccessEntry[] = []
     for (let from = after; ;) {
       const rows = await this.#db.selectFrom('websocket_access').select([...plain, ...times]).where('id', '>', from).orderBy('id').limit(PAGE).execute()
-      found.push(...rows.map(toEntry))
+      found.push(...rows.map((row) => toEntry(row, this.#ids)))
       if (rows.length < PAGE) return found
       from = Number(rows.at(-1)?.id)
     }
@@ -72,7 +75,9 @@ export class AccessStore {
     const ended = toSqlTime(now)
     const unbans = await this.#db.selectFrom('websocket_access').select(['id', 'tenant_id', 'user_id'])
       .where('kind', '=', 'unban').where('created_at', '<', toSqlTime(now - KEEP)).execute()
-    for (const { id, tenant_id: tenantId, user_id: userId } of unbans) await this.#deleteBans(Number(tenantId), Number(userId), Number(id))
+    for (const { id, tenant_id: tenantId, user_id: userId } of unbans) {
+      if (userId !== null) await this.#deleteBans(this.#ids.parse(tenantId), this.#ids.parse(userId), Number(id))
+    }
     await this.#db.deleteFrom('websocket_access').where((eb) => eb.or([
       eb.and([eb('kind', 'in', ['unban', 'recheck', 'join', 'kick']), eb('created_at', '<', toSqlTime(now - KEEP))]),
       eb.and([eb('kind', 'in', ['ban', 'revoke']), eb('until_at', '<', ended), eb('created_at', '<', toSqlTime(now - KEEP))])
@@ -103,12 +108,12 @@ const toRow = (entry: AccessEntry): Insertable<AccessTable> => ({
 
 type Row = Pick<Selectable<AccessTable>, typeof plain[number]> & { issued_before: string | null, until_at: string | null, created_at: string }
 
-const toEntry = (row: Row): StoredAccessEntry => ({
+const toEntry = (row: Row, ids: Ids): StoredAccessEntry => ({
   id: Number(row.id),
   key: row.entry_key,
   kind: row.kind,
-  tenantId: Number(row.tenant_id),
-  userId: row.user_id === null ? null : Number(row.user_id),
+  tenantId: ids.parse(row.tenant_id),
+  userId: row.user_id === null ? null : ids.parse(row.user_id),
   channel: row.channel,
   tokenId: row.token_id,
   issuedBefore: msOrNull(row.issued_before),

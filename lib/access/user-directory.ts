@@ -3,6 +3,7 @@ import { batchLoader } from '../async/batch-loader.js'
 import { withTimeout } from '../async/with-timeout.js'
 import type { Clock } from '../clock.js'
 import type { ResolveUsers } from '../host-functions.js'
+import type { Id, Ids } from '../ids.js'
 
 /** Names kept at most: a bound for hosts with very many users. */
 const MAX_NAMES = 50_000
@@ -19,19 +20,19 @@ export class UserDirectory {
   /** Absent where the host names nobody. */
   readonly #load: ((key: string) => Promise<string | null | undefined>) | null
 
-  constructor ({ resolveUsers, clock, log, ttl }: {
-    resolveUsers: ResolveUsers | undefined, clock: Clock, log: FastifyBaseLogger, ttl: number
+  constructor ({ resolveUsers, ids, clock, log, ttl }: {
+    resolveUsers: ResolveUsers | undefined, ids: Ids, clock: Clock, log: FastifyBaseLogger, ttl: number
   }) {
     this.#clock = clock
     this.#ttl = ttl
     this.#load = resolveUsers === undefined ? null : batchLoader(async (keys) => {
       const names = new Map<string, string | null>()
-      const tenants = [...new Set(keys.map((key) => Number(key.split('/')[0])))]
+      const tenants = [...new Set(keys.map((key) => key.slice(0, key.indexOf('/'))))].map((tenant) => ids.parse(tenant))
       await Promise.all(tenants.map(async (tenantId) => {
-        const ids = keys.filter((key) => key.startsWith(`${tenantId}/`)).map((key) => Number(key.split('/')[1]))
+        const users = keys.filter((key) => key.startsWith(`${tenantId}/`)).map((key) => ids.parse(key.slice(key.indexOf('/') + 1)))
         try {
-          const found = await resolveUsers(tenantId, ids)
-          for (const id of ids) names.set(`${tenantId}/${id}`, found.get(id)?.name ?? null)
+          const found = await resolveUsers(tenantId, users)
+          for (const user of users) names.set(`${tenantId}/${user}`, found.get(user)?.name ?? null)
         } catch (err) {
           log.warn({ err, tenantId }, 'resolveUsers failed: names are left out')
         }
@@ -41,12 +42,12 @@ export class UserDirectory {
   }
 
   /** The names of these users, in their order; null where none is known, or where the host takes too long. */
-  async names (tenantId: number, userIds: number[]): Promise<Array<string | null>> {
+  async names (tenantId: Id, userIds: Id[]): Promise<Array<string | null>> {
     return (await this.namesWithExpiry(tenantId, userIds)).names
   }
 
   /** The same, and until when they are to be believed; a time gone by where some could not be had. */
-  async namesWithExpiry (tenantId: number, userIds: number[]): Promise<{ names: Array<string | null>, until: number }> {
+  async namesWithExpiry (tenantId: Id, userIds: Id[]): Promise<{ names: Array<string | null>, until: number }> {
     if (this.#load === null) return { names: userIds.map(() => null), until: Infinity }
     const load = this.#load
     const keys = userIds.map((id) => `${tenantId}/${id}`)

@@ -1,13 +1,16 @@
 import { randomBytes } from 'node:crypto'
 import { systemClock } from '../clock.js'
+import { isIdKind, type IdKind } from '../ids.js'
 import type { Database } from './dialect.js'
 
-/** Facts about one database, kept with its tables (migrations/003-meta.ts). */
+/** Facts about one database, kept with its tables (migrations/003-meta.ts, 005-ids.ts). */
 export interface DatabaseMeta {
   /** Random name of this database: part of every Redis key and topic. */
   identity: string
   /** Name of the event log, part of every cursor; replaced when the log went back. */
   epoch: string
+  /** The ids of its tenants and users. */
+  ids: IdKind
 }
 
 /** Reads the facts of this database. Rejects while the tables are missing. */
@@ -18,7 +21,9 @@ export async function readMeta (db: Database): Promise<DatabaseMeta> {
     if (row === undefined) throw new Error(`websocket_meta has no row named ${name}: run npx fastify-realtime migrate`)
     return row.value
   }
-  return { identity: valueOf('identity'), epoch: valueOf('epoch') }
+  const ids = valueOf('ids')
+  if (!isIdKind(ids)) throw new Error(`websocket_meta says that ids are ${ids}, which this version does not know`)
+  return { identity: valueOf('identity'), epoch: valueOf('epoch'), ids }
 }
 
 /** A random name for a database. */

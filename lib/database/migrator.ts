@@ -3,15 +3,23 @@ import * as initial from '../../migrations/001-initial.js'
 import * as eventsByStatus from '../../migrations/002-events-by-status.js'
 import * as meta from '../../migrations/003-meta.js'
 import * as access from '../../migrations/004-access.js'
+import * as ids from '../../migrations/005-ids.js'
 import { sleep } from '../async/timers.js'
+import type { IdKind } from '../ids.js'
 import type { Database, Dialect } from './dialect.js'
 import { isReadOnly } from './failures.js'
+import { requireStoredKind, storedIdKind } from './id-columns.js'
 import { freshSockets } from './older-nodes.js'
 import { openDatabase, type OpenDatabase } from './open.js'
 
-interface Migration { up (db: Kysely<unknown>): Promise<void>, down (db: Kysely<unknown>): Promise<void> }
+interface Migration { up (db: Kysely<unknown>, ids: IdKind): Promise<void>, down (db: Kysely<unknown>): Promise<void> }
 
-const migrations: Record<string, Migration> = { '001-initial': initial, '002-events-by-status': eventsByStatus, '003-meta': meta, '004-access': access }
+const migrations: Record<string, Migration> = {
+  '001-initial': initial, '002-events-by-status': eventsByStatus, '003-meta': meta, '004-access': access, '005-ids': ids
+}
+
+/** All migrations, in their order. */
+export const migrationNames: readonly string[] = Object.keys(migrations)
 
 /** Which migrations are done: apart from a host's own, and as version 0.1 kept it. */
 const TABLE = 'websocket_migrations'
@@ -26,6 +34,13 @@ const BUSY_PAUSE = 100
 /** Where a node of version 0.1 uses this database, in words; null where none does. */
 export type OlderNode = (opened: OpenDatabase) => Promise<string | null>
 
+export interface MigrateOptions {
+  /** Looks for nodes of version 0.1 before the migration that they cannot work with. */
+  olderNode?: OlderNode
+  /** The ids of tenants and users. Unless given: what the database has, `integer` where it is empty. */
+  ids?: IdKind | undefined
+}
+
 /** Why the tables cannot be brought up to date, and what to do about it. */
 export class MigrationError extends Error {
   override readonly name = 'MigrationError'
@@ -34,18 +49,19 @@ export class MigrationError extends Error {
 /**
  * Brings the tables up to date, or takes the last migration back. It may be interrupted anywhere and started again, and
  * several nodes may run it at once: every step is taken only where it is missing. Resolves to the names of what was done
- * here; rejects with a {@link MigrationError} that says what to do. Takes what the option `database` takes.
+ * here; rejects with a {@link MigrationError} that says what to do, or with an `OptionError` where the database has another
+ * kind of ids. Takes what the option `database` takes.
  */
 export async function migrate (
-  database: unknown, direction: 'up' | 'down' = 'up', { olderNode = freshSockets }: { olderNode?: OlderNode } = {}
+  database: unknown, direction: 'up' | 'down' = 'up', { olderNode = freshSockets, ids }: MigrateOptions = {}
 ): Promise<string[]> {
   const opened = openDatabase(database)
   const { db, dialect, close } = opened
   try {
     if (direction === 'up') await refuseOlderNode(opened, olderNode)
     return dialect === 'mysql'
-      ? await db.connection().execute(async (connection) => await locked(connection, async () => await run(connection, dialect, direction)))
-      : await exclusively(db, async (transaction) => await run(transaction, dialect, direction))
+      ? await db.connection().execute(async (connection) => await locked(connection, async () => await run(connection, dialect, direction, ids)))
+      : await exclusively(db, async (transaction) => await run(transaction, dialect, direction, ids))
   } catch (err) {
     throw explained(err)
   } finally {
@@ -56,7 +72,7 @@ export async function migrate (
 /** The names of the migrations that are not done yet. Rejects with a {@link MigrationError} where the database is newer. */
 export async function missingMigrations ({ db, dialect }: Pick<OpenDatabase, 'db' | 'dialect'>): Promise<string[]> {
   const done = await exists(db, dialect) ? await namesOf(db) : []
-  return Object.keys(migrations).filter((name) => !done.includes(name))
+  return migrationNames.filter((name) => !done.includes(name))
 }
 
 /** Nodes of version 0.1 do not understand what comes after it: all of them stop first. */
@@ -70,7 +86,7 @@ async function refuseOlderNode (opened: OpenDatabase, olderNode: OlderNode): Pro
   }
 }
 
-async function run (db: Database, dialect: Dialect, direction: 'up' | 'down'): Promise<string[]> {
+async function run (db: Database, dialect: Dialect, direction: 'up' | 'down', asked: IdKind | undefined): Promise<string[]> {
   if (!await exists(db, dialect)) {
     if (direction === 'down') return []
     await db.schema.createTable(TABLE).ifNotExists()
@@ -79,14 +95,17 @@ async function run (db: Database, dialect: Dialect, direction: 'up' | 'down'): P
       .execute()
   }
   const done = await namesOf(db)
-  return direction === 'up' ? await up(db, dialect, done) : await down(db, done)
+  if (direction === 'down') return await down(db, done)
+  const stored = await storedIdKind(db, dialect)
+  if (asked !== undefined && stored !== null) requireStoredKind(asked, stored)
+  return await up(db, dialect, done, stored ?? asked ?? 'integer')
 }
 
-async function up (db: Database, dialect: Dialect, done: string[]): Promise<string[]> {
+async function up (db: Database, dialect: Dialect, done: string[], ids: IdKind): Promise<string[]> {
   const made: string[] = []
   for (const [name, migration] of Object.entries(migrations)) {
     if (done.includes(name)) continue
-    await migration.up(db as unknown as Kysely<unknown>)
+    await migration.up(db as unknown as Kysely<unknown>, ids)
     const { numAffectedRows } = await sql`
       insert ${sql.raw(dialect === 'mysql' ? 'ignore' : 'or ignore')} into ${sql.table(TABLE)} (name, timestamp)
       values (${name}, ${new Date().toISOString()})`.execute(db)

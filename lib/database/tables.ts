@@ -1,4 +1,5 @@
 import type { ColumnType, Generated } from 'kysely'
+import type { Id } from '../ids.js'
 
 /**
  * The tables as Kysely sees them. Times are UTC text, `YYYY-MM-DD HH:MM:SS.mmm`, in and out (see time.ts): neither the
@@ -12,8 +13,8 @@ type Json = ColumnType<unknown, string, string>
 
 export interface EventsTable {
   id: Generated<number>
-  tenant_id: number
-  user_id: number
+  tenant_id: Id
+  user_id: Id
   event_type: string
   channel: string
   payload: Json
@@ -36,8 +37,8 @@ export interface EventsTable {
 
 export interface ConnectionsTable {
   id: Generated<number>
-  tenant_id: number
-  user_id: number
+  tenant_id: Id
+  user_id: Id
   connection_id: string
   session_id: string | null
   browser: string | null
@@ -56,8 +57,8 @@ export interface ConnectionsTable {
 
 export interface TypingTable {
   id: Generated<number>
-  tenant_id: number
-  user_id: number
+  tenant_id: Id
+  user_id: Id
   conversation_id: string
   conversation_type: string
   is_typing: number
@@ -69,8 +70,8 @@ export interface TypingTable {
 
 export interface PresenceTable {
   id: Generated<number>
-  tenant_id: number
-  user_id: number
+  tenant_id: Id
+  user_id: Id
   status: string
   device: string | null
   last_message: string | null
@@ -82,7 +83,7 @@ export interface PresenceTable {
 
 /** How far a channel's events were purged: a client that resumes from before cannot be told "nothing is missing". */
 export interface ChannelFloorsTable {
-  tenant_id: number
+  tenant_id: Id
   channel: string
   purged_id: number
 }
@@ -99,8 +100,8 @@ export interface AccessTable {
   /** Unique, made by the node that was called: an insert that is repeated changes nothing. */
   entry_key: string
   kind: 'ban' | 'unban' | 'revoke' | 'recheck' | 'join' | 'kick'
-  tenant_id: number
-  user_id: number | null
+  tenant_id: Id
+  user_id: Id | null
   channel: string | null
   token_id: string | null
   issued_before: string | null

@@ -1,3 +1,4 @@
+import type { Id } from '../ids.js'
 import { channelKey, type ChannelKey } from '../keys.js'
 
 /** Milliseconds by which the clocks of nodes, and the times in the table, may differ. */
@@ -8,8 +9,8 @@ export const MAX_REPLAY = 1000
 
 /** A durable event that is not stored yet. */
 export interface NewEvent {
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   channel: string
   /** The name of the frame that carries it, e.g. `message:group`. */
   type: string
@@ -40,8 +41,8 @@ export interface Receipt {
 /** A stored event, for recovery and retries. */
 export interface StoredEvent {
   id: number
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   channel: string
   type: string
   /** JSON of the frame's data without `messageId`. */
@@ -64,10 +65,10 @@ export function byChannel (events: readonly StoredEvent[]): Map<ChannelKey, Stor
 }
 
 /** A user confirms an event on the user's private channel. */
-export interface Confirmation { tenantId: number, userId: number, id: number }
+export interface Confirmation { tenantId: Id, userId: Id, id: number }
 
 /** `fresh`: confirmed for the first time. */
-export interface Confirmed extends Confirmation { senderId: number, fresh: boolean }
+export interface Confirmed extends Confirmation { senderId: Id, fresh: boolean }
 
 /** The newest event that a node knows. Its id, and all smaller ones, were assigned. */
 export interface LogPosition {

@@ -3,6 +3,7 @@ import { systemClock } from '../clock.js'
 import { drawEpoch, drawIdentity } from '../database/meta.js'
 import type { Database, Executor } from '../database/dialect.js'
 import { fromSqlTime, toSqlTime } from '../database/time.js'
+import type { Ids } from '../ids.js'
 
 /** A marker row moves the ids at least this far past every id known. */
 const STEP = 1_000_000
@@ -39,9 +40,11 @@ export interface NextEpoch {
 /** The SQL of epochs: what the log is now, and the marker row that begins a new epoch (websocket_meta, websocket_events). */
 export class EpochStore {
   readonly #db: Database
+  readonly #ids: Pick<Ids, 'system'>
   readonly #origin: string
 
-  constructor (db: Database, origin: string) {
+  constructor (db: Database, ids: Pick<Ids, 'system'>, origin: string) {
+    this.#ids = ids
     this.#db = db
     this.#origin = origin
   }
@@ -113,10 +116,11 @@ export class EpochStore {
     const id = past + STEP
     if (id > MAX_ID) throw new Error(`ids are used up: ${past} were given out`)
     const now = toSqlTime(systemClock.now())
+    const { system } = this.#ids
     await db.executeQuery(CompiledQuery.raw(`
       insert into websocket_events
         (id, tenant_id, user_id, event_type, channel, payload, status, created_at, updated_at, durable, origin, handed_at)
-      values (?, 0, 0, ?, 'epoch', '{}', 'delivered', ?, ?, 0, ?, ?)`, [id, MARKER, now, now, this.#origin, now]))
+      values (?, ?, ?, ?, 'epoch', '{}', 'delivered', ?, ?, 0, ?, ?)`, [id, system, system, MARKER, now, now, this.#origin, now]))
     return id
   }
 

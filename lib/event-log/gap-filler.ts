@@ -2,7 +2,8 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { OutgoingEvent } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import type { Hub } from '../delivery/hub.js'
-import { splitKey, type ChannelKey } from '../keys.js'
+import type { Ids } from '../ids.js'
+import { channelOf, splitKey, type ChannelKey } from '../keys.js'
 import { CLOCK_SKEW_MS } from './contract.js'
 import { byChannel, type EventLog, type StoredEvent } from './index.js'
 
@@ -23,6 +24,7 @@ const LATE_PUBLISH_IDS = 100_000
 export interface GapFillerOptions {
   hub: Hub
   eventLog: EventLog
+  ids: Ids
   clock: Clock
   log: FastifyBaseLogger
 }
@@ -118,8 +120,8 @@ export class GapFiller {
     const found: StoredEvent[] = []
     const [first] = keys
     if (first === undefined) return new Map()
-    const { tenantId } = splitKey(first)
-    const channels = keys.map((key) => splitKey(key).channel)
+    const { tenantId } = splitKey(first, this.#options.ids)
+    const channels = keys.map(channelOf)
     const { time, id } = this.#complete
     const publishedSince = time - CLOCK_SKEW_MS
     for (let since = Math.max(0, id - LATE_PUBLISH_IDS); ;) {
@@ -144,11 +146,10 @@ export class GapFiller {
 
 function nextOfOneTenant (keys: ReadonlySet<ChannelKey>): ChannelKey[] {
   const chosen: ChannelKey[] = []
-  let tenant: number | null = null
+  let tenant: string | null = null
   for (const key of keys) {
-    const { tenantId } = splitKey(key)
-    tenant ??= tenantId
-    if (tenantId === tenant) chosen.push(key)
+    tenant ??= key.slice(0, key.indexOf('/') + 1)
+    if (key.startsWith(tenant)) chosen.push(key)
     if (chosen.length === CHANNELS_PER_READ) break
   }
   return chosen

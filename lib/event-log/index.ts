@@ -11,6 +11,7 @@ import type { DatabaseMeta } from '../database/meta.js'
 import { WriteBehind } from '../database/write-behind.js'
 import type { Hub } from '../delivery/hub.js'
 import { RealtimeError, type Outcome } from '../errors.js'
+import type { Id, Ids } from '../ids.js'
 import { channelKey } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import { wellFormedJson } from '../wire/well-formed.js'
@@ -49,6 +50,7 @@ export interface EventLogOptions {
   /** Milliseconds after which a database that does not respond counts as away, 3000. */
   timeout: number
   meta: DatabaseMeta
+  ids: Ids
   /** Stores the newest position of all nodes outside of the database. */
   note: PositionNote
   /** Sends this node's position to the other nodes; resolves with theirs. */
@@ -90,10 +92,10 @@ export class EventLog {
   })
 
   constructor (options: EventLogOptions) {
-    const { db, dialect, facts, discard, backplane, clock, log, maxQueued, timeout, onCommit } = options
+    const { db, dialect, ids, facts, discard, backplane, clock, log, maxQueued, timeout, onCommit } = options
     this.#options = options
     this.epoch = new LogEpoch({
-      store: new EpochStore(db, backplane.nodeId),
+      store: new EpochStore(db, ids, backplane.nodeId),
       meta: options.meta,
       log,
       timeout,
@@ -105,7 +107,7 @@ export class EventLog {
         options.epochChanged()
       }
     })
-    this.store = new EventStore(db, dialect, backplane.nodeId, this.epoch, facts?.consecutiveIds)
+    this.store = new EventStore(db, dialect, ids, backplane.nodeId, this.epoch, facts?.consecutiveIds)
     this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.replays = new Replays({
       ...options,
@@ -211,7 +213,7 @@ export class EventLog {
   }
 
   /** At most `limit` events of a channel after `since`, oldest first, and late ones before it. None if the cursor (`since` and `epoch`) is not from this log. */
-  async read (tenantId: number, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
+  async read (tenantId: Id, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
     const [isOurs, floor, later, earlier] = await this.ask(async () => await Promise.all([
       this.epoch.gaveOut(since, epoch),
       this.store.purgedThrough(tenantId, channel),
@@ -242,7 +244,7 @@ export class EventLog {
   }
 
   /** Events of a tenant by status. */
-  async counts (tenantId: number): Promise<{ pending: number, failed: number }> {
+  async counts (tenantId: Id): Promise<{ pending: number, failed: number }> {
     return await this.ask(async () => await this.store.countByStatus(tenantId))
   }
 

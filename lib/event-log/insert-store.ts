@@ -2,6 +2,7 @@ import { sql, type RawBuilder } from 'kysely'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { fromSqlTime } from '../database/time.js'
 import { RealtimeError } from '../errors.js'
+import type { Ids } from '../ids.js'
 import type { StoredEvent } from './contract.js'
 import { auditInsert, durableInsert, type AuditRow, type EventRow } from './inserts.js'
 import { STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
@@ -36,6 +37,7 @@ interface Suspects { rows: readonly EventRow[], epoch: string, known: number }
 export class InsertStore {
   readonly #db: Database
   readonly #dialect: Dialect
+  readonly #ids: Ids
   readonly #origin: string
   readonly #known: KnownIds
   readonly #consecutiveIds: boolean
@@ -44,7 +46,8 @@ export class InsertStore {
   #suspects: Suspects[] = []
 
   /** With `consecutiveIds` the ids of one insert follow one another; otherwise they are read back. */
-  constructor (db: Database, dialect: Dialect, origin: string, known: KnownIds, consecutiveIds: boolean) {
+  constructor (db: Database, dialect: Dialect, ids: Ids, origin: string, known: KnownIds, consecutiveIds: boolean) {
+    this.#ids = ids
     this.#db = db
     this.#dialect = dialect
     this.#origin = origin
@@ -150,7 +153,7 @@ export class InsertStore {
       from websocket_events
       where ${this.#keysOf(keys)}`.execute(this.#db)
     return new Map(rows.map((row) =>
-      [`${row.tenant_id}/${row.user_id}/${row.dedupe_id}`, { event: toStored(row), createdAt: fromSqlTime(row.created_at) }]))
+      [`${row.tenant_id}/${row.user_id}/${row.dedupe_id}`, { event: toStored(row, this.#ids), createdAt: fromSqlTime(row.created_at) }]))
   }
 
   /** Frees the client's keys of rows whose window is over. */

@@ -2,11 +2,12 @@ import { CompiledQuery } from 'kysely'
 import type { Dialect } from '../database/dialect.js'
 import { literal } from '../database/literal.js'
 import { toSqlTime } from '../database/time.js'
+import type { Id } from '../ids.js'
 
 /** One row on its way into the table. */
 export interface EventRow {
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   type: string
   channel: string
   payload: string

@@ -4,6 +4,7 @@ import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import type { Backplane, OutgoingEvent } from '../backplane/contract.js'
 import { privateChannel, privateOwner } from '../channel-names.js'
 import type { Clock } from '../clock.js'
+import type { Ids } from '../ids.js'
 import { channelKey, userKey, type ChannelKey, type UserKey, type UserRef } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
@@ -22,6 +23,7 @@ const OUT_OF_ORDER_MS = 10_000
 
 export interface OutboxOptions {
   store: EventStore
+  ids: Ids
   backplane: Backplane
   clock: Clock
   log: FastifyBaseLogger
@@ -104,9 +106,9 @@ export class Outbox {
     const due = await store.due(now, CHUNK)
     if (due.length === 0) return
     const toConfirm = due.filter(({ type }) => this.#requiresConfirmation(type))
-    const online = await onlineAmong(toConfirm.map(recipientOf))
+    const online = await onlineAmong(toConfirm.map((event) => this.#recipientOf(event)))
     const isOnline = (event: StoredEvent): boolean => {
-      const { tenantId, userId } = recipientOf(event)
+      const { tenantId, userId } = this.#recipientOf(event)
       return online.has(userKey(tenantId, userId))
     }
     const steps: Record<NextStep, StoredEvent[]> = { publish: [], retry: [], fail: [], wait: [], none: [] }
@@ -205,6 +207,11 @@ export class Outbox {
     return all
   }
 
+  #recipientOf ({ tenantId, channel }: StoredEvent): UserRef {
+    const { ids } = this.#options
+    return { tenantId, userId: privateOwner(channel, ids) ?? ids.system }
+  }
+
   #keys ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): ChannelKey[] {
     const own = privateChannel(userId)
     return this.#options.typeOf(type).copyToSender === true && own !== channel
@@ -242,5 +249,3 @@ export class Outbox {
 }
 
 const idsOf = (events: readonly StoredEvent[]): number[] => events.map(({ id }) => id)
-
-const recipientOf = ({ tenantId, channel }: StoredEvent): { tenantId: number, userId: number } => ({ tenantId, userId: privateOwner(channel) ?? 0 })

@@ -1,15 +1,16 @@
 import { CompiledQuery } from 'kysely'
 import { jsonText, type Database, type Dialect } from '../database/dialect.js'
+import type { Id, IdKind } from '../ids.js'
 
 /** A channel of a tenant, and a position on it. */
 export interface Place {
-  tenantId: number
+  tenantId: Id
   channel: string
   since: number
 }
 
 /** Events that a user sent to others, which stand on the others' channels. */
-export interface Copies { userId: number, types: readonly string[] }
+export interface Copies { userId: Id, types: readonly string[] }
 
 /** Which events of a channel a page has, oldest first. */
 export interface PageRange extends Place {
@@ -80,10 +81,13 @@ interface Part { text: string, values: unknown[] }
 export class ReplayStore {
   readonly #db: Database
   readonly #dialect: Dialect
+  /** A tenant's id as a column of a table that a statement makes: compared with a column of the same collation, it is looked up in the index. */
+  readonly #tenantColumn: string
 
-  constructor (db: Database, dialect: Dialect) {
+  constructor (db: Database, dialect: Dialect, { kind }: { kind: IdKind }) {
     this.#db = db
     this.#dialect = dialect
+    this.#tenantColumn = dialect === 'mysql' && kind === 'string' ? 'convert(? using ascii) collate ascii_bin' : '?'
   }
 
   /** Head and floor of each of these channels, in the order given. */
@@ -149,7 +153,7 @@ export class ReplayStore {
    */
   async waiting (channels: ReadonlyArray<Omit<Place, 'since'>>, bytes: number): Promise<PageRows[]> {
     const { rows } = await this.#db.executeQuery<PageRow>(CompiledQuery.raw(this.#cut(`
-      select wanted.n as n, e.id as id, ${this.#bytes} as bytes from (${tableOf(channels)}) as wanted
+      select wanted.n as n, e.id as id, ${this.#bytes} as bytes from (${this.#tableOf(channels)}) as wanted
       cross join websocket_events as e on e.tenant_id = wanted.tenant_id and e.channel = wanted.channel
       where e.status = 'pending' order by e.id limit ${WAITING_ROWS}`, `, count(*) over () = ${WAITING_ROWS} as is_full`),
     [...channels.flatMap(({ tenantId, channel }) => [tenantId, channel]), bytes]))
@@ -157,6 +161,10 @@ export class ReplayStore {
     // One user's many may have kept the others' out.
     const isFull = rows.some(({ is_full: full }) => Number(full) === 1)
     return pagesOf(rows, channels.length).map((page) => ({ ...page, more: page.more || isFull }))
+  }
+
+  #tableOf (channels: readonly unknown[]): string {
+    return channels.map((_, n) => `select ${n} as n, ${this.#tenantColumn} as tenant_id, ? as channel`).join(' union all ')
   }
 
   /** Events on a channel above `since` that wait to be confirmed; `due`: only those that the sweeper is going to send again. */
@@ -234,9 +242,6 @@ export class ReplayStore {
 }
 
 /** These channels as a table of their own, with marks for their values. */
-const tableOf = (channels: readonly unknown[]): string =>
-  channels.map((_, n) => `select ${n} as n, ? as tenant_id, ? as channel`).join(' union all ')
-
 const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
 
 interface PageRow { n: number, id: number, found: number, type: string, payload: unknown, is_full?: number }

@@ -5,7 +5,8 @@ import type { Clock } from '../clock.js'
 import type { Database, Dialect } from '../database/dialect.js'
 import type { Hub } from '../delivery/hub.js'
 import type { Page } from '../delivery/joining.js'
-import { splitKey, type ChannelKey } from '../keys.js'
+import type { Ids } from '../ids.js'
+import { channelOf, splitKey, type ChannelKey } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import { websocketFrame } from '../wire/websocket-frame.js'
 import { MAX_REPLAY } from './contract.js'
@@ -34,6 +35,7 @@ export interface Start {
 export interface ReplaysOptions {
   db: Database
   dialect: Dialect
+  ids: Ids
   clock: Clock
   hub: Hub
   outbox: Outbox
@@ -62,25 +64,25 @@ export class Replays {
   readonly #options: ReplaysOptions
   readonly #store: ReplayStore
   readonly #ends = batchLoader(async (keys: ChannelKey[]) =>
-    valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map(splitKey)))), { size: MAX_CHANNELS })
+    valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map((key) => this.#split(key))))), { size: MAX_CHANNELS })
   readonly #behind = batchLoader(async (places: Place[]) =>
-    valuesOf(places, await this.#options.ask(async () => await this.#store.behind(places.map(rangeOf), MAX_REPLAY + 1))),
+    valuesOf(places, await this.#options.ask(async () => await this.#store.behind(places.map((place) => this.#rangeOf(place)), MAX_REPLAY + 1))),
   { size: MAX_RANGES, keyOf: nameOfPlace })
   readonly #late = batchLoader(async (places: Place[]) =>
-    valuesOf(places, await this.#options.ask(async () => await Promise.all(places.map(async (place) => await this.#store.lateBelow(rangeOf(place)))))),
+    valuesOf(places, await this.#options.ask(async () => await Promise.all(places.map(async (place) => await this.#store.lateBelow(this.#rangeOf(place)))))),
   { keyOf: nameOfPlace })
   readonly #pages = batchLoader(async (requests: PageRequest[]) => {
-    const ranges = requests.map((request): PageRange => ({ ...rangeOf(request), kind: request.kind, below: request.below, copies: this.#copiesFor(request) }))
+    const ranges = requests.map((request): PageRange => ({ ...this.#rangeOf(request), kind: request.kind, below: request.below, copies: this.#copiesFor(request) }))
     return valuesOf(requests, (await this.#options.ask(async () => await this.#store.pages(ranges, this.pageBytes))).map(encode))
   }, { size: MAX_RANGES, keyOf: ({ kind, since, below, copiesFrom, key }) => `${kind}/${since}/${below}/${copiesFrom}/${key}` })
   /** As many as come, with a rest between: a mass reconnect is a handful of statements. */
   readonly #firstWaiting = batchLoader(async (keys: ChannelKey[]) =>
-    valuesOf(keys, (await this.#options.ask(async () => await this.#store.waiting(keys.map(splitKey), this.pageBytes))).map(encode)),
+    valuesOf(keys, (await this.#options.ask(async () => await this.#store.waiting(keys.map((key) => this.#split(key)), this.pageBytes))).map(encode)),
   { size: MAX_WAITING_CHANNELS, pause: 10 })
 
   constructor (options: ReplaysOptions) {
     this.#options = options
-    this.#store = new ReplayStore(options.db, options.dialect)
+    this.#store = new ReplayStore(options.db, options.dialect, options.ids)
   }
 
   /** Where a subscriber without `since` begins; from the hub where the head is known here. */
@@ -111,7 +113,7 @@ export class Replays {
 
   /** The events with these ids, as far as they stand on the channel; a page of them. */
   async byIds (key: ChannelKey, ids: readonly number[]): Promise<Page> {
-    const range = { ...splitKey(key), ids, copies: this.#copiesOf(key) }
+    const range = { ...this.#split(key), ids, copies: this.#copiesOf(key) }
     return encode(await this.#options.ask(async () => await this.#store.byIds(range, this.pageBytes)))
   }
 
@@ -128,13 +130,13 @@ export class Replays {
 
   /** Ids of what waits on a user's own channel to be confirmed, above `since`. */
   async waitingIds (key: ChannelKey, since: number): Promise<number[]> {
-    return await this.#options.ask(async () => await this.#store.waitingIds(rangeOf({ key, since }), POSTPONED_ROWS, false))
+    return await this.#options.ask(async () => await this.#store.waitingIds(this.#rangeOf({ key, since }), POSTPONED_ROWS, false))
   }
 
   /** What waits above `since` on a user's own channel is being replayed: for a while the sweeper does not send it as well. */
   async postpone (key: ChannelKey, since: number): Promise<void> {
     const { outbox, clock } = this.#options
-    await outbox.postpone(await this.#store.waitingIds(rangeOf({ key, since }), POSTPONED_ROWS, true), clock.now() + POSTPONED)
+    await outbox.postpone(await this.#store.waitingIds(this.#rangeOf({ key, since }), POSTPONED_ROWS, true), clock.now() + POSTPONED)
   }
 
   async #start (key: ChannelKey, since: number, epoch?: string): Promise<Start> {
@@ -168,9 +170,17 @@ export class Replays {
 
   /** What the owner of a private channel sends to others arrives on it, too, but stands on their channels. */
   #copiesOf (key: ChannelKey): Copies | null {
-    const userId = privateOwner(splitKey(key).channel)
+    const userId = privateOwner(channelOf(key), this.#options.ids)
     const types = this.#options.copiedTypes()
     return userId === null || types.length === 0 ? null : { userId, types }
+  }
+
+  #split (key: ChannelKey): ReturnType<typeof splitKey> {
+    return splitKey(key, this.#options.ids)
+  }
+
+  #rangeOf ({ key, since }: Place): ReturnType<typeof splitKey> & { since: number } {
+    return { ...this.#split(key), since }
   }
 }
 
@@ -180,8 +190,6 @@ const NO_PAGE: Page = { ids: [], payloads: [], wire: Buffer.alloc(0), more: fals
 function nameOfPlace ({ key, since }: Place): string {
   return `${since}/${key}`
 }
-
-const rangeOf = ({ key, since }: Place): ReturnType<typeof splitKey> & { since: number } => ({ ...splitKey(key), since })
 
 function valuesOf<Key, Value> (keys: readonly Key[], values: readonly Value[]): Map<Key, Value> {
   const found = new Map<Key, Value>()

@@ -1,6 +1,7 @@
 import { sql } from 'kysely'
 import { jsonText } from '../database/dialect.js'
 import { fromSqlTime } from '../database/time.js'
+import type { Id, Ids } from '../ids.js'
 import type { StoredEvent } from './contract.js'
 
 /** The columns that {@link toStored} needs, besides the time of publication. */
@@ -10,8 +11,8 @@ export const handedAt = sql<string | null>`cast(handed_at as char)`.as('handed_a
 
 export interface StoredRow {
   id: number
-  tenant_id: number
-  user_id: number
+  tenant_id: Id
+  user_id: Id
   channel: string
   event_type: string
   payload: unknown
@@ -19,11 +20,11 @@ export interface StoredRow {
   handed_at: string | null
 }
 
-export function toStored (row: StoredRow): StoredEvent {
+export function toStored (row: StoredRow, ids: Ids): StoredEvent {
   return {
     id: Number(row.id),
-    tenantId: Number(row.tenant_id),
-    userId: Number(row.user_id),
+    tenantId: ids.parse(row.tenant_id),
+    userId: ids.parse(row.user_id),
     channel: row.channel,
     type: row.event_type,
     payload: jsonText(row.payload),

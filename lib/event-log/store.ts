@@ -5,6 +5,7 @@ import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { isDeadlock } from '../database/failures.js'
 import { toSqlTime } from '../database/time.js'
 import { upsert } from '../database/upsert.js'
+import type { Id, Ids } from '../ids.js'
 import { consecutiveRanges } from './consecutive-ranges.js'
 import { CLOCK_SKEW_MS, type Confirmation, type Confirmed, type StoredEvent } from './contract.js'
 import { countByStatus, type StatusCounts } from './count-by-status.js'
@@ -14,7 +15,7 @@ import { handedAt, STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
 
 /** Events that a node may have missed on channels of one tenant. */
 export interface GapRange {
-  tenantId: number
+  tenantId: Id
   channels: string[]
   /** Return events with a greater id. */
   since: number
@@ -45,15 +46,18 @@ const stored = [...STORED_COLUMNS, handedAt]
 export class EventStore {
   readonly #db: Database
   readonly #dialect: Dialect
+  readonly #ids: Ids
   readonly #origin: string
   readonly #inserts: InsertStore
+  readonly #toStored = (row: StoredRow): StoredEvent => toStored(row, this.#ids)
 
   /** `consecutiveIds`: the ids of one insert are consecutive; otherwise they are read back. */
-  constructor (db: Database, dialect: Dialect, origin: string, known: KnownIds, consecutiveIds = true) {
+  constructor (db: Database, dialect: Dialect, ids: Ids, origin: string, known: KnownIds, consecutiveIds = true) {
+    this.#ids = ids
     this.#db = db
     this.#dialect = dialect
     this.#origin = origin
-    this.#inserts = new InsertStore(db, dialect, origin, known, consecutiveIds)
+    this.#inserts = new InsertStore(db, dialect, ids, origin, known, consecutiveIds)
   }
 
   /** Inserts all rows with one statement and returns their ids, in order. */
@@ -146,7 +150,7 @@ export class EventStore {
         where id in (${placeholders(ids)}) and durable = 1${this.#dialect === 'mysql' ? ' for update' : ''}`, ids))
       const found = rows.flatMap((row) => {
         const one = wanted.get(`${row.id}/${row.tenant_id}/${row.channel}`)
-        return one === undefined ? [] : { ...one, senderId: Number(row.user_id), fresh: row.status !== 'delivered' }
+        return one === undefined ? [] : { ...one, senderId: this.#ids.parse(row.user_id), fresh: row.status !== 'delivered' }
       })
       const fresh = found.filter((one) => one.fresh).map(({ id }) => id)
       if (fresh.length > 0) {
@@ -162,11 +166,11 @@ export class EventStore {
   }
 
   /** Durable events of one channel above `since`, oldest first. */
-  async after (tenantId: number, channel: string, since: number, limit: number): Promise<StoredEvent[]> {
+  async after (tenantId: Id, channel: string, since: number, limit: number): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('tenant_id', '=', tenantId).where('channel', '=', channel).where('durable', '=', 1)
       .where('id', '>', since).orderBy('id').limit(limit).execute()
-    return rows.map(toStored)
+    return rows.map(this.#toStored)
   }
 
   /**
@@ -177,7 +181,7 @@ export class EventStore {
    * events in the order of their ids, so only events of other nodes qualify. Those below `since` that were published after
    * `since` was created (less the difference of clocks), or not yet, are replayed as well; the client drops known ids.
    */
-  async lateCommitsBelow (tenantId: number, channel: string, since: number): Promise<StoredEvent[]> {
+  async lateCommitsBelow (tenantId: Id, channel: string, since: number): Promise<StoredEvent[]> {
     const { rows } = await sql<StoredRow>`
       select ${sql.join(STORED_COLUMNS.map((name) => sql.ref(`e.${name}`)))}, cast(e.handed_at as char) as handed_at from (
         select * from websocket_events
@@ -186,7 +190,7 @@ export class EventStore {
       ) as e join websocket_events as s on s.id = ${since} and s.tenant_id = ${tenantId} and s.origin <> e.origin
       where e.handed_at is null or e.handed_at >= ${this.#minus(sql.ref('s.created_at'), CLOCK_SKEW_MS)}
       order by e.id`.execute(this.#db)
-    return rows.map(toStored)
+    return rows.map(this.#toStored)
   }
 
   /** Durable events of several channels in a range, oldest first. */
@@ -195,7 +199,7 @@ export class EventStore {
       .where('tenant_id', '=', tenantId).where('channel', 'in', channels).where('durable', '=', 1).where('id', '>', since)
       .where((eb) => eb.or([eb('id', '>', complete), eb('handed_at', 'is', null), eb('handed_at', '>=', toSqlTime(publishedSince))]))
       .orderBy('id').limit(limit).execute()
-    return rows.map(toStored)
+    return rows.map(this.#toStored)
   }
 
   /** The newest id of all channels. */
@@ -205,7 +209,7 @@ export class EventStore {
   }
 
   /** The id up to which a channel's events were purged. */
-  async purgedThrough (tenantId: number, channel: string): Promise<number> {
+  async purgedThrough (tenantId: Id, channel: string): Promise<number> {
     const row = await this.#db.selectFrom('websocket_channel_floors').select('purged_id')
       .where('tenant_id', '=', tenantId).where('channel', '=', channel).executeTakeFirst()
     return Number(row?.purged_id ?? 0)
@@ -215,7 +219,7 @@ export class EventStore {
   async due (now: number, limit: number): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('due_at', '<=', toSqlTime(now)).where('status', '=', 'pending').orderBy('due_at').orderBy('id').limit(limit).execute()
-    return rows.map(toStored).sort((a, b) => a.id - b.id)
+    return rows.map(this.#toStored).sort((a, b) => a.id - b.id)
   }
 
   /** Unpublished events of this node, oldest first, confirmed or not. */
@@ -223,17 +227,17 @@ export class EventStore {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('due_at', 'is not', null).where('handed_at', 'is', null).where('origin', '=', this.#origin).where('status', 'in', ['pending', 'delivered'])
       .orderBy('id').limit(limit).execute()
-    return rows.map(toStored)
+    return rows.map(this.#toStored)
   }
 
   /** Those of these events that exist and are unpublished, oldest first. */
   async unpublishedAmong (ids: number[]): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('id', 'in', ids).where('status', '=', 'pending').where('handed_at', 'is', null).orderBy('id').execute()
-    return rows.map(toStored)
+    return rows.map(this.#toStored)
   }
 
-  async countByStatus (tenantId: number): Promise<StatusCounts> {
+  async countByStatus (tenantId: Id): Promise<StatusCounts> {
     return await countByStatus(this.#db, tenantId)
   }
 
@@ -261,4 +265,4 @@ export class EventStore {
 
 const placeholders = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
 
-interface ConfirmedRow { id: number, tenant_id: number, user_id: number, channel: string, status: string }
+interface ConfirmedRow { id: number, tenant_id: Id, user_id: Id, channel: string, status: string }

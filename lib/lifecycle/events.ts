@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { LocalConnection } from '../delivery/connection.js'
 import type { ErrorCode } from '../errors.js'
+import type { Id } from '../ids.js'
 import type { UserRef } from '../keys.js'
 import type { Displaced, RosterConnection, TypingEntry } from '../roster/contract.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
@@ -60,7 +61,7 @@ export interface LifecycleEvents {
   /** A durable event was committed. `userId` is its sender. */
   message: [UserRef & { messageId: number, type: string, channel: string, data: Record<string, unknown> }]
   /** A recipient, `userId`, confirmed an event. */
-  delivered: [UserRef & { messageId: number, senderId: number }]
+  delivered: [UserRef & { messageId: number, senderId: Id }]
   /**
    * A banned user, or one whose credentials were revoked, tried to authenticate. Emitted for each attempt, on the node that
    * refused it.
@@ -69,7 +70,7 @@ export interface LifecycleEvents {
   /** A user was banned; `until` in milliseconds since 1970, null: until `unban`. Emitted on the node whose `ban` was called. */
   banned: [UserRef & { until: number | null, reason: string | null }]
   /** Credentials were revoked: those of a user, or of one `tokenId`. Emitted on the node whose `revoke` was called. */
-  revoked: [{ tenantId: number, userId: number | null, tokenId: string | null, until: number | null }]
+  revoked: [{ tenantId: Id, userId: Id | null, tokenId: string | null, until: number | null }]
   /** A connection lost a channel by `kick`, or because `authorize` no longer allows it. */
   evicted: [UserRef & { connectionId: string, channel: string }]
   /** A durable event was given up: nobody confirmed it, neither in its last retry nor within 7 days. */

@@ -5,7 +5,9 @@ import { rateLimited } from '../access/rate-counters.js'
 import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import { RealtimeError, toRealtimeError } from '../errors.js'
 import type { UserRate } from '../frame-router.js'
+import { withIds } from '../id-schemas.js'
 import type { Caller, Identity } from '../identity.js'
+import type { IdKind } from '../ids.js'
 import type { Internals } from '../internals.js'
 import { rateKey } from '../keys.js'
 import { assertWellFormed } from '../wire/well-formed.js'
@@ -74,7 +76,7 @@ export async function restScope (fastify: FastifyInstance, internals: Internals,
     routes(withConfig(scope.withTypeProvider<TypeBoxProvider>(), (config) => {
       const rate = config.realtime?.rate ?? general
       return { ...describesItself, ...config, realtime: { rate }, ...rate === false ? {} : { rateLimit: false } }
-    }))
+    }, internals.ids.kind))
   })
 }
 
@@ -83,14 +85,14 @@ type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown
 
 /**
  * The scope, its routes registered with this config from the beginning: a limiter of the host's looks at it when it hears
- * of the route. Their handlers answer as {@link answering} says.
+ * of the route. Their schemas show and check ids of this kind, and their handlers answer as {@link answering} says.
  */
-function withConfig (scope: RestScope, configOf: (config: Config) => Config): RestScope {
+function withConfig (scope: RestScope, configOf: (config: Config) => Config, ids: IdKind): RestScope {
   const own = Object.create(scope) as Record<string, unknown>
   for (const method of ['get', 'post', 'put', 'patch', 'delete'] as const) {
     const register = scope[method].bind(scope) as unknown as (path: string, options: RouteShorthandOptions, handler: Handler) => unknown
     own[method] = (path: string, options: RouteShorthandOptions, handler: Handler) => {
-      register(path, { ...options, config: configOf({ ...options.config }) }, answering(handler))
+      register(path, { ...options, ...options.schema === undefined ? {} : { schema: withIds(options.schema, ids) }, config: configOf({ ...options.config }) }, answering(handler))
       return own
     }
   }

@@ -1,11 +1,12 @@
 import { randomBytes } from 'node:crypto'
 import type { MaybePromise } from '../async/maybe-promise.js'
+import type { Id } from '../ids.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
 /** A registered connection, with a socket or without. */
 export interface RosterConnection {
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   connectionId: string
   /** The node that has the socket; null without a socket. */
   nodeId: string | null
@@ -47,7 +48,7 @@ export interface Renewed {
   displaced: Displaced[]
 }
 
-export interface UsersOfTenant { tenantId: number, userIds: number[] }
+export interface UsersOfTenant { tenantId: Id, userIds: Id[] }
 
 export interface Presence {
   status: PresenceStatus
@@ -62,8 +63,8 @@ export interface Presence {
 export type TypingKey = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
 
 export interface TypingEntry {
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   conversationId: string
   conversationType: ConversationType
   /** Channels to which the start was sent; the stop is sent to the same ones. */
@@ -92,9 +93,9 @@ export interface RateCount {
 
 /** What is due in one tenant. */
 export interface Due {
-  tenantId: number
+  tenantId: Id
   /** Users whose last connection ended more than `offlineDelay` ago: emit `offline`, then call `confirmOffline`. */
-  offline: number[]
+  offline: Id[]
   /** The last presence of those users, in the same order; null if it is not known. */
   presences: Array<Presence | null>
   /** Expired typing, already removed. */
@@ -104,10 +105,10 @@ export interface Due {
 }
 
 export interface OnlinePage {
-  users: Array<{ userId: number, presence: Presence }>
+  users: Array<{ userId: Id, presence: Presence }>
   total: number
   /** `after` of the next page; null on the last page. */
-  next: number | null
+  next: Id | null
 }
 
 /** Durations, in milliseconds. */
@@ -128,27 +129,27 @@ export interface RosterConnections {
    */
   leave (entry: ConnectionRef, offlineDelay?: number): MaybePromise<boolean>
   /** Extends the registration of a connection without a socket. */
-  heartbeat (tenantId: number, connectionId: string): Promise<void>
+  heartbeat (tenantId: Id, connectionId: string): Promise<void>
   /** On the node that has the socket this works while shared state is away. */
-  find (tenantId: number, connectionId: string): Promise<RosterConnection | null>
-  connectionsOf (tenantId: number, userId: number): Promise<RosterConnection[]>
-  counts (tenantId: number): Promise<Counts>
+  find (tenantId: Id, connectionId: string): Promise<RosterConnection | null>
+  connectionsOf (tenantId: Id, userId: Id): Promise<RosterConnection[]>
+  counts (tenantId: Id): Promise<Counts>
 
   /** Records a channel for when the socket opens. Returns false if the connection has `limit` channels. */
-  addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean>
-  removeChannel (tenantId: number, connectionId: string, channel: string): Promise<void>
+  addChannel (tenantId: Id, connectionId: string, channel: string, limit: number): Promise<boolean>
+  removeChannel (tenantId: Id, connectionId: string, channel: string): Promise<void>
   /** The recorded channels; empty for a connection that was not registered before its socket opened. */
-  channels (tenantId: number, connectionId: string): Promise<string[]>
+  channels (tenantId: Id, connectionId: string): Promise<string[]>
 }
 
 export interface RosterPresence {
   /** Sets the presence. A user without a connection is online for `registrationTtl` from then; `isFirstOfUser` as for `join`. */
-  setPresence (tenantId: number, userId: number, presence: Presence): MaybePromise<{ isFirstOfUser: boolean }>
+  setPresence (tenantId: Id, userId: Id, presence: Presence): MaybePromise<{ isFirstOfUser: boolean }>
   /** The presence of each user in the given order; null for users who are offline. */
-  presence (tenantId: number, userIds: number[]): MaybePromise<Array<Presence | null>>
-  online (tenantId: number, page: { limit: number, after: number }): Promise<OnlinePage>
+  presence (tenantId: Id, userIds: Id[]): MaybePromise<Array<Presence | null>>
+  online (tenantId: Id, page: { limit: number, after: Id }): Promise<OnlinePage>
   /** A number that changes with every change of what `online` returns for the tenant; null if the node cannot know that. */
-  version (tenantId: number): number | null
+  version (tenantId: Id): number | null
 }
 
 export interface RosterTyping {
@@ -156,7 +157,7 @@ export interface RosterTyping {
   startTyping (entry: TypingEntry): MaybePromise<boolean>
   /** Returns the entries that were stopped; each is returned once in the cluster. */
   stopTyping (keys: TypingKey[]): Promise<TypingEntry[]>
-  typing (tenantId: number, conversationId: string): Promise<TypingEntry[]>
+  typing (tenantId: Id, conversationId: string): Promise<TypingEntry[]>
 }
 
 export interface RosterLocks {

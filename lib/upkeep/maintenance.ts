@@ -4,6 +4,7 @@ import type { Database, Dialect } from '../database/dialect.js'
 import { toSqlTime } from '../database/time.js'
 import { upsert } from '../database/upsert.js'
 import { MAX_PENDING_AGE_MS } from '../event-log/outbox.js'
+import type { Id } from '../ids.js'
 import { channelKey, type ChannelKey } from '../keys.js'
 
 /** Rows of one statement. */
@@ -84,7 +85,7 @@ export class Maintenance {
       const rows = await db.selectFrom('websocket_events').select(['id', 'tenant_id', 'channel', 'durable'])
         .where('status', 'in', ['delivered', 'failed']).where('created_at', '<', before).where('id', '<', Number(newest?.id ?? 0)).limit(CHUNK).execute()
       if (rows.length === 0) return purged
-      const floors = new Map<ChannelKey, { tenant_id: number, channel: string, purged_id: number }>()
+      const floors = new Map<ChannelKey, { tenant_id: Id, channel: string, purged_id: number }>()
       for (const { id, tenant_id, channel, durable } of rows) {
         if (Number(durable) === 0) continue
         const key = channelKey(tenant_id, channel)
@@ -102,7 +103,7 @@ export class Maintenance {
     }
   }
 
-  async #floors (db: Database, channels: Array<{ tenant_id: number, channel: string }>): Promise<Map<ChannelKey, number>> {
+  async #floors (db: Database, channels: Array<{ tenant_id: Id, channel: string }>): Promise<Map<ChannelKey, number>> {
     if (channels.length === 0) return new Map()
     const rows = await db.selectFrom('websocket_channel_floors').selectAll()
       .where('tenant_id', 'in', [...new Set(channels.map(({ tenant_id }) => tenant_id))])

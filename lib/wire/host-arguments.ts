@@ -2,7 +2,8 @@ import type { TSchema } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import { privateOwner } from '../channel-names.js'
 import { RealtimeError } from '../errors.js'
-import { Channel, ConnectionId, DedupeId, Id, SenderId } from '../schemas.js'
+import { channelCharacters, type Ids } from '../ids.js'
+import { ConnectionId, DedupeId } from '../schemas.js'
 import { CloseCode } from './close-codes.js'
 
 /**
@@ -16,34 +17,37 @@ export const wrongArgument = (name: string, problem: string): RealtimeError => n
 
 function checkBy (schema: TSchema, problem: string): Check {
   const compiled = TypeCompiler.Compile(schema)
-  return (value, name) => {
-    if (!compiled.Check(value)) throw wrongArgument(name, value === undefined ? 'is missing' : problem)
-  }
+  return (value, name) => { if (!compiled.Check(value)) throw wrong(value, name, problem) }
 }
 
+const wrong = (value: unknown, name: string, problem: string): RealtimeError => wrongArgument(name, value === undefined ? 'is missing' : problem)
+
 /** A tenant or a user. */
-export const requireId: Check = checkBy(Id, 'is not an id: a positive integer')
+export function requireId (ids: Ids, value: unknown, name: string): void {
+  if (!ids.isId(value)) throw wrong(value, name, `is not an id: ${ids.description}`)
+}
 
 /** A user, or the system itself. */
-export const requireSender: Check = checkBy(SenderId, 'is not the id of a user: a positive integer, or 0 for the system')
+export function requireSender (ids: Ids, value: unknown, name: string): void {
+  if (value !== ids.system && !ids.isId(value)) throw wrong(value, name, `is not the id of a user: ${ids.description}, or ${JSON.stringify(ids.system)} for the system`)
+}
 
 export const requireConnectionId: Check = checkBy(ConnectionId, 'is not the id of a connection')
 
 export const requireDedupeId: Check = checkBy(DedupeId, 'is not a key: letters, digits and ._:-')
 
-const requireName: Check = checkBy(Channel, 'is not a channel: letters, digits and ._:-, at most 255')
-
-export function requireIds (values: unknown, name: string): void {
+export function requireIds (ids: Ids, values: unknown, name: string): void {
   if (!Array.isArray(values)) throw wrongArgument(name, 'is not a list of ids')
-  values.forEach((value, i) => { requireId(value, `${name}.${i}`) })
+  values.forEach((value, i) => { requireId(ids, value, `${name}.${i}`) })
 }
 
 /** A channel that can exist. */
-export function requireChannel (value: unknown, name = 'channel'): void {
-  requireName(value, name)
-  const channel = value as string // checked right above
+export function requireChannel (ids: Ids, channel: unknown, name = 'channel'): void {
+  if (typeof channel !== 'string' || !ids.isChannel(channel)) {
+    throw wrong(channel, name, `is not a channel: letters, digits and ${channelCharacters(ids.kind)}, at most 255`)
+  }
   if (channel === 'user:me') throw wrongArgument(name, 'user:me is the own channel of whoever asks: use private-user.{id}')
-  if (channel.startsWith('private-user.') && privateOwner(channel) === null) throw wrongArgument(name, `${channel} is the channel of nobody: use private-user.{id}`)
+  if (channel.startsWith('private-user.') && privateOwner(channel, ids) === null) throw wrongArgument(name, `${channel} is the channel of nobody: use private-user.{id}`)
 }
 
 /** Names the data in the error of a value that JSON cannot hold: a BigInt, or an object that holds itself. */

@@ -3,6 +3,7 @@ import type { AccessKind } from '../../lib/access/store.js'
 import { BROADCAST_CHANNEL, privateChannel, resolveAlias } from '../../lib/channel-names.js'
 import type { HostTransaction } from '../../lib/database/host-transaction.js'
 import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { notJson, requireChannel, requireId, requireIds } from '../../lib/wire/host-arguments.js'
 import type { DataOf, EventName } from './event-types.js'
@@ -11,9 +12,9 @@ import type { FromHostCode, Outgoing } from './outgoing.js'
 import type { StoredData } from './schemas.js'
 
 interface Sender {
-  tenantId: number
-  /** The sender; 0, the system, by default. */
-  userId?: number
+  tenantId: Id
+  /** The sender; by default the system: `0`, or `''` with string ids. */
+  userId?: Id
 }
 
 interface Durable extends Sender {
@@ -23,7 +24,7 @@ interface Durable extends Sender {
   transaction?: HostTransaction
 }
 
-interface DirectMessage extends Durable { recipientId: number, message: string, conversationId: string }
+interface DirectMessage extends Durable { recipientId: Id, message: string, conversationId: string }
 
 interface Emitted<Name extends EventName> extends Sender { channel: string, event: Name, data: DataOf<Name> }
 
@@ -57,20 +58,20 @@ export interface ChannelsApi {
    * `await channels.notify({ tenantId: 1, recipientIds: [7, 8], title: 'Maintenance', body: 'Tonight at 22:00' })`
    */
   notify (notification: Durable & {
-    recipientIds: number[], title: string, body: string, icon?: string | null, tag?: string | null
+    recipientIds: Id[], title: string, body: string, icon?: string | null, tag?: string | null
   }): Promise<Receipt[]>
   /**
    * Subscribes every live connection of a user, on every node; each gets `subscribed`. `authorize` is not asked. Resolves
    * within 2 s.
    */
-  join (tenantId: number, userId: number, channel: string): Promise<AccessResult>
+  join (tenantId: Id, userId: Id, channel: string): Promise<AccessResult>
   /** Takes every live connection of a user out of a channel, on every node; each gets `unsubscribed` with the reason `revoked`. Resolves within 2 s. */
-  kick (tenantId: number, userId: number, channel: string): Promise<AccessResult>
+  kick (tenantId: Id, userId: Id, channel: string): Promise<AccessResult>
   /** A message to everyone in the tenant. `messageType` is `info` by default. `await channels.broadcast({ tenantId: 1, message: 'hi' })` */
   broadcast (broadcast: Durable & { message: string, messageType?: string }): Promise<Receipt>
 }
 
-export function createApi ({ emit: tell, accessLog }: Pick<Internals, 'emit' | 'accessLog'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
+export function createApi ({ emit: tell, accessLog, ids }: Pick<Internals, 'emit' | 'accessLog' | 'ids'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
   const eventOf = ({ event: type, ...sent }: FromHostCode): NewEvent =>
     ({ ...sent, type, data: outgoing.stored({ ...sent, event: type }) })
   const store = async (sent: FromHostCode, transaction: HostTransaction | undefined): Promise<Receipt> => {
@@ -81,7 +82,7 @@ export function createApi ({ emit: tell, accessLog }: Pick<Internals, 'emit' | '
     }
   }
 
-  const emit: ChannelsApi['emit'] = ({ tenantId, userId = 0, channel, event, data }) => {
+  const emit: ChannelsApi['emit'] = ({ tenantId, userId = ids.system, channel, event, data }) => {
     const emitted = outgoing.emitted({ tenantId, userId, channel, event, data })
     try {
       tell({ tenantId, channel, event, data: emitted })
@@ -89,36 +90,37 @@ export function createApi ({ emit: tell, accessLog }: Pick<Internals, 'emit' | '
       throw notJson(err)
     }
   }
-  const direct: ChannelsApi['direct'] = async ({ tenantId, userId = 0, recipientId, dedupeId, transaction, message, conversationId }) => {
-    requireId(recipientId, 'recipientId')
+  const direct: ChannelsApi['direct'] = async ({ tenantId, userId = ids.system, recipientId, dedupeId, transaction, message, conversationId }) => {
+    requireId(ids, recipientId, 'recipientId')
     return await store({ tenantId, userId, channel: privateChannel(recipientId), event: 'message:direct', data: { message, conversationId }, dedupeId }, transaction)
   }
-  const decide = async (kind: AccessKind, tenantId: number, userId: number, channel: string): Promise<AccessResult> => {
-    requireId(tenantId, 'tenantId')
-    requireId(userId, 'userId')
-    requireChannel(channel)
+  const decide = async (kind: AccessKind, tenantId: Id, userId: Id, channel: string): Promise<AccessResult> => {
+    requireId(ids, tenantId, 'tenantId')
+    requireId(ids, userId, 'userId')
+    requireChannel(ids, channel)
     return await accessLog.record({ kind, tenantId, userId, channel: resolveAlias(channel, userId) })
   }
   return {
     join: async (tenantId, userId, channel) => await decide('join', tenantId, userId, channel),
     kick: async (tenantId, userId, channel) => await decide('kick', tenantId, userId, channel),
-    publish: async ({ tenantId, userId = 0, channel, event, data, dedupeId, transaction }) =>
+    publish: async ({ tenantId, userId = ids.system, channel, event, data, dedupeId, transaction }) =>
       await store({ tenantId, userId, channel, event, data, dedupeId }, transaction),
     emit,
     tell: emit,
     direct,
     message: direct,
-    group: async ({ tenantId, userId = 0, channel, dedupeId, transaction, message, conversationId }) =>
+    group: async ({ tenantId, userId = ids.system, channel, dedupeId, transaction, message, conversationId }) =>
       await store({ tenantId, userId, channel, event: 'message:group', data: { message, conversationId }, dedupeId }, transaction),
-    notify: async ({ tenantId, userId = 0, recipientIds, title, body, icon, tag, dedupeId, transaction }) => {
-      requireIds(recipientIds, 'recipientIds')
-      const [first = 1] = recipientIds
+    notify: async ({ tenantId, userId = ids.system, recipientIds, title, body, icon, tag, dedupeId, transaction }) => {
+      requireIds(ids, recipientIds, 'recipientIds')
+      const [first] = recipientIds
+      if (first === undefined) return []
       const data = outgoing.stored({
         tenantId, userId, channel: privateChannel(first), event: 'notification:received', data: { title, body, icon, tag }, dedupeId
       }) as StoredData<'notification:received'> // which its schema was asked of right now
       return await messages.storeNotifications({ tenantId, userId }, { recipientIds, dedupeId, ...data }, { patient: true, transaction })
     },
-    broadcast: async ({ tenantId, userId = 0, message, messageType, dedupeId, transaction }) =>
+    broadcast: async ({ tenantId, userId = ids.system, message, messageType, dedupeId, transaction }) =>
       await store({ tenantId, userId, channel: BROADCAST_CHANNEL, event: 'broadcast:message', data: { message, messageType }, dedupeId }, transaction)
   }
 }

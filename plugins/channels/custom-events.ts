@@ -3,9 +3,10 @@ import { isReserved, resolveAlias } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import { OptionError, RealtimeError } from '../../lib/errors.js'
 import type { FrameContext, FrameResult } from '../../lib/frame-router.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { requireKnown } from '../../lib/option-names.js'
-import { Accepted, Channel, DedupeId, Id, SenderId, Timestamp } from '../../lib/schemas.js'
+import { Accepted, Channel, DedupeId, MessageId, SenderId, Timestamp } from '../../lib/schemas.js'
 import { SchemaCompiler, type CompiledSchema, type ObjectSchema, type Problem } from '../../lib/wire/json-schema.js'
 import type { Screening } from './before-publish.js'
 import type { CustomEvent, CustomEventMap } from './event-types.js'
@@ -44,7 +45,7 @@ export class CustomEvents {
    * What host code sends, as clients get it; null for an event that was not declared. Throws `RT_INVALID_DATA`, and an
    * error where the event is declared for something else.
    */
-  outgoing (event: string, durable: boolean, { channel, userId, data }: { channel: string, userId: number, data: Record<string, unknown> }): Record<string, unknown> | null {
+  outgoing (event: string, durable: boolean, { channel, userId, data }: { channel: string, userId: Id, data: Record<string, unknown> }): Record<string, unknown> | null {
     const declared = this.#declared.get(event)
     if (declared === undefined) return null
     if (declared.direction === 'client') throw new Error(`${event} is declared for clients alone: direction "both" lets host code send it`)
@@ -56,7 +57,7 @@ export class CustomEvents {
 
   #describe (name: string, { data, durable }: Declared): void {
     this.#internals.frames.describe({
-      server: { [name]: described(data, { ...durable ? { messageId: Id } : {}, userId: SenderId, channel: Channel, timestamp: Timestamp }) }
+      server: { [name]: described(data, { ...durable ? { messageId: MessageId } : {}, userId: SenderId, channel: Channel, timestamp: Timestamp }) }
     })
   }
 

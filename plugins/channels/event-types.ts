@@ -1,5 +1,5 @@
 import type { Register } from '../../lib/register.js'
-import type { Id } from '../../lib/schemas.js'
+import type { Id } from '../../lib/ids.js'
 import type { ObjectSchema } from '../../lib/wire/json-schema.js'
 import type { BroadcastData, GroupData, serverEvents } from './schemas.js'
 

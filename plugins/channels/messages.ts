@@ -150,9 +150,10 @@ export class Messages {
 
   /** What many users confirm at once is one commit. A user's tabs that confirm together are one confirmation, of which the sender is told once. */
   async #confirmAll (keys: string[]): Promise<Map<string, number>> {
-    const confirmed = await this.#internals.eventLog.confirm(keys.map((key) => {
-      const [tenantId = 0, userId = 0, id = 0] = key.split('/').map(Number)
-      return { tenantId, userId, id }
+    const { eventLog, ids } = this.#internals
+    const confirmed = await eventLog.confirm(keys.map((key) => {
+      const [tenantId = '', userId = '', id] = key.split('/')
+      return { tenantId: ids.parse(tenantId), userId: ids.parse(userId), id: Number(id) }
     }), (found) => {
       for (const one of found) if (one.fresh) this.#emitDelivered(one)
     })
@@ -161,7 +162,7 @@ export class Messages {
 
   #emitDelivered ({ tenantId, userId, id, senderId }: Confirmed): void {
     const data: Delivered = { messageId: id, userId, timestamp: toIso(this.#internals.clock.now()) }
-    if (senderId > 0) this.#internals.emit({ tenantId, channel: privateChannel(senderId), event: 'message:delivered', data })
+    if (senderId !== this.#internals.ids.system) this.#internals.emit({ tenantId, channel: privateChannel(senderId), event: 'message:delivered', data })
     this.#internals.bus.emit('delivered', { tenantId, userId, messageId: id, senderId })
   }
 }

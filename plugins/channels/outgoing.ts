@@ -2,14 +2,15 @@ import { Type, type TObject, type TProperties } from '@sinclair/typebox'
 import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
 import { BROADCAST_CHANNEL, privateOwner } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { requireChannel, requireDedupeId, requireId, requireSender, wrongArgument } from '../../lib/wire/host-arguments.js'
 import type { CustomEvents } from './custom-events.js'
 
 /** An event that host code sends. */
 export interface FromHostCode {
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   channel: string
   event: string
   data: Record<string, unknown>
@@ -49,7 +50,7 @@ export class Outgoing {
     const schema = this.#schemaOf(sent.event)
     if (schema === null) return sent.data
     if (on === undefined) throw wrongArgument('event', `${sent.event} is not stored: send it with emit`)
-    if (on === 'private' && privateOwner(sent.channel) === null) throw wrongArgument('channel', `${sent.event} goes to one user, on private-user.{id}`)
+    if (on === 'private' && privateOwner(sent.channel, this.#internals.ids) === null) throw wrongArgument('channel', `${sent.event} goes to one user, on private-user.{id}`)
     if (on === 'broadcast' && sent.channel !== BROADCAST_CHANNEL) throw wrongArgument('channel', `${sent.event} goes to everyone, on ${BROADCAST_CHANNEL}`)
     return this.#complete(schema, sent)
   }
@@ -67,9 +68,10 @@ export class Outgoing {
   }
 
   #require ({ tenantId, userId, channel, event, data, dedupeId }: FromHostCode): void {
-    requireId(tenantId, 'tenantId')
-    requireSender(userId, 'userId')
-    requireChannel(channel)
+    const { ids } = this.#internals
+    requireId(ids, tenantId, 'tenantId')
+    requireSender(ids, userId, 'userId')
+    requireChannel(ids, channel)
     if (typeof event !== 'string' || event.length === 0 || event.length > 50) throw wrongArgument('event', 'is not a name of 1 to 50 characters')
     if (typeof data !== 'object' || data === null || Array.isArray(data)) throw wrongArgument('data', 'is not an object')
     if (dedupeId !== undefined) requireDedupeId(dedupeId, 'dedupeId')
@@ -93,6 +95,7 @@ export class Outgoing {
   }
 
   #complete (schema: TObject, { userId, channel, event, data: given }: FromHostCode): Record<string, unknown> {
+    const { ids } = this.#internals
     const isStored = event in STORED
     const data = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
     // What the log adds: the time of every event, and the id of a stored one.
@@ -101,11 +104,11 @@ export class Outgoing {
     const unknown = Object.keys(data).find((name) => !(name in fields))
     if (unknown !== undefined) throw wrongArgument(`data.${unknown}`, `is not a field of ${event}`)
     // A row is in the name of its sender, and so is its frame. Presence and typing are of the user whom their data name.
-    const sender = isStored ? { userId, senderId: userId } : userId === 0 ? {} : { userId }
+    const sender = isStored ? { userId, senderId: userId } : userId === ids.system ? {} : { userId }
     for (const [name, value] of Object.entries(sender)) {
       if (data[name] !== undefined && data[name] !== value) throw wrongArgument(`data.${name}`, `is another user than the event’s userId, ${value}`)
     }
-    const known = { channel, recipientId: privateOwner(channel), messageType: 'info', icon: null, tag: null, ...data, ...sender }
+    const known = { channel, recipientId: privateOwner(channel, ids), messageType: 'info', icon: null, tag: null, ...data, ...sender }
     const complete = Object.fromEntries(Object.entries(known).filter(([name]) => name in fields))
     const check = this.#checkOf(event, fields)
     if (!check.Check(complete)) {

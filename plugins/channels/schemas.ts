@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import {
-  Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, Epoch, ErrorResponse, errorResponses, Id, Nullable, SenderId, Timestamp
+  Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, Epoch, ErrorResponse, errorResponses, Id, MessageId, Nullable, SenderId, Timestamp
 } from '../../lib/schemas.js'
 import { ServerFrame } from '../../lib/wire/protocol.js'
 
@@ -77,11 +77,11 @@ export const NotificationData = Type.Object({
 })
 export type NotificationData = Static<typeof NotificationData>
 
-export const NotificationsAccepted = Type.Object({ messageIds: Type.Array(Id), timestamp: Timestamp })
+export const NotificationsAccepted = Type.Object({ messageIds: Type.Array(MessageId), timestamp: Timestamp })
 export type NotificationsAccepted = Static<typeof NotificationsAccepted>
 
-export const DeliveredData = Type.Object({ messageId: Id, senderId: Type.Optional(Id) })
-export const DeliveredAck = Type.Object({ messageId: Id })
+export const DeliveredData = Type.Object({ messageId: MessageId, senderId: Type.Optional(Id) })
+export const DeliveredAck = Type.Object({ messageId: MessageId })
 
 // … as requests …
 
@@ -93,24 +93,24 @@ export const BroadcastBody = Type.Object({ message: Message, message_type: Type.
 export const NotificationsBody = Type.Object({
   recipient_ids: Recipients, title: Title, body: Body, icon: Icon, tag: Tag, dedupe_id: Dedupe
 })
-export const AcceptedAnswer = Type.Object({ data: Type.Object({ message_id: Id, timestamp: Timestamp }) })
-export const NotificationsAnswer = Type.Object({ data: Type.Object({ message_ids: Type.Array(Id), timestamp: Timestamp }) })
+export const AcceptedAnswer = Type.Object({ data: Type.Object({ message_id: MessageId, timestamp: Timestamp }) })
+export const NotificationsAnswer = Type.Object({ data: Type.Object({ message_ids: Type.Array(MessageId), timestamp: Timestamp }) })
 
 // … and as clients receive them
 
 export const DirectMessage = Type.Object({
-  messageId: Id, senderId: SenderId, message: Message, conversationId: ConversationId, timestamp: Timestamp
+  messageId: MessageId, senderId: SenderId, message: Message, conversationId: ConversationId, timestamp: Timestamp
 })
 export const GroupMessage = Type.Object({
-  messageId: Id, userId: SenderId, channel: Channel, message: Message, conversationId: ConversationId, timestamp: Timestamp
+  messageId: MessageId, userId: SenderId, channel: Channel, message: Message, conversationId: ConversationId, timestamp: Timestamp
 })
 export const BroadcastMessage = Type.Object({
-  messageId: Id, message: Message, messageType: MessageType, senderId: SenderId, timestamp: Timestamp
+  messageId: MessageId, message: Message, messageType: MessageType, senderId: SenderId, timestamp: Timestamp
 })
 export const Notification = Type.Object({
-  messageId: Id, title: Title, body: Body, icon: Nullable(Type.String()), tag: Nullable(Type.String()), timestamp: Timestamp
+  messageId: MessageId, title: Title, body: Body, icon: Nullable(Type.String()), tag: Nullable(Type.String()), timestamp: Timestamp
 })
-export const Delivered = Type.Object({ messageId: Id, userId: Id, timestamp: Timestamp })
+export const Delivered = Type.Object({ messageId: MessageId, userId: Id, timestamp: Timestamp })
 export type Delivered = Static<typeof Delivered>
 
 // History

@@ -1,4 +1,4 @@
-import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
 import type { FastifyBaseLogger } from 'fastify'
 import type { MaybePromise } from '../../lib/async/maybe-promise.js'
 import { resolveAlias } from '../../lib/channel-names.js'
@@ -8,18 +8,19 @@ import type { ReplayOptions } from '../../lib/delivery/replayer.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameContext, type FrameResult } from '../../lib/frame-router.js'
 import type { Verdict } from '../../lib/host-functions.js'
+import { withIds } from '../../lib/id-schemas.js'
 import type { Caller, Identity } from '../../lib/identity.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey, channelKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
 import { SubscribeEntry, type NotSubscribed, type SubscribeAck, type SubscribeData, type Subscribed } from './schemas.js'
 
-interface RemoteSubscription { tenantId: number, connectionId: string, channel: string }
+interface RemoteSubscription { tenantId: Id, connectionId: string, channel: string }
 
 /** A subscription that was made: its answer, and what the connection then begins with. */
 interface Made { answer: Subscribed, joining: Joining, replay: ReplayOptions }
 
-const checkEntry = TypeCompiler.Compile(SubscribeEntry)
 /** Of a name that is not valid, at most so much is answered. */
 const MAX_NAME = 255
 
@@ -28,11 +29,13 @@ export class Subscriptions {
   readonly #internals: Internals
   readonly #maxChannels: number
   readonly #log: FastifyBaseLogger
+  readonly #entry: TypeCheck<typeof SubscribeEntry>
 
   constructor (internals: Internals, maxChannels: number, log: FastifyBaseLogger) {
     this.#internals = internals
     this.#maxChannels = maxChannels
     this.#log = log
+    this.#entry = TypeCompiler.Compile(withIds(SubscribeEntry, internals.ids.kind))
     internals.rpc.handle('channels.subscribe', async (data) => {
       await this.#onLocal(data as RemoteSubscription, async (connection, channel) => {
         this.#requireRoom(connection, channel)
@@ -115,9 +118,9 @@ export class Subscriptions {
   /** In the order asked. What is allowed is joined in one turn, and what must be read of the log is read together. */
   async #subscribeAll (context: FrameContext, entries: readonly unknown[], epoch?: string): Promise<Array<Made | RealtimeError>> {
     const { identity, connection } = context
-    const checked = entries.map((entry) => checkEntry.Check(entry)
+    const checked = entries.map((entry) => this.#entry.Check(entry)
       ? { channel: resolveAlias(entry.channel, identity.userId), since: entry.since }
-      : invalidData(checkEntry.Errors(entry).First()))
+      : invalidData(this.#entry.Errors(entry).First()))
     const refusals = await this.#refusals(context, checked.flatMap((entry) => entry instanceof RealtimeError ? [] : entry.channel))
     return await Promise.all(checked.map(async (entry) => {
       if (entry instanceof RealtimeError) return entry

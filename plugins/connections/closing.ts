@@ -3,6 +3,8 @@ import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
 import { withTimeout } from '../../lib/async/with-timeout.js'
 import { RealtimeError } from '../../lib/errors.js'
+import { Id, withIds } from '../../lib/id-schemas.js'
+import type { Id as IdType } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey } from '../../lib/keys.js'
 import type { RosterConnection } from '../../lib/roster/contract.js'
@@ -10,14 +12,14 @@ import { Connection } from './connection.js'
 
 const why = { code: Type.Integer(), reason: Type.String() }
 const CloseConnection = Type.Object({
-  tenantId: Type.Integer(),
+  tenantId: Id,
   connectionId: Type.String(),
   /** Only the socket of this generation; absent: whichever has the id. */
   generation: Type.Optional(Type.String()),
   ...why
 })
 type CloseConnection = Static<typeof CloseConnection>
-const CloseUser = Type.Object({ tenantId: Type.Integer(), userId: Type.Integer(), ...why })
+const CloseUser = Type.Object({ tenantId: Id, userId: Id, ...why })
 type CloseUser = Static<typeof CloseUser>
 
 /** How long another node may take to close its sockets, in milliseconds. */
@@ -34,8 +36,9 @@ export class Closing {
   constructor (internals: Internals, log: FastifyBaseLogger) {
     this.#internals = internals
     this.#log = log
-    internals.rpc.handle('connections.close', async (data) => this.#closeHere(checked(CloseConnection, data)))
-    internals.rpc.handle('connections.closeUser', async (data) => this.#closeUserHere(checked(CloseUser, data)))
+    const [connection, user] = withIds([CloseConnection, CloseUser] as const, internals.ids.kind)
+    internals.rpc.handle('connections.close', async (data) => this.#closeHere(checked(connection, data)))
+    internals.rpc.handle('connections.closeUser', async (data) => this.#closeUserHere(checked(user, data)))
   }
 
   /** Closes the socket of an entry of the roster, and no newer one under the same id. */
@@ -44,13 +47,13 @@ export class Closing {
   }
 
   /** Closes the socket with this id where the roster does not know it. False: no node has one. */
-  async unlisted (tenantId: number, connectionId: string, code: number, reason: string): Promise<boolean> {
+  async unlisted (tenantId: IdType, connectionId: string, code: number, reason: string): Promise<boolean> {
     const request: CloseConnection = { tenantId, connectionId, code, reason }
     return this.#closeHere(request) || (await this.#askOthers('connections.close', request)).includes(true)
   }
 
   /** Closes all sockets of a user. Returns the ids of their connections. */
-  async user (tenantId: number, userId: number, code: number, reason: string): Promise<string[]> {
+  async user (tenantId: IdType, userId: IdType, code: number, reason: string): Promise<string[]> {
     const request: CloseUser = { tenantId, userId, code, reason }
     const here = this.#closeUserHere(request)
     const others = await this.#askOthers('connections.closeUser', request)

@@ -11,7 +11,7 @@ import { Replayer, type PageReader, type PageSource, type Reader, type ReplayOpt
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
-import { channelKey, splitKey, type ChannelKey } from '../../lib/keys.js'
+import { channelKey, channelOf, type ChannelKey } from '../../lib/keys.js'
 import type { Metrics } from '../../lib/metrics.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { websocketFrame } from '../../lib/wire/websocket-frame.js'
@@ -220,7 +220,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   }
 
   #beginAgain (key: ChannelKey, first: PageSource): void {
-    if (this.closed || !this.channels.has(splitKey(key).channel)) return
+    if (this.closed || !this.channels.has(channelOf(key))) return
     void thenMaybe(this.#hub.join(key, this), (joining) => { this.begin(joining, { first }) })
   }
 

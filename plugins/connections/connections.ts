@@ -5,6 +5,7 @@ import { toIso } from '../../lib/clock.js'
 import type { Joining } from '../../lib/delivery/joining.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { expiryOf, type Identity } from '../../lib/identity.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
@@ -210,7 +211,7 @@ export class Connections {
   }
 
   /** Closes one connection, wherever it is. False: there is none. */
-  async close (tenantId: number, connectionId: string, code: number, reason: string): Promise<boolean> {
+  async close (tenantId: Id, connectionId: string, code: number, reason: string): Promise<boolean> {
     const entry = await this.#internals.roster.find(tenantId, connectionId)
     if (entry === null) return await this.#closing.unlisted(tenantId, connectionId, code, reason)
     await this.#end(entry, code, reason)
@@ -218,7 +219,7 @@ export class Connections {
   }
 
   /** Closes every connection of a user, also those that the roster does not know; answers how many there were. */
-  async closeUser (tenantId: number, userId: number, code: number, reason: string): Promise<number> {
+  async closeUser (tenantId: Id, userId: Id, code: number, reason: string): Promise<number> {
     const closed = this.#closing.user(tenantId, userId, code, reason)
     // While Redis is away nobody knows of others than this node's own.
     const entries = await this.#internals.roster.connectionsOf(tenantId, userId).catch(() => [])
@@ -227,7 +228,7 @@ export class Connections {
   }
 
   /** Ends the connections of a user that have no socket; returns how many there were. */
-  async endRegistered (tenantId: number, userId: number): Promise<number> {
+  async endRegistered (tenantId: Id, userId: Id): Promise<number> {
     const entries = (await this.#internals.roster.connectionsOf(tenantId, userId)).filter(({ nodeId }) => nodeId === null)
     await Promise.all(entries.map(async (entry) => { await this.#end(entry, CloseCode.forbidden, 'banned') }))
     return entries.length

@@ -3,6 +3,7 @@ import type { AccessResult } from '../../lib/access/log.js'
 import type { AccessEntry } from '../../lib/access/store.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { RealtimeError } from '../../lib/errors.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 
@@ -11,7 +12,7 @@ import { CloseCode } from '../../lib/wire/close-codes.js'
  * why. `endRegistered` ends the connections of a user that have no socket, which belong to no node.
  */
 export function closeRefused (
-  { accessLog, restrictions, localConnections }: Internals, endRegistered: (tenantId: number, userId: number) => Promise<number>
+  { accessLog, restrictions, localConnections }: Internals, endRegistered: (tenantId: Id, userId: Id) => Promise<number>
 ): void {
   const close = ({ tenantId, userId }: AccessEntry): number => {
     let connections = 0

@@ -1,13 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import type { TObject } from '@sinclair/typebox'
-import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
 import type { FastifyBaseLogger } from 'fastify'
 import { rateLimited } from '../../lib/access/rate-counters.js'
 import { thenMaybe, catchMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { toIso } from '../../lib/clock.js'
 import { errorData, RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameResult } from '../../lib/frame-router.js'
+import { withIds } from '../../lib/id-schemas.js'
 import type { Identity } from '../../lib/identity.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { encodeFrame, idOf, parseFrame, type ClientFrame, type ErrorData, type FrameId } from '../../lib/wire/protocol.js'
@@ -17,18 +19,18 @@ import type { Connections } from './connections.js'
 import type { ReplySlot } from './reply-queue.js'
 import { AuthData, clientEvents, serverEvents, type Pong } from './schemas.js'
 
-const checkAuth = TypeCompiler.Compile<TObject>(AuthData)
-
 /** What a connection's frames go through: rate, envelope, authentication, schema, handler, reply. */
 export class FramePipeline {
   readonly #internals: Internals
   readonly #connections: Connections
   readonly #log: FastifyBaseLogger
+  readonly #authData: TypeCheck<TObject>
 
   constructor (internals: Internals, connections: Connections, log: FastifyBaseLogger) {
     this.#internals = internals
     this.#connections = connections
     this.#log = log
+    this.#authData = TypeCompiler.Compile<TObject>(withIds(AuthData, internals.ids.kind))
     internals.frames.describe({ client: clientEvents, server: serverEvents })
   }
 
@@ -88,7 +90,7 @@ export class FramePipeline {
 
   async #auth (connection: Connection, slot: ReplySlot, frame: ClientFrame): Promise<void> {
     const data = frame.data ?? {}
-    if (!checkAuth.Check(data)) throw invalidData(checkAuth.Errors(data).First())
+    if (!this.#authData.Check(data)) throw invalidData(this.#authData.Errors(data).First())
     const auth = data as AuthData // checked right above
     const renewing = connection.phase.name === 'open'
     try {
@@ -106,7 +108,8 @@ export class FramePipeline {
   async #identify ({ token, userId, clubId }: AuthData, connection: Connection): Promise<Identity> {
     const identity = await this.#internals.access.identify(token, connection.request, connection)
     if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
-    if ((userId !== undefined && Number(userId) !== identity.userId) || (clubId !== undefined && Number(clubId) !== identity.tenantId)) {
+    const isOther = (claimed: Id | string | undefined, id: Id): boolean => claimed !== undefined && this.#internals.ids.parse(claimed) !== id
+    if (isOther(userId, identity.userId) || isOther(clubId, identity.tenantId)) {
       throw new RealtimeError('RT_IDENTITY_MISMATCH')
     }
     return identity

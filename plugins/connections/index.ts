@@ -1,6 +1,7 @@
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Id } from '../../lib/ids.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { readSettings } from '../../lib/settings.js'
@@ -32,11 +33,11 @@ export interface ConnectionsApi {
   /** Sockets on this node. */
   readonly size: number
   /** Closes one connection, on whichever node it is; 4000 unless another code is given. False: there is none. */
-  close (tenantId: number, connectionId: string, code?: CloseCode, reason?: string): Promise<boolean>
+  close (tenantId: Id, connectionId: string, code?: CloseCode, reason?: string): Promise<boolean>
   /** Closes every connection of a user; answers how many there were. Clients may come back: `access.ban` keeps them out. */
-  closeUser (tenantId: number, userId: number, code?: CloseCode, reason?: string): Promise<number>
+  closeUser (tenantId: Id, userId: Id, code?: CloseCode, reason?: string): Promise<number>
   /** Every connection of a user, on all nodes, the oldest first: for support staff. Resolves within 2 s. */
-  of (tenantId: number, userId: number): Promise<ConnectionDescription[]>
+  of (tenantId: Id, userId: Id): Promise<ConnectionDescription[]>
 }
 
 declare module '../../lib/realtime.js' {
@@ -61,20 +62,20 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   fastify.realtime.connections = {
     get size () { return supervisor.size },
     close: async (tenantId, connectionId, code = CloseCode.disconnected, reason = 'closed by the host') => {
-      requireId(tenantId, 'tenantId')
+      requireId(internals.ids, tenantId, 'tenantId')
       requireConnectionId(connectionId, 'connectionId')
       requireClose(code, reason)
       return await connections.close(tenantId, connectionId, code, reason)
     },
     closeUser: async (tenantId, userId, code = CloseCode.disconnected, reason = 'closed by the host') => {
-      requireId(tenantId, 'tenantId')
-      requireId(userId, 'userId')
+      requireId(internals.ids, tenantId, 'tenantId')
+      requireId(internals.ids, userId, 'userId')
       requireClose(code, reason)
       return await connections.closeUser(tenantId, userId, code, reason)
     },
     of: async (tenantId, userId) => {
-      requireId(tenantId, 'tenantId')
-      requireId(userId, 'userId')
+      requireId(internals.ids, tenantId, 'tenantId')
+      requireId(internals.ids, userId, 'userId')
       return await inspection.of(tenantId, userId)
     }
   }

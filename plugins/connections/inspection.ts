@@ -2,9 +2,11 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { withTimeout } from '../../lib/async/with-timeout.js'
 import { RealtimeError } from '../../lib/errors.js'
+import { withIds } from '../../lib/id-schemas.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import type { RosterConnection } from '../../lib/roster/contract.js'
-import type { Device } from '../../lib/schemas.js'
+import { Id as IdSchema, type Device } from '../../lib/schemas.js'
 import { Connection } from './connection.js'
 import type { ConnectionStore } from './store.js'
 
@@ -22,7 +24,7 @@ export interface ConnectionDescription {
   channels: string[] | null
 }
 
-const UserOfTenant = Type.Object({ tenantId: Type.Integer(), userId: Type.Integer() })
+const UserOfTenant = Type.Object({ tenantId: IdSchema, userId: IdSchema })
 const OF = 'connections.of'
 /** How long another node may take to answer, in milliseconds. */
 const ANSWER_TIME_MS = 1800
@@ -35,14 +37,15 @@ export class Inspection {
   constructor (internals: Internals, store: ConnectionStore) {
     this.#internals = internals
     this.#store = store
+    const schema = withIds(UserOfTenant, internals.ids.kind)
     internals.rpc.handle(OF, async (data) => {
-      if (!Value.Check(UserOfTenant, data)) throw new RealtimeError('RT_INVALID_DATA')
+      if (!Value.Check(schema, data)) throw new RealtimeError('RT_INVALID_DATA')
       return this.#here(data.tenantId, data.userId)
     })
   }
 
   /** Every connection of a user, the oldest first, also those that the roster does not know. Resolves within 2 s. */
-  async of (tenantId: number, userId: number): Promise<ConnectionDescription[]> {
+  async of (tenantId: Id, userId: Id): Promise<ConnectionDescription[]> {
     const { nodeId, roster } = this.#internals
     // While Redis is away nobody knows of others than this node's own.
     const [listed, alive] = await Promise.all([roster.connectionsOf(tenantId, userId).catch(() => []), roster.aliveNodes().catch(() => [])])
@@ -61,7 +64,7 @@ export class Inspection {
   }
 
   /** Connections without a socket, and those whose node does not answer. */
-  async #unanswered (tenantId: number, entries: RosterConnection[]): Promise<ConnectionDescription[]> {
+  async #unanswered (tenantId: Id, entries: RosterConnection[]): Promise<ConnectionDescription[]> {
     if (entries.length === 0) return []
     const addresses = await this.#store.addresses(tenantId, entries.map(({ connectionId }) => connectionId))
     return await Promise.all(entries.map(async ({ connectionId, nodeId, device, connectedAt }) => {
@@ -70,7 +73,7 @@ export class Inspection {
     }))
   }
 
-  #here (tenantId: number, userId: number): ConnectionDescription[] {
+  #here (tenantId: Id, userId: Id): ConnectionDescription[] {
     const { nodeId, localConnections } = this.#internals
     const found: ConnectionDescription[] = []
     for (const connection of localConnections.values()) {

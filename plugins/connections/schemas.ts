@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { bodyErrorResponses, Channel, ConnectionId, Device, Epoch, ErrorResponse, Id, Nullable, TenantStats, Timestamp } from '../../lib/schemas.js'
+import { bodyErrorResponses, Channel, ClaimedId, ConnectionId, Device, Epoch, ErrorResponse, Id, Nullable, TenantStats, Timestamp } from '../../lib/schemas.js'
 import { AckData, ErrorData } from '../../lib/wire/protocol.js'
 
 export const ConnectBody = Type.Object({
@@ -26,9 +26,6 @@ export const Disconnected = Type.Object({ message: Type.String() })
 
 /** `/heartbeat` answers like `/stats`. */
 export const Heartbeat = Type.Object({ data: TenantStats })
-
-/** A page's meta tags hold text: a numeric string says the same. */
-const ClaimedId = Type.Union([Id, Type.String({ pattern: '^[1-9]\\d{0,15}$' })])
 
 export const AuthData = Type.Object({
   token: Type.String({ minLength: 1, maxLength: 8192 }),

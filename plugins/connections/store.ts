@@ -4,14 +4,15 @@ import type { Database } from '../../lib/database/dialect.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
+import type { Id } from '../../lib/ids.js'
 import { connectionKey, type ConnectionKey } from '../../lib/keys.js'
 import type { StorageAccess } from '../../lib/resources.js'
 import { CHUNK, inChunks, type Purge } from '../../lib/upkeep/maintenance.js'
 
 /** A connection as the history keeps it. */
 export interface ConnectionRecord {
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   connectionId: string
   sessionId: string | null
   browser: string | null
@@ -24,7 +25,7 @@ export interface ConnectionRecord {
   nodeId: string | null
 }
 
-interface Gone { tenantId: number, connectionId: string, at: number }
+interface Gone { tenantId: Id, connectionId: string, at: number }
 
 /** websocket_connections: history, written behind and coalesced. The roster knows who is connected now. */
 export class ConnectionStore {
@@ -47,12 +48,12 @@ export class ConnectionStore {
   }
 
   /** A connection without a socket is over: its row says so a little later. */
-  markDisconnected (tenantId: number, connectionId: string, at: number): void {
+  markDisconnected (tenantId: Id, connectionId: string, at: number): void {
     this.#gone.put({ tenantId, connectionId, at })
   }
 
   /** The addresses from which connections were registered or opened, where they are known and the database answers. */
-  async addresses (tenantId: number, connectionIds: readonly string[]): Promise<Map<string, string | null>> {
+  async addresses (tenantId: Id, connectionIds: readonly string[]): Promise<Map<string, string | null>> {
     const rows = await this.#storage.db.selectFrom('websocket_connections').select(['connection_id', 'ip_address'])
       .where('tenant_id', '=', tenantId).where('connection_id', 'in', connectionIds).execute().catch(() => [])
     const found = new Map(rows.map((row) => [row.connection_id, row.ip_address]))

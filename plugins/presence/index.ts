@@ -1,6 +1,7 @@
 import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Id } from '../../lib/ids.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
@@ -20,7 +21,7 @@ export type PresenceOptions = Partial<Static<typeof PresenceSettings>>
 
 /** The presence of one user. */
 export interface HostPresence {
-  userId: number
+  userId: Id
   status: PresenceStatus
   /** Null for a user who was never seen. */
   device: Device | null
@@ -32,11 +33,11 @@ export interface HostPresence {
 
 /** A page of the users who are online. */
 export interface OnlinePage {
-  users: Array<{ userId: number, name: string | null, status: PresenceStatus, device: Device | null, displayStatus: string }>
+  users: Array<{ userId: Id, name: string | null, status: PresenceStatus, device: Device | null, displayStatus: string }>
   /** All users who are online, on every page. */
   total: number
   /** The `cursor` of the next page; null on the last one. */
-  nextCursor: number | null
+  nextCursor: Id | null
 }
 
 /** `app.realtime.presence` */
@@ -45,16 +46,16 @@ export interface PresenceApi {
    * The presence of these users, in the order given: `const [ann] = await app.realtime.presence.get(1, [7])`. Rejects with
    * `RT_STORAGE_UNAVAILABLE` while Redis, or the database for a user who is offline, cannot be read.
    */
-  get (tenantId: number, userIds: number[]): Promise<HostPresence[]>
+  get (tenantId: Id, userIds: Id[]): Promise<HostPresence[]>
   /**
    * A page of the users who are online, by user id. `limit` is 100 unless given; `cursor` is the `nextCursor` of the page
    * before. Rejects with `RT_STORAGE_UNAVAILABLE` while Redis cannot be read.
    */
-  listOnline (tenantId: number, page?: { limit?: number, cursor?: number }): Promise<OnlinePage>
+  listOnline (tenantId: Id, page?: { limit?: number, cursor?: Id }): Promise<OnlinePage>
   /** @deprecated Use `get`. */
-  of (tenantId: number, userIds: number[]): Promise<UserPresence[]>
+  of (tenantId: Id, userIds: Id[]): Promise<UserPresence[]>
   /** @deprecated Use `listOnline`. */
-  online (tenantId: number, page?: { limit?: number, cursor?: number }): Promise<OnlineUsers>
+  online (tenantId: Id, page?: { limit?: number, cursor?: Id }): Promise<OnlineUsers>
 }
 
 declare module '../../lib/realtime.js' {
@@ -67,7 +68,7 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
   const internals = internalsFor(fastify, 'presence')
   const { updatesPerMinute } = readSettings(PresenceSettings, options, { of: 'presence', besides: [] })
   const rate = { kind: 'presence', max: updatesPerMinute, window: 60_000 }
-  const store = new PresenceStore(internals.database, internals.clock, fastify.log)
+  const store = new PresenceStore(internals.database, internals.ids, internals.clock, fastify.log)
   const presence = new PresenceRules(internals, store)
 
   fastify.realtime.presence = {
@@ -83,7 +84,7 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
     online: async (tenantId, page = {}) => await presence.online(tenantId, page)
   }
   frames(internals.frames, presence, rate)
-  await restScope(fastify, internals, (scope) => { routes(scope, presence, rate) })
+  await restScope(fastify, internals, (scope) => { routes(scope, presence, internals.ids, rate) })
   internals.onBeforeClose(async () => { await store.close() })
 }
 

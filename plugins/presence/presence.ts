@@ -2,6 +2,7 @@ import type { MaybePromise } from '../../lib/async/maybe-promise.js'
 import { PRESENCE_CHANNEL } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import type { Caller } from '../../lib/identity.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import type { Presence } from '../../lib/roster/contract.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
@@ -14,7 +15,7 @@ import type { PresenceStore } from './store.js'
 export interface Update { status: PresenceStatus, device?: Device | undefined, lastMessage?: string | null | undefined }
 
 /** A page of the online list: at most `limit` users (100), with ids after `cursor`. */
-export interface PageQuery { limit?: number, cursor?: number }
+export interface PageQuery { limit?: number, cursor?: Id }
 
 /** The rules of presence: who is online, away or busy, and the events that say so. */
 export class PresenceRules {
@@ -60,7 +61,7 @@ export class PresenceRules {
   }
 
   /** The presence of these users, in the order given; for users who are offline, when and where they were last seen. */
-  async of (tenantId: number, userIds: number[]): Promise<UserPresence[]> {
+  async of (tenantId: Id, userIds: Id[]): Promise<UserPresence[]> {
     const now = this.#internals.clock.now()
     const live = await this.#internals.roster.presence(tenantId, userIds)
     const away = await this.#store.lastSeen(tenantId, userIds.filter((_, i) => live[i] === null))
@@ -78,12 +79,12 @@ export class PresenceRules {
   }
 
   /** A page of the users who are online, by user id. */
-  async online (tenantId: number, page: PageQuery): Promise<OnlineUsers> {
+  async online (tenantId: Id, page: PageQuery): Promise<OnlineUsers> {
     return (await this.#online(tenantId, page)).online
   }
 
   /** The same page as JSON. From a cache, and at once, while nothing in it has changed. */
-  onlineBytes (tenantId: number, page: PageQuery): MaybePromise<Buffer> {
+  onlineBytes (tenantId: Id, page: PageQuery): MaybePromise<Buffer> {
     const key = `${tenantId}/${page.limit}/${page.cursor}`
     const version = this.#internals.roster.version(tenantId)
     const kept = version === null ? null : this.#pages.find(key, version, this.#internals.clock.now())
@@ -95,7 +96,7 @@ export class PresenceRules {
     })
   }
 
-  async #online (tenantId: number, { limit = 100, cursor = 0 }: PageQuery): Promise<{ online: OnlineUsers, until: number }> {
+  async #online (tenantId: Id, { limit = 100, cursor = this.#internals.ids.system }: PageQuery): Promise<{ online: OnlineUsers, until: number }> {
     const now = this.#internals.clock.now()
     const { users, total, next } = await this.#internals.roster.online(tenantId, { limit, after: cursor })
     const { names, until } = await this.#internals.directory.namesWithExpiry(tenantId, users.map(({ userId }) => userId))
@@ -113,17 +114,17 @@ export class PresenceRules {
     return { online, until: users.reduce((until, { presence }) => Math.min(until, displayStatusValidUntil(presence, now)), until) }
   }
 
-  #emitEdge (event: 'user:online' | 'user:offline', tenantId: number, userId: number, excludeConnectionId: string | null): void {
+  #emitEdge (event: 'user:online' | 'user:offline', tenantId: Id, userId: Id, excludeConnectionId: string | null): void {
     const data: UserEdge = { userId, status: event === 'user:online' ? 'online' : 'offline', timestamp: toIso(this.#internals.clock.now()) }
     this.#emit(event, tenantId, userId, data, excludeConnectionId)
   }
 
-  #emit (event: string, tenantId: number, userId: number, data: Record<string, unknown>, excludeConnectionId: string | null = null): void {
+  #emit (event: string, tenantId: Id, userId: Id, data: Record<string, unknown>, excludeConnectionId: string | null = null): void {
     this.#internals.emit({ tenantId, channel: PRESENCE_CHANNEL, event, data, excludeConnectionId })
     this.#internals.eventLog.audit({ tenantId, userId, type: event, channel: PRESENCE_CHANNEL, data })
   }
 
-  async #writeOnline (tenantId: number, userId: number): Promise<void> {
+  async #writeOnline (tenantId: Id, userId: Id): Promise<void> {
     let presence: Presence | null | undefined
     try {
       [presence] = await this.#internals.roster.presence(tenantId, [userId])

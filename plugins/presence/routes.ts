@@ -1,10 +1,11 @@
 import type { UserRate } from '../../lib/frame-router.js'
+import type { Ids } from '../../lib/ids.js'
 import { callerOf, ownRate, sendJson } from '../../lib/plugin-kit/rest-scope.js'
 import type { RestScope } from '../../lib/plugin-kit/typebox-provider.js'
 import type { PresenceRules } from './presence.js'
 import { rest } from './schemas.js'
 
-export function routes (scope: RestScope, presence: PresenceRules, rate: UserRate): void {
+export function routes (scope: RestScope, presence: PresenceRules, ids: Ids, rate: UserRate): void {
   scope.get('/presence/:userId', { schema: rest['GET /presence/:userId'] }, async (request) => {
     const { identity } = callerOf(request)
     const [data] = await presence.of(identity.tenantId, [request.params.userId])
@@ -14,7 +15,7 @@ export function routes (scope: RestScope, presence: PresenceRules, rate: UserRat
 
   scope.get('/presence', { schema: rest['GET /presence'] }, async (request) => {
     const { identity } = callerOf(request)
-    return { data: await presence.of(identity.tenantId, request.query.user_ids.split(',').map(Number)) }
+    return { data: await presence.of(identity.tenantId, request.query.user_ids.split(',').map((id) => ids.parse(id))) }
   })
 
   scope.get('/online-users', { schema: rest['GET /online-users'] }, (request, reply) => {

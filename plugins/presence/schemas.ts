@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { bodyErrorResponses, Device, errorResponses, Id, Nullable, PresenceStatus, Timestamp } from '../../lib/schemas.js'
+import { bodyErrorResponses, Device, errorResponses, Id, IdList, Nullable, PresenceStatus, Timestamp } from '../../lib/schemas.js'
 
 const LastMessage = Type.String({ maxLength: 1000 })
 
@@ -26,12 +26,8 @@ export type UserPresence = Static<typeof UserPresence>
 
 export const UserParams = Type.Object({ userId: Id })
 
-/** 1,2,3: up to 200 user ids. */
-export const UserIdsQuery = Type.Object({
-  user_ids: Type.String({
-    pattern: '^[1-9]\\d{0,15}(,[1-9]\\d{0,15}){0,199}$', description: 'Up to 200 user ids, separated by commas'
-  })
-})
+/** 1,2,3 */
+export const UserIdsQuery = Type.Object({ user_ids: IdList })
 
 export const OnlineQuery = Type.Object({
   limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 500, default: 100 })),

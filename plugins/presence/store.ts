@@ -4,13 +4,14 @@ import type { Clock } from '../../lib/clock.js'
 import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
+import type { Id, Ids } from '../../lib/ids.js'
 import { userKey } from '../../lib/keys.js'
 import type { StorageAccess } from '../../lib/resources.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
 
 export interface PresenceRecord {
-  tenantId: number
-  userId: number
+  tenantId: Id
+  userId: Id
   status: PresenceStatus
   device: Device
   lastMessage: string | null
@@ -22,8 +23,10 @@ export interface PresenceRecord {
 export class PresenceStore {
   readonly #rows: WriteBehind<PresenceRecord>
   readonly #storage: StorageAccess
+  readonly #ids: Ids
 
-  constructor (storage: StorageAccess, clock: Clock, log: FastifyBaseLogger) {
+  constructor (storage: StorageAccess, ids: Ids, clock: Clock, log: FastifyBaseLogger) {
+    this.#ids = ids
     this.#storage = storage
     const { db, dialect } = storage
     this.#rows = new WriteBehind({
@@ -55,15 +58,15 @@ export class PresenceStore {
   }
 
   /** When these users were last seen, and on what; those never seen are left out. */
-  async lastSeen (tenantId: number, userIds: number[]): Promise<Map<number, { device: Device, seenAt: number }>> {
-    const found = new Map<number, { device: Device, seenAt: number }>()
+  async lastSeen (tenantId: Id, userIds: Id[]): Promise<Map<Id, { device: Device, seenAt: number }>> {
+    const found = new Map<Id, { device: Device, seenAt: number }>()
     if (userIds.length === 0) return found
     const { db, ask } = this.#storage
     const rows = await ask(async () => await db.selectFrom('websocket_presence')
       .select(['user_id', 'device', sql<string>`cast(last_seen_at as char)`.as('seen_at')])
       .where('tenant_id', '=', tenantId).where('user_id', 'in', userIds).execute())
     for (const row of rows) {
-      found.set(Number(row.user_id), { device: (row.device ?? 'web') as Device, seenAt: fromSqlTime(row.seen_at) })
+      found.set(this.#ids.parse(row.user_id), { device: (row.device ?? 'web') as Device, seenAt: fromSqlTime(row.seen_at) })
     }
     for (const userId of userIds) {
       const waiting = this.#rows.peek(userKey(tenantId, userId))

@@ -2,6 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Registry } from 'prom-client'
+import type { Id } from '../../lib/ids.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { tenantStats } from '../../lib/plugin-kit/tenant-stats.js'
@@ -31,9 +32,9 @@ export interface HostStats {
 /** `app.realtime.stats` */
 export interface StatsApi {
   /** The counts of one tenant, over all nodes. Rejects with `RT_STORAGE_UNAVAILABLE` while Redis or the database cannot be read. */
-  get (tenantId: number): Promise<HostStats>
+  get (tenantId: Id): Promise<HostStats>
   /** @deprecated Use `get`. */
-  of (tenantId: number): Promise<TenantStats>
+  of (tenantId: Id): Promise<TenantStats>
   /** The prom-client registry behind the metrics, for metrics of the host's own; null without the option `metrics`. */
   readonly registry: Registry | null
 }
@@ -49,7 +50,7 @@ async function statsPlugin (fastify: FastifyInstance, options: StatsOptions): Pr
   const { metrics } = readSettings(StatsSettings, options, { of: 'stats', besides: [] })
   // Loaded only where metrics are served.
   const registry = metrics === undefined ? null : (await import('./metrics.js')).serveMetrics(fastify, internals, metrics)
-  const of = async (tenantId: number): Promise<TenantStats> => await tenantStats(internals, tenantId)
+  const of = async (tenantId: Id): Promise<TenantStats> => await tenantStats(internals, tenantId)
   fastify.realtime.stats = {
     get: async (tenantId) => {
       const stats = await of(tenantId)

@@ -2,6 +2,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks'
 import type { FastifyInstance } from 'fastify'
 import { Counter, Gauge, Histogram, Registry } from 'prom-client'
 import { withTimeout } from '../../lib/async/with-timeout.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { userKey, type UserKey } from '../../lib/keys.js'
 import { FrameCounts } from '../../lib/metrics.js'
@@ -78,7 +79,7 @@ function sizes (registry: Registry, internals: Internals): void {
     return [[{}, users.size]]
   })
   gauge(registry, 'realtime_roster_tenants', 'Tenants with a connection on this node', () => {
-    const tenants = new Set<number>()
+    const tenants = new Set<Id>()
     for (const { identity } of open(localConnections)) tenants.add(identity.tenantId)
     return [[{}, tenants.size]]
   })

@@ -2,6 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { OptionError } from '../../lib/errors.js'
+import type { Id } from '../../lib/ids.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { ms, readSettings } from '../../lib/settings.js'
@@ -32,9 +33,9 @@ export interface TypingApi {
    * The users who type in a conversation now, names included where `resolveUsers` knows them; `startedAt` is ISO 8601, UTC.
    * Rejects with `RT_STORAGE_UNAVAILABLE` while Redis cannot be read.
    */
-  list (tenantId: number, conversationId: string): Promise<Array<{ userId: number, userName: string | null, startedAt: string }>>
+  list (tenantId: Id, conversationId: string): Promise<Array<{ userId: Id, userName: string | null, startedAt: string }>>
   /** @deprecated Use `list`. */
-  in (tenantId: number, conversationId: string): Promise<Array<{ user_id: number, user_name: string | null, started_at: string }>>
+  in (tenantId: Id, conversationId: string): Promise<Array<{ user_id: Id, user_name: string | null, started_at: string }>>
 }
 
 declare module '../../lib/realtime.js' {

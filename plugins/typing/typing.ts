@@ -1,4 +1,3 @@
-import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
 import { BoundedMap } from '../../lib/async/bounded-map.js'
 import { nextTurn } from '../../lib/async/timers.js'
@@ -6,10 +5,11 @@ import { isReserved, privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Caller } from '../../lib/identity.js'
+import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey, type ConnectionKey } from '../../lib/keys.js'
 import type { TypingEntry } from '../../lib/roster/contract.js'
-import { Channel, type ConversationType } from '../../lib/schemas.js'
+import type { ConversationType } from '../../lib/schemas.js'
 import type { TypingAck, TypingChanged } from './schemas.js'
 import type { TypingStore } from './store.js'
 
@@ -18,8 +18,8 @@ import type { TypingStore } from './store.js'
  * types there. `[]`: nobody may. `null`: the host does not know the conversation, and the rules without this option apply.
  */
 export type Participants = (conversation: {
-  tenantId: number, conversationId: string, conversationType: ConversationType
-}) => number[] | null | Promise<number[] | null>
+  tenantId: Id, conversationId: string, conversationType: ConversationType
+}) => Id[] | null | Promise<Id[] | null>
 
 export interface TypingSettings {
   /** Milliseconds after the last update. */
@@ -33,7 +33,7 @@ export interface TypingUpdate {
   conversationType?: ConversationType | undefined
   isTyping: boolean
   channel?: string | undefined
-  recipientId?: number | undefined
+  recipientId?: Id | undefined
 }
 
 type TypingKey = Pick<TypingEntry, 'tenantId' | 'userId' | 'conversationId'>
@@ -102,7 +102,7 @@ export class TypingRules {
   }
 
   /** Who types in a conversation now. */
-  async users (tenantId: number, conversationId: string): Promise<Array<{ user_id: number, user_name: string | null, started_at: string }>> {
+  async users (tenantId: Id, conversationId: string): Promise<Array<{ user_id: Id, user_name: string | null, started_at: string }>> {
     const entries = await this.#internals.roster.typing(tenantId, conversationId)
     const names = await this.#internals.directory.names(tenantId, entries.map(({ userId }) => userId))
     return entries.map(({ userId, startedAt }, i) => ({ user_id: userId, user_name: names[i] ?? null, started_at: toIso(startedAt) }))
@@ -131,11 +131,11 @@ export class TypingRules {
   }
 
   /** The conversation's users, or null if the host does not say. Rejects with `RT_FORBIDDEN` if the caller is not one of them. */
-  async #participants (caller: Caller, conversationId: string, conversationType: ConversationType): Promise<number[] | null> {
+  async #participants (caller: Caller, conversationId: string, conversationType: ConversationType): Promise<Id[] | null> {
     const { participants } = this.#settings
     if (participants === undefined) return null
     const { tenantId, userId } = caller.identity
-    const ids: number[] | null | undefined = await this.#internals.access.ask(caller, 'participants', () => participants({ tenantId, conversationId, conversationType }))
+    const ids: Id[] | null | undefined = await this.#internals.access.ask(caller, 'participants', () => participants({ tenantId, conversationId, conversationType }))
     // A host in plain JavaScript may return nothing.
     if (ids === null || ids === undefined) return null
     if (!ids.includes(userId)) throw new RealtimeError('RT_FORBIDDEN', 'Not a participant of this conversation')
@@ -143,7 +143,7 @@ export class TypingRules {
   }
 
   /** Where typing is sent: the first of `channel`, `recipientId`, the participants, `conversation.{conversationId}`. */
-  async #audience (caller: Caller, participants: number[] | null, update: TypingUpdate): Promise<string[]> {
+  async #audience (caller: Caller, participants: Id[] | null, update: TypingUpdate): Promise<string[]> {
     const { access } = this.#internals
     const { conversationId, channel, recipientId } = update
     const event = 'user:typing'
@@ -161,7 +161,7 @@ export class TypingRules {
     if (participants !== null) return participants.filter((id) => id !== caller.identity.userId).map(privateChannel)
     // Neither channel nor recipient nor participants: the conversation's own channel, if the caller may publish to it.
     const conversation = `conversation.${conversationId}`
-    if (!Value.Check(Channel, conversation)) return []
+    if (!this.#internals.ids.isChannel(conversation)) return []
     return await access.allows(caller, { action: 'publish', event, channel: conversation, data }) ? [conversation] : []
   }
 

@@ -17,8 +17,8 @@ export interface Person {
 
 export interface Coming {
   name: string
-  userId: number
-  clubId?: number
+  userId: number | string
+  clubId?: number | string
   admin?: boolean
   /** Of their context, unless they open another tab in one. */
   options?: BrowserContextOptions

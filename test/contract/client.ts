@@ -1,11 +1,14 @@
 /* eslint-disable @typescript-eslint/no-explicit-any -- what comes from outside has the shape that the test then asserts */
 import { createHmac, randomInt } from 'node:crypto'
 import { WebSocket, type ClientOptions } from 'ws'
+import { headersOf, pathOf, toNumbers, toStrings, TranslatingSocket } from '../string-ids.js'
 
 /** A client written from the contract alone: it shares no code with the suite. */
 
 export const SECRET = 'test-secret-test-secret-test-secret'
 const DEADLINE = 10_000
+/** Addresses of hosts with string ids: there the numbers of a test stand for strings. */
+export const hostsWithStrings = new Set<string>()
 
 export interface Frame { event: string, id?: number | string, data: any }
 
@@ -22,15 +25,28 @@ export const tokenFor = (userId: number, club: number, more: Record<string, unkn
   sign({ sub: String(userId), club, name: `User ${userId}`, exp: Math.floor(Date.now() / 1000) + 3600, ...more })
 
 export async function rest (url: string, token: string | null, method: string, path: string, body?: unknown): Promise<{ status: number, body: any, headers: Headers }> {
-  const response = await fetch(`${url}/api/websocket${path}`, {
+  const hasStrings = hostsWithStrings.has(url)
+  const headers = {
+    ...(token === null ? {} : { authorization: `Bearer ${token}` }),
+    ...(body === undefined ? {} : { 'content-type': 'application/json' })
+  }
+  const response = await fetch(`${url}/api/websocket${hasStrings ? pathOf(path) : path}`, {
     method,
-    headers: {
-      ...(token === null ? {} : { authorization: `Bearer ${token}` }),
-      ...(body === undefined ? {} : { 'content-type': 'application/json' })
-    },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) })
+    headers: hasStrings ? headersOf(headers) : headers,
+    ...(body === undefined ? {} : { body: JSON.stringify(hasStrings ? toStrings(body) : body) })
   })
-  return { status: response.status, body: await response.json().catch(() => null), headers: response.headers }
+  const answer: unknown = await response.json().catch(() => null)
+  return { status: response.status, body: hasStrings ? toNumbers(answer) : answer, headers: response.headers }
+}
+
+/** What the example host's login answers. */
+export async function login (url: string, body: object): Promise<any> {
+  const hasStrings = hostsWithStrings.has(url)
+  const response = await fetch(`${url}/login`, {
+    method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(hasStrings ? toStrings(body) : body)
+  })
+  const answer: unknown = await response.json()
+  return hasStrings ? toNumbers(answer) : answer
 }
 
 /** A raw socket that keeps every frame until someone asks for it, so that none is missed and none is waited for twice. */
@@ -43,7 +59,8 @@ export class Client {
   #wake: () => void = () => {}
 
   constructor (url: string, protocols: string[] = [], options: ClientOptions = {}) {
-    this.socket = new WebSocket(`${url.replace(/^http/, 'ws')}/api/websocket/ws`, protocols, options)
+    const Socket = hostsWithStrings.has(url) ? TranslatingSocket : WebSocket
+    this.socket = new Socket(`${url.replace(/^http/, 'ws')}/api/websocket/ws`, protocols, options)
     this.socket.on('error', () => {})
     this.socket.on('message', (data: Buffer) => {
       this.frames.push(JSON.parse(data.toString()) as Frame)

@@ -23,7 +23,7 @@ overTopologies({}, (test, { at }) => {
     const cases: Array<[event: string, data: unknown, field: RegExp]> = [
       ['subscribe', {}, /channel/],
       ['subscribe', { channel: '-x' }, /channel/],
-      ['message:direct', { recipientId: 'two', message: 'x', conversationId: 'c' }, /recipientId/],
+      ['message:direct', { recipientId: 'number two', message: 'x', conversationId: 'c' }, /recipientId/],
       ['message:direct', { recipientId: 2, message: 'x'.repeat(5001), conversationId: 'c' }, /message/],
       ['message:group', { channel: 'group.x', message: '', conversationId: 'c' }, /message/],
       ['notification:send', { recipientIds: [], title: 't', body: 'b' }, /recipientIds/],
@@ -89,7 +89,7 @@ overTopologies({}, (test, { at }) => {
   test('bad requests get Fastify’s validation answer', async (t) => {
     const token = tokenFor(1, newClub())
     const cases: Array<[method: string, path: string, body?: unknown]> = [
-      ['GET', '/presence/zero'], ['GET', '/presence?user_ids=1,x'], ['GET', '/online-users?limit=501'], ['GET', '/events'],
+      ['GET', '/presence/no:one'], ['GET', '/presence?user_ids=1,x:y'], ['GET', '/online-users?limit=501'], ['GET', '/events'],
       ['POST', '/typing', { conversation_id: '' }], ['POST', '/messages/group', { channel: 'group.x', message: '', conversation_id: 'c' }],
       ['POST', '/notifications', { recipient_ids: [], title: 't', body: 'b' }], ['POST', '/subscribe', { connection_id: 'x', channel: '/' }]
     ]

@@ -1,4 +1,4 @@
-import { connect, newClub, rest, tokenFor } from './client.js'
+import { connect, login, newClub, rest, tokenFor } from './client.js'
 import { overTopologies } from './topologies.js'
 
 overTopologies({}, (test, { at }) => {
@@ -45,10 +45,7 @@ overTopologies({}, (test, { at }) => {
   test('the online list pages by user id and knows names from login', async (t) => {
     const club = newClub()
     for (const userId of [3, 1, 2]) {
-      const login = await fetch(`${at(userId)}/login`, {
-        method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ userId, clubId: club, name: `Name ${userId}` })
-      })
-      const { token, ...rest } = await login.json() as { token: string }
+      const { token, ...rest } = await login(at(userId), { userId, clubId: club, name: `Name ${userId}` })
       t.strictSame(rest, { userId, clubId: club, name: `Name ${userId}` })
       await connect(at(userId), token)
     }

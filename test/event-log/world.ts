@@ -10,9 +10,11 @@ import type { Tables } from '../../lib/database/tables.js'
 import { Hub, type Member } from '../../lib/delivery/hub.js'
 import { EventLog, type EventLogOptions, type NewEvent, type StoredEvent } from '../../lib/event-log/index.js'
 import { noPosition } from '../../lib/event-log/redis-position.js'
+import { Ids, type IdKind } from '../../lib/ids.js'
 import { channelKey, userKey, type ChannelKey, type UserKey } from '../../lib/keys.js'
 import { temporaryFolder } from '../exit-hooks.js'
 import { createDatabase } from '../servers.js'
+import { digits, fromDigits, translating } from '../string-ids.js'
 import { log, StillClock, turn } from '../suites.js'
 
 /** The backplane of a node that can be cut off: it then hears only itself, and its publishers are told. */
@@ -104,12 +106,13 @@ type Options = Partial<Pick<EventLogOptions, 'maxQueued' | 'timeout'>> & { origi
 /** A kind of database, and a way to make one with the suite's tables. */
 export interface Storage {
   name: string
+  ids: IdKind
   create (t: Test): Promise<() => OpenDatabase>
   /** What no row may be, here. */
   poison: Partial<NewEvent>
 }
 
-export const storages: Storage[] = [
+const databases: Array<Omit<Storage, 'ids'>> = [
   {
     name: 'SQLite',
     create: async () => {
@@ -129,6 +132,16 @@ export const storages: Storage[] = [
   }
 ]
 
+export const storages: Storage[] = databases.flatMap((database) => (['integer', 'string'] as const).map((ids) => ({ ...database, ids })))
+
+/** A log with string ids, for tests that say numbers. What an event carries is its own. */
+function takingNumbers (log: EventLog): EventLog {
+  const options = { ...digits, opaque: 'data', ids: (method: string) => method === 'read' || method === 'counts' ? 1 : 0 }
+  const store = translating(log.store, options)
+  const own = translating(log, options)
+  return new Proxy(own, { get: (target, name) => name === 'store' ? store : Reflect.get(target, name) as unknown })
+}
+
 export interface OpenNode {
   /** The first node of a test finds the tables empty. */
   (t: Test, options?: Options): Promise<Node>
@@ -142,7 +155,7 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
   const connect = await storage.create(t)
   const shared = connect()
   t.teardown(async () => { await shared.close() })
-  await migrate(shared.db)
+  await migrate(shared.db, 'up', { ids: storage.ids })
   const meta = await readMeta(shared.db)
   const start = async (t: Test, clock: StillClock, { origin = 'node-a', db = shared, maxQueued = 10_000, timeout = 3000 }: Options): Promise<Node> => {
     const backplane = new CuttableBackplane(origin)
@@ -151,9 +164,9 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
     const failed: StoredEvent[] = []
     const eventLog = new EventLog({
       ...db, backplane, hub, clock, log, maxQueued, timeout,
-      meta, note: noPosition, askPeers: async () => [], epochChanged: () => {},
+      meta, ids: new Ids(storage.ids), note: noPosition, askPeers: async () => [], epochChanged: () => {},
       onlineAmong: async (users) => new Set(users.map(({ tenantId, userId }) => userKey(tenantId, userId)).filter((user) => online.has(user))),
-      onFailed: (event) => { failed.push(event) }
+      onFailed: (event) => { failed.push(storage.ids === 'integer' ? event : fromDigits(event)) }
     })
     await backplane.start({
       onEvents: (key, frames) => { hub.deliver(key, frames) }, onGap: () => {}, onProbe: () => {}, onReconnected: () => {}, onRequest: async () => null
@@ -162,14 +175,17 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
     eventLog.defineType('notification:received', { requiresConfirmation: true })
     t.teardown(async () => { await eventLog.close() })
     return {
-      log: eventLog, hub, backplane, clock, db, online, failed,
+      log: storage.ids === 'integer' ? eventLog : takingNumbers(eventLog), hub, backplane, clock, db, online, failed,
       listen: async (channel, id = 'reader', tenantId = 1) => {
         const reader = new Reader(id)
         const joining = await hub.join(channelKey(tenantId, channel), reader)
         joining.replied()
         return reader
       },
-      rows: async () => await shared.db.selectFrom('websocket_events').selectAll().orderBy('id').execute(),
+      rows: async () => {
+        const rows = await shared.db.selectFrom('websocket_events').selectAll().orderBy('id').execute()
+        return storage.ids === 'integer' ? rows : fromDigits(rows)
+      },
       settle: async () => {
         await turn()
         await eventLog.outbox.drain()

@@ -1,4 +1,5 @@
 import type { Redis } from 'ioredis'
+import { Ids } from '../../lib/ids.js'
 import { LifecycleBus } from '../../lib/lifecycle/events.js'
 import type { RedisConnections } from '../../lib/redis/connect.js'
 import type { RosterConnection, Presence, TypingEntry } from '../../lib/roster/contract.js'
@@ -44,7 +45,7 @@ export class Model {
 
   async boot (redis: RedisConnections): Promise<ModelNode> {
     const events = new LifecycleBus(log)
-    const roster = new RedisRoster(`node-${++this.#booted}`, { ...redis, prefix: this.#prefix }, this.clock, times, log)
+    const roster = new RedisRoster(`node-${++this.#booted}`, { ...redis, prefix: this.#prefix }, new Ids('integer'), this.clock, times, log)
     const node: ModelNode = {
       roster, sockets: new Map(), sweeper: new RosterSweeper({ roster, events, share: BEAT / (times.nodeTimeout / 3), enabled: true })
     }

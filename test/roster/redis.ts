@@ -1,9 +1,10 @@
 import type { Redis } from 'ioredis'
 import type { Test } from 'tap'
+import { Ids, type IdKind } from '../../lib/ids.js'
 import type { RedisConnections } from '../../lib/redis/connect.js'
 import { RedisRoster } from '../../lib/roster/redis/roster.js'
 import { freshPrefix, log, openRedis, TestClock } from '../suites.js'
-import { SOON, times, type World } from './world.js'
+import { SOON, takingNumbers, times, type World } from './world.js'
 
 export interface RedisWorld extends World {
   /** A third node, whose connection is its own too. */
@@ -15,19 +16,20 @@ export interface RedisWorld extends World {
 export type OpenRedisWorld = (t: Test) => Promise<RedisWorld>
 
 /** Opens the connections of three nodes once; each world is a prefix of its own on them. */
-export async function openCluster (t: Test, url?: string): Promise<OpenRedisWorld> {
+export async function openCluster (t: Test, ids: IdKind, url?: string): Promise<OpenRedisWorld> {
   const redis = await Promise.all([1, 2, 3].map(async () => await openRedis(t, freshPrefix(), url)))
   return async (t) => {
     const clock = new TestClock()
     const prefix = `${freshPrefix()}:0:`
     const [here, there, third] = redis.map((connections, i) =>
-      new RedisRoster(['node-here', 'node-there', 'node-third'][i] ?? '', { ...connections, prefix }, clock, times, log)) as
+      new RedisRoster(['node-here', 'node-there', 'node-third'][i] ?? '', { ...connections, prefix }, new Ids(ids), clock, times, log)) as
       [RedisRoster, RedisRoster, RedisRoster]
     for (const roster of [here, there, third]) {
       await roster.start()
       t.teardown(async () => { await roster.close() })
     }
-    return { clock, here, there, third, redis: redis[0] as RedisConnections }
+    const nodes = { here, there, third }
+    return { clock, ...ids === 'integer' ? nodes : takingNumbers(nodes), redis: redis[0] as RedisConnections }
   }
 }
 

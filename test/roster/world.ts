@@ -1,5 +1,6 @@
 import type { Test } from 'tap'
 import type { Due, RosterConnection, Presence, Renewed, Roster, RosterTimes, TypingEntry } from '../../lib/roster/contract.js'
+import { translating } from '../string-ids.js'
 import type { TestClock } from '../suites.js'
 
 export const times: RosterTimes = { nodeTimeout: 13_000, offlineDelay: 5000, registrationTtl: 75_000 }
@@ -16,6 +17,13 @@ export interface World {
 }
 
 export type OpenWorld = (t: Test) => Promise<World>
+
+/** How many of the first arguments of a method are ids, or lists of ids. */
+const IDS: Partial<Record<string, number>> = { connectionsOf: 2, setPresence: 2, presence: 2, countRequest: 0, lock: 0, renew: 0, repair: 0 }
+
+/** Rosters with string ids, for tests that say numbers. */
+export const takingNumbers = <Rosters extends Record<string, Roster>>(rosters: Rosters): Rosters =>
+  Object.fromEntries(Object.entries(rosters).map(([name, roster]) => [name, translating(roster, { ids: (method) => IDS[method] ?? 1 })])) as Rosters
 
 /** What was told, as the host's events would say it: each user once where it must be once. */
 export interface Told {

@@ -1,4 +1,5 @@
 import type { Clock } from '../../clock.js'
+import type { Id, Ids } from '../../ids.js'
 import {
   createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
   type Renewed, type Roster, type RosterConnection, type RosterTimes, type TypingEntry, type TypingKey, type UsersOfTenant
@@ -9,14 +10,16 @@ import { remove, scheduleCheck, collectDue, type OnlineUser, type Tenant } from 
 export class MemoryRoster implements Roster {
   readonly nodeId: string
   readonly healthy = true
+  readonly #ids: Ids
   readonly #clock: Clock
   readonly #times: RosterTimes
   readonly #newGeneration = createGenerations()
-  readonly #tenants = new Map<number, Tenant>()
+  readonly #tenants = new Map<Id, Tenant>()
   #version = 0
   readonly #rateCounts = new Map<string, { count: number, until: number }>()
 
-  constructor (nodeId: string, clock: Clock, times: RosterTimes) {
+  constructor (nodeId: string, ids: Ids, clock: Clock, times: RosterTimes) {
+    this.#ids = ids
     this.nodeId = nodeId
     this.#clock = clock
     this.#times = times
@@ -63,7 +66,7 @@ export class MemoryRoster implements Roster {
     return true
   }
 
-  async heartbeat (tenantId: number, connectionId: string): Promise<void> {
+  async heartbeat (tenantId: Id, connectionId: string): Promise<void> {
     const tenant = this.#tenants.get(tenantId)
     const entry = tenant?.connections.get(connectionId)
     if (tenant === undefined || entry === undefined) return
@@ -72,16 +75,16 @@ export class MemoryRoster implements Roster {
     if (user !== undefined) user.presence.seenAt = entry.heardAt
   }
 
-  async find (tenantId: number, connectionId: string): Promise<RosterConnection | null> {
+  async find (tenantId: Id, connectionId: string): Promise<RosterConnection | null> {
     return this.#tenants.get(tenantId)?.connections.get(connectionId) ?? null
   }
 
-  async connectionsOf (tenantId: number, userId: number): Promise<RosterConnection[]> {
+  async connectionsOf (tenantId: Id, userId: Id): Promise<RosterConnection[]> {
     const tenant = this.#tenants.get(tenantId)
     return [...tenant?.users.get(userId)?.connections ?? []].flatMap((id) => tenant?.connections.get(id) ?? [])
   }
 
-  async addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean> {
+  async addChannel (tenantId: Id, connectionId: string, channel: string, limit: number): Promise<boolean> {
     const entry = this.#tenants.get(tenantId)?.connections.get(connectionId)
     if (entry === undefined) return true
     const channels = entry.channels ??= new Set()
@@ -90,15 +93,15 @@ export class MemoryRoster implements Roster {
     return true
   }
 
-  async removeChannel (tenantId: number, connectionId: string, channel: string): Promise<void> {
+  async removeChannel (tenantId: Id, connectionId: string, channel: string): Promise<void> {
     this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels?.delete(channel)
   }
 
-  async channels (tenantId: number, connectionId: string): Promise<string[]> {
+  async channels (tenantId: Id, connectionId: string): Promise<string[]> {
     return [...this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels ?? []]
   }
 
-  setPresence (tenantId: number, userId: number, presence: Presence): { isFirstOfUser: boolean } {
+  setPresence (tenantId: Id, userId: Id, presence: Presence): { isFirstOfUser: boolean } {
     const tenant = this.#tenant(tenantId)
     const { user, isFirstOfUser } = this.#markOnline(tenant, userId, presence.device)
     user.presence = presence
@@ -110,14 +113,14 @@ export class MemoryRoster implements Roster {
     return { isFirstOfUser }
   }
 
-  presence (tenantId: number, userIds: number[]): Array<Presence | null> {
+  presence (tenantId: Id, userIds: Id[]): Array<Presence | null> {
     const users = this.#tenants.get(tenantId)?.users
     return userIds.map((id) => users?.get(id)?.presence ?? null)
   }
 
-  async online (tenantId: number, { limit, after }: { limit: number, after: number }): Promise<OnlinePage> {
+  async online (tenantId: Id, { limit, after }: { limit: number, after: Id }): Promise<OnlinePage> {
     const visible = [...this.#tenants.get(tenantId)?.users ?? []]
-      .filter(([, { presence }]) => presence.status !== 'offline').sort(([a], [b]) => a - b)
+      .filter(([, { presence }]) => presence.status !== 'offline').sort(([a], [b]) => this.#ids.compare(a, b))
     const from = visible.findIndex(([id]) => id > after)
     const page = from < 0 ? [] : visible.slice(from, from + limit)
     const last = page.at(-1)?.[0]
@@ -128,11 +131,11 @@ export class MemoryRoster implements Roster {
     }
   }
 
-  version (tenantId: number): number {
+  version (tenantId: Id): number {
     return this.#tenants.get(tenantId)?.version ?? 0
   }
 
-  async counts (tenantId: number): Promise<Counts> {
+  async counts (tenantId: Id): Promise<Counts> {
     const tenant = this.#tenants.get(tenantId)
     if (tenant === undefined) return { total: 0, active: 0, users: 0 }
     const since = this.#clock.now() - this.#times.registrationTtl / 2
@@ -166,7 +169,7 @@ export class MemoryRoster implements Roster {
     })
   }
 
-  async typing (tenantId: number, conversationId: string): Promise<TypingEntry[]> {
+  async typing (tenantId: Id, conversationId: string): Promise<TypingEntry[]> {
     const now = this.#clock.now()
     return [...this.#tenants.get(tenantId)?.typing.values() ?? []]
       .filter((entry) => entry.conversationId === conversationId && entry.expiresAt > now)
@@ -229,7 +232,7 @@ export class MemoryRoster implements Roster {
     this.#tenants.clear()
   }
 
-  #tenant (tenantId: number): Tenant {
+  #tenant (tenantId: Id): Tenant {
     let tenant = this.#tenants.get(tenantId)
     if (tenant === undefined) {
       tenant = { connections: new Map(), users: new Map(), typing: new Map(), version: ++this.#version, dueAt: Infinity }
@@ -238,7 +241,7 @@ export class MemoryRoster implements Roster {
     return tenant
   }
 
-  #markOnline (tenant: Tenant, userId: number, device: RosterConnection['device']): { user: OnlineUser, isFirstOfUser: boolean } {
+  #markOnline (tenant: Tenant, userId: Id, device: RosterConnection['device']): { user: OnlineUser, isFirstOfUser: boolean } {
     const known = tenant.users.get(userId)
     const user = known ?? {
       connections: [], presence: defaultPresence(device, this.#clock.now()), offlineAt: null, statusOnlyUntil: null

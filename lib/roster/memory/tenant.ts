@@ -1,3 +1,4 @@
+import type { Id } from '../../ids.js'
 import type { Due, RosterConnection, Presence, RosterTimes, TypingEntry } from '../contract.js'
 
 /** A user who counts as online: with connections, by a status update, or until `offlineAt`. */
@@ -12,7 +13,7 @@ export interface OnlineUser {
 
 export interface Tenant {
   connections: Map<string, RosterConnection & { channels: Set<string> | null, heardAt: number }>
-  users: Map<number, OnlineUser>
+  users: Map<Id, OnlineUser>
   /** `{user}:{conversation}` */
   typing: Map<string, TypingEntry>
   /** Unique over all tenants; changes when a user goes online or offline, or sets a presence. */
@@ -42,7 +43,7 @@ export function remove (tenant: Tenant, entry: RosterConnection, offlineDelay: n
 /** Returns what is due. Tenants without a due deadline are skipped: going through all users each second is noticeable with many tenants. */
 export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId'> {
   const expiredConnections: RosterConnection[] = []
-  const offline: number[] = []
+  const offline: Id[] = []
   const presences: Presence[] = []
   const typing: TypingEntry[] = []
   if (tenant.dueAt > now) return { expiredConnections, offline, presences, typing }

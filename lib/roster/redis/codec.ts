@@ -1,11 +1,12 @@
+import type { Id, Ids } from '../../ids.js'
 import type { Device } from '../../schemas.js'
 import type { JoinResult, Presence, RosterConnection } from '../contract.js'
 
 /** Arguments and results of the scripts, as types of the contract. */
 
-export function toConnection (tenantId: number, text: string): RosterConnection {
+export function toConnection (ids: Ids, tenantId: Id, text: string): RosterConnection {
   const { id, u, n, g, d, c } = JSON.parse(text) as { id: string, u: string, n: string, g: string, d: Device, c: string }
-  return { tenantId, userId: Number(u), connectionId: id, nodeId: n === '' ? null : n, generation: g, device: d, connectedAt: Number(c) }
+  return { tenantId, userId: ids.parse(u), connectionId: id, nodeId: n === '' ? null : n, generation: g, device: d, connectedAt: Number(c) }
 }
 
 export interface Joined extends JoinResult {
@@ -18,7 +19,7 @@ export const ownedByOther = (generation: string): Joined =>
   ({ ownedByOther: true, isNew: false, isFirstOfUser: false, replaced: null, evicted: [], generation, openedAt: 0 })
 
 /** The result of the `join` script; null if Redis lost data. */
-export function toJoined ({ tenantId, generation }: RosterConnection, result: unknown): Joined | null {
+export function toJoined (ids: Ids, { tenantId, generation }: RosterConnection, result: unknown): Joined | null {
   const [outcome, isNew, isFirstOfUser, replaced, kept, openedAt, ...evicted] = result as [string, number, number, string, string, string, ...string[]]
   if (outcome === 'lost') return null
   if (outcome === 'taken') return ownedByOther(generation)
@@ -26,8 +27,8 @@ export function toJoined ({ tenantId, generation }: RosterConnection, result: un
     ownedByOther: false,
     isNew: isNew === 1,
     isFirstOfUser: isFirstOfUser === 1,
-    replaced: replaced === '' ? null : toConnection(tenantId, replaced),
-    evicted: evicted.map((text) => toConnection(tenantId, text)),
+    replaced: replaced === '' ? null : toConnection(ids, tenantId, replaced),
+    evicted: evicted.map((text) => toConnection(ids, tenantId, text)),
     generation: kept,
     openedAt: Number(openedAt)
   }

@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { systemClock, type Clock } from '../../clock.js'
 import { RealtimeError } from '../../errors.js'
+import type { Id, Ids } from '../../ids.js'
 import { RedisCommands, type ArgumentsOf, type RowOf } from '../../redis/commands.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import { inOrder, type Argument, type Named } from '../../redis/script.js'
@@ -8,6 +9,7 @@ import type { ConnectionRef } from '../contract.js'
 import * as dueScripts from './due-scripts.js'
 import * as healScripts from './heal-scripts.js'
 import { callsOf, type Part } from './parts.js'
+import { forIds } from './prelude.js'
 import * as repairScripts from './repair-scripts.js'
 import * as sharedScripts from './shared-scripts.js'
 import * as tenantScripts from './tenant-scripts.js'
@@ -32,14 +34,16 @@ const PARALLEL_CALLS = 4
 /** The roster's keys and scripts on one Redis. */
 export class RosterCommands {
   readonly redis: RedisCommands<Scripts>
+  readonly ids: Ids
   readonly prefix: string
   readonly nodesKey: string
   readonly dueKey: string
   readonly #nodeId: string
   readonly #clock: Clock
 
-  constructor (redis: RedisConnections, nodeId: string, clock: Clock, log: FastifyBaseLogger) {
-    this.redis = new RedisCommands(redis, scripts, unavailable, log)
+  constructor (redis: RedisConnections, nodeId: string, ids: Ids, clock: Clock, log: FastifyBaseLogger) {
+    this.redis = new RedisCommands(redis, forIds(scripts, ids.kind), unavailable, log)
+    this.ids = ids
     this.prefix = redis.prefix
     this.nodesKey = `${redis.prefix}nodes`
     this.dueKey = `${redis.prefix}{due}`
@@ -53,12 +57,12 @@ export class RosterCommands {
   }
 
   /** The beginning of every key of a tenant. */
-  base (tenantId: number): string {
+  base (tenantId: Id): string {
     return `${this.prefix}{${tenantId}}:`
   }
 
   /** The tenant's base, and the key with the name of Redis' state unless that may be on another server. */
-  baseAndState (tenantId: number): string[] {
+  baseAndState (tenantId: Id): string[] {
     return this.redis.isCluster ? [this.base(tenantId)] : [this.base(tenantId), this.stateKey]
   }
 
@@ -105,7 +109,7 @@ export class RosterCommands {
   }
 
   /** Must be called before the node registers connections in a tenant, so that a reaper finds them. */
-  async rememberTenants (tenantIds: Iterable<number>): Promise<void> {
+  async rememberTenants (tenantIds: Iterable<Id>): Promise<void> {
     const ids = [...tenantIds]
     for (const part of callsOf(ids.map((tenantId) => ({ tenantId, rows: [] })), false)) {
       await this.redis.sadd(this.tenantsKey(this.#nodeId), ...part.map(({ tenantId }) => tenantId))
@@ -121,7 +125,7 @@ export class RosterCommands {
    * the change, so that a crash cannot leave a deadline unwatched, and again after it, because a check that ran in between
    * found nothing and removed the schedule.
    */
-  async withScheduledCheck<T> (tenantIds: number[], inMs: number, change: () => Promise<T>): Promise<T> {
+  async withScheduledCheck<T> (tenantIds: Id[], inMs: number, change: () => Promise<T>): Promise<T> {
     await this.run('scheduleIn', this.dueKey, { delay: inMs }, tenantIds)
     const outcome = await change()
     await this.run('scheduleIn', this.dueKey, { delay: inMs }, tenantIds)
@@ -129,13 +133,13 @@ export class RosterCommands {
   }
 
   /** Has the tenants checked by then. */
-  async scheduleAt (deadlines: Iterable<readonly [tenantId: number, at: Argument]>): Promise<void> {
+  async scheduleAt (deadlines: Iterable<readonly [tenantId: Id, at: Argument]>): Promise<void> {
     const args = [...deadlines].flatMap(([tenantId, at]) => [at, tenantId])
     if (args.length > 0) await this.run('scheduleAt', this.dueKey, {}, args)
   }
 
   /** Returns true if the connection was there. `held`: given if this node holds it. */
-  async leave ({ tenantId, connectionId, generation }: ConnectionRef, offlineDelay: number, held: { userId: number, nodeId: string } | null): Promise<boolean> {
+  async leave ({ tenantId, connectionId, generation }: ConnectionRef, offlineDelay: number, held: { userId: Id, nodeId: string } | null): Promise<boolean> {
     return await this.withScheduledCheck([tenantId], offlineDelay, async () => await this.run('leave', this.base(tenantId), {
       id: connectionId, generation, offlineDelay, heldUser: held?.userId ?? '', heldNode: held?.nodeId ?? ''
     })) === 1

@@ -149,7 +149,7 @@ export const reconcileOffline = tableScript({
     elseif not isOnline and not isInGrace then
       redis.call('ZADD', base .. 'grace', now + tonumber(offlineDelay), user)
       if not isPresent then
-        redis.call('ZADD', base .. 'present', user, user)
+        redis.call('ZADD', base .. 'present', scoreOf(user), user)
         redis.call('HSET', base .. 'seen', user, leftAt)
       end
     elseif hasLost == '1' and (seen or 0) < tonumber(leftAt) then

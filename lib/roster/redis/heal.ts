@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import type { Id } from '../../ids.js'
 import type { RowOf } from '../../redis/commands.js'
 import { defaultPresence, type Renewed, type RosterConnection, type RosterTimes } from '../contract.js'
 import { decodePresence, encodePresence, toConnection } from './codec.js'
@@ -138,15 +139,15 @@ export class Healing {
   }
 
   /** Records each tenant in which this node has sockets. Returns recorded tenants in which it has none. */
-  async #indexTenants (): Promise<number[]> {
+  async #indexTenants (): Promise<Id[]> {
     const { commands, local, nodeId } = this.#parts
-    const recorded = new Set((await commands.redis.smembers(commands.tenantsKey(nodeId))).map(Number))
+    const recorded = new Set((await commands.redis.smembers(commands.tenantsKey(nodeId))).map((tenant) => commands.ids.parse(tenant)))
     await commands.rememberTenants([...local.tenantIds].filter((tenantId) => !recorded.delete(tenantId)))
     return [...recorded]
   }
 
   /** All sockets, grouped into calls. Sockets that are opened or closed meanwhile may be left out. */
-  * #calls (emptyTenantIds: number[]): Generator<SocketPart[], void> {
+  * #calls (emptyTenantIds: Id[]): Generator<SocketPart[], void> {
     const { local } = this.#parts
     let call: SocketPart[] = []
     let size = 0
@@ -187,7 +188,7 @@ export class Healing {
       wrong.push(...numbers.flatMap((number) => rows[number - 1] ?? []))
       for (let i = 0; i + 2 < learned.length; i += 3) {
         const presence = decodePresence(learned[i + 1], learned[i + 2], 0)
-        if (presence !== null) local.setPresence({ tenantId: part.tenantId, userId: Number(learned[i]) }, presence)
+        if (presence !== null) local.setPresence({ tenantId: part.tenantId, userId: commands.ids.parse(learned[i] ?? '') }, presence)
       }
       const expected = local.sizeOf(part.tenantId) - unwritten.filter(({ entry }) => entry.tenantId === part.tenantId).length
       if (part.isLast && (counted !== expected || this.#openLoss !== null)) disowned += await this.#disown(part.tenantId)
@@ -222,7 +223,7 @@ export class Healing {
         local.markWritten(socket, flag === '1')
         if (flag === '1') found.arrived.push(socket.entry)
         if (removed === '') return
-        const entry = toConnection(part.tenantId, removed)
+        const entry = toConnection(commands.ids, part.tenantId, removed)
         hasRemoved = true
         found.displaced.push({ entry, taken: entry.userId !== socket.entry.userId })
       })
@@ -251,7 +252,7 @@ export class Healing {
   }
 
   /** Removes connections that Redis assigns to this node and that are not open here. */
-  async #disown (tenantId: number): Promise<number> {
+  async #disown (tenantId: Id): Promise<number> {
     const { commands, local, joining, lease, nodeId } = this.#parts
     const ids = await commands.redis.smembers(`${commands.base(tenantId)}node:${nodeId}`)
     const isForeign = (connectionId: string): boolean =>
@@ -264,7 +265,7 @@ export class Healing {
     return foreign.length
   }
 
-  async #forgetTenant (tenantId: number): Promise<void> {
+  async #forgetTenant (tenantId: Id): Promise<void> {
     const { commands, local, joining, nodeId } = this.#parts
     if (local.sizeOf(tenantId) > 0 || [...joining].some((key) => key.startsWith(`${tenantId}/`))) return
     await commands.redis.srem(commands.tenantsKey(nodeId), tenantId)

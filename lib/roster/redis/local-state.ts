@@ -1,3 +1,4 @@
+import type { Id } from '../../ids.js'
 import type { ConnectionRef, Presence, RosterConnection, UserRef } from '../contract.js'
 
 /** A socket of this node. */
@@ -24,14 +25,14 @@ interface LocalUser {
 
 interface LocalTenant {
   readonly sockets: Map<string, LocalSocket>
-  readonly users: Map<number, LocalUser>
+  readonly users: Map<Id, LocalUser>
 }
 
 type Key = Pick<RosterConnection, 'tenantId' | 'connectionId'>
 
 /** The sockets of this node and their users: enough to write Redis anew, whatever that lost. */
 export class LocalState {
-  readonly #tenants = new Map<number, LocalTenant>()
+  readonly #tenants = new Map<Id, LocalTenant>()
   /** Connections that ended while Redis was away; to be removed there. */
   readonly #departures = new Map<string, Departure>()
   #size = 0
@@ -40,7 +41,7 @@ export class LocalState {
   /** `isReported`: the user was, or is now, reported online. `isFirst`: the user is reported now. */
   add (socket: LocalSocket, { isReported, isFirst }: { isReported: boolean, isFirst: boolean }): void {
     const { tenantId, userId, connectionId } = socket.entry
-    const tenant = this.#tenants.get(tenantId) ?? { sockets: new Map<string, LocalSocket>(), users: new Map<number, LocalUser>() }
+    const tenant = this.#tenants.get(tenantId) ?? { sockets: new Map<string, LocalSocket>(), users: new Map<Id, LocalUser>() }
     this.#tenants.set(tenantId, tenant)
     const replaced = tenant.sockets.get(connectionId)
     const user = tenant.users.get(userId) ?? { connections: 0, isReported: false, presence: null, isFirst: false }
@@ -106,16 +107,16 @@ export class LocalState {
     return this.#user(user)?.isFirst ?? false
   }
 
-  get tenantIds (): IterableIterator<number> {
+  get tenantIds (): IterableIterator<Id> {
     return this.#tenants.keys()
   }
 
   /** The sockets of one tenant. Sockets may be added and removed while it is iterated. */
-  in (tenantId: number): Iterable<LocalSocket> {
+  in (tenantId: Id): Iterable<LocalSocket> {
     return this.#tenants.get(tenantId)?.sockets.values() ?? []
   }
 
-  sizeOf (tenantId: number): number {
+  sizeOf (tenantId: Id): number {
     return this.#tenants.get(tenantId)?.sockets.size ?? 0
   }
 

@@ -38,7 +38,7 @@ export class OfflineReconciler {
       offlineDelay: cautiousOfflineDelay, hasLost: hasLost || isRecovering ? '1' : '0', isComplete: isIncomplete ? '0' : '1'
     }, partsOf(departures, ({ tenantId }) => tenantId), ({ userId, at, isReported }) => ({ user: userId, leftAt: at, isReported: isReported ? '1' : '0' }))
     for (const { part: { tenantId }, result } of results) {
-      for (const userId of (result as string[]).map(Number)) {
+      for (const userId of (result as string[]).map((user) => this.#commands.ids.parse(user))) {
         this.#departures.remove({ tenantId, userId })
         arrived.push({ tenantId, userId, connectionId: null })
       }

@@ -1,6 +1,8 @@
+import type { Id } from '../../ids.js'
+
 /** Rows of one tenant for a script over several tenants. */
 export interface Part<Row> {
-  tenantId: number
+  tenantId: Id
   rows: Row[]
 }
 
@@ -8,9 +10,9 @@ export interface Part<Row> {
 export const MAX_ROWS = 200
 
 /** Groups rows by tenant, in parts that fit one call. */
-export function partsOf<Row> (rows: Iterable<Row>, tenantOf: (row: Row) => number): Array<Part<Row>> {
+export function partsOf<Row> (rows: Iterable<Row>, tenantOf: (row: Row) => Id): Array<Part<Row>> {
   const parts: Array<Part<Row>> = []
-  const open = new Map<number, Part<Row>>()
+  const open = new Map<Id, Part<Row>>()
   for (const row of rows) {
     const tenantId = tenantOf(row)
     let part = open.get(tenantId)

@@ -1,3 +1,32 @@
+import type { IdKind } from '../../ids.js'
+import type { Script } from '../../redis/script.js'
+
+/**
+ * How `present` and `visible` order users. Integers have their value as the score. Strings have one score, for which Redis
+ * orders them byte by byte.
+ */
+const order: Record<IdKind, string> = {
+  integer: `
+local function scoreOf(user) return user end
+local function visibleAfter(after, limit)
+  return redis.call('ZRANGEBYSCORE', base .. 'visible', '(' .. after, '+inf', 'LIMIT', 0, limit)
+end
+`,
+  string: `
+local function scoreOf() return '0' end
+local function visibleAfter(after, limit)
+  return redis.call('ZRANGEBYLEX', base .. 'visible', after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, limit)
+end
+`
+}
+
+/** These scripts for users with ids of this kind. */
+export function forIds<Scripts extends Record<string, Script>> (scripts: Scripts, kind: IdKind): Scripts {
+  if (kind === 'integer') return scripts
+  return Object.fromEntries(Object.entries(scripts).map(([name, script]) =>
+    [name, { ...script, lua: script.lua.replace(order.integer, () => order[kind]) }])) as Scripts
+}
+
 /**
  * The beginning of every script of the roster: the tenant's base, the time, and the functions that several scripts use.
  * `ARGV[1]` is the difference between the node's clock and the system clock, which tests use to move time.
@@ -6,7 +35,7 @@ export const prelude = `
 local base = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000) + tonumber(ARGV[1])
-local function toText(ms) return string.format('%.0f', ms) end
+${order.integer}local function toText(ms) return string.format('%.0f', ms) end
 local function findConnection(id)
   local text = redis.call('HGET', base .. 'connections', id)
   if not text then return nil end
@@ -34,7 +63,7 @@ local function countConnections(user)
 end
 local function updateVisible(user)
   local text = redis.call('HGET', base .. 'presence', user)
-  if text and isVisible(text) then redis.call('ZADD', base .. 'visible', user, user) else redis.call('ZREM', base .. 'visible', user) end
+  if text and isVisible(text) then redis.call('ZADD', base .. 'visible', scoreOf(user), user) else redis.call('ZREM', base .. 'visible', user) end
 end
 -- Marks the user as online, with the given presence if none is stored. Returns true if the user was offline before. Any key
 -- may have been evicted: the user counts as known if any of them still names the user, so that nobody is reported twice.
@@ -43,12 +72,12 @@ local function markOnline(user, presence, seenAt)
   local isInGrace = redis.call('ZREM', base .. 'grace', user) == 1
   redis.call('HSET', base .. 'seen', user, seenAt or toText(now))
   if isFirst then
-    redis.call('ZADD', base .. 'present', user, user)
+    redis.call('ZADD', base .. 'present', scoreOf(user), user)
     if isInGrace or isConnected(user) then isFirst = false end
   end
   if redis.call('HSETNX', base .. 'presence', user, presence) == 1 then
     redis.call('HDEL', base .. 'said', user)
-    redis.call('ZADD', base .. 'visible', user, user)
+    redis.call('ZADD', base .. 'visible', scoreOf(user), user)
   elseif isFirst then
     updateVisible(user)
   end

@@ -11,7 +11,7 @@ const repairPrelude = prelude + `
 local fallbackPresence = '{"status":"online","device":"web","lastMessage":null,"awaySince":null}'
 local function keepOnline(user)
   redis.call('ZREM', base .. 'grace', user)
-  redis.call('ZADD', base .. 'present', user, user)
+  redis.call('ZADD', base .. 'present', scoreOf(user), user)
   if redis.call('HSETNX', base .. 'presence', user, fallbackPresence) == 1 then redis.call('HDEL', base .. 'said', user) end
   updateVisible(user)
 end

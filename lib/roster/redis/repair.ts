@@ -1,3 +1,4 @@
+import type { Id } from '../../ids.js'
 import type { RosterTimes } from '../contract.js'
 import type { RosterCommands } from './commands.js'
 import type { Lease } from './lease.js'
@@ -55,7 +56,7 @@ export class RedisRepair {
   /** Yields after each step of one or two calls. */
   async * #run (): AsyncGenerator<void, void> {
     const { prefix, redis } = this.#commands
-    const seen = new Set<number>()
+    const seen = new Set<Id>()
     const unknown = new Set<string>()
     for await (const keys of redis.scan(`${prefix}{*}:*`, SCAN_SIZE)) {
       const names = this.#byTenant(keys)
@@ -72,28 +73,29 @@ export class RedisRepair {
   }
 
   /** The tenants of the keys, each with the names of those keys that are repaired one by one. */
-  #byTenant (keys: string[]): Map<number, string[]> {
-    const names = new Map<number, string[]>()
+  #byTenant (keys: string[]): Map<Id, string[]> {
+    const names = new Map<Id, string[]>()
     for (const key of keys) {
       const [tenant = '', name = ''] = key.slice(this.#commands.prefix.length + 1).split(/}:(.*)/s)
-      const known = names.get(Number(tenant))
+      const tenantId = this.#commands.ids.parse(tenant)
+      const known = names.get(tenantId)
       const named = MANY_PER_TENANT.test(name) ? [name] : []
-      if (known === undefined) names.set(Number(tenant), named)
+      if (known === undefined) names.set(tenantId, named)
       else known.push(...named)
     }
     return names
   }
 
   /** Yields, after each call, the nodes that have connections and are not living. */
-  async * #repairTenants (tenantIds: number[]): AsyncGenerator<string[], void> {
+  async * #repairTenants (tenantIds: Id[]): AsyncGenerator<string[], void> {
     let open = tenantIds.map((tenantId): Part<Cursors> => ({ tenantId, rows: [['0', '0', '0']] }))
     while (open.length > 0) {
       const living = await this.#commands.livingNodes()
       const results = await this.#commands.runOver('repairTenants', {
         livingNodes: living.join(), registrationTtl: this.#times.registrationTtl, offlineDelay: this.#lease.cautiousOfflineDelay
       }, open, ([connectionCursor, userCursor, typingCursor]) => ({ connectionCursor, userCursor, typingCursor }))
-      const deadlines: Array<[tenantId: number, at: string]> = []
-      const tenantsOfNode = new Map<string, number[]>()
+      const deadlines: Array<[tenantId: Id, at: string]> = []
+      const tenantsOfNode = new Map<string, Id[]>()
       open = []
       for (const { part: { tenantId }, result } of results) {
         const [cursors, owners, deadline] = result as [Cursors, string[], string]
@@ -107,12 +109,12 @@ export class RedisRepair {
   }
 
   /** Removes keys that belong to nobody. Returns the nodes that have keys and are not living. */
-  async #repairKeys (names: Map<number, string[]>): Promise<string[]> {
+  async #repairKeys (names: Map<Id, string[]>): Promise<string[]> {
     const parts = [...names].filter(([, named]) => named.length > 0)
       .flatMap(([tenantId, named]) => partsOf(named, () => tenantId))
     if (parts.length === 0) return []
     const living = await this.#commands.livingNodes()
-    const tenantsOfNode = new Map<string, number[]>()
+    const tenantsOfNode = new Map<string, Id[]>()
     for (const { part: { tenantId }, result } of await this.#commands.runOver('repairKeys', { livingNodes: living.join() }, parts, (keyName) => ({ keyName }))) {
       for (const nodeId of result as string[]) tenantsOfNode.set(nodeId, [...tenantsOfNode.get(nodeId) ?? [], tenantId])
     }
@@ -124,7 +126,7 @@ export class RedisRepair {
    * had no lease for as long as a lease lasts gets one that has ended, so that it is reaped. A living node whose lease was
    * evicted renews it before that.
    */
-  async #index (tenantsOfNode: Map<string, number[]>, living: string[]): Promise<string[]> {
+  async #index (tenantsOfNode: Map<string, Id[]>, living: string[]): Promise<string[]> {
     const { redis, nodesKey } = this.#commands
     const unknown: string[] = []
     for (const [nodeId, tenantIds] of tenantsOfNode) {

@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../../clock.js'
+import type { Id, Ids } from '../../ids.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import {
   createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
@@ -43,9 +44,9 @@ export class RedisRoster implements Roster {
   /** Counts requests on this node while Redis is away. */
   readonly #fallback: MemoryRoster
 
-  constructor (nodeId: string, redis: RedisConnections, clock: Clock, times: RosterTimes, log: FastifyBaseLogger) {
+  constructor (nodeId: string, redis: RedisConnections, ids: Ids, clock: Clock, times: RosterTimes, log: FastifyBaseLogger) {
     this.nodeId = nodeId
-    const commands = new RosterCommands(redis, nodeId, clock, log)
+    const commands = new RosterCommands(redis, nodeId, ids, clock, log)
     const lease = new Lease(nodeId, commands, clock, times)
     const departures = new RecentDepartures(times.offlineDelay + times.nodeTimeout)
     const typing = new RedisTyping(nodeId, commands, lease, clock)
@@ -61,7 +62,7 @@ export class RedisRoster implements Roster {
     this.#healing = new Healing({ nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
     this.#sweep = new RedisSweep({ commands, lease, departures, typing, times, log })
     this.#repair = new RedisRepair(commands, lease, times)
-    this.#fallback = new MemoryRoster(nodeId, clock, times)
+    this.#fallback = new MemoryRoster(nodeId, ids, clock, times)
   }
 
   get healthy (): boolean {
@@ -139,39 +140,39 @@ export class RedisRoster implements Roster {
     if (presence !== null) this.#presences.add({ tenantId, userId }, presence)
   }
 
-  async heartbeat (tenantId: number, connectionId: string): Promise<void> {
+  async heartbeat (tenantId: Id, connectionId: string): Promise<void> {
     await this.#commands.run('heartbeat', this.#commands.base(tenantId), { id: connectionId, registrationTtl: this.#times.registrationTtl })
   }
 
-  async find (tenantId: number, connectionId: string): Promise<RosterConnection | null> {
+  async find (tenantId: Id, connectionId: string): Promise<RosterConnection | null> {
     const local = this.#local.get({ tenantId, connectionId })?.entry ?? null
     try {
       const text = await this.#commands.redis.hget(`${this.#commands.base(tenantId)}connections`, connectionId)
-      return text === null ? local : { ...toConnection(tenantId, text), connectionId }
+      return text === null ? local : { ...toConnection(this.#commands.ids, tenantId, text), connectionId }
     } catch (err) {
       if (local === null || !isUnavailable(err)) throw err
       return local
     }
   }
 
-  async connectionsOf (tenantId: number, userId: number): Promise<RosterConnection[]> {
+  async connectionsOf (tenantId: Id, userId: Id): Promise<RosterConnection[]> {
     const found = await this.#commands.run('connectionsOf', this.#commands.base(tenantId), { user: userId }) as string[]
-    return found.map((text) => toConnection(tenantId, text))
+    return found.map((text) => toConnection(this.#commands.ids, tenantId, text))
   }
 
-  async addChannel (tenantId: number, connectionId: string, channel: string, limit: number): Promise<boolean> {
+  async addChannel (tenantId: Id, connectionId: string, channel: string, limit: number): Promise<boolean> {
     return await this.#commands.run('addChannel', this.#commands.base(tenantId), { id: connectionId, channel, limit }) === 1
   }
 
-  async removeChannel (tenantId: number, connectionId: string, channel: string): Promise<void> {
+  async removeChannel (tenantId: Id, connectionId: string, channel: string): Promise<void> {
     await this.#commands.redis.srem(`${this.#commands.base(tenantId)}channels:${connectionId}`, channel)
   }
 
-  async channels (tenantId: number, connectionId: string): Promise<string[]> {
+  async channels (tenantId: Id, connectionId: string): Promise<string[]> {
     return await this.#commands.redis.smembers(`${this.#commands.base(tenantId)}channels:${connectionId}`)
   }
 
-  async setPresence (tenantId: number, userId: number, presence: Presence): Promise<{ isFirstOfUser: boolean }> {
+  async setPresence (tenantId: Id, userId: Id, presence: Presence): Promise<{ isFirstOfUser: boolean }> {
     const user = { tenantId, userId }
     const isLocal = this.#local.has(user)
     this.#local.setPresence(user, presence)
@@ -185,17 +186,17 @@ export class RedisRoster implements Roster {
     }
   }
 
-  async presence (tenantId: number, userIds: number[]): Promise<Array<Presence | null>> {
+  async presence (tenantId: Id, userIds: Id[]): Promise<Array<Presence | null>> {
     const found = await this.#commands.run('presence', this.#commands.base(tenantId), {}, userIds) as string[]
     return userIds.map((_, i) => decodePresence(found[2 * i], found[2 * i + 1], this.#clock.now()))
   }
 
-  async online (tenantId: number, { limit, after }: { limit: number, after: number }): Promise<OnlinePage> {
+  async online (tenantId: Id, { limit, after }: { limit: number, after: Id }): Promise<OnlinePage> {
     const [total, ...rows] = await this.#commands.run('online', this.#commands.base(tenantId), { after, limit }) as [number, ...string[]]
     const users: OnlinePage['users'] = []
     for (let i = 0; i + 2 < rows.length; i += 3) {
       const presence = decodePresence(rows[i + 1], rows[i + 2], this.#clock.now())
-      if (presence !== null) users.push({ userId: Number(rows[i]), presence })
+      if (presence !== null) users.push({ userId: this.#commands.ids.parse(rows[i] ?? ''), presence })
     }
     const page = users.slice(0, limit)
     return { users: page, total, next: users.length > limit ? page.at(-1)?.userId ?? null : null }
@@ -206,7 +207,7 @@ export class RedisRoster implements Roster {
     return null
   }
 
-  async counts (tenantId: number): Promise<Counts> {
+  async counts (tenantId: Id): Promise<Counts> {
     const found = await this.#commands.run('counts', this.#commands.base(tenantId), { activeTtl: this.#times.registrationTtl / 2 })
     const [total, active, users] = found as [number, number, number]
     return { total, active, users }
@@ -220,7 +221,7 @@ export class RedisRoster implements Roster {
     return await this.#typing.stop(keys)
   }
 
-  async typing (tenantId: number, conversationId: string): Promise<TypingEntry[]> {
+  async typing (tenantId: Id, conversationId: string): Promise<TypingEntry[]> {
     return await this.#typing.list(tenantId, conversationId)
   }
 
@@ -278,12 +279,12 @@ export class RedisRoster implements Roster {
       id: entry.connectionId, user: entry.userId, node: entry.nodeId ?? '', generation: entry.generation, device, connectedAt: entry.connectedAt,
       limit, registrationTtl, defaultPresence: encodePresence(defaultPresence(device, this.#clock.now())), state: this.#lease.state
     })
-    const joined = toJoined(entry, entry.nodeId === null ? await this.#commands.withScheduledCheck([tenantId], registrationTtl, join) : await join())
+    const joined = toJoined(this.#commands.ids, entry, entry.nodeId === null ? await this.#commands.withScheduledCheck([tenantId], registrationTtl, join) : await join())
     if (joined === null) throw unavailable('Redis lost data')
     return joined
   }
 
-  async #setPresence (tenantId: number, userId: number, presence: Presence, isLocal: boolean): Promise<boolean> {
+  async #setPresence (tenantId: Id, userId: Id, presence: Presence, isLocal: boolean): Promise<boolean> {
     const { registrationTtl } = this.#times
     const set = async (onlyConnected: '0' | '1'): Promise<unknown> => await this.#commands.run('setPresence', this.#commands.baseAndState(tenantId), {
       user: userId, presence: encodePresence(presence), registrationTtl, setAt: presence.seenAt, onlyConnected, state: this.#lease.state

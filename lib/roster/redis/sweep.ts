@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import type { Id } from '../../ids.js'
 import type { Due, RosterTimes, TypingEntry, UsersOfTenant } from '../contract.js'
 import { decodePresence, toConnection } from './codec.js'
 import type { RosterCommands } from './commands.js'
@@ -50,7 +51,7 @@ export class RedisSweep {
     const { commands, lease, times } = this.#parts
     const [claimEnd = '', ...claimed] = await commands.run('claimTenants', commands.dueKey, { claim: CLAIM }) as string[]
     const parts: Array<Part<never> & { mark: string }> = []
-    for (let i = 0; i + 1 < claimed.length; i += 2) parts.push({ tenantId: Number(claimed[i]), rows: [], mark: claimed[i + 1] ?? '0' })
+    for (let i = 0; i + 1 < claimed.length; i += 2) parts.push({ tenantId: commands.ids.parse(claimed[i] ?? ''), rows: [], mark: claimed[i + 1] ?? '0' })
     if (parts.length === 0) return { found: [], more: false }
     const results = await commands.runOver('collectDue', { offlineDelay: times.offlineDelay, claim: CLAIM }, parts, () => null)
     const found: Due[] = []
@@ -61,10 +62,10 @@ export class RedisSweep {
       if (offline.length + typing.length + expired.length === 0) continue
       found.push({
         tenantId,
-        offline: offline.map(Number),
+        offline: offline.map((user) => commands.ids.parse(user)),
         presences: offline.map((_, i) => decodePresence(presences[2 * i], presences[2 * i + 1], lease.now)),
         typing: typing.map((text) => JSON.parse(text) as TypingEntry),
-        expiredConnections: expired.map((text) => toConnection(tenantId, text))
+        expiredConnections: expired.map((text) => toConnection(commands.ids, tenantId, text))
       })
     }
     await commands.run('releaseTenants', commands.dueKey, { claimEnd }, released)
@@ -78,7 +79,7 @@ export class RedisSweep {
     const results = await commands.runOver('confirmOffline', {}, parts, (userId) => ({ user: userId }))
     const at = lease.now
     return results.flatMap(({ part: { tenantId }, rows, result }) => {
-      const back = (result as string[]).map(Number)
+      const back = (result as string[]).map((user) => commands.ids.parse(user))
       for (const userId of rows) if (!back.includes(userId)) departures.add({ tenantId, userId, at, isReported: true })
       return back.length === 0 ? [] : [{ tenantId, userIds: back }]
     })
@@ -91,7 +92,7 @@ export class RedisSweep {
     for (const nodeId of await this.#deadNodes()) {
       const key = commands.tenantsKey(nodeId)
       for (;;) {
-        const tenantIds = (await commands.redis.srandmember(key, REAP_TENANTS)).map(Number)
+        const tenantIds = (await commands.redis.srandmember(key, REAP_TENANTS)).map((tenant) => commands.ids.parse(tenant))
         if (tenantIds.length === 0) break
         // The node may have come back in the meantime, with new connections.
         if (!(await this.#deadNodes()).includes(nodeId)) return hasReaped
@@ -110,7 +111,7 @@ export class RedisSweep {
     return await this.#parts.commands.run('deadNodes', this.#parts.commands.nodesKey, {}) as string[]
   }
 
-  async #reapIn (nodeId: string, tenantIds: number[]): Promise<void> {
+  async #reapIn (nodeId: string, tenantIds: Id[]): Promise<void> {
     const { commands, lease } = this.#parts
     // Users from an older copy of Redis may have been reported offline before; a node that knows that removes them meanwhile.
     const [offlineDelay, isRepair] = lease.isRecovering ? [lease.cautiousOfflineDelay, '1'] : [0, '0']

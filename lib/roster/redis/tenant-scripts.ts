@@ -11,7 +11,7 @@ import { prelude } from './prelude.js'
  *     node:{boot}   set    connection ids whose socket is on the node
  *     rest          zset   connection ids without a socket, by the end of their registration
  *     channels:{id} set    channels requested before the socket opened
- *     present       zset   users who count as online, by id
+ *     present       zset   users who count as online, in the order of their ids
  *     visible       zset   the same without those whose status is "offline"
  *     grace         zset   users without connections, by the time at which they go offline
  *     signs         zset   users who are online by a REST status update alone, by its end
@@ -162,7 +162,7 @@ return found`)
 /** Returns the number of visible users, then user, presence and last activity of up to `limit + 1` users whose id follows `after`. */
 export const online = script({ prelude, parameters: ['after', 'limit'] }, `
 local found = { redis.call('ZCARD', base .. 'visible') }
-local users = redis.call('ZRANGEBYSCORE', base .. 'visible', '(' .. after, '+inf', 'LIMIT', 0, tonumber(limit) + 1)
+local users = visibleAfter(after, tonumber(limit) + 1)
 if #users == 0 then return found end
 local presences = redis.call('HMGET', base .. 'presence', unpack(users))
 local seen = redis.call('HMGET', base .. 'seen', unpack(users))

@@ -1,4 +1,5 @@
 import type { Clock } from '../../clock.js'
+import type { Id } from '../../ids.js'
 import type { TypingEntry, TypingKey } from '../contract.js'
 import { isUnavailable, type RosterCommands } from './commands.js'
 import type { Lease } from './lease.js'
@@ -70,7 +71,7 @@ export class RedisTyping {
     return stopped.flat()
   }
 
-  async list (tenantId: number, conversationId: string): Promise<TypingEntry[]> {
+  async list (tenantId: Id, conversationId: string): Promise<TypingEntry[]> {
     const found = await this.#commands.run('typing', this.#commands.base(tenantId), { conversation: conversationId }) as string[]
     const entries: TypingEntry[] = []
     for (let i = 0; i + 1 < found.length; i += 2) {
@@ -97,7 +98,7 @@ export class RedisTyping {
         ? { typingKey: typingKey(typing.entry), entry: JSON.stringify(typing.entry), expiresAt: typing.entry.expiresAt }
         : null)
     let missed = 0
-    const deadlines: Array<[tenantId: number, at: number]> = []
+    const deadlines: Array<[tenantId: Id, at: number]> = []
     for (const { part, rows, result } of results) {
       if (rows.length > 0) deadlines.push([part.tenantId, Math.min(...rows.map(({ entry }) => entry.expiresAt))])
       rows.forEach((typing, i) => {
