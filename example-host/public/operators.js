@@ -1,5 +1,5 @@
 // Who of a club is connected, and what operators do about it.
-import { $, arrange, make, readId } from '/dom.js'
+import { $, arrange, hasIntegerIds, make, readId } from '/dom.js'
 
 const AGAIN = 3000
 
@@ -56,6 +56,7 @@ export function showOperators (token) {
     }
   }
 
+  if (!hasIntegerIds) for (const id of ['of-club', 'unban-user']) Object.assign($(id), { type: 'text', maxLength: 64 })
   $('of-club').onchange = () => { rows.clear(); void show() }
   $('unban').onsubmit = async (event) => {
     event.preventDefault()
