@@ -17,7 +17,7 @@ for (const name of files) {
 const lines = existsSync(figures) ? readFileSync(figures, 'utf8').trim().split('\n').map((line) => JSON.parse(line) as FaultFigures) : []
 rmSync(figures, { force: true })
 
-const seconds = (ms: number | null): string => ms === null ? 'never' : `${(ms / 1000).toFixed(1)} s`
+const seconds = (ms: number | null): string => ms === null ? 'no alarm' : `${(ms / 1000).toFixed(1)} s`
 console.log('| fault | unhealthy after | healthy again after its end | acked | refused | lost | delivered twice |')
 console.log('|---|---|---|---|---|---|---|')
 for (const { name, unhealthyAfter, healthyAfter, acked, refused, lost, toldTwice } of lines.sort((a, b) => a.name < b.name ? -1 : 1)) {

@@ -93,7 +93,7 @@ t.test('Redis answers, and refuses', async (t) => {
       meanwhile: async () => { await sleep(LASTS) },
       end: async () => { await redis.command('ACL', 'SETUSER', 'default', '+subscribe') }
     })
-    t.equal(linesOf('cannot subscribe again yet'), 2, 'one line in the log of each node')
+    t.equal(linesOf('Backplane cannot subscribe to Redis, retrying'), 2, 'one line in the log of each node')
   })
 
   await t.test('all new connections, because it has too many', async (t) => {
