@@ -32,7 +32,7 @@ for (const name of ['SQLite', 'MariaDB']) {
 
     await t.test('migrate says what it did', async (t) => {
       t.match(await cli(env, 'cleanup'), { code: 1, stderr: /websocket_/ }, 'before the tables are there')
-      t.strictSame(await cli(env, 'migrate'), { code: 0, stdout: 'migrated: 001-initial, 002-events-by-status, 003-meta\n', stderr: '' })
+      t.strictSame(await cli(env, 'migrate'), { code: 0, stdout: 'migrated: 001-initial, 002-events-by-status, 003-meta, 004-access\n', stderr: '' })
     })
 
     await t.test('cleanup purges what is old, and only that', async (t) => {
@@ -71,6 +71,7 @@ for (const name of ['SQLite', 'MariaDB']) {
     })
 
     await t.test('migrate down takes the last migration back, and the tables with the first', async (t) => {
+      t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'undone: 004-access\n', stderr: '' })
       t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'undone: 003-meta\n', stderr: '' })
       t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'undone: 002-events-by-status\n', stderr: '' })
       t.strictSame(await cli(env, 'migrate', 'down'), { code: 0, stdout: 'undone: 001-initial\n', stderr: '' })
