@@ -6,14 +6,13 @@ import { Redis } from 'ioredis'
 import { sql } from 'kysely'
 import { createConnection } from 'mysql2/promise'
 import t, { type Test } from 'tap'
+import { migrationNames } from '../lib/database/migrator.js'
 import { startProxy } from './cluster/proxy.js'
 import { cutAfter } from './cut-database.js'
 import { temporaryFolder } from './exit-hooks.js'
 import { freshPrefix } from './suites.js'
 import { createDatabase } from './servers.js'
 import { migrate, openDatabase, realtime, type OpenDatabase, type RealtimeOptions } from '../plugins/index.js'
-
-const all = ['001-initial', '002-events-by-status', '003-meta']
 
 type Create = (t: Test) => Promise<string>
 const databases: Record<'SQLite' | 'MariaDB', Create> = {
@@ -79,7 +78,7 @@ for (const [name, create] of Object.entries(databases)) {
       const url = await create(t)
       const nodes = Array.from({ length: 6 }, () => open(t, url))
       const done = await Promise.all(nodes.map(async ({ db }) => await migrate(db)))
-      t.strictSame(done.flat().sort(), all)
+      t.strictSame(done.flat().sort(), migrationNames)
       t.strictSame(await shapeOf(nodes[0] as OpenDatabase), expected)
     })
 
@@ -113,7 +112,7 @@ for (const [name, create] of Object.entries(databases)) {
       const url = await create(t)
       const { db } = open(t, url)
       await migrate(db)
-      await migrate(db, 'down')
+      while (!(await migrate(db, 'down')).includes('003-meta')); // as version 0.1 left them
       const time = (ago: number): string => new Date(Date.now() - ago).toISOString().replace('T', ' ').slice(0, 23)
       const living = { message: /a node of fastify-realtime 0.1 is still running.*stop all nodes/ }
 
@@ -163,7 +162,7 @@ void t.test('On MariaDB', async (t) => {
     child.kill('SIGKILL')
     await ended
     const began = Date.now()
-    t.strictSame(await migrate(open(t, url).db), all)
+    t.strictSame(await migrate(open(t, url).db), migrationNames)
     t.ok(Date.now() - began < 30_000, `${Date.now() - began} ms`)
   })
 

@@ -13,6 +13,9 @@ interface Migration { up (db: Kysely<unknown>): Promise<void>, down (db: Kysely<
 
 const migrations: Record<string, Migration> = { '001-initial': initial, '002-events-by-status': eventsByStatus, '003-meta': meta, '004-access': access }
 
+/** All migrations, in their order. */
+export const migrationNames: readonly string[] = Object.keys(migrations)
+
 /** Which migrations are done: apart from a host's own, and as version 0.1 kept it. */
 const TABLE = 'websocket_migrations'
 /** Seconds to wait for another node that migrates; below Fastify's own limit for a plugin. */
