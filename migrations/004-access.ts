@@ -10,7 +10,7 @@ export async function up (db: Kysely<unknown>, ids: 'integer' | 'string'): Promi
   const text: ColumnDataType | RawBuilder<unknown> = isMysql ? sql`varchar(64) character set ascii collate ascii_bin` : 'text'
   const owner = ids === 'string' ? text : number
   const time: ColumnDataType | RawBuilder<unknown> = isMysql ? sql`datetime(3)` : 'text'
-  const table = db.schema.createTable(TABLE).ifNotExists()
+  const table = db.schema.createTable(TABLE)
     .addColumn('id', number, (column) => column.primaryKey().autoIncrement().notNull())
     .addColumn('entry_key', 'varchar(40)', (column) => column.notNull().unique())
     .addColumn('kind', 'varchar(20)', (column) => column.notNull())
@@ -22,7 +22,10 @@ export async function up (db: Kysely<unknown>, ids: 'integer' | 'string'): Promi
     .addColumn('until_at', time)
     .addColumn('reason', 'varchar(255)')
     .addColumn('created_at', time, (column) => column.notNull())
-  await (isMysql ? table.modifyEnd(sql`engine = innodb default charset = utf8mb4 collate = utf8mb4_bin`) : table).execute()
+  const found = await (isMysql
+    ? sql`select 1 from information_schema.tables where table_schema = database() and table_name = ${TABLE}`
+    : sql`select 1 from sqlite_master where name = ${TABLE}`).execute(db)
+  if (found.rows.length === 0) await (isMysql ? table.modifyEnd(sql`engine = innodb default charset = utf8mb4 collate = utf8mb4_bin`) : table).execute()
   const index = `${TABLE}_tenant_id_user_id`
   const exists = isMysql
     ? sql`select 1 from information_schema.statistics where table_schema = database() and table_name = ${TABLE} and index_name = ${index}`

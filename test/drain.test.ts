@@ -29,7 +29,7 @@ function nodeWith (count: number, options: Partial<ConnectionSettings>): { super
 
 async function drained ({ supervisor, closedAt }: ReturnType<typeof nodeWith>, deadline: number): Promise<number[]> {
   let isOver = false
-  void supervisor.drain(Date.now() + deadline).then(() => { isOver = true })
+  void supervisor.drain(performance.now() + deadline).then(() => { isOver = true })
   for (let waited = 0; !isOver && waited < 20_000; waited += 10) {
     await turn()
     mock.timers.tick(10)

@@ -94,8 +94,8 @@ overBackends((test, backend) => {
     }
     t.strictSame(await codesOf('group.a', 'user:me', 'group.b', 'group.c', 'group.a'), [null, null, 'RT_FORBIDDEN', null, null])
     t.strictSame(asked.splice(0), [['1', 'subscribe', 'group.a', 'group.b', 'group.c']])
-    t.strictSame(await codesOf('group.d', 'group.broken'), ['RT_FORBIDDEN', 'RT_FORBIDDEN'])
-    t.strictSame(await codesOf('group.d', 'group.short'), ['RT_FORBIDDEN', 'RT_FORBIDDEN'])
+    t.strictSame(await codesOf('group.d', 'group.broken'), ['RT_UNAVAILABLE', 'RT_UNAVAILABLE'])
+    t.strictSame(await codesOf('group.d', 'group.short'), ['RT_UNAVAILABLE', 'RT_UNAVAILABLE'])
     t.strictSame(one, [], 'nothing else was asked')
     t.strictSame(await codesOf('group.d'), [null])
     t.strictSame(one, ['group.d'])

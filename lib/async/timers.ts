@@ -1,8 +1,10 @@
-import { setTimeout as wait } from 'node:timers/promises'
-
 /** Resolves after `ms` milliseconds. `ref: false` does not keep the process alive for it. */
 export async function sleep (ms: number, { ref = true }: { ref?: boolean } = {}): Promise<void> {
-  await wait(ms, undefined, { ref })
+  // The global timer, not that of node:timers/promises: tests move the time of this one.
+  await new Promise<void>((resolve) => {
+    const timer = setTimeout(resolve, ms)
+    if (!ref) timer.unref()
+  })
 }
 
 /** Resolves in the next turn of the event loop, after what this one still has to do. */

@@ -20,7 +20,7 @@ t.test('The host of Redis vanishes without a word', async (t) => {
 
   await t.test('behind the connection of one node that sends commands: it is replaced, and lists are answered again', async (t) => {
     const load = await startLoad(t)
-    await suffer(t, { name: 'black hole, commands', cluster, nodes: [b], load, begin: () => { links.commands().swallow() } })
+    await suffer(t, { name: 'Redis, black hole, commands', cluster, nodes: [b], load, begin: () => { links.commands().swallow() } })
     const began = Date.now()
     t.equal(await onlineOn(b), 20)
     t.ok(Date.now() - began < 1000, 'at once')
@@ -28,19 +28,19 @@ t.test('The host of Redis vanishes without a word', async (t) => {
 
   await t.test('behind the same, and it takes no more bytes either', async (t) => {
     const load = await startLoad(t)
-    await suffer(t, { name: 'full buffers, commands', cluster, nodes: [b], load, begin: () => { links.commands().stall() } })
+    await suffer(t, { name: 'Redis, full buffers, commands', cluster, nodes: [b], load, begin: () => { links.commands().stall() } })
     t.equal(await onlineOn(b), 20)
   })
 
   await t.test('behind the connection that hears the other nodes: what they sent meanwhile arrives', async (t) => {
     const load = await startLoad(t)
-    await suffer(t, { name: 'black hole, subscriber', cluster, nodes: [b], load, begin: () => { links.subscriber().swallow() } })
+    await suffer(t, { name: 'Redis, black hole, subscriber', cluster, nodes: [b], load, begin: () => { links.subscriber().swallow() } })
   })
 
   await t.test('behind both, and new connections are swallowed too for 8 s', async (t) => {
     const load = await startLoad(t)
     await suffer(t, {
-      name: 'black hole, both and new ones for 8 s',
+      name: 'Redis, black hole, both and new ones for 8 s',
       cluster,
       nodes: [b],
       load,

@@ -24,7 +24,7 @@ t.test('Redis becomes a read-only replica, and 5 s later its name points to the 
       const third = await startRedis()
       t.teardown(async () => { await third.kill() })
       await suffer(t, {
-        name: `demotion, ${name}`,
+        name: `Redis, demoted, ${name}`,
         cluster,
         nodes,
         load,

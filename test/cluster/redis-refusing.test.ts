@@ -32,7 +32,7 @@ t.test('Redis answers, and refuses', async (t) => {
     await receiver.request('subscribe', { channel: GROUP })
     const connections = await connectionsSoFar()
     await suffer(t, {
-      name: 'memory full',
+      name: 'Redis, memory full',
       cluster,
       nodes,
       load,
@@ -56,7 +56,7 @@ t.test('Redis answers, and refuses', async (t) => {
     const load = await startLoad(t)
     await redis.command('CONFIG', 'SET', 'busy-reply-threshold', 200)
     await suffer(t, {
-      name: 'busy',
+      name: 'Redis, busy script',
       cluster,
       nodes,
       load,
@@ -69,7 +69,7 @@ t.test('Redis answers, and refuses', async (t) => {
   await t.test('the suite’s user one right, and gives it back', async (t) => {
     const load = await startLoad(t)
     await suffer(t, {
-      name: 'no permission',
+      name: 'Redis, a right is missing',
       cluster,
       nodes,
       load,
@@ -82,7 +82,7 @@ t.test('Redis answers, and refuses', async (t) => {
   await t.test('new subscriptions, and takes them again', async (t) => {
     const load = await startLoad(t)
     await suffer(t, {
-      name: 'no subscriptions',
+      name: 'Redis, subscriptions refused',
       cluster,
       nodes,
       load,
@@ -93,7 +93,7 @@ t.test('Redis answers, and refuses', async (t) => {
       meanwhile: async () => { await sleep(LASTS) },
       end: async () => { await redis.command('ACL', 'SETUSER', 'default', '+subscribe') }
     })
-    t.equal(linesOf('cannot subscribe again yet'), 2, 'one line in the log of each node')
+    t.equal(linesOf('Backplane cannot subscribe to Redis, retrying'), 2, 'one line in the log of each node')
   })
 
   await t.test('all new connections, because it has too many', async (t) => {
@@ -101,7 +101,7 @@ t.test('Redis answers, and refuses', async (t) => {
     const connections = await connectionsSoFar()
     // One connection for all of it: another one would be refused too.
     await suffer(t, {
-      name: 'too many clients',
+      name: 'Redis, too many clients',
       cluster,
       nodes,
       load,
@@ -122,7 +122,7 @@ t.test('Redis answers, and refuses', async (t) => {
     const load = await startLoad(t)
     let loaded: Promise<void> | null = null
     await suffer(t, {
-      name: 'loading',
+      name: 'Redis, loading',
       cluster,
       nodes,
       load,

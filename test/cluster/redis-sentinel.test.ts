@@ -53,7 +53,7 @@ for (const { name, strike } of [
     t.teardown(async () => { await load.close() })
 
     await suffer(t, {
-      name: `Sentinel, the master ${name}`,
+      name: `Redis, Sentinel failover, the master ${name}`,
       cluster: { rows },
       nodes,
       load,
