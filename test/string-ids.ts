@@ -20,7 +20,7 @@ const numberOf = (high: string, low: string): number => parseInt(high + low, 16)
 
 /** Fields that hold an id, or a list of ids. */
 const FIELDS = new Set(['tenantId', 'userId', 'clubId', 'senderId', 'recipientId', 'recipientIds', 'userIds', 'offline', 'tenant_id', 'user_id', 'club_id',
-  'recipient_id', 'recipient_ids', 'cursor', 'next_cursor', 'after', 'next', 'club', 'sub'])
+  'recipient_id', 'recipient_ids', 'cursor', 'next_cursor', 'nextCursor', 'after', 'next', 'club', 'sub'])
 
 type Translate = (value: unknown, isId: boolean) => unknown
 
@@ -124,7 +124,7 @@ export const optionsOf = <Options extends object>(options: Options): Options => 
 })) as Options
 
 /** How many of the first arguments of a host API are ids, or lists of ids. */
-const API_IDS: Partial<Record<string, number>> = { of: 2, closeUser: 2 }
+const API_IDS: Partial<Record<string, number>> = { of: 2, get: 2, closeUser: 2, join: 2, kick: 2 }
 
 /** An app with string ids, for a test that says numbers. */
 export function translatingApp (app: FastifyInstance): FastifyInstance {
@@ -141,7 +141,7 @@ export function translatingApp (app: FastifyInstance): FastifyInstance {
     get (target, name) {
       if (name === 'events') return events
       const part: unknown = Reflect.get(target, name)
-      return typeof part === 'object' && part !== null && name !== 'access' ? translating(part, { ids: (method) => API_IDS[method] ?? 1 }) : part
+      return typeof part === 'object' && part !== null ? translating(part, { ids: (method) => API_IDS[method] ?? 1 }) : part
     }
   })
   const inject = async (request: InjectOptions): Promise<unknown> => {

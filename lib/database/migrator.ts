@@ -21,9 +21,6 @@ const migrations: Record<string, Migration> = {
 /** All migrations, in their order. */
 export const migrationNames: readonly string[] = Object.keys(migrations)
 
-/** All migrations, in their order. */
-export const migrationNames: readonly string[] = Object.keys(migrations)
-
 /** Which migrations are done: apart from a host's own, and as version 0.1 kept it. */
 const TABLE = 'websocket_migrations'
 /** Seconds to wait for another node that migrates; below Fastify's own limit for a plugin. */

@@ -6,13 +6,19 @@ import { toIso } from '../../lib/clock.js'
 import { executorOf, type HostTransaction } from '../../lib/database/host-transaction.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import type { Confirmed, NewEvent, Receipt } from '../../lib/event-log/index.js'
+import { withIds } from '../../lib/id-schemas.js'
 import type { Caller, Identity } from '../../lib/identity.js'
+import type { IdKind } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { faultFinder, type FaultIn, type Screening } from './before-publish.js'
 import { BroadcastData, DirectData, GroupData, NotificationData, type Delivered, type NotificationsAccepted, type StoredData } from './schemas.js'
 
-const faults = {
-  direct: faultFinder(DirectData), group: faultFinder(GroupData), broadcast: faultFinder(BroadcastData), notification: faultFinder(NotificationData)
+/** The kinds of messages, by their schemas. */
+const schemas = { direct: DirectData, group: GroupData, broadcast: BroadcastData, notification: NotificationData }
+
+function faultsOf (ids: IdKind): Record<keyof typeof schemas, FaultIn> {
+  const { direct, group, broadcast, notification } = withIds(schemas, ids)
+  return { direct: faultFinder(direct), group: faultFinder(group), broadcast: faultFinder(broadcast), notification: faultFinder(notification) }
 }
 
 /**
@@ -23,11 +29,13 @@ const faults = {
 export class Messages {
   readonly #internals: Internals
   readonly #screening: Screening
+  readonly #faults: ReturnType<typeof faultsOf>
   readonly #confirm: (key: string) => Promise<number | undefined>
 
   constructor (internals: Internals, screening: Screening) {
     this.#internals = internals
     this.#screening = screening
+    this.#faults = faultsOf(internals.ids.kind)
     internals.eventLog.defineType('message:direct', { requiresConfirmation: true, copyToSender: true })
     internals.eventLog.defineType('notification:received', { requiresConfirmation: true })
     this.#confirm = batchLoader(async (keys) => await this.#confirmAll(keys))
@@ -38,7 +46,7 @@ export class Messages {
     const { identity, connectionId } = caller
     const { recipientId } = data
     const channel = privateChannel(recipientId)
-    return thenMaybe(this.#permit(caller, { action: 'direct', event: 'message:direct', channel, data, recipientIds: [recipientId] }, faults.direct),
+    return thenMaybe(this.#permit(caller, { action: 'direct', event: 'message:direct', channel, data, recipientIds: [recipientId] }, this.#faults.direct),
       ({ message, conversationId, dedupeId }) => {
         const stored: StoredData<'message:direct'> = { senderId: identity.userId, message, conversationId }
         // Who writes to himself is the recipient, with every connection.
@@ -52,7 +60,7 @@ export class Messages {
     const channel = resolveAlias(data.channel, identity.userId)
     // Whatever the host allows: these channels carry what only the suite may say.
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-    return thenMaybe(this.#permit(caller, { action: 'publish', event: 'message:group', channel, data }, faults.group),
+    return thenMaybe(this.#permit(caller, { action: 'publish', event: 'message:group', channel, data }, this.#faults.group),
       ({ message, conversationId, dedupeId }) => {
         const stored: StoredData<'message:group'> = { userId: identity.userId, channel, message, conversationId }
         return { later: this.#append(identity, connectionId, 'message:group', channel, stored, dedupeId) }
@@ -61,7 +69,7 @@ export class Messages {
 
   broadcast (caller: Caller, data: BroadcastData): MaybePromise<{ later: Promise<Receipt> }> {
     const { identity } = caller
-    return thenMaybe(this.#permit(caller, { action: 'broadcast', event: 'broadcast:message', channel: BROADCAST_CHANNEL, data }, faults.broadcast),
+    return thenMaybe(this.#permit(caller, { action: 'broadcast', event: 'broadcast:message', channel: BROADCAST_CHANNEL, data }, this.#faults.broadcast),
       ({ message, messageType = 'info', dedupeId }) => {
         const stored: StoredData<'broadcast:message'> = { message, messageType, senderId: identity.userId }
         return { later: this.#append(identity, null, 'broadcast:message', BROADCAST_CHANNEL, stored, dedupeId) }
@@ -72,7 +80,7 @@ export class Messages {
     const { identity } = caller
     const { recipientIds } = data
     const question = { action: 'notify', event: 'notification:send', channel: privateChannel(identity.userId), data, recipientIds } as const
-    return thenMaybe(this.#permit(caller, question, faults.notification), (screened) => ({
+    return thenMaybe(this.#permit(caller, question, this.#faults.notification), (screened) => ({
       later: this.storeNotifications(identity, { ...screened, recipientIds }, { patient: false }).then((all) => ({
         messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#internals.clock.now())
       }))
