@@ -131,7 +131,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     access,
     accessLog,
     restrictions,
-    directory: new UserDirectory({ resolveUsers: options.resolveUsers, ids, clock, log, ttl: settings.userCacheTime }),
+    directory: new UserDirectory({ resolveUsers: options.resolveUsers, clock, log, ttl: settings.userCacheTime }),
     rates,
     frames: new FrameRouter(rates, ids.kind),
     hub,

@@ -3,7 +3,7 @@ import t from 'tap'
 import { startRedis } from '../redis-servers.js'
 import { rest } from './client.js'
 import { clusterFor } from './cluster.js'
-import { Load } from './load.js'
+import { startLoad } from './load.js'
 import { suffer } from './faults.js'
 import { until } from './until.js'
 
@@ -18,8 +18,7 @@ t.test('Redis becomes a read-only replica, and 5 s later its name points to the 
   ].entries()) {
     await t.test(`${name}: nodes say that they cannot work meanwhile, and heal by themselves`, async (t) => {
       const clubId = i + 1
-      const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, clubId, count: 10, pause: 100 })
-      t.teardown(async () => { await load.close() })
+      const load = await startLoad(t, nodes, { clubId, count: 10, pause: 100 })
       const [from, to] = i === 0 ? [cluster.redis, other] : [other, cluster.redis]
       const third = await startRedis()
       t.teardown(async () => { await third.kill() })
@@ -43,7 +42,9 @@ t.test('Redis becomes a read-only replica, and 5 s later its name points to the 
         await until('the list is right', 15_000, async () => (await rest(node, { userId: 1, clubId }, '/online-users')).total === 20)
       }
       t.strictSame(await Promise.all([from, to].map(async (server) => (await server.command('CLIENT', 'LIST') as string)
-        .split('\n').filter((line) => /cmd=(eval|evalsha|subscribe|ping|publish) /.test(line)).length)), [0, 4], 'all connections are on the new one')
+        // A replica lists the link to its master, too: what is published there goes over it.
+        .split('\n').filter((line) => !/ flags=M /.test(line) && /cmd=(eval|evalsha|subscribe|ping|publish) /.test(line)).length)), [0, 4],
+      'all connections are on the new one')
     })
   }
 })

@@ -1,5 +1,6 @@
 import type { Id } from '../../ids.js'
-import type { ConnectionRef, Presence, RosterConnection, UserRef } from '../contract.js'
+import { connectionKey, type ConnectionKey, type UserRef } from '../../keys.js'
+import type { ConnectionRef, Presence, RosterConnection } from '../contract.js'
 
 /** A socket of this node. */
 export interface LocalSocket {
@@ -34,7 +35,7 @@ type Key = Pick<RosterConnection, 'tenantId' | 'connectionId'>
 export class LocalState {
   readonly #tenants = new Map<Id, LocalTenant>()
   /** Connections that ended while Redis was away; to be removed there. */
-  readonly #departures = new Map<string, Departure>()
+  readonly #departures = new Map<ConnectionKey, Departure>()
   #size = 0
   #unwritten = 0
 
@@ -157,4 +158,4 @@ export class LocalState {
   }
 }
 
-const keyOf = ({ tenantId, connectionId }: Key): string => `${tenantId}/${connectionId}`
+const keyOf = ({ tenantId, connectionId }: Key): ConnectionKey => connectionKey(tenantId, connectionId)
