@@ -10,7 +10,7 @@ import { internalsOf } from '../lib/internals.js'
 import type { Identity, RealtimeOptions } from '../plugins/index.js'
 import { buildApp, MovableClock, TestClient, tokenOf, type TestAppOptions } from '../plugins/testing.js'
 import { createDatabase } from './servers.js'
-import { optionsOf, toNumbers, toStrings, translatingApp, TranslatingSocket } from './string-ids.js'
+import { optionsOf, optionsOfPlugins, toNumbers, toStrings, translatingApp, TranslatingSocket } from './string-ids.js'
 
 export { identityOf, pluginNames, tokenOf, type PluginName, type TestClient as Client, type TestFrame as Frame } from '../plugins/testing.js'
 
@@ -89,7 +89,7 @@ export async function buildNodes (t: Test, { backend, ...settings }: HostSetting
 
 async function startHost (t: Test, { backend, options = {}, ...settings }: HostSettings, shared: Partial<RealtimeOptions>, clock: MovableClock): Promise<Host> {
   const { app } = await buildApp(hasStrings(backend)
-    ? { ...settings, ...settings.typing === undefined ? {} : { typing: optionsOf(settings.typing) }, clock, core: { ...shared, ...optionsOf(options), ids: 'string' } }
+    ? { ...optionsOfPlugins(settings), clock, core: { ...shared, ...optionsOf(options), ids: 'string' } }
     : { ...settings, clock, core: { ...shared, ...options } })
   t.teardown(async () => { await app.close() })
   await app.listen({ port: 0, host: '127.0.0.1' })

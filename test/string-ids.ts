@@ -115,13 +115,17 @@ const isPromiseLike = (value: unknown): value is Promise<unknown> => value insta
 
 /** Options of a host whose functions take and return numbers, as a suite with string ids asks them. */
 export const optionsOf = <Options extends object>(options: Options): Options => Object.fromEntries(Object.entries(options).map(([name, option]) => {
-  if (typeof option !== 'function' || !['authenticate', 'authorize', 'authorizeMany', 'resolveUsers', 'participants'].includes(name)) return [name, option]
+  if (typeof option !== 'function' || !['authenticate', 'authorize', 'authorizeMany', 'beforePublish', 'resolveUsers', 'participants'].includes(name)) return [name, option]
   return [name, (...args: unknown[]): unknown => {
     const answer: unknown = Reflect.apply(option, options, args.map((arg) => deep(arg, numbersOf, true)))
     const back = (value: unknown): unknown => deep(value, stringsOf, true)
     return isPromiseLike(answer) ? answer.then(back) : back(answer)
   }]
 })) as Options
+
+/** The same, of the plugins, by name. */
+export const optionsOfPlugins = <Settings extends object>(settings: Settings): Settings => Object.fromEntries(Object.entries(settings)
+  .map(([plugin, options]: [string, unknown]) => [plugin, typeof options === 'object' && options !== null && !Array.isArray(options) ? optionsOf(options) : options])) as Settings
 
 /** How many of the first arguments of a host API are ids, or lists of ids. */
 const API_IDS: Partial<Record<string, number>> = { of: 2, get: 2, closeUser: 2, join: 2, kick: 2 }

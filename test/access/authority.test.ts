@@ -264,7 +264,7 @@ overBackends((test, backend) => {
       [async () => await access.revoke({ tenantId: 1, tokenId: '' }), 'tokenId'],
       [async () => await access.recheck({ tenantId: 1, channel: 'no channel' }), 'channel'],
       [async () => await channels.kick(1, 1, 'no channel'), 'channel'],
-      [async () => await channels.join(1, '1' as never, 'group.x'), 'userId'],
+      [async () => await channels.join(1, 'no id' as never, 'group.x'), 'userId'],
       [async () => await connections.of(1, -1), 'userId']
     ]
     for (const [call, name] of wrong) await t.rejects(call(), { code: 'RT_INVALID_DATA', message: new RegExp(`^${name}`) }, name)
