@@ -61,9 +61,12 @@ export class RosterCommands {
     return `${this.prefix}{${tenantId}}:`
   }
 
-  /** The tenant's base, and the key with the name of Redis' state unless that may be on another server. */
-  baseAndState (tenantId: Id): string[] {
-    return this.redis.isCluster ? [this.base(tenantId)] : [this.base(tenantId), this.stateKey]
+  /**
+   * The keys of a script that changes one tenant: its base, the name of Redis' state, the schedule of checks, and the tenants
+   * of this node. On a cluster the base alone, since the others may be on another server.
+   */
+  keysOf (tenantId: Id): string[] {
+    return this.redis.isCluster ? [this.base(tenantId)] : [this.base(tenantId), this.stateKey, this.dueKey, this.tenantsKey(this.#nodeId)]
   }
 
   /** The tenants in which a node has connections. */
@@ -108,7 +111,7 @@ export class RosterCommands {
     return found
   }
 
-  /** Must be called before the node registers connections in a tenant, so that a reaper finds them. */
+  /** Must be called before the node registers connections in a tenant, so that a reaper finds them; `join` does it in the same step, except on a cluster. */
   async rememberTenants (tenantIds: Iterable<Id>): Promise<void> {
     const ids = [...tenantIds]
     for (const part of callsOf(ids.map((tenantId) => ({ tenantId, rows: [] })), false)) {
@@ -118,6 +121,14 @@ export class RosterCommands {
 
   async livingNodes (): Promise<string[]> {
     return await this.run('livingNodes', this.nodesKey, {}) as string[]
+  }
+
+  /** Runs a script that creates a deadline in `inMs`, and schedules the check of the tenant: in the same step, except on a cluster. */
+  async runScheduled<Name extends 'join' | 'leave' | 'setPresence' | 'startTyping'> (
+    name: Name, tenantId: Id, inMs: number, args: ArgumentsOf<Scripts[Name]>
+  ): Promise<unknown> {
+    const run = async (): Promise<unknown> => await this.run(name, this.keysOf(tenantId), args)
+    return this.redis.isCluster ? await this.withScheduledCheck([tenantId], inMs, run) : await run()
   }
 
   /**
@@ -140,9 +151,9 @@ export class RosterCommands {
 
   /** Returns true if the connection was there. `held`: given if this node holds it. */
   async leave ({ tenantId, connectionId, generation }: ConnectionRef, offlineDelay: number, held: { userId: Id, nodeId: string } | null): Promise<boolean> {
-    return await this.withScheduledCheck([tenantId], offlineDelay, async () => await this.run('leave', this.base(tenantId), {
-      id: connectionId, generation, offlineDelay, heldUser: held?.userId ?? '', heldNode: held?.nodeId ?? ''
-    })) === 1
+    return await this.runScheduled('leave', tenantId, offlineDelay, {
+      id: connectionId, generation, offlineDelay, heldUser: held?.userId ?? '', heldNode: held?.nodeId ?? '', tenant: tenantId
+    }) === 1
   }
 
   /** The difference between the clock of this node, which tests move, and the system clock. */

@@ -125,6 +125,12 @@ local function stop(key, node)
   end
   return entry or ''
 end
+-- Schedules the check of a new deadline, see \`scheduleIn\`. On a cluster \`KEYS[3]\` is absent and the caller does it.
+local function scheduleCheck(tenant, inMs)
+  if not KEYS[3] then return end
+  redis.call('ZADD', KEYS[3], 'LT', toText(now + tonumber(inMs)), tenant)
+  redis.call('HINCRBY', KEYS[3] .. ':marks', tenant, 1)
+end
 -- The time of the tenant's next deadline, or ''.
 local function nextDeadline()
   local soonest = nil

@@ -84,8 +84,9 @@ export class RedisRoster implements Roster {
     this.#joining.add(key)
     try {
       // A node with sockets in the tenant recorded it before.
-      if (this.#local.sizeOf(entry.tenantId) === 0) await this.#commands.rememberTenants([entry.tenantId])
-      const joined = await this.#join(mine, limit)
+      const isNewTenant = this.#local.sizeOf(entry.tenantId) === 0
+      if (isNewTenant && this.#commands.redis.isCluster) await this.#commands.rememberTenants([entry.tenantId])
+      const joined = await this.#join(mine, limit, isNewTenant)
       if (joined.ownedByOther) return joined
       if (before !== undefined) this.#correct(joined, mine, before.entry)
       if (this.#isReported(entry, this.#lease.now)) joined.isFirstOfUser = false
@@ -272,27 +273,38 @@ export class RedisRoster implements Roster {
   }
 
   /** If Redis lost data it throws as if Redis were away: then nobody knows which connection is a user's first. */
-  async #join (entry: RosterConnection, limit: number): Promise<Joined> {
+  async #join (entry: RosterConnection, limit: number, isNewTenant: boolean): Promise<Joined> {
     const { tenantId, device } = entry
     const { registrationTtl } = this.#times
     if (this.#lease.state === '') throw unavailable('Redis may have lost data')
-    const join = async (): Promise<unknown> => await this.#commands.run('join', this.#commands.baseAndState(tenantId), {
-      id: entry.connectionId, user: entry.userId, node: entry.nodeId ?? '', generation: entry.generation, device, connectedAt: entry.connectedAt,
-      limit, registrationTtl, defaultPresence: encodePresence(defaultPresence(device, this.#clock.now())), state: this.#lease.state
-    })
-    const joined = toJoined(this.#commands.ids, entry, entry.nodeId === null ? await this.#commands.withScheduledCheck([tenantId], registrationTtl, join) : await join())
+    const args = {
+      id: entry.connectionId,
+      user: entry.userId,
+      node: entry.nodeId ?? '',
+      generation: entry.generation,
+      device,
+      connectedAt: entry.connectedAt,
+      limit,
+      registrationTtl,
+      defaultPresence: encodePresence(defaultPresence(device, this.#clock.now())),
+      state: this.#lease.state,
+      tenant: tenantId,
+      isNewTenant: isNewTenant ? '1' : '0'
+    }
+    const result = entry.nodeId === null
+      ? await this.#commands.runScheduled('join', tenantId, registrationTtl, args)
+      : await this.#commands.run('join', this.#commands.keysOf(tenantId), args)
+    const joined = toJoined(this.#commands.ids, entry, result)
     if (joined === null) throw unavailable('Redis lost data')
     return joined
   }
 
   async #setPresence (tenantId: Id, userId: Id, presence: Presence, isLocal: boolean): Promise<boolean> {
     const { registrationTtl } = this.#times
-    const set = async (onlyConnected: '0' | '1'): Promise<unknown> => await this.#commands.run('setPresence', this.#commands.baseAndState(tenantId), {
-      user: userId, presence: encodePresence(presence), registrationTtl, setAt: presence.seenAt, onlyConnected, state: this.#lease.state
-    })
+    const args = { user: userId, presence: encodePresence(presence), registrationTtl, setAt: presence.seenAt, state: this.#lease.state, tenant: tenantId }
     // A connected user needs no scheduled check. Redis may have lost the connection; then the status lease must end, too.
-    let outcome = isLocal ? await set('1') : NOT_CONNECTED
-    if (outcome === NOT_CONNECTED) outcome = await this.#commands.withScheduledCheck([tenantId], registrationTtl, async () => await set('0'))
+    let outcome = isLocal ? await this.#commands.run('setPresence', this.#commands.keysOf(tenantId), { ...args, onlyConnected: '1' }) : NOT_CONNECTED
+    if (outcome === NOT_CONNECTED) outcome = await this.#commands.runScheduled('setPresence', tenantId, registrationTtl, { ...args, onlyConnected: '0' })
     if (outcome === LOST) throw unavailable('Redis lost data')
     return outcome === FIRST_OF_USER
   }

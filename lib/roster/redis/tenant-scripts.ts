@@ -29,7 +29,9 @@ import { prelude } from './prelude.js'
 const isLost = "KEYS[2] and redis.call('GET', KEYS[2]) ~= state"
 
 /**
- * Registers a connection. `node` is '' for a connection without a socket, `state` the name of Redis' state as the node knows it.
+ * Registers a connection. `node` is '' for a connection without a socket, `state` the name of Redis' state as the node knows
+ * it. `isNewTenant` '1': the node has no other connection in the tenant; then `KEYS[4]` records the tenant for whoever reaps
+ * the node.
  *
  * Returns `{'lost'}` if Redis lost data, since a user who seems to be new may have been online all along; `{'taken'}` if the
  * id belongs to another user; else `{'ok', isNew, isFirstOfUser, replaced connection or '', generation, socket opened at,
@@ -37,12 +39,14 @@ const isLost = "KEYS[2] and redis.call('GET', KEYS[2]) ~= state"
  */
 export const join = script({
   prelude,
-  parameters: ['id', 'user', 'node', 'generation', 'device', 'connectedAt', 'limit', 'registrationTtl', 'defaultPresence', 'state']
+  parameters: ['id', 'user', 'node', 'generation', 'device', 'connectedAt', 'limit', 'registrationTtl', 'defaultPresence', 'state', 'tenant', 'isNewTenant']
 }, `
 if ${isLost} then return {'lost'} end
 limit = tonumber(limit)
 local known = findConnection(id)
 if known and known.u ~= user then return {'taken'} end
+if isNewTenant == '1' and KEYS[4] then redis.call('SADD', KEYS[4], tenant) end
+if node == '' then scheduleCheck(tenant, registrationTtl) end
 local isFirst = markOnline(user, defaultPresence)
 redis.call('ZREM', base .. 'signs', user)
 local entry = { u = user, n = node, g = generation, d = device, c = connectedAt, o = toText(now) }
@@ -91,7 +95,8 @@ return result`)
  * Removes a connection of this generation; returns 1 if it was there. `heldUser`, `heldNode`: its user and node if the
  * calling node holds it, else ''. Then the rest of a connection that was partly evicted is removed as well.
  */
-export const leave = script({ prelude, parameters: ['id', 'generation', 'offlineDelay', 'heldUser', 'heldNode'] }, `
+export const leave = script({ prelude, parameters: ['id', 'generation', 'offlineDelay', 'heldUser', 'heldNode', 'tenant'] }, `
+scheduleCheck(tenant, offlineDelay)
 local entry = findConnection(id)
 local offlineAt = now + tonumber(offlineDelay)
 if entry and entry.g ~= generation then return 0 end
@@ -132,21 +137,24 @@ redis.call('SADD', key, channel)
 return 1`)
 
 /**
- * Sets a user's presence. With `onlyConnected` '1' it does nothing for a user without a connection, because the caller has
- * not scheduled the end of that user's status lease. Returns 1: the user was offline before; 2: the user has no connection;
+ * Sets a user's presence. With `onlyConnected` '1' it does nothing for a user without a connection on a cluster, because the
+ * caller has not scheduled the end of that user's status lease. Returns 1: the user was offline before; 2: the user has no connection;
  * 3: Redis lost data; 0: set.
  */
 export const setPresence = script({
-  prelude, parameters: ['user', 'presence', 'registrationTtl', 'setAt', 'onlyConnected', 'state']
+  prelude, parameters: ['user', 'presence', 'registrationTtl', 'setAt', 'onlyConnected', 'state', 'tenant']
 }, `
 if ${isLost} then return 3 end
 local hasConnection = redis.call('SCARD', base .. 'of:' .. user) > 0
-if onlyConnected == '1' and not hasConnection then return 2 end
+if onlyConnected == '1' and not hasConnection and not KEYS[3] then return 2 end
 local isFirst = markOnline(user, presence)
 redis.call('HSET', base .. 'said', user, setAt)
 redis.call('HSET', base .. 'presence', user, presence)
 updateVisible(user)
-if not hasConnection then redis.call('ZADD', base .. 'signs', now + tonumber(registrationTtl), user) end
+if not hasConnection then
+  redis.call('ZADD', base .. 'signs', now + tonumber(registrationTtl), user)
+  scheduleCheck(tenant, registrationTtl)
+end
 return isFirst and 1 or 0`)
 
 /** Takes user ids. Returns presence and last activity of each, '' for users who are not online. */

@@ -3,13 +3,16 @@ import { prelude } from './prelude.js'
 
 /**
  * Starts or prolongs typing; `key` is user:conversation. Returns 1 if it was not going on. With `onlyProlong` '1' it is not
- * started then, because the caller has not scheduled its end.
+ * started then on a cluster, because the caller has not scheduled its end.
  */
-export const startTyping = script({ prelude, parameters: ['key', 'entry', 'expiresAt', 'onlyProlong', 'node'] }, `
+export const startTyping = script({ prelude, parameters: ['key', 'entry', 'expiresAt', 'onlyProlong', 'node', 'tenant'] }, `
 local ends = tonumber(redis.call('ZSCORE', base .. 'typing', key))
 local text = redis.call('HGET', base .. 'types', key)
 local isTyping = (not ends or ends > now) and (text or ends) and not stoppedAt(text)
-if onlyProlong == '1' and not (isTyping and ends) then return 1 end
+if not (isTyping and ends) then
+  if onlyProlong == '1' and not KEYS[3] then return 1 end
+  scheduleCheck(tenant, tonumber(expiresAt) - now)
+end
 redis.call('ZADD', base .. 'typing', expiresAt, key)
 if isTyping and text then
   if not inList(string.match(text, '^%S+'), node) then redis.call('HSET', base .. 'types', key, node .. ',' .. text) end

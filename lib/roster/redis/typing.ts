@@ -1,10 +1,12 @@
 import type { Clock } from '../../clock.js'
 import type { Id } from '../../ids.js'
+import type { ArgumentsOf } from '../../redis/commands.js'
 import type { TypingEntry, TypingKey } from '../contract.js'
 import { isUnavailable, type RosterCommands } from './commands.js'
 import type { Lease } from './lease.js'
 import { LocalTyping, RecentlyEndedTyping, type LocalTypingEntry } from './local-typing.js'
 import { partsOf } from './parts.js'
+import type { startTyping } from './typing-scripts.js'
 
 /** Results of the scripts: another node stopped the typing. */
 const STOPPED_ELSEWHERE = '-'
@@ -119,19 +121,19 @@ export class RedisTyping {
   }
 
   async #start (entry: TypingEntry): Promise<boolean> {
-    return await this.#commands.withScheduledCheck([entry.tenantId], entry.expiresAt - this.#clock.now(), async () => await this.#run(entry))
+    return await this.#commands.runScheduled('startTyping', entry.tenantId, entry.expiresAt - this.#clock.now(), this.#argumentsOf(entry, '0')) === 1
   }
 
   /** Needs no new check in most cases: the one that is scheduled for the earlier end finds the new one. */
   async #prolong (entry: TypingEntry): Promise<boolean> {
-    return await this.#run(entry, '1') && await this.#start(entry)
+    const isStarted = await this.#commands.run('startTyping', this.#commands.keysOf(entry.tenantId), this.#argumentsOf(entry, '1')) === 1
+    return isStarted && this.#commands.redis.isCluster ? await this.#start(entry) : isStarted
   }
 
-  /** Returns true if the user was not typing; with `onlyProlong`, it is not started then. */
-  async #run (entry: TypingEntry, onlyProlong: '0' | '1' = '0'): Promise<boolean> {
-    return await this.#commands.run('startTyping', this.#commands.base(entry.tenantId), {
-      key: typingKey(entry), entry: JSON.stringify(entry), expiresAt: entry.expiresAt, onlyProlong, node: this.#nodeId
-    }) === 1
+  #argumentsOf (entry: TypingEntry, onlyProlong: '0' | '1'): ArgumentsOf<typeof startTyping> {
+    return {
+      key: typingKey(entry), entry: JSON.stringify(entry), expiresAt: entry.expiresAt, onlyProlong, node: this.#nodeId, tenant: entry.tenantId
+    }
   }
 }
 
