@@ -181,6 +181,7 @@ export class MemoryRoster implements Roster {
     const found: Due[] = []
     for (const [tenantId, tenant] of this.#tenants) {
       if (tenant.users.size + tenant.connections.size + tenant.typing.size === 0) this.#tenants.delete(tenantId)
+      if (tenant.dueAt > now) continue
       const due = collectDue(tenant, this.#times, now)
       if (due.expiredConnections.length + due.typing.length + due.offline.length > 0) found.push({ tenantId, ...due })
     }

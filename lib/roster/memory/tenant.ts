@@ -46,7 +46,6 @@ export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Om
   const offline: Id[] = []
   const presences: Presence[] = []
   const typing: TypingEntry[] = []
-  if (tenant.dueAt > now) return { expiredConnections, offline, presences, typing }
   tenant.dueAt = Infinity
   tenant.connections.forEach((entry) => {
     if (entry.nodeId !== null) return
