@@ -148,7 +148,8 @@ export function translatingApp (app: FastifyInstance): FastifyInstance {
       return typeof part === 'object' && part !== null ? translating(part, { ids: (method) => API_IDS[method] ?? 1 }) : part
     }
   })
-  const inject = async (request: InjectOptions): Promise<unknown> => {
+  const inject = async (given: InjectOptions | string): Promise<unknown> => {
+    const request = typeof given === 'string' ? { url: given } : given
     const { url, headers = {}, payload } = request
     const response = await app.inject({ ...request, ...typeof url === 'string' ? { url: pathOf(url) } : {}, headers: headersOf(headers), ...payload === undefined ? {} : { payload: toStrings(payload) } })
     return new Proxy(response, {

@@ -1,6 +1,6 @@
 import type { Id, Ids } from '../../ids.js'
 import type { Device } from '../../schemas.js'
-import type { JoinResult, Presence, RosterConnection } from '../contract.js'
+import type { JoinResult, OnlinePage, Presence, RosterConnection } from '../contract.js'
 
 /** Arguments and results of the scripts, as types of the contract. */
 
@@ -41,4 +41,15 @@ export const encodePresence = ({ status, device, lastMessage, awaySince }: Prese
 export function decodePresence (text: string | undefined, seenAt: string | null | undefined, now: number): Presence | null {
   if (text === undefined || text === '') return null
   return { ...JSON.parse(text) as Omit<Presence, 'seenAt'>, seenAt: Number(seenAt ?? '') || now }
+}
+
+/** The result of the `online` script, which returns one user more than `limit` if there are more. */
+export function toOnlinePage (ids: Ids, [total, ...rows]: [number, ...string[]], limit: number, now: number): OnlinePage {
+  const users: OnlinePage['users'] = []
+  for (let i = 0; i + 2 < rows.length; i += 3) {
+    const presence = decodePresence(rows[i + 1], rows[i + 2], now)
+    if (presence !== null) users.push({ userId: ids.parse(rows[i] ?? ''), presence })
+  }
+  const page = users.slice(0, limit)
+  return { users: page, total, next: users.length > limit ? page.at(-1)?.userId ?? null : null }
 }

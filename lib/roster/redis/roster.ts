@@ -8,7 +8,7 @@ import {
   type Renewed, type Roster, type RosterConnection, type RosterTimes, type TypingEntry, type TypingKey, type UsersOfTenant
 } from '../contract.js'
 import { MemoryRoster } from '../memory/roster.js'
-import { decodePresence, encodePresence, ownedByOther, toConnection, toJoined, type Joined } from './codec.js'
+import { decodePresence, encodePresence, ownedByOther, toConnection, toJoined, toOnlinePage, type Joined } from './codec.js'
 import { isUnavailable, RosterCommands, unavailable } from './commands.js'
 import { Healing } from './heal.js'
 import { Lease } from './lease.js'
@@ -194,14 +194,8 @@ export class RedisRoster implements Roster {
   }
 
   async online (tenantId: Id, { limit, after }: { limit: number, after: Id }): Promise<OnlinePage> {
-    const [total, ...rows] = await this.#commands.run('online', this.#commands.base(tenantId), { after, limit }) as [number, ...string[]]
-    const users: OnlinePage['users'] = []
-    for (let i = 0; i + 2 < rows.length; i += 3) {
-      const presence = decodePresence(rows[i + 1], rows[i + 2], this.#clock.now())
-      if (presence !== null) users.push({ userId: this.#commands.ids.parse(rows[i] ?? ''), presence })
-    }
-    const page = users.slice(0, limit)
-    return { users: page, total, next: users.length > limit ? page.at(-1)?.userId ?? null : null }
+    const found = await this.#commands.run('online', this.#commands.base(tenantId), { after, limit }) as [number, ...string[]]
+    return toOnlinePage(this.#commands.ids, found, limit, this.#clock.now())
   }
 
   /** Null: other nodes change the list, too. */
@@ -277,19 +271,10 @@ export class RedisRoster implements Roster {
     const { tenantId, device } = entry
     const { registrationTtl } = this.#times
     if (this.#lease.state === '') throw unavailable('Redis may have lost data')
+    const { connectionId: id, userId: user, generation, connectedAt } = entry
     const args = {
-      id: entry.connectionId,
-      user: entry.userId,
-      node: entry.nodeId ?? '',
-      generation: entry.generation,
-      device,
-      connectedAt: entry.connectedAt,
-      limit,
-      registrationTtl,
-      defaultPresence: encodePresence(defaultPresence(device, this.#clock.now())),
-      state: this.#lease.state,
-      tenant: tenantId,
-      isNewTenant: isNewTenant ? '1' : '0'
+      id, user, node: entry.nodeId ?? '', generation, device, connectedAt, limit, registrationTtl, tenant: tenantId, isNewTenant: isNewTenant ? '1' : '0',
+      defaultPresence: encodePresence(defaultPresence(device, this.#clock.now())), state: this.#lease.state
     }
     const result = entry.nodeId === null
       ? await this.#commands.runScheduled('join', tenantId, registrationTtl, args)
