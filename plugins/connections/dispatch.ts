@@ -3,6 +3,14 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 
+/** Marks the suite's own listeners to upgrades. */
+const OWN = Symbol('own')
+
+export const asOwnListener = <Listener extends (...args: never[]) => void>(listener: Listener): Listener => Object.assign(listener, { [OWN]: true })
+
+/** Whether anybody but the suite listens to the upgrades of a server. */
+export const othersListen = (server: Server): boolean => server.listeners('upgrade').some((listener) => !(OWN in listener))
+
 /** Hands an upgrade on; false: it is not for the WebSockets of this app. */
 export type Dispatch = (request: IncomingMessage, socket: Duplex, head: Buffer) => boolean
 
@@ -16,7 +24,7 @@ export const upgradeSource = (): Server => new EventEmitter() as Server
  */
 export const dispatchTo = (source: EventEmitter, fastify: FastifyInstance): Dispatch => (request, socket, head) => {
   const { server } = fastify
-  const isShared = server.listenerCount('upgrade') > 1
+  const isShared = othersListen(server)
   if (isShared && fastify.findRoute({ method: 'GET', url: pathOf(request) }) === null) return false
   // Once it closes, @fastify/websocket listens no more: Fastify answers that the server closes.
   if (!isWebSocket(request) || source.listenerCount('upgrade') === 0) {
