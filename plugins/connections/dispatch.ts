@@ -25,7 +25,7 @@ export const upgradeSource = (): Server => new EventEmitter() as Server
 export const dispatchTo = (source: EventEmitter, fastify: FastifyInstance): Dispatch => (request, socket, head) => {
   const { server } = fastify
   const isShared = othersListen(server)
-  if (isShared && fastify.findRoute({ method: 'GET', url: pathOf(request) }) === null) return false
+  if (isShared && fastify.findRoute({ method: 'GET', url: pathOf(request), constraints: constraintsOf(request) }) === null) return false
   // Once it closes, @fastify/websocket listens no more: Fastify answers that the server closes.
   if (!isWebSocket(request) || source.listenerCount('upgrade') === 0) {
     if (!isShared) asRequest(server, request, socket, head)
@@ -36,6 +36,9 @@ export const dispatchTo = (source: EventEmitter, fastify: FastifyInstance): Disp
 }
 
 const isWebSocket = ({ headers: { upgrade } }: IncomingMessage): boolean => upgrade?.toLowerCase() === 'websocket'
+
+/** Those that Fastify knows by itself. */
+const constraintsOf = ({ headers }: IncomingMessage): Record<string, unknown> => ({ host: headers.host, version: headers['accept-version'] })
 
 const pathOf = ({ url = '/' }: IncomingMessage): string => url.split('?', 1)[0] ?? '/'
 
