@@ -94,7 +94,7 @@ const refusals: Record<string, Refusal> = {
   'a route that is no socket': { status: 200, path: '/hello', before: async (app) => { await app.register(async (scope) => { scope.get('/hello', async () => 'hello') }) } },
   'a path that is no URL': { status: 400, path: '/%zz' },
   'a path that is no URL, in words of the host': {
-    status: 422, path: '/%zz', fastify: { frameworkErrors: (_error, _request, reply) => { void reply.code(422).send('what?') } }
+    status: 422, path: '/%zz', fastify: { frameworkErrors: (_error, _request, reply) => { void (reply as FastifyReply).code(422).send('what?') } }
   },
   'another method': { status: 404, method: 'POST' },
   'a version of the protocol that does not exist': { status: 426, version: '12' },
@@ -124,7 +124,6 @@ async function refuse (t: Test, host: Pick<Host, 'app' | 'url'>, path: string, r
 t.jobs = 2
 for (const [what, { status, path = DOOR, fastify = {}, before, after, ready, ...request }] of Object.entries(refusals)) {
   for (const own of [false, true]) {
-    // Its own server answers a host's upgrades as the suite's answers them; these are about the handshake itself.
     t.test(`${COUNT} upgrades refused by ${what}${own ? ', in a host with sockets of its own,' : ''} are gone within a second`, { buffered: true }, async (t) => {
       const host = await otherHost(t, {
         fastify,
