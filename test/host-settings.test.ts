@@ -143,7 +143,7 @@ t.test('app.realtime knows the prefix of the scope it stands in', { buffered: tr
       await app.register(async (scope) => {
         await addSuite(scope)
         prefix = scope.realtime.prefix
-        address = scope.realtime.asyncapi().channels.socket?.address
+        address = (scope.realtime.asyncapi().channels as { socket?: { address: string } }).socket?.address
       }, { prefix: '/v1' })
     }
   })

@@ -108,7 +108,7 @@ function withConfig (scope: RestScope, configOf: (config: Config) => Config, ids
  */
 const ofAnyLength = (route: RouteShorthandOptions, name: string): RouteShorthandOptions => ({
   ...route,
-  schema: { ...route.schema, hide: true } as RouteShorthandOptions['schema'],
+  schema: Object.assign({ ...route.schema }, { hide: true }),
   preValidation: (request, _reply, done) => {
     request.params = { [name]: (request.params as { '*': string })['*'] }
     done()
