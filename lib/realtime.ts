@@ -17,7 +17,7 @@ export interface RealtimeParts {}
 export interface Realtime extends RealtimeParts {
   /** Unique id of this process, new at every start. */
   readonly nodeId: string
-  /** Path prefix of all routes, `/api/websocket` by default. */
+  /** Path prefix of all routes, `/api/websocket` by default; that of the scope around the core comes before it. */
   readonly prefix: string
   /** Lifecycle events: `app.realtime.events.on('online', ({ tenantId, userId }) => …)`. */
   readonly events: RealtimeEvents
@@ -35,8 +35,9 @@ declare module 'fastify' {
   }
 }
 
-/** The public side of the internals. */
-export function publicFace ({ nodeId, settings: { prefix }, bus, frames, health }: Internals, access: AccessControl): Omit<Realtime, keyof RealtimeParts> {
+/** The public side of the internals; `scope` is the prefix of the scope in which the host registered the core. */
+export function publicFace ({ nodeId, settings, bus, frames, health }: Internals, access: AccessControl, scope: string): Omit<Realtime, keyof RealtimeParts> {
+  const prefix = scope + settings.prefix
   const events: RealtimeEvents = {
     on: (event, listener) => { bus.on(event, listener) },
     once: (event, listener) => { bus.once(event, listener) },

@@ -14,12 +14,15 @@ const BODY_LIMIT = 1024 * 1024
 export async function ownScope (
   fastify: FastifyInstance, prefix: string, fill: (scope: FastifyInstance) => void | Promise<void>
 ): Promise<void> {
+  // The one that comes next; a host may set another one later.
+  const next = fastify.errorHandler
   await fastify.register(async (scope) => {
     scope.setErrorHandler((error: FastifyError, request, reply) => {
       const answer = answerTo(error)
-      // An error of the host's: its own error handler comes next.
-      if (answer === null) throw error
-      refuse(answer, error, request, reply)
+      if (answer !== null) return refuse(answer, error, request, reply)
+      // An error of the host's, for its own error handler.
+      if (fastify.errorHandler === next) throw error
+      return fastify.errorHandler(error, request, reply)
     })
     scope.setSchemaErrorFormatter((errors, part) => new InputError(errors, part))
     scope.setValidatorCompiler(inputCompiler())

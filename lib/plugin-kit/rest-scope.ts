@@ -92,12 +92,28 @@ function withConfig (scope: RestScope, configOf: (config: Config) => Config, ids
   for (const method of ['get', 'post', 'put', 'patch', 'delete'] as const) {
     const register = scope[method].bind(scope) as unknown as (path: string, options: RouteShorthandOptions, handler: Handler) => unknown
     own[method] = (path: string, options: RouteShorthandOptions, handler: Handler) => {
-      register(path, { ...options, ...options.schema === undefined ? {} : { schema: withIds(options.schema, ids) }, config: configOf({ ...options.config }) }, answering(handler))
+      const route = { ...options, ...options.schema === undefined ? {} : { schema: withIds(options.schema, ids) }, config: configOf({ ...options.config }) }
+      register(path, route, answering(handler))
+      const parameter = /:(\w+)$/.exec(path)?.[1]
+      if (parameter !== undefined) register(path.replace(/:\w+$/, '*'), ofAnyLength(route, parameter), answering(handler))
       return own
     }
   }
   return own as unknown as RestScope
 }
+
+/**
+ * The same route for parameters longer than the router takes (`maxParamLength`, which is the host's, and 100 where the host
+ * says nothing): the schema limits them.
+ */
+const ofAnyLength = (route: RouteShorthandOptions, name: string): RouteShorthandOptions => ({
+  ...route,
+  schema: Object.assign({ ...route.schema }, { hide: true }),
+  preValidation: (request, _reply, done) => {
+    request.params = { [name]: (request.params as { '*': string })['*'] }
+    done()
+  }
+})
 
 /**
  * Sends what a handler answers as JSON text, and its failure as an error that a client may see: from here on, an error that

@@ -3,6 +3,14 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 
+/** Marks the suite's own listeners to upgrades. */
+const OWN = Symbol('own')
+
+export const asOwnListener = <Listener extends (...args: never[]) => void>(listener: Listener): Listener => Object.assign(listener, { [OWN]: true })
+
+/** Whether anybody but the suite listens to the upgrades of a server. */
+export const othersListen = (server: Server): boolean => server.listeners('upgrade').some((listener) => !(OWN in listener))
+
 /** Hands an upgrade on; false: it is not for the WebSockets of this app. */
 export type Dispatch = (request: IncomingMessage, socket: Duplex, head: Buffer) => boolean
 
@@ -16,8 +24,8 @@ export const upgradeSource = (): Server => new EventEmitter() as Server
  */
 export const dispatchTo = (source: EventEmitter, fastify: FastifyInstance): Dispatch => (request, socket, head) => {
   const { server } = fastify
-  const isShared = server.listenerCount('upgrade') > 1
-  if (isShared && fastify.findRoute({ method: 'GET', url: pathOf(request) }) === null) return false
+  const isShared = othersListen(server)
+  if (isShared && fastify.findRoute({ method: 'GET', url: pathOf(request), constraints: constraintsOf(request) }) === null) return false
   // Once it closes, @fastify/websocket listens no more: Fastify answers that the server closes.
   if (!isWebSocket(request) || source.listenerCount('upgrade') === 0) {
     if (!isShared) asRequest(server, request, socket, head)
@@ -28,6 +36,9 @@ export const dispatchTo = (source: EventEmitter, fastify: FastifyInstance): Disp
 }
 
 const isWebSocket = ({ headers: { upgrade } }: IncomingMessage): boolean => upgrade?.toLowerCase() === 'websocket'
+
+/** Those that Fastify knows by itself. */
+const constraintsOf = ({ headers }: IncomingMessage): Record<string, unknown> => ({ host: headers.host, version: headers['accept-version'] })
 
 const pathOf = ({ url = '/' }: IncomingMessage): string => url.split('?', 1)[0] ?? '/'
 

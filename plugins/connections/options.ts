@@ -27,3 +27,5 @@ export type ConnectionSettings = Static<typeof ConnectionSettings>
 export const EXPIRY_WARNING_MS = 30_000
 /** How long a client has to answer a close, in milliseconds. */
 export const CLOSE_TIMEOUT_MS = 5000
+/** The same for a socket that was refused as it opened. */
+export const REFUSAL_TIMEOUT_MS = 500

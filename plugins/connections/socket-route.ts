@@ -14,7 +14,7 @@ import { Connection, type ClientDescription } from './connection.js'
 import type { Connections } from './connections.js'
 import type { FramePipeline } from './frame-pipeline.js'
 import { RawSocket } from './node/raw-socket.js'
-import type { ConnectionSettings } from './options.js'
+import { REFUSAL_TIMEOUT_MS, type ConnectionSettings } from './options.js'
 import { isAllowedOrigin } from './origin.js'
 import type { Supervisor } from './supervisor.js'
 import { readUserAgent } from './user-agent.js'
@@ -110,9 +110,15 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     // Attached before anything asynchronous begins: frames that come at once wait in order behind the authentication.
     socket.on('message', onMessage).on('pong', onPong).on('close', onClose)
     // Watched like any other: its peer may never answer the close.
-    if (!isAllowedOrigin(request, origins)) connection.close(CloseCode.forbidden, 'origin not allowed')
+    if (!isAllowedOrigin(request, origins)) refuse(connection)
     else connection.enqueueFrame(() => pipeline.authenticateUpgrade(connection, tokenOf(request), known.get(request)))
   })
+}
+
+/** Nobody was let in, so its peer gets less time to answer the close than others. */
+function refuse (connection: Connection): void {
+  connection.close(CloseCode.forbidden, 'origin not allowed')
+  setTimeout(() => { connection.terminate() }, REFUSAL_TIMEOUT_MS).unref()
 }
 
 /**

@@ -3,10 +3,12 @@ import { Server as HttpsServer } from 'node:https'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
-import { asRequest, type Dispatch } from './dispatch.js'
+import { asOwnListener, asRequest, othersListen, type Dispatch } from './dispatch.js'
 
 /** Pause between two looks at what keeps a closing server open. */
 const SWEEP = 200
+/** What became of an upgrade request. It is looked at once: several suites in one app share its server. */
+const STATE = Symbol('state')
 
 /**
  * The TCP sockets of this server that are not WebSockets, or not yet. Node lets go of a socket that asks for an upgrade:
@@ -18,6 +20,8 @@ export class Upgrades {
   readonly #waiting = new Set<Duplex>()
   /** HTTP connections, with a request in progress or without. */
   readonly #connections = new Set<Duplex>()
+  /** What may be busy without an HTTP/1 request: upgrades for servers of other libraries, TLS handshakes, HTTP/2. Ended at the deadline. */
+  readonly #others = new Set<Duplex>()
   // One function for all sockets: a closure for each would stay as long as the socket does.
   readonly #onGone: (this: Duplex) => void
   #sweeping: NodeJS.Timeout | null = null
@@ -29,22 +33,26 @@ export class Upgrades {
 
   /** Without `dispatch`, the @fastify/websocket of the host listens by itself. */
   watch ({ server, websocketServer }: FastifyInstance, dispatch: Dispatch | null): void {
-    server.prependListener('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    server.prependListener('upgrade', asOwnListener((request: IncomingMessage, socket: Duplex, head: Buffer) => {
       this.#forget(socket)
+      if (Reflect.has(request, STATE)) return
+      Reflect.set(request, STATE, 'seen')
       if (dispatch !== null) {
-        if (dispatch(request, socket, head)) this.#expectAnswer(socket)
-      } else if (server.listenerCount('upgrade') === 1) {
+        if (dispatch(request, socket, head)) this.#expectAnswer(request, socket)
+        else if (!this.#connections.has(socket)) this.#track(this.#others, socket)
+      } else if (!othersListen(server)) {
         asRequest(server, request, socket, head) // it closes, and listens no more
       } else {
-        process.nextTick(() => { this.#expectAnswer(socket) })
+        process.nextTick(() => { this.#expectAnswer(request, socket) })
       }
+    }))
+    websocketServer.on('connection', (_socket: unknown, request: IncomingMessage) => {
+      Reflect.set(request, STATE, 'upgraded')
+      if (request.socket instanceof Socket) this.#forget(request.socket)
     })
-    websocketServer.on('connection', (_socket: unknown, { socket }: IncomingMessage) => {
-      if (socket instanceof Socket) this.#forget(socket)
-    })
-    // A server that the host made may speak HTTP/2, which knows neither these sockets nor these responses.
-    const connected = server instanceof HttpsServer ? 'secureConnection' : server instanceof HttpServer ? 'connection' : null
-    if (connected !== null) server.on(connected, (socket: Socket) => { this.#connections.add(socket.once('close', this.#onGone)) })
+    const isPlain = server instanceof HttpServer
+    server.on('connection', (socket: Socket) => { this.#track(isPlain ? this.#connections : this.#others, socket) })
+    if (server instanceof HttpsServer) server.on('secureConnection', (socket: Socket) => { this.#track(this.#connections, socket) })
   }
 
   /** The server is closing: whatever is watched here is gone by the deadline (`performance.now()`), and so are the host's own WebSockets. */
@@ -56,7 +64,7 @@ export class Upgrades {
       for (const socket of idle) if (seen.has(socket)) socket.destroy()
       seen = new Set(idle)
       if (performance.now() < deadline) return
-      for (const socket of this.#waiting) socket.destroy()
+      for (const sockets of [this.#waiting, this.#connections, this.#others]) for (const socket of sockets) socket.destroy()
       for (const client of websocketServer.clients) client.terminate()
     }, SWEEP).unref()
   }
@@ -67,20 +75,29 @@ export class Upgrades {
   }
 
   /** An upgrade was handed on. What it is answered with other than a WebSocket ends the socket. */
-  #expectAnswer (socket: Duplex): void {
+  #expectAnswer (request: IncomingMessage, socket: Duplex): void {
+    if (socket.destroyed || Reflect.get(request, STATE) === 'upgraded') return
     const response = responseOn(socket)
-    // Upgraded already, or somebody else's: a host may attach servers of other libraries.
-    if (response === null || socket.destroyed) return
+    // Somebody else's: a host may attach servers of other libraries.
+    if (response === null) return this.#track(this.#others, socket)
     if (response.writableFinished) return endSocket(response)
     response.once('finish', onFinish)
-    this.#waiting.add(socket.once('close', this.#onGone))
+    // A hook may have taken the reply over and answer on the socket itself.
+    this.#track(this.#waiting, socket.once('finish', onSocketFinish))
+  }
+
+  #track (sockets: Set<Duplex>, socket: Duplex): void {
+    sockets.add(socket.once('close', this.#onGone))
   }
 
   #forget (socket: Duplex): void {
-    this.#waiting.delete(socket)
-    this.#connections.delete(socket)
-    socket.off('close', this.#onGone)
+    for (const sockets of [this.#waiting, this.#connections, this.#others]) sockets.delete(socket)
+    socket.off('close', this.#onGone).off('finish', onSocketFinish)
   }
+}
+
+function onSocketFinish (this: Duplex): void {
+  this.destroy()
 }
 
 function onFinish (this: ServerResponse): void {
