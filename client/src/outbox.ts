@@ -55,7 +55,8 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     items.delete(item)
     item.reject(err)
   }
-  const failed = (item: Item, carrier: Carrier, err: ClientError): void => {
+  /** `since`: when it was first on its way before this try. */
+  const failed = (item: Item, carrier: Carrier, err: ClientError, since: number | undefined): void => {
     // The way is closed: the item goes by the next.
     if (err.code === 'RT_CLIENT_STOPPED' || (err.code === 'RT_SOCKET_CLOSED' && err.closeCode)) {
       if (current === carrier) current = null
@@ -67,20 +68,20 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     // The server fails at it, some proxy does not like it, or, twice as likely to pass, the host cannot say whether it may be sent.
     if (/INTERNAL|RT_UNAV/.test(err.code) || (err.status! < 500 && err.code === 'RT_SERVER_UNREACHABLE')) item.tries += err.code === 'RT_UNAVAILABLE' ? 0.5 : 1
     if (item.tries >= MAX_TRIES) return reject(item, err)
-    if (/LIMITED|RT_UNAV/.test(err.code) || err.outcome === 'none') item.sentAt = undefined
+    if (/LIMITED|RT_UNAV/.test(err.code) || err.outcome === 'none') item.sentAt = since
     const delay = retryDelay(item.tries, err, clock.random())
     item.at = clock.now() + delay
     if (item.tries < 1) probeAt = clock.now() + Math.min(delay, PROBE)
   }
   const send = async (item: Item, carrier: Carrier): Promise<void> => {
-    const { event, data } = item
+    const { event, data, sentAt } = item
     const now = clock.now()
     item.sentAt ??= now
     if (now - item.sentAt > KNOWN_FOR) return reject(item, new ClientError('RT_OUTCOME_UNKNOWN'))
     try {
       item.resolve(await carrier(event, data, (ack) => { if (items.delete(item)) acked(event, data, Object(ack) as object, carrier) }))
     } catch (err) {
-      if (items.has(item)) failed(item, carrier, toClientError(err))
+      if (items.has(item)) failed(item, carrier, toClientError(err), sentAt)
     }
   }
   /** The first that may be sent now; else the milliseconds until then. */

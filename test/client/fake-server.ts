@@ -9,7 +9,6 @@ interface Stored { id: number, tenant: number, sender: number, channel: string, 
 interface Frame { event: string, data?: Record<string, unknown>, id?: number }
 
 export const MAX_REPLAY = 50
-const MAX_FRAME = 65_536
 
 export const tokenOf = ({ tenant, user }: Who, serial = 0): string => `${tenant}.${user}.${serial}`
 export const nameOf = ({ tenant, user }: Who): string => `${tenant}/${user}`
@@ -35,8 +34,17 @@ export class Behaviour {
   isUnavailable = false
   /** What becomes of durable sends. */
   storage: 'works' | 'none' | 'unknown' = 'works'
-  /** Texts that cannot be stored. */
+  /** Texts that cannot be stored, and what the server says about them. */
   poison = (_text: string): boolean => false
+  poisonCode = 'RT_INTERNAL'
+  /** Characters of a frame. */
+  maxFrame = 65_536
+  /** Seconds after which rights can be asked for again. */
+  retryAfter = (_channel: string): number => 1
+  /** Answers requests in the server's place, or lets them through. */
+  proxy = (_path: string): { status: number, body: string } | null => null
+  /** Acks come twice. */
+  repeats = false
 }
 
 export class FakeServer {
@@ -152,7 +160,7 @@ export class FakeServer {
   }
 
   requireChannel (who: Who, channel: string): void {
-    if (this.does.failing.has(channel)) throw new Refusal('RT_UNAVAILABLE', { retryAfter: 1 })
+    if (this.does.failing.has(channel)) throw new Refusal('RT_UNAVAILABLE', { retryAfter: this.does.retryAfter(channel) })
     if (this.does.forbidden.has(channel) || (channel.startsWith('private-user.') && channel !== `private-user.${who.user}`)) throw new Refusal('RT_FORBIDDEN')
   }
 
@@ -162,7 +170,7 @@ export class FakeServer {
     const key = `${nameOf(who)}/${dedupeId}`
     const known = this.#dedupe.get(key)
     if (known !== undefined && this.clock.time - known.at < 300_000) return known.ack
-    if (this.does.poison(message)) throw new Refusal('RT_INTERNAL')
+    if (this.does.poison(message)) throw new Refusal(this.does.poisonCode)
     if (this.does.storage === 'none') throw new Refusal('RT_STORAGE_UNAVAILABLE', { retryAfter: 1, outcome: 'none' })
     const channel = recipientId === undefined ? String(data.channel) : `private-user.${recipientId}`
     const { id } = this.publish(who, event, channel, { message, conversationId: 'c' }, recipientId === who.user ? null : from, recipientId)
@@ -189,6 +197,8 @@ export class FakeServer {
     }
     await wait()
     if (this.does.isDown) throw new TypeError('fetch failed')
+    const proxied = this.does.proxy(path)
+    if (proxied !== null) return { ok: proxied.status === 200, status: proxied.status, headers: { get: () => null }, json: async () => JSON.parse(proxied.body) as unknown }
     let status = 200
     let answer: object
     try {
@@ -275,7 +285,7 @@ export class FakeSocket {
     this.#server.sent.push({ at: this.#server.clock.time, what: (JSON.parse(text) as Frame).event })
     this.#pass(0, () => {
       if (this.isClosed || this.#server.does.sockets === 'mute') return
-      if (text.length > MAX_FRAME) return this.closedBy(1009)
+      if (text.length > this.#server.does.maxFrame) return this.closedBy(1009)
       this.#receive(JSON.parse(text) as Frame)
     })
   }
@@ -297,7 +307,9 @@ export class FakeSocket {
 
   tell (event: string, data: object, id?: number): void {
     this.#pass(1, () => {
-      if (this.#state === 'open' && !this.#server.does.isSilent) this.#emit('message', { data: JSON.stringify({ event, data, id }) })
+      for (let times = event === 'ack' && this.#server.does.repeats ? 2 : 1; times > 0; times--) {
+        if (this.#state === 'open' && !this.#server.does.isSilent) this.#emit('message', { data: JSON.stringify({ event, data, id }) })
+      }
     })
   }
 
