@@ -27,15 +27,15 @@ export interface Hooks {
   opened (link: Link, answer: Authenticated): void
   /** A frame that nobody asked for. */
   frame (frame: Frame): void
-  /** The socket is closed, and another is opened or not. */
-  closed (code: number, reason: string | undefined, willReconnect: boolean): void
+  /** The socket is closed, and another is opened. */
+  closed (code: number, reason: string | undefined, willReconnect: true): void
   /** REST answers and sockets do not open. True: there is another way, and such attempts do not count. */
   blocked (): boolean
   /** An attempt failed, and another follows. */
   failed (err: ClientError): void
   reconnecting (attempt: number, delay: number): void
-  /** No further attempts: for this reason, or as many were made as allowed. */
-  ended (err: ClientError, isFinal: boolean): void
+  /** No further attempts: for this reason, or as many were made as allowed. Begins again where it is told to. */
+  ended (err: ClientError, isFinal: boolean, reason?: string): void
 }
 
 /** Opens a socket and opens it again, as often as its close codes and the back-off allow. */
@@ -147,10 +147,8 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
         if (isRefused && token) tokens.refused = link ? tokens.current : token
         // After a frame that was too large for the server, the next are smaller. A session of cookies that ended may have been prolonged: the next attempt asks, and is refused by itself.
         const isOver = (isFinal(err) && maxFrameSize === settings.maxFrameSize) || (typeof source === 'string' ? isRefused : !source && isTokenRefused(err))
-        if (link) {
-          backOff.closed(openedAt)
-          hooks.closed(err.closeCode!, link.reason, !isOver)
-        } else {
+        if (link) backOff.closed(openedAt)
+        else {
           attemptedAt = clock.now()
           if (!isOver) hooks.failed(err)
         }
@@ -158,8 +156,10 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
         const hasOtherWay = err.code === 'RT_SOCKET_BLOCKED' && ++blocked >= BLOCKED_AFTER && hooks.blocked()
         if (isOver || (!hasOtherWay && backOff.attempts >= settings.maxReconnectAttempts)) {
           registered = undefined
-          return hooks.ended(err, isOver)
+          return hooks.ended(err, isOver, link?.reason)
         }
+        if (link) hooks.closed(err.closeCode!, link.reason, true)
+        if (run.ended) return
         const least = Math.max(leastDelay(err), isLater(err) ? LATER : 0)
         const delay = backOff.next(least)
         hooks.reconnecting(backOff.attempts, delay)

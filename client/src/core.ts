@@ -133,12 +133,12 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     transport = null
     emit('disconnected', { code, reason, willReconnect })
   }
-  const stop = (err: ClientError, code: number): void => {
+  const stop = (err: ClientError, code: number, reason?: string): void => {
     run?.end()
     run = tokens.current = undefined
     // Before anybody is told, who may begin again and ask for more.
     giveUp(err)
-    closed(code, '', false)
+    closed(code, reason, false)
   }
 
   /** A cookie may be another user's from one request to the next. */
@@ -197,8 +197,8 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     },
     failed,
     reconnecting: (attempt, delay) => { emit('reconnecting', { attempt, delay }) },
-    ended: (err, isFinal) => {
-      stop(isFinal ? err : new ClientError('RT_CLIENT_STOPPED'), err.closeCode ?? 1006)
+    ended: (err, isFinal, reason) => {
+      stop(isFinal ? err : new ClientError('RT_CLIENT_STOPPED'), err.closeCode ?? 1006, reason)
       if (!isFinal) emit('max-reconnect-attempts-reached', { attempts: settings.maxReconnectAttempts })
       // By request nothing is wrong; and what is wrong may have been told before the socket was closed.
       else if (err.closeCode !== 4000 && !(err.closeCode === 4401 && reported.size)) failed(err)

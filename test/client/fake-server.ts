@@ -67,6 +67,8 @@ export class FakeServer {
   readonly sent: Array<{ at: number, what: string }> = []
   /** Reasons for a gap that a channel was given, by `user/channel`. */
   readonly gaps = new Map<string, number>()
+  /** Users whose presence was set by a request. */
+  readonly presence: string[] = []
   /** Answers what watches ask. */
   watch: (event: string, data: Record<string, unknown>) => object = () => { throw new Refusal('RT_INVALID_FRAME') }
   #cookies = 0
@@ -251,6 +253,7 @@ export class FakeServer {
       for (const id of body.message_ids as number[]) this.confirm(who, id)
       return { data: { delivered: body.message_ids } }
     }
+    if (path === '/presence/update') this.presence.push(nameOf(who))
     const event = { '/messages/group': 'message:group', '/messages/direct': 'message:direct' }[path]
     if (event === undefined) return { data: {} }
     const ack = this.accept(who, event, { ...body, dedupeId: body.dedupe_id, recipientId: body.recipient_id }, null) as { messageId: number }
