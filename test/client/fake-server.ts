@@ -197,8 +197,10 @@ export class FakeServer {
         })
       })
     }
+    const begun = this.clock.time
     await wait()
-    if (this.does.isDown) throw new TypeError('fetch failed')
+    // Or its connection is long gone.
+    if (this.does.isDown || this.clock.time - begun > 300_000) throw new TypeError('fetch failed')
     const proxied = this.does.proxy(path)
     if (proxied !== null) return { ok: proxied.status === 200, status: proxied.status, headers: { get: () => null }, json: async () => JSON.parse(proxied.body) as unknown }
     let status = 200

@@ -203,7 +203,7 @@ class World {
     [4, 'token expires', () => { this.#expire() }],
     [4, 'another user', () => { this.#switch() }],
     [2, 'another epoch', () => { if (this.#server.epoch !== null) { this.#server.restore(this.#random(4)); if (this.#chance(70)) this.#server.drop(this.#pick([null, 1012])) } }],
-    [2, 'sleep', () => { this.#clock.sleep(this.#random(2) === 0 ? 3600_000 : 60_000) }],
+    [2, 'sleep', () => { this.#sleep(this.#random(2) === 0 ? 3600_000 : 60_000) }],
     [3, 'wake', () => { page.dispatch(this.#pick(['online', 'visibilitychange', 'pageshow'])) }],
     [1, 'into the cache', () => { page.dispatch('pagehide', { persisted: true }) }]
   ]
@@ -274,6 +274,12 @@ class World {
     if (this.#chance(15)) this.#server.publish(from, 'broadcast:message', 'broadcast', { message })
     else if (this.#chance(70)) this.#server.publish(from, 'message:group', this.#pick(CHANNELS), { message, conversationId: 'c' })
     else this.#server.publish(from, 'message:direct', `private-user.${who.user}`, { message, conversationId: 'c' }, null, who.user)
+  }
+
+  /** After an hour the server has let go of a machine that slept: what was on its way never comes. */
+  #sleep (ms: number): void {
+    this.#clock.sleep(ms)
+    if (ms > 60_000) this.#server.drop()
   }
 
   #expire (): void {

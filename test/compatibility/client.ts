@@ -5,7 +5,7 @@ import { extname, join, normalize } from 'node:path'
 import type { FastifyInstance } from 'fastify'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { buildApp, tokenOf } from '../../plugins/testing.js'
-import { until } from '../helper.js'
+import { until } from '../cluster/until.js'
 import { locateCommands } from '../install-packages.js'
 import { createProject, type Project } from './client-projects.js'
 import * as files from './client-files.js'
@@ -136,7 +136,7 @@ const inReact = async (): Promise<string> => {
   await page.waitForFunction(() => document.querySelectorAll('.ready').length === 2)
   const text = await page.evaluate(() => (globalThis as unknown as { mounted: number }).mounted)
   if (text !== 4) throw new Error(`effects ran ${text} times, not twice each`)
-  await until('one connection of each component is left', () => app.realtime.connections.size === 2)
+  await until('one connection of each component is left', 10_000, () => app.realtime.connections.size === 2)
   await app.realtime.channels.group({ tenantId: 1, channel: world.channel, message: 'hello', conversationId: 'c' })
   await page.waitForFunction(() => Array.from(document.querySelectorAll('p')).every(({ textContent }) => textContent !== ''))
   const shown = await page.$$eval('p', (all) => all.map(({ textContent }) => textContent))
