@@ -27,15 +27,15 @@ export interface Hooks {
   opened (link: Link, answer: Authenticated): void
   /** A frame that nobody asked for. */
   frame (frame: Frame): void
-  /** The socket is closed, and another is opened or not. */
-  closed (code: number, reason: string | undefined, willReconnect: boolean): void
+  /** The socket is closed, and another is opened. */
+  closed (code: number, reason: string | undefined, willReconnect: true): void
   /** REST answers and sockets do not open. True: there is another way, and such attempts do not count. */
   blocked (): boolean
   /** An attempt failed, and another follows. */
   failed (err: ClientError): void
   reconnecting (attempt: number, delay: number): void
-  /** No further attempts: for this reason, or as many were made as allowed. */
-  ended (err: ClientError, isFinal: boolean): void
+  /** No further attempts: for this reason, or as many were made as allowed. Begins again where it is told to. */
+  ended (err: ClientError, isFinal: boolean, reason?: string): void
 }
 
 /** Opens a socket and opens it again, as often as its close codes and the back-off allow. */
@@ -66,6 +66,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
     await rest.send(scope, token, path, { connection_id: settings.connectionId } satisfies ConnectionBody)
 
   const register = async (scope: Scope, token?: string): Promise<void> => {
+    scope.check()
     // It goes on when the scope ends, or nobody would know whether there is something to end.
     const connecting = post(life, token, '/connect').catch(async (err: ClientError) => {
       if (err.code !== 'RT_CONNECTION_TAKEN' || !hooks.mayRename() || scope.ended) throw err
@@ -93,7 +94,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
       attemptedAt = clock.now()
       if (!Socket) throw new Error('There is none: pass the option WebSocket')
       return await new Promise((resolve, reject) => {
-        const link = createLink(new Socket(rest.url('/ws').replace('http', 'ws')), clock, scope, settings.maxFrameSize, () => {
+        const link = createLink(new Socket(rest.url('/ws').replace('http', 'ws')), clock, scope, settings, () => {
           const welcome = (answer: unknown): void => {
             stop()
             openedAt = clock.now()
@@ -127,6 +128,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
           continue
         }
         attemptedAt = clock.now()
+        const { maxFrameSize } = settings
         let token: string | undefined
         let link: Link | undefined
         let err: ClientError
@@ -143,21 +145,21 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
         // The server may have said why before it closed the socket.
         const isRefused = isTokenRefused(err) || isTokenRefused(Object(err.cause) as ClientError)
         if (isRefused && token) tokens.refused = link ? tokens.current : token
-        // A session of cookies that ended may have been prolonged: the next attempt asks, and is refused by itself.
-        const isOver = isFinal(err) || (typeof source === 'string' ? isRefused : !source && isTokenRefused(err))
-        if (link) {
-          backOff.closed(openedAt)
-          hooks.closed(err.closeCode!, link.reason, !isOver)
-        } else {
+        // After a frame that was too large for the server, the next are smaller. A session of cookies that ended may have been prolonged: the next attempt asks, and is refused by itself.
+        const isOver = (isFinal(err) && maxFrameSize === settings.maxFrameSize) || (typeof source === 'string' ? isRefused : !source && isTokenRefused(err))
+        if (link) backOff.closed(openedAt)
+        else {
           attemptedAt = clock.now()
           if (!isOver) hooks.failed(err)
         }
-        const hasOtherWay = err.code === 'RT_SOCKET_BLOCKED' && ++blocked >= BLOCKED_AFTER && hooks.blocked()
         if (run.ended) return
+        const hasOtherWay = err.code === 'RT_SOCKET_BLOCKED' && ++blocked >= BLOCKED_AFTER && hooks.blocked()
         if (isOver || (!hasOtherWay && backOff.attempts >= settings.maxReconnectAttempts)) {
           registered = undefined
-          return hooks.ended(err, isOver)
+          return hooks.ended(err, isOver, link?.reason)
         }
+        if (link) hooks.closed(err.closeCode!, link.reason, true)
+        if (run.ended) return
         const least = Math.max(leastDelay(err), isLater(err) ? LATER : 0)
         const delay = backOff.next(least)
         hooks.reconnecting(backOff.attempts, delay)

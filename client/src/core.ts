@@ -10,10 +10,10 @@ import { createOutbox } from './outbox.js'
 import { createPoller } from './polling.js'
 import { createRest } from './rest.js'
 import { createScope, type Scope } from './scope.js'
-import { entryOf, identify, learnEpoch, type Durable, type State } from './state.js'
+import { entryOf, forget, identify, learnEpoch, type Durable, type State } from './state.js'
 import { createSubscriptions } from './subscriptions.js'
 import { createTokens } from './tokens.js'
-import type { ClientEvents, Transport } from './types.js'
+import type { ClientEvents, Identity, Transport } from './types.js'
 import { createTyping } from './typing.js'
 import { createWatches } from './watches.js'
 import type { DeliveredBody, Id } from './wire.js'
@@ -33,11 +33,9 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   const state: State = { epoch: settings.epoch, entries: new Map(), seen: new Set() }
   /** Told since the last socket: each problem once, however often it is met. */
   const reported = new Set<string>()
-  /** From `connect()` to `disconnect()`; within it while the client is one user; and within that while it polls. */
+  /** From `connect()` to `disconnect()`. */
   let run: Scope | undefined
-  let user: Scope | undefined
-  let polled: Scope | undefined
-  let club: Id | undefined
+  let identity: Identity | undefined
   let transport: Transport | null = null
   let ping = (): void => {}
 
@@ -48,23 +46,23 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   const require = (): void => { if (!run) throw new ClientError('RT_CLIENT_STOPPED') }
 
   /** Everything that belongs to a user goes when another one comes. */
-  const identified = (userId: Id, clubId = club): void => {
-    const previous = { userId: state.me!, clubId: club }
-    const isOther = state.me !== undefined && (userId !== state.me || (club ?? clubId) !== clubId)
-    club = clubId
+  const identified = (userId: Id, clubId = identity?.clubId): void => {
+    const previous = identity
+    const isOther = previous && (userId !== previous.userId || (previous.clubId ?? clubId) !== clubId)
+    identity = { userId, clubId }
     if (isOther) {
-      const err = new ClientError('RT_IDENTITY_CHANGED')
-      user?.end()
-      user = run?.child()
-      closed(1000, '', true)
-      giveUp(err)
+      // What was asked for between `connect()` and the answer belongs to whoever it is.
+      if (state.me !== undefined) {
+        state.user?.end()
+        state.user = run?.child()
+        closed(1000, '', true)
+        giveUp(new ClientError('RT_IDENTITY_CHANGED'))
+      }
       watches.reset()
-      state.entries.clear()
-      state.seen.clear()
-      state.epoch = undefined
+      forget(state)
     }
     identify(state, userId)
-    if (isOther) emit('identity-changed', { userId, clubId, previous })
+    if (isOther) emit('identity-changed', { ...identity, previous })
   }
   /** Whoever waits is told. */
   const giveUp = (err: ClientError): void => {
@@ -74,13 +72,13 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
 
   // Another token than the refused one. Only once it is known whose it is, anything that waits goes out with it.
   const rest = createRest(settings.baseUrl, settings.fetch, tokens, async (scope, refused) => {
-    if (tokens.current !== refused) return tokens.current
+    if (tokens.current && tokens.current !== refused) return tokens.current
     tokens.refused = refused
     const token = await tokens.fresh(scope)
     if (run) await connection.register(run, token)
     return token
   })
-  const outbox = createOutbox(clock, settings.maxQueued, settings.maxFrameSize, (event, data, ack, carrier) => {
+  const outbox = createOutbox(clock, settings, (event, data, ack, carrier) => {
     const { messageId } = ack as { messageId?: number }
     // What one sends to everybody or to oneself is told to oneself, too; and what came by REST, to all one's connections.
     const isTold = /^[bn]/.test(event) || (data as { recipientId?: unknown }).recipientId === state.me
@@ -88,16 +86,16 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   })
   const delivery = createDelivery(state, clock, emitAny, (ids) => {
     if (!settings.confirm || !ids.length) return
-    if (polled) rest.call(polled, '/messages/delivered', { message_ids: ids } satisfies DeliveredBody).catch(() => {})
+    if (state.polled) rest.call(state.polled, '/messages/delivered', { message_ids: ids } satisfies DeliveredBody).catch(() => {})
     else for (const messageId of ids) state.link?.request('message:delivered', { messageId }).catch(() => {})
   })
   const subscriptions = createSubscriptions(state, delivery, clock, emitAny)
   const watches = createWatches(state, emitAny)
   const request: Carrier = async (event, data = {}, onAck) => {
     require()
-    return await (state.link?.request ?? rest.carrier(user!))(event, data, onAck)
+    return await (state.link?.request ?? rest.carrier(state.user!))(event, data, onAck)
   }
-  const get = async (path: string): Promise<{ data: never }> => await rest.call(life, path) as { data: never }
+  const get = async (path: string): Promise<{ data: never }> => await rest.call((run && state.user) ?? life, path) as { data: never }
   const typing = createTyping(clock, settings.typingIdle, (sign) => {
     // A sign that came too late means nothing: past the rate it is dropped.
     request('user:typing', sign).catch((err: ClientError) => { if (err.code === 'RT_FORBIDDEN') failed(err) })
@@ -115,8 +113,8 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     }
   }
   const stopPolling = (): void => {
-    polled?.end()
-    polled = undefined
+    state.polled?.end()
+    state.polled = undefined
   }
   /** There is a way to the server. */
   const carry = (way: Transport): void => {
@@ -135,11 +133,12 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     transport = null
     emit('disconnected', { code, reason, willReconnect })
   }
-  const stop = (err: ClientError, code: number): void => {
+  const stop = (err: ClientError, code: number, reason?: string): void => {
     run?.end()
-    run = undefined
-    closed(code, '', false)
+    run = tokens.current = undefined
+    // Before anybody is told, who may begin again and ask for more.
     giveUp(err)
+    closed(code, reason, false)
   }
 
   /** A cookie may be another user's from one request to the next. */
@@ -163,7 +162,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     await poller.start(scope)
   }
   const connection = createConnection(life, rest, tokens, settings, {
-    mayRename: () => !options.connectionId || state.me !== undefined,
+    mayRename: () => !options.connectionId || identity !== undefined,
     identified,
     opened: (link, { userId, clubId, channels = [], heartbeatInterval, connectionId, epoch }) => {
       settings.connectionId = connectionId
@@ -193,13 +192,13 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     },
     closed,
     blocked: () => {
-      if (settings.polling && user && (!polled || polled.ended)) void poll(polled = user.child())
+      if (settings.polling && (!state.polled || state.polled.ended)) void poll(state.polled = state.user!.child())
       return settings.polling
     },
     failed,
     reconnecting: (attempt, delay) => { emit('reconnecting', { attempt, delay }) },
-    ended: (err, isFinal) => {
-      stop(isFinal ? err : new ClientError('RT_CLIENT_STOPPED'), err.closeCode ?? 1006)
+    ended: (err, isFinal, reason) => {
+      stop(isFinal ? err : new ClientError('RT_CLIENT_STOPPED'), err.closeCode ?? 1006, reason)
       if (!isFinal) emit('max-reconnect-attempts-reached', { attempts: settings.maxReconnectAttempts })
       // By request nothing is wrong; and what is wrong may have been told before the socket was closed.
       else if (err.closeCode !== 4000 && !(err.closeCode === 4401 && reported.size)) failed(err)
@@ -208,8 +207,9 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   const connect = (): void => {
     if (run) return
     reported.clear()
+    state.me = undefined
     run = life.child()
-    user = run.child()
+    state.user = run.child()
     run.onEnd(onWake(wake, () => { state.link?.drop() }))
     void connection.start(run)
   }
@@ -261,8 +261,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     updatePresence: async (status, details) => await request('user:presence', { status, ...details }) as never,
     watch: async (userIds) => {
       require()
-      if (polled) throw new ClientError('RT_SOCKET_CLOSED')
-      return await watches.add(user!, userIds)
+      return await watches.add(userIds)
     },
     getPresence: async (userId) => (await get(`/presence?user_ids=${encodeURIComponent(userId)}`)).data[0],
     getOnlineUsers: async () => (await get('/online-users?limit=500')).data,

@@ -33,9 +33,8 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
   const finish = (entry: Entry): Durable[] => {
     const { held, target } = entry.replay!
     entry.replay = undefined
-    held.sort((a, b) => a.data.messageId - b.data.messageId)
-    advance(entry, Math.max(target, ...held.slice(-1).map(({ data }) => data.messageId)))
-    return held
+    advance(entry, target)
+    return held.sort((a, b) => a.data.messageId - b.data.messageId)
   }
   let stop = (): void => {}
   /** Targets may never come: their events may have been deleted. One replay follows the other, so all are waited for together. */
@@ -61,7 +60,7 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
         // Live, or what waited for the user: newer than the replay, which comes yet.
         if (id > entry.replay.target) return entry.replay.held.push(frame)
         listenForSilence()
-      } else if (entry?.cursor !== undefined) advance(entry, id)
+      }
       // An event of the host's own that names no channel may be the end of a replay, too.
       for (const one of entries.values()) if (one.replay?.target === id) all.push(...finish(one))
       delivery.deliver(all)
@@ -70,6 +69,10 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
       const confirmed: number[] = []
       for (const frame of frames) {
         const { event, data } = frame
+        const entry = entries.get(channelOf(frame))
+        // A listener has ended it: the rest comes when it begins again.
+        if (state.user!.ended) break
+        if (entry?.cursor !== undefined && !entry.replay) advance(entry, data.messageId)
         const isNew = delivery.see(data.messageId)
         if (isNew) emit(event, data)
         // What the server sends again lacks its confirmation, whoever sent it.

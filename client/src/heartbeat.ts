@@ -26,8 +26,9 @@ export function beat (link: Link, clock: ClientClock, interval: number, onBeat: 
   }
   next(interval, 2 * interval)
   return () => {
-    ping()
-    next(WAKE_TIMEOUT, 0)
+    // However often it is called, a ping is waited for no longer than that.
+    if (link.heardAt >= pingedAt || clock.now() - pingedAt > WAKE_TIMEOUT) ping()
+    next(pingedAt + WAKE_TIMEOUT - clock.now(), 0)
   }
 }
 

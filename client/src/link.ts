@@ -1,5 +1,5 @@
 import type { ClientClock } from './clock.js'
-import { ClientError, type ClientErrorCode } from './errors.js'
+import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
 import type { SocketLike } from './globals.js'
 import type { Scope } from './scope.js'
 import type { Frame } from './wire.js'
@@ -33,6 +33,8 @@ interface Waiting {
   onAck: ((data: unknown) => void) | undefined
   /** Ends its deadline. */
   stop?: () => void
+  /** Characters, once it is on its way. */
+  size?: number
 }
 
 /** Below the server's 50 a second and 100 at once: a hundred channels to resume must not look like a flood. */
@@ -42,7 +44,7 @@ const WINDOW = 1250
 const DEADLINE = 30_000
 
 export function createLink (
-  socket: SocketLike, clock: ClientClock, scope: Scope, maxFrameSize: number, onOpen: () => void, onFrame: (frame: Frame) => void
+  socket: SocketLike, clock: ClientClock, scope: Scope, limits: { maxFrameSize: number }, onOpen: () => void, onFrame: (frame: Frame) => void
 ): Link {
   /** By the frame's id, or by the name of an event that comes unasked. */
   const waiting = new Map<unknown, Waiting>()
@@ -91,12 +93,11 @@ export function createLink (
     request: (event, data, onAck) => new Promise((resolve, reject) => {
       const id = ++ids
       const one: Waiting = { resolve, reject, onAck }
-      const text = JSON.stringify({ event, data, id })
+      const text = encode({ event, data, id }, limits.maxFrameSize)
       if (gone) return reject(gone)
-      // The server would close the socket.
-      if (isTooLarge(text, maxFrameSize)) return reject(tooLarge())
       waiting.set(id, one)
       queue.push(() => {
+        one.size = text.length
         one.stop = scope.after(DEADLINE, link.drop)
         write(text)
       })
@@ -110,7 +111,12 @@ export function createLink (
   socket.addEventListener('open', () => { if (!gone) onOpen() })
   // A policy of the page that forbids the socket is an `error` that no `close` follows; where one does, it says no more.
   socket.addEventListener('error', link.drop)
-  socket.addEventListener('close', ({ code, reason }) => { end(code, reason) })
+  socket.addEventListener('close', ({ code, reason }) => {
+    // The server takes less than it was thought to: the largest frame without an answer is not sent again.
+    const largest = Math.max(...[...waiting.values()].map(({ size = 0 }) => size))
+    if (code === 1009 && largest > 0) limits.maxFrameSize = largest - 1
+    end(code, reason)
+  })
   socket.addEventListener('message', ({ data: text }) => {
     if (gone) return
     link.heardAt = clock.now()
@@ -138,9 +144,16 @@ export function createLink (
   return link
 }
 
-/** Whether a text of JSON takes more bytes in UTF-8. */
-export const isTooLarge = (text: string, max: number): boolean => text.length > max / 3 && encodeURIComponent(text).replace(/%../g, '.').length > max
-export const tooLarge = (): ClientError => new ClientError('RT_INVALID_DATA', 'too large')
+/** As JSON. Throws `RT_INVALID_DATA` where JSON cannot hold it, or the server would close the socket because of its size in bytes. */
+export function encode (frame: object, max: number): string {
+  try {
+    const text = JSON.stringify(frame)
+    if (text.length > max / 3 && encodeURIComponent(text).replace(/%../g, '.').length > max) throw new Error('too large')
+    return text
+  } catch (err) {
+    throw toClientError(err, 'RT_INVALID_DATA')
+  }
+}
 
 /** An `error` frame's data as an error. */
 export function errorOf (data: object): ClientError {

@@ -2,7 +2,7 @@ import { systemClock, type ClientClock } from './clock.js'
 import { globals, randomId, type Fetch, type SocketClass } from './globals.js'
 import type { TokenSource } from './tokens.js'
 
-/** Options of the client; only `baseUrl` is required. One that is `undefined` is as if absent. */
+/** Options of the client; only `baseUrl` is required. One that is `undefined` or null is as if absent. */
 export interface WebSocketClientOptions {
   /** Where the suite's routes stand, e.g. `/api/websocket`; relative only in a page. */
   baseUrl: string
@@ -65,7 +65,7 @@ export type Settings = Required<Pick<WebSocketClientOptions, 'baseUrl'>> & { rea
 export function readOptions (options: WebSocketClientOptions): Settings {
   const clock = options.clock ?? systemClock()
   const settings = { ...defaults, clock, connectionId: randomId(clock.random), fetch: async (url, init) => await globals.fetch!(url, init) } as Settings
-  // What is no number is as if absent, too.
-  for (const [name, value] of Object.entries(options)) if (value !== undefined && !Number.isNaN(value)) Object.assign(settings, { [name]: value as unknown })
+  // Null and what is no number are as if absent, too: nothing is equal to NaN.
+  for (const [name, value] of Object.entries(options) as Array<[string, unknown]>) if (value === (value ?? NaN)) Object.assign(settings, { [name]: value })
   return settings
 }

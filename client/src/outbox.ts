@@ -1,7 +1,7 @@
 import type { ClientClock } from './clock.js'
-import { ClientError } from './errors.js'
+import { ClientError, toClientError } from './errors.js'
 import { randomId } from './globals.js'
-import { isTooLarge, tooLarge, type Carrier } from './link.js'
+import { encode, type Carrier } from './link.js'
 import { isPassing, retryDelay } from './verdicts.js'
 
 /** Milliseconds. The server knows a `dedupeId` for 5 minutes; later the same one would be stored again. */
@@ -20,12 +20,11 @@ interface Item {
   reject: (err: ClientError) => void
   /** When it was first on its way, since it was last known not to be stored. */
   sentAt?: number | undefined
+  /** Times that it failed by itself: from the first on, those behind it go on. */
   tries: number
   lost: number
   /** Not before. */
   at: number
-  /** It failed by itself: those behind it go on. */
-  isAside?: boolean
 }
 
 /**
@@ -42,7 +41,7 @@ export interface Outbox {
 }
 
 /** `acked` is told of each ack before the next frame is looked at. */
-export function createOutbox (clock: ClientClock, max: number, maxFrameSize: number, acked: (event: string, data: object, ack: object, carrier: Carrier) => void): Outbox {
+export function createOutbox (clock: ClientClock, limits: { maxQueued: number, maxFrameSize: number }, acked: (event: string, data: object, ack: object, carrier: Carrier) => void): Outbox {
   const items = new Set<Item>()
   let current: Carrier | null = null
   /** Counts the loops that send; the last one, while `isBusy`, is at work. */
@@ -56,7 +55,8 @@ export function createOutbox (clock: ClientClock, max: number, maxFrameSize: num
     items.delete(item)
     item.reject(err)
   }
-  const failed = (item: Item, carrier: Carrier, err: ClientError): void => {
+  /** `since`: when it was first on its way before this try. */
+  const failed = (item: Item, carrier: Carrier, err: ClientError, since: number | undefined): void => {
     // The way is closed: the item goes by the next.
     if (err.code === 'RT_CLIENT_STOPPED' || (err.code === 'RT_SOCKET_CLOSED' && err.closeCode)) {
       if (current === carrier) current = null
@@ -65,23 +65,23 @@ export function createOutbox (clock: ClientClock, max: number, maxFrameSize: num
       return
     }
     if (!isPassing(err)) return reject(item, err)
-    // Or some proxy does not like it.
-    item.isAside = err.code === 'RT_INTERNAL' || (err.status! < 500 && err.code === 'RT_SERVER_UNREACHABLE')
-    if (item.isAside && ++item.tries >= MAX_TRIES) return reject(item, err)
-    if (/LIMITED|RT_UNAV/.test(err.code) || err.outcome === 'none') item.sentAt = undefined
+    // The server fails at it, some proxy does not like it, or, twice as likely to pass, the host cannot say whether it may be sent.
+    if (/INTERNAL|RT_UNAV/.test(err.code) || (err.status! < 500 && err.code === 'RT_SERVER_UNREACHABLE')) item.tries += err.code === 'RT_UNAVAILABLE' ? 0.5 : 1
+    if (item.tries >= MAX_TRIES) return reject(item, err)
+    if (/LIMITED|RT_UNAV/.test(err.code) || err.outcome === 'none') item.sentAt = since
     const delay = retryDelay(item.tries, err, clock.random())
     item.at = clock.now() + delay
-    if (!item.isAside) probeAt = clock.now() + Math.min(delay, PROBE)
+    if (item.tries < 1) probeAt = clock.now() + Math.min(delay, PROBE)
   }
   const send = async (item: Item, carrier: Carrier): Promise<void> => {
-    const { event, data } = item
+    const { event, data, sentAt } = item
     const now = clock.now()
     item.sentAt ??= now
     if (now - item.sentAt > KNOWN_FOR) return reject(item, new ClientError('RT_OUTCOME_UNKNOWN'))
     try {
       item.resolve(await carrier(event, data, (ack) => { if (items.delete(item)) acked(event, data, Object(ack) as object, carrier) }))
     } catch (err) {
-      if (items.has(item)) failed(item, carrier, err as ClientError)
+      if (items.has(item)) failed(item, carrier, toClientError(err), sentAt)
     }
   }
   /** The first that may be sent now; else the milliseconds until then. */
@@ -94,7 +94,7 @@ export function createOutbox (clock: ClientClock, max: number, maxFrameSize: num
       const left = Math.max(item.at, probeAt) - now
       if (left <= 0) return item
       wait = Math.min(wait, left)
-      if (!item.isAside) held.add(item.lane)
+      if (item.tries < 1) held.add(item.lane)
     }
     return wait
   }
@@ -118,8 +118,8 @@ export function createOutbox (clock: ClientClock, max: number, maxFrameSize: num
     add: (event, data) => new Promise((resolve, reject) => {
       const { dedupeId = randomId(clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
       // With room for what the frame adds.
-      if (isTooLarge(JSON.stringify({ event, data, dedupeId, id: 2 ** 53 }), maxFrameSize)) return reject(tooLarge())
-      if (items.size >= max) return reject(new ClientError('RT_QUEUE_FULL'))
+      encode({ event, data, dedupeId, id: 2 ** 53 }, limits.maxFrameSize)
+      if (items.size >= limits.maxQueued) return reject(new ClientError('RT_QUEUE_FULL'))
       items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve, reject, tries: 0, lost: 0, at: 0 })
       void flush()
     }),

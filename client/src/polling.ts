@@ -1,6 +1,6 @@
 import type { ClientClock } from './clock.js'
 import type { Delivery } from './delivery.js'
-import type { ClientError } from './errors.js'
+import { toClientError, type ClientError } from './errors.js'
 import { createPause } from './pause.js'
 import type { Rest } from './rest.js'
 import type { Scope } from './scope.js'
@@ -57,11 +57,11 @@ export function createPoller (
   const round = async (scope: Scope): Promise<number> => {
     for (const entry of [...entries.values()]) {
       // Presence is not stored.
-      if (entries.get(entry.channel) !== entry || entry.channel === 'presence') continue
+      if (entries.get(entry.channel) !== entry || (entry.channel === 'presence' && !entry.waiters.length)) continue
       try {
         await read(scope, entry)
       } catch (thrown) {
-        const err = thrown as ClientError
+        const err = toClientError(thrown)
         if (scope.ended) break
         if (isRefusal(err)) subscriptions.refuse(entry, err)
         else {

@@ -1,6 +1,6 @@
 import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
 import { globals, type Fetch, type RequestOptions } from './globals.js'
-import type { Carrier } from './link.js'
+import { encode, type Carrier } from './link.js'
 import type { Scope } from './scope.js'
 import type { Tokens } from './tokens.js'
 import { isTokenRefused } from './verdicts.js'
@@ -26,9 +26,9 @@ const routes: Readonly<Record<string, string>> = {
   'user:typing': '/typing',
   'user:presence': '/presence/update'
 }
-/** What a status says where the suite says nothing: Fastify's own refusals, and those of the host or a proxy. */
+/** What a status says where the suite says nothing: refusals of the host or a proxy. */
 const codes: Readonly<Record<number, ClientErrorCode>> = {
-  400: 'RT_INVALID_DATA', 401: 'RT_UNAUTHENTICATED', 413: 'RT_INVALID_DATA', 429: 'RT_RATE_LIMITED'
+  401: 'RT_UNAUTHENTICATED', 429: 'RT_RATE_LIMITED'
 }
 const TIMEOUT = 15_000
 
@@ -40,7 +40,9 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
     const answer = await response.json().catch(() => {}) as { code?: ClientErrorCode, message?: string, outcome?: 'none' | 'unknown' } | undefined
     if (ok && answer) return answer
     const { code, message, outcome } = answer ?? {}
-    throw new ClientError(code?.startsWith('RT_') ? code : codes[status] ?? 'RT_SERVER_UNREACHABLE', message ?? `status ${status}`, {
+    // Any other 400 may be a proxy's, and pass.
+    const isInvalid = /^FST_ERR_[VC]/.test(code!)
+    throw new ClientError(code?.startsWith('RT_') ? code : isInvalid ? 'RT_INVALID_DATA' : codes[status] ?? 'RT_SERVER_UNREACHABLE', message ?? `status ${status}`, {
       status, outcome, retryAfter: Number(headers.get('retry-after'))
     })
   }
@@ -49,14 +51,14 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
       try {
         const { URL, location } = globals
         const href = URL ? new URL(baseUrl, location?.href).href : baseUrl
-        if (/^https?:/.test(href)) return href.replace(/\/*$/, path)
+        if (/^https?:/.test(href)) return href.replace(/\/+$/, '') + path
       } catch {}
       throw new ClientError('RT_URL_INVALID', baseUrl)
     },
     send: async (scope, token, path, body) => {
       scope.check()
       const abort = globals.AbortController && new globals.AbortController()
-      const text = body && JSON.stringify(body)
+      const text = body && encode(body, Infinity)
       try {
         return await scope.guard(ask(path, {
           headers: {

@@ -23,8 +23,8 @@ export interface Scope {
    * milliseconds: no wait depends on the other side alone.
    */
   guard<T> (promise: Promise<T>, ms?: number, late?: () => ClientError): Promise<T>
-  /** Tries again and again, with longer and longer pauses, until it works, is refused, or the scope ends. */
-  insist<T> (task: () => Promise<T>): Promise<T>
+  /** Tries again and again, with longer and longer pauses, until it works, is refused, is in vain, or the scope ends. */
+  insist<T> (task: () => Promise<T>, isVain?: () => unknown): Promise<T>
   child (): Scope
   end (): void
 }
@@ -51,12 +51,12 @@ export function createScope (clock: ClientClock, parent?: Scope): Scope {
         stop()
       })
     }),
-    insist: async (task) => {
+    insist: async (task, isVain) => {
       for (let tries = 0; ; tries++) {
         try {
           return await task()
         } catch (err) {
-          if (scope.ended || isRefusal(err as ClientError)) throw err
+          if (scope.ended || isRefusal(err as ClientError) || isVain?.()) throw err
           await scope.guard(new Promise<void>((resolve) => { scope.after(retryDelay(tries, err as ClientError, clock.random()), resolve) }))
         }
       }

@@ -1,5 +1,6 @@
 import type { ClientError } from './errors.js'
 import type { Link } from './link.js'
+import type { Scope } from './scope.js'
 import type { Frame, Id, Subscribed } from './wire.js'
 
 /** A durable event. */
@@ -31,8 +32,9 @@ export interface Entry {
   isLive?: boolean
   /** The log began anew behind it: what was missed cannot be told. */
   owesGap?: boolean
-  /** Failed tries since it was subscribed last. */
+  /** Failed tries since it was subscribed last, and when the next may be. */
   tries: number
+  retryAt: number
   replay?: Replay | undefined
   waiters: Array<{ resolve: (answer: Subscribed) => void, reject: (err: ClientError) => void }>
 }
@@ -46,6 +48,10 @@ export interface State {
   readonly entries: Map<string, Entry>
   /** Ids of events that were told, or sent by this client. */
   readonly seen: Set<number>
+  /** While the client is this user. */
+  user?: Scope | undefined
+  /** While it polls. */
+  polled?: Scope | undefined
   /** The socket that is open now, and whether its server knows epochs and what came with them. */
   link?: Link | undefined
   isModern?: boolean
@@ -61,7 +67,7 @@ export const nameOf = (state: State, name: string): string => name === ME ? ownC
 /** The channel's entry, made where there is none. */
 export function entryOf (state: State, name: string): Entry {
   const channel = nameOf(state, name)
-  const entry = state.entries.get(channel) ?? { channel, holders: 0, tries: 0, waiters: [] }
+  const entry = state.entries.get(channel) ?? { channel, holders: 0, tries: 0, retryAt: 0, waiters: [] }
   state.entries.set(channel, entry)
   return entry
 }
@@ -73,6 +79,18 @@ export function identify (state: State, me: Id): void {
   state.entries.delete(ME)
   const { channel, cursor } = entryOf(state, ME)
   state.entries.set(channel, { ...unnamed, channel, cursor: unnamed.cursor ?? cursor })
+}
+
+/** Another user: only what somebody waits for now is kept. */
+export function forget (state: State): void {
+  for (const [name, entry] of state.entries) {
+    entry.holders = entry.waiters.length
+    entry.cursor = undefined
+    entry.isAutomatic = entry.owesGap = false
+    if (!entry.holders) state.entries.delete(name)
+  }
+  state.seen.clear()
+  state.epoch = undefined
 }
 
 /** Takes the epoch that an answer carries. True: it is a new one, and all cursors and seen ids are forgotten. */

@@ -31,8 +31,8 @@ const MAX_TRIES = 5
 
 export function createSubscriptions (state: State, delivery: Delivery, clock: ClientClock, emit: (event: string, data: unknown) => void): Subscriptions {
   const { entries } = state
-  /** Waits until those are asked for again that failed. */
-  let isRetrying = false
+  /** Ends the wait for those that failed. */
+  let stopWaiting = (): void => {}
 
   const has = (entry: Entry): boolean => entries.get(entry.channel) === entry
   const drop = (entry: Entry): void => { entries.delete(entry.channel) }
@@ -84,20 +84,26 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     entry.isAsked = false
     // A limit refuses what is new; what was had before is kept, as is all that may work a moment later.
     if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return subscriptions.refuse(entry, err)
+    entry.retryAt = clock.now() + retryDelay(entry.tries, err, 0)
     if (++entry.tries >= MAX_TRIES) settle(entry, err)
-    if (isRetrying) return
-    isRetrying = true
-    link.scope.after(retryDelay(entry.tries - 1, err, clock.random()), () => {
-      isRetrying = false
-      ask([...entries.values()].filter(({ isAsked, isLive }) => !isAsked && !isLive))
-    })
+    retry(link)
+  }
+  /** Asks again for those that failed, when each of them may. */
+  const retry = (link: Link): void => {
+    const failed = [...entries.values()].filter(({ isAsked, isLive }) => !isAsked && !isLive)
+    const wait = Math.min(...failed.map(({ retryAt }) => retryAt)) - clock.now()
+    stopWaiting()
+    if (wait <= 0) {
+      ask(failed.filter(({ retryAt }) => retryAt <= clock.now()))
+      retry(link)
+    } else if (wait < Infinity) stopWaiting = link.scope.after(wait * (1 + clock.random() / 4), () => { retry(link) })
   }
 
   const subscriptions: Subscriptions = {
     add: (name, since) => new Promise((resolve, reject) => {
       const entry = entryOf(state, name)
       const { channel, isLive, isAsked } = entry
-      const isNew = since !== undefined
+      const isNew = Number.isInteger(since)
       entry.holders++
       if (isLive && !isNew) return resolve({ channel, position: entry.cursor ?? 0 })
       entry.waiters.push({ resolve, reject })
@@ -126,7 +132,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     },
     suspend: (err) => {
       state.link = undefined
-      isRetrying = state.isModern = false
+      state.isModern = false
       for (const entry of [...entries.values()]) {
         // What was held back stands behind the cursor, and comes again.
         entry.replay = undefined

@@ -27,7 +27,7 @@ export function createTokens (source: TokenSource | undefined): Tokens {
   const tokens: Tokens = {
     fresh: async (scope) => {
       if (!source) return
-      let token = source
+      let token: unknown = source
       if (typeof token === 'function') {
         const mine = asking ??= (async () => await (source as () => Promise<string>)())()
         const forget = (): void => { if (asking === mine) asking = undefined }
@@ -39,7 +39,7 @@ export function createTokens (source: TokenSource | undefined): Tokens {
         mine.then(forget, forget)
         token = await scope.guard(mine, DEADLINE, late).catch((err: unknown) => { throw toClientError(err, 'RT_TOKEN_FAILED') })
       }
-      if (!token) throw new ClientError('RT_TOKEN_FAILED')
+      if (typeof token !== 'string' || !token) throw new ClientError('RT_TOKEN_FAILED')
       if (token === tokens.refused) throw new ClientError('RT_UNAUTHENTICATED')
       return token
     }

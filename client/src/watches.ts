@@ -1,6 +1,5 @@
 import { ClientError } from './errors.js'
 import type { Link } from './link.js'
-import type { Scope } from './scope.js'
 import type { State } from './state.js'
 import type { Watch, WatchedUser } from './types.js'
 import type { Id } from './wire.js'
@@ -8,7 +7,7 @@ import type { Id } from './wire.js'
 /** Users whose presence is told to this connection, over all sockets. */
 export interface Watches {
   /** Resolves with how they are now, when the server tells of them. */
-  add (scope: Scope, userIds: readonly Id[]): Promise<Watch>
+  add (userIds: readonly Id[]): Promise<Watch>
   /** A new socket: all are watched again. Rejects with the server's refusal. */
   resume (link: Link): Promise<void>
   /** Another user: nothing is watched any more. */
@@ -33,7 +32,7 @@ export function createWatches (state: State, emit: (event: string, data: unknown
     return all
   }
   return {
-    add: async (scope, userIds) => {
+    add: async (userIds) => {
       const mine = counts
       const ids = [...new Set(userIds)]
       let isOn = true
@@ -49,7 +48,7 @@ export function createWatches (state: State, emit: (event: string, data: unknown
       }
       for (const id of ids) mine.set(id, (mine.get(id) ?? 0) + 1)
       try {
-        return { users: await scope.insist(async () => await request('presence:watch', ids)), stop }
+        return { users: await state.user!.insist(async () => await request('presence:watch', ids), () => state.polled), stop }
       } catch (err) {
         stop()
         throw err

@@ -9,7 +9,6 @@ interface Stored { id: number, tenant: number, sender: number, channel: string, 
 interface Frame { event: string, data?: Record<string, unknown>, id?: number }
 
 export const MAX_REPLAY = 50
-const MAX_FRAME = 65_536
 
 export const tokenOf = ({ tenant, user }: Who, serial = 0): string => `${tenant}.${user}.${serial}`
 export const nameOf = ({ tenant, user }: Who): string => `${tenant}/${user}`
@@ -35,8 +34,17 @@ export class Behaviour {
   isUnavailable = false
   /** What becomes of durable sends. */
   storage: 'works' | 'none' | 'unknown' = 'works'
-  /** Texts that cannot be stored. */
+  /** Texts that cannot be stored, and what the server says about them. */
   poison = (_text: string): boolean => false
+  poisonCode = 'RT_INTERNAL'
+  /** Characters of a frame. */
+  maxFrame = 65_536
+  /** Seconds after which rights can be asked for again. */
+  retryAfter = (_channel: string): number => 1
+  /** Answers requests in the server's place, or lets them through. */
+  proxy = (_path: string): { status: number, body: string } | null => null
+  /** Acks come twice. */
+  repeats = false
 }
 
 export class FakeServer {
@@ -59,6 +67,8 @@ export class FakeServer {
   readonly sent: Array<{ at: number, what: string }> = []
   /** Reasons for a gap that a channel was given, by `user/channel`. */
   readonly gaps = new Map<string, number>()
+  /** Users whose presence was set by a request. */
+  readonly presence: string[] = []
   /** Answers what watches ask. */
   watch: (event: string, data: Record<string, unknown>) => object = () => { throw new Refusal('RT_INVALID_FRAME') }
   #cookies = 0
@@ -152,7 +162,7 @@ export class FakeServer {
   }
 
   requireChannel (who: Who, channel: string): void {
-    if (this.does.failing.has(channel)) throw new Refusal('RT_UNAVAILABLE', { retryAfter: 1 })
+    if (this.does.failing.has(channel)) throw new Refusal('RT_UNAVAILABLE', { retryAfter: this.does.retryAfter(channel) })
     if (this.does.forbidden.has(channel) || (channel.startsWith('private-user.') && channel !== `private-user.${who.user}`)) throw new Refusal('RT_FORBIDDEN')
   }
 
@@ -162,7 +172,7 @@ export class FakeServer {
     const key = `${nameOf(who)}/${dedupeId}`
     const known = this.#dedupe.get(key)
     if (known !== undefined && this.clock.time - known.at < 300_000) return known.ack
-    if (this.does.poison(message)) throw new Refusal('RT_INTERNAL')
+    if (this.does.poison(message)) throw new Refusal(this.does.poisonCode)
     if (this.does.storage === 'none') throw new Refusal('RT_STORAGE_UNAVAILABLE', { retryAfter: 1, outcome: 'none' })
     const channel = recipientId === undefined ? String(data.channel) : `private-user.${recipientId}`
     const { id } = this.publish(who, event, channel, { message, conversationId: 'c' }, recipientId === who.user ? null : from, recipientId)
@@ -187,8 +197,12 @@ export class FakeServer {
         })
       })
     }
+    const begun = this.clock.time
     await wait()
-    if (this.does.isDown) throw new TypeError('fetch failed')
+    // Or its connection is long gone.
+    if (this.does.isDown || this.clock.time - begun > 300_000) throw new TypeError('fetch failed')
+    const proxied = this.does.proxy(path)
+    if (proxied !== null) return { ok: proxied.status === 200, status: proxied.status, headers: { get: () => null }, json: async () => JSON.parse(proxied.body) as unknown }
     let status = 200
     let answer: object
     try {
@@ -241,6 +255,7 @@ export class FakeServer {
       for (const id of body.message_ids as number[]) this.confirm(who, id)
       return { data: { delivered: body.message_ids } }
     }
+    if (path === '/presence/update') this.presence.push(nameOf(who))
     const event = { '/messages/group': 'message:group', '/messages/direct': 'message:direct' }[path]
     if (event === undefined) return { data: {} }
     const ack = this.accept(who, event, { ...body, dedupeId: body.dedupe_id, recipientId: body.recipient_id }, null) as { messageId: number }
@@ -275,7 +290,7 @@ export class FakeSocket {
     this.#server.sent.push({ at: this.#server.clock.time, what: (JSON.parse(text) as Frame).event })
     this.#pass(0, () => {
       if (this.isClosed || this.#server.does.sockets === 'mute') return
-      if (text.length > MAX_FRAME) return this.closedBy(1009)
+      if (text.length > this.#server.does.maxFrame) return this.closedBy(1009)
       this.#receive(JSON.parse(text) as Frame)
     })
   }
@@ -297,7 +312,9 @@ export class FakeSocket {
 
   tell (event: string, data: object, id?: number): void {
     this.#pass(1, () => {
-      if (this.#state === 'open' && !this.#server.does.isSilent) this.#emit('message', { data: JSON.stringify({ event, data, id }) })
+      for (let times = event === 'ack' && this.#server.does.repeats ? 2 : 1; times > 0; times--) {
+        if (this.#state === 'open' && !this.#server.does.isSilent) this.#emit('message', { data: JSON.stringify({ event, data, id }) })
+      }
     })
   }
 

@@ -1,7 +1,7 @@
 import type * as Package from '../../client/src/index.js'
 import type { ClientError } from '../../client/src/index.js'
 import { seeded } from '../seeded.js'
-import { FakeServer, nameOf, tokenOf, type Who } from './fake-server.js'
+import { Behaviour, FakeServer, nameOf, tokenOf, type Who } from './fake-server.js'
 import { VirtualClock } from './virtual-clock.js'
 
 /* Drives a client against a fake server through a random sequence and checks what must hold whatever happens. The same seed
@@ -16,7 +16,7 @@ const ACTIONS = 25
 /** Milliseconds within which a client is back when nothing is in its way any more: the longest delay, twice, and an attempt. */
 const BACK_WITHIN = 120_000
 const SPACING = 1000
-const FINAL = new Set(['RT_FORBIDDEN', 'RT_INVALID_DATA', 'RT_CLIENT_STOPPED', 'RT_IDENTITY_CHANGED', 'RT_INTERNAL', 'RT_OUTCOME_UNKNOWN', 'RT_QUEUE_FULL', 'RT_SOCKET_CLOSED', 'RT_UNAUTHENTICATED'])
+const FINAL = new Set(['RT_FORBIDDEN', 'RT_UNAVAILABLE', 'RT_INVALID_DATA', 'RT_CLIENT_STOPPED', 'RT_IDENTITY_CHANGED', 'RT_INTERNAL', 'RT_OUTCOME_UNKNOWN', 'RT_QUEUE_FULL', 'RT_SOCKET_CLOSED', 'RT_UNAUTHENTICATED'])
 
 interface Sent { text: string, lane: string, by: string | null, ack?: number, err?: ClientError, viaSocket: boolean }
 /** What is known of a channel that is heard: everything above `from` has to be told. */
@@ -62,6 +62,10 @@ class World {
   #serial = 0
   /** Who the client said it is, last. */
   #known: string | null = null
+  /** What was asked for since `connect()` belongs to whoever that will be. */
+  #isUnknown = true
+  /** The next message makes its listener call `disconnect()`. */
+  #endsAtNext = false
   #sends: Sent[] = []
   #heard = new Map<string, Heard>()
   #told = new Set<string>()
@@ -117,6 +121,7 @@ class World {
         this.#gaps.clear()
       }
       this.#known = name
+      this.#isUnknown = false
     }
     client.on('identity-changed', ({ userId, clubId }) => {
       identify(clubId === undefined ? this.#nameOnServer() : `${clubId}/${userId}`)
@@ -130,6 +135,7 @@ class World {
         if (this.#chance(50)) this.#clock.after(this.#random(120), () => { this.#server.drop() })
       }
       if (this.#known === null) this.#known = this.#nameOnServer()
+      this.#isUnknown = false
       if (Number(this.#known.split('/')[1]) !== userId) this.problem(`connected as ${userId}, while ${this.#known} is known`)
     })
     client.on('subscribed', ({ channel, position }) => {
@@ -163,6 +169,9 @@ class World {
     if (heard === undefined) return
     if (id < heard.last && channel !== undefined) this.problem(`${message} (${id}) is told after ${heard.last}`)
     heard.last = Math.max(heard.last, id)
+    if (!this.#endsAtNext) return
+    this.#endsAtNext = false
+    this.#stop()
   }
 
   // What happens
@@ -170,6 +179,7 @@ class World {
   readonly #actions: Array<[number, string, () => void]> = [
     [6, 'connect', () => { this.#start() }],
     [2, 'disconnect', () => { this.#stop() }],
+    [2, 'disconnect at the next message', () => { this.#endsAtNext = true }],
     [8, 'subscribe', () => { this.#subscribe(this.#pick(CHANNELS)) }],
     [3, 'unsubscribe', () => { this.#track(this.#client.unsubscribe(this.#pick(CHANNELS))) }],
     [12, 'send', () => { this.#send(this.#pick(CHANNELS)) }],
@@ -193,7 +203,7 @@ class World {
     [4, 'token expires', () => { this.#expire() }],
     [4, 'another user', () => { this.#switch() }],
     [2, 'another epoch', () => { if (this.#server.epoch !== null) { this.#server.restore(this.#random(4)); if (this.#chance(70)) this.#server.drop(this.#pick([null, 1012])) } }],
-    [2, 'sleep', () => { this.#clock.sleep(this.#random(2) === 0 ? 3600_000 : 60_000) }],
+    [2, 'sleep', () => { this.#sleep(this.#random(2) === 0 ? 3600_000 : 60_000) }],
     [3, 'wake', () => { page.dispatch(this.#pick(['online', 'visibilitychange', 'pageshow'])) }],
     [1, 'into the cache', () => { page.dispatch('pagehide', { persisted: true }) }]
   ]
@@ -214,7 +224,10 @@ class World {
   }
 
   #start (): void {
-    if (this.#client.state === 'stopped') this.#isStopped = false
+    if (this.#client.state === 'stopped') {
+      this.#isStopped = false
+      this.#isUnknown = true
+    }
     this.#client.connect()
   }
 
@@ -239,7 +252,7 @@ class World {
   }
 
   #send (channel: string | null, text = `m${this.#texts++}`): void {
-    const sent: Sent = { text, lane: channel ?? 'peer', by: this.#known, viaSocket: false }
+    const sent: Sent = { text, lane: channel ?? 'peer', by: this.#isUnknown ? null : this.#known, viaSocket: false }
     const sending = channel === null
       ? this.#client.send('message:direct', { recipientId: PEER, message: text, conversationId: 'c' })
       : this.#client.send('message:group', { channel, message: text, conversationId: 'c' })
@@ -261,6 +274,12 @@ class World {
     if (this.#chance(15)) this.#server.publish(from, 'broadcast:message', 'broadcast', { message })
     else if (this.#chance(70)) this.#server.publish(from, 'message:group', this.#pick(CHANNELS), { message, conversationId: 'c' })
     else this.#server.publish(from, 'message:direct', `private-user.${who.user}`, { message, conversationId: 'c' }, null, who.user)
+  }
+
+  /** After an hour the server has let go of a machine that slept: what was on its way never comes. */
+  #sleep (ms: number): void {
+    this.#clock.sleep(ms)
+    if (ms > 60_000) this.#server.drop()
   }
 
   #expire (): void {
@@ -299,10 +318,7 @@ class World {
     const { latency, isSilent, sockets } = this.#server.does
     // What was lost on the way does not come later: such a line is dead.
     if (isSilent || sockets === 'mute') this.#server.drop()
-    this.#server.does = Object.assign(Object.create(Object.getPrototypeOf(this.#server.does) as object), {
-      isDown: false, sockets: 'open', isSilent: false, latency: isWhole ? () => 1 + this.#random(40) : latency, failing: new Set(), forbidden: new Set(),
-      isUnavailable: false, storage: 'works', poison: () => false
-    }) as FakeServer['does']
+    this.#server.does = Object.assign(new Behaviour(), { latency: isWhole ? () => 1 + this.#random(40) : latency })
   }
 
   #track (promise: Promise<unknown>): void {
@@ -314,6 +330,7 @@ class World {
 
   async #settle (): Promise<void> {
     this.steps.push(`${Math.round(this.#clock.time)} heal`)
+    this.#endsAtNext = false
     this.#heal(true)
     if (this.#kind === 'cookie') this.#server.cookie = this.#who
     // Who was told to stay away comes back by hand.
@@ -351,7 +368,7 @@ class World {
     }
   }
 
-  get #wasPoison (): boolean { return this.steps.some((step) => step.includes(' poison ')) }
+  get #wasPoison (): boolean { return this.steps.some((step) => / (poison|unavailable) /.test(step)) }
 
   #checkTold (): void {
     const own = new Set(this.#sends.map(({ text }) => text))
