@@ -16,6 +16,7 @@ import type { FramePipeline } from './frame-pipeline.js'
 import { RawSocket } from './node/raw-socket.js'
 import type { ConnectionSettings } from './options.js'
 import { isAllowedOrigin } from './origin.js'
+import type { Places } from './places.js'
 import type { Supervisor } from './supervisor.js'
 import { readUserAgent } from './user-agent.js'
 
@@ -29,6 +30,7 @@ export interface SocketRouteParts {
   connections: Connections
   pipeline: FramePipeline
   supervisor: Supervisor
+  places: Places
   /** The sockets' server is this plugin's own, and so is what becomes of their errors. */
   ownServer: boolean
 }
@@ -38,7 +40,7 @@ export async function socketRoute (fastify: FastifyInstance, parts: SocketRouteP
   await ownScope(fastify, parts.internals.settings.prefix, (scope) => { addRoute(scope, parts) })
 }
 
-function addRoute (scope: FastifyInstance, { internals, settings, origins, connections, pipeline, supervisor, ownServer }: SocketRouteParts): void {
+function addRoute (scope: FastifyInstance, { internals, settings, origins, connections, pipeline, supervisor, places, ownServer }: SocketRouteParts): void {
   // Of all sockets, which are told apart by `this`: functions for each would stay with it as long as it is open.
   function onMessage (this: WebSocket, data: RawData, isBinary: boolean): void {
     const connection = supervisor.of(this)
@@ -92,6 +94,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
         return
       }
       if (!request.ws) return done()
+      if (!places.admit(request, reply)) return
       answerAtOnce(request.raw.socket, reply)
       // As long as nobody is banned, nothing is asked twice and no upgrade waits.
       if (internals.restrictions.hasBans) refuseBanned(request, reply, done)
