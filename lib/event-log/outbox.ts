@@ -16,6 +16,8 @@ import type { EventStore } from './store.js'
 export const MAX_PENDING_AGE_MS = 7 * 24 * 3600_000
 /** Rows of one sweep, and of one step of `catchUp`. */
 const CHUNK = 500
+/** Milliseconds for which a sweep goes on where many events are due. */
+const SWEEP_MS = 400
 /** Milliseconds between two attempts to publish the backlog. */
 const CATCH_UP_INTERVAL_MS = 1000
 /** Milliseconds after `catchUp` until no commit can still be running that began before it. */
@@ -98,13 +100,26 @@ export class Outbox {
     await this.#catchingUp
   }
 
-  /** Publishes, retries or gives up events that are due. Only one node may do this at a time. */
+  /**
+   * Publishes, retries or gives up events that are due. Only one node may do this at a time. Where many are due, those that
+   * became due first and last take turns: whoever left a hundred thousand behind does not hold up what is new of others.
+   */
   async sweep (): Promise<void> {
-    const { store, clock, onlineAmong, onFailed } = this.#options
-    if (this.#isBehind) return
-    const now = clock.now()
-    const due = await store.due(now, CHUNK)
-    if (due.length === 0) return
+    const { store, clock } = this.#options
+    const until = performance.now() + SWEEP_MS
+    for (let turn = 0; turn < 2 || performance.now() < until; turn++) {
+      if (this.#isBehind) return
+      const now = clock.now()
+      const due = await store.due(now, CHUNK, turn % 2 === 0 ? 'first' : 'last')
+      if (due.length > 0) await this.#sweep(due, now)
+      if (due.length < CHUNK) return
+      // Otherwise what was published would be found again.
+      await this.drain()
+    }
+  }
+
+  async #sweep (due: readonly StoredEvent[], now: number): Promise<void> {
+    const { store, onlineAmong, onFailed } = this.#options
     const toConfirm = due.filter(({ type }) => this.#requiresConfirmation(type))
     const online = await onlineAmong(toConfirm.map((event) => this.#recipientOf(event)))
     const isOnline = (event: StoredEvent): boolean => {

@@ -59,7 +59,7 @@ export class PendingLimit {
     for (const [key, count] of added) {
       const known = this.#known.get(key)
       if (known !== undefined && known + count <= this.max) this.#known.set(key, known + count)
-      else if (known !== undefined || count > 0) doubtful.push(key)
+      else doubtful.push(key)
     }
     for (let at = 0; at < doubtful.length; at += CHUNK) await this.#count(doubtful.slice(at, at + CHUNK), now)
   }
@@ -71,6 +71,8 @@ export class PendingLimit {
       const count = counts[i] ?? 0
       this.#known.set(key, Math.min(count, this.max))
       if (count > this.max) await this.#giveUp(key, now)
+      // More than that: the rest at the next look.
+      if (count >= this.max + MAX_EXCESS) this.#added.set(key, (this.#added.get(key) ?? 0) + 1)
     }
   }
 

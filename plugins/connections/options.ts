@@ -51,3 +51,5 @@ export function readConnectionSettings (options: Partial<ConnectionSettings>): C
 export const EXPIRY_WARNING_MS = 30_000
 /** How long a client has to answer a close, in milliseconds. */
 export const CLOSE_TIMEOUT_MS = 5000
+/** Time from the first byte of a frame until it must be complete, in milliseconds. */
+export const FRAME_TIMEOUT_MS = 30_000

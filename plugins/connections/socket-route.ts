@@ -12,8 +12,10 @@ import { CloseCode } from '../../lib/wire/close-codes.js'
 import { SOCKET_PATH } from '../../lib/wire/protocol.js'
 import { Connection, type ClientDescription } from './connection.js'
 import type { Connections } from './connections.js'
+import { countSilentFrame } from './flood.js'
 import type { FramePipeline } from './frame-pipeline.js'
 import { RawSocket } from './node/raw-socket.js'
+import { fragmentListener } from './node/receiver.js'
 import type { ConnectionSettings } from './options.js'
 import { isAllowedOrigin } from './origin.js'
 import type { Places } from './places.js'
@@ -47,12 +49,23 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     if (connection === undefined) return
     connection.noteActivity()
     const size = Buffer.isBuffer(data) ? data.length : 0
+    supervisor.noteMessage(this)
     if (size > settings.maxFrameSize) connection.close(CloseCode.tooBig, 'frame too big')
     else if (connection.phase.name !== 'closing') pipeline.receive(connection, isBinary ? null : textOf(data))
+    else countSilentFrame(connection)
   }
   function onPong (this: WebSocket): void {
-    supervisor.of(this)?.noteActivity()
+    const connection = supervisor.of(this)
+    if (connection === undefined) return
+    // One that was not asked for counts.
+    if (connection.missedPings === 0) countSilentFrame(connection)
+    connection.noteActivity()
   }
+  function onPing (this: WebSocket): void {
+    const connection = supervisor.of(this)
+    if (connection !== undefined) countSilentFrame(connection)
+  }
+  const listenToFragments = fragmentListener((socket) => { onPing.call(socket) })
   function onError (this: WebSocket, err: Error): void {
     supervisor.of(this)?.request.log.debug({ err }, 'socket error')
   }
@@ -111,7 +124,8 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     // The one that @fastify/websocket attached holds the whole answer to the upgrade.
     if (ownServer) socket.removeAllListeners('error').on('error', onError)
     // Attached before anything asynchronous begins: frames that come at once wait in order behind the authentication.
-    socket.on('message', onMessage).on('pong', onPong).on('close', onClose)
+    listenToFragments(socket)
+    socket.on('message', onMessage).on('ping', onPing).on('pong', onPong).on('close', onClose)
     // Watched like any other: its peer may never answer the close.
     if (!isAllowedOrigin(request, origins)) connection.close(CloseCode.forbidden, 'origin not allowed')
     else connection.enqueueFrame(() => pipeline.authenticateUpgrade(connection, tokenOf(request), known.get(request)))
