@@ -117,8 +117,8 @@ export class EventLog {
       }
     })
     this.store = new EventStore(db, dialect, ids, backplane.nodeId, this.epoch, facts?.consecutiveIds)
-    this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
     this.pendingLimit = new PendingLimit({ ...options, store: new PendingStore(db, ids) })
+    this.outbox = new Outbox({ ...options, store: this.store, pendingLimit: this.pendingLimit, typeOf: (name) => this.#types.get(name) ?? {} })
     this.replays = new Replays({
       ...options,
       outbox: this.outbox,
@@ -212,10 +212,7 @@ export class EventLog {
     // Without events that were rolled back to a savepoint or published by a sweeper.
     for (const event of await this.store.unpublishedAmong([...inserted.keys()])) {
       await this.outbox.publish({ ...event, excludeConnectionId: null })
-      if (this.#types.get(event.type)?.requiresConfirmation === true) {
-        this.pendingLimit.add(event.tenantId, event.channel)
-        await this.outbox.awaitConfirmation(event.id)
-      }
+      if (this.#types.get(event.type)?.requiresConfirmation === true) await this.outbox.awaitConfirmation(event.id)
       inserted.get(event.id)?.()
     }
   }
@@ -320,7 +317,6 @@ export class EventLog {
     // Stored by a node that died before it published the event: now it has its place in the sender's order.
     if (existing !== null) return existing.publishedAt === null ? this.outbox.publish({ ...existing, excludeConnectionId }) : undefined
     const { tenantId, userId, channel, type, payload } = row
-    if (this.#types.get(type)?.requiresConfirmation === true) this.pendingLimit.add(tenantId, channel)
     return this.outbox.publish({ id, tenantId, userId, channel, type, payload, excludeConnectionId })
   }
 }

@@ -9,6 +9,7 @@ import { channelKey, userKey, type ChannelKey, type UserKey, type UserRef } from
 import { encodeStored } from '../wire/protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
 import { nextStep, RETRY_DELAYS_MS, type NextStep } from './next-step.js'
+import type { PendingLimit } from './pending-limit.js'
 import { PublishedMarker } from './published-marker.js'
 import type { EventStore } from './store.js'
 
@@ -29,6 +30,7 @@ export interface OutboxOptions {
   backplane: Backplane
   clock: Clock
   log: FastifyBaseLogger
+  pendingLimit: Pick<PendingLimit, 'add'>
   typeOf (name: string): EventType
   /** Those of the users who are online on any node. */
   onlineAmong (users: readonly UserRef[]): Promise<Set<UserKey>>
@@ -84,6 +86,7 @@ export class Outbox {
    */
   publish (event: CommittedEvent): MaybePromise<void> {
     const frame = this.#frame(event, false)
+    if (this.#requiresConfirmation(event.type)) this.#options.pendingLimit.add(event.tenantId, event.channel)
     if (this.#isBehind) {
       this.#addedWhileBehind++
       for (const key of this.#keys(event)) this.#options.backplane.publishLocally(key, frame)

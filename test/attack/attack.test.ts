@@ -36,7 +36,7 @@ async function attack (t: Test, backend: Backend): Promise<void> {
     presence: { updatesPerMinute: 0 },
     typing: { signsPerMinute: 0 },
     before: (app) => {
-      for (const level of ['error', 'fatal'] as const) app.log[level] = ((...args: unknown[]) => { note([level, ...args]) }) as typeof app.log.error
+      for (const level of ['error', 'fatal'] as const) app.log[level] = ((...args: unknown[]) => { note([level, ...args]) })
     }
   })
   const innocent = await innocentPair(host, backend)

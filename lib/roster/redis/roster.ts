@@ -23,9 +23,6 @@ import { RedisTyping } from './typing.js'
 /** Upper bound of the time between two renewals, in milliseconds. */
 const RENEWAL_INTERVAL = 1000
 
-/** Counters of one call. */
-const COUNTS = 500
-
 /** Results of the script `setPresence`. */
 const [FIRST_OF_USER, NOT_CONNECTED, LOST] = [1, 2, 3]
 
@@ -259,14 +256,7 @@ export class RedisRoster implements Roster {
     }
   }
 
-  async addCounts (window: number, counts: ReadonlyArray<{ key: string, count: number }>, ttl: number): Promise<number[]> {
-    const totals: number[] = []
-    for (let at = 0; at < counts.length; at += COUNTS) {
-      const some = counts.slice(at, at + COUNTS).flatMap(({ key, count }) => [key, count])
-      totals.push(...await this.#commands.run('addCounts', `${this.#commands.prefix}rates:${window}`, { ttl }, some) as number[])
-    }
-    return totals
-  }
+  readonly addCounts: Roster['addCounts'] = async (...args) => await this.#commands.addCounts(...args)
 
   async lock (name: string, ttl: number): Promise<boolean> {
     return await this.#commands.run('lock', `${this.#commands.prefix}lock:${name}`, { owner: this.nodeId, ttl }) === 1
