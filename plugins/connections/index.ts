@@ -21,6 +21,8 @@ import { connectionPurge, ConnectionStore } from './store.js'
 import { Supervisor } from './supervisor.js'
 import { Upgrades } from './upgrades.js'
 
+/** Pongs that may wait to be written, besides those of a burst within the rate. */
+const MAX_AUTO_PONGS = 1000
 /** Of the time to close, for what comes after the sockets: the log, the history, the roster. In milliseconds. */
 const TIME_TO_FLUSH = 500
 
@@ -92,6 +94,8 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
       options: {
         server: source,
         maxPayload: settings.maxFrameSize,
+        // Pings count as frames: a flood is told so, and not just cut off.
+        maxPendingAutoPongs: settings.frameBurst + MAX_AUTO_PONGS,
         perMessageDeflate: settings.perMessageDeflate,
         handleProtocols: (offered: Set<string>) => offered.has('bearer') ? 'bearer' : false
       },
