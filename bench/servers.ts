@@ -63,6 +63,6 @@ export async function startSuite (env: Record<string, string> = {}): Promise<Tar
   const { host } = await bundled
   const own = env.DATABASE_URL === undefined ? { DATABASE_URL: `sqlite:${join(temporaryFolder('bench'), 'realtime.db')}` } : {}
   return await start(process.execPath, [...process.env.BENCH_NODE_FLAGS?.split(' ') ?? [], host], {
-    SOCKET_PORT: '0', LOG_LEVEL: 'warn', JWT_SECRET, FRAMES_PER_SECOND: '0', ...own, ...env
+    SOCKET_PORT: '0', LOG_LEVEL: 'warn', JWT_SECRET, FRAMES_PER_SECOND: '0', MESSAGES_PER_MINUTE: '0', RECIPIENTS_PER_MINUTE: '0', ...own, ...env
   })
 }

@@ -8,6 +8,7 @@ import {
 import { ErrorResponse, withIds } from '../plugins/schemas.js'
 import { documents, open } from './documents.js'
 import { events, mayWatch, publishFigures } from './figures.js'
+import { guard } from './guard.js'
 import { operators } from './operators.js'
 import { page } from './page.js'
 import { Health, LoggedIn, Login } from './schemas.js'
@@ -35,6 +36,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   // An expired token is told apart from a wrong one: the suite compares `expiresAt` itself.
   await app.register(jwt, { secret: settings.jwtSecret, sign: { expiresIn: '12h' }, verify: { ignoreExpiration: true } })
   await app.register(cors, { origin: settings.allowedOrigins, credentials: true })
+  if (settings.production) guard(app)
   await documents(app)
 
   // One database for the host's own table and the suite's. What the host opened, the host closes.
@@ -79,17 +81,23 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     redis: settings.redis,
     ids: settings.ids,
     secret: settings.backplaneSecrets.length === 0 ? undefined : settings.backplaneSecrets,
+    failedAuthPerMinute: settings.failedAuthPerMinute,
+    audit: settings.audit,
     authenticate,
     authorize,
     resolveUsers: users.names
   })
   const plugins = {
     connections: async () => {
-      await app.register(connections, { allowedOrigins: settings.allowedOrigins, framesPerSecond: settings.framesPerSecond })
+      const { allowedOrigins, framesPerSecond, maxPerAddress, maxPendingPerAddress, limitPrivateAddresses, connectRate } = settings
+      await app.register(connections, { allowedOrigins, framesPerSecond, maxPerAddress, maxPendingPerAddress, limitPrivateAddresses, connectRate })
     },
     presence: async () => { await app.register(presence) },
     typing: async () => { await app.register(typing) },
-    channels: async () => { await app.register(channels, { events }) },
+    channels: async () => {
+      const { messagesPerMinute, recipientsPerMinute } = settings
+      await app.register(channels, { events, messagesPerMinute, recipientsPerMinute })
+    },
     stats: async () => { await app.register(stats, settings.metrics === undefined ? {} : { metrics: settings.metrics }) }
   }
   for (const name of settings.plugins) await plugins[name]()

@@ -4,6 +4,9 @@ import type { IdKind } from '../plugins/index.js'
 const suite = ['connections', 'presence', 'typing', 'channels', 'stats'] as const
 export type SuitePlugin = typeof suite[number]
 
+/** Characters of a secret that cannot be guessed. */
+const MIN_SECRET = 32
+
 /** What the environment says, with the defaults of a first try: one process, one file. */
 export interface Settings {
   port: number
@@ -15,6 +18,14 @@ export interface Settings {
   backplaneSecrets: string[]
   jwtSecret: string
   framesPerSecond: number
+  messagesPerMinute: number
+  recipientsPerMinute: number
+  connectRate: number
+  maxPerAddress: number
+  maxPendingPerAddress: number
+  limitPrivateAddresses: boolean
+  failedAuthPerMinute: number
+  audit: 'all' | 'durable'
   logLevel: string
   plugins: SuitePlugin[]
   metrics: string | undefined
@@ -26,16 +37,25 @@ export interface Settings {
 export function readSettings (env: NodeJS.ProcessEnv): Settings {
   const production = env.NODE_ENV === 'production'
   if (production && !env.JWT_SECRET) throw new Error('JWT_SECRET is required in production')
+  if (production && (env.JWT_SECRET ?? '').length < MIN_SECRET) throw new Error(`JWT_SECRET must have at least ${MIN_SECRET} characters in production`)
   return {
     port: number(env, 'SOCKET_PORT', 3000),
     host: env.HOST ?? '127.0.0.1',
     allowedOrigins: list(env.SOCKET_ALLOWED_ORIGINS),
     database: env.DATABASE_URL ?? 'sqlite:./data/realtime.db',
-    ids: idKind(env.IDS),
+    ids: oneOf<IdKind>('IDS', env.IDS || 'integer', ['integer', 'string']),
     redis: redisUrl(env),
     backplaneSecrets: list(env.BACKPLANE_SECRET),
     jwtSecret: env.JWT_SECRET ?? randomBytes(32).toString('hex'),
     framesPerSecond: number(env, 'FRAMES_PER_SECOND', 50),
+    messagesPerMinute: number(env, 'MESSAGES_PER_MINUTE', 3000),
+    recipientsPerMinute: number(env, 'RECIPIENTS_PER_MINUTE', 10_000),
+    connectRate: number(env, 'CONNECT_RATE', 0),
+    maxPerAddress: number(env, 'MAX_PER_ADDRESS', 1000),
+    maxPendingPerAddress: number(env, 'MAX_PENDING_PER_ADDRESS', 200),
+    limitPrivateAddresses: flag(env, 'LIMIT_PRIVATE_ADDRESSES'),
+    failedAuthPerMinute: number(env, 'FAILED_AUTH_PER_MINUTE', 60),
+    audit: oneOf('AUDIT', env.AUDIT || 'all', ['all', 'durable']),
     logLevel: env.LOG_LEVEL ?? 'info',
     plugins: plugins(env.SUITE),
     // In production they are for a scraper, at a path that the proxy keeps to itself.
@@ -53,10 +73,13 @@ function number (env: NodeJS.ProcessEnv, name: string, fallback: number): number
 
 const list = (text: string | undefined): string[] => (text ?? '').split(',').map((part) => part.trim()).filter((part) => part !== '')
 
-function idKind (text = 'integer'): IdKind {
-  if (text !== 'integer' && text !== 'string') throw new Error(`IDS must be integer or string, not ${text}`)
-  return text
+function oneOf<Value extends string> (name: string, text: string, values: readonly Value[]): Value {
+  const known = values.find((value) => value === text)
+  if (known === undefined) throw new Error(`${name} must be ${values.join(' or ')}, not ${text}`)
+  return known
 }
+
+const flag = (env: NodeJS.ProcessEnv, name: string): boolean => oneOf(name, env[name] || 'false', ['true', 'false']) === 'true'
 
 function redisUrl (env: NodeJS.ProcessEnv): string | undefined {
   if (env.REDIS_URL) return env.REDIS_URL

@@ -5,6 +5,8 @@ import type { AccessControl } from './access/control.js'
 import { createAccess } from './access/create.js'
 import { APPLY } from './access/log.js'
 import { RateCounters } from './access/rate-counters.js'
+import { SharedRates } from './access/shared-rates.js'
+import { TenantLimits } from './access/tenant-limits.js'
 import { UserDirectory } from './access/user-directory.js'
 import { isPromise } from './async/maybe-promise.js'
 import type { Backplane } from './backplane/contract.js'
@@ -104,7 +106,8 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
       return answers.flatMap((answer) => answer.status === 'fulfilled' ? [answer.value] : [])
     },
     epochChanged: () => { gapFiller.forget() },
-    maxQueued: settings.maxQueuedEvents,
+    maxQueued: settings.maxQueuedEvents === 0 ? Infinity : settings.maxQueuedEvents,
+    auditsEphemeral: settings.audit === 'all',
     timeout: settings.storageTimeout,
     onlineAmong: async (users) => await onlineAmong(roster, users),
     onFailed: (event) => { bus.emit('failed', { ...event, messageId: event.id }) },
@@ -123,6 +126,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
   const closing: Array<() => Promise<void>> = []
 
   const rates = new RateCounters(roster)
+  const sharedRates = new SharedRates(clock, redis === null ? null : async (...counts) => await roster.addCounts(...counts), log)
   const internals: Internals = {
     nodeId,
     settings,
@@ -133,6 +137,8 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     restrictions,
     directory: new UserDirectory({ resolveUsers: options.resolveUsers, clock, log, ttl: settings.userCacheTime }),
     rates,
+    sharedRates,
+    tenantLimits: new TenantLimits(options.tenantLimits, { roster, rates, clock, log, timeout: settings.hostTimeout }),
     frames: new FrameRouter(rates, ids.kind),
     hub,
     backplane,
@@ -206,6 +212,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
       eventLog.epoch.stop()
       await scheduler.stop()
       await accessLog.close()
+      await sharedRates.close()
       for (const task of closing) await task()
       await eventLog.close()
       await roster.close()

@@ -34,5 +34,16 @@ export type Authorize = (request: AccessRequest) => MaybePromise<Verdict>
  * answer for each, in the order given. Where it is absent `authorize` is asked for each.
  */
 export type AuthorizeMany = (request: { identity: Identity, action: 'subscribe', channels: string[] }) => MaybePromise<Verdict[]>
+/** Limits of a tenant as a whole, over all nodes; absent or 0: none. */
+export interface TenantLimits {
+  /** Beyond it, connections are refused with `RT_LIMIT_EXCEEDED`. */
+  connections?: number
+  /** Durable events of clients; beyond it, they are refused with `RT_RATE_LIMITED`. */
+  messagesPerSecond?: number
+}
+
+/** The limits of this tenant; null: none. The result is cached for 60 s. */
+export type TenantLimitsOf = (tenantId: Id) => MaybePromise<TenantLimits | null | undefined>
+
 /** The names of these users of a tenant; those that are left out have none. Called in batches, cached. */
 export type ResolveUsers = (tenantId: Id, userIds: Id[]) => MaybePromise<Map<Id, { name: string }>>

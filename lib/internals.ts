@@ -3,6 +3,8 @@ import type { Access } from './access/access.js'
 import type { AccessLog } from './access/log.js'
 import type { RateCounters } from './access/rate-counters.js'
 import type { Restrictions } from './access/restrictions.js'
+import type { SharedRates } from './access/shared-rates.js'
+import type { TenantLimits } from './access/tenant-limits.js'
 import type { UserDirectory } from './access/user-directory.js'
 import type { Backplane } from './backplane/contract.js'
 import type { Clock } from './clock.js'
@@ -44,6 +46,9 @@ export interface Internals {
   readonly restrictions: Restrictions
   readonly directory: UserDirectory
   readonly rates: RateCounters
+  /** Rates by the minute, exchanged between the nodes once a second. */
+  readonly sharedRates: SharedRates
+  readonly tenantLimits: TenantLimits
   readonly frames: FrameRouter
   readonly hub: Hub
   readonly backplane: Backplane

@@ -4,12 +4,13 @@ import { OptionError } from './errors.js'
 export const optionsOf = {
   core: ['database', 'redis', 'authenticate', 'authorize', 'resolveUsers', 'prefix', 'keyPrefix', 'ids', 'migrate', 'requestsPerMinute', 'presenceLease',
     'presenceGrace', 'restLease', 'storageTimeout', 'maxQueuedEvents', 'authConcurrency', 'userCacheTime', 'statsInterval', 'retentionDays',
-    'maintenance'],
+    'maintenance', 'secret', 'hostTimeout', 'failedAuthPerMinute', 'tenantLimits', 'audit'],
   connections: ['pingInterval', 'authDeadline', 'maxConnectionsPerUser', 'framesPerSecond', 'frameBurst', 'maxFrameSize', 'maxBuffered',
-    'allowedOrigins', 'closeDeadline', 'drainSeconds', 'drainGrace', 'perMessageDeflate'],
+    'allowedOrigins', 'closeDeadline', 'drainSeconds', 'drainGrace', 'perMessageDeflate', 'maxPerAddress', 'maxPendingPerAddress',
+    'limitPrivateAddresses', 'connectRate', 'maxSockets'],
   presence: ['updatesPerMinute'],
   typing: ['signsPerMinute', 'expiry', 'participants'],
-  channels: ['maxChannelsPerConnection', 'events'],
+  channels: ['maxChannelsPerConnection', 'events', 'messagesPerMinute', 'recipientsPerMinute', 'maxPending'],
   stats: ['metrics']
 } as const
 

@@ -3,7 +3,7 @@ import { Value } from '@sinclair/typebox/value'
 import type { Clock } from './clock.js'
 import { OptionError } from './errors.js'
 import type { IdKind } from './ids.js'
-import type { Authenticate, Authorize, AuthorizeMany, ResolveUsers } from './host-functions.js'
+import type { Authenticate, Authorize, AuthorizeMany, ResolveUsers, TenantLimitsOf } from './host-functions.js'
 import { requireKnown } from './option-names.js'
 
 /** The longest time that a timer can wait. */
@@ -28,7 +28,7 @@ const CoreSettings = Type.Object({
   presenceGrace: ms('Time after the last connection closed until its user is offline', 5000, { minimum: 0 }),
   restLease: ms('Time after its last heartbeat until a connection without a socket is removed', 75_000, { minimum: 1000 }),
   storageTimeout: ms('Time after which a statement of the database fails', 3000, { minimum: 100 }),
-  maxQueuedEvents: Type.Integer({ default: 10_000, minimum: 1, description: 'Durable events that may wait for the database; beyond it they are refused with RT_STORAGE_UNAVAILABLE' }),
+  maxQueuedEvents: Type.Integer({ default: 10_000, minimum: 0, description: 'Durable events that may wait for the database; beyond it they are refused with RT_STORAGE_UNAVAILABLE. 0: no limit' }),
   authConcurrency: Type.Integer({
     default: 100, minimum: 1, description: 'Concurrent calls of authenticate, and of authorize; one user or address gets at most a tenth of them'
   }),
@@ -38,6 +38,9 @@ const CoreSettings = Type.Object({
   statsInterval: ms('Interval of the stats lines in the log; 0: none', 60_000, { minimum: 0 }),
   migrate: Type.Boolean({ default: true, description: 'Run missing migrations at registration; false where a release process runs them' }),
   retentionDays: Type.Integer({ default: 30, minimum: 1, description: 'Days for which disconnected connections and delivered events are kept' }),
+  audit: Type.Unsafe<'all' | 'durable'>(Type.String({
+    default: 'all', pattern: '^(all|durable)$', description: 'Which events leave rows in websocket_events: with durable, typing and presence leave none'
+  })),
   maintenance: Type.Boolean({ default: true, description: 'Whether this node takes part in periodic work for the cluster: expiry, retries, purges' })
 })
 
@@ -62,6 +65,8 @@ export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
   authorize?: Authorize
   /** The same for several subscriptions in one frame. Absent: `authorize` is called for each. */
   authorizeMany?: AuthorizeMany
+  /** Returns the limits of a tenant, over all nodes; the result is cached for 60 s. Absent: tenants have none. */
+  tenantLimits?: TenantLimitsOf
   /** Returns the names of users. Absent: users have no names. */
   resolveUsers?: ResolveUsers
   /** The source of the time of day, for tests; see `MovableClock` in `fastify-realtime/testing`. */
@@ -104,13 +109,13 @@ export function readSecrets (secret: RealtimeOptions['secret']): readonly string
 /** Checks the core's options; throws an {@link OptionError} that names the first wrong one. */
 export function readCoreOptions (options: RealtimeOptions): CoreSettings {
   const settings = readSettings(CoreSettings, options, {
-    of: 'core', besides: ['database', 'redis', 'authenticate', 'authorize', 'authorizeMany', 'resolveUsers', 'secret', 'clock']
+    of: 'core', besides: ['database', 'redis', 'authenticate', 'authorize', 'authorizeMany', 'resolveUsers', 'tenantLimits', 'secret', 'clock']
   })
   if (options.database === undefined) throw new OptionError('database', 'is missing: a Kysely instance or a URL')
   if (typeof options.authenticate !== 'function') {
     throw new OptionError('authenticate', 'is missing: a function ({ token, request }) → identity or null')
   }
-  for (const name of ['authorize', 'authorizeMany', 'resolveUsers'] as const) {
+  for (const name of ['authorize', 'authorizeMany', 'resolveUsers', 'tenantLimits'] as const) {
     if (options[name] !== undefined && typeof options[name] !== 'function') throw new OptionError(name, 'must be a function')
   }
   readSecrets(options.secret)

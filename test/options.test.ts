@@ -38,7 +38,7 @@ const core: Wrong<RealtimeOptions> = {
   presenceGrace: [-1, 15_000, '5s'],
   restLease: [0, 999, '75s'],
   storageTimeout: [0, 99, '3s'],
-  maxQueuedEvents: [0, -1, '10'],
+  maxQueuedEvents: [0.5, -1, '10'],
   authConcurrency: [0, 0.5, '10'],
   hostTimeout: [0, 99, '10'],
   failedAuthPerMinute: [-1, 0.5, '60'],
@@ -46,6 +46,8 @@ const core: Wrong<RealtimeOptions> = {
   statsInterval: [-1, '1m'],
   migrate: ['yes', 1, null],
   retentionDays: [0, -1, '30'],
+  audit: ['none', true, null],
+  tenantLimits: [null, {}, 100],
   maintenance: ['yes', 1, null]
 }
 
@@ -53,15 +55,20 @@ const plugins: Array<[name: string, plugin: AnyPlugin, wrong: Record<string, unk
   ['connections', connections, {
     pingInterval: [0, -1, '25s'],
     authDeadline: [0, -1, '10s'],
-    maxConnectionsPerUser: [0, -1, '20'],
+    maxConnectionsPerUser: [0.5, -1, '20'],
     framesPerSecond: [-1, 1.5, '50'],
     frameBurst: [0, -1, '100'],
-    maxFrameSize: [0, 1023, '64k'],
-    maxBuffered: [0, 1023, '1m'],
+    maxFrameSize: [1, 1023, '64k'],
+    maxBuffered: [1, 1023, '1m'],
     allowedOrigins: ['https://example.com', ['example.com'], ['https://example.com/'], ['*'], [5]],
     closeDeadline: [0, 99, '10s'],
     drainSeconds: [-1, 3601, '5s'],
     drainGrace: [-1, 0.5, '30s'],
+    maxPerAddress: [-1, 0.5, '1000'],
+    maxPendingPerAddress: [-1, 0.5, '200'],
+    limitPrivateAddresses: ['yes', 1, null],
+    connectRate: [-1, 0.5, '10'],
+    maxSockets: [-1, 0.5, '10'],
     perMessageDeflate: ['yes', 1, {}]
   } satisfies Wrong<ConnectionsOptions>],
   ['presence', presence, { updatesPerMinute: [-1, 0.5, '60'] } satisfies Wrong<PresenceOptions>],
@@ -70,7 +77,10 @@ const plugins: Array<[name: string, plugin: AnyPlugin, wrong: Record<string, unk
   } satisfies Wrong<TypingOptions>],
   ['channels', channels, {
     beforePublish: [5, null],
-    maxChannelsPerConnection: [0, -1, '100'],
+    maxChannelsPerConnection: [0.5, -1, '100'],
+    messagesPerMinute: [-1, 0.5, '3000'],
+    recipientsPerMinute: [-1, 0.5, '10000'],
+    maxPending: [-1, 0.5, '1000'],
     events: [
       null, 5, { nocolon: { data: Type.Object({}) } }, { 'order:shipped': {} }, { 'order:shipped': { data: Type.String() } },
       { 'order:shipped': { data: Type.Object({ timestamp: Type.String() }) } },

@@ -8,7 +8,7 @@ export interface FileResults extends Results {
   stderr: string
 }
 
-const TIMEOUT = 240
+const TIMEOUT = Number(process.env.TEST_TIMEOUT ?? 240)
 // tap ends a file that takes too long and names what keeps it busy, but a blocked event loop never gets there.
 const LAST_RESORT = 2 * TIMEOUT
 

@@ -65,8 +65,12 @@ export class Access {
    */
   identify (token: string | undefined, request: FastifyRequest, owner: object): MaybePromise<Identity | null> {
     const { failures } = this
-    if (failures.wasRefused(token)) return null
     const holder = failures.limitedAddress(request.ip)
+    if (failures.wasRefused(token)) {
+      // A failure like any other, that cost the host nothing.
+      failures.refused(holder, undefined)
+      return null
+    }
     const asker = this.#follow({ owner, tenant: holder ?? '', holder, suspect: failures.isSuspect(holder, token) })
     const answer = catchMaybe(() => this.#authentication.run(asker, () => this.#options.authenticate({ token, request })),
       (err) => this.#failed('authenticate', err))

@@ -18,6 +18,8 @@ const MAX_ADDRESSES = 50_000
  * address goes on working while somebody there guesses.
  */
 export class FailedAuthentications {
+  /** Whether loopback and private addresses are limited, too. Set by those who let sockets in. */
+  limitPrivateAddresses = false
   readonly #perMinute: number
   readonly #failures = new BoundedMap<string, { count: number, since: number }>(MAX_ADDRESSES)
   readonly #refused = new BoundedMap<string, number>(MAX_REFUSED)
@@ -28,9 +30,9 @@ export class FailedAuthentications {
     this.#perMinute = perMinute
   }
 
-  /** The address as limits count it; null for loopback and private addresses, which are not limited. */
+  /** The address as limits count it; null for loopback and private addresses, unless these are limited, too. */
   limitedAddress (address: string): string | null {
-    return isPrivateAddress(address) ? null : addressKey(address)
+    return isPrivateAddress(address) && !this.limitPrivateAddresses ? null : addressKey(address)
   }
 
   /** This credential was refused a moment ago. */

@@ -89,11 +89,12 @@ export class HostCalls {
     const queueHolder = holder ?? ''
     return new Promise<T>((resolve, reject) => {
       let state: 'waiting' | 'running' | 'over' = 'waiting'
-      const timer = setTimeout(() => {
+      const onTimeout = (): void => {
         call.giveUp(suspect && state === 'waiting'
           ? new RealtimeError('RT_RATE_LIMITED', 'Too many failed logins from this address', { retryAfter: Math.ceil(this.#timeout / 1000) })
           : notNow(new Error(`no answer within ${this.#timeout} ms`)))
-      }, this.#timeout)
+      }
+      let timer = setTimeout(onTimeout, this.#timeout)
       const end = (): void => {
         clearTimeout(timer)
         const calls = this.#byOwner.get(owner)
@@ -109,6 +110,12 @@ export class HostCalls {
         start: () => {
           state = 'running'
           this.#running++
+          if (suspect && holder !== null) {
+            this.#suspects.add(holder)
+            // Its turn came late: given up right away, it would make room for the next one while the host still works on it.
+            clearTimeout(timer)
+            timer = setTimeout(onTimeout, this.#timeout)
+          }
           if (holder !== null) this.#held.set(holder, (this.#held.get(holder) ?? 0) + 1)
           let answer: MaybePromise<T>
           try {
@@ -138,7 +145,6 @@ export class HostCalls {
       const calls = this.#byOwner.get(owner)
       if (calls === undefined) this.#byOwner.set(owner, new Set([call]))
       else calls.add(call)
-      if (suspect && holder !== null) this.#suspects.add(holder)
       if (started) call.start()
       else this.#waiting.push(tenant, queueHolder, call)
     })

@@ -5,8 +5,11 @@ import { RealtimeError } from '../errors.js'
 const WINDOW = 60_000
 const EXCHANGE_INTERVAL = 1000
 
-/** Adds to counters that all nodes share and that end after `ttl`; resolves with their totals, in order. */
-export type AddCounts = (counts: ReadonlyArray<{ key: string, count: number }>, ttl: number) => Promise<number[]>
+/**
+ * Adds to counters of a window that all nodes share; resolves with their totals, in order. `window` is the number of the
+ * window, whose counters end after `ttl` milliseconds.
+ */
+export type AddCounts = (window: number, counts: ReadonlyArray<{ key: string, count: number }>, ttl: number) => Promise<number[]>
 
 interface Count {
   /** This node's own within the window. */
@@ -23,7 +26,7 @@ interface Count {
  */
 export class SharedRates {
   readonly #clock: Clock
-  readonly #addCounts: AddCounts
+  readonly #addCounts: AddCounts | null
   readonly #log: FastifyBaseLogger
   #counts = new Map<string, Count>()
   #changed = new Set<string>()
@@ -31,7 +34,8 @@ export class SharedRates {
   #timer: NodeJS.Timeout | null = null
   #exchanging: Promise<void> | null = null
 
-  constructor (clock: Clock, addCounts: AddCounts, log: FastifyBaseLogger) {
+  /** Without `addCounts` there are no other nodes. */
+  constructor (clock: Clock, addCounts: AddCounts | null, log: FastifyBaseLogger) {
     this.#clock = clock
     this.#addCounts = addCounts
     this.#log = log
@@ -48,6 +52,7 @@ export class SharedRates {
     }
     if (count === undefined) this.#counts.set(key, { own: cost, shared: 0, others: 0 })
     else count.own += cost
+    if (this.#addCounts === null) return
     this.#changed.add(key)
     this.#timer ??= setTimeout(() => {
       this.#timer = null
@@ -77,11 +82,11 @@ export class SharedRates {
       if (of === undefined) return []
       const count = of.own - of.shared
       of.shared = of.own
-      return [{ key: `${minute}:${key}`, count, of }]
+      return [{ key, count, of }]
     })
     this.#changed = new Set()
     try {
-      const totals = await this.#addCounts(changes.map(({ key, count }) => ({ key, count })), 2 * WINDOW)
+      const totals = await this.#addCounts?.(minute, changes.map(({ key, count }) => ({ key, count })), 2 * WINDOW) ?? []
       changes.forEach(({ of }, i) => { of.others = Math.max(0, (totals[i] ?? 0) - of.shared) })
     } catch (err) {
       // Redis is away: each node limits by itself, and says what it counted when it is back within the minute.

@@ -1,5 +1,8 @@
+import { Turns } from '../async/turns.js'
 import { withTimeout } from '../async/with-timeout.js'
 import { isDeadlock } from '../database/failures.js'
+import { RealtimeError } from '../errors.js'
+import type { Id } from '../ids.js'
 import { Committer, noAnswer, refuse, unavailable, type CommitterOptions, type QueuedEvent } from './committer.js'
 
 export type { Committed, QueuedEvent } from './committer.js'
@@ -18,6 +21,9 @@ export interface CommitQueueOptions extends Omit<CommitterOptions, 'away'> {
 /** Rows and bytes of payload in one statement. */
 const MAX_ROWS = 500
 const MAX_BYTES = 2 * 1024 * 1024
+/** Rows and bytes of one tenant in a statement, while other tenants use the queue, too: it has to be over soon. */
+const TENANT_ROWS = 50
+const TENANT_BYTES = 128 * 1024
 /** Events of host code that are queued at the same time: events of clients in between never wait for more than two statements. */
 const MAX_PATIENT = 2 * MAX_ROWS
 /** Events that are queued for one caller before the next caller's. */
@@ -39,7 +45,7 @@ export class CommitQueue {
   readonly #options: CommitQueueOptions
   readonly #committer: Committer
   readonly #maxBytes: number
-  #waiting: QueuedEvent[] = []
+  readonly #waiting = new Turns<Id, QueuedEvent>(({ row }) => row.payload.length)
   /** Callers that wait for space in the queue, with their remaining events. */
   #patient: QueuedEvent[][] = []
   /** Events that were refused with the outcome `unknown`: they may be stored. */
@@ -74,21 +80,26 @@ export class CommitQueue {
 
   /** Refuses the event at once if the queue is full. */
   push (event: QueuedEvent): void {
-    if (!this.#hasRoom(1)) {
-      event.reject(unavailable('none'))
+    const { tenantId } = event.row
+    const refusal = this.#refusal(tenantId, 1)
+    if (refusal !== null) {
+      event.reject(refusal)
       return
     }
-    this.#waiting.push(event)
+    this.#waiting.push(tenantId, event)
     this.#start()
   }
 
-  /** Queues all events, or refuses all at once if there is not enough space. */
+  /** Queues all events of a tenant, or refuses all at once if there is not enough space. */
   pushAll (events: QueuedEvent[]): void {
-    if (!this.#hasRoom(events.length)) {
-      refuse(events)
+    const [first] = events
+    if (first === undefined) return
+    const refusal = this.#refusal(first.row.tenantId, events.length)
+    if (refusal !== null) {
+      for (const event of events) event.reject(refusal)
       return
     }
-    this.#waiting.push(...events)
+    for (const event of events) this.#waiting.push(event.row.tenantId, event)
     this.#start()
   }
 
@@ -98,7 +109,7 @@ export class CommitQueue {
       refuse(events)
       return
     }
-    this.#patient.push([...events])
+    if (events.length > 0) this.#patient.push([...events])
     this.#fill()
     this.#start()
   }
@@ -126,8 +137,19 @@ export class CommitQueue {
     clearInterval(this.#idle)
   }
 
-  #hasRoom (count: number): boolean {
-    return !this.#isUnavailable && !this.#closed && this.#waiting.length + count <= this.#options.maxQueued
+  /**
+   * Null if so many events of a tenant may wait. While several tenants use the queue, each has its share of it: one that
+   * fills more is refused, and the others go on.
+   */
+  #refusal (tenantId: Id, count: number): RealtimeError | null {
+    const { maxQueued } = this.#options
+    if (this.#isUnavailable || this.#closed) return unavailable('none')
+    const isFull = this.#waiting.length + count > maxQueued
+    if (!isFull && this.#waiting.length + count <= maxQueued / 2) return null
+    if (!this.#waiting.isShared) return isFull ? unavailable('none') : null
+    const own = this.#waiting.waitingOf(tenantId)
+    if (own + count <= maxQueued / (this.#waiting.tenants + 1)) return null
+    return own === 0 ? unavailable('none') : new RealtimeError('RT_RATE_LIMITED', 'Too many events of this tenant wait to be stored', { retryAfter: 1 })
   }
 
   /** Starts at the end of the turn, so that all events of one read from a socket are one batch. */
@@ -146,26 +168,29 @@ export class CommitQueue {
       // Sends the next statement first, so that the database works on it while these events are published.
       else announced = new Promise((resolve) => setImmediate(() => { this.#committer.announce(results); resolve() }))
     }
-    refuse(this.#waiting.splice(0))
+    refuse(this.#waiting.clear())
     for (const events of this.#patient.splice(0)) refuse(events)
     this.#running = null
   }
 
   #take (): QueuedEvent[] {
-    let bytes = 0
-    let count = 0
-    while (count < this.#waiting.length && count < MAX_ROWS && (count === 0 || bytes < this.#maxBytes)) {
-      bytes += this.#waiting[count]?.row.payload.length ?? 0
-      count++
-    }
-    return this.#waiting.splice(0, count)
+    const most = { items: MAX_ROWS, size: this.#maxBytes }
+    return this.#waiting.take(most, this.#waiting.isShared ? { items: TENANT_ROWS, size: TENANT_BYTES } : most)
   }
 
+  /** Queues events of host code: each caller's in turn, as far as its tenant has room. */
   #fill (): void {
     const most = Math.min(MAX_PATIENT, this.#options.maxQueued)
-    while (this.#patient.length > 0 && this.#waiting.length < most) {
-      const events = this.#patient.shift() as QueuedEvent[]
-      this.#waiting.push(...events.splice(0, Math.min(CALLER_CHUNK, most - this.#waiting.length)))
+    const { isShared } = this.#waiting
+    for (let blocked = 0; blocked < this.#patient.length;) {
+      const events = this.#patient[0] as QueuedEvent[]
+      const tenantId = events[0]?.row.tenantId as Id
+      const room = most - (isShared ? this.#waiting.waitingOf(tenantId) : this.#waiting.length)
+      if (room <= 0 && !isShared) return
+      this.#patient.shift()
+      if (room <= 0) blocked++
+      else blocked = 0
+      for (const event of events.splice(0, Math.max(0, Math.min(CALLER_CHUNK, room)))) this.#waiting.push(tenantId, event)
       if (events.length > 0) this.#patient.push(events)
     }
   }

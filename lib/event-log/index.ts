@@ -24,8 +24,11 @@ import type { AuditRow, EventRow } from './inserts.js'
 import { LogEpoch } from './log-epoch.js'
 import { RETRY_DELAYS_MS } from './next-step.js'
 import { Outbox, type OutboxOptions } from './outbox.js'
+import { PendingLimit } from './pending-limit.js'
+import { PendingStore } from './pending-store.js'
 import { Replays } from './replays.js'
 import { EventStore, type GapRange } from './store.js'
+import { TenantCounts } from './tenant-counts.js'
 
 export { byChannel, MAX_REPLAY, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
@@ -33,6 +36,8 @@ export { byChannel, MAX_REPLAY, type Confirmed, type EventType, type NewEvent, t
 const MIN_EVENT_BYTES = 64 * 1024
 /** The default for bytes that wait for a reader. */
 const MAX_BUFFERED = 1024 * 1024
+/** Bytes of a page of a replay. */
+const MAX_PAGE_BYTES = 1024 * 1024
 
 export interface EventLogOptions {
   db: Database
@@ -47,6 +52,8 @@ export interface EventLogOptions {
   log: FastifyBaseLogger
   /** The largest number of events that wait for the database, 10 000. */
   maxQueued: number
+  /** Whether ephemeral events leave rows; by default they do. */
+  auditsEphemeral?: boolean
   /** Milliseconds after which a database that does not respond counts as away, 3000. */
   timeout: number
   meta: DatabaseMeta
@@ -76,11 +83,13 @@ export class EventLog {
   readonly outbox: Outbox
   readonly store: EventStore
   readonly replays: Replays
+  readonly pendingLimit: PendingLimit
   /** The largest size of an event, in bytes: a reader must be able to accept it at once. */
   maxEventBytes = 0
   /** The epoch of the log, part of every cursor. */
   readonly epoch: LogEpoch
   readonly #queue: CommitQueue
+  readonly #counts = new TenantCounts(async (tenantId) => await this.ask(async () => await this.store.countByStatus(tenantId)))
   readonly #audit: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
   readonly #options: EventLogOptions
@@ -108,7 +117,8 @@ export class EventLog {
       }
     })
     this.store = new EventStore(db, dialect, ids, backplane.nodeId, this.epoch, facts?.consecutiveIds)
-    this.outbox = new Outbox({ ...options, store: this.store, typeOf: (name) => this.#types.get(name) ?? {} })
+    this.pendingLimit = new PendingLimit({ ...options, store: new PendingStore(db, ids) })
+    this.outbox = new Outbox({ ...options, store: this.store, pendingLimit: this.pendingLimit, typeOf: (name) => this.#types.get(name) ?? {} })
     this.replays = new Replays({
       ...options,
       outbox: this.outbox,
@@ -132,7 +142,8 @@ export class EventLog {
   /** Limits sizes so that `maxBuffered` bytes can wait for a reader: an event may take half of that, a page of a replay an eighth. */
   fitReaders (maxBuffered: number): void {
     this.maxEventBytes = Math.max(MIN_EVENT_BYTES, Math.floor(maxBuffered / 2))
-    this.replays.pageBytes = Math.floor(maxBuffered / 8)
+    // However much may wait for a reader, a page is in memory as a whole.
+    this.replays.pageBytes = Math.min(MAX_PAGE_BYTES, Math.floor(maxBuffered / 8))
   }
 
   /** Throws `RT_INVALID_DATA` if an encoded event is too large for its readers. */
@@ -208,6 +219,7 @@ export class EventLog {
 
   /** Records an ephemeral event, written later; such rows may be lost. */
   audit (event: Omit<NewEvent, 'excludeConnectionId' | 'dedupeId'>): void {
+    if (this.#options.auditsEphemeral === false) return
     const { tenantId, userId, type, channel, data } = event
     this.#audit.put({ tenantId, userId, type, channel, payload: wellFormedJson(data), createdAt: this.#options.clock.now() })
   }
@@ -243,9 +255,9 @@ export class EventLog {
     }))
   }
 
-  /** Events of a tenant by status. */
+  /** Events of a tenant by status; not always the newest numbers where there are very many. */
   async counts (tenantId: Id): Promise<{ pending: number, failed: number }> {
-    return await this.ask(async () => await this.store.countByStatus(tenantId))
+    return await this.#counts.of(tenantId)
   }
 
   /** The wire form of a stored event. */

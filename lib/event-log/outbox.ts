@@ -9,6 +9,7 @@ import { channelKey, userKey, type ChannelKey, type UserKey, type UserRef } from
 import { encodeStored } from '../wire/protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
 import { nextStep, RETRY_DELAYS_MS, type NextStep } from './next-step.js'
+import type { PendingLimit } from './pending-limit.js'
 import { PublishedMarker } from './published-marker.js'
 import type { EventStore } from './store.js'
 
@@ -16,6 +17,8 @@ import type { EventStore } from './store.js'
 export const MAX_PENDING_AGE_MS = 7 * 24 * 3600_000
 /** Rows of one sweep, and of one step of `catchUp`. */
 const CHUNK = 500
+/** Milliseconds for which a sweep goes on where many events are due. */
+const SWEEP_MS = 400
 /** Milliseconds between two attempts to publish the backlog. */
 const CATCH_UP_INTERVAL_MS = 1000
 /** Milliseconds after `catchUp` until no commit can still be running that began before it. */
@@ -27,6 +30,7 @@ export interface OutboxOptions {
   backplane: Backplane
   clock: Clock
   log: FastifyBaseLogger
+  pendingLimit: Pick<PendingLimit, 'add'>
   typeOf (name: string): EventType
   /** Those of the users who are online on any node. */
   onlineAmong (users: readonly UserRef[]): Promise<Set<UserKey>>
@@ -82,6 +86,7 @@ export class Outbox {
    */
   publish (event: CommittedEvent): MaybePromise<void> {
     const frame = this.#frame(event, false)
+    if (this.#requiresConfirmation(event.type)) this.#options.pendingLimit.add(event.tenantId, event.channel)
     if (this.#isBehind) {
       this.#addedWhileBehind++
       for (const key of this.#keys(event)) this.#options.backplane.publishLocally(key, frame)
@@ -98,13 +103,26 @@ export class Outbox {
     await this.#catchingUp
   }
 
-  /** Publishes, retries or gives up events that are due. Only one node may do this at a time. */
+  /**
+   * Publishes, retries or gives up events that are due. Only one node may do this at a time. Where many are due, those that
+   * became due first and last take turns: whoever left a hundred thousand behind does not hold up what is new of others.
+   */
   async sweep (): Promise<void> {
-    const { store, clock, onlineAmong, onFailed } = this.#options
-    if (this.#isBehind) return
-    const now = clock.now()
-    const due = await store.due(now, CHUNK)
-    if (due.length === 0) return
+    const { store, clock } = this.#options
+    const until = performance.now() + SWEEP_MS
+    for (let turn = 0; turn < 2 || performance.now() < until; turn++) {
+      if (this.#isBehind) return
+      const now = clock.now()
+      const due = await store.due(now, CHUNK, turn % 2 === 0 ? 'first' : 'last')
+      if (due.length > 0) await this.#sweep(due, now)
+      if (due.length < CHUNK) return
+      // Otherwise what was published would be found again.
+      await this.drain()
+    }
+  }
+
+  async #sweep (due: readonly StoredEvent[], now: number): Promise<void> {
+    const { store, onlineAmong, onFailed } = this.#options
     const toConfirm = due.filter(({ type }) => this.#requiresConfirmation(type))
     const online = await onlineAmong(toConfirm.map((event) => this.#recipientOf(event)))
     const isOnline = (event: StoredEvent): boolean => {

@@ -215,10 +215,11 @@ export class EventStore {
     return Number(row?.purged_id ?? 0)
   }
 
-  /** Pending events that are due. */
-  async due (now: number, limit: number): Promise<StoredEvent[]> {
+  /** Pending events that are due: those that became due first, or last. By id. */
+  async due (now: number, limit: number, which: 'first' | 'last' = 'first'): Promise<StoredEvent[]> {
+    const order = which === 'first' ? 'asc' : 'desc'
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
-      .where('due_at', '<=', toSqlTime(now)).where('status', '=', 'pending').orderBy('due_at').orderBy('id').limit(limit).execute()
+      .where('due_at', '<=', toSqlTime(now)).where('status', '=', 'pending').orderBy('due_at', order).orderBy('id', order).limit(limit).execute()
     return rows.map(this.#toStored).sort((a, b) => a.id - b.id)
   }
 

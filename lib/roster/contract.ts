@@ -163,6 +163,8 @@ export interface RosterTyping {
 export interface RosterLocks {
   /** Counts a request of a client in a window, in milliseconds, that starts with the first request. */
   countRequest (key: string, window: number): MaybePromise<RateCount>
+  /** Adds to the counters of a window that all nodes share, and that end after `ttl` milliseconds; resolves with their totals. Rejects while shared state is away. */
+  addCounts (window: number, counts: ReadonlyArray<{ key: string, count: number }>, ttl: number): Promise<number[]>
   /** Takes or prolongs a named lock for this node. */
   lock (name: string, ttl: number): Promise<boolean>
 }

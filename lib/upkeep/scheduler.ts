@@ -24,8 +24,8 @@ const LOCK_TTL_MS = 5000
 const PURGE_INTERVAL_MS = 3600_000
 
 /**
- * Runs the periodic tasks: one for the roster, another for events. They are separate, because a database that hangs must not
- * cost this node its lease.
+ * Runs the periodic tasks: one for the roster, one for events, one for upkeep. They are separate, because a database that
+ * hangs must not cost this node its lease.
  */
 export class Scheduler {
   readonly #options: SchedulerOptions
@@ -38,7 +38,8 @@ export class Scheduler {
     const rosterSweeper = new RosterSweeper({ roster, events, share: Math.min(TICK_INTERVAL_MS / compareWithin, 1), enabled })
     this.#tasks = [
       new PeriodicTask(async () => { await rosterSweeper.sweep() }, log),
-      new PeriodicTask(async () => { await this.#eventsTick() }, log)
+      new PeriodicTask(async () => { await this.#eventsTick() }, log),
+      new PeriodicTask(async () => { await this.#upkeepTick() }, log)
     ]
   }
 
@@ -56,10 +57,17 @@ export class Scheduler {
   }
 
   async #eventsTick (): Promise<void> {
+    const { roster, eventLog, enabled } = this.#options
+    if (!enabled || !eventLog.healthy) return
+    if (await roster.lock('sweeper', LOCK_TTL_MS)) await eventLog.outbox.sweep()
+  }
+
+  /** Apart from the other tasks: however much there is to purge, nobody's events wait for it. */
+  async #upkeepTick (): Promise<void> {
     const { roster, eventLog, maintenance, enabled } = this.#options
-    if (!enabled || !eventLog.healthy || !await roster.lock('sweeper', LOCK_TTL_MS)) return
-    await eventLog.outbox.sweep()
-    if (performance.now() - this.#purgedAt < PURGE_INTERVAL_MS) return
+    if (!enabled || !eventLog.healthy) return
+    await eventLog.pendingLimit.look()
+    if (performance.now() - this.#purgedAt < PURGE_INTERVAL_MS || !await roster.lock('maintenance', LOCK_TTL_MS)) return
     this.#purgedAt = performance.now()
     await maintenance.run()
   }

@@ -83,6 +83,7 @@ export class CustomEvents {
     const own = await this.#screening.screen(context, name, channel, said, (data) => schema.problem(data)?.field ?? null)
     const data = { userId, channel, ...own }
     if (durable) {
+      await this.#messages.count(context.identity)
       return { ack: { later: this.#messages.store({ tenantId, userId, channel, type: name, data, excludeConnectionId: connectionId, dedupeId: sent.dedupeId }) } }
     }
     const timestamp = toIso(this.#internals.clock.now())

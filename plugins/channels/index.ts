@@ -16,10 +16,14 @@ import { Messages } from './messages.js'
 import { Outgoing } from './outgoing.js'
 import { sendWaiting } from './pending.js'
 import { routes } from './routes.js'
+import { SendingLimits } from './sending-limits.js'
 import { Subscriptions } from './subscriptions.js'
 
 const ChannelsSettings = Type.Object({
-  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 1, description: 'Besides those subscribed by the suite' })
+  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 0, description: 'Besides those subscribed by the suite; 0: no limit' }),
+  messagesPerMinute: Type.Integer({ default: 3000, minimum: 0, description: 'Durable events of one user per minute, frames and REST together; 0: no limit' }),
+  recipientsPerMinute: Type.Integer({ default: 10_000, minimum: 0, description: 'Recipients of the notifications of one user per minute; one that does not fit is refused as a whole. 0: no limit' }),
+  maxPending: Type.Integer({ default: 1000, minimum: 0, description: 'Unconfirmed events kept for one recipient; beyond it, the oldest of the sender with the most fail. 0: no limit' })
 })
 
 /** Options of the channels plugin; every one has a default. */
@@ -42,12 +46,13 @@ declare module '../../lib/realtime.js' {
 
 async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOptions): Promise<void> {
   const internals = internalsFor(fastify, 'channels')
-  const { maxChannelsPerConnection } = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events', 'beforePublish'] })
+  const settings = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events', 'beforePublish'] })
   const { events = {}, beforePublish } = options
-  const subscriptions = new Subscriptions(internals, maxChannelsPerConnection, fastify.log)
+  const subscriptions = new Subscriptions(internals, settings.maxChannelsPerConnection === 0 ? Infinity : settings.maxChannelsPerConnection, fastify.log)
   if (beforePublish !== undefined && typeof beforePublish !== 'function') throw new OptionError('beforePublish', 'must be a function')
   const screening = new Screening(internals.access, beforePublish, fastify.log)
-  const messages = new Messages(internals, screening)
+  internals.eventLog.pendingLimit.max = settings.maxPending
+  const messages = new Messages(internals, screening, new SendingLimits(internals, settings))
 
   if (typeof events !== 'object' || events === null) throw new OptionError('events', 'must be an object: event name → { data, durable, direction }')
   const customEvents = new CustomEvents(internals, messages, screening, events)

@@ -1,6 +1,6 @@
 import type { Question } from '../../lib/access/access.js'
 import { batchLoader } from '../../lib/async/batch-loader.js'
-import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { isPromise, thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import { executorOf, type HostTransaction } from '../../lib/database/host-transaction.js'
@@ -11,6 +11,7 @@ import type { Caller, Identity } from '../../lib/identity.js'
 import type { IdKind } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { faultFinder, type FaultIn, type Screening } from './before-publish.js'
+import type { SendingLimits } from './sending-limits.js'
 import { BroadcastData, DirectData, GroupData, NotificationData, type Delivered, type NotificationsAccepted, type StoredData } from './schemas.js'
 
 /** The kinds of messages, by their schemas. */
@@ -29,12 +30,14 @@ function faultsOf (ids: IdKind): Record<keyof typeof schemas, FaultIn> {
 export class Messages {
   readonly #internals: Internals
   readonly #screening: Screening
+  readonly #limits: SendingLimits
   readonly #faults: ReturnType<typeof faultsOf>
   readonly #confirm: (key: string) => Promise<number | undefined>
 
-  constructor (internals: Internals, screening: Screening) {
+  constructor (internals: Internals, screening: Screening, limits: SendingLimits) {
     this.#internals = internals
     this.#screening = screening
+    this.#limits = limits
     this.#faults = faultsOf(internals.ids.kind)
     internals.eventLog.defineType('message:direct', { requiresConfirmation: true, copyToSender: true })
     internals.eventLog.defineType('notification:received', { requiresConfirmation: true })
@@ -87,11 +90,20 @@ export class Messages {
     }))
   }
 
-  /** The host's word on a client's event, and on its content. Throws, or rejects with, what `require` and `screen` do. */
+  /** The host's word on a client's event, and on its content; then it is counted. Throws, or rejects with, what `require` and `screen` do, or `RT_RATE_LIMITED`. */
   #permit<Data extends object> (caller: Caller, question: Omit<Question, 'data'> & { event: string, data: Data }, faultIn: FaultIn): MaybePromise<Data> {
-    const { event, channel, data } = question
+    const { event, channel, data, recipientIds } = question
     return thenMaybe(this.#internals.access.require(caller, { ...question, data: data as Record<string, unknown> }),
-      () => this.#screening.screen(caller, event, channel, data, faultIn))
+      () => thenMaybe(this.#screening.screen(caller, event, channel, data, faultIn), (screened) => {
+        const { identity } = caller
+        const counted = recipientIds === undefined || question.action !== 'notify' ? this.#limits.message(identity) : this.#limits.notification(identity, recipientIds.length)
+        return isPromise(counted) ? counted.then(() => screened) : screened
+      }))
+  }
+
+  /** Counts a custom event. Throws, or rejects with, `RT_RATE_LIMITED`. */
+  count (identity: Identity): MaybePromise<void> {
+    return this.#limits.message(identity)
   }
 
   /**

@@ -17,11 +17,33 @@ export interface AdmissionSettings {
 /** Why an upgrade is refused: the HTTP status, and seconds until another try makes sense. */
 export interface AdmissionRefusal { status: 429 | 503, retryAfter: number, message: string }
 
+interface AddressCounts { readonly key: string, readonly isPrivate: boolean, open: number, pending: number }
+
 /** A socket's place; give it back when the socket is closed. */
-export interface Place {
+export class Place {
+  readonly #counts: AddressCounts
+  readonly #onReleased: (counts: AddressCounts) => void
+  #state: 'pending' | 'authenticated' | 'released' = 'pending'
+
+  constructor (counts: AddressCounts, onReleased: (counts: AddressCounts) => void) {
+    this.#counts = counts
+    this.#onReleased = onReleased
+  }
+
   /** It no longer counts as pending. */
-  authenticated (): void
-  release (): void
+  authenticated (): void {
+    if (this.#state !== 'pending') return
+    this.#state = 'authenticated'
+    this.#counts.pending--
+  }
+
+  release (): void {
+    if (this.#state === 'released') return
+    if (this.#state === 'pending') this.#counts.pending--
+    this.#state = 'released'
+    this.#counts.open--
+    this.#onReleased(this.#counts)
+  }
 }
 
 const WARN_INTERVAL = 3600_000
@@ -35,7 +57,7 @@ const WARN_FROM = 100
 export class Admission {
   readonly #settings: AdmissionSettings
   readonly #log: Pick<FastifyBaseLogger, 'warn'>
-  readonly #addresses = new Map<string, { open: number, pending: number }>()
+  readonly #addresses = new Map<string, AddressCounts>()
   #open = 0
   /** Upgrades that may still be admitted, refilled with time. */
   #tokens: number
@@ -53,8 +75,8 @@ export class Admission {
     const { maxPerAddress, maxPendingPerAddress, limitPrivateAddresses, maxSockets } = this.#settings
     if (maxSockets > 0 && this.#open >= maxSockets) return busy('This node has as many connections as it takes')
     const key = addressKey(address)
-    const counts = this.#addresses.get(key) ?? { open: 0, pending: 0 }
-    if (limitPrivateAddresses || !isPrivateAddress(address)) {
+    const counts = this.#addresses.get(key) ?? { key, isPrivate: isPrivateAddress(address), open: 0, pending: 0 }
+    if (limitPrivateAddresses || !counts.isPrivate) {
       if (maxPerAddress > 0 && counts.open >= maxPerAddress) return tooMany('Too many connections from this address')
       if (maxPendingPerAddress > 0 && counts.pending >= maxPendingPerAddress) return tooMany('Too many connections from this address are not authenticated yet')
     }
@@ -64,26 +86,12 @@ export class Admission {
     counts.pending++
     this.#addresses.set(key, counts)
     this.#warnOfOneAddress(counts.open)
-    return this.#place(key, counts)
+    return new Place(counts, this.#onReleased)
   }
 
-  #place (key: string, counts: { open: number, pending: number }): Place {
-    let state: 'pending' | 'authenticated' | 'released' = 'pending'
-    return {
-      authenticated: () => {
-        if (state !== 'pending') return
-        state = 'authenticated'
-        counts.pending--
-      },
-      release: () => {
-        if (state === 'released') return
-        if (state === 'pending') counts.pending--
-        state = 'released'
-        counts.open--
-        this.#open--
-        if (counts.open === 0) this.#addresses.delete(key)
-      }
-    }
+  readonly #onReleased = (counts: AddressCounts): void => {
+    this.#open--
+    if (counts.open === 0) this.#addresses.delete(counts.key)
   }
 
   #takeToken (): boolean {
@@ -108,7 +116,7 @@ export class Admission {
   }
 }
 
-export const isRefusal = (outcome: Place | AdmissionRefusal): outcome is AdmissionRefusal => 'status' in outcome
+export const isRefusal = (outcome: Place | AdmissionRefusal): outcome is AdmissionRefusal => !(outcome instanceof Place)
 
 const tooMany = (message: string): AdmissionRefusal => ({ status: 429, retryAfter: jitter(), message })
 const busy = (message: string): AdmissionRefusal => ({ status: 503, retryAfter: jitter(), message })

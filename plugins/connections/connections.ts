@@ -236,7 +236,8 @@ export class Connections {
 
   #join (entry: Omit<RosterConnection, 'generation'>): MaybePromise<{ isNew: boolean, generation: string }> {
     const { tenantId, userId, connectionId } = entry
-    return thenMaybe(this.#internals.roster.join(entry, this.#settings.maxConnectionsPerUser), (joined) => {
+    const { roster, tenantLimits } = this.#internals
+    return thenMaybe(tenantLimits.openConnection(tenantId, connectionId, () => roster.join(entry, this.#settings.maxConnectionsPerUser)), (joined) => {
       if (joined.ownedByOther) throw new RealtimeError('RT_CONNECTION_TAKEN')
       return thenMaybe(this.#closeOthers(joined), () => {
         if (joined.isNew) {

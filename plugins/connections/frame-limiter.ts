@@ -11,6 +11,8 @@ export interface FrameLimits {
 const MAX_INVALID = 20
 /** Refused frames within the window after which a client that was told counts as flooding. */
 const MAX_REFUSED = 200
+/** Frames after the close that cut the connection off. */
+const MAX_AFTER_CLOSE = 1000
 const WINDOW_MS = 10_000
 
 interface Counter { count: number, since: number }
@@ -46,6 +48,11 @@ export class FrameLimiter {
   /** One more refused frame. True: it floods, though it was told. */
   isFlooding (): boolean {
     return this.#over(this.#refused ??= { count: 0, since: 0 }, MAX_REFUSED)
+  }
+
+  /** One more frame although it was closed. True: it does not stop. */
+  isFloodingOn (): boolean {
+    return this.#over(this.#refused ??= { count: 0, since: 0 }, MAX_REFUSED + MAX_AFTER_CLOSE)
   }
 
   /** One more invalid frame. True: too many. */

@@ -165,11 +165,12 @@ const isLater = (ack: unknown): ack is { later: Promise<unknown> } =>
 /** A live socket stays what it is when new credentials are bad, but not when they are another user's, banned or revoked. */
 function endsSocket ({ code }: RealtimeError, renewing: boolean): boolean {
   if (code === 'RT_IDENTITY_MISMATCH' || code === 'RT_BANNED' || code === 'RT_TOKEN_REVOKED') return true
-  return !renewing && (code === 'RT_UNAUTHENTICATED' || code === 'RT_TOKEN_EXPIRED' || code === 'RT_UNAVAILABLE' || code === 'RT_INTERNAL')
+  return !renewing && (code === 'RT_UNAUTHENTICATED' || code === 'RT_LIMIT_EXCEEDED' || code === 'RT_TOKEN_EXPIRED' || code === 'RT_UNAVAILABLE' || code === 'RT_INTERNAL')
 }
 
 /** What the client should do: come back later, stay away, or get a new token first. */
 function closeCodeFor ({ code }: RealtimeError): number {
-  if (code === 'RT_STORAGE_UNAVAILABLE' || code === 'RT_INTERNAL' || code === 'RT_UNAVAILABLE') return CloseCode.overloaded
+  if (code === 'RT_STORAGE_UNAVAILABLE' || code === 'RT_LIMIT_EXCEEDED' || code === 'RT_INTERNAL' || code === 'RT_UNAVAILABLE') return CloseCode.overloaded
+  if (code === 'RT_RATE_LIMITED') return CloseCode.flooding
   return code === 'RT_BANNED' ? CloseCode.forbidden : CloseCode.unauthenticated
 }

@@ -4,22 +4,25 @@ import fp from 'fastify-plugin'
 import type { Id } from '../../lib/ids.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
-import { readSettings } from '../../lib/settings.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { requireClose, requireConnectionId, requireId } from '../../lib/wire/host-arguments.js'
+import { Admission } from './admission.js'
 import { Connections } from './connections.js'
 import { closeRefused } from './decisions.js'
 import { dispatchTo, upgradeSource } from './dispatch.js'
 import { FramePipeline } from './frame-pipeline.js'
 import { Inspection, type ConnectionDescription } from './inspection.js'
-import { ConnectionSettings } from './options.js'
+import { readConnectionSettings, type ConnectionSettings } from './options.js'
 import { readOrigins } from './origin.js'
+import { Places } from './places.js'
 import { routes } from './routes.js'
 import { socketRoute } from './socket-route.js'
 import { connectionPurge, ConnectionStore } from './store.js'
 import { Supervisor } from './supervisor.js'
 import { Upgrades } from './upgrades.js'
 
+/** Pongs that may wait to be written, besides those of a burst within the rate. */
+const MAX_AUTO_PONGS = 1000
 /** Of the time to close, for what comes after the sockets: the log, the history, the roster. In milliseconds. */
 const TIME_TO_FLUSH = 500
 
@@ -48,16 +51,18 @@ declare module '../../lib/realtime.js' {
 
 async function connectionsPlugin (fastify: FastifyInstance, options: ConnectionsOptions): Promise<void> {
   const internals = internalsFor(fastify, 'connections')
-  const settings = readSettings(ConnectionSettings, options, { of: 'connections', besides: [] })
+  const settings = readConnectionSettings(options)
   const origins = readOrigins(settings.allowedOrigins)
   const store = new ConnectionStore(internals.database, internals.clock, fastify.log)
   const connections = new Connections(internals, settings, store, fastify.log)
   const inspection = new Inspection(internals, store)
   const supervisor = new Supervisor(settings, internals.clock, fastify.log)
+  const places = new Places(new Admission(settings, fastify.log), internals)
   const pipeline = new FramePipeline(internals, connections, fastify.log)
 
   internals.purges.push(connectionPurge(internals.database.slow, internals.clock))
   internals.eventLog.fitReaders(settings.maxBuffered)
+  internals.access.failures.limitPrivateAddresses = settings.limitPrivateAddresses
   internals.metrics.sockets = () => supervisor.size
   fastify.realtime.connections = {
     get size () { return supervisor.size },
@@ -89,6 +94,8 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
       options: {
         server: source,
         maxPayload: settings.maxFrameSize,
+        // Pings count as frames: a flood is told so, and not just cut off.
+        maxPendingAutoPongs: settings.frameBurst + MAX_AUTO_PONGS,
         perMessageDeflate: settings.perMessageDeflate,
         handleProtocols: (offered: Set<string>) => offered.has('bearer') ? 'bearer' : false
       },
@@ -99,7 +106,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const upgrades = new Upgrades()
   upgrades.watch(fastify, ownServer ? dispatchTo(source, fastify) : null)
   await restScope(fastify, internals, (scope) => { routes(scope, internals, connections) })
-  await socketRoute(fastify, { internals, settings, origins, connections, pipeline, supervisor, ownServer })
+  await socketRoute(fastify, { internals, settings, origins, connections, pipeline, supervisor, places, ownServer })
 
   fastify.addHook('onReady', async () => { supervisor.start(internals.hub, internals.settings.statsInterval) })
   fastify.addHook('preClose', async () => {

@@ -12,10 +12,13 @@ import { CloseCode } from '../../lib/wire/close-codes.js'
 import { SOCKET_PATH } from '../../lib/wire/protocol.js'
 import { Connection, type ClientDescription } from './connection.js'
 import type { Connections } from './connections.js'
+import { countSilentFrame } from './flood.js'
 import type { FramePipeline } from './frame-pipeline.js'
 import { RawSocket } from './node/raw-socket.js'
+import { fragmentListener } from './node/receiver.js'
 import { REFUSAL_TIMEOUT_MS, type ConnectionSettings } from './options.js'
 import { isAllowedOrigin } from './origin.js'
+import type { Places } from './places.js'
 import type { Supervisor } from './supervisor.js'
 import { readUserAgent } from './user-agent.js'
 
@@ -29,6 +32,7 @@ export interface SocketRouteParts {
   connections: Connections
   pipeline: FramePipeline
   supervisor: Supervisor
+  places: Places
   /** The sockets' server is this plugin's own, and so is what becomes of their errors. */
   ownServer: boolean
 }
@@ -38,19 +42,30 @@ export async function socketRoute (fastify: FastifyInstance, parts: SocketRouteP
   await ownScope(fastify, parts.internals.settings.prefix, (scope) => { addRoute(scope, parts) })
 }
 
-function addRoute (scope: FastifyInstance, { internals, settings, origins, connections, pipeline, supervisor, ownServer }: SocketRouteParts): void {
+function addRoute (scope: FastifyInstance, { internals, settings, origins, connections, pipeline, supervisor, places, ownServer }: SocketRouteParts): void {
   // Of all sockets, which are told apart by `this`: functions for each would stay with it as long as it is open.
   function onMessage (this: WebSocket, data: RawData, isBinary: boolean): void {
     const connection = supervisor.of(this)
     if (connection === undefined) return
     connection.noteActivity()
     const size = Buffer.isBuffer(data) ? data.length : 0
+    supervisor.noteMessage(this)
     if (size > settings.maxFrameSize) connection.close(CloseCode.tooBig, 'frame too big')
     else if (connection.phase.name !== 'closing') pipeline.receive(connection, isBinary ? null : textOf(data))
+    else countSilentFrame(connection)
   }
   function onPong (this: WebSocket): void {
-    supervisor.of(this)?.noteActivity()
+    const connection = supervisor.of(this)
+    if (connection === undefined) return
+    // One that was not asked for counts.
+    if (connection.missedPings === 0) countSilentFrame(connection)
+    connection.noteActivity()
   }
+  function onPing (this: WebSocket): void {
+    const connection = supervisor.of(this)
+    if (connection !== undefined) countSilentFrame(connection)
+  }
+  const listenToFragments = fragmentListener((socket) => { onPing.call(socket) })
   function onError (this: WebSocket, err: Error): void {
     supervisor.of(this)?.request.log.debug({ err }, 'socket error')
   }
@@ -92,6 +107,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
         return
       }
       if (!request.ws) return done()
+      if (!places.admit(request, reply)) return
       answerAtOnce(request.raw.socket, reply)
       // As long as nobody is banned, nothing is asked twice and no upgrade waits.
       if (internals.restrictions.hasBans) refuseBanned(request, reply, done)
@@ -108,7 +124,8 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     // The one that @fastify/websocket attached holds the whole answer to the upgrade.
     if (ownServer) socket.removeAllListeners('error').on('error', onError)
     // Attached before anything asynchronous begins: frames that come at once wait in order behind the authentication.
-    socket.on('message', onMessage).on('pong', onPong).on('close', onClose)
+    listenToFragments(socket)
+    socket.on('message', onMessage).on('ping', onPing).on('pong', onPong).on('close', onClose)
     // Watched like any other: its peer may never answer the close.
     if (!isAllowedOrigin(request, origins)) refuse(connection)
     else connection.enqueueFrame(() => pipeline.authenticateUpgrade(connection, tokenOf(request), known.get(request)))

@@ -7,7 +7,8 @@ import { expiryOf } from '../../lib/identity.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { encodeFrame, type ErrorData } from '../../lib/wire/protocol.js'
 import type { Connection } from './connection.js'
-import { CLOSE_TIMEOUT_MS, EXPIRY_WARNING_MS, type ConnectionSettings } from './options.js'
+import { isMidMessage } from './node/receiver.js'
+import { CLOSE_TIMEOUT_MS, EXPIRY_WARNING_MS, FRAME_TIMEOUT_MS, type ConnectionSettings } from './options.js'
 import type { TokenExpiring } from './schemas.js'
 
 const CHECK_INTERVAL_MS = 1000
@@ -23,6 +24,8 @@ export class Supervisor {
   readonly #settings: ConnectionSettings
   readonly #clock: Clock
   readonly #log: FastifyBaseLogger
+  /** Sockets on which a message has arrived in part, and since when. */
+  readonly #incomplete = new Map<WebSocket, number>()
   readonly #timers: NodeJS.Timeout[] = []
   #empty: (() => void) | null = null
   /** No new sockets from now on. */
@@ -51,12 +54,18 @@ export class Supervisor {
     this.#connections.set(socket, connection)
   }
 
+  /** A message of this socket is complete. */
+  noteMessage (socket: WebSocket): void {
+    if (this.#incomplete.size > 0) this.#incomplete.delete(socket)
+  }
+
   /** The connection of a socket that is watched. */
   of (socket: WebSocket): Connection | undefined {
     return this.#connections.get(socket)
   }
 
   forget (socket: WebSocket): void {
+    this.#incomplete.delete(socket)
     this.#connections.delete(socket)
     if (this.#connections.size === 0) this.#empty?.()
   }
@@ -88,7 +97,22 @@ export class Supervisor {
 
   #checkAll (): void {
     const now = this.#clock.now()
-    for (const connection of this.#connections.values()) this.#check(connection, now)
+    for (const [socket, connection] of this.#connections) {
+      if (this.#isTooLong(socket, now)) connection.close(CloseCode.badFrames, 'a frame did not become complete')
+      this.#check(connection, now)
+    }
+  }
+
+  /** A message began to arrive long ago, and has not ended. */
+  #isTooLong (socket: WebSocket, now: number): boolean {
+    // What this node does not read cannot become complete.
+    if (socket.isPaused || !isMidMessage(socket)) {
+      this.#incomplete.delete(socket)
+      return false
+    }
+    const since = this.#incomplete.get(socket)
+    if (since === undefined) this.#incomplete.set(socket, now)
+    return since !== undefined && now - since >= FRAME_TIMEOUT_MS
   }
 
   #check (connection: Connection, now: number): void {

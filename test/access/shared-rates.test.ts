@@ -4,17 +4,18 @@ import { log, StillClock } from '../suites.js'
 import { until } from '../helper.js'
 
 /** Counters that two nodes share, as Redis keeps them. */
-function counters (): { add: (counts: ReadonlyArray<{ key: string, count: number }>) => Promise<number[]>, calls: number, isAway: boolean } {
+function counters (): { add: (window: number, counts: ReadonlyArray<{ key: string, count: number }>) => Promise<number[]>, calls: number, isAway: boolean } {
   const totals = new Map<string, number>()
   const shared = {
     calls: 0,
     isAway: false,
-    add: async (counts: ReadonlyArray<{ key: string, count: number }>) => {
+    add: async (window: number, counts: ReadonlyArray<{ key: string, count: number }>) => {
       shared.calls++
       if (shared.isAway) throw new Error('away')
       return counts.map(({ key, count }) => {
-        totals.set(key, (totals.get(key) ?? 0) + count)
-        return totals.get(key) ?? 0
+        const total = (totals.get(`${window}:${key}`) ?? 0) + count
+        totals.set(`${window}:${key}`, total)
+        return total
       })
     }
   }

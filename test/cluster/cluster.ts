@@ -89,7 +89,7 @@ export async function startCluster (nodes: NodeOptions[], options: ClusterOption
       const [DATABASE_URL, toDatabase] = await through(
         options.restricted === true ? `mysql://app:app@127.0.0.1:${mariadb.port}/test` : mariadb.url, proxied === 'database')
       const [REDIS_URL, toRedis] = await through(redis.url, proxied === 'redis')
-      const host = await startHost({ env: { DATABASE_URL, REDIS_URL, JWT_SECRET: SECRET, FRAMES_PER_SECOND: '0', ...env } })
+      const host = await startHost({ env: { DATABASE_URL, REDIS_URL, JWT_SECRET: SECRET, FRAMES_PER_SECOND: '0', MESSAGES_PER_MINUTE: '0', RECIPIENTS_PER_MINUTE: '0', ...env } })
       const proxy = toDatabase ?? toRedis
       const node: Node = {
         ...host,

@@ -61,6 +61,21 @@ export function outbox (t: Test, open: OpenNode): void {
     t.match(await a.rows(), [{ status: 'delivered', due_at: null, handed_at: toSqlTime(a.clock.now()) }])
   })
 
+  t.test('thousands that are due for absent recipients do not hold up what is due for another tenant', async (t) => {
+    const { log, settle, rows, clock, db } = await open(t)
+    await Promise.all(log.appendAll(Array.from({ length: 2500 }, (_, i) => direct('x', { channel: privateChannel(100 + i) })), { patient: true }))
+    await settle()
+    clock.advance(5500)
+    const { messageId } = await log.append(group('from a node that died before it published it', { tenantId: 2 }))
+    await settle()
+    await db.db.updateTable('websocket_events').set({ status: 'pending', handed_at: null, due_at: toSqlTime(clock.now()) }).where('id', '=', messageId).execute()
+    await log.outbox.sweep()
+    await settle()
+    t.match((await rows()).find(({ id }) => Number(id) === messageId), { status: 'delivered', due_at: null })
+    for (let i = 0; i < 10; i++) await log.outbox.sweep()
+    t.ok((await rows()).every(({ due_at: dueAt }) => dueAt === null), 'and the others were looked at, too')
+  })
+
   t.test('only its recipient confirms an event, and the first time only is fresh', async (t) => {
     const { log, settle, rows } = await open(t)
     const { messageId: one } = await log.append(direct('one'))

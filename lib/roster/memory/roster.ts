@@ -221,6 +221,11 @@ export class MemoryRoster implements Roster {
     return { count: 1, ttl: window }
   }
 
+  /** Nobody shares them. */
+  async addCounts (_window: number, counts: ReadonlyArray<{ key: string, count: number }>): Promise<number[]> {
+    return counts.map(({ count }) => count)
+  }
+
   async lock (): Promise<boolean> {
     return true
   }

@@ -28,6 +28,8 @@ export interface PartResult<P extends Part<unknown>> {
   result: unknown
 }
 
+/** Counters of one call. */
+const COUNTS = 500
 /** Calls of one `runOver` that run at the same time. */
 const PARALLEL_CALLS = 4
 
@@ -72,6 +74,16 @@ export class RosterCommands {
   /** The tenants in which a node has connections. */
   tenantsKey (nodeId: string): string {
     return `${this.prefix}tenants:${nodeId}`
+  }
+
+  /** Adds to the counters of a window; resolves with their totals. */
+  async addCounts (window: number, counts: ReadonlyArray<{ key: string, count: number }>, ttl: number): Promise<number[]> {
+    const totals: number[] = []
+    for (let at = 0; at < counts.length; at += COUNTS) {
+      const some = counts.slice(at, at + COUNTS).flatMap(({ key, count }) => [key, count])
+      totals.push(...await this.run('addCounts', `${this.prefix}rates:${window}`, { ttl }, some) as number[])
+    }
+    return totals
   }
 
   /** Runs a script; rejects with `RT_STORAGE_UNAVAILABLE` while Redis is away. */

@@ -251,6 +251,8 @@ export class RedisRoster implements Roster {
     }
   }
 
+  readonly addCounts: Roster['addCounts'] = async (...args) => await this.#commands.addCounts(...args)
+
   async lock (name: string, ttl: number): Promise<boolean> {
     return await this.#commands.run('lock', `${this.#commands.prefix}lock:${name}`, { owner: this.nodeId, ttl }) === 1
   }

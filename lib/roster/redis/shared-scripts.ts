@@ -100,6 +100,13 @@ if ttl < 0 then
 end
 return { count, ttl }`)
 
+/** Adds to the counters in the hash `KEYS[1]`: further arguments are a name and a number, alternating. Returns the totals. */
+export const addCounts = script({ parameters: ['ttl'], more: 'first' }, `
+local totals = {}
+for i = first, #ARGV, 2 do table.insert(totals, redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])) end
+redis.call('PEXPIRE', KEYS[1], ttl)
+return totals`)
+
 /** Takes or prolongs the lock in `KEYS[1]`. Returns 1 if the owner has it. */
 export const lock = script({ parameters: ['owner', 'ttl'] }, `
 local current = redis.call('GET', KEYS[1])
