@@ -46,12 +46,12 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
   }
 
   /**
-   * Runs a task for each connection, in that connection's order, and `atOnce` for those where frames are under way. One that
-   * fails, or whose frames wait for the host for too long, leaves the result incomplete; it counts where it is known to be
-   * concerned.
+   * Runs a task for each connection, in that connection's order, and `atOnce` for those where frames are under way; both say
+   * whether the connection is concerned. One that fails, or whose frames wait for the host for too long, leaves the result
+   * incomplete.
    */
   const forEach = async (
-    connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>, atOnce?: (waiting: LocalConnection) => void
+    connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>, atOnce?: (waiting: LocalConnection) => boolean
   ): Promise<AccessResult> => {
     let [concerned, failed] = [0, 0]
     const tasks = connections.map(async (connection) => {
@@ -61,14 +61,14 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
         return !connection.closed && await task(connection)
       })
       // Its frames wait for a host function, for seconds perhaps.
-      if (!begun) atOnce?.(connection)
-      try {
-        if (await done) concerned++
-      } catch (err) {
+      const isCounted = !begun && atOnce?.(connection) === true
+      if (isCounted) concerned++
+      const isConcerned = await done.catch((err: unknown) => {
         log.debug({ err, connection_id: connection.id }, 'a decision about a connection waits')
-        concerned++
         failed++
-      }
+        return true
+      })
+      if (isConcerned && !isCounted) concerned++
     })
     const allDone = await inTime(Promise.all(tasks)).then(() => true, () => false)
     return { connections: concerned, complete: allDone && failed === 0 }
@@ -104,9 +104,10 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
       else return false
       return true
     }, (waiting) => {
-      if (!waiting.channels.has(channel)) return
+      if (!waiting.channels.has(channel)) return false
       early.add(waiting)
       revoke(waiting, channel)
+      return true
     })
     return await sum(withoutSocket, kicked)
   })
