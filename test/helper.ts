@@ -68,7 +68,7 @@ export async function store (t: Test, backend: Backend): Promise<Pick<RealtimeOp
 
 /** A host that listens, closed with the test. */
 export async function buildHost (t: Test, settings: HostSettings): Promise<Host> {
-  return await startHost(t, settings, await store(t, settings.backend), new MovableClock())
+  return await startNode(t, settings, await store(t, settings.backend), new MovableClock())
 }
 
 /** Hosts that share MariaDB, Redis and the clock. */
@@ -76,7 +76,7 @@ export async function buildCluster (t: Test, nodes: number, settings: Partial<Ho
   const shared = await store(t, 'servers')
   const clock = new MovableClock()
   const hosts: Host[] = []
-  for (let i = 0; i < nodes; i++) hosts.push(await startHost(t, { backend: 'servers', ...settings }, shared, clock))
+  for (let i = 0; i < nodes; i++) hosts.push(await startNode(t, { backend: 'servers', ...settings }, shared, clock))
   return hosts
 }
 
@@ -87,7 +87,8 @@ export async function buildNodes (t: Test, { backend, ...settings }: HostSetting
   return [first, second ?? first]
 }
 
-async function startHost (t: Test, { backend, options = {}, ...settings }: HostSettings, shared: Partial<RealtimeOptions>, clock: MovableClock): Promise<Host> {
+/** A host on these servers, which others may share, as they may the clock. */
+export async function startNode (t: Test, { backend, options = {}, ...settings }: HostSettings, shared: Partial<RealtimeOptions>, clock: MovableClock): Promise<Host> {
   const { app } = await buildApp(hasStrings(backend)
     ? { ...optionsOfPlugins(settings), clock, core: { ...shared, ...optionsOf(options), ids: 'string' } }
     : { ...settings, clock, core: { ...shared, ...options } })

@@ -53,7 +53,8 @@ export class Access {
     this.#options = options
     const lane = { places: options.concurrency, timeout: options.timeout }
     this.#authentication = new HostCalls(lane)
-    this.#authorization = new HostCalls(lane)
+    // Credentials without a time of issue were shown before, which the decision itself saw to: here they are new.
+    this.#authorization = new HostCalls({ ...lane, refusal: (identity) => options.restrictions.refusal(identity, options.clock.now()) })
     this.#throttled = new ThrottledLog(options.log)
     this.failures = options.failures
   }
@@ -200,8 +201,9 @@ export class Access {
     this.#authorization.release(owner)
   }
 
-  #askerOf ({ identity: { tenantId, userId }, owner }: Caller): Asker {
-    return this.#follow({ owner, tenant: tenantId, holder: userKey(tenantId, userId) })
+  #askerOf ({ identity, owner }: Caller): Asker {
+    const { tenantId, userId } = identity
+    return this.#follow({ owner, tenant: tenantId, holder: userKey(tenantId, userId), identity })
   }
 
   /** A response says by itself when it is over; the connections plugin says it of its sockets. */

@@ -1,6 +1,7 @@
 import { FairQueue } from '../async/fair-queue.js'
 import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import { RealtimeError } from '../errors.js'
+import type { Identity } from '../identity.js'
 
 /** Who waits for a host function. */
 export interface Asker {
@@ -12,6 +13,16 @@ export interface Asker {
   holder: string | null
   /** One call at a time; who waits too long is told to slow down instead of "not now". */
   suspect?: boolean
+  /** Who asks, where that is known already. */
+  identity?: Identity
+}
+
+export interface HostCallsOptions {
+  places: number
+  /** In milliseconds. */
+  timeout: number
+  /** Why an identity is refused by now, or null: an answer that took its time is older than a ban that came meanwhile. */
+  refusal?: (identity: Identity) => RealtimeError | null
 }
 
 interface Call {
@@ -38,6 +49,7 @@ export class HostCalls {
   readonly #places: number
   readonly #share: number
   readonly #timeout: number
+  readonly #refusal: (identity: Identity) => RealtimeError | null
   readonly #waiting = new FairQueue<Call>()
   readonly #held = new Map<string, number>()
   /** Holders that get one place only, as long as they hold it. */
@@ -45,9 +57,9 @@ export class HostCalls {
   readonly #byOwner = new Map<object, Set<Call>>()
   #running = 0
 
-  /** `timeout` in milliseconds. */
-  constructor ({ places, timeout }: { places: number, timeout: number }) {
+  constructor ({ places, timeout, refusal = () => null }: HostCallsOptions) {
     this.#places = places
+    this.#refusal = refusal
     this.#share = Math.max(1, Math.floor(places * SHARE))
     this.#timeout = timeout
   }
@@ -129,7 +141,9 @@ export class HostCalls {
           Promise.resolve(answer).then((value) => {
             if (state !== 'running') return
             end()
-            resolve(value)
+            const refused = asker.identity === undefined ? null : this.#refusal(asker.identity)
+            if (refused === null) resolve(value)
+            else reject(refused)
           }, (err: unknown) => {
             if (state !== 'running') return
             end()

@@ -43,6 +43,8 @@ export const APPLY = 'access.apply'
 
 /** Calls resolve within this time, in milliseconds; what is still under way then goes on. */
 const ANSWER_WITHIN = 1900
+/** An effect says by then what it has done so far, in milliseconds: early enough for its answer to reach the node that was called. */
+export const EFFECT_WITHIN = 1500
 const POLL_INTERVAL = 5000
 const RETRY_INTERVAL = 1000
 /** How far below the newest id late commits of other nodes are looked for. */
@@ -51,6 +53,8 @@ const LATE_IDS = 200
 const MAX_APPLIED = 10_000
 /** A join, kick or recheck that is older when it is read no longer concerns what is connected now. */
 const MAX_EFFECT_AGE = 10 * 60_000
+/** A node that made a decision and died before it was stored takes it along: after this time the log alone decides. */
+const MAX_UNREAD_AGE = 60_000
 const PURGE_INTERVAL = 3600_000
 
 const Entry = Type.Object({
@@ -78,7 +82,7 @@ export class AccessLog {
   readonly #applied = new Set<string>()
   readonly #unstored = new Set<AccessEntry>()
   /** The ban or unban of a user that was applied before it was read from the log, by user: what is older does not undo it. */
-  readonly #unread = new Map<string, string>()
+  readonly #unread = new Map<string, { key: string, since: number }>()
   /** The ids of the newest ban or unban of a user that was read, by user; as far back as a late commit is looked for. */
   readonly #readBans = new Map<string, number>()
   #newest = 0
@@ -87,7 +91,6 @@ export class AccessLog {
   #timer: NodeJS.Timeout | null = null
   #retry: NodeJS.Timeout | null = null
   #polling: Promise<void> | null = null
-  #starting: Promise<void> | null = null
   #failing = false
   #closed = false
 
@@ -108,7 +111,7 @@ export class AccessLog {
 
   /** Reads what is in force. Rejects where the database does not answer: a node that knows no bans must not serve. */
   async start (): Promise<void> {
-    await (this.#starting = this.#readAll())
+    await this.#readAll()
     this.#purgedAt = performance.now()
     this.#timer = setInterval(() => { this.poll().catch(() => {}) }, POLL_INTERVAL)
   }
@@ -125,10 +128,12 @@ export class AccessLog {
     this.#options.onDecided(whole)
     const stored = this.#store(whole)
     const asked = new Set([this.#options.backplane.nodeId])
+    // The others begin while this node is busy with its own connections.
+    const elsewhere = this.#elsewhere(whole, asked)
     const parts = await Promise.all([
       bounded(this.#apply(whole, true)),
       bounded(stored.then((isStored) => ({ connections: 0, complete: isStored }))),
-      bounded(this.#elsewhere(whole, asked)),
+      bounded(elsewhere),
       // Once more when it is stored: a node that began meanwhile has read the log without it.
       bounded(stored.then(async () => await this.#elsewhere(whole, asked)))
     ])
@@ -141,8 +146,6 @@ export class AccessLog {
   /** Another node's entry, as it came over the backplane. Throws `RT_INVALID_DATA`. */
   async receive (data: unknown): Promise<AccessResult> {
     if (!Value.Check(this.#entry, data)) throw new RealtimeError('RT_INVALID_DATA', 'not an access entry')
-    // What is read meanwhile is older.
-    await this.#starting
     return await this.#apply(data, false)
   }
 
@@ -164,8 +167,10 @@ export class AccessLog {
     for (const entry of await this.#options.store.after(0)) {
       this.#newest = Math.max(this.#newest, entry.id)
       this.#markApplied(entry.key)
-      this.#restrict(entry)
+      if (entry.kind !== 'ban' && entry.kind !== 'unban') this.#restrict(entry)
+      else if (this.#isNews(entry)) this.#restrict(entry)
     }
+    this.#forgetOldBans()
   }
 
   async #poll (): Promise<void> {
@@ -174,9 +179,13 @@ export class AccessLog {
       for (const entry of await store.after(Math.max(0, this.#newest - LATE_IDS))) {
         this.#newest = Math.max(this.#newest, entry.id)
         if (!this.#applied.has(entry.key)) void this.#apply(entry, false)
-        if (entry.kind === 'ban' || entry.kind === 'unban') this.#settle(entry)
+        if ((entry.kind === 'ban' || entry.kind === 'unban') && this.#isNews(entry)) {
+          this.#restrict(entry)
+          // Nothing where the ban was in force already.
+          if (entry.kind === 'ban') void this.#act(entry, false)
+        }
       }
-      for (const [user, id] of this.#readBans) if (id < this.#newest - LATE_IDS) this.#readBans.delete(user)
+      this.#forgetOldBans()
       restrictions.expire()
       if (performance.now() - this.#purgedAt > PURGE_INTERVAL) {
         this.#purgedAt = performance.now()
@@ -189,22 +198,28 @@ export class AccessLog {
     }
   }
 
-  /** Two nodes may ban and unban a user at once, and each hears of the other later: the order of the log holds. */
-  #settle (entry: StoredAccessEntry): void {
+  /**
+   * Whether a ban or unban that was read is the last word about its user. Two nodes may ban and unban a user at once, and each
+   * hears of the other later: the order of the log holds.
+   */
+  #isNews (entry: StoredAccessEntry): boolean {
     const user = `${entry.tenantId}/${entry.userId}`
-    if (this.#unread.get(user) === entry.key) this.#unread.delete(user)
-    if (entry.id <= (this.#readBans.get(user) ?? 0)) return
+    const unread = this.#unread.get(user)
+    const isRead = unread?.key === entry.key
+    if (unread !== undefined && (isRead || performance.now() - unread.since > MAX_UNREAD_AGE)) this.#unread.delete(user)
+    if (entry.id <= (this.#readBans.get(user) ?? 0)) return false
     this.#readBans.set(user, entry.id)
-    if (this.#unread.has(user)) return
-    this.#restrict(entry)
-    // Nothing where the ban was in force already.
-    if (entry.kind === 'ban') void this.#act(entry, false)
+    return !this.#unread.has(user)
+  }
+
+  #forgetOldBans (): void {
+    for (const [user, id] of this.#readBans) if (id < this.#newest - LATE_IDS) this.#readBans.delete(user)
   }
 
   async #apply (entry: AccessEntry, isOwn: boolean): Promise<AccessResult> {
     if (this.#applied.has(entry.key)) return { connections: 0, complete: true }
     this.#markApplied(entry.key)
-    if (entry.kind === 'ban' || entry.kind === 'unban') this.#unread.set(`${entry.tenantId}/${entry.userId}`, entry.key)
+    if (entry.kind === 'ban' || entry.kind === 'unban') this.#unread.set(`${entry.tenantId}/${entry.userId}`, { key: entry.key, since: performance.now() })
     this.#count++
     this.#options.onApplied(entry.kind)
     this.#restrict(entry)

@@ -53,8 +53,9 @@ export class Screening {
     }
     return thenMaybe(this.#access.ask(caller, 'beforePublish', () => beforePublish(publication)), (answer) => {
       if (answer === undefined || answer === null) return data
-      if ('reject' in answer && typeof answer.reject === 'string') throw new RealtimeError('RT_REJECTED', answer.reject)
-      const field = typeof answer === 'object' && !Array.isArray(answer) ? faultIn(answer) : ''
+      const isObject = typeof answer === 'object' && !Array.isArray(answer)
+      if (isObject && 'reject' in answer && typeof answer.reject === 'string') throw new RealtimeError('RT_REJECTED', answer.reject)
+      const field = isObject ? faultIn(answer) : ''
       if (field !== null) {
         this.#log.error({ event, field }, 'beforePublish returned data that break the event’s schema')
         throw new RealtimeError('RT_INTERNAL')

@@ -1,8 +1,9 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { isYes } from '../../lib/access/access.js'
-import type { AccessResult } from '../../lib/access/log.js'
+import { EFFECT_WITHIN, type AccessResult } from '../../lib/access/log.js'
 import type { AccessEntry } from '../../lib/access/store.js'
 import { catchMaybe } from '../../lib/async/maybe-promise.js'
+import { withTimeout } from '../../lib/async/with-timeout.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { Internals } from '../../lib/internals.js'
 import { channelKey } from '../../lib/keys.js'
@@ -23,10 +24,13 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
   /** A user's connections that have no socket yet belong to no node: the one that was called sees to them. */
   const registered = async ({ tenantId, userId }: AccessEntry, isOwn: boolean, task: (connectionId: string) => Promise<boolean>): Promise<AccessResult> => {
     if (!isOwn || userId === null) return { connections: 0, complete: true }
-    try {
+    const all = async (): Promise<AccessResult> => {
       const entries = (await roster.connectionsOf(tenantId, userId)).filter(({ nodeId }) => nodeId === null)
       const done = await Promise.all(entries.map(async ({ connectionId }) => await task(connectionId)))
       return { connections: done.filter(Boolean).length, complete: true }
+    }
+    try {
+      return await inTime(all())
     } catch (err) {
       log.debug({ err }, 'the roster does not know which connections have no socket')
       return { connections: 0, complete: false }
@@ -42,26 +46,32 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
   }
 
   /**
-   * Runs a task for each connection, in that connection's order, and `atOnce` for those where frames are under way. One that
-   * fails leaves the result incomplete.
+   * Runs a task for each connection, in that connection's order, and `atOnce` for those where frames are under way; both say
+   * whether the connection is concerned. One that fails, or whose frames wait for the host for too long, leaves the result
+   * incomplete.
    */
   const forEach = async (
-    connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>, atOnce?: (waiting: LocalConnection) => void
+    connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>, atOnce?: (waiting: LocalConnection) => boolean
   ): Promise<AccessResult> => {
-    const outcomes = await Promise.all(connections.map(async (connection) => {
+    let [concerned, failed] = [0, 0]
+    const tasks = connections.map(async (connection) => {
       let begun = false
       const done = connection.runInOrder(async () => {
         begun = true
         return !connection.closed && await task(connection)
       })
       // Its frames wait for a host function, for seconds perhaps.
-      if (!begun) atOnce?.(connection)
-      return await done.catch((err: unknown) => {
+      const isCounted = !begun && atOnce?.(connection) === true
+      if (isCounted) concerned++
+      const isConcerned = await done.catch((err: unknown) => {
         log.debug({ err, connection_id: connection.id }, 'a decision about a connection waits')
-        return null
+        failed++
+        return true
       })
-    }))
-    return { connections: outcomes.filter((done) => done === true).length, complete: !outcomes.includes(null) }
+      if (isConcerned && !isCounted) concerned++
+    })
+    const allDone = await inTime(Promise.all(tasks)).then(() => true, () => false)
+    return { connections: concerned, complete: allDone && failed === 0 }
   }
 
   accessLog.on('join', async (entry, isOwn) => {
@@ -94,9 +104,10 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
       else return false
       return true
     }, (waiting) => {
-      if (!waiting.channels.has(channel)) return
+      if (!waiting.channels.has(channel)) return false
       early.add(waiting)
       revoke(waiting, channel)
+      return true
     })
     return await sum(withoutSocket, kicked)
   })
@@ -127,6 +138,9 @@ function sendRevoked (connection: LocalConnection, channel: string): void {
 }
 
 const NOBODY: AccessResult = { connections: 0, complete: true }
+
+/** What is under way when its time is over goes on, uncounted. */
+const inTime = async <T>(work: Promise<T>): Promise<T> => await withTimeout(work, EFFECT_WITHIN, () => new Error('still under way'))
 
 /** Side by side: what is local must not wait for Redis. */
 async function sum (...parts: Array<Promise<AccessResult>>): Promise<AccessResult> {

@@ -1,6 +1,7 @@
 import { isYes } from '../../lib/access/access.js'
-import type { AccessResult } from '../../lib/access/log.js'
+import { EFFECT_WITHIN, type AccessResult } from '../../lib/access/log.js'
 import type { AccessEntry } from '../../lib/access/store.js'
+import { withTimeout } from '../../lib/async/with-timeout.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { RealtimeError } from '../../lib/errors.js'
 import type { Id } from '../../lib/ids.js'
@@ -25,10 +26,12 @@ export function closeRefused (
     return connections
   }
   accessLog.on('ban', async (entry, isOwn): Promise<AccessResult> => {
+    if (!isOwn || entry.userId === null) return { connections: close(entry), complete: true }
+    // Asked before the sockets close, behind whose departures Redis would answer late.
+    const registered = withTimeout(endRegistered(entry.tenantId, entry.userId), EFFECT_WITHIN, () => new Error('no answer')).catch(() => null)
     const closed = close(entry)
-    if (!isOwn || entry.userId === null) return { connections: closed, complete: true }
     // While Redis is away nobody knows them; they lapse, since whoever is banned cannot keep them alive.
-    const ended = await endRegistered(entry.tenantId, entry.userId).catch(() => null)
+    const ended = await registered
     return { connections: closed + (ended ?? 0), complete: ended !== null }
   })
   accessLog.on('revoke', async (entry): Promise<AccessResult> => ({ connections: close(entry), complete: true }))

@@ -5,7 +5,6 @@ import { RealtimeError } from '../../lib/errors.js'
 import { withIds } from '../../lib/id-schemas.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
-import type { RosterConnection } from '../../lib/roster/contract.js'
 import { Id as IdSchema, type Device } from '../../lib/schemas.js'
 import { Connection } from './connection.js'
 import type { ConnectionStore } from './store.js'
@@ -26,8 +25,8 @@ export interface ConnectionDescription {
 
 const UserOfTenant = Type.Object({ tenantId: IdSchema, userId: IdSchema })
 const OF = 'connections.of'
-/** How long another node may take to answer, in milliseconds. */
-const ANSWER_TIME_MS = 1800
+/** What is known by these times, in milliseconds after the call, is what it resolves with: of the roster, of the nodes, and of all others. */
+const [LISTED_BY_MS, ANSWERED_BY_MS, KNOWN_BY_MS] = [800, 1500, 1900]
 
 /** Who is connected from where, and hears what: asked of the nodes that hold the sockets. */
 export class Inspection {
@@ -46,31 +45,31 @@ export class Inspection {
 
   /** Every connection of a user, the oldest first, also those that the roster does not know. Resolves within 2 s. */
   async of (tenantId: Id, userId: Id): Promise<ConnectionDescription[]> {
-    const { nodeId, roster } = this.#internals
+    const { nodeId, roster, rpc } = this.#internals
+    const began = performance.now()
+    const by = async <T, U>(ms: number, work: Promise<T>, otherwise: U): Promise<T | U> =>
+      await withTimeout(work, began + ms - performance.now(), () => new Error('no answer')).catch(() => otherwise)
     // While Redis is away nobody knows of others than this node's own.
-    const [listed, alive] = await Promise.all([roster.connectionsOf(tenantId, userId).catch(() => []), roster.aliveNodes().catch(() => [])])
+    const [listed, alive] = await Promise.all([by(LISTED_BY_MS, roster.connectionsOf(tenantId, userId), []), by(LISTED_BY_MS, roster.aliveNodes(), [])])
     const nodes = new Set([...alive, ...listed.flatMap((entry) => entry.nodeId ?? [])])
     nodes.delete(nodeId)
     const answers = new Map<string, ConnectionDescription[]>([[nodeId, this.#here(tenantId, userId)]])
     await Promise.all([...nodes].map(async (node) => {
-      const found = await withTimeout(this.#internals.rpc.call(node, OF, { tenantId, userId }), ANSWER_TIME_MS, () => new Error('no answer')).catch(() => null)
+      const found = await by(ANSWERED_BY_MS, rpc.call(node, OF, { tenantId, userId }), null)
       if (Array.isArray(found)) answers.set(node, found as ConnectionDescription[]) // a node of this version, or nothing
     }))
     const found = new Map([...answers.values()].flat().map((one) => [one.connectionId, one]))
     // Where a node answered, its sockets are those that it named.
     const others = listed.filter((entry) => !found.has(entry.connectionId) && (entry.nodeId === null || !answers.has(entry.nodeId)))
-    for (const one of await this.#unanswered(tenantId, others)) found.set(one.connectionId, one)
+    if (others.length > 0) {
+      const addresses = await by(KNOWN_BY_MS, this.#store.addresses(tenantId, others.map(({ connectionId }) => connectionId)), null)
+      await Promise.all(others.map(async ({ connectionId, nodeId: node, device, connectedAt }) => {
+        // Of a connection without a socket Redis knows what was asked for; of a socket only its node does.
+        const channels = node === null ? await by(KNOWN_BY_MS, roster.channels(tenantId, connectionId), null) : null
+        found.set(connectionId, { connectionId, nodeId: node, device, ipAddress: addresses?.get(connectionId) ?? null, connectedAt, channels })
+      }))
+    }
     return [...found.values()].toSorted((a, b) => a.connectedAt - b.connectedAt)
-  }
-
-  /** Connections without a socket, and those whose node does not answer. */
-  async #unanswered (tenantId: Id, entries: RosterConnection[]): Promise<ConnectionDescription[]> {
-    if (entries.length === 0) return []
-    const addresses = await this.#store.addresses(tenantId, entries.map(({ connectionId }) => connectionId))
-    return await Promise.all(entries.map(async ({ connectionId, nodeId, device, connectedAt }) => {
-      const channels = nodeId === null ? [...await this.#internals.roster.channels(tenantId, connectionId).catch(() => [])] : null
-      return { connectionId, nodeId, device, ipAddress: addresses.get(connectionId) ?? null, connectedAt, channels }
-    }))
   }
 
   #here (tenantId: Id, userId: Id): ConnectionDescription[] {

@@ -1,8 +1,22 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { buildNodes, connect, open, overBackends, rest, socketTo, tokenOf, until, user, type Host } from '../helper.js'
-import type { Verdict } from '../../plugins/index.js'
+import { internalsOf } from '../../lib/internals.js'
+import { buildNodes, connect, open, overBackends, rest, rowsOf, socketTo, tokenOf, until, user, type Host } from '../helper.js'
+import type { Identity, Verdict } from '../../plugins/index.js'
 
 const group = { channel: 'group.x', message: 'hello', conversationId: 'c' }
+
+/** What a host function answers when the test says so; `asked` is how many calls wait. */
+function answers<T> (): { asked: () => number, later: () => Promise<T>, answer: (value: T) => void } {
+  const waiting: Array<(value: T) => void> = []
+  return {
+    asked: () => waiting.length,
+    later: async () => await new Promise<T>((resolve) => { waiting.push(resolve) }),
+    answer: (value) => { for (const resolve of waiting.splice(0)) resolve(value) }
+  }
+}
+
+/** How many decisions of each kind a node has applied. */
+const decisionsOn = ({ app }: Host): Partial<Record<string, number>> => Object.fromEntries(internalsOf(app).metrics.decisions)
 
 /** The HTTP status and body of an upgrade that is refused. */
 async function refusedUpgrade (host: Pick<Host, 'url'>, options: Parameters<typeof socketTo>[1]): Promise<{ status: number, body: string }> {
@@ -67,7 +81,7 @@ overBackends((test, backend) => {
     const clients = [await connect(a, user(1)), await connect(b, user(2))]
     for (const client of clients) for (const channel of ['group.x', 'group.stays']) await client.request('subscribe', { channel })
     answer = () => { throw new Error('the host’s database is away') }
-    t.strictSame(await a.app.realtime.access.recheck({ tenantId: 1 }), { connections: 0, complete: false })
+    t.strictSame(await a.app.realtime.access.recheck({ tenantId: 1 }), { connections: 2, complete: false })
     for (const client of clients) t.strictSame(await client.soFar('unsubscribed'), [])
     answer = () => ({ allow: false, message: 'closed' })
     t.strictSame(await a.app.realtime.access.recheck({ tenantId: 1, userId: 2, channel: 'group.x' }), { connections: 1, complete: true })
@@ -128,7 +142,11 @@ overBackends((test, backend) => {
     const old = user(1, { issuedAt: now - 60_000 })
     const newer = user(1, { issuedAt: now + 60_000 })
     const revoked: unknown[] = []
-    for (const { app } of new Set([a, b])) app.realtime.events.on('revoked', (what) => { revoked.push(what) })
+    const refused: unknown[] = []
+    for (const { app } of new Set([a, b])) {
+      app.realtime.events.on('revoked', (what) => { revoked.push(what) })
+      app.realtime.events.on('refused', (what) => { refused.push(what) })
+    }
     const clients = [await connect(a, old), await connect(b, old), await connect(b, user(1))]
     const renewed = await connect(b, newer)
     t.strictSame(await a.app.realtime.access.revoke({ tenantId: 1, userId: 1 }), { connections: 3, complete: true })
@@ -136,7 +154,9 @@ overBackends((test, backend) => {
     t.match(revoked, [{ tenantId: 1, userId: 1, tokenId: null, until: Number }])
     t.equal(revoked.length, 1)
     for (const host of [a, b]) {
+      refused.splice(0)
       t.match(await rest(host, old, 'GET', '/stats'), { status: 401, body: { code: 'RT_TOKEN_REVOKED' } })
+      t.strictSame(refused, [{ tenantId: 1, userId: 1, code: 'RT_TOKEN_REVOKED' }])
       const late = await open(host)
       late.send('auth', { token: tokenOf(old) })
       t.match(await late.next('error'), { code: 'RT_TOKEN_REVOKED' })
@@ -300,5 +320,149 @@ overBackends((test, backend) => {
     answers.forEach((answer) => { answer() })
     t.equal(await client.closed, 4403)
     t.strictSame(client.frames.map(({ event, data }) => [event, data.code]), [['error', 'RT_BANNED']])
+  })
+
+  test('a user who is banned while the upgrade waits for the host is refused by HTTP', async (t) => {
+    const host = answers<Identity>()
+    const [a, b] = await nodes(t, { options: { authorize: () => true, authenticate: async ({ token }) => token === undefined ? null : await host.later() } })
+    // From now on whoever is named by the headers is looked at before the upgrade.
+    await a.app.realtime.access.ban({ tenantId: 1, userId: 9 })
+    const upgrade = refusedUpgrade(b, { headers: { authorization: 'Bearer any' } })
+    await until('authenticate is asked', () => host.asked() === 1)
+    await a.app.realtime.access.ban({ tenantId: 1, userId: 1 })
+    host.answer(user(1))
+    t.match(await upgrade, { status: 403, body: /RT_BANNED/ })
+  })
+
+  test('a user who is banned while their socket opens with channels asked for before does not get in', async (t) => {
+    const host = answers<boolean>()
+    let hangs = false
+    const [a, b] = await nodes(t, { options: { authorize: async () => !hangs || await host.later() } })
+    await rest(b, user(1), 'POST', '/connect', { connection_id: 'tab' })
+    await rest(b, user(1), 'POST', '/subscribe', { connection_id: 'tab', channel: 'group.x' })
+    hangs = true
+    const client = await open(b)
+    client.send('auth', { token: tokenOf(user(1)), connectionId: 'tab' })
+    await until('authorize is asked', () => host.asked() === 1)
+    t.match(await a.app.realtime.access.ban({ tenantId: 1, userId: 1 }), { connections: 1 })
+    host.answer(true)
+    t.equal(await client.closed, 4403)
+    t.strictSame(client.frames.map(({ event }) => event).filter((event) => event === 'authenticated'), [])
+    t.strictSame(await a.app.realtime.connections.of(1, 1), [])
+  })
+
+  test('a user who is kicked while their socket opens with channels asked for before is not in the channel', async (t) => {
+    const host = answers<boolean>()
+    let hangs = false
+    const [a, b] = await nodes(t, { options: { authorize: async () => !hangs || await host.later() } })
+    await rest(b, user(1), 'POST', '/connect', { connection_id: 'tab' })
+    await rest(b, user(1), 'POST', '/subscribe', { connection_id: 'tab', channel: 'group.x' })
+    hangs = true
+    const client = await open(b)
+    client.send('auth', { token: tokenOf(user(1)), connectionId: 'tab' })
+    await until('authorize is asked', () => host.asked() === 1)
+    const kicked = a.app.realtime.channels.kick(1, 1, 'group.x')
+    await until('the kick has come', () => decisionsOn(b).kick === 1)
+    host.answer(true)
+    await client.next('authenticated')
+    t.strictSame(await client.next('unsubscribed'), { channel: 'group.x', reason: 'revoked' })
+    t.strictSame(await kicked, { connections: 1, complete: true })
+    await a.app.realtime.channels.group({ tenantId: 1, ...group })
+    t.strictSame(await client.soFar('message:group'), [])
+  })
+
+  test('credentials that are revoked while they renew a connection do not renew it', async (t) => {
+    const host = answers<Identity>()
+    let hangs = false
+    const [a, b] = await nodes(t, {
+      options: { authorize: () => true, authenticate: async ({ token }) => token === undefined ? null : hangs ? await host.later() : user(1, { tokenId: 'first' }) }
+    })
+    const client = await connect(b, user(1))
+    hangs = true
+    const renewing = client.request('auth', { token: 'second' })
+    await until('authenticate is asked', () => host.asked() === 1)
+    t.strictSame(await a.app.realtime.access.revoke({ tenantId: 1, tokenId: 'second' }), { connections: 0, complete: true }, 'nobody has them yet')
+    host.answer(user(1, { tokenId: 'second' }))
+    await t.rejects(renewing, { code: 'RT_TOKEN_REVOKED' })
+    t.equal(await client.closed, 4401)
+  })
+
+  test('a user whose credentials are revoked while newer ones are looked at is disconnected at once', async (t) => {
+    const host = answers<Identity>()
+    let hangs = false
+    const [a, b] = await nodes(t, {
+      options: { authorize: () => true, authenticate: async ({ token }) => token === undefined ? null : hangs ? await host.later() : user(1) }
+    })
+    const client = await connect(b, user(1))
+    hangs = true
+    client.send('auth', { token: 'newer' })
+    await until('authenticate is asked', () => host.asked() === 1)
+    a.clock.advance(1000)
+    t.strictSame(await a.app.realtime.access.revoke({ tenantId: 1, userId: 1 }), { connections: 1, complete: true })
+    t.equal(await client.closed, 4401)
+    host.answer(user(1))
+    t.strictSame(await b.app.realtime.connections.of(1, 1), [])
+  })
+
+  test('what a banned user was sending is not stored, by a socket or by REST', async (t) => {
+    const host = answers<boolean>()
+    const [a, b] = await nodes(t, { options: { authorize: async ({ action }) => action !== 'publish' || await host.later() } })
+    const client = await connect(b, user(1))
+    client.send('message:group', group)
+    const posted = rest(b, user(1), 'POST', '/messages/group', { channel: 'group.x', message: 'hello', conversation_id: 'c' })
+    await until('authorize is asked for both', () => host.asked() === 2)
+    await a.app.realtime.access.ban({ tenantId: 1, userId: 1 })
+    host.answer(true)
+    t.match(await posted, { status: 403, body: { code: 'RT_BANNED' } })
+    t.equal(await client.closed, 4403)
+    t.equal((await rowsOf(b, 'websocket_events')).filter(({ durable }) => Number(durable) === 1).length, 0)
+  })
+
+  test('a connection whose frames wait for the host keeps no other decision waiting, and is counted', async (t) => {
+    const host = answers<boolean>()
+    const [a, b] = await nodes(t, { options: { authorize: async ({ channel }) => channel === 'group.x' || await host.later() } })
+    const [busy, quiet] = [await connect(a, user(1)), await connect(b, user(1))]
+    for (const client of [busy, quiet]) await client.request('subscribe', { channel: 'group.x' })
+    busy.send('subscribe', { channel: 'group.slow' })
+    await until('authorize is asked', () => host.asked() === 1)
+    const began = performance.now()
+    t.strictSame(await b.app.realtime.channels.kick(1, 1, 'group.x'), { connections: 2, complete: false })
+    t.ok(performance.now() - began < 2500, 'resolves within two seconds')
+    for (const client of [busy, quiet]) t.strictSame(await client.next('unsubscribed'), { channel: 'group.x', reason: 'revoked' })
+    host.answer(true)
+    await busy.next('subscribed', ({ channel }) => channel === 'group.slow')
+  })
+
+  test('a recheck asks for all channels of a connection at once where the host can answer so', async (t) => {
+    const asked: string[][] = []
+    let left = false
+    const [a, b] = await nodes(t, {
+      options: { authorize: () => true, authorizeMany: ({ channels }) => { asked.push([...channels].toSorted()); return channels.map((channel) => !left || channel === 'group.y') } }
+    })
+    const client = await connect(b, user(1))
+    for (const channel of ['group.x', 'group.y', 'group.z']) await client.request('subscribe', { channel })
+    left = true
+    const evicted: unknown[] = []
+    for (const { app } of new Set([a, b])) app.realtime.events.on('evicted', (what) => { evicted.push(what) })
+    t.strictSame(await a.app.realtime.access.recheck({ tenantId: 1, userId: 1 }), { connections: 1, complete: true })
+    t.strictSame(asked, [['group.x', 'group.y', 'group.z']])
+    t.strictSame([await client.next('unsubscribed'), await client.next('unsubscribed')].map(({ channel }) => channel).toSorted(), ['group.x', 'group.z'])
+    t.match(evicted, [{ tenantId: 1, userId: 1, channel: /group/ }, { tenantId: 1, userId: 1, channel: /group/ }])
+    t.equal(evicted.length, 2)
+  })
+
+  test('times are given as a Date or in milliseconds', async (t) => {
+    const [a] = await nodes(t)
+    const now = a.clock.now()
+    const { access } = a.app.realtime
+    for (const time of [(ms: number) => ms, (ms: number) => new Date(ms)]) {
+      await access.ban({ tenantId: 1, userId: 1, until: time(now + 60_000) })
+      t.match(await rest(a, user(1), 'GET', '/stats'), { status: 403 })
+      await access.ban({ tenantId: 1, userId: 1, until: time(now - 1) })
+      t.match(await rest(a, user(1), 'GET', '/stats'), { status: 200 }, 'a ban that has ended')
+    }
+    await access.revoke({ tenantId: 1, userId: 2, issuedBefore: new Date(now - 1000), until: new Date(now + 60_000) })
+    t.match(await rest(a, user(2, { issuedAt: now - 1001 }), 'GET', '/stats'), { status: 401 })
+    t.match(await rest(a, user(2, { issuedAt: now - 1000 }), 'GET', '/stats'), { status: 200 })
   })
 })

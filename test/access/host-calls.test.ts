@@ -1,8 +1,13 @@
 import { EventEmitter } from 'node:events'
+import Fastify from 'fastify'
 import t from 'tap'
 import { addressKey, isPrivateAddress } from '../../lib/access/address.js'
 import { HostCalls, type Asker } from '../../lib/access/host-calls.js'
 import { FairQueue } from '../../lib/async/fair-queue.js'
+import { RealtimeError } from '../../lib/errors.js'
+import { internalsOf } from '../../lib/internals.js'
+import { realtime, stats } from '../../plugins/index.js'
+import { until } from '../helper.js'
 import { turn } from '../suites.js'
 
 const asker = (holder: string | null, tenant: string | number = 1, owner: object = new EventEmitter()): Asker => ({ owner, tenant, holder })
@@ -75,6 +80,44 @@ t.test('One user never holds more than a tenth of the places', async (t) => {
   calls.release(greedy)
   await refused
   t.equal(calls.running + calls.waiting, 0)
+})
+
+t.test('One address never holds more than a tenth of the places, and behind a proxy it is the client’s', async (t) => {
+  let asked = 0
+  const app = Fastify({ trustProxy: true, forceCloseConnections: true })
+  t.teardown(async () => { await app.close() })
+  await app.register(realtime, {
+    database: 'sqlite::memory:',
+    hostTimeout: 60_000,
+    authConcurrency: 100,
+    authenticate: async ({ token }) => {
+      if (token !== 'hangs') return { tenantId: 1, userId: 1 }
+      asked++
+      return await new Promise(() => {})
+    }
+  })
+  await app.register(stats)
+  const url = `${await app.listen({ port: 0, host: '127.0.0.1' })}/api/websocket/stats`
+  const headersOf = (token: string, address: string): Record<string, string> => ({ authorization: `Bearer ${token}`, 'x-forwarded-for': address })
+  const aborting = new AbortController()
+  const stuck = Promise.allSettled(Array.from({ length: 100 }, async () => await fetch(url, { headers: headersOf('hangs', '203.0.113.1'), signal: aborting.signal })))
+  await until('as many wait as cannot be asked', () => internalsOf(app).access.load[0]?.waiting === 90)
+  t.equal(asked, 10)
+  t.equal((await fetch(url, { headers: headersOf('good', '203.0.113.2') })).status, 200)
+  aborting.abort()
+  await stuck
+  await until('every place is free again', () => internalsOf(app).access.load.every(({ running, waiting }) => running + waiting === 0))
+})
+
+t.test('An answer that is older than a ban of who asks allows nothing', async (t) => {
+  const banned = new Set<number>()
+  const calls = new HostCalls({ places: 2, timeout: 60_000, refusal: ({ userId }) => banned.has(Number(userId)) ? new RealtimeError('RT_BANNED') : null })
+  const asked = deferred<boolean>()
+  const outcomes = Promise.allSettled([1, 2].map(async (userId) => await calls.run({ ...asker(null), identity: { tenantId: 1, userId } }, async () => await asked.answer)))
+  banned.add(1)
+  asked.resolve(true)
+  t.match(await outcomes, [{ reason: { code: 'RT_BANNED' } }, { value: true }])
+  t.equal(calls.running, 0)
 })
 
 t.test('Waiting askers are served tenant by tenant in turn, each in its own order', async (t) => {

@@ -1,39 +1,69 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Type } from '@sinclair/typebox'
+import { internalsOf } from '../../lib/internals.js'
 import type { AccessRequest, Publication } from '../../plugins/index.js'
-import { buildNodes, connect, open, overBackends, rest, rowsOf, until, user } from '../helper.js'
+import { buildNodes, connect, open, overBackends, rest, rowsOf, socketTo, until, user } from '../helper.js'
 
 const group = { channel: 'group.x', message: 'hello', conversationId: 'c' }
 const never = async (): Promise<never> => await new Promise<never>(() => {})
 
 overBackends((test, backend) => {
-  test('clients for whom authenticate never answers, and who are gone, keep nobody out', async (t) => {
-    let asked = 0
+  for (const bans of [false, true]) {
+    test(`clients for whom authenticate never answers, and who are gone, keep nobody out${bans ? ', while somebody is banned' : ''}`, async (t) => {
+      let asked = 0
+      const [a] = await buildNodes(t, {
+        backend,
+        options: {
+          authorize: () => true,
+          hostTimeout: 60_000,
+          // What says who it is takes a turn, as a host's database does.
+          authenticate: async ({ token }) => {
+            if (token?.startsWith('hangs') === true) { asked++; return await never() }
+            await sleep(1)
+            return token === undefined ? null : user(1)
+          }
+        }
+      })
+      // Then upgrades are looked at before they are answered.
+      if (bans) await a.app.realtime.access.ban({ tenantId: 1, userId: 9 })
+      const quiet = performance.now()
+      await connect(a, user(1))
+      const before = performance.now() - quiet
+      const headers = (i: number): Record<string, string> => ({ authorization: `Bearer hangs${i}` })
+      const lost = Array.from({ length: 50 }, (_, i) => socketTo(a, { headers: headers(i) }))
+      const aborting = new AbortController()
+      const requests = Promise.allSettled(Array.from({ length: 50 }, async (_, i) => await fetch(`${a.url}/api/websocket/stats`, { headers: headers(50 + i), signal: aborting.signal })))
+      await until('authenticate hangs for all of them', () => asked === 100)
+      for (const client of lost) client.socket.terminate()
+      aborting.abort()
+      t.ok((await requests).every(({ status }) => status === 'rejected'))
+      const began = performance.now()
+      await connect(a, user(1))
+      t.match(await rest(a, user(1), 'GET', '/stats'), { status: 200 })
+      const during = performance.now() - began
+      t.comment(`${before.toFixed()} ms before, ${during.toFixed()} ms during`)
+      t.ok(during < 10_000, `${during} ms: nobody waited for the deadline`)
+      await until('every place is free again', () => internalsOf(a.app).access.load.every(({ running, waiting }) => running + waiting === 0))
+    })
+  }
+
+  test('those who are known subscribe while nobody can log in', async (t) => {
+    let hangs = false
     const [a] = await buildNodes(t, {
       backend,
       options: {
-        authorize: () => true,
+        authConcurrency: 10,
         hostTimeout: 60_000,
-        // What says who it is takes a turn, as a host's database does.
-        authenticate: async ({ token }) => {
-          if (token?.startsWith('hangs') === true) { asked++; return await never() }
-          await sleep(1)
-          return token === undefined ? null : user(1)
-        }
+        authenticate: async ({ token }) => hangs ? await never() : token === undefined ? null : user(1),
+        authorize: async () => { await sleep(1); return true }
       }
     })
-    const quiet = performance.now()
-    await connect(a, user(1))
-    const before = performance.now() - quiet
-    const lost = await Promise.all(Array.from({ length: 100 }, async (_, i) => await open(a, { headers: { authorization: `Bearer hangs${i}` } })))
-    await until('authenticate hangs for all of them', () => asked === 100)
-    for (const client of lost) client.socket.terminate()
-    const began = performance.now()
-    await connect(a, user(1))
-    t.match(await rest(a, user(1), 'GET', '/stats'), { status: 200 })
-    const during = performance.now() - began
-    t.comment(`${before.toFixed()} ms before, ${during.toFixed()} ms during`)
-    t.ok(during < 10_000, `${during} ms: nobody waited for the deadline`)
+    const known = await connect(a, user(1))
+    hangs = true
+    const stuck = Array.from({ length: 20 }, (_, i) => socketTo(a, { headers: { authorization: `Bearer ${i}` } }))
+    await until('every place for logins is taken', () => internalsOf(a.app).access.load.some(({ lane, running }) => lane === 'authenticate' && running === 10))
+    t.ok(await known.request('subscribe', { channel: 'group.x' }))
+    for (const client of stuck) client.socket.terminate()
   })
 
   test('a host function that does not answer in time means not now', async (t) => {
