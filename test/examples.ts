@@ -13,7 +13,7 @@ export const pages: Record<string, string> = Object.fromEntries(
 
 /** The code under `<!-- example: name -->`, on whichever page it stands. */
 export function example (name: string): string {
-  const marked = new RegExp(`<!-- example: ${name} -->\\n\`\`\`ts\\n([\\s\\S]*?)\`\`\``)
+  const marked = new RegExp(`<!-- example: ${name} -->\\n\`\`\`(?:ts|js)\\n([\\s\\S]*?)\`\`\``)
   const code = Object.values(pages).map((text) => marked.exec(text)?.[1]).find((found) => found !== undefined)
   if (code === undefined) throw new Error(`no page has an example ${name}`)
   return code
