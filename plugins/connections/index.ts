@@ -50,7 +50,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const internals = internalsFor(fastify, 'connections')
   const settings = readSettings(ConnectionSettings, options, { of: 'connections', besides: [] })
   const origins = readOrigins(settings.allowedOrigins)
-  const store = new ConnectionStore(internals.database, internals.clock, fastify.log)
+  const store = new ConnectionStore(internals.database, internals.nodeId, internals.clock, fastify.log)
   const connections = new Connections(internals, settings, store, fastify.log)
   const inspection = new Inspection(internals, store)
   const supervisor = new Supervisor(settings, internals.clock, fastify.log)
