@@ -11,6 +11,7 @@ import { Connections } from './connections.js'
 import { closeRefused } from './decisions.js'
 import { dispatchTo, upgradeSource } from './dispatch.js'
 import { FramePipeline } from './frame-pipeline.js'
+import { frames } from './frames.js'
 import { Inspection, type ConnectionDescription } from './inspection.js'
 import { ConnectionSettings } from './options.js'
 import { readOrigins } from './origin.js'
@@ -54,7 +55,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const connections = new Connections(internals, settings, store, fastify.log)
   const inspection = new Inspection(internals, store)
   const supervisor = new Supervisor(settings, internals.clock, fastify.log)
-  const pipeline = new FramePipeline(internals, connections, fastify.log)
+  const pipeline = new FramePipeline(internals, connections, frames(internals, connections), fastify.log)
 
   internals.purges.push(connectionPurge(internals.database.slow, internals.clock))
   internals.eventLog.fitReaders(settings.maxBuffered)
