@@ -1,24 +1,25 @@
-import { Server as HttpServer, ServerResponse, type IncomingMessage } from 'node:http'
+import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import { asRequest, type Dispatch } from './dispatch.js'
+import { responseOn } from './node/pending-response.js'
 
-/** Pause between two looks at what keeps a closing server open. */
-const SWEEP = 200
+/** Interval of the checks for sockets that keep a closing server open. */
+const SWEEP_INTERVAL_MS = 200
 
 /**
- * The TCP sockets of this server that are not WebSockets, or not yet. Node lets go of a socket that asks for an upgrade:
- * when a hook, a limit or a missing route refuses it, nobody else closes it, and `app.close()` waits for it for ever. A
- * socket whose request never becomes complete has the same effect while the server closes.
+ * The TCP sockets of this server that are not WebSockets, or not yet. Node no longer manages a socket that requests an upgrade:
+ * if a hook, a limit or a missing route refuses the upgrade, nothing else closes it, and `app.close()` waits forever. So does
+ * a closing server whose socket never completes its request.
  */
 export class Upgrades {
-  /** They asked for an upgrade and were not answered yet. */
+  /** Sockets that requested an upgrade and have no response yet. */
   readonly #waiting = new Set<Duplex>()
   /** HTTP connections, with a request in progress or without. */
   readonly #connections = new Set<Duplex>()
-  // One function for all sockets: a closure for each would stay as long as the socket does.
+  // idle memory: one function for all sockets, because a closure would stay as long as its socket.
   readonly #onGone: (this: Duplex) => void
   #sweeping: NodeJS.Timeout | null = null
 
@@ -27,14 +28,14 @@ export class Upgrades {
     this.#onGone = function () { forget(this) }
   }
 
-  /** Without `dispatch`, the @fastify/websocket of the host listens by itself. */
+  /** `dispatch` is null if the host registered @fastify/websocket itself. */
   watch ({ server, websocketServer }: FastifyInstance, dispatch: Dispatch | null): void {
     server.prependListener('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
       this.#forget(socket)
       if (dispatch !== null) {
         if (dispatch(request, socket, head)) this.#expectAnswer(socket)
       } else if (server.listenerCount('upgrade') === 1) {
-        asRequest(server, request, socket, head) // it closes, and listens no more
+        asRequest(server, request, socket, head) // @fastify/websocket is closing
       } else {
         process.nextTick(() => { this.#expectAnswer(socket) })
       }
@@ -42,23 +43,23 @@ export class Upgrades {
     websocketServer.on('connection', (_socket: unknown, { socket }: IncomingMessage) => {
       if (socket instanceof Socket) this.#forget(socket)
     })
-    // A server that the host made may speak HTTP/2, which knows neither these sockets nor these responses.
+    // A server created by the host may speak HTTP/2, which has neither these sockets nor these responses.
     const connected = server instanceof HttpsServer ? 'secureConnection' : server instanceof HttpServer ? 'connection' : null
     if (connected !== null) server.on(connected, (socket: Socket) => { this.#connections.add(socket.once('close', this.#onGone)) })
   }
 
-  /** The server is closing: whatever is watched here is gone by the deadline (`performance.now()`), and so are the host's own WebSockets. */
+  /** The server is closing: destroys all sockets that are left at the deadline (by `performance.now()`), including WebSockets of the host. */
   end ({ websocketServer }: FastifyInstance, deadline: number): void {
     let seen = new Set<Duplex>()
     this.#sweeping = setInterval(() => {
       const idle = [...this.#connections].filter((socket) => responseOn(socket) === null)
-      // Not at first sight: a request may be just coming in, to be told that this server closes.
+      // Not on the first check: a request may be arriving, and should get the response that the server closes.
       for (const socket of idle) if (seen.has(socket)) socket.destroy()
       seen = new Set(idle)
       if (performance.now() < deadline) return
       for (const socket of this.#waiting) socket.destroy()
       for (const client of websocketServer.clients) client.terminate()
-    }, SWEEP).unref()
+    }, SWEEP_INTERVAL_MS).unref()
   }
 
   /** The server is closed. */
@@ -66,10 +67,10 @@ export class Upgrades {
     if (this.#sweeping !== null) clearInterval(this.#sweeping)
   }
 
-  /** An upgrade was handed on. What it is answered with other than a WebSocket ends the socket. */
+  /** An upgrade was dispatched. Any response other than a WebSocket ends the socket. */
   #expectAnswer (socket: Duplex): void {
     const response = responseOn(socket)
-    // Upgraded already, or somebody else's: a host may attach servers of other libraries.
+    // Already upgraded, or handled by another library on the same server.
     if (response === null || socket.destroyed) return
     if (response.writableFinished) return endSocket(response)
     response.once('finish', onFinish)
@@ -87,13 +88,7 @@ function onFinish (this: ServerResponse): void {
   endSocket(this)
 }
 
-/** What was written is sent, and the socket destroyed whether its peer closes or not. */
+/** Sends what was written, and destroys the socket even if its peer does not close. */
 function endSocket ({ socket }: ServerResponse): void {
   socket?.resume().destroySoon()
-}
-
-/** The response that is being written to a socket; null: none. Node keeps it there, and tells nobody else. */
-function responseOn (socket: Duplex): ServerResponse | null {
-  const response: unknown = Reflect.get(socket, '_httpMessage')
-  return response instanceof ServerResponse ? response : null
 }
