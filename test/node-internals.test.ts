@@ -28,7 +28,7 @@ async function upgrade (t: Test, { url }: Host, behind = ''): Promise<Socket> {
   socket.write([
     `GET ${PREFIX}/ws HTTP/1.1`, 'Host: 127.0.0.1', 'Connection: Upgrade', 'Upgrade: websocket', 'Sec-WebSocket-Version: 13',
     `Sec-WebSocket-Key: ${Buffer.alloc(16).toString('base64')}`, `Authorization: Bearer ${tokenOf(user(1))}`, '', behind
-  ].join('\r\n'))
+  ].join('\r\n'), 'latin1')
   return socket
 }
 
@@ -57,7 +57,11 @@ t.test('Progress of a slow reader is seen within one large write', async (t) => 
   socket.write(Buffer.alloc(64 * 1024 * 1024))
   await turn()
   const before = progressOf(socket)
-  peer.once('data', () => { peer.pause() }).resume()
+  let read = 0
+  peer.on('data', (chunk: Buffer) => {
+    read += chunk.length
+    if (read >= 16 * 1024 * 1024) peer.pause()
+  }).resume()
   await until('progress', () => progressOf(socket) > before)
   t.ok(socket.writableLength > 0, 'although the write is not complete')
 })

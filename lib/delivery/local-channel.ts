@@ -132,12 +132,12 @@ export class LocalChannel {
     const alreadyWritten = this.#alreadyWritten
     this.#queue = []
     this.#alreadyWritten = null
-    const isExcluded = excludedFrom(frames)
+    const senders = sendersOf(frames)
     let batch: WireBatch | null = null
     let delivered = 0
     for (const member of this.members) {
       const had = alreadyWritten?.get(member) ?? 0
-      if (had > 0 || isExcluded?.(member.id) === true) {
+      if (had > 0 || senders?.has(member.id) === true) {
         delivered += this.write(member, had > 0 ? frames.slice(had) : frames)
         continue
       }
@@ -206,20 +206,11 @@ function batchOf (frames: readonly OutgoingEvent[]): WireBatch {
   }
 }
 
-/** Whether a connection sent one of these frames. Called per member: comparing with one or two ids is cheaper than a set. */
-function excludedFrom (frames: readonly OutgoingEvent[]): ((id: string) => boolean) | null {
-  let first: string | null = null
-  let second: string | null = null
+/** The connections that sent some of these frames; null: none. Comparing with one or two ids instead of a set was measured, and gained nothing. */
+function sendersOf (frames: readonly OutgoingEvent[]): Set<string> | null {
+  let senders: Set<string> | null = null
   for (const { excludeConnectionId } of frames) {
-    if (excludeConnectionId === null || excludeConnectionId === first || excludeConnectionId === second) continue
-    if (first === null) first = excludeConnectionId
-    else if (second === null) second = excludeConnectionId
-    else return inSet(frames)
+    if (excludeConnectionId !== null) (senders ??= new Set()).add(excludeConnectionId)
   }
-  return first === null ? null : (id) => id === first || id === second
-}
-
-function inSet (frames: readonly OutgoingEvent[]): (id: string) => boolean {
-  const ids = new Set(frames.map(({ excludeConnectionId }) => excludeConnectionId))
-  return (id) => ids.has(id)
+  return senders
 }

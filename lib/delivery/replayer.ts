@@ -8,7 +8,7 @@ import type { Member } from './local-channel.js'
 export interface Reader extends Member {
   /** Closed or closing. */
   readonly closed: boolean
-  /** Waits until `bytes` can be written without exceeding the buffer of this reader. They count as waiting until then. */
+  /** Waits until `bytes` can be written without exceeding the buffer of this reader. They count as waiting until then. Usually synchronous (bench row "resume"). */
   room (bytes: number): MaybePromise<void>
   /** The replay cannot be completed on this connection: closes it. */
   giveUp (): void

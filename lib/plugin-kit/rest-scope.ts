@@ -42,7 +42,7 @@ const limitBy = ({ kind, max, window }: UserRate): RateLimitOptions | false => m
   ? false
   : { max, timeWindow: window, keyGenerator: (request) => rateKey(kind, callerOf(request).identity) }
 
-/** Answers with JSON that is encoded already; the route's schema then only describes it. */
+/** Sends encoded JSON; the route's schema only documents it. Synchronous if it is cached (bench row "REST: online list"). */
 export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: MaybePromise<Buffer>): void {
   if (isPromise(json)) json.then((bytes) => { sendText(reply, bytes) }, (err: unknown) => { reply.send(err) })
   else sendText(reply, json)
@@ -100,8 +100,8 @@ function withConfig (scope: RestScope, configOf: (config: Config) => Config, ids
 }
 
 /**
- * Sends what a handler answers as JSON text, and its failure as an error that a client may see: from here on, an error that
- * is none of the suite's comes from a hook of the host's.
+ * Sends the result of a handler as JSON, and its failure as an error that a client may see. After this, an error that is not a
+ * RealtimeError comes from a hook of the host.
  */
 function answering (handler: Handler): (request: FastifyRequest, reply: FastifyReply) => void {
   return (request, reply) => {
@@ -119,7 +119,7 @@ function answering (handler: Handler): (request: FastifyRequest, reply: FastifyR
     }
     try {
       const value = handler(request, reply)
-      // No promise of its own, as Fastify would make one for a handler that answers one.
+      // Avoids the promises that Fastify creates for async handlers (REST bench rows).
       if (isPromise(value)) value.then(answer, failed)
       else answer(value)
     } catch (err) {
@@ -128,7 +128,7 @@ function answering (handler: Handler): (request: FastifyRequest, reply: FastifyR
   }
 }
 
-/** Calls back instead of answering a promise: hosts mostly know a token at once, and the turns of a promise would cost more. */
+/** Calls back instead of returning a promise, because most hosts authenticate synchronously (REST bench rows). */
 function authenticated (internals: Internals): onRequestHookHandler {
   const enter = (request: FastifyRequest, identity: Identity | null, owner: object): void => {
     if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')

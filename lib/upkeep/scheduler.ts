@@ -58,7 +58,7 @@ export class Scheduler {
   async #eventsTick (): Promise<void> {
     const { roster, eventLog, maintenance, enabled } = this.#options
     if (!enabled || !eventLog.healthy || !await roster.lock('sweeper', LOCK_TTL_MS)) return
-    await eventLog.outbox.sweep()
+    await eventLog.sweep()
     if (performance.now() - this.#purgedAt < PURGE_INTERVAL_MS) return
     this.#purgedAt = performance.now()
     await maintenance.run()

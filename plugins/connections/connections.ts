@@ -181,6 +181,7 @@ export class Connections {
     await Promise.all(this.#cleanups)
   }
 
+  /** Synchronous if the roster is: no promise per closed socket (bench row "connect"). */
   #cleanUp (connection: Connection, session: Session): MaybePromise<void> {
     const { tenantId, userId } = session.identity
     const { connectionId, generation } = session
@@ -246,6 +247,7 @@ export class Connections {
     return entries.length
   }
 
+  /** Synchronous like `open`, and for the same bench row. */
   #join (entry: NewConnection): MaybePromise<{ isNew: boolean, generation: string }> {
     return thenMaybe(this.#internals.roster.join(entry, this.#settings.maxConnectionsPerUser), (joined) => {
       if (joined.ownedByOther) throw new RealtimeError('RT_CONNECTION_TAKEN')
