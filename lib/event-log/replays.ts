@@ -41,7 +41,7 @@ export interface ReplaysOptions {
   outbox: Outbox
   /** The epoch of the log, and whether it gave a cursor out. */
   epoch: Pick<LogEpoch, 'current' | 'gaveOut'>
-  /** Types of events of which the sender's own channel is told, too. */
+  /** Types of events that are also published on the sender's private channel. */
   copiedTypes (): readonly string[]
   /** Runs a read for a client; rejects with `RT_STORAGE_UNAVAILABLE`. */
   ask<T> (read: () => Promise<T>): Promise<T>

@@ -23,19 +23,19 @@ declare module 'fastify' {
   }
 
   interface FastifyContextConfig {
-    /** Only on routes of the suite, so that a host's hooks can tell them from its own: the route's own rate, where it has one. */
+    /** Set on the routes of fastify-realtime only, so that a host's hooks can recognise them. Contains the rate of the route, if any. */
     realtime?: { rate?: RateLimitOptions | false }
   }
 }
 
-/** Who sent this request; only inside a scope made by {@link restScope}, after its onRequest hook. */
+/** The caller of a request. Only inside a scope of {@link restScope}, after its onRequest hook. */
 export function callerOf (request: FastifyRequest): Caller {
   const known = request[caller]
   if (known === null) throw new RealtimeError('RT_UNAUTHENTICATED')
   return known
 }
 
-/** The config of a route with a rate of its own, together with the frames of the same kind. */
+/** The config of a route with its own rate, shared with the frames of the same kind. */
 export const ownRate = (rate: UserRate): FastifyContextConfig => ({ realtime: { rate: limitBy(rate) } })
 
 const limitBy = ({ kind, max, window }: UserRate): RateLimitOptions | false => max === 0
@@ -49,17 +49,17 @@ export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: Ma
 }
 
 /**
- * Registers a plugin's routes under the common prefix: authenticated first, then counted per user, errors in Fastify's
- * shape with the suite's codes, in a scope that stands alone inside the host.
+ * Registers a plugin's routes under the common prefix. Requests are authenticated first, then counted per user. Errors have
+ * Fastify's shape, with codes of {@link RealtimeError}. The scope is independent of the host's settings.
  */
 export async function restScope (fastify: FastifyInstance, internals: Internals, routes: (scope: RestScope) => void): Promise<void> {
   const general = limitBy({ kind: 'rest', max: internals.settings.requestsPerMinute, window: 60_000 })
-  // A host that validates with another library describes its routes by it too: these describe themselves.
+  // A host that validates with another library also documents its routes with it; these routes are documented by their schemas.
   const describesItself = fastify.validatorCompiler === undefined ? {} : { swaggerTransform: false }
   await ownScope(fastify, internals.settings.prefix, async (scope) => {
     scope.decorateRequest(caller, null)
     scope.addHook('onRequest', authenticated(internals))
-    // After the host's hook, which saw that these routes are none of its business, and before that of the limiter below.
+    // After the hook of the host's limiter, which skipped these routes, and before the hook of the limiter below.
     scope.addHook('onRoute', (route) => {
       route.config = { ...route.config, rateLimit: route.config?.realtime?.rate ?? false }
     })
@@ -70,7 +70,7 @@ export async function restScope (fastify: FastifyInstance, internals: Internals,
     await scope.register(rateLimit, {
       store: internals.rates.store,
       errorResponseBuilder: (_request, { ttl }) => rateLimited(ttl),
-      // Redis away: better unlimited for a moment than closed.
+      // While Redis is unavailable, requests are not limited.
       skipOnError: true
     })
     routes(withConfig(scope.withTypeProvider<TypeBoxProvider>(), (config) => {
@@ -84,8 +84,8 @@ type Config = Pick<FastifyContextConfig, 'realtime'> & Record<string, unknown>
 type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown
 
 /**
- * The scope, its routes registered with this config from the beginning: a limiter of the host's looks at it when it hears
- * of the route. Their schemas show and check ids of this kind, and their handlers answer as {@link answering} says.
+ * The scope, with a config that routes have from their registration, when a limiter of the host reads it. Their schemas validate
+ * and document ids of this kind, and their handlers are wrapped with {@link answering}.
  */
 function withConfig (scope: RestScope, configOf: (config: Config) => Config, ids: IdKind): RestScope {
   const own = Object.create(scope) as Record<string, unknown>
