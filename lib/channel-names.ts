@@ -9,14 +9,14 @@ const PRIVATE = 'private-user.'
 
 export const privateChannel = (userId: Id): string => PRIVATE + userId
 
-/** The user whose private channel this is, or null where it is none. */
+/** The user whose private channel this is; null for other channels. */
 export const privateOwner = (channel: string, ids: Ids): Id | null =>
   channel.startsWith(PRIVATE) ? ids.read(channel.slice(PRIVATE.length)) : null
 
-/** `user:me` is the caller's own private channel; every other name stands for itself. */
+/** Replaces `user:me` with the caller's private channel. */
 export const resolveAlias = (channel: string, userId: Id): string =>
   channel === 'user:me' ? privateChannel(userId) : channel
 
-/** Channels that only the suite itself writes to. */
+/** Channels on which clients cannot publish. */
 export const isReserved = (channel: string): boolean =>
   channel === PRESENCE_CHANNEL || channel === BROADCAST_CHANNEL || channel.startsWith(PRIVATE)

@@ -191,7 +191,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
           gapFiller.noteProbe(sentAt)
         },
         onReconnected: () => {
-          void eventLog.outbox.catchUp()
+          void eventLog.catchUp()
           scheduler.renewSoon()
         },
         onRequest: async (op, data) => {

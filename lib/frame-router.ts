@@ -11,37 +11,47 @@ import type { IdKind } from './ids.js'
 import { rateKey } from './keys.js'
 import { eventsOf, type ClientEventSchemas, type EventDescription, type ServerEventSchemas } from './wire/protocol.js'
 
-/** What a frame handler is given: the caller, and the connection the frame came on. */
+/** The caller of a frame handler, and the connection on which the frame arrived. */
 export interface FrameContext extends Caller {
   connectionId: string
   connection: LocalConnection
-  /** What the definition's `ahead` returned for this very frame; undefined: it was not asked ahead. */
+  /** The result of the definition's `prefetch` for this frame; undefined if it did not run. */
   prefetched?: unknown
 }
 
 /**
- * What a handler answers. `later` lets the next frames of the connection begin while this one is being committed; the
- * replies still leave in order.
+ * A result that is available later, after a commit. The next frames of the connection are handled meanwhile; the replies keep
+ * the order of the frames. Unlike a promise it can pass through async functions without being awaited.
  */
+export class Deferred<T> {
+  readonly value: Promise<T>
+
+  constructor (value: Promise<T>) {
+    this.value = value
+  }
+}
+
+/** The result of a frame handler. */
 export interface FrameResult<Ack> {
-  ack: Ack | { later: Promise<Ack> }
-  /** The event in which the ack's data go out when the frame had no id; without it success is silent. */
+  ack: Ack | Deferred<Ack>
+  /** The event with which the ack's data are sent if the frame had no id. Without `replyEvent`, such a frame gets no reply. */
   replyEvent?: string
   /** Runs right after the reply was written. */
   afterReply?: () => void
 }
 
-/** A rate of its own, of each user: frames and REST requests of one `kind` count together. */
+/** A rate per user: frames and REST requests of one `kind` count together. */
 export interface UserRate extends Rate { kind: string }
 
 export interface FrameDefinition<Data extends TObject, Ack extends TSchema> {
   event: string
   data: Data
   ack: Ack
-  /** Checked before `handle`; past it the frame is answered with `RT_RATE_LIMITED`. */
+  /** Checked before `handle`; beyond it the reply is `RT_RATE_LIMITED`. */
   rate?: UserRate
-  /** Begins, as soon as the frame came, what need not wait for the frames before it. */
+  /** Starts work that need not wait for the frames before this one. Called when the frame arrives. */
   prefetch? (caller: Caller, data: Static<Data>): unknown
+  /** May return its result synchronously, without a promise per frame (bench rows "fan-out under load", "direct messages, durable"). */
   handle (context: FrameContext, data: Static<Data>): MaybePromise<FrameResult<Static<Ack>>>
 }
 
@@ -51,20 +61,20 @@ export interface Route {
   handle (context: FrameContext, data: unknown): MaybePromise<FrameResult<unknown>>
 }
 
-/** Event name → schema and handler. Plugins add theirs; the connections plugin dispatches frames to them. */
+/** Schemas and handlers by event name. Plugins register theirs; the connections plugin dispatches frames to them. */
 export class FrameRouter {
   readonly #routes = new Map<string, Route>()
   readonly #catalogue: EventDescription[] = []
   readonly #rates: Pick<RateCounters, 'take'>
   readonly #ids: IdKind
 
-  /** Shows and checks ids of the kind `ids`, whatever the schemas were written for. */
+  /** Validates and documents ids of the kind `ids`, independent of how the schemas are written. */
   constructor (rates: Pick<RateCounters, 'take'>, ids: IdKind) {
     this.#rates = rates
     this.#ids = ids
   }
 
-  /** Adds an event that clients send. */
+  /** Registers an event that clients send. */
   on<Data extends TObject, Ack extends TSchema> (definition: FrameDefinition<Data, Ack>): void {
     const { event, data, ack, rate, prefetch, handle } = withIds(definition, this.#ids)
     if (this.#routes.has(event)) throw new Error(`the event ${event} is defined twice`)
@@ -81,7 +91,7 @@ export class FrameRouter {
     this.#catalogue.push({ event, direction: 'client', data, ack })
   }
 
-  /** Describes events that the server sends, and events of clients that are handled elsewhere. */
+  /** Documents events that the server sends, and events of clients that have another handler. */
   describe (events: { client?: ClientEventSchemas, server?: ServerEventSchemas }): void {
     this.#catalogue.push(...eventsOf(withIds(events, this.#ids)))
   }
@@ -91,13 +101,13 @@ export class FrameRouter {
     return this.#catalogue
   }
 
-  /** A frame has come and waits for those before it: begins what need not wait. What it returns belongs to this frame alone. */
+  /** Calls `prefetch` of a frame that waits for those before it. The result belongs to this frame alone. */
   prefetch (caller: Caller, event: string, data: unknown): unknown {
     const route = this.#routes.get(event)
     return route !== undefined && route.prefetch !== null && route.check.Check(data) ? route.prefetch(caller, data) : undefined
   }
 
-  /** Throws `RT_INVALID_FRAME` for an unknown event, `RT_INVALID_DATA` naming the field that breaks the schema. */
+  /** Throws `RT_INVALID_FRAME` for an unknown event, and `RT_INVALID_DATA`, naming the field, for data that break the schema. */
   find (event: string, data: unknown): Route {
     const route = this.#routes.get(event)
     if (route === undefined) throw new RealtimeError('RT_INVALID_FRAME', `Unknown event ${JSON.stringify(event.slice(0, 50))}`)

@@ -5,7 +5,7 @@ import type { Id } from './ids.js'
 
 /** The functions that a host passes to the `realtime` plugin. */
 
-/** What a host's `authorize` is asked. */
+/** The argument of a host's `authorize`. */
 export interface AccessRequest {
   identity: Identity
   action: 'subscribe' | 'publish' | 'direct' | 'notify' | 'broadcast'
@@ -20,18 +20,18 @@ export interface AccessRequest {
 }
 
 /**
- * What `authorize` returns: yes, no, or a no that the client is told more about. With `retryAfter` (seconds) the refusal is
+ * The result of `authorize`: yes, no, or a refusal with details for the client. With `retryAfter` (seconds) the refusal is
  * `RT_RATE_LIMITED`, for instance in a channel with slow mode; without it `RT_FORBIDDEN`.
  */
 export type Verdict = boolean | { allow: boolean, message?: string, retryAfter?: number }
 
-/** Who is behind these credentials? Null: nobody. A throw, or no answer within `hostTimeout`, means "not now": `RT_UNAVAILABLE`. */
+/** Returns the identity behind credentials; null if they are not valid. If it throws, or takes longer than `hostTimeout`, the client gets `RT_UNAVAILABLE`. */
 export type Authenticate = (input: { token: string | undefined, request: FastifyRequest }) => MaybePromise<Identity | null>
-/** May this identity do that? A throw, or no answer within `hostTimeout`, means "not now": `RT_UNAVAILABLE`. */
+/** Whether an identity may do something. If it throws, or takes longer than `hostTimeout`, the client gets `RT_UNAVAILABLE`. */
 export type Authorize = (request: AccessRequest) => MaybePromise<Verdict>
 /**
- * The same for several channels at once, which a client subscribes to with one frame or which a recheck asks about: one
- * answer for each, in the order given. Where it is absent `authorize` is asked for each.
+ * The same for several channels at once, which a client subscribes with one frame, or which a recheck checks. Returns one result
+ * per channel, in the same order. If absent, `authorize` is called for each channel.
  */
 export type AuthorizeMany = (request: { identity: Identity, action: 'subscribe', channels: string[] }) => MaybePromise<Verdict[]>
 /** Limits of a tenant as a whole, over all nodes; absent or 0: none. */
@@ -45,5 +45,5 @@ export interface TenantLimits {
 /** The limits of this tenant; null: none. The result is cached for 60 s. */
 export type TenantLimitsOf = (tenantId: Id) => MaybePromise<TenantLimits | null | undefined>
 
-/** The names of these users of a tenant; those that are left out have none. Called in batches, cached. */
+/** Returns the names of users of a tenant; users without a name are left out. Called in batches, and cached. */
 export type ResolveUsers = (tenantId: Id, userIds: Id[]) => MaybePromise<Map<Id, { name: string }>>

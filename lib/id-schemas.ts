@@ -2,18 +2,17 @@ import { OptionalKind, Type, type Kind, type TSchema } from '@sinclair/typebox'
 import { channelPattern, idPattern, type Id as IdType, type IdKind } from './ids.js'
 
 /**
- * The schemas that depend on the kind of ids. They are written for integers, as in the package; {@link withIds} makes those
- * of a database with string ids from them.
+ * The schemas that depend on the kind of ids. They are written for integer ids; {@link withIds} converts them to string ids.
  */
 
-/** Marks where a schema depends on the kind of ids. */
+/** Marks a schema that depends on the kind of ids. */
 const PLACE = Symbol('id')
 
 type Place = 'id' | 'sender' | 'claim' | 'list' | 'channel'
 
 const placeholder = <T extends TSchema>(place: Place, schema: T): T => ({ ...schema, [PLACE]: place })
 
-/** Named, so that declarations refer to it: a host's program then resolves it by its own `Register`. */
+/** Named, so that declaration files refer to it, and a host's program resolves it with its own `Register`. */
 export interface TId extends TSchema { [Kind]: string, static: IdType }
 
 const CHANNEL_DESCRIPTION = 'A channel of the tenant; user:me is the caller’s own private-user.{id}'
@@ -30,7 +29,7 @@ export const Id: TId = placeholder('id', Type.Unsafe<IdType>(integer(1)))
 /** The user who sent an event, or the host itself. */
 export const SenderId: TId = placeholder('sender', Type.Unsafe<IdType>({ ...integer(0), description: '0: the system itself' }))
 
-/** An id that a client claims to have. A page's meta tags hold text: digits mean the same as the integer. */
+/** An id that a client claims to have. Digits are accepted for an integer, because meta tags of a page contain text. */
 export const ClaimedId = placeholder('claim', Type.Unsafe<IdType | string>(
   Type.Union([integer(1), Type.String({ pattern: `^${idPattern('integer')}$` })])))
 
@@ -48,7 +47,7 @@ const ofStrings: Record<Place, TSchema> = {
   channel: channelOf('string')
 }
 
-/** A schema of the suite, or an object of such schemas, for this kind of ids. */
+/** Converts a schema, or an object that contains schemas, to this kind of ids. */
 export function withIds<T> (schemas: T, kind: IdKind): T {
   return kind === 'integer' ? schemas : replaceIn(schemas) as T
 }

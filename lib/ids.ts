@@ -1,12 +1,12 @@
 import type { Register } from './register.js'
 
-/** What identifies tenants and users: positive integers, or strings such as UUIDs. One choice per database. */
+/** The kind of ids of tenants and users: positive integers, or strings like UUIDs. One kind per database. */
 export type IdKind = 'integer' | 'string'
 
 /** The id of a tenant or a user, as the host declared it in {@link Register}. */
 export type Id = Register extends { ids: 'string' } ? string : number
 
-/** Neither `/` nor `:`, which separate ids in keys; nor a comma, which separates them in queries. */
+/** Excludes `/` and `:`, which separate ids in keys, and the comma, which separates them in queries. */
 const CHARACTER = '[A-Za-z0-9._\\-@+=|]'
 const CHANNEL_CHARACTERS = { integer: '._:-', string: '._:|@+=-' } as const
 
@@ -18,9 +18,9 @@ const patterns = {
 /** Everything that depends on the kind of ids of this database. */
 export class Ids {
   readonly kind: IdKind
-  /** The sender of what host code publishes without a user. */
+  /** The sender of events that host code publishes without a user. */
   readonly system: Id
-  /** What an id is, in words. */
+  /** Describes an id, for error messages. */
   readonly description: string
   readonly #pattern: RegExp
   readonly #channel: RegExp
@@ -33,19 +33,19 @@ export class Ids {
     this.#channel = new RegExp(channelPattern(kind))
   }
 
-  /** True for what a host or a client may call a tenant or a user. */
+  /** Whether a value is a valid id of a tenant or a user. */
   isId (value: unknown): value is Id {
     return this.kind === 'string' ? typeof value === 'string' && this.#pattern.test(value) : Number.isSafeInteger(value) && Number(value) > 0
   }
 
-  /** The id in a text that somebody else wrote; null where it is none. */
+  /** Parses text from outside; null if it is not a valid id. */
   read (text: string): Id | null {
     if (!this.#pattern.test(text)) return null
     const id = this.parse(text)
     return this.isId(id) ? id : null
   }
 
-  /** The id in what the suite wrote itself, as a driver or Redis hands it out. */
+  /** Parses an id that fastify-realtime wrote, as returned by a driver or Redis. */
   parse (value: string | number | bigint): Id {
     return (this.kind === 'string' ? String(value) : Number(value)) as Id
   }

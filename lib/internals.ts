@@ -22,26 +22,26 @@ import type { Roster } from './roster/contract.js'
 import type { CoreSettings } from './settings.js'
 import type { Purge } from './upkeep/maintenance.js'
 
-/** An ephemeral event for whoever listens now. */
+/** An ephemeral event for current subscribers. */
 export interface EphemeralEvent {
   tenantId: Id
   channel: string
   event: string
   data: Record<string, unknown>
-  /** The connection that must not get it. */
+  /** The connection that does not receive it. */
   excludeConnectionId?: string | null
 }
 
-/** What the plugins share among themselves, see {@link internalsOf}. */
+/** Shared by the plugins, see {@link internalsOf}. */
 export interface Internals {
   /** Boot id of this node: a restarted process is another node. */
   readonly nodeId: string
   readonly settings: CoreSettings
-  /** The kind of ids that tenants and users have here. */
+  /** The kind of ids of tenants and users. */
   readonly ids: Ids
   readonly clock: Clock
   readonly access: Access
-  /** The host's decisions about live connections; plugins say what they do here. */
+  /** The host's decisions about live connections; plugins register how they apply them. */
   readonly accessLog: AccessLog
   readonly restrictions: Restrictions
   readonly directory: UserDirectory
@@ -56,11 +56,11 @@ export interface Internals {
   readonly eventLog: EventLog
   readonly metrics: Metrics
   readonly database: StorageAccess
-  /** What happens, for host code: `events.on('online', …)`. */
+  /** Lifecycle events for host code: `events.on('online', …)`. */
   readonly bus: LifecycleBus
   /** Channels to which every authenticated connection is subscribed, besides its own private one. */
   readonly defaultChannels: Set<string>
-  /** What waited for a connection's user, to be sent right after it is authenticated and before anything newer; null: nothing ever does. */
+  /** Events that wait for a connection's user, sent right after authentication and before newer ones; null without the channels plugin. */
   waiting: ((connection: LocalConnection) => PageSource) | null
   /** The connections whose socket is on this node, by {@link connectionKey}. Filled by the connections plugin. */
   readonly localConnections: Map<ConnectionKey, LocalConnection>
@@ -70,28 +70,28 @@ export interface Internals {
     call (nodeId: string, op: string, data: unknown): Promise<unknown>
   }
   /**
-   * Tells an ephemeral event to a channel's subscribers on every node; who is away misses it. Throws `RT_INVALID_DATA` where
-   * it is too large for its readers, and nothing else.
+   * Sends an ephemeral event to the current subscribers of a channel on every node. Throws only `RT_INVALID_DATA`, if the event is
+   * too large for its readers.
    */
   emit (event: EphemeralEvent): void
   /** Purges of the plugins' tables; see {@link Purge}. */
   readonly purges: Purge[]
   /** Runs while log, roster and database still work, after the last socket is closed; in the order of registration. */
   onBeforeClose (task: () => Promise<void>): void
-  /** True while the database stores events and Redis takes what it is given: both are asked by writing. */
+  /** Whether the database and Redis accept writes. */
   health (): Promise<{ ok: boolean, database: boolean, redis: boolean }>
 }
 
 const key = Symbol.for('fastify-realtime.internals')
 
-/** What the plugins share. Not part of the Fastify instance's type: hosts use `app.realtime`. */
+/** Shared by the plugins. Not part of the type of the Fastify instance: hosts use `app.realtime`. */
 export function internalsOf (app: FastifyInstance): Internals {
   const internals = (app as { [key]?: Internals })[key]
   if (internals === undefined) throw new Error('Register the realtime plugin first: await app.register(realtime, options)')
   return internals
 }
 
-/** Makes the internals known to {@link internalsOf} on this instance and every one below it. */
+/** Sets the internals that {@link internalsOf} returns on this instance and its descendants. */
 export function provideInternals (app: FastifyInstance, internals: Internals): void {
   app.decorate(key, internals)
 }

@@ -3,7 +3,7 @@ import type { ErrorCode } from './errors.js'
 const OPENING = '{"event":"'
 const OTHER = 'other'
 
-/** Counts frames by event. Events of no plugin, and what is no frame, are `other`: labels must not grow with what clients send. */
+/** Counts frames by event. Unknown events and invalid frames are `other`, so that clients cannot create labels. */
 export class FrameCounts {
   readonly #counts: Map<string, { count: number }>
   readonly #other = { count: 0 }
@@ -18,7 +18,7 @@ export class FrameCounts {
     (this.#counts.get(event) ?? this.#other).count++
   }
 
-  /** A frame on its way out. One event's fan-out brings the same buffer again and again: its name is read once. */
+  /** Counts an outgoing frame. A fan-out passes the same buffer many times, so its name is parsed once. */
   addPayload (payload: Buffer): void {
     if (payload !== this.#payload) {
       this.#payload = payload
@@ -32,18 +32,18 @@ export class FrameCounts {
   }
 }
 
-/** Every frame of the suite begins with its event's name; it is at most 50 characters, or unknown here. */
+/** The event of an encoded frame, which begins with it. Names have at most 50 characters. */
 function eventOf (payload: Buffer): string {
   const end = payload.indexOf('"', OPENING.length)
   return payload.toString('latin1', OPENING.length, Math.min(end, OPENING.length + 50))
 }
 
 /**
- * What this node does, in numbers that are read when someone asks. Plain additions are always made; what costs more is
- * null until the stats plugin is asked for metrics.
+ * Counters of this node, read when metrics are scraped. Counters that cost more than an addition are null unless the stats
+ * plugin serves metrics.
  */
 export class Metrics {
-  /** Frames for a slow reader that were dropped, and those with which a socket was closed as too slow or was closing. */
+  /** Dropped frames: ephemeral ones for a slow reader, those that closed a socket as too slow, and those for a closing socket. */
   readonly dropped = { ephemeral: 0, tooSlow: 0, closing: 0 }
   /** Frames that were answered with an error. */
   readonly refused = new Map<ErrorCode, number>()
@@ -61,7 +61,7 @@ export class Metrics {
   framesOut: FrameCounts | null = null
   /** One statement of the log. */
   committed: ((rows: number, seconds: number) => void) | null = null
-  /** What this node published came back to it. */
+  /** Called with the time after which a published probe came back to this node. */
   roundTrip: ((seconds: number) => void) | null = null
 
   refuse (code: ErrorCode): void {

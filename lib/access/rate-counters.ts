@@ -9,7 +9,7 @@ export interface Rate {
   window: number
 }
 
-/** Counts what a client repeats, in the roster: over all nodes where Redis is there, and REST and frames together. */
+/** Counts the requests of clients in the roster: REST requests and frames together, and with Redis those of all nodes. */
 export class RateCounters {
   readonly #roster: Pick<Roster, 'countRequest'>
 
@@ -17,7 +17,7 @@ export class RateCounters {
     this.#roster = roster
   }
 
-  /** One more sign under this key. Throws `RT_RATE_LIMITED`, with `retryAfter`, past the rate. */
+  /** Counts a request. Throws `RT_RATE_LIMITED`, with `retryAfter`, beyond the rate. Synchronous if the roster is (REST bench rows). */
   take (key: string, { max, window }: Rate): MaybePromise<void> {
     if (max === 0) return
     const check = ({ count, ttl }: RateCount): void => { if (count > max) throw rateLimited(ttl) }
@@ -26,7 +26,7 @@ export class RateCounters {
     check(counted)
   }
 
-  /** The same counters as a store of @fastify/rate-limit; it answers at once where the roster is this process's own. */
+  /** The same counters as a store of @fastify/rate-limit. It calls back synchronously if the roster is synchronous (REST bench rows). */
   get store (): new (options: FastifyRateLimitOptions) => FastifyRateLimitStore {
     const roster = this.#roster
     return class CounterStore implements FastifyRateLimitStore {

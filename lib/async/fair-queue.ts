@@ -1,6 +1,6 @@
 /**
- * Items that wait, served tenant by tenant in turn, and within a tenant holder by holder (a user, an address): whoever
- * queues ten thousand items delays nobody else by more than one. Items of one holder keep their order.
+ * A queue that serves tenants in turn, and within a tenant its holders in turn (a user, an address). A holder that queues ten
+ * thousand items delays each other holder by at most one. Items of one holder keep their order.
  */
 export class FairQueue<Item> {
   readonly #tenants = new Map<string | number, Map<string | number, Set<Item>>>()
@@ -22,7 +22,7 @@ export class FairQueue<Item> {
     this.#size++
   }
 
-  /** Takes the next item out, skipping holders that are not ready; undefined: there is none. */
+  /** Removes and returns the next item, skipping holders that are not ready; undefined if there is none. */
   take (isReady: (holder: string | number) => boolean = () => true): Item | undefined {
     for (const [tenant, holders] of this.#tenants) {
       for (const [holder, items] of holders) {
@@ -30,7 +30,7 @@ export class FairQueue<Item> {
         for (const item of items) {
           items.delete(item)
           this.#size--
-          // To the end of both lines.
+          // To the end of both queues.
           holders.delete(holder)
           if (items.size > 0) holders.set(holder, items)
           this.#tenants.delete(tenant)
@@ -42,7 +42,7 @@ export class FairQueue<Item> {
     return undefined
   }
 
-  /** Takes out an item that no longer wants to wait. */
+  /** Removes an item that no longer waits. */
   remove (tenant: string | number, holder: string | number, item: Item): boolean {
     const holders = this.#tenants.get(tenant)
     const items = holders?.get(holder)

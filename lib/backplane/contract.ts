@@ -39,14 +39,15 @@ export interface Backplane {
   /**
    * Always delivers locally, even while other nodes cannot be reached, and keeps the order of calls within a channel.
    * Resolves when every node with subscribers has the event; returns undefined if that is so at once. Rejects if it is not
-   * known: the caller keeps the event and publishes it again.
+   * known: the caller keeps the event and publishes it again. No promise per event in a single process (bench rows "fan-out under
+   * load", "direct messages, durable").
    */
   publish (key: ChannelKey, event: OutgoingEvent): MaybePromise<void>
   /** Delivers locally alone, after everything that was published before. */
   publishLocally (key: ChannelKey, event: OutgoingEvent): void
   /** False if the channel has no subscriber on any node, so that nothing needs to be encoded for it. */
   mayHaveSubscribers (key: ChannelKey): boolean
-  /** Resolves when everything that is published from then on, on any node, is delivered locally; undefined: it is already. */
+  /** Resolves when everything that is published from then on, on any node, is delivered locally; undefined: it is already (bench row "connect"). */
   subscribe (key: ChannelKey): MaybePromise<void>
   /** May be called right before or after `subscribe` of the same channel: the last call wins. */
   unsubscribe (key: ChannelKey): void

@@ -7,8 +7,8 @@ export type Executor = Pick<Database, 'executeQuery'>
 export type Dialect = 'mysql' | 'sqlite'
 
 /**
- * Which SQL a Kysely instance writes, null for one that the suite does not know. Read from a statement that it compiled:
- * class names are gone in a minified host, and `instanceof` fails for a host's own copy of Kysely.
+ * The SQL dialect of a Kysely instance; null if it is not supported. Determined from a compiled statement, because minified
+ * hosts have no class names, and `instanceof` fails for a host's own copy of Kysely.
  */
 export function dialectOf (db: Kysely<unknown>): Dialect | null {
   const any = db.withoutPlugins() as Kysely<{ t: { c: number } }>
@@ -17,5 +17,5 @@ export function dialectOf (db: Kysely<unknown>): Dialect | null {
   return sql.includes('`t`') ? 'mysql' : 'sqlite'
 }
 
-/** A JSON column as text, whichever way the driver hands it out. */
+/** A JSON column as text. Some drivers parse it. */
 export const jsonText = (value: unknown): string => typeof value === 'string' ? value : JSON.stringify(value)

@@ -6,40 +6,40 @@ import type { Database } from './dialect.js'
 import { literal } from './literal.js'
 import type { OpenDatabase } from './open.js'
 
-/** What the log has to know of the server before its first statement. */
+/** Properties of the server that the log needs before its first statement. */
 export interface DatabaseFacts {
-  /** Bytes of the largest statement that the server takes. */
+  /** The largest statement that the server accepts, in bytes. */
   maxPacket: number
-  /** The ids of one insert follow one another: not where several servers take writes and share the ids out. */
+  /** Whether the ids of one insert are consecutive. They are not if several servers accept writes. */
   consecutiveIds: boolean
 }
 
-/** What the suite needs of a session of the host's, and why. */
+/** Requirements for a session of the host, and the reasons. */
 const NEEDED: Record<string, { good: (value: string) => boolean, problem: string }> = {
-  autocommit: { good: isOn, problem: 'autocommit is off, and nothing that the suite writes would be committed: turn it on' },
+  autocommit: { good: isOn, problem: 'autocommit is off, so that nothing fastify-realtime writes would be committed: turn it on' },
   completion_type: { good: (value) => value === 'NO_CHAIN' || value === '0', problem: 'completion_type is not NO_CHAIN: a commit would begin the next transaction' },
   sql_mode: {
     good: (value) => /STRICT_(TRANS|ALL)_TABLES/.test(value) && !/NO_BACKSLASH_ESCAPES|EMPTY_STRING_IS_NULL/.test(value),
     problem: 'sql_mode must have STRICT_TRANS_TABLES, or values are cut without an error, and neither NO_BACKSLASH_ESCAPES nor EMPTY_STRING_IS_NULL'
   },
-  sql_safe_updates: { good: (value) => !isOn(value), problem: 'sql_safe_updates is on, and refuses what the suite deletes: turn it off' },
-  sql_select_limit: { good: (value) => Number(value) >= 1e9, problem: 'sql_select_limit cuts answers off: raise it' },
-  // Both have the one or the other name.
+  sql_safe_updates: { good: (value) => !isOn(value), problem: 'sql_safe_updates is on, and rejects the deletes of fastify-realtime: turn it off' },
+  sql_select_limit: { good: (value) => Number(value) >= 1e9, problem: 'sql_select_limit truncates results: raise it' },
+  // MySQL and MariaDB have different names for these.
   tx_isolation: { good: isCommitted, problem: 'the isolation level is READ UNCOMMITTED: what is rolled back would be delivered' },
   transaction_isolation: { good: isCommitted, problem: 'the isolation level is READ UNCOMMITTED: what is rolled back would be delivered' },
   tx_read_only: { good: (value) => !isOn(value), problem: 'the session is read-only' },
   transaction_read_only: { good: (value) => !isOn(value), problem: 'the session is read-only' }
 }
 
-/** Milliseconds to wait for a second connection of the host's pool. */
+/** Time to wait for a second connection of the host's pool, in milliseconds. */
 const SECOND_CONNECTION = 1000
-/** What would be changed by a wrong character set, by wrong escapes, or by numbers that are too short. */
+/** Values that a wrong character set, wrong escapes, or truncated numbers would change. */
 const TEXT = `'"\`\\ \\n ? :a %_ é 日本語 🙂 {"a":"\\u0001","b":null} `
 const TIME = '2026-02-28 23:59:59.123'
 
 /**
- * Asks the server what the log has to know. A host's own connections are tried as well: a row is written, read back
- * through another connection, changed and deleted. Throws an {@link OptionError} that says what is wrong with them.
+ * Reads the properties of the server. A host's own connections are also tested: a row is written, read through another
+ * connection, changed and deleted. Throws an {@link OptionError} that says what is wrong with them.
  */
 export async function examine (opened: OpenDatabase): Promise<DatabaseFacts> {
   if (opened.host !== null) assertOwnTables(opened.host)
@@ -67,12 +67,12 @@ async function settingsOf (db: Database): Promise<Map<string, string>> {
   return new Map(rows.map((row) => [String(row.Variable_name), String(row.Value)]))
 }
 
-/** A plugin that puts tables elsewhere (`withSchema`, a prefix) cannot be meant: the suite's statements name theirs. */
+/** Rejects a plugin that renames tables (`withSchema`, a prefix): it does not apply to the statements of fastify-realtime. */
 function assertOwnTables (host: Kysely<unknown>): void {
   const from = (db: Kysely<unknown>): string =>
     (db as unknown as Database).selectFrom('websocket_meta').select('name').compile().sql.toLowerCase().split(/\bfrom\b/)[1] ?? ''
   if (from(host) !== from(host.withoutPlugins())) {
-    throw wrong(`a plugin of this Kysely instance renames tables (${from(host).trim()}), and the suite’s would be elsewhere: ` +
+    throw wrong(`a plugin of this Kysely instance renames tables (${from(host).trim()}), which does not apply to fastify-realtime: ` +
       'pass an instance without it, connected to the database that is meant')
   }
 }
@@ -84,13 +84,13 @@ async function tryOut ({ db, dialect }: OpenDatabase): Promise<void> {
   let found: ReturnType<typeof readBack> | undefined
   try {
     await db.connection().execute(async (connection) => {
-      // As the log writes: on MySQL its values stand in the statement.
+      // In the same way as the log: on MySQL its values are literals.
       await sql`insert into websocket_meta (name, value) values (${name}, ${dialect === 'mysql' ? sql.raw(literal(TEXT)) : TEXT})`.execute(connection)
       if (dialect === 'sqlite') return
-      // Nothing to take back, where every statement is committed.
+      // Nothing to roll back if every statement is committed.
       await sql`rollback`.execute(connection)
       found = readBack()
-      // Held meanwhile, so that another connection has to answer; a pool of one has none.
+      // This connection is held, so that the read uses another one; a pool of one has none.
       await Promise.race([found.catch(() => {}), sleep(SECOND_CONNECTION)])
     })
     const row = await (found ?? readBack())

@@ -1,8 +1,8 @@
 import type { Outcome } from '../errors.js'
 
 /**
- * Why a statement failed. A short list of errors belongs to the row: the database is fine, and the same row will never be
- * stored. Everything else is the database's: the row is fine, and another try may succeed.
+ * Why a statement failed. Some errors are caused by the row: the database works, and will never store this row. All others are
+ * caused by the database: the row is valid, and another attempt may succeed.
  */
 
 /** MySQL's and MariaDB's error numbers of rows that cannot be stored. */
@@ -21,7 +21,7 @@ const ROW_ERRNO = new Set([
 const DUPLICATE_ERRNO = new Set([1022, 1062, 1586])
 /** Deadlock, and lock wait timeout. */
 const LOCK_ERRNO = new Set([1205, 1213])
-/** The server, or the session, only reads. */
+/** The server, or the session, is read-only. */
 const READ_ONLY_ERRNO = new Set([1290, 1792, 1836])
 /** The connection broke, or the statement was interrupted: it may have been committed before. */
 const UNKNOWN_ERRNO = new Set([1053, 1152, 1158, 1159, 1160, 1161, 1180, 1317, 1927, 2006, 2013])
@@ -34,12 +34,12 @@ const DUPLICATE_RESULT = new Set([1555, 2067, 2579])
 
 const NOTHING_SENT = Symbol('nothing was sent')
 
-/** The database did not answer within the time that a statement has. */
+/** The database did not respond within the time limit of a statement. */
 export class DatabaseTimeout extends Error {
   override readonly name = 'DatabaseTimeout'
 }
 
-/** Marks an error that came before the statement was sent. */
+/** Marks an error that occurred before the statement was sent. */
 export function nothingSent<T extends Error> (err: T): T {
   return Object.assign(err, { [NOTHING_SENT]: true })
 }
@@ -51,7 +51,7 @@ function errnoOf (err: unknown): number | null {
     : null
 }
 
-/** The result code of SQLite, extended, where the driver tells it. */
+/** The extended result code of SQLite, if the driver provides it. */
 function resultOf (err: object): number | null {
   const result = 'rawCode' in err ? err.rawCode : 'errcode' in err ? err.errcode : null
   return typeof result === 'number' ? result : null
@@ -59,14 +59,14 @@ function resultOf (err: object): number | null {
 
 const codeOf = (err: object): string => 'code' in err ? String(err.code) : ''
 
-/** The row is refused, and always will be. */
+/** Whether the database will never accept the row. */
 export function isRowFault (err: unknown): boolean {
   if (!(err instanceof Error)) return false
   const errno = errnoOf(err)
   if (errno !== null) return ROW_ERRNO.has(errno)
   const result = resultOf(err)
   if (result !== null) return ROW_RESULT.has(result & 0xff)
-  // A driver that cannot even pass a value on says so in words.
+  // A driver that cannot pass a value on has no error code.
   return ROW_CODE.test(codeOf(err)) || err instanceof RangeError || /can only bind|cannot be bound/.test(err.message)
 }
 
@@ -77,20 +77,20 @@ export function isDuplicate (err: unknown): boolean {
   return DUPLICATE_CODE.test(codeOf(err)) || DUPLICATE_RESULT.has(resultOf(err) ?? 0)
 }
 
-/** Two statements waited for each other, or one waited too long: it was not carried out, and the next try may be. */
+/** A deadlock or a lock timeout: the statement was not executed, and another attempt may succeed. */
 export function isDeadlock (err: unknown): boolean {
   return LOCK_ERRNO.has(errnoOf(err) ?? 0)
 }
 
-/** The server accepts no writes: it was demoted, or this connection reaches the wrong one. */
+/** The server accepts no writes: it was demoted, or the connection leads to the wrong server. */
 export function isReadOnly (err: unknown): boolean {
   return READ_ONLY_ERRNO.has(errnoOf(err) ?? 0) || (err instanceof Error && codeOf(err).startsWith('SQLITE_READONLY'))
 }
 
-/** The connection may be in a state that no later statement should meet. */
+/** The connection may be in a state that would affect later statements. */
 export const breaksConnection = (err: unknown): boolean => !isRowFault(err) && !isDeadlock(err)
 
-/** What became of a statement that failed with this error. */
+/** Whether a statement that failed with this error may have been executed. */
 export function outcomeOf (err: unknown): Outcome {
   if (!(err instanceof Error)) return 'unknown'
   if (NOTHING_SENT in err) return 'none'
@@ -102,8 +102,8 @@ export function outcomeOf (err: unknown): Outcome {
 }
 
 /**
- * The same error without the statement, and without the values that servers quote in some messages: logs must not tell
- * what users write.
+ * The same error without the statement, and without the values that servers quote in some messages: logs must not contain what
+ * users write.
  */
 export function withoutValues (err: unknown): unknown {
   if (!(err instanceof Error) || errnoOf(err) === null) return err

@@ -5,11 +5,11 @@ import type { Dialect, Executor } from './dialect.js'
 import { DatabaseTimeout, nothingSent, withoutValues } from './failures.js'
 
 /**
- * Runs the suite's statements on the connections of a host's own Kysely instance. The suite compiles them itself: plugins
- * of the host's, which rename columns or change results, and another version of Kysely, then make no difference.
+ * Runs statements of fastify-realtime on the connections of a host's own Kysely instance. They are compiled here, so that
+ * Kysely plugins of the host, which rename columns or change results, and other versions of Kysely have no effect.
  *
- * A statement that takes longer than `limit` milliseconds is given up. Its connection is the host's, so that it cannot
- * be closed here: it stays with that statement until the host's driver answers, and nobody else gets it before.
+ * A statement that takes longer than `limit` milliseconds is abandoned. Its connection belongs to the host and cannot be closed
+ * here: it stays reserved for the statement until the host's driver responds.
  */
 export class HostConnections implements Driver {
   readonly #host: Kysely<unknown>
@@ -40,7 +40,7 @@ export class HostConnections implements Driver {
   }
 
   async beginTransaction (connection: DatabaseConnection): Promise<void> {
-    // A transaction of SQLite's that reads first and then writes fails where another process wrote in between.
+    // In SQLite, a transaction that reads and then writes fails if another process wrote in between.
     await connection.executeQuery(CompiledQuery.raw(this.#dialect === 'sqlite' ? 'begin immediate' : 'begin'))
   }
 
@@ -56,7 +56,7 @@ export class HostConnections implements Driver {
     (connection as HostConnection).release()
   }
 
-  /** The host opened it, and the host closes it. */
+  /** Does nothing: the host closes what it opened. */
   async destroy (): Promise<void> {}
 }
 
@@ -73,7 +73,7 @@ class HostConnection implements DatabaseConnection {
     this.released = free.then(async () => { await this.#running })
   }
 
-  /** Statements under way, also those that were given up. */
+  /** Running statements, including abandoned ones. */
   #running: Promise<unknown> = Promise.resolve()
 
   async executeQuery<R> (query: CompiledQuery): Promise<QueryResult<R>> {

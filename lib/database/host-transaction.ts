@@ -2,8 +2,8 @@ import { wrongArgument } from '../wire/host-arguments.js'
 import type { Executor } from './dialect.js'
 
 /**
- * A transaction of the host's own, as `db.transaction().execute(async (transaction) => …)` gives it. Described by what is
- * needed of it, so that a host may use another version of Kysely than the suite.
+ * A transaction of the host, as passed to `db.transaction().execute(async (transaction) => …)`. A structural type, so that the
+ * host may use another version of Kysely.
  */
 export interface HostTransaction {
   readonly isTransaction: true
@@ -11,7 +11,7 @@ export interface HostTransaction {
   executeQuery (query: never): Promise<{ readonly rows: unknown[] }>
 }
 
-/** Throws `RT_INVALID_DATA` where the host gave something else. */
+/** Throws `RT_INVALID_DATA` for any other value. */
 export function executorOf (transaction: HostTransaction): Executor {
   const given: { isTransaction?: unknown, executeQuery?: unknown } | null = transaction
   if (given?.isTransaction !== true || typeof given.executeQuery !== 'function') {

@@ -21,7 +21,7 @@ const migrations: Record<string, Migration> = {
 /** All migrations, in their order. */
 export const migrationNames: readonly string[] = Object.keys(migrations)
 
-/** Which migrations are done: apart from a host's own, and as version 0.1 kept it. */
+/** The table of completed migrations: separate from the host's, and the same as in version 0.1. */
 const TABLE = 'websocket_migrations'
 /** Seconds to wait for another node that migrates; below Fastify's own limit for a plugin. */
 const LOCK_WAIT = 5
@@ -31,13 +31,13 @@ const TABLE_WAIT = 60
 const BUSY_TRIES = 300
 const BUSY_PAUSE = 100
 
-/** Where a node of version 0.1 uses this database, in words; null where none does. */
+/** Describes a running node of version 0.1 that uses this database; null if there is none. */
 export type OlderNode = (opened: OpenDatabase) => Promise<string | null>
 
 export interface MigrateOptions {
   /** Looks for nodes of version 0.1 before the migration that they cannot work with. */
   olderNode?: OlderNode
-  /** The ids of tenants and users. Unless given: what the database has, `integer` where it is empty. */
+  /** The kind of ids of tenants and users. By default that of the database, or `integer` if it is empty. */
   ids?: IdKind | undefined
 }
 
@@ -47,10 +47,10 @@ export class MigrationError extends Error {
 }
 
 /**
- * Brings the tables up to date, or takes the last migration back. It may be interrupted anywhere and started again, and
- * several nodes may run it at once: every step is taken only where it is missing. Resolves to the names of what was done
- * here; rejects with a {@link MigrationError} that says what to do, or with an `OptionError` where the database has another
- * kind of ids. Takes what the option `database` takes.
+ * Brings the tables up to date, or reverts the last migration. It may be interrupted at any point and started again, and
+ * several nodes may run it at the same time: every step is skipped if it is done. Resolves to the names of the migrations that
+ * this call ran. Rejects with a {@link MigrationError} that says what to do, or with an `OptionError` if the database has
+ * another kind of ids. Accepts the same values as the option `database`.
  */
 export async function migrate (
   database: unknown, direction: 'up' | 'down' = 'up', { olderNode = freshSockets, ids }: MigrateOptions = {}
@@ -69,13 +69,13 @@ export async function migrate (
   }
 }
 
-/** The names of the migrations that are not done yet. Rejects with a {@link MigrationError} where the database is newer. */
+/** The names of the migrations that are not done yet. Rejects with a {@link MigrationError} if the database is newer. */
 export async function missingMigrations ({ db, dialect }: Pick<OpenDatabase, 'db' | 'dialect'>): Promise<string[]> {
   const done = await exists(db, dialect) ? await namesOf(db) : []
   return migrationNames.filter((name) => !done.includes(name))
 }
 
-/** Nodes of version 0.1 do not understand what comes after it: all of them stop first. */
+/** Nodes of version 0.1 cannot work with later versions: all of them must be stopped first. */
 async function refuseOlderNode (opened: OpenDatabase, olderNode: OlderNode): Promise<void> {
   const missing = await missingMigrations(opened)
   if (missing.includes('001-initial') || !missing.includes('003-meta')) return
@@ -143,8 +143,8 @@ async function exists (db: Database, dialect: Dialect): Promise<boolean> {
 }
 
 /**
- * One node at a time, as a courtesy: what two do at once is done once all the same. So nobody waits for long for a lock
- * whose owner was killed or is frozen, and a server without such locks will do.
+ * Lets one node migrate at a time. This is an optimization: steps that two nodes take at the same time have the effect of one.
+ * So a node does not wait long for a lock whose owner was killed or is frozen, and servers without named locks are supported.
  */
 async function locked (db: Database, task: () => Promise<string[]>): Promise<string[]> {
   const name = sql`concat('rt:', sha1(database()))`
@@ -160,7 +160,7 @@ async function locked (db: Database, task: () => Promise<string[]>): Promise<str
   }
 }
 
-/** SQLite takes back what was not committed: the whole migration is one transaction, of one process at a time. */
+/** In SQLite the whole migration is one transaction, of one process at a time. */
 async function exclusively (db: Database, task: (transaction: Database) => Promise<string[]>): Promise<string[]> {
   for (let tries = 1; ; tries++) {
     let began = false
@@ -179,7 +179,7 @@ async function exclusively (db: Database, task: (transaction: Database) => Promi
 
 const RIGHTS = 'the migrations need CREATE, ALTER, INDEX, DROP, SELECT, INSERT, UPDATE and DELETE on this database'
 
-/** The error that says what to do, where the cause is known; the error itself otherwise. */
+/** An error that says what to do if the cause is known, otherwise the error itself. */
 function explained (err: unknown): unknown {
   if (err instanceof MigrationError || !(err instanceof Error)) return err
   const right = /^([A-Z ]+) command denied/.exec(err.message)?.[1] ?? /Access denied .* to database|you need .*privilege/.exec(err.message)?.[0]

@@ -7,21 +7,22 @@ import { breaksConnection, DatabaseTimeout, isReadOnly, nothingSent, withoutValu
 const POOL_SIZE = 10
 /** Milliseconds to connect, and to set up the session. */
 const CONNECT_TIMEOUT = 3000
-/** An idle connection whose peer vanished is noticed after this and ten more seconds. */
+/** Idle time after which a connection whose peer has vanished is detected, within ten more seconds. */
 const KEEP_ALIVE_DELAY = 10_000
-/** How long the pool may take to say goodbye before its sockets are destroyed. */
+/** Time for the pool to close its connections before their sockets are destroyed. */
 const END_TIMEOUT = 1000
 
 /**
- * What the suite relies on, set on every connection: the server's defaults, and its `init_connect`, may say otherwise.
- * Locks are waited for shorter than `storageTimeout`, so that the server itself reports a statement that did not get one.
+ * Session settings that the statements rely on. They are set on every connection, because the server's defaults and its
+ * `init_connect` may differ. The lock timeout is shorter than `storageTimeout`, so that the server itself reports a statement
+ * that did not get its lock.
  */
 const SESSION = [
   `set autocommit = 1, names utf8mb4, sql_mode = 'STRICT_TRANS_TABLES,STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00',
     completion_type = 0, sql_safe_updates = 0, sql_select_limit = 18446744073709551615, lock_wait_timeout = 2, innodb_lock_wait_timeout = 2`,
   'set session transaction isolation level repeatable read, read write'
 ]
-/** Not every server knows these, or lets every user set them. */
+/** Settings that some servers do not have, or do not let every user set. */
 const OPTIONAL_SESSION = 'set sql_big_selects = 1, sql_auto_is_null = 0, unique_checks = 1, wait_timeout = 28800'
 
 type Callback<T> = (err: Error | null, value?: T) => void
@@ -36,9 +37,9 @@ interface Known {
 }
 
 /**
- * The connections that the suite opens to MySQL or MariaDB. Handed to Kysely as pools that differ in how long a statement
- * may take. One that takes longer is given up together with its connection, as is a connection after an error that is
- * not the row's; the next statement gets a new one, for which the server's name is looked up again.
+ * The connections that fastify-realtime opens to MySQL or MariaDB. Kysely gets pools with different time limits per statement.
+ * A statement that exceeds its limit is abandoned together with its connection. A connection is also closed after an error
+ * that is not caused by a row. The next statement opens a new connection, and resolves the server's name again.
  */
 export class MysqlConnections {
   readonly #pool: Pool
@@ -51,17 +52,17 @@ export class MysqlConnections {
       dateStrings: true,
       supportBigNumbers: true,
       connectionLimit: POOL_SIZE,
-      maxPreparedStatements: 1, // none are prepared, and mysql2 sets room for 16,000 aside in each connection: half a megabyte
+      maxPreparedStatements: 1, // no statement is prepared, and mysql2 reserves space for 16,000 in each connection: half a megabyte
       queryFormat: fillIn,
       connectTimeout: CONNECT_TIMEOUT,
       enableKeepAlive: true,
       keepAliveInitialDelay: KEEP_ALIVE_DELAY
     })
-    // A connection may fail more than once; unheard, the second `error` would end the process.
+    // A connection may fail more than once: without a listener, the second `error` event would end the process.
     this.#pool.on('connection', (connection) => { connection.on('error', () => {}) })
   }
 
-  /** A pool whose connections and statements may take `limit` milliseconds; null: as long as they like. */
+  /** A pool whose connections and statements may take `limit` milliseconds; null: no limit. */
   pool (limit: number | null): MysqlPool {
     const leases = new WeakMap<PoolConnection, Lease>()
     return {
@@ -93,7 +94,7 @@ export class MysqlConnections {
   destroy (connection: PoolConnection): void {
     this.#known.delete(connection)
     connection.destroy()
-    // Ended politely, a socket whose peer does not answer would stay.
+    // `end` would keep a socket whose peer does not respond.
     streamOf(connection).destroy()
   }
 
@@ -173,7 +174,7 @@ export class MysqlConnections {
   }
 }
 
-/** A connection as Kysely has it for a while. */
+/** A connection while Kysely uses it. */
 class Lease implements MysqlPoolConnection {
   readonly #connections: MysqlConnections
   readonly #connection: PoolConnection
@@ -191,7 +192,7 @@ class Lease implements MysqlPoolConnection {
   query (text: string, parameters: unknown[], callback: Answer): void
   query (text: string, parameters: unknown[], callback?: Answer): unknown {
     if (callback === undefined) return this.#connection.query(text, parameters)
-    // The server would close the connection, often before its answer can be read.
+    // The server would close the connection, often before its error can be read.
     if (text.length >= this.#known.maxPacket / 4 && Buffer.byteLength(text) >= this.#known.maxPacket) {
       return callback(nothingSent(packetTooLarge()), [])
     }
@@ -201,7 +202,7 @@ class Lease implements MysqlPoolConnection {
       open = false
       this.#known.discarded = true
       this.#connections.destroy(this.#connection)
-      callback(new DatabaseTimeout(`the database does not answer within ${limit} ms`), [])
+      callback(new DatabaseTimeout(`the database did not respond within ${limit} ms`), [])
     }, limit)
     this.#connection.query(text, parameters, (err, result) => {
       if (!open) return
@@ -216,10 +217,10 @@ class Lease implements MysqlPoolConnection {
   }
 
   #failed (err: Error): void {
-    // The host's own statements keep theirs: they help its developers.
+    // Errors of the host's own statements keep their values, which help its developers.
     if (this.#limit !== null) withoutValues(err)
     if (breaksConnection(err)) this.#known.discarded = true
-    // The others reach the same server.
+    // The other connections lead to the same server.
     if (isReadOnly(err)) this.#connections.discard()
   }
 }
@@ -229,6 +230,6 @@ const streamOf = (connection: PoolConnection): Socket => (connection as unknown 
 const packetTooLarge = (): Error => Object.assign(new Error('the statement is larger than max_allowed_packet'),
   { code: 'ER_NET_PACKET_TOO_LARGE', errno: 1153, sqlState: '08S01' })
 
-/** A bulk insert holds its values already: looking through all of it for marks cost as much as escaping them had. */
+/** A bulk insert contains its values already: searching it for placeholders would cost as much as escaping the values. */
 const fillIn = (text: string, values: Parameters<typeof format>[1]): string =>
   Array.isArray(values) && values.length === 0 ? text : format(text, values, false, 'Z')

@@ -2,12 +2,12 @@ import { systemClock } from '../clock.js'
 import type { OpenDatabase } from './open.js'
 import { toSqlTime } from './time.js'
 
-/** Milliseconds since the last sign of a connection, after which its node counts as stopped. */
+/** Milliseconds since the last activity of a connection after which its node counts as stopped. */
 const FRESH = 60_000
 
 /**
- * Where a node of version 0.1 seems to use this database: it has sockets that nobody closed, written a short while ago.
- * A node that was stopped has closed its own; one that was killed is told apart by waiting. Null where none does.
+ * Describes a node of version 0.1 that seems to use this database: it has recently updated connections that are not closed.
+ * A stopped node has closed its connections; a killed one no longer counts after a while. Null if there is none.
  */
 export async function freshSockets ({ db }: Pick<OpenDatabase, 'db'>): Promise<string | null> {
   const row = await db.selectFrom('websocket_connections').select('node_id')

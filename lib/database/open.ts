@@ -9,8 +9,9 @@ import { MysqlConnections } from './mysql-pool.js'
 import { openSqlite } from './sqlite.js'
 import type { Tables } from './tables.js'
 
-export interface OpenDatabase {
-  db: Database
+/** `HostTables`: the host's own tables in the same database, for its own queries on `db`. */
+export interface OpenDatabase<HostTables = unknown> {
+  db: Kysely<Tables & HostTables>
   dialect: Dialect
   /** The same database with a time limit per statement, in milliseconds. A statement that exceeds it also closes its connection, unless the host opened the database. */
   within (limit: number): Database
@@ -27,9 +28,14 @@ const OPENED = Symbol('fastify-realtime.opened')
 
 /**
  * Opens the database of the `database` option: a URL (`mysql://…`, `sqlite:path`, `sqlite::memory:`), or a Kysely instance,
- * whose connections are then shared. Throws {@link OptionError}.
+ * whose connections are then shared. Throws {@link OptionError}. With `openDatabase<MyTables>(url)` the host's own tables are
+ * typed too.
  */
-export function openDatabase (database: unknown): OpenDatabase {
+export function openDatabase<HostTables = unknown> (database: unknown): OpenDatabase<HostTables> {
+  return open(database) as OpenDatabase as OpenDatabase<HostTables>
+}
+
+function open (database: unknown): OpenDatabase {
   if (typeof database === 'string') return openUrl(database)
   if (typeof database !== 'object' || database === null || !('selectFrom' in database) || !('getExecutor' in database)) {
     throw new OptionError('database', 'must be a Kysely instance or a URL: mysql://…, sqlite:path, sqlite::memory:')

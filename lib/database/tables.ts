@@ -29,9 +29,9 @@ export interface EventsTable {
   dedupe_id: string | null
   /** Boot id of the node that accepted it. */
   origin: string
-  /** When the sweeper must look at the row; null: never again. */
+  /** When the sweeper must process the row; null: never again. */
   due_at: string | null
-  /** When it was handed to every node; null: not yet. */
+  /** When it was published to all nodes; null: not yet. */
   handed_at: string | null
 }
 
@@ -81,7 +81,7 @@ export interface PresenceTable {
   updated_at: string
 }
 
-/** How far a channel's events were purged: a client that resumes from before cannot be told "nothing is missing". */
+/** The id up to which events of a channel were purged: a client that resumes from a lower one may have missed events. */
 export interface ChannelFloorsTable {
   tenant_id: Id
   channel: string
@@ -97,7 +97,7 @@ export interface MetaTable {
 /** One decision of the host about live connections: see lib/access/store.ts. */
 export interface AccessTable {
   id: Generated<number>
-  /** Unique, made by the node that was called: an insert that is repeated changes nothing. */
+  /** Unique, created by the node that was called: a repeated insert changes nothing. */
   entry_key: string
   kind: 'ban' | 'unban' | 'revoke' | 'recheck' | 'join' | 'kick'
   tenant_id: Id

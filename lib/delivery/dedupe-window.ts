@@ -1,16 +1,16 @@
-/** Durable ids that are remembered. Past it repeats are the client's to drop, by id. */
+/** Number of ids that are remembered. Clients drop older repetitions by their id. */
 const SIZE = 1024
 
 /**
- * The newest ids that came by on a channel. They mostly ascend, so that one comparison says that an id is new; only one
- * from below is looked for. A ring of numbers: a set for each private channel was much garbage that lived long.
+ * The most recent ids of a channel. Ids mostly ascend, so one comparison usually shows that an id is new; only lower ids are
+ * searched for. A ring of numbers, because a set per private channel was much long-lived garbage.
  */
 export class DedupeWindow {
   readonly #ids: number[] = []
   #at = 0
   #largest = 0
 
-  /** Remembers an id. False where it is known. */
+  /** Remembers an id. False if it was remembered already. */
   add (id: number): boolean {
     if (this.has(id)) return false
     if (id > this.#largest) this.#largest = id

@@ -8,41 +8,41 @@ import { LocalChannel, type Member } from './local-channel.js'
 export type { Joining } from './joining.js'
 export type { Member } from './local-channel.js'
 
-/** Members from which on a channel rests. */
+/** Channels with at least this many members pause after a flush. */
 const COALESCE_MIN_MEMBERS = 64
-/** The longest rest: so many times what the write took, and in milliseconds. */
+/** Maximum length of a pause, as a multiple of the time the flush took. */
 const PAUSE_FACTOR = 3
 const MAX_PAUSE_MS = 15
-/** Channels with frames to write through which a reply looks for those of its own member. */
+/** With more queued channels than this, a reply flushes all of them instead of searching them for its member. */
 const SCAN_MAX_CHANNELS = 16
-/** After a gap, milliseconds until the order in which events arrive is that of every other node again: a commit may take as long. */
-const UNSETTLED = 10_000
+/** After a gap, events may arrive in another order than on other nodes for as long as a commit may take, in milliseconds. */
+const UNSETTLED_MS = 10_000
 
 /**
- * Channel → local members. Frames published within one turn of the event loop leave as one write per member: with 500
- * members that is a fifth of the cost. Where that takes long and publishers are many, a channel rests afterwards, until
- * as many frames wait as it just wrote or the rest is over: what they publish next, each when it has seen the last, is
- * then one write again and not two halves.
+ * The local members of each channel. Frames published within one turn of the event loop are one write per member: with 500
+ * members that is a fifth of the cost. After a slow flush (several frames, 64 members or more) the channel is not flushed
+ * again until the queue is as long as the last flush, or the pause is over. Publishers that wait for their own message then
+ * share one write again.
  *
- * Whoever writes to a member directly calls `flushFor` first, so that replies and frames keep their order; and a frame
- * reaches exactly those who were members when it came.
+ * A frame is written to exactly those who were members when it arrived. Before writing to a member directly, call `flushFor`:
+ * it keeps the order of replies and frames.
  */
 export class Hub {
   readonly #channels = new Map<ChannelKey, LocalChannel>()
   readonly #backplane: Pick<Backplane, 'subscribe' | 'unsubscribe'>
   readonly #clock: Clock
   readonly #count = (delivered: number): void => { this.delivered += delivered }
-  /** To be flushed at the end of this turn. */
+  /** Channels to flush at the end of this turn. */
   #dirty: LocalChannel[] = []
   #scheduled = false
-  /** Their frames wait until there are `enough`, or the rest is over. */
+  /** Channels in a pause, which ends early when `flushAt` frames are queued. */
   readonly #paused = new Map<LocalChannel, { flushAt: number, timer: NodeJS.Timeout }>()
   /** Deliveries since start, for the stats line. */
   delivered = 0
-  /** The largest durable id that came by, on any channel. */
+  /** The largest durable id that has arrived on any channel. */
   newest = 0
   newestFrame: OutgoingEvent | null = null
-  /** Called with a durable frame that is dropped, as its id has come before. */
+  /** Called with a durable frame that is dropped because its id has arrived before. */
   repeated: (key: ChannelKey, frame: OutgoingEvent) => void = () => {}
 
   constructor (backplane: Pick<Backplane, 'subscribe' | 'unsubscribe'>, clock: Clock) {
@@ -56,9 +56,9 @@ export class Hub {
   }
 
   /**
-   * Makes `member` hear the channel: from when this resolves nothing published on any node passes it by; no promise where
-   * the node hears it already. Live from its `replied` on, which may promise a replay of what comes after `since`. A member that
-   * joins again is held back again.
+   * Adds a member to a channel. Everything published on any node after this resolves reaches the member. Synchronous if the
+   * node is subscribed already (bench row "connect"). The member receives live events after `replied`, which may first replay
+   * the events after `since`. A member that joins again waits for its reply again.
    */
   join (key: ChannelKey, member: Member, since = 0): MaybePromise<Joining> {
     let channel = this.#channels.get(key)
@@ -81,7 +81,7 @@ export class Hub {
     }
   }
 
-  /** Frames from the backplane, or from the log where the backplane lost them. */
+  /** Delivers frames from the backplane, or from the log if the backplane lost them. */
   deliver (key: ChannelKey, frames: readonly OutgoingEvent[]): void {
     const channel = this.#channels.get(key)
     if (channel === undefined) return
@@ -89,7 +89,7 @@ export class Hub {
     else channel.gap.push(...frames)
   }
 
-  /** Frames of this channel wait from now on, until `fill` brings what came before them. Since when it has members here. */
+  /** Holds back frames of this channel until `fillGap` delivers those before them. Returns the time since which it has members here, or null. */
   startGap (key: ChannelKey): number | null {
     const channel = this.#channels.get(key)
     if (channel === undefined) return null
@@ -97,18 +97,18 @@ export class Hub {
     return channel.since
   }
 
-  /** Frames that were missed, then those that waited behind them. */
+  /** Delivers missed frames, and then those held back behind them. */
   fillGap (key: ChannelKey, missed: readonly OutgoingEvent[]): void {
     const channel = this.#channels.get(key)
     if (channel === undefined) return
     const held = channel.gap ?? []
     channel.gap = null
-    channel.unsettle(performance.now() + UNSETTLED)
+    channel.unsettle(performance.now() + UNSETTLED_MS)
     this.#accept(channel, missed)
     this.#accept(channel, held)
   }
 
-  /** Writes what was delivered so far, but for channels that rest. */
+  /** Writes queued frames, except those of paused channels. */
   flush (): void {
     if (this.#dirty.length === 0) return
     const dirty = this.#dirty
@@ -117,8 +117,8 @@ export class Hub {
   }
 
   /**
-   * Writes what was delivered so far to this member, to whom something else is about to be written: its reply need not
-   * wait until all others were written to. Only where many channels are due, writing is cheaper than looking for its own.
+   * Writes the queued frames of one member, before something else is written to it: a reply need not wait for the writes to
+   * all other members. If many channels are queued, flushing them is cheaper than searching them for the member.
    */
   flushFor (member: Member): void {
     if (this.#dirty.length > SCAN_MAX_CHANNELS) this.flush()
@@ -126,45 +126,41 @@ export class Hub {
     for (const channel of this.#paused.keys()) this.delivered += channel.flushFor(member)
   }
 
-  /** The largest durable id on a channel that has members here; null where the log must be asked. */
+  /** The largest durable id on a channel that has members here; null if it must be read from the log. */
   latestId (key: ChannelKey): number | null {
     return this.#channels.get(key)?.latestId ?? null
   }
 
-  /** What the log said; live frames that came meanwhile may already be further. */
+  /** The largest id according to the log. Live frames that arrived during the read may have larger ids. */
   noteLatestId (key: ChannelKey, id: number): void {
     this.#channels.get(key)?.learnHead(id)
   }
 
   /**
-   * A member that has seen `id` has seen everything on this channel: `id` is the head, and nothing below it can have reached
-   * this node, or another one, later.
+   * Whether a client that has seen `id` has seen everything on this channel: `id` is the latest, and no lower id can have
+   * reached this node or another one after it.
    */
   isSettledAt (key: ChannelKey, id: number): boolean {
     const channel = this.#channels.get(key)
     return channel !== undefined && channel.latestId === id && channel.isSettled
   }
 
-  /** Durable events that arrived on a channel; to be given to {@link settle}. */
+  /** Number of durable events that have arrived on a channel, for {@link settle}. */
   arrivals (key: ChannelKey): number {
     return this.#channels.get(key)?.arrivals ?? 0
   }
 
-  /** The log says that nothing below `id`, the head, is late. It was asked when so many events had arrived. */
+  /** The log has no late events below `id`, the latest. `arrivals`: the number of arrived events when the log was read. */
   settle (key: ChannelKey, id: number, arrivals: number): void {
     const channel = this.#channels.get(key)
     if (channel !== undefined && channel.latestId === id && channel.arrivals === arrivals) channel.isSettled = true
   }
 
-  /** Ids that came by, and heads, are of a log that is no more. */
+  /** Forgets all ids: they belong to an earlier epoch of the log. */
   forgetIds (): void {
     for (const channel of this.#channels.values()) channel.forgetIds()
   }
 
-  /** Keys that have local members. */
-  keys (): ChannelKey[] {
-    return [...this.#channels.keys()]
-  }
 
   #accept (channel: LocalChannel, frames: readonly OutgoingEvent[]): void {
     const wasClean = channel.queued === 0

@@ -3,69 +3,69 @@ import type { ChannelKey } from '../keys.js'
 import { DedupeWindow } from './dedupe-window.js'
 import type { LocalChannel, Member } from './local-channel.js'
 
-/** Stored events as a replay writes them, encoded once for all who read the same ones at the same time. */
+/** Stored events, encoded once for all replays that read the same events at the same time. */
 export interface Page {
   /** Message ids, ascending. */
   ids: readonly number[]
   payloads: readonly Buffer[]
   /** The payloads as WebSocket frames, one after the other. */
   wire: Buffer
-  /** The log has further events behind the last of these. */
+  /** The log has further events after the last of these. */
   more: boolean
-  /** Ids of the newest events at or below the position it was read from, as they were when it was read. */
+  /** Ids of the newest events at or below the position from which the page was read, at the time of the read. */
   below: readonly number[]
 }
 
-/** What a kept frame takes besides its payload, roughly. */
+/** Approximate memory of a kept frame besides its payload, in bytes. */
 const OVERHEAD = 128
-/** Ids of late events that are remembered; a member with more of them is not worth saving. */
+/** Maximum number of late ids that are remembered. A member with more is disconnected. */
 const MAX_LATE = 1000
 /**
- * How far below the newest id an event counts as new to a member that did not say where it was. One that is older was
- * handed on long after it was stored: it is read by its id, and not everything after it.
+ * A member without a cursor starts this many ids below the newest. An event with a lower id was published long after it was
+ * stored: it is read by its id, instead of reading everything after it.
  */
 const LATE_IDS = 100_000
 
 /**
- * A member of a channel that is not live yet: it waits for its reply, or for a replay to reach the head of the log.
+ * A member of a channel that is not live yet: it waits for its reply, or until a replay reaches the end of the log.
  *
- * Durable events that arrive meanwhile are kept as long as the member has room for them (`Member.hold`). When it has none,
- * they are dropped, and the replay goes on from the log instead, which has all of them: an event is committed before it
- * arrives. What waits for a member is so bounded, however long its replay takes and however much arrives.
+ * Durable events that arrive in this time are kept as long as the member has buffer space (`Member.hold`). Without space they
+ * are dropped and read from the log later, which contains them all: an event is committed before it arrives. So the memory
+ * per member is bounded, however long its replay takes and however much arrives.
  *
- * Reading the log by ascending id alone would miss an event that commits late, below the position the replay has
- * reached. Such an event arrives like any other: it is written when it was kept, and read by its id when it was dropped. And
- * before a page with what its sender sent next is written: each page says what is below it, so that one that is still on its
- * way here is read as well.
+ * Reading the log by ascending id alone would miss an event that commits late, below the position of the replay. Such an
+ * event arrives like any other: it is written if it was kept, and read by its id if it was dropped. It must also be written
+ * before a page that contains later events of its sender. So each page lists the ids below it, and those that have not
+ * arrived yet are read first.
  *
- * Ephemeral events are for those who listen now: once the reply is written they pass at once, between the pages.
+ * Ephemeral events are never replayed: after the reply they are written immediately, between the pages.
  */
 export class Joining {
   readonly member: Member
-  /** Changes with each restart: what was read for an earlier one is void. */
+  /** Changes with each restart: pages read for an earlier one are discarded. */
   turn = 0
-  /** The smallest id that was dropped on this channel since the member joined. */
+  /** The smallest id that was dropped since the member joined. */
   dropped = Infinity
-  /** Too much was dropped to be found again. */
+  /** Too many late ids: the member cannot be given everything. */
   isLost = false
   readonly #channel: LocalChannel
   readonly #count: (delivered: number) => void
-  /** Replies to be written before live events pass. */
+  /** Number of replies that must be written before live events. */
   #replies = 0
   #hasReply = false
-  /** The largest `since` of these. */
+  /** The largest `since` of the awaited replies. */
   #asked = 0
-  /** Ids above the position that were dropped and are not above that: late, as soon as that replay begins. */
+  /** Dropped ids above the position and at most `#asked`: they become late when that replay begins. */
   #aboutToBeLate: number[] = []
   #isReplaying = false
   #isFirstDue = false
-  /** Pages that come first end here: a replay by position was asked for, which has everything above. */
+  /** The first pages end here, because a replay by position was requested, which contains everything above. */
   #firstUntil = Infinity
   /** The log must be read before this member goes live. */
   #isDue = false
-  /** Up to here the log was read; below it, what arrives is late. */
+  /** The log was read up to this id. Events with lower ids that arrive are late. */
   #position: number
-  /** Where reading the log began. Of two events of one sender the order is kept from here on. */
+  /** Where the reads of the log began. From here on, the order of two events of one sender is kept. */
   start = 0
   #kept: OutgoingEvent[] = []
   #keptBytes = 0
@@ -73,7 +73,7 @@ export class Joining {
   /** The smallest id above the position that was dropped since the last read of the log began. */
   #missed = Infinity
   #late: number[] = []
-  /** Ids that were written. Made with the first page: most members join without a replay. */
+  /** Ids that were written. Created with the first page: most members join without a replay. */
   #written: DedupeWindow | null = null
 
   constructor (channel: LocalChannel, member: Member, newest: number, count: (delivered: number) => void) {
@@ -87,30 +87,30 @@ export class Joining {
     return this.#channel.key
   }
 
-  /** It is live, or left the channel. */
+  /** The member is live, or has left the channel. */
   get isOver (): boolean {
     return !this.#channel.isJoining(this)
   }
 
-  /** The log must be read, by position or by ids. */
+  /** Whether the log must be read, by position or by ids. */
   get isDue (): boolean {
     return this.#isDue || this.#missed < Infinity || this.#late.length > 0
   }
 
-  /** Ids to be read one by one; the oldest first. */
+  /** Ids to read individually, ascending. */
   get late (): readonly number[] {
     return this.#late
   }
 
-  /** Live events wait for one more reply, which may promise a replay of what comes after `since`. */
+  /** Live events wait for one more reply, after which a replay of the events after `since` may follow. */
   awaitReply (since: number): void {
     this.#replies++
     this.#asked = Math.max(this.#asked, since)
   }
 
   /**
-   * A reply was written. With `since`, what it promised to replay comes after it; otherwise live events do, unless some were
-   * dropped or another reply is awaited.
+   * A reply was written. With `since`, a replay of the events after it follows. Otherwise the member goes live, unless events
+   * were dropped or another reply is awaited.
    */
   replied (since?: number): void {
     this.#replies--
@@ -124,7 +124,7 @@ export class Joining {
     if (!this.isOver) this.#writeEphemeral()
   }
 
-  /** Pages that are not read by position come first, until {@link endFirst}. Events sent again meanwhile are among them. */
+  /** Pages that are not read by position come first, until {@link endFirst}. They contain all retries. */
   beginFirst (): void {
     this.#isFirstDue = true
     this.#isReplaying = true
@@ -132,8 +132,8 @@ export class Joining {
   }
 
   /**
-   * Writes a page of those. What arrived meanwhile has its place among them by id, as far as it is kept. Where something was
-   * dropped the page ends: the log has it, and what comes after it. How many events of the page were written.
+   * Writes one of the first pages, together with kept events, in the order of their ids. The page ends before the first
+   * dropped id: the log contains it and what follows. Returns the number of events of the page that were written.
    */
   writeFirst (page: Page): number {
     const { ids } = page
@@ -151,21 +151,21 @@ export class Joining {
     this.#firstUntil = Infinity
   }
 
-  /** Rows that another node committed or handed on late, below `since`. */
+  /** Adds events below the position that another node committed or published late. */
   addLate (ids: readonly number[]): void {
     if (ids.length === 0) return
     this.#late = [...this.#late, ...ids].sort((a, b) => a - b)
     if (this.#late.length > MAX_LATE) this.isLost = true
   }
 
-  /** Takes a frame of the channel. */
+  /** A frame of the channel arrived. */
   accept (frame: OutgoingEvent): void {
     if (frame.excludeConnectionId === this.member.id) return
     if (frame.messageId === 0 && this.#hasReply) {
       this.#count(this.#channel.write(this.member, [frame]))
       return
     }
-    if (frame.isRetry && this.#isReplaying) return // the replay has it, or it is sent again later
+    if (frame.isRetry && this.#isReplaying) return // it is part of the replay, or will be retried later
     if (this.#isKeeping && this.member.hold(sizeOf(frame))) {
       this.#kept.push(frame)
       this.#keptBytes += sizeOf(frame)
@@ -180,8 +180,8 @@ export class Joining {
   }
 
   /**
-   * The log is about to be read above `since`, which has all that was dropped above it. What is late is written now. Further
-   * reads are asked for what is `below`, too.
+   * The log is about to be read after `since`, and will contain all dropped events with greater ids. Kept late events are
+   * written now. With `isFurther` the page must also list the ids `below` it.
    */
   beginRead (): { since: number, isFurther: boolean } {
     if (!this.#isDue && this.#missed < Infinity) this.start = this.#position = this.#missed - 1
@@ -200,34 +200,34 @@ export class Joining {
     return { since: this.#position, isFurther: this.#position > this.start }
   }
 
-  /** There are events below a page that must be written first. Then the page is void: it is read again after them. */
+  /** Whether events below a page must be written first. Then the page is discarded, and read again after them. */
   findLate ({ below }: Page): boolean {
-    // Of the first pages nothing is known any more once a replay by position was asked for, which has most of them.
+    // After a replay by position was requested, the ids below the first pages are unknown; that replay contains most of them.
     if (this.#firstUntil === Infinity) this.addLate(below.filter((id) => id > this.start && this.#written?.has(id) !== true))
     return this.#late.length > 0
   }
 
-  /** What was read since {@link beginRead}, from the position on. */
+  /** Writes the page that was read after {@link beginRead}. */
   endRead (page: Page): void {
     this.#writeFrames(this.#kept.filter(({ messageId }) => messageId > 0 && messageId <= this.#position))
     this.#writePage(page)
     const last = page.ids.at(-1) ?? this.#position
-    // Dropped while it was read: it may lack them.
+    // Events dropped during the read may be missing from the page.
     this.#position = Math.max(this.#position, Math.min(last, this.#missed - 1))
     this.#isDue = page.more || this.#missed < Infinity
     this.#missed = Infinity
   }
 
-  /** The rows of these late ids, as far as there are any. */
+  /** Writes the events of these late ids, as far as they exist. */
   endLate (ids: readonly number[], page: Page): void {
     this.#writePage(page)
-    // A page that is full ends with its last one.
+    // A full page ends with its last id; the others are read next.
     const last = page.more ? page.ids.at(-1) ?? Infinity : Infinity
     const done = new Set(ids.filter((id) => id <= last))
     this.#late = this.#late.filter((id) => !done.has(id))
   }
 
-  /** Without what was written before. */
+  /** Writes a page, without events that were written before. */
   #writePage (page: Page): void {
     if (page.ids.length === 0) return
     const written = this.#written ??= new DedupeWindow()
@@ -241,7 +241,7 @@ export class Joining {
     this.#count(this.#channel.write(this.member, frames))
   }
 
-  /** Ends the joining where nothing has to be read any more and no reply is awaited. */
+  /** Makes the member live, unless the log must be read or a reply is awaited. */
   goLive (): void {
     if (this.isOver || this.isDue || this.#isFirstDue || this.#replies > 0) return
     const kept = this.#kept
@@ -250,7 +250,7 @@ export class Joining {
     this.#writeFrames(kept)
   }
 
-  /** The member has left, or is live: nothing is kept for it. */
+  /** The member has left, or is live: kept events are released. */
   leave (): void {
     this.#channel.endJoining(this)
     this.#isKeeping = false
@@ -282,7 +282,7 @@ export class Joining {
     if (this.#aboutToBeLate.length > MAX_LATE) this.isLost = true
   }
 
-  /** Replaces what is kept. */
+  /** Replaces the kept events. */
   #keep (frames: OutgoingEvent[]): void {
     const bytes = frames.reduce((sum, frame) => sum + sizeOf(frame), 0)
     if (bytes !== this.#keptBytes) this.member.release(this.#keptBytes - bytes)

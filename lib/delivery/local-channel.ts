@@ -5,44 +5,46 @@ import { websocketFrame } from '../wire/websocket-frame.js'
 import { DedupeWindow } from './dedupe-window.js'
 import { Joining } from './joining.js'
 
-/** One local receiver of frames: a socket, adapted by connections/. */
+/** A local receiver of frames: a socket, adapted by connections/. */
 export interface Member {
   /** The connection id. */
   readonly id: string
   /**
-   * Writes frames that are already encoded: `wire` holds the complete WebSocket frames one after the other, `payloads`
-   * the same ones bare, for a socket that must frame them itself. Frames of which all are ephemeral may be dropped.
+   * Writes encoded frames. `wire` contains the complete WebSocket frames one after the other; `payloads` contains their
+   * payloads, for a socket that does the framing itself. The frames may be dropped if all are ephemeral (`ephemeral`).
    */
   write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void
-  /** Sets room aside for frames that wait for this member. False: there is none, and they must not wait. */
+  /** Reserves buffer space for frames that wait for this member. False if there is not enough: they must not be kept. */
   hold (bytes: number): boolean
-  /** Gives back room that was set aside. */
+  /** Releases reserved buffer space. */
   release (bytes: number): void
 }
 
-/** A channel with members on this node. Most are private ones, idle, with one member: what few need is made when needed. */
+// idle memory: most channels are private ones, idle, with one member. What few channels need is created when needed.
+/** A channel with members on this node. */
 export class LocalChannel {
   readonly key: ChannelKey
   readonly members = new Set<Member>()
-  /** Milliseconds since 1970: nobody here had a right to what was handed on before. */
+  /** Time of the first join, in milliseconds since 1970. Members need no events published before it. */
   readonly since: number
-  /** Resolves when the backplane has subscribed; null: it has. */
+  /** Resolves when the backplane has subscribed; null afterwards. */
   ready: Promise<void> | null
-  /** The largest durable id known on this channel; null until someone asked the log. */
+  /** The largest durable id known on this channel; null until it was read from the log. */
   latestId: number | null = null
-  /** Whoever has the head has everything below it: nothing below arrived after it, and what arrived did so everywhere alike. */
+  /** A client that has seen `latestId` has seen all lower ids: none arrived after it, on this node or another. */
   isSettled = false
-  /** Durable frames that arrived. */
+  /** Number of durable frames that have arrived. */
   arrivals = 0
-  /** Frames that wait while a gap before them is filled; null: there is none. */
+  /** Frames held back while a gap before them is filled; null if there is no gap. */
   gap: OutgoingEvent[] | null = null
   #joining: Map<Member, Joining> | null = null
-  /** Until then what arrives may have arrived in another order on other nodes; by `performance.now()`. */
+  /** Until this time, by `performance.now()`, events may arrive in another order than on other nodes. */
   #unsettledUntil = 0
-  /** An id that comes again is dropped here. */
+  /** Detects ids that arrive a second time. */
   #dedupe: DedupeWindow | null = null
-  /** Frames that no member was written yet, but those `ahead`, who were written so many of them. */
+  /** Frames to write to all members at the next flush. */
   #queue: OutgoingEvent[] = []
+  /** Number of queued frames already written to a member. */
   #alreadyWritten: Map<Member, number> | null = null
 
   constructor (key: ChannelKey, since: number, ready: MaybePromise<void>) {
@@ -55,14 +57,14 @@ export class LocalChannel {
     return this.members.size === 0 && (this.#joining?.size ?? 0) === 0
   }
 
-  /** Frames that wait for a flush. */
+  /** Number of frames that wait for a flush. */
   get queued (): number {
     return this.#queue.length
   }
 
   /**
-   * This member, to whom everything that came was written, is not live until it has been replied to. One that joins again
-   * before that is the same: what it is owed stays.
+   * Holds back live events for a member that first needs its reply, or a replay. Everything published before this call must
+   * already have been written to it. A second join of the same member keeps what the first one held back.
    */
   join (member: Member, since: number, newest: number, count: (delivered: number) => void): Joining {
     let joining = this.#joining?.get(member)
@@ -87,13 +89,13 @@ export class LocalChannel {
     if (this.#joining?.size === 0) this.#joining = null
   }
 
-  /** Live from now on: what is queued was given to it while it joined. */
+  /** The member receives live events from now on. It got the queued ones while it joined. */
   admit (member: Member): void {
     this.members.add(member)
     this.#markWritten(member)
   }
 
-  /** What came for this member until now is written; then it is gone. */
+  /** Writes the queued frames of a member, and removes it. Returns the number of frames. */
   leave (member: Member): number {
     const delivered = this.flushFor(member)
     this.members.delete(member)
@@ -102,7 +104,7 @@ export class LocalChannel {
     return delivered
   }
 
-  /** Queues a frame for everyone who is here now. False where it has come before. */
+  /** Queues a frame for the current members. False if it has arrived before. */
   accept (frame: OutgoingEvent): boolean {
     if (frame.messageId > 0 && !this.#isNew(frame)) return false
     if (this.#joining !== null) for (const joining of this.#joining.values()) joining.accept(frame)
@@ -110,36 +112,36 @@ export class LocalChannel {
     return true
   }
 
-  /** What the log said; live events that came meanwhile may already be further. */
+  /** The largest id according to the log. Live events that arrived during the read may have larger ids. */
   learnHead (id: number): void {
     if (this.latestId === null) this.isSettled = false
     this.latestId = Math.max(this.latestId ?? 0, id)
   }
 
-  /** Whatever comes next is new, whichever id it has. */
+  /** Forgets all ids: the next event is new, whatever its id. */
   forgetIds (): void {
     this.#dedupe = null
     this.latestId = null
     this.isSettled = false
   }
 
-  /** Writes what is queued, one write for each member. Frames delivered. */
+  /** Writes the queue, with one write per member. Returns the number of frames delivered. */
   flush (): number {
     if (this.#queue.length === 0) return 0
     const frames = this.#queue
     const alreadyWritten = this.#alreadyWritten
     this.#queue = []
     this.#alreadyWritten = null
-    const isExcluded = excludedFrom(frames)
+    const senders = sendersOf(frames)
     let batch: WireBatch | null = null
     let delivered = 0
     for (const member of this.members) {
       const had = alreadyWritten?.get(member) ?? 0
-      if (had > 0 || isExcluded?.(member.id) === true) {
+      if (had > 0 || senders?.has(member.id) === true) {
         delivered += this.write(member, had > 0 ? frames.slice(had) : frames)
         continue
       }
-      // Only now: a private channel's one member is often the sender, who gets nothing.
+      // Built only when needed: the one member of a private channel is often the sender, who gets nothing.
       batch ??= batchOf(frames)
       delivered += frames.length
       member.write(batch.wire, batch.payloads, batch.ephemeral)
@@ -147,7 +149,7 @@ export class LocalChannel {
     return delivered
   }
 
-  /** Writes this member what is queued, before the others. */
+  /** Writes the queued frames to one member, before the others. Returns the number of frames. */
   flushFor (member: Member): number {
     if (this.#queue.length === 0 || !this.members.has(member)) return 0
     const had = this.#alreadyWritten?.get(member) ?? 0
@@ -155,13 +157,13 @@ export class LocalChannel {
     return this.write(member, this.#queue.slice(had))
   }
 
-  /** What was missed is about to be filled in: for a while the order of arrival says nothing about other nodes. */
+  /** Missed events are about to be delivered. Until `until`, the order of arrival may differ from that of other nodes. */
   unsettle (until: number): void {
     this.isSettled = false
     this.#unsettledUntil = until
   }
 
-  /** This member gets nothing of what is queued now. */
+  /** Excludes a member from the frames that are queued now. */
   #markWritten (member: Member): void {
     if (this.#queue.length === 0) return
     this.#alreadyWritten ??= new Map()
@@ -181,7 +183,7 @@ export class LocalChannel {
     return isFirst || isRetry
   }
 
-  /** Writes to one member alone, without the frames it sent itself. Frames delivered. */
+  /** Writes frames to one member, except its own. Returns the number of frames delivered. */
   write (member: Member, frames: readonly OutgoingEvent[]): number {
     const own = frames.filter(({ excludeConnectionId }) => excludeConnectionId !== member.id)
     if (own.length === 0) return 0
@@ -191,7 +193,7 @@ export class LocalChannel {
   }
 }
 
-/** What `Member.write` is given. */
+/** The arguments of `Member.write`. */
 interface WireBatch { wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean }
 
 function batchOf (frames: readonly OutgoingEvent[]): WireBatch {
@@ -204,20 +206,11 @@ function batchOf (frames: readonly OutgoingEvent[]): WireBatch {
   }
 }
 
-/** Who sent some of these. Asked for each member: comparing with one or two ids costs a fraction of a look into a set. */
-function excludedFrom (frames: readonly OutgoingEvent[]): ((id: string) => boolean) | null {
-  let first: string | null = null
-  let second: string | null = null
+/** The connections that sent some of these frames; null: none. Comparing with one or two ids instead of a set was measured, and gained nothing. */
+function sendersOf (frames: readonly OutgoingEvent[]): Set<string> | null {
+  let senders: Set<string> | null = null
   for (const { excludeConnectionId } of frames) {
-    if (excludeConnectionId === null || excludeConnectionId === first || excludeConnectionId === second) continue
-    if (first === null) first = excludeConnectionId
-    else if (second === null) second = excludeConnectionId
-    else return inSet(frames)
+    if (excludeConnectionId !== null) (senders ??= new Set()).add(excludeConnectionId)
   }
-  return first === null ? null : (id) => id === first || id === second
-}
-
-function inSet (frames: readonly OutgoingEvent[]): (id: string) => boolean {
-  const ids = new Set(frames.map(({ excludeConnectionId }) => excludeConnectionId))
-  return (id) => ids.has(id)
+  return senders
 }

@@ -1,66 +1,67 @@
 import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
+import { sleep } from '../async/timers.js'
 import type { ChannelKey } from '../keys.js'
 import type { Joining, Page } from './joining.js'
 import type { Member } from './local-channel.js'
 
-/** A member whose replays are paced by what it takes. */
+/** A member that is sent replays at the speed at which it reads. */
 export interface Reader extends Member {
   /** Closed or closing. */
   readonly closed: boolean
-  /** Waits until so many bytes may be written without making this reader slow; they count as waiting meanwhile. */
+  /** Waits until `bytes` can be written without exceeding the buffer of this reader. They count as waiting until then. Usually synchronous (bench row "resume"). */
   room (bytes: number): MaybePromise<void>
-  /** It cannot be given everything it was promised on this connection. */
+  /** The replay cannot be completed on this connection: closes it. */
   giveUp (): void
-  /** Nothing is replayed any more. */
+  /** All replays are done. */
   replayed (): void
 }
 
-/** What a replay reads: the log's `Replays`. */
+/** The source of replays: `Replays` of the event log. */
 export interface PageReader {
-  /** Bytes of a page, unless one event alone is larger. */
+  /** Maximum size of a page in bytes, unless a single event is larger. */
   readonly pageBytes: number
-  /** `isFurther`: the page says what is below it, too. */
+  /** `isFurther`: the page also lists the ids `below` it. */
   after (key: ChannelKey, since: number, isFurther: boolean, copiesFrom: number): Promise<Page>
   byIds (key: ChannelKey, ids: readonly number[]): Promise<Page>
   lateBelow (key: ChannelKey, since: number): Promise<number[]>
 }
 
-/** Pages that come before those of the log: what waited for a user. */
+/** Pages to write before those of the log: events that were waiting for a user. */
 export interface PageSource {
-  /** The next page. Where it rejects it is asked again later. */
+  /** The next page. If it rejects, it is called again later. */
   read (): Promise<Page>
-  /** The first so many events of a page were written. */
+  /** The first `count` events of a page were written. */
   written (page: Page, count: number): void
-  /** Whatever comes after them is sent otherwise. */
+  /** The events after them are sent by a replay from the log. */
   skip (): void
 }
 
-/** What is replayed before a member goes live. */
+/** The events to replay before a member goes live. */
 export interface ReplayOptions {
-  /** Everything after this id. */
+  /** All events after this id. */
   since?: number | undefined
-  /** Also what is late below it. */
+  /** Also late events below `since`. */
   isLate?: boolean
-  /** Pages that come first. */
+  /** Pages to write before. */
   first?: PageSource | undefined
 }
 
 interface Replay {
   joining: Joining
   first: PageSource | null
-  /** Look for what is late below this id first. */
+  /** Before reading pages, find the late events below this id. */
   lateBelow: number | null
 }
 
-/** Pause after a read that failed, in milliseconds. */
-const RETRY = 2000
-/** Ids of late events in one read. */
+/** Pause after a failed read. */
+const RETRY_MS = 2000
+/** Maximum number of late ids per read. */
 const LATE_IDS = 100
 
 /**
- * The replays of one connection, one after the other in the order in which they were begun, so that one page is in memory at
- * a time: it is read when the reader has taken what came before. A replay that is begun anew while it waits or runs is one
- * replay still. It ends at the head of the log, where its channel goes live.
+ * The replays of one connection. They run one after the other, so that only one page is in memory: the next one is read when
+ * the client has taken the last. A replay that is begun again while it waits or runs continues as one replay. It ends at the
+ * end of the log, where the channel goes live.
  */
 export class Replayer {
   readonly #reader: Reader
@@ -69,7 +70,7 @@ export class Replayer {
   readonly #replays = new Map<Joining, Replay>()
   #isRunning = false
 
-  /** `again` is called where a channel went live although its first pages cannot be read: with them it is to be begun again. */
+  /** `again` is called later with a channel that went live although its first pages could not be read. */
   constructor (reader: Reader, log: PageReader, again: (key: ChannelKey, first: PageSource) => void) {
     this.#reader = reader
     this.#log = log
@@ -80,7 +81,7 @@ export class Replayer {
     return this.#replays.size === 0
   }
 
-  /** The reply to a subscription was written: what was promised follows, then live events. Right now where nothing was missed. */
+  /** The reply to a subscription was written. Replays the events, and makes the channel live; at once if there is nothing to replay. */
   begin (joining: Joining, { since, isLate = false, first }: ReplayOptions = {}): void {
     if (first !== undefined) joining.beginFirst()
     joining.replied(since)
@@ -98,7 +99,7 @@ export class Replayer {
 
   async #run (): Promise<void> {
     this.#isRunning = true
-    // Those that are begun meanwhile come behind.
+    // Includes replays that are begun during the iteration.
     for (const replay of this.#replays.values()) {
       while (this.#isGoing(replay)) await this.#step(replay)
       this.#replays.delete(replay.joining)
@@ -107,7 +108,7 @@ export class Replayer {
     this.#reader.replayed()
   }
 
-  /** False: it is over, is live, or awaits another reply, with which it is begun again. */
+  /** False if the replay is over, or must wait for another reply, with which it is begun again. */
   #isGoing ({ joining, first }: Replay): boolean {
     if (joining.isLost) this.#reader.giveUp()
     if (this.#reader.closed || joining.isOver) return false
@@ -125,8 +126,8 @@ export class Replayer {
       else if (replay.first !== null) await this.#first(replay, replay.first)
       else await this.#next(replay.joining)
     } catch {
-      // The database is away, and says so itself.
-      await new Promise((resolve) => setTimeout(resolve, RETRY).unref())
+      // An unavailable database is logged by the event log.
+      await sleep(RETRY_MS, { ref: false })
     }
   }
 
@@ -148,7 +149,7 @@ export class Replayer {
 
   async #findLate (replay: Replay, since: number): Promise<void> {
     const ids = await this.#log.lateBelow(replay.joining.key, since)
-    if (replay.lateBelow !== since) return // begun anew
+    if (replay.lateBelow !== since) return // the replay was begun again
     replay.lateBelow = null
     replay.joining.addLate(ids)
   }
@@ -172,13 +173,13 @@ export class Replayer {
     joining.endFirst()
   }
 
-  /** Not worth keeping newer events back, as long as they are all here: those that waited follow when they can be read. */
+  /** Newer events are not held back for first pages that cannot be read, if none was dropped. The first pages follow when they can be read. */
   #postpone (replay: Replay, source: PageSource): boolean {
     const { joining } = replay
     if (joining.isDue) return false
     replay.first = null
     joining.endFirst()
-    setTimeout(() => { this.#again(joining.key, source) }, RETRY).unref()
+    setTimeout(() => { this.#again(joining.key, source) }, RETRY_MS).unref()
     return true
   }
 

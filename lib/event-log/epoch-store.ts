@@ -7,9 +7,9 @@ import type { Ids } from '../ids.js'
 
 /** A marker row moves the ids at least this far past every id known. */
 const STEP = 1_000_000
-/** Ids beyond this are not believed: with the step they would soon be no safe integers any more. */
+/** Ids above this are ignored: with the step added they would soon exceed the safe integers. */
 export const MAX_ID = 2 ** 52
-/** The type of marker rows. Like the rows of ephemeral events they are not durable: nobody recovers or counts them. */
+/** The type of marker rows. Like the audit rows of ephemeral events they are neither recovered nor counted. */
 const MARKER = 'realtime:epoch'
 /** Rows of one look whose times are read, so that it is one statement, always the same. */
 export const MAX_SAMPLES = 5
@@ -21,7 +21,7 @@ export interface LogFacts {
   /** The newest id of the whole log, 0 while it is empty, and when that row was stored. */
   newest: number
   newestAt: number
-  /** When each row that was asked for was stored; null: there is no such row. */
+  /** When each requested row was stored; null if it does not exist. */
   samples: ReadonlyArray<number | null>
 }
 

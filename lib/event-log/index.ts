@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { MaybePromise } from '../async/maybe-promise.js'
 import { withTimeout } from '../async/with-timeout.js'
@@ -15,6 +15,7 @@ import type { Id, Ids } from '../ids.js'
 import { channelKey } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import { wellFormedJson } from '../wire/well-formed.js'
+import { clientKey } from './client-key.js'
 import { CommitQueue, type Committed, type QueuedEvent } from './commit-queue.js'
 import { Commits, type Inserted } from './commits.js'
 import type { Confirmation, Confirmed, EventType, LogPosition, NewEvent, PositionNote, Receipt, StoredEvent } from './contract.js'
@@ -80,7 +81,9 @@ export interface Recovery {
 
 /** The durable events of all channels (websocket_events). They are stored, then published, and can be read again. */
 export class EventLog {
+  /** For this folder and its tests; other code calls `catchUp`, `sweep` and `markSent`. */
   readonly outbox: Outbox
+  /** For this folder and its tests. */
   readonly store: EventStore
   readonly replays: Replays
   readonly pendingLimit: PendingLimit
@@ -255,6 +258,21 @@ export class EventLog {
     }))
   }
 
+  /** Publishes stored events that other nodes may not have; called when the nodes can be reached again. */
+  async catchUp (): Promise<void> {
+    await this.outbox.catchUp()
+  }
+
+  /** Publishes, retries or gives up events that are due, of all nodes. One node at a time should call it. */
+  async sweep (): Promise<void> {
+    await this.outbox.sweep()
+  }
+
+  /** Events that were waiting for their recipient were sent: from now on they are retried until they are confirmed. */
+  async markSent (ids: readonly number[]): Promise<void> {
+    await this.outbox.markSent(ids)
+  }
+
   /** Events of a tenant by status; not always the newest numbers where there are very many. */
   async counts (tenantId: Id): Promise<{ pending: number, failed: number }> {
     return await this.#counts.of(tenantId)
@@ -313,6 +331,7 @@ export class EventLog {
     }
   }
 
+  /** Synchronous in a single process (bench rows "direct messages, durable", "lone durable message"). */
   #committed ({ row, excludeConnectionId }: QueuedEvent, { id, existing }: Committed): MaybePromise<void> {
     // Stored by a node that died before it published the event: now it has its place in the sender's order.
     if (existing !== null) return existing.publishedAt === null ? this.outbox.publish({ ...existing, excludeConnectionId }) : undefined
@@ -323,18 +342,6 @@ export class EventLog {
 
 const refused = (outcome: Outcome, cause?: unknown): RealtimeError =>
   new RealtimeError('RT_STORAGE_UNAVAILABLE', 'The database cannot be read or written now', { retryAfter: 1, outcome, cause })
-
-/** The largest length of a client's key in its column. */
-const MAX_KEY = 98
-
-/**
- * The stored form of a client's key: its hash if it is too long, or if the database could take it for another key because it
- * ignores spaces at the end.
- */
-function clientKey (dedupeId: string): string {
-  const plain = dedupeId.length <= MAX_KEY && !dedupeId.endsWith(' ') && dedupeId.isWellFormed()
-  return plain ? `c:${dedupeId}` : `h:${createHash('sha256').update(dedupeId).digest('base64url')}`
-}
 
 /** The JSON of an event's data with its time, which is added to the text: copying the data would cost more than everything else here. */
 function withTimestamp (data: Record<string, unknown>, timestamp: string): string {

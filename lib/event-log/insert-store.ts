@@ -13,7 +13,7 @@ import { STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
  */
 export const MAX_AUDIT_ROWS = { mysql: 2000, sqlite: 500 } as const
 
-/** Bytes of payload of one such statement. */
+/** Bytes of payload in one statement of audit rows. */
 const MAX_AUDIT_BYTES = 512 * 1024
 
 /** The origin of rows inserted by a host's own transaction: no node's, so that none vouches for their order. */

@@ -34,19 +34,18 @@ export interface LogEpochOptions {
 type Sample = Pick<LogPosition, 'id' | 'createdAt'>
 
 /**
- * The epoch of the log, and the watch that makes it a promise: within one epoch the log only grows, so that a cursor of the
- * epoch has missed nothing but what came after it. Where the log went back (a restored backup, a truncated table, a promoted
- * replica that lagged) it is found here: the table's newest id is below one that was given out, or a row that is known has
- * become another one, or an epoch came back that was replaced before. One node then begins a new epoch, whose ids start past
- * all that any node knows; the others follow.
+ * The epoch of the log, and the checks that guarantee it: within one epoch the log only grows, so that a client with a cursor
+ * of the epoch has missed at most the events after it. If the log went back (a restored backup, a truncated table, a promoted
+ * replica that lagged), it is detected here: the newest id of the table is below an assigned one, or a known row has changed, or
+ * an epoch that was replaced is back. One node then begins a new epoch, whose ids start above all known ones; the others follow.
  */
 export class LogEpoch {
   readonly #options: LogEpochOptions
   readonly #look = coalesceReads(async () => await this.#inTime(this.#check(null)))
   #epoch: string
-  /** Ids up to this were given out before the epoch began, or when this node started. */
+  /** Ids up to this one were assigned before the epoch began, or before this node started. */
   #from = 0
-  /** The newest that this node inserted, heard of from other nodes, and read from the table. */
+  /** The newest id that this node inserted, got from other nodes, and read from the table. */
   #inserted: Sample = { id: 0, createdAt: null }
   #told: Sample = { id: 0, createdAt: null }
   #read: Sample = { id: 0, createdAt: null }
@@ -64,13 +63,13 @@ export class LogEpoch {
     return this.#epoch
   }
 
-  /** The newest id known to be given out. Compared with each id that an insert returns. */
+  /** The newest id known to be assigned. Compared with each id that an insert returns. */
   get newest (): number {
     const { newest } = this.#options.heard
     return Math.max(this.#inserted.id, this.#told.id, this.#read.id, newest <= MAX_ID ? newest : 0)
   }
 
-  /** The database has another identity than when this node started: its keys in Redis are of the old one. */
+  /** The database has another identity than when this node started: its keys in Redis belong to the old one. */
   get identityChanged (): boolean {
     return this.#identityChanged
   }
@@ -80,7 +79,7 @@ export class LogEpoch {
     return { epoch: this.#epoch, id, createdAt }
   }
 
-  /** Compares now, then again and again. Rejects where the database does not answer now. */
+  /** Checks now, then periodically. Rejects if the database does not respond now. */
   async start (): Promise<void> {
     await this.verify()
     this.#timer = setInterval(() => { void this.#beat() }, INTERVAL)
@@ -92,14 +91,14 @@ export class LogEpoch {
     this.#timer = null
   }
 
-  /** What this node inserted: the last id of a statement, and when its event was sent. */
+  /** Call it after each insert of this node, with the last id of the statement and the time of its event. */
   inserted (id: number, createdAt: number): void {
     if (id > this.#inserted.id) this.#inserted = { id, createdAt: Math.floor(createdAt) }
   }
 
   /**
-   * Whether the log as it is now gave this cursor out. Asked of the database and never of memory: the log may have gone back a
-   * moment ago. Without an epoch the id alone decides; one that was jumped over when an epoch began is none of this log.
+   * Whether a cursor belongs to the current log. Reads the database and not memory, because the log may just have gone back.
+   * Without an epoch only the id is checked; ids skipped at the start of an epoch do not belong to the log.
    */
   async gaveOut (since: number, epoch?: string): Promise<boolean> {
     if (since === 0) return true

@@ -41,7 +41,7 @@ export interface ReplaysOptions {
   outbox: Outbox
   /** The epoch of the log, and whether it gave a cursor out. */
   epoch: Pick<LogEpoch, 'current' | 'gaveOut'>
-  /** Types of events of which the sender's own channel is told, too. */
+  /** Types of events that are also published on the sender's private channel. */
   copiedTypes (): readonly string[]
   /** Runs a read for a client; rejects with `RT_STORAGE_UNAVAILABLE`. */
   ask<T> (read: () => Promise<T>): Promise<T>
@@ -85,14 +85,15 @@ export class Replays {
     this.#store = new ReplayStore(options.db, options.dialect, options.ids)
   }
 
-  /** Where a subscriber without `since` begins; from the hub where the head is known here. */
+  /** The position of a subscriber without `since`. Synchronous if the hub knows the latest id (bench row "resume"). */
   position (key: ChannelKey): MaybePromise<number> {
     return this.#options.hub.latestId(key) ?? this.#readEnds(key).then(({ position }) => position)
   }
 
   /**
-   * Where a subscriber begins who has seen everything up to `since`. It costs nothing where that is the head, and this node
-   * knows so. The channel has been joined before: what comes meanwhile is not missed. `epoch` names the log that `since` is of.
+   * The position of a subscriber who has seen everything up to `since` in the log of `epoch`. Synchronous, without a query, if
+   * the hub knows that `since` is the latest id (bench row "resume"). The channel must have been joined before, so that events
+   * of the meantime are not missed.
    */
   start (key: ChannelKey, since: number, epoch?: string): MaybePromise<Start> {
     const { hub, outbox, epoch: { current } } = this.#options

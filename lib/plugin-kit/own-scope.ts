@@ -3,13 +3,13 @@ import type { FastifyBaseLogger, FastifyError, FastifyInstance, FastifyReply } f
 import { errorBody, RealtimeError, type ErrorBody } from '../errors.js'
 import { InputError, inputCompiler } from './rest-input.js'
 
-/** Bytes of a request's body, whatever the host allows on its own routes. */
+/** Maximum size of a request body in bytes, independent of the host's limit. */
 const BODY_LIMIT = 1024 * 1024
 
 /**
- * Opens a scope that stands alone inside any host: errors of the suite, bodies, validation and replies do not depend on
- * the error handler, the parsers, the validator, the serializer or the limits that the host set for its own routes. The
- * host's hooks run as they do everywhere, and the errors they throw are answered by the host's error handler.
+ * Opens a scope that is independent of the host: errors, bodies, validation and replies do not depend on the error handler,
+ * the parsers, the validator, the serializer or the limits of the host's own routes. The host's hooks run as everywhere, and
+ * the host's error handler handles the errors they throw.
  */
 export async function ownScope (
   fastify: FastifyInstance, prefix: string, fill: (scope: FastifyInstance) => void | Promise<void>
@@ -20,7 +20,7 @@ export async function ownScope (
     scope.setErrorHandler((error: FastifyError, request, reply) => {
       const answer = answerTo(error)
       if (answer !== null) return refuse(answer, error, request, reply)
-      // An error of the host's, for its own error handler.
+      // An error of the host: its own error handler is next.
       if (fastify.errorHandler === next) throw error
       return fastify.errorHandler(error, request, reply)
     })
@@ -33,11 +33,11 @@ export async function ownScope (
   }, { prefix })
 }
 
-/** Null for an error that is not the suite's to answer. */
+/** The body for an error; null if it belongs to the host. */
 function answerTo (error: FastifyError): ErrorBody | null {
   if (error instanceof RealtimeError) return errorBody(error)
   if (error instanceof InputError) return shapeOf(error, error.statusCode)
-  // What Fastify has to say of the body itself: too large, no JSON, another media type.
+  // Fastify's own errors about the body: too large, no JSON, another media type.
   const ofBody = error.code?.startsWith('FST_ERR_CTP_') && error.statusCode !== undefined && error.statusCode < 500
   return ofBody ? shapeOf(error, error.statusCode ?? 400) : null
 }
@@ -53,13 +53,13 @@ function refuse (answer: ErrorBody, error: FastifyError, { log }: { log: Fastify
   sendText(reply, JSON.stringify(answer))
 }
 
-/** Sends JSON as text: a `preSerialization` hook of the host's, which may wrap what its own routes answer, is not asked. */
+/** Sends JSON as text, which skips the host's `preSerialization` hooks: they may wrap the responses of the host's own routes. */
 export function sendText (reply: Pick<FastifyReply, 'header' | 'send'>, json: string | Buffer): void {
   reply.header('content-type', 'application/json; charset=utf-8')
   reply.send(json)
 }
 
-/** For what does not come from the suite's handlers: errors of the host's, and what its hooks answer. */
+/** For replies of the host's hooks and error handler; handlers in this scope send text. */
 function serialize (value: unknown): string {
   if (!(value instanceof Error)) return JSON.stringify(value)
   const { statusCode = 500, code, message } = value as FastifyError

@@ -3,14 +3,12 @@ import type { TSchema } from '@sinclair/typebox'
 import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastify'
 
 /**
- * Validates requests with an Ajv of the suite's own: a host may validate its routes with another library, or give Fastify
- * other Ajv options.
+ * Validates requests with its own Ajv: a host may validate its routes with another library, or with other Ajv options.
  *
- * Types are not guessed, with one exception: a whole number may be written as plain decimal digits, because URLs know only
- * text.
+ * Types are not coerced, with one exception: an integer may be given as decimal digits, because URLs contain only text.
  */
 export function inputCompiler (): FastifySchemaCompiler<TSchema> {
-  // The schemas are the suite's own: checking them against the meta-schema would cost every start 30 ms.
+  // Checking these schemas against the meta-schema would cost 30 ms per start.
   const ajv = new Ajv({ useDefaults: true, removeAdditional: true, meta: false, validateSchema: false, strict: false, formats: { 'date-time': true } })
   return ({ schema }) => {
     const check = ajv.compile(schema)
@@ -22,7 +20,7 @@ export function inputCompiler (): FastifySchemaCompiler<TSchema> {
   }
 }
 
-/** The refusal of an input, in the words that Fastify uses unless the host chose others for its routes. */
+/** A validation error with Fastify's default message. */
 export class InputError extends Error {
   readonly statusCode = 400
   readonly code = 'FST_ERR_VALIDATION'
@@ -34,7 +32,7 @@ export class InputError extends Error {
 
 const DIGITS = /^\d{1,16}$/
 
-/** Turns decimal digits into numbers where the schema asks for integers; null where it does nowhere. */
+/** Converts decimal digits to numbers where the schema has integers; null if it has none. */
 function digitsReader ({ properties = {} }: TSchema): ((data: Record<string, unknown>) => void) | null {
   const ofType = (type: (schema: TSchema) => boolean): string[] =>
     Object.entries(properties as Record<string, TSchema>).filter(([, schema]) => type(schema)).map(([name]) => name)

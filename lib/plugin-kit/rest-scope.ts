@@ -23,43 +23,43 @@ declare module 'fastify' {
   }
 
   interface FastifyContextConfig {
-    /** Only on routes of the suite, so that a host's hooks can tell them from its own: the route's own rate, where it has one. */
+    /** Set on the routes of fastify-realtime only, so that a host's hooks can recognise them. Contains the rate of the route, if any. */
     realtime?: { rate?: RateLimitOptions | false }
   }
 }
 
-/** Who sent this request; only inside a scope made by {@link restScope}, after its onRequest hook. */
+/** The caller of a request. Only inside a scope of {@link restScope}, after its onRequest hook. */
 export function callerOf (request: FastifyRequest): Caller {
   const known = request[caller]
   if (known === null) throw new RealtimeError('RT_UNAUTHENTICATED')
   return known
 }
 
-/** The config of a route with a rate of its own, together with the frames of the same kind. */
+/** The config of a route with its own rate, shared with the frames of the same kind. */
 export const ownRate = (rate: UserRate): FastifyContextConfig => ({ realtime: { rate: limitBy(rate) } })
 
 const limitBy = ({ kind, max, window }: UserRate): RateLimitOptions | false => max === 0
   ? false
   : { max, timeWindow: window, keyGenerator: (request) => rateKey(kind, callerOf(request).identity) }
 
-/** Answers with JSON that is encoded already; the route's schema then only describes it. */
+/** Sends encoded JSON; the route's schema only documents it. Synchronous if it is cached (bench row "REST: online list"). */
 export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: MaybePromise<Buffer>): void {
   if (isPromise(json)) json.then((bytes) => { sendText(reply, bytes) }, (err: unknown) => { reply.send(err) })
   else sendText(reply, json)
 }
 
 /**
- * Registers a plugin's routes under the common prefix: authenticated first, then counted per user, errors in Fastify's
- * shape with the suite's codes, in a scope that stands alone inside the host.
+ * Registers a plugin's routes under the common prefix. Requests are authenticated first, then counted per user. Errors have
+ * Fastify's shape, with codes of {@link RealtimeError}. The scope is independent of the host's settings.
  */
 export async function restScope (fastify: FastifyInstance, internals: Internals, routes: (scope: RestScope) => void): Promise<void> {
   const general = limitBy({ kind: 'rest', max: internals.settings.requestsPerMinute, window: 60_000 })
-  // A host that validates with another library describes its routes by it too: these describe themselves.
+  // A host that validates with another library also documents its routes with it; these routes are documented by their schemas.
   const describesItself = fastify.validatorCompiler === undefined ? {} : { swaggerTransform: false }
   await ownScope(fastify, internals.settings.prefix, async (scope) => {
     scope.decorateRequest(caller, null)
     scope.addHook('onRequest', authenticated(internals))
-    // After the host's hook, which saw that these routes are none of its business, and before that of the limiter below.
+    // After the hook of the host's limiter, which skipped these routes, and before the hook of the limiter below.
     scope.addHook('onRoute', (route) => {
       route.config = { ...route.config, rateLimit: route.config?.realtime?.rate ?? false }
     })
@@ -70,7 +70,7 @@ export async function restScope (fastify: FastifyInstance, internals: Internals,
     await scope.register(rateLimit, {
       store: internals.rates.store,
       errorResponseBuilder: (_request, { ttl }) => rateLimited(ttl),
-      // Redis away: better unlimited for a moment than closed.
+      // While Redis is unavailable, requests are not limited.
       skipOnError: true
     })
     routes(withConfig(scope.withTypeProvider<TypeBoxProvider>(), (config) => {
@@ -84,8 +84,8 @@ type Config = Pick<FastifyContextConfig, 'realtime'> & Record<string, unknown>
 type Handler = (request: FastifyRequest, reply: FastifyReply) => unknown
 
 /**
- * The scope, its routes registered with this config from the beginning: a limiter of the host's looks at it when it hears
- * of the route. Their schemas show and check ids of this kind, and their handlers answer as {@link answering} says.
+ * The scope, with a config that routes have from their registration, when a limiter of the host reads it. Their schemas validate
+ * and document ids of this kind, and their handlers are wrapped with {@link answering}.
  */
 function withConfig (scope: RestScope, configOf: (config: Config) => Config, ids: IdKind): RestScope {
   const own = Object.create(scope) as Record<string, unknown>
@@ -103,8 +103,7 @@ function withConfig (scope: RestScope, configOf: (config: Config) => Config, ids
 }
 
 /**
- * The same route for parameters longer than the router takes (`maxParamLength`, which is the host's, and 100 where the host
- * says nothing): the schema limits them.
+ * The same route for parameters longer than the router takes (`maxParamLength`, an option of the host, 100 by default): the schema limits them.
  */
 const ofAnyLength = (route: RouteShorthandOptions, name: string): RouteShorthandOptions => ({
   ...route,
@@ -116,8 +115,8 @@ const ofAnyLength = (route: RouteShorthandOptions, name: string): RouteShorthand
 })
 
 /**
- * Sends what a handler answers as JSON text, and its failure as an error that a client may see: from here on, an error that
- * is none of the suite's comes from a hook of the host's.
+ * Sends the result of a handler as JSON, and its failure as an error that a client may see. After this, an error that is not a
+ * RealtimeError comes from a hook of the host.
  */
 function answering (handler: Handler): (request: FastifyRequest, reply: FastifyReply) => void {
   return (request, reply) => {
@@ -135,7 +134,7 @@ function answering (handler: Handler): (request: FastifyRequest, reply: FastifyR
     }
     try {
       const value = handler(request, reply)
-      // No promise of its own, as Fastify would make one for a handler that answers one.
+      // Avoids the promises that Fastify creates for async handlers (REST bench rows).
       if (isPromise(value)) value.then(answer, failed)
       else answer(value)
     } catch (err) {
@@ -144,7 +143,7 @@ function answering (handler: Handler): (request: FastifyRequest, reply: FastifyR
   }
 }
 
-/** Calls back instead of answering a promise: hosts mostly know a token at once, and the turns of a promise would cost more. */
+/** Calls back instead of returning a promise, because most hosts authenticate synchronously (REST bench rows). */
 function authenticated (internals: Internals): onRequestHookHandler {
   const enter = (request: FastifyRequest, identity: Identity | null, owner: object): void => {
     if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')

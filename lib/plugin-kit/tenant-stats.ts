@@ -2,7 +2,7 @@ import type { Id } from '../ids.js'
 import type { Internals } from '../internals.js'
 import type { TenantStats } from '../schemas.js'
 
-/** One read of the roster, one of the log; nothing is asked of other nodes. */
+/** Reads the roster and the log once each, and asks no other node. */
 export async function tenantStats (internals: Internals, tenantId: Id): Promise<TenantStats> {
   const [{ total, active, users }, { pending, failed }] = await Promise.all([
     internals.roster.counts(tenantId), internals.eventLog.counts(tenantId)

@@ -51,7 +51,7 @@ const eachServer: RedisOptions = {
   reconnectOnError: null,
   stringNumbers: false,
   maxRetriesPerRequest: 0,
-  // It would take an idle connection for a dead one; RedisHealth tells them apart.
+  // It would treat an idle connection as dead; RedisHealth distinguishes them.
   socketTimeout: undefined
 }
 

@@ -122,6 +122,7 @@ export interface RosterTimes {
 }
 
 export interface RosterConnections {
+  /** Synchronous in a single process (bench row "connect"); so is `leave`. */
   join (entry: Omit<RosterConnection, 'generation'>, limit: number): MaybePromise<JoinResult & { generation: string }>
   /**
    * Removes the connection if its generation is still this one; returns whether it was. If it was the user's last one, the
@@ -143,7 +144,10 @@ export interface RosterConnections {
 }
 
 export interface RosterPresence {
-  /** Sets the presence. A user without a connection is online for `registrationTtl` from then; `isFirstOfUser` as for `join`. */
+  /**
+   * Sets the presence. A user without a connection is online for `registrationTtl` from then; `isFirstOfUser` as for `join`.
+   * Synchronous in a single process (bench row "REST: presence update"); so is `presence`.
+   */
   setPresence (tenantId: Id, userId: Id, presence: Presence): MaybePromise<{ isFirstOfUser: boolean }>
   /** The presence of each user in the given order; null for users who are offline. */
   presence (tenantId: Id, userIds: Id[]): MaybePromise<Array<Presence | null>>
@@ -153,7 +157,7 @@ export interface RosterPresence {
 }
 
 export interface RosterTyping {
-  /** Starts or prolongs typing; returns true if the user was not typing there. */
+  /** Starts or prolongs typing; returns true if the user was not typing there. Synchronous in a single process (bench row "REST: typing"). */
   startTyping (entry: TypingEntry): MaybePromise<boolean>
   /** Returns the entries that were stopped; each is returned once in the cluster. */
   stopTyping (keys: TypingKey[]): Promise<TypingEntry[]>
@@ -161,7 +165,7 @@ export interface RosterTyping {
 }
 
 export interface RosterLocks {
-  /** Counts a request of a client in a window, in milliseconds, that starts with the first request. */
+  /** Counts a request of a client in a window, in milliseconds, that starts with the first request. Synchronous in a single process (REST bench rows). */
   countRequest (key: string, window: number): MaybePromise<RateCount>
   /** Adds to the counters of a window that all nodes share, and that end after `ttl` milliseconds; resolves with their totals. Rejects while shared state is away. */
   addCounts (window: number, counts: ReadonlyArray<{ key: string, count: number }>, ttl: number): Promise<number[]>

@@ -11,13 +11,13 @@ import { channelKey, type ChannelKey } from '../keys.js'
 export const CHUNK = 1000
 const DAY_MS = 24 * 3600_000
 
-/** Rows of one plugin that nobody needs any more; registered by the plugin whose tables they are in. */
+/** Removes obsolete rows of one plugin, which registers it. */
 export interface Purge {
   /** What is purged, as results and log lines name it. */
   readonly name: string
   /**
-   * Deletes them, in chunks, and returns how many. `before` is the end of the retention, as columns hold times; `aliveNodes`
-   * are the boot ids of living nodes, null where nobody knows (the command line).
+   * Deletes them in chunks, and returns their number. `before` is the end of the retention, as stored in columns; `aliveNodes`
+   * are the boot ids of living nodes, null if unknown (the command line).
    */
   run (scope: PurgeScope): Promise<number>
 }
@@ -30,13 +30,13 @@ export interface MaintenanceOptions {
   clock: Clock
   log: Pick<FastifyBaseLogger, 'info'>
   retentionDays: number
-  /** Boot ids of living nodes; null where nobody knows (the command line). */
+  /** Boot ids of living nodes; null if unknown (the command line). */
   aliveNodes: () => Promise<string[] | null>
   /** Read at each run: plugins add theirs when they are registered. */
   purges: readonly Purge[]
 }
 
-/** Purges what is old, in chunks that never hold a lock for long. Runs by itself on one node, or from the command line. */
+/** Purges old rows, in chunks that never hold a lock for long. Runs periodically on one node, or from the command line. */
 export class Maintenance {
   readonly #options: MaintenanceOptions
 
@@ -44,7 +44,7 @@ export class Maintenance {
     this.#options = options
   }
 
-  /** Resolves to how many rows were changed, by what they are. */
+  /** Resolves to the number of changed rows by kind. */
   async run (): Promise<Record<string, number>> {
     const { log, purges, aliveNodes } = this.#options
     const done: Record<string, number> = { failed: await this.#failOld(), events: await this.#purgeEvents() }
@@ -74,11 +74,11 @@ export class Maintenance {
     )
   }
 
-  /** Each chunk raises the floors of its channels in the same transaction, so that recovery never claims to be complete across the hole. */
+  /** Each chunk raises the floors of its channels in the same transaction, so that a recovery from below is never reported as complete. */
   async #purgeEvents (): Promise<number> {
     const { db, dialect } = this.#options
     const before = this.#retained
-    // The newest row stays, whatever its age: its id says how far the log went.
+    // The newest row is kept, whatever its age: its id is the end of the log.
     const newest = await db.selectFrom('websocket_events').select((eb) => eb.fn.max('id').as('id')).executeTakeFirst()
     let purged = 0
     for (;;) {

@@ -6,16 +6,16 @@ export interface RosterSweeperOptions {
   events: LifecycleBus
   /** The part of what this node holds that one sweep compares with shared state. */
   share: number
-  /** Whether this node looks after what others left behind. */
+  /** Whether this node removes dead nodes, and reports what became due on any node. */
   enabled: boolean
 }
 
-/** The lock of the node that looks after the dead, in milliseconds; another takes over when it is not renewed. */
-const LOCK_TTL = 5000
+/** The lock of the node that removes dead nodes. Another one takes over when it is not renewed. */
+const LOCK_TTL_MS = 5000
 /** The repair takes the time of several comparisons. */
 const REPAIRS_PER_SHARE = 0.5
 
-/** Looks after the roster once each time it is asked to: renews the lease, tells what became due, removes dead nodes. */
+/** One periodic task for the roster: renews the lease, emits events that became due, removes dead nodes. */
 export class RosterSweeper {
   readonly #options: RosterSweeperOptions
 
@@ -25,13 +25,13 @@ export class RosterSweeper {
 
   async sweep (): Promise<void> {
     const { roster, share, enabled } = this.#options
-    // First, so that nobody is told anything by a state that was lost since.
+    // First, so that no event is based on state that Redis has lost.
     const renewed = await this.#renew().then(() => null, (err: unknown) => ({ err }))
-    // Also while Redis is away: typing of this node runs out as ever.
-    if (enabled) await this.#tellDue()
+    // Also while Redis is unavailable: typing of this node expires as usual.
+    if (enabled) await this.#emitDue()
     if (renewed !== null) throw renewed.err
-    if (!enabled || !await roster.lock('reaper', LOCK_TTL)) return
-    if (await roster.reap()) await this.#tellDue()
+    if (!enabled || !await roster.lock('reaper', LOCK_TTL_MS)) return
+    if (await roster.reap()) await this.#emitDue()
     await roster.repair(share * REPAIRS_PER_SHARE)
   }
 
@@ -42,18 +42,18 @@ export class RosterSweeper {
     for (const one of displaced) events.emit('displaced', one)
   }
 
-  /** Part by part: what became due with a dead node can be a lot. */
-  async #tellDue (): Promise<void> {
+  /** In several parts, because a dead node can leave many users and entries. */
+  async #emitDue (): Promise<void> {
     const { roster, events } = this.#options
     for (let due = await roster.claimDue(); due.length > 0; due = await roster.claimDue()) {
-      for (const one of due) this.#tell(one)
-      // Only now, after it was told: a crash before leaves them due for another node.
+      for (const one of due) this.#emit(one)
+      // Only after the events: if this node crashes before, another node emits them.
       const back = await roster.confirmOffline(due.map(({ tenantId, offline }) => ({ tenantId, userIds: offline })))
       for (const { tenantId, userIds } of back) for (const userId of userIds) events.emit('online', { tenantId, userId, connectionId: null })
     }
   }
 
-  #tell ({ tenantId, offline, presences, typing, expiredConnections }: Due): void {
+  #emit ({ tenantId, offline, presences, typing, expiredConnections }: Due): void {
     const { events } = this.#options
     for (const entry of expiredConnections) events.emit('connectionExpired', entry)
     for (const entry of typing) events.emit('typingExpired', entry)

@@ -59,7 +59,7 @@ export class Scheduler {
   async #eventsTick (): Promise<void> {
     const { roster, eventLog, enabled } = this.#options
     if (!enabled || !eventLog.healthy) return
-    if (await roster.lock('sweeper', LOCK_TTL_MS)) await eventLog.outbox.sweep()
+    if (await roster.lock('sweeper', LOCK_TTL_MS)) await eventLog.sweep()
   }
 
   /** Apart from the other tasks: however much there is to purge, nobody's events wait for it. */

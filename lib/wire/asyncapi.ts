@@ -30,7 +30,7 @@ export function asyncapi ({ events, prefix = '/api/websocket', title = 'fastify-
     const isReply = direction === 'server' && (event === 'ack' || event === 'error')
     messages[key] = message(event, { event, data, id: direction === 'client' || isReply })
     if (direction === 'server') {
-      // Acks are replies, told with each event that they answer.
+      // Acks are documented as replies of their events.
       if (event !== 'ack') operations[key] = { action: 'send', channel: channelRef, messages: [messageRef(key)] }
       continue
     }
@@ -73,7 +73,7 @@ export function asyncapi ({ events, prefix = '/api/websocket', title = 'fastify-
 const channelRef = { $ref: '#/channels/socket' }
 const messageRef = (key: string): { $ref: string } => ({ $ref: `#/channels/socket/messages/${key}` })
 
-/** Names in a document hold no colons. */
+/** Keys of a document contain no colons. */
 const keyOf = (kind: 'client' | 'server' | 'ack', event: string): string => `${kind}.${event.replaceAll(':', '.')}`
 const ERROR = keyOf('server', 'error')
 const hasError = (events: readonly EventDescription[]): boolean => events.some(({ direction, event }) => direction === 'server' && event === 'error')
@@ -82,7 +82,7 @@ function message (name: string, frame: { event: string, data: TSchema, id: boole
   return { name, title, contentType: 'application/json', payload: envelope(frame) }
 }
 
-/** The whole frame; a client may leave out data of which nothing is required. */
+/** The schema of the whole frame. A client may omit data without required fields. */
 function envelope ({ event, data, id }: { event: string, data: TSchema, id: boolean | 'required' }): object {
   const needsData = id !== true || ((data.required as string[] | undefined) ?? []).length > 0
   return {

@@ -1,24 +1,24 @@
-/** What closes a socket, and what the client should do then. */
-export const CloseCode = {
-  /** Disconnected by request: stay away. */
-  disconnected: 4000,
-  /** Another connection took its place: stay away. */
-  replaced: 4001,
-  /** Reads too slowly: come back and resume. */
-  tooSlow: 4008,
-  /** Too many invalid frames: fix it. */
-  badFrames: 4400,
-  /** Not authenticated, too late, or the token expired: get a new token first. */
-  unauthenticated: 4401,
-  /** Origin not allowed, or banned: stay away. */
-  forbidden: 4403,
-  /** Floods after being told: come back later. */
-  flooding: 4429,
-  /** Frame too big: fix it. */
-  tooBig: 1009,
-  /** This node restarts: come back, with jitter, and resume. */
-  restarting: 1012,
-  /** Overloaded: come back later, with jitter. */
-  overloaded: 1013
-} as const
-export type CloseCode = typeof CloseCode[keyof typeof CloseCode]
+interface Row { code: number, meaning: string, reconnect: 'no' | 'now' | 'later' | 'with a new token' }
+
+/**
+ * The close codes: what each means, and whether a client should reconnect. `now` and `later` with jitter, `later` not within
+ * the first seconds. The tables in the documentation and the rules of the client are tested against this one.
+ */
+export const closeCodes = {
+  disconnected: { code: 4000, meaning: 'disconnected by request', reconnect: 'no' },
+  replaced: { code: 4001, meaning: 'another connection took its place', reconnect: 'no' },
+  tooSlow: { code: 4008, meaning: 'reads too slowly', reconnect: 'now' },
+  badFrames: { code: 4400, meaning: 'too many invalid frames', reconnect: 'no' },
+  unauthenticated: { code: 4401, meaning: 'not authenticated, too late, or the credentials expired or were revoked', reconnect: 'with a new token' },
+  forbidden: { code: 4403, meaning: 'origin not allowed, or banned', reconnect: 'no' },
+  flooding: { code: 4429, meaning: 'keeps sending after RT_RATE_LIMITED', reconnect: 'later' },
+  tooBig: { code: 1009, meaning: 'frame too big', reconnect: 'no' },
+  restarting: { code: 1012, meaning: 'this node restarts', reconnect: 'now' },
+  overloaded: { code: 1013, meaning: 'overloaded, or the host cannot authenticate now', reconnect: 'later' }
+} as const satisfies Record<string, Row>
+
+type CloseCodes = { readonly [Name in keyof typeof closeCodes]: typeof closeCodes[Name]['code'] }
+
+/** The close codes by name. Their meanings are in the documentation of the protocol. */
+export const CloseCode = Object.fromEntries(Object.entries(closeCodes).map(([name, { code }]) => [name, code])) as CloseCodes
+export type CloseCode = CloseCodes[keyof CloseCodes]

@@ -7,8 +7,8 @@ import { ConnectionId, DedupeId } from '../schemas.js'
 import { CloseCode } from './close-codes.js'
 
 /**
- * What host code calls the suite with. TypeScript catches most mistakes, but not those of JavaScript hosts, nor an id that
- * is NaN: each check throws `RT_INVALID_DATA` with the name of the argument.
+ * Checks of arguments from host code. TypeScript catches most mistakes, but not those of JavaScript hosts, nor an id that is
+ * NaN. Each check throws `RT_INVALID_DATA` with the name of the argument.
  */
 
 type Check = (value: unknown, name: string) => void
@@ -46,15 +46,15 @@ export function requireChannel (ids: Ids, channel: unknown, name = 'channel'): v
   if (typeof channel !== 'string' || !ids.isChannel(channel)) {
     throw wrong(channel, name, `is not a channel: letters, digits and ${channelCharacters(ids.kind)}, at most 255`)
   }
-  if (channel === 'user:me') throw wrongArgument(name, 'user:me is the own channel of whoever asks: use private-user.{id}')
-  if (channel.startsWith('private-user.') && privateOwner(channel, ids) === null) throw wrongArgument(name, `${channel} is the channel of nobody: use private-user.{id}`)
+  if (channel === 'user:me') throw wrongArgument(name, 'user:me is only defined for clients: use private-user.{id}')
+  if (channel.startsWith('private-user.') && privateOwner(channel, ids) === null) throw wrongArgument(name, `${channel} is not the channel of a user: use private-user.{id}`)
 }
 
-/** Names the data in the error of a value that JSON cannot hold: a BigInt, or an object that holds itself. */
+/** Names the data in the error of a value that cannot be written as JSON: a BigInt, or a circular object. */
 export const notJson = (err: unknown): unknown =>
   err instanceof TypeError ? wrongArgument('data', `cannot be written as JSON: ${err.message.split('\n', 1)[0]}`) : err
 
-/** The code and the reason with which a WebSocket can be closed: it throws at others, on whichever node it is. */
+/** Checks the code and the reason of a close before they are sent to the node of the socket, where `ws` would throw. */
 export function requireClose (code: unknown, reason: unknown): void {
   const isOwn = Number.isInteger(code) && Number(code) >= 4000 && Number(code) <= 4999
   if (!isOwn && !Object.values<unknown>(CloseCode).includes(code)) throw wrongArgument('code', 'is not a close code: 4000 to 4999, or one of CloseCode')

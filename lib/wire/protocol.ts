@@ -11,7 +11,7 @@ import { ErrorResponse } from '../schemas.js'
 /** The path of the socket under the prefix. */
 export const SOCKET_PATH = '/ws'
 
-/** Chosen by the client; asks for a reply. */
+/** Chosen by the client; a frame with an id gets a reply. */
 export const FrameId = Type.Union([Type.Integer(), Type.String({ minLength: 1, maxLength: 64 })])
 export type FrameId = Static<typeof FrameId>
 
@@ -25,7 +25,7 @@ export type ClientFrame = Static<typeof ClientFrame>
 
 const envelope = TypeCompiler.Compile(ClientFrame)
 
-/** server → client, as a route shows it. */
+/** server → client */
 export const ServerFrame = Type.Object({ event: Type.String(), data: Type.Record(Type.String(), Type.Unknown()) })
 
 export const ErrorData = Type.Object({
@@ -36,7 +36,7 @@ export const ErrorData = Type.Object({
 })
 export type ErrorData = Static<typeof ErrorData>
 
-/** The data of an `ack`: what its event answers. */
+/** The data of an `ack`; their schema depends on the event. */
 export const AckData = Type.Record(Type.String(), Type.Unknown(), { description: 'What the event of this id answers' })
 
 /** client → server events, by name. */
@@ -55,7 +55,7 @@ export const eventsOf = ({ client = {}, server = {} }: { client?: ClientEventSch
   ...Object.entries(server).map(([event, data]): EventDescription => ({ event, direction: 'server', data }))
 ]
 
-/** The frame in a text, or null where it is not one. */
+/** Parses a frame; null if the text is not one. */
 export function parseFrame (text: string): ClientFrame | null {
   let value: unknown
   try {
@@ -66,7 +66,7 @@ export function parseFrame (text: string): ClientFrame | null {
   return envelope.Check(value) ? value : null
 }
 
-/** The `id` of something that is JSON but not a frame, so that even then the error finds its way. */
+/** The `id` of JSON that is not a valid frame, so that the error can refer to it. */
 export function idOf (text: string): FrameId | undefined {
   try {
     const value: unknown = JSON.parse(text)

@@ -1,9 +1,9 @@
 import { RealtimeError } from '../errors.js'
 
-/** Levels of objects and arrays that data may have; the data itself is the first. */
+/** Maximum nesting of objects and arrays in data, which are the first level. */
 const MAX_DEPTH = 16
 
-/** What is wrong with data that a client sent, beginning with the field's name; null where nothing is. */
+/** Describes what is wrong with data from a client, beginning with the field's name; null if they are valid. */
 export function illFormed (data: unknown, path = '', depth = 1): string | null {
   if (typeof data === 'string') return illFormedText(data, path)
   if (typeof data !== 'object' || data === null) return null
@@ -16,15 +16,15 @@ export function illFormed (data: unknown, path = '', depth = 1): string | null {
   return null
 }
 
-/** Throws `RT_INVALID_DATA` that names the field where data of a request are not well-formed, or nested too deep. */
+/** Throws `RT_INVALID_DATA`, naming the field, if data of a request are not well-formed or nested too deep. */
 export function assertWellFormed (data: unknown): void {
   const fault = illFormed(data)
   if (fault !== null) throw new RealtimeError('RT_INVALID_DATA', fault)
 }
 
 /**
- * The same for data parsed from `text`: valid UTF-8 in JSON holds what must be refused only as an escape, so most texts
- * need no look at their data.
+ * The same for data parsed from `text`. In valid UTF-8 the refused characters occur only as escapes, so the data of most texts
+ * need not be searched.
  */
 export function illFormedFrame (text: string, { data, id }: { data?: unknown, id?: unknown }): RealtimeError | null {
   if (!text.includes('\\u') && !opensMany(text, '{') && !opensMany(text, '[')) return null
@@ -33,8 +33,7 @@ export function illFormedFrame (text: string, { data, id }: { data?: unknown, id
 }
 
 /**
- * JSON of data that host code sends, with half surrogate pairs replaced as an encoder to UTF-8 does: databases refuse them
- * in JSON.
+ * JSON of data from host code, with lone surrogates replaced as in an encoding to UTF-8: databases reject them in JSON.
  */
 export function wellFormedJson (data: Record<string, unknown>): string {
   const text = JSON.stringify(data)
@@ -55,7 +54,7 @@ function illFormedText (text: string, path: string): string | null {
 
 const fieldOf = (path: string): string => path === '' ? 'data' : path
 
-/** More than data within the limit could open by nesting alone, the frame itself included. */
+/** Whether a text has so many brackets of one kind that it may be nested too deep, including the frame itself. */
 function opensMany (text: string, bracket: string): boolean {
   let count = 0
   for (let at = text.indexOf(bracket); at >= 0; at = text.indexOf(bracket, at + 1)) {

@@ -2,7 +2,7 @@ import { Kind, Type, type Static, type TProperties, type TSchema } from '@sincla
 import { isReserved, resolveAlias } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import { OptionError, RealtimeError } from '../../lib/errors.js'
-import type { FrameContext, FrameResult } from '../../lib/frame-router.js'
+import { Deferred, type FrameContext, type FrameResult } from '../../lib/frame-router.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { requireKnown } from '../../lib/option-names.js'
@@ -84,7 +84,7 @@ export class CustomEvents {
     const data = { userId, channel, ...own }
     if (durable) {
       await this.#messages.count(context.identity)
-      return { ack: { later: this.#messages.store({ tenantId, userId, channel, type: name, data, excludeConnectionId: connectionId, dedupeId: sent.dedupeId }) } }
+      return { ack: new Deferred(this.#messages.store({ tenantId, userId, channel, type: name, data, excludeConnectionId: connectionId, dedupeId: sent.dedupeId })) }
     }
     const timestamp = toIso(this.#internals.clock.now())
     this.#internals.emit({ tenantId, channel, event: name, data: { ...data, timestamp }, excludeConnectionId: connectionId })

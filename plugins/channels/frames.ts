@@ -1,5 +1,5 @@
 import { thenMaybe } from '../../lib/async/maybe-promise.js'
-import type { FrameRouter } from '../../lib/frame-router.js'
+import { Deferred, type FrameRouter } from '../../lib/frame-router.js'
 import type { Messages } from './messages.js'
 import { clientEvents, serverEvents } from './schemas.js'
 import type { Subscriptions } from './subscriptions.js'
@@ -29,17 +29,17 @@ export function frames (router: FrameRouter, subscriptions: Subscriptions, messa
   router.on({
     event: 'broadcast:message',
     ...clientEvents['broadcast:message'],
-    handle: (context, data) => thenMaybe(messages.broadcast(context, data), (ack) => ({ ack }))
+    handle: async (context, data) => ({ ack: await messages.broadcast(context, data) })
   })
   router.on({
     event: 'notification:send',
     ...clientEvents['notification:send'],
-    handle: (context, data) => thenMaybe(messages.notify(context, data), (ack) => ({ ack }))
+    handle: async (context, data) => ({ ack: await messages.notify(context, data) })
   })
   router.on({
     event: 'message:delivered',
     ...clientEvents['message:delivered'],
-    handle: (context, { messageId }) => ({ ack: { later: messages.delivered(context, messageId) } })
+    handle: (context, { messageId }) => ({ ack: new Deferred(messages.delivered(context, messageId)) })
   })
   router.describe({ server: serverEvents })
 }

@@ -6,6 +6,7 @@ import { toIso } from '../../lib/clock.js'
 import { executorOf, type HostTransaction } from '../../lib/database/host-transaction.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import type { Confirmed, NewEvent, Receipt } from '../../lib/event-log/index.js'
+import { Deferred } from '../../lib/frame-router.js'
 import { withIds } from '../../lib/id-schemas.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 import type { IdKind } from '../../lib/ids.js'
@@ -23,9 +24,8 @@ function faultsOf (ids: IdKind): Record<keyof typeof schemas, FaultIn> {
 }
 
 /**
- * The rules of durable events: who may send what to whom. Each answers in two steps: when the event has its place in the
- * order, which is at once where `authorize` answers at once, and `later`, when it is stored, so that the next frame need
- * not wait for the commit.
+ * The rules of durable events: who may send what to whom. Each method returns a `Deferred` as soon as the event has its
+ * position in the queue of the log, so that the next frame of the connection need not wait for the commit.
  */
 export class Messages {
   readonly #internals: Internals
@@ -44,53 +44,58 @@ export class Messages {
     this.#confirm = batchLoader(async (keys) => await this.#confirmAll(keys))
   }
 
-  /** Throws, or rejects with, `RT_FORBIDDEN`; `later` rejects with `RT_STORAGE_UNAVAILABLE`. So do the others. */
-  direct (caller: Caller, data: DirectData): MaybePromise<{ later: Promise<Receipt> }> {
+  /**
+   * Throws, or rejects with, `RT_FORBIDDEN`, and the `Deferred` rejects with `RT_STORAGE_UNAVAILABLE`; so do the others.
+   * Synchronous if `authorize` is (bench rows "direct messages, durable", "lone durable message").
+   */
+  direct (caller: Caller, data: DirectData): MaybePromise<Deferred<Receipt>> {
     const { identity, connectionId } = caller
     const { recipientId } = data
     const channel = privateChannel(recipientId)
     return thenMaybe(this.#permit(caller, { action: 'direct', event: 'message:direct', channel, data, recipientIds: [recipientId] }, this.#faults.direct),
       ({ message, conversationId, dedupeId }) => {
         const stored: StoredData<'message:direct'> = { senderId: identity.userId, message, conversationId }
-        // Who writes to himself is the recipient, with every connection.
+        // A user who writes to himself is the recipient, on all connections.
         const excludeConnectionId = recipientId === identity.userId ? null : connectionId
-        return { later: this.#append(identity, excludeConnectionId, 'message:direct', channel, stored, dedupeId) }
+        return new Deferred(this.#append(identity, excludeConnectionId, 'message:direct', channel, stored, dedupeId))
       })
   }
 
-  group (caller: Caller, data: GroupData): MaybePromise<{ later: Promise<Receipt> }> {
+  /** Synchronous if `authorize` is (bench rows "fan-out under load", "one at a time"). */
+  group (caller: Caller, data: GroupData): MaybePromise<Deferred<Receipt>> {
     const { identity, connectionId } = caller
     const channel = resolveAlias(data.channel, identity.userId)
-    // Whatever the host allows: these channels carry what only the suite may say.
+    // Even if the host allows it: only the plugins publish on these channels.
     if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
     return thenMaybe(this.#permit(caller, { action: 'publish', event: 'message:group', channel, data }, this.#faults.group),
       ({ message, conversationId, dedupeId }) => {
         const stored: StoredData<'message:group'> = { userId: identity.userId, channel, message, conversationId }
-        return { later: this.#append(identity, connectionId, 'message:group', channel, stored, dedupeId) }
+        return new Deferred(this.#append(identity, connectionId, 'message:group', channel, stored, dedupeId))
       })
   }
 
-  broadcast (caller: Caller, data: BroadcastData): MaybePromise<{ later: Promise<Receipt> }> {
+  async broadcast (caller: Caller, data: BroadcastData): Promise<Deferred<Receipt>> {
     const { identity } = caller
-    return thenMaybe(this.#permit(caller, { action: 'broadcast', event: 'broadcast:message', channel: BROADCAST_CHANNEL, data }, this.#faults.broadcast),
-      ({ message, messageType = 'info', dedupeId }) => {
-        const stored: StoredData<'broadcast:message'> = { message, messageType, senderId: identity.userId }
-        return { later: this.#append(identity, null, 'broadcast:message', BROADCAST_CHANNEL, stored, dedupeId) }
-      })
+    const question = { action: 'broadcast', event: 'broadcast:message', channel: BROADCAST_CHANNEL, data } as const
+    const { message, messageType = 'info', dedupeId } = await this.#permit(caller, question, this.#faults.broadcast)
+    const stored: StoredData<'broadcast:message'> = { message, messageType, senderId: identity.userId }
+    return new Deferred(this.#append(identity, null, 'broadcast:message', BROADCAST_CHANNEL, stored, dedupeId))
   }
 
-  notify (caller: Caller, data: NotificationData): MaybePromise<{ later: Promise<NotificationsAccepted> }> {
+  async notify (caller: Caller, data: NotificationData): Promise<Deferred<NotificationsAccepted>> {
     const { identity } = caller
     const { recipientIds } = data
     const question = { action: 'notify', event: 'notification:send', channel: privateChannel(identity.userId), data, recipientIds } as const
-    return thenMaybe(this.#permit(caller, question, this.#faults.notification), (screened) => ({
-      later: this.storeNotifications(identity, { ...screened, recipientIds }, { patient: false }).then((all) => ({
-        messageIds: all.map(({ messageId }) => messageId), timestamp: all[0]?.timestamp ?? toIso(this.#internals.clock.now())
-      }))
-    }))
+    const screened = await this.#permit(caller, question, this.#faults.notification)
+    return new Deferred(this.#notifyAll(identity, { ...screened, recipientIds }))
   }
 
-  /** The host's word on a client's event, and on its content; then it is counted. Throws, or rejects with, what `require` and `screen` do, or `RT_RATE_LIMITED`. */
+  async #notifyAll (identity: Identity, data: NotificationData): Promise<NotificationsAccepted> {
+    const receipts = await this.storeNotifications(identity, data, { patient: false })
+    return { messageIds: receipts.map(({ messageId }) => messageId), timestamp: receipts[0]?.timestamp ?? toIso(this.#internals.clock.now()) }
+  }
+
+  /** Asks `authorize` and `beforePublish`, and counts the event. Returns the data to publish; throws, or rejects with, the errors of `require` and `screen`, or `RT_RATE_LIMITED`. */
   #permit<Data extends object> (caller: Caller, question: Omit<Question, 'data'> & { event: string, data: Data }, faultIn: FaultIn): MaybePromise<Data> {
     const { event, channel, data, recipientIds } = question
     return thenMaybe(this.#internals.access.require(caller, { ...question, data: data as Record<string, unknown> }),
@@ -107,8 +112,8 @@ export class Messages {
   }
 
   /**
-   * One event with an id of its own for each recipient; all have one time. Rejects unless all are stored; with `patient` they
-   * wait for room, however many they are.
+   * Stores one event per recipient, each with its own id, all with the same time. Rejects unless all are stored. With
+   * `patient`, any number of events waits for space in the queue.
    */
   async storeNotifications (
     { tenantId, userId }: Pick<Identity, 'tenantId' | 'userId'>,
@@ -138,7 +143,7 @@ export class Messages {
     return stored
   }
 
-  /** The caller has it: it is not sent again, and its sender is told, once. Throws `RT_NOT_FOUND`. */
+  /** The caller received the message: it is not sent again, and its sender gets `message:delivered`, once. Throws `RT_NOT_FOUND`. */
   async delivered ({ identity }: Caller, messageId: number): Promise<{ messageId: number }> {
     const { tenantId, userId } = identity
     const found = await this.#confirm(`${tenantId}/${userId}/${messageId}`)
@@ -146,12 +151,12 @@ export class Messages {
     return { messageId }
   }
 
-  /** Stores an event and emits `message`. `declared` types are handled as their plugin declared them. */
+  /** Stores an event, and emits the lifecycle event `message`. Without `async`: one promise less per message (bench row "direct messages, durable"). */
   store (event: NewEvent): Promise<Receipt> {
     return this.#internals.eventLog.append(event).then((receipt) => this.#stored(event, receipt))
   }
 
-  /** The same for host code: within its transaction where one is given; else, where many events wait for the database, it waits for room. */
+  /** The same for host code, in its transaction if there is one. Without, the event waits for space in a full queue. */
   async storeFromHost (event: NewEvent, transaction?: HostTransaction): Promise<Receipt> {
     const { eventLog } = this.#internals
     if (transaction !== undefined) return await eventLog.appendInTransaction(executorOf(transaction), event, (receipt) => this.#stored(event, receipt))
@@ -168,7 +173,7 @@ export class Messages {
     return this.store({ tenantId, userId, type, channel, data, excludeConnectionId, dedupeId })
   }
 
-  /** What many users confirm at once is one commit. A user's tabs that confirm together are one confirmation, of which the sender is told once. */
+  /** Simultaneous confirmations of many users are one commit. Those of one user's tabs are one confirmation, and the sender gets one event. */
   async #confirmAll (keys: string[]): Promise<Map<string, number>> {
     const { eventLog, ids } = this.#internals
     const confirmed = await eventLog.confirm(keys.map((key) => {
@@ -187,7 +192,7 @@ export class Messages {
   }
 }
 
-/** Says how many of many are stored. The outcome of a part is not the outcome of the whole: the same key completes it. */
+/** The error of a call that stored only some of its events. Repeating it with the same `dedupeId` stores the others. */
 function partly (stored: number, failures: readonly unknown[]): RealtimeError {
   const errors = failures.map(toRealtimeError)
   const error = errors.find(({ code }) => code !== 'RT_STORAGE_UNAVAILABLE') ?? errors[0]

@@ -56,7 +56,7 @@ class Waiting implements PageSource {
   async #mark (find: () => Promise<readonly number[]>): Promise<void> {
     while (!this.#connection.closed) {
       try {
-        await this.#internals.eventLog.outbox.markSent(await find())
+        await this.#internals.eventLog.markSent(await find())
         return
       } catch (err) {
         this.#log.debug({ err, connection_id: this.#connection.id }, 'what was sent is not marked yet')

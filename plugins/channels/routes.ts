@@ -50,29 +50,29 @@ function subscriptionRoutes (scope: RestScope, subscriptions: Subscriptions): vo
 function messageRoutes (scope: RestScope, messages: Messages): void {
   scope.post('/messages/direct', { schema: rest['POST /messages/direct'] }, async (request, reply) => {
     const { recipient_id: recipientId, message, conversation_id: conversationId } = request.body
-    const { later } = await messages.direct(callerOf(request), { recipientId, message, conversationId, ...dedupe(request.body) })
+    const { value } = await messages.direct(callerOf(request), { recipientId, message, conversationId, ...dedupe(request.body) })
     reply.code(202)
-    return accepted(await later)
+    return accepted(await value)
   })
 
   scope.post('/messages/group', { schema: rest['POST /messages/group'] }, async (request, reply) => {
     const { channel, message, conversation_id: conversationId } = request.body
-    const { later } = await messages.group(callerOf(request), { channel, message, conversationId, ...dedupe(request.body) })
+    const { value } = await messages.group(callerOf(request), { channel, message, conversationId, ...dedupe(request.body) })
     reply.code(202)
-    return accepted(await later)
+    return accepted(await value)
   })
 
   scope.post('/broadcast', { schema: rest['POST /broadcast'] }, async (request, reply) => {
     const { message, message_type: messageType = 'info' } = request.body
-    const { later } = await messages.broadcast(callerOf(request), { message, messageType, ...dedupe(request.body) })
+    const { value } = await messages.broadcast(callerOf(request), { message, messageType, ...dedupe(request.body) })
     reply.code(202)
-    return accepted(await later)
+    return accepted(await value)
   })
 
   scope.post('/notifications', { schema: rest['POST /notifications'] }, async (request, reply) => {
     const { recipient_ids: recipientIds, title, body, icon = null, tag = null } = request.body
-    const { later } = await messages.notify(callerOf(request), { recipientIds, title, body, icon, tag, ...dedupe(request.body) })
-    const { messageIds, timestamp } = await later
+    const { value } = await messages.notify(callerOf(request), { recipientIds, title, body, icon, tag, ...dedupe(request.body) })
+    const { messageIds, timestamp } = await value
     reply.code(202)
     return { data: { message_ids: messageIds, timestamp } }
   })

@@ -16,28 +16,32 @@ import type { Metrics } from '../../lib/metrics.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { websocketFrame } from '../../lib/wire/websocket-frame.js'
 import { FrameLimiter, type FrameLimits } from './frame-limiter.js'
-import { progressOf, type RawSocket } from './node/raw-socket.js'
+import type { RawSocket } from './node/raw-socket.js'
+import { progressOf } from './node/socket-progress.js'
 import { hasRoom, Pace, type Paced } from './pace.js'
 import { ReplyQueue } from './reply-queue.js'
 import type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
 export type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
-/** Tasks that may wait for those before them; past it the socket is read no further until they are done. */
+/** Tasks that may wait for their turn. With more than these the socket is paused until half of them are done. */
 const MAX_WAITING = 256
 
-/** One socket: its phase, its channels, and the order of what comes in and goes out. */
+/** What happens to frames that are to be written: `split` writes frames one by one that do not fit as one. */
+type Admission = 'send' | 'split' | 'drop' | 'close'
+
+/** One socket: its phase, its channels, and the order of incoming and outgoing frames. */
 export class Connection implements Reader, LocalConnection, Paced {
-  phase: Phase
-  /** The connection id; empty until it is authenticated. A field: fan-out compares it for each member. */
+  #phase: Phase
+  /** The connection id; empty before authentication. A field, because a fan-out compares it for each member. */
   id = ''
   readonly channels = new Set<string>()
   readonly replies: ReplyQueue
-  /** When it was last pinged, and pings without a sign since. */
+  /** Time of the last ping. */
   pingedAt: number
+  /** Pings since the peer was last active. */
   missedPings = 0
-  /** Told when its channels changed; null until it is open. */
-  recorder: { record (connection: Connection): void } | null = null
+  #onChannelsChanged: ((connection: Connection) => void) | null = null
   readonly request: FastifyRequest
   readonly client: ClientDescription
   readonly #socket: WebSocket
@@ -45,16 +49,16 @@ export class Connection implements Reader, LocalConnection, Paced {
   readonly #hub: Hub
   readonly #log: PageReader
   readonly #clock: Clock
-  readonly #meters: Metrics
+  readonly #metrics: Metrics
   readonly #maxBuffered: number
   readonly #defaultChannels: ReadonlySet<string>
   #limiter: FrameLimiter | null = null
   readonly #limits: FrameLimits
   /** Null while there is nothing to replay. */
   #replayer: Replayer | null = null
-  /** Null until something has waited. */
+  /** Null until bytes have waited for this reader. */
   #pace: Pace | null = null
-  /** What waits for the frame before it; null: nothing does. */
+  /** Tasks that wait for the one before them; null: none. */
   #tasks: Array<() => MaybePromise<void>> | null = null
   #working = false
 
@@ -66,52 +70,74 @@ export class Connection implements Reader, LocalConnection, Paced {
     this.#hub = hub
     this.#log = eventLog.replays
     this.#clock = clock
-    this.#meters = metrics
+    this.#metrics = metrics
     this.#maxBuffered = options.maxBuffered
     this.#defaultChannels = defaultChannels
     this.#limits = options
     this.replies = new ReplyQueue(this)
     this.pingedAt = clock.now()
-    this.phase = { name: 'opening', since: this.pingedAt }
+    this.#phase = { name: 'opening', since: this.pingedAt }
   }
 
-  /** Made with the first frame: most connections only listen. */
+  get phase (): Phase {
+    return this.#phase
+  }
+
+  // idle memory: created with the first frame, because most connections only listen.
   get limiter (): FrameLimiter {
     return this.#limiter ??= new FrameLimiter(this.#clock, this.#limits)
   }
 
-  /** It is authenticated. */
+  /** The connection was authenticated and registered. */
   open (session: Session): void {
     this.id = session.connectionId
-    this.phase = { name: 'open', session }
+    this.#phase = { name: 'open', session }
   }
 
+  /** `listener` is called after each later subscription or unsubscription. */
+  onChannelsChanged (listener: (connection: Connection) => void): void {
+    this.#onChannelsChanged = listener
+  }
+
+  /** Replaces the credentials of an open connection. False if it is not open. */
+  renew (identity: Identity): boolean {
+    if (this.#phase.name !== 'open') return false
+    this.#phase.session = { ...this.#phase.session, identity, authenticatedAt: this.#clock.now(), warned: false }
+    return true
+  }
+
+  /** The client was told that its credentials expire soon. */
+  markWarned (): void {
+    if (this.#phase.name === 'open') this.#phase.session.warned = true
+  }
+
+  /** Throws `RT_UNAUTHENTICATED` before authentication and after the close: a client may leave while its frame waits for a host function. */
   get identity (): Identity {
-    // Not yet, or not any more: a client may leave while its frame waits for the host.
-    if (this.phase.name !== 'open') throw new RealtimeError('RT_UNAUTHENTICATED')
-    return this.phase.session.identity
+    if (this.#phase.name !== 'open') throw new RealtimeError('RT_UNAUTHENTICATED')
+    return this.#phase.session.identity
   }
 
-  /** Which of the sockets under its id it is; empty until it is authenticated. */
+  /** Distinguishes the sockets that used this connection id one after the other; empty before authentication. */
   get generation (): string {
-    return this.phase.name === 'opening' ? '' : this.phase.session?.generation ?? ''
+    return this.#phase.name === 'opening' ? '' : this.#phase.session?.generation ?? ''
   }
 
   get authenticatedAt (): number {
-    return this.phase.name === 'open' ? this.phase.session.authenticatedAt : 0
+    return this.#phase.name === 'open' ? this.#phase.session.authenticatedAt : 0
   }
 
   isAutomatic (channel: string): boolean {
     return this.#defaultChannels.has(channel) || channel === privateChannel(this.identity.userId)
   }
 
+  /** Resolves synchronously if the node is already subscribed (bench row "connect"). */
   join (channel: string, since?: number): MaybePromise<Joining> {
     const key = channelKey(this.identity.tenantId, channel)
     this.channels.add(channel)
-    this.recorder?.record(this)
+    this.#onChannelsChanged?.(this)
     return thenMaybe(this.#hub.join(key, this, since), (joining) => {
-      // Closed while the backplane subscribed: nobody else would let go of the channel.
-      if (this.phase.name !== 'open') this.#hub.leave(key, this)
+      // Closed while the backplane subscribed: the cleanup of the socket has already run.
+      if (this.#phase.name !== 'open') this.#hub.leave(key, this)
       return joining
     })
   }
@@ -123,43 +149,66 @@ export class Connection implements Reader, LocalConnection, Paced {
   }
 
   leave (channel: string): void {
-    if (this.phase.name === 'opening' || this.phase.session === null || !this.channels.delete(channel)) return
-    this.#hub.leave(channelKey(this.phase.session.identity.tenantId, channel), this)
-    if (this.phase.name === 'open') this.recorder?.record(this)
+    if (this.#phase.name === 'opening' || this.#phase.session === null || !this.channels.delete(channel)) return
+    this.#hub.leave(channelKey(this.#phase.session.identity.tenantId, channel), this)
+    if (this.#phase.name === 'open') this.#onChannelsChanged?.(this)
   }
 
-  /** After the fan-out that is under way, so that a reply never overtakes a frame that came before it. */
+  /** Writes one frame. Queued frames of the hub are written first, so that a reply does not overtake earlier events. */
   send (payload: Buffer): void {
     this.#hub.flushFor(this)
     this.write(websocketFrame(payload), [payload], false)
   }
 
   /**
-   * What is written from now on until the turn is over leaves as one write. Not in the turn in which frames are read: the
-   * last of them may be a close, which is answered at once, and behind that nothing may be written.
+   * Collects everything written until the end of this turn into one write (bench row "direct messages, durable"). Must not be
+   * called in a turn in which frames are read: the last of them may be a close frame, which `ws` answers at once, and nothing
+   * may be written after that answer.
    */
   cork (): void {
     this.#raw?.cork()
   }
 
   write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
-    const { dropped, framesOut } = this.#meters
-    if (this.phase.name === 'closing' || this.#socket.readyState !== this.#socket.OPEN) {
+    const { dropped, framesOut } = this.#metrics
+    if (this.closed || this.#socket.readyState !== this.#socket.OPEN) {
       dropped.closing += payloads.length
       return
     }
-    // What is gathered was not offered to the kernel yet: no reader is slow for that.
-    if (this.waiting + wire.length > this.#maxBuffered / 2) this.#raw?.flush()
-    // Counted with the frames to come: a single large one must not jump the limit.
-    const waiting = this.waiting + wire.length + (this.#pace?.aside ?? 0)
-    if (waiting > this.#maxBuffered / 2 && !this.#mayWrite(wire, payloads, ephemeral)) return
+    const admission = this.#admit(wire.length, payloads.length === 1, ephemeral)
+    if (admission !== 'send') return this.#withhold(admission, payloads, ephemeral)
     if (framesOut !== null) for (const payload of payloads) framesOut.addPayload(payload)
     if (this.#raw !== null) this.#raw.write(wire)
     else for (const payload of payloads) this.#socket.send(payload, { binary: false })
   }
 
+  /** Above half of `maxBuffered` ephemeral frames are dropped; above all of it the reader is too slow. */
+  #admit (bytes: number, isOneFrame: boolean, isEphemeral: boolean): Admission {
+    const half = this.#maxBuffered / 2
+    // Corked bytes were not offered to the kernel yet, so they do not show that a reader is slow.
+    if (this.waiting + bytes > half) this.#raw?.flush()
+    // Includes the frames to be written: a single large one must not exceed the limit.
+    if (this.waiting + bytes + (this.#pace?.aside ?? 0) <= half) return 'send'
+    const { waiting, pace } = this
+    if (!(isEphemeral && waiting > 0) && pace.mayWrite(bytes, waiting, isOneFrame)) return 'send'
+    if (!isOneFrame) return 'split'
+    return isEphemeral ? 'drop' : 'close'
+  }
+
+  #withhold (admission: Exclude<Admission, 'send'>, payloads: readonly Buffer[], ephemeral: boolean): void {
+    if (admission === 'split') {
+      // A client that reads takes them one by one, and only what it does not take waits.
+      for (const payload of payloads) this.write(websocketFrame(payload), [payload], ephemeral)
+    } else if (admission === 'drop') {
+      this.#metrics.dropped.ephemeral++
+    } else {
+      this.#metrics.dropped.tooSlow++
+      this.giveUp()
+    }
+  }
+
   get closed (): boolean {
-    return this.phase.name === 'closing'
+    return this.#phase.name === 'closing'
   }
 
   hold (bytes: number): boolean {
@@ -182,7 +231,7 @@ export class Connection implements Reader, LocalConnection, Paced {
     this.#replayer = null
   }
 
-  /** It has taken nothing for too long although something waits. Asked again and again. */
+  /** Whether bytes are waiting and the client has taken none of them for too long. Called periodically. */
   isStuck (now: number): boolean {
     if (this.waiting > 0) return this.pace.isStuck(this.#progress, now)
     this.#pace?.isDone()
@@ -202,23 +251,6 @@ export class Connection implements Reader, LocalConnection, Paced {
     return socket instanceof Socket ? progressOf(socket) : -this.waiting
   }
 
-  /** Past half of what may wait ephemeral frames are dropped; past all of it the reader is too slow. */
-  #mayWrite (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): boolean {
-    const { waiting, pace } = this
-    const isAlone = payloads.length === 1
-    if (!(ephemeral && waiting > 0) && pace.mayWrite(wire.length, waiting, isAlone)) return true
-    if (!isAlone) {
-      // Many at once: whoever reads takes them one by one, and only what is left behind waits.
-      for (const payload of payloads) this.write(websocketFrame(payload), [payload], ephemeral)
-    } else if (ephemeral) {
-      this.#meters.dropped.ephemeral++
-    } else {
-      this.#meters.dropped.tooSlow++
-      this.giveUp()
-    }
-    return false
-  }
-
   #beginAgain (key: ChannelKey, first: PageSource): void {
     if (this.closed || !this.channels.has(channelOf(key))) return
     void thenMaybe(this.#hub.join(key, this), (joining) => { this.begin(joining, { first }) })
@@ -230,14 +262,17 @@ export class Connection implements Reader, LocalConnection, Paced {
     })
   }
 
-  /** Runs a task that never fails in the same order, right now where none waits: most frames are done in the turn they come. */
+  /**
+   * Runs a task that never fails after the tasks before it; synchronously if there are none (bench rows "fan-out under load",
+   * "direct messages, durable"): most frames are handled in the turn in which they arrive.
+   */
   enqueueFrame (task: () => MaybePromise<void>): void {
     if (!this.#working) return this.#work(task)
     this.#tasks ??= []
     if (this.#tasks.push(task) > MAX_WAITING) this.#socket.pause()
   }
 
-  /** Any sign of the peer. */
+  /** The peer sent something. */
   noteActivity (): void {
     this.missedPings = 0
   }
@@ -248,23 +283,23 @@ export class Connection implements Reader, LocalConnection, Paced {
     if (this.#socket.readyState === this.#socket.OPEN) this.#socket.ping()
   }
 
-  /** Stops everything that goes to the socket, and closes it. Cleaning up is for the `close` event alone. */
+  /** Stops writing to the socket, and closes it. The `close` event does the cleanup. */
   close (code: number, reason: string): void {
-    if (this.phase.name === 'closing') return
+    if (this.#phase.name === 'closing') return
     this.#hub.flushFor(this)
     this.#raw?.flush()
-    this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.name === 'open' ? this.phase.session : null, code }
+    this.#phase = { name: 'closing', since: this.#clock.now(), session: this.#phase.name === 'open' ? this.#phase.session : null, code }
     this.#socket.close(code, reason)
   }
 
-  /** The socket is closed, by whomever. The session it had, for cleaning up; null where it never was authenticated. */
+  /** The socket was closed, by either side. Returns its session for the cleanup; null if it was never authenticated. */
   end (): Session | null {
-    if (this.phase.name === 'opening') this.phase = { name: 'closing', since: this.#clock.now(), session: null, code: null }
-    if (this.phase.name === 'open') this.phase = { name: 'closing', since: this.#clock.now(), session: this.phase.session, code: null }
-    return this.phase.session
+    if (this.#phase.name === 'opening') this.#phase = { name: 'closing', since: this.#clock.now(), session: null, code: null }
+    if (this.#phase.name === 'open') this.#phase = { name: 'closing', since: this.#clock.now(), session: this.#phase.session, code: null }
+    return this.#phase.session
   }
 
-  /** For a peer that does not answer the close. */
+  /** Destroys a socket whose peer does not answer the close. */
   terminate (): void {
     this.#socket.terminate()
   }

@@ -16,17 +16,19 @@ import type { ClientDescription, Connection, Session } from './connection.js'
 import { channelsStillAllowed, endIfRefused } from './decisions.js'
 import type { ConnectionSettings } from './options.js'
 import type { Authenticated, ConnectBody } from './schemas.js'
-import type { ConnectionRecord, ConnectionStore } from './store.js'
+import type { ConnectionStore } from './store.js'
 
-/** The answer to a socket that authenticated, and what lets live frames follow it. */
+/** The reply to a socket that authenticated. `live` starts the delivery of events, and is called after the reply was written. */
 export interface OpenResult {
   answer: Authenticated
   live: () => void
 }
 
+type NewConnection = Omit<RosterConnection, 'generation'>
+
 const NO_CHANNELS: readonly string[] = []
 
-/** The rules of connections: register, open, close, replace, over all nodes. Knows neither HTTP nor frames. */
+/** The rules of connections on all nodes: register, open, renew, replace, close. Independent of HTTP and of frames. */
 export class Connections {
   readonly #internals: Internals
   readonly #settings: ConnectionSettings
@@ -43,7 +45,7 @@ export class Connections {
     this.#closing = new Closing(internals, log)
     internals.bus.on('connectionExpired', (entry) => { this.#recordDisconnected(entry) })
     internals.bus.on('displaced', ({ entry, taken }) => taken
-      // It may come back, and is told then that its id is taken.
+      // The client may reconnect; then it gets RT_CONNECTION_TAKEN.
       ? this.#closing.socket(entry, CloseCode.overloaded, 'the connection id belongs to someone else')
       : this.#closing.socket(entry, CloseCode.replaced, 'opened again elsewhere'))
   }
@@ -57,7 +59,7 @@ export class Connections {
     const device = body.device_type ?? client.device
     const joined = await this.#join({ tenantId, userId, connectionId, nodeId: null, device, connectedAt: now })
     const connectedAt = known?.connectedAt ?? now
-    // An open socket's row is its node's to write, with the channels it has.
+    // The row of an open socket is written by its node, which knows the channels.
     if (known !== null && known.nodeId !== null) return { isNew: false, connectedAt }
     this.#store.put({
       tenantId,
@@ -76,63 +78,70 @@ export class Connections {
     return { isNew: joined.isNew, connectedAt }
   }
 
-  /** Makes a socket the connection `connectionId`, in this turn where roster and backplane answer at once. Throws, or rejects with, `RT_CONNECTION_TAKEN`. */
+  /**
+   * Registers a socket as the connection `connectionId` and subscribes its first channels. Throws, or rejects with,
+   * `RT_CONNECTION_TAKEN`. Synchronous if roster and backplane answer synchronously (bench row "connect").
+   */
   open (connection: Connection, identity: Identity, connectionId: string): MaybePromise<OpenResult> {
     const { tenantId, userId } = identity
     const now = this.#internals.clock.now()
     const entry = { tenantId, userId, connectionId, nodeId: this.#internals.nodeId, device: connection.client.device, connectedAt: now }
-    return thenMaybe(this.#join(entry), ({ isNew, generation }) => {
-      if (connection.phase.name === 'closing') return this.#abandonOpen({ tenantId, userId, connectionId, generation })
-      connection.open({ identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false })
-      this.#internals.localConnections.set(connectionKey(tenantId, connectionId), connection)
-      this.#requireUnrestricted(connection)
-      // Asked for by REST before the socket opened.
-      const requested = isNew ? NO_CHANNELS : channelsStillAllowed(this.#internals, connection)
-      return thenMaybe(requested, (channels) => this.#subscribed(connection, channels))
-    })
+    return thenMaybe(this.#join(entry), ({ isNew, generation }) =>
+      this.#opened(connection, { identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false }, isNew))
   }
 
-  /** Banned or revoked while the host or the roster was asked: the decision did not find this connection, or these credentials. */
+  #opened (connection: Connection, session: Session, isNew: boolean): MaybePromise<OpenResult> {
+    if (connection.closed) return this.#abandonOpen(session)
+    connection.open(session)
+    this.#internals.localConnections.set(connectionKey(session.identity.tenantId, session.connectionId), connection)
+    this.#requireUnrestricted(connection)
+    // Channels that were requested by REST before the socket opened.
+    const requested = isNew ? NO_CHANNELS : channelsStillAllowed(this.#internals, connection)
+    return thenMaybe(requested, (channels) => this.#subscribe(connection, channels))
+  }
+
+  /** A ban or a revocation during the awaits of the caller did not find this connection, or not these credentials. */
   #requireUnrestricted (connection: Connection): void {
     const refusal = endIfRefused(this.#internals.restrictions, connection)
     if (refusal !== null) throw refusal
   }
 
-  /** Joins a new connection's first channels. */
-  #subscribed (connection: Connection, requested: readonly string[]): MaybePromise<OpenResult> {
+  /** Subscribes the first channels of a connection. */
+  #subscribe (connection: Connection, requested: readonly string[]): MaybePromise<OpenResult> {
     const joins: Array<MaybePromise<Joining>> = []
     for (const channel of [privateChannel(connection.identity.userId), ...this.#internals.defaultChannels, ...requested]) {
       if (!connection.channels.has(channel)) joins.push(connection.join(channel))
     }
     const joined = joins.every(isJoined) ? joins : Promise.all(joins.map(async (joining) => await joining))
-    return thenMaybe(joined, ([own, ...others]) => {
-      connection.recorder = this
-      this.record(connection)
-      return {
-        answer: this.describe(connection),
-        live: () => {
-          for (const joining of others) connection.begin(joining)
-          // What waited for the user is older than what comes now.
-          if (own !== undefined) connection.begin(own, { first: this.#internals.waiting?.(connection) })
-          this.#internals.bus.emit('opened', connection)
-        }
-      }
-    })
+    return thenMaybe(joined, (joinings) => this.#subscribed(connection, joinings))
   }
 
-  /** Gone while the roster was asked: its close found nothing to clean up. */
-  async #abandonOpen ({ tenantId, userId, connectionId, generation }: Pick<RosterConnection, 'tenantId' | 'userId' | 'connectionId' | 'generation'>): Promise<never> {
+  #subscribed (connection: Connection, [own, ...others]: readonly Joining[]): OpenResult {
+    connection.onChannelsChanged(this.#record)
+    this.#record(connection)
+    return {
+      answer: this.describe(connection),
+      live: () => {
+        for (const joining of others) connection.begin(joining)
+        // Events that were waiting for the user are older than live events.
+        if (own !== undefined) connection.begin(own, { first: this.#internals.waiting?.(connection) })
+        this.#internals.bus.emit('opened', connection)
+      }
+    }
+  }
+
+  /** The socket closed while the roster was being asked: its cleanup found no session. */
+  async #abandonOpen ({ identity: { tenantId, userId }, connectionId, generation }: Session): Promise<never> {
     await this.#internals.roster.leave({ tenantId, connectionId, generation })
     this.#internals.bus.emit('disconnected', { tenantId, userId, connectionId })
     throw new RealtimeError('RT_UNAUTHENTICATED')
   }
 
-  /** Takes newer credentials of the same user. Throws `RT_IDENTITY_MISMATCH`. */
+  /** Replaces the credentials with newer ones of the same user. Throws `RT_IDENTITY_MISMATCH`. */
   renew (connection: Connection, identity: Identity): Authenticated {
     const { tenantId, userId } = connection.identity
     if (identity.tenantId !== tenantId || identity.userId !== userId) throw new RealtimeError('RT_IDENTITY_MISMATCH')
-    if (connection.phase.name === 'open') {
-      connection.phase.session = { ...connection.phase.session, identity, authenticatedAt: this.#internals.clock.now(), warned: false }
+    if (connection.renew(identity)) {
       this.#requireUnrestricted(connection)
       this.#internals.bus.emit('renewed', connection)
     }
@@ -153,13 +162,13 @@ export class Connections {
     }
   }
 
-  /** Writes the connection's row, later, with the channels it has then. */
-  record (connection: Connection): void {
+  /** Writes the connection's row behind, with its current channels. */
+  readonly #record = (connection: Connection): void => {
     if (connection.phase.name !== 'open') return
-    this.#store.put(this.#recordOf(connection.phase.session, [...connection.channels], connection.client, 'connected'))
+    this.#store.putSession(connection.phase.session, connection.client, [...connection.channels], 'connected')
   }
 
-  /** After a socket closed, for whatever reason: the one path on which everything of it is let go. Never throws. */
+  /** Releases everything a socket held after it closed, for whatever reason. Never throws. */
   onSocketClosed (connection: Connection, session: Session): void {
     const cleanup = this.#cleanUp(connection, session)
     if (!isPromise(cleanup)) return
@@ -167,11 +176,12 @@ export class Connections {
     void cleanup.then(() => this.#cleanups.delete(cleanup))
   }
 
-  /** Resolves when every socket closed so far is let go. */
+  /** Resolves when the cleanup of every socket that has closed so far is done. */
   async whenCleanedUp (): Promise<void> {
     await Promise.all(this.#cleanups)
   }
 
+  /** Synchronous if the roster is: no promise per closed socket (bench row "connect"). */
   #cleanUp (connection: Connection, session: Session): MaybePromise<void> {
     const { tenantId, userId } = session.identity
     const { connectionId, generation } = session
@@ -182,19 +192,22 @@ export class Connections {
     const grace = connection.phase.name === 'closing' ? this.#graceAfter(connection.phase.code) : undefined
     return thenMaybe(this.#wasReplaced({ tenantId, userId, connectionId, generation }, grace), (wasReplaced) => {
       if (!wasReplaced) {
-        this.#store.put(this.#recordOf(session, channels, connection.client, 'disconnected'))
+        this.#store.putSession(session, connection.client, channels, 'disconnected')
         this.#internals.bus.emit('disconnected', { tenantId, userId, connectionId })
       }
       this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, wasReplaced ? 'Connection replaced' : 'Connection closed')
     })
   }
 
-  /** Takes a closed socket from the roster. True: a newer one under the same id, with another generation, took its place. */
+  /** Removes a closed socket from the roster. True if a newer one with the same id, of another generation, has replaced it. */
   #wasReplaced (entry: Pick<RosterConnection, 'tenantId' | 'userId' | 'connectionId' | 'generation'>, grace?: number): MaybePromise<boolean> {
     const { roster } = this.#internals
-    return catchMaybe(() => thenMaybe(roster.leave(entry, grace), (left) =>
-      left ? false : roster.find(entry.tenantId, entry.connectionId).then((found) => found?.userId === entry.userId && found.generation !== entry.generation)), (err) => {
-      this.#log.warn({ err, connection_id: entry.connectionId }, 'the roster keeps a closed connection for now')
+    const hasReplacement = async (): Promise<boolean> => {
+      const found = await roster.find(entry.tenantId, entry.connectionId)
+      return found?.userId === entry.userId && found.generation !== entry.generation
+    }
+    return catchMaybe(() => thenMaybe(roster.leave(entry, grace), (left) => left ? false : hasReplacement()), (err) => {
+      this.#log.warn({ err, connection_id: entry.connectionId }, 'Could not remove a connection from the roster: it expires with the lease of this node')
       return false
     })
   }
@@ -204,13 +217,13 @@ export class Connections {
     await this.#end(await ownedConnection(this.#internals.roster, identity, connectionId), CloseCode.disconnected, 'disconnected by request')
   }
 
-  /** A sign of life of a connection without a socket. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
+  /** Keeps a connection without a socket registered. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
   async heartbeat (identity: Identity, connectionId: string): Promise<void> {
     await ownedConnection(this.#internals.roster, identity, connectionId)
     await this.#internals.roster.heartbeat(identity.tenantId, connectionId)
   }
 
-  /** Closes one connection, wherever it is. False: there is none. */
+  /** Closes one connection, on whichever node it is. False if no node has it. */
   async close (tenantId: Id, connectionId: string, code: number, reason: string): Promise<boolean> {
     const entry = await this.#internals.roster.find(tenantId, connectionId)
     if (entry === null) return await this.#closing.unlisted(tenantId, connectionId, code, reason)
@@ -218,48 +231,54 @@ export class Connections {
     return true
   }
 
-  /** Closes every connection of a user, also those that the roster does not know; answers how many there were. */
+  /** Closes every connection of a user, including those missing from the roster. Returns their number. */
   async closeUser (tenantId: Id, userId: Id, code: number, reason: string): Promise<number> {
     const closed = this.#closing.user(tenantId, userId, code, reason)
-    // While Redis is away nobody knows of others than this node's own.
+    // While Redis is unavailable only the connections of this node are known.
     const entries = await this.#internals.roster.connectionsOf(tenantId, userId).catch(() => [])
     await Promise.all(entries.map(async (entry) => { await this.#end(entry, code, reason) }))
     return new Set([...await closed, ...entries.map(({ connectionId }) => connectionId)]).size
   }
 
-  /** Ends the connections of a user that have no socket; returns how many there were. */
+  /** Ends the connections of a user that have no socket. Returns their number. */
   async endRegistered (tenantId: Id, userId: Id): Promise<number> {
     const entries = (await this.#internals.roster.connectionsOf(tenantId, userId)).filter(({ nodeId }) => nodeId === null)
     await Promise.all(entries.map(async (entry) => { await this.#end(entry, CloseCode.forbidden, 'banned') }))
     return entries.length
   }
 
-  #join (entry: Omit<RosterConnection, 'generation'>): MaybePromise<{ isNew: boolean, generation: string }> {
-    const { tenantId, userId, connectionId } = entry
+  /** Synchronous like `open`, and for the same bench row. */
+  #join (entry: NewConnection): MaybePromise<{ isNew: boolean, generation: string }> {
+    const { tenantId, connectionId } = entry
     const { roster, tenantLimits } = this.#internals
     return thenMaybe(tenantLimits.openConnection(tenantId, connectionId, () => roster.join(entry, this.#settings.maxConnectionsPerUser)), (joined) => {
       if (joined.ownedByOther) throw new RealtimeError('RT_CONNECTION_TAKEN')
       return thenMaybe(this.#closeOthers(joined), () => {
-        if (joined.isNew) {
-          this.#internals.bus.emit('connected', { tenantId, userId, connectionId })
-          this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection registered')
-        }
-        if (joined.isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId })
+        this.#announce(entry, joined)
         return joined
       })
     })
   }
 
-  /** Those whose place a new connection takes. */
+  #announce ({ tenantId, userId, connectionId }: NewConnection, { isNew, isFirstOfUser }: JoinResult): void {
+    if (isNew) {
+      this.#internals.bus.emit('connected', { tenantId, userId, connectionId })
+      this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection registered')
+    }
+    if (isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId })
+  }
+
+  /** Closes the connections that a new one replaces. */
   #closeOthers ({ replaced, evicted }: JoinResult): MaybePromise<void> {
-    if (replaced === null && evicted.length === 0) return
-    return (async () => {
-      if (replaced !== null) await this.#closing.socket(replaced, CloseCode.replaced, 'opened again elsewhere')
-      for (const entry of evicted) {
-        await this.#closing.socket(entry, CloseCode.replaced, 'too many connections: the oldest goes')
-        if (entry.nodeId === null) this.#recordDisconnected(entry)
-      }
-    })()
+    if (replaced !== null || evicted.length > 0) return this.#closeEach(replaced, evicted)
+  }
+
+  async #closeEach (replaced: JoinResult['replaced'], evicted: JoinResult['evicted']): Promise<void> {
+    if (replaced !== null) await this.#closing.socket(replaced, CloseCode.replaced, 'opened again elsewhere')
+    for (const entry of evicted) {
+      await this.#closing.socket(entry, CloseCode.replaced, 'too many connections: the oldest goes')
+      if (entry.nodeId === null) this.#recordDisconnected(entry)
+    }
   }
 
   async #end (entry: RosterConnection, code: number, reason: string): Promise<void> {
@@ -268,33 +287,16 @@ export class Connections {
     if (entry.nodeId === null && left) this.#recordDisconnected(entry)
   }
 
-  /** Whoever was sent away comes back, as soon as another node lets them in. */
+  /** Clients of a node that restarts reconnect to another one, as soon as it accepts them. */
   #graceAfter (code: number | null): number | undefined {
     return code === CloseCode.restarting ? this.#settings.drainGrace : undefined
   }
 
-  /** A connection without a socket is over. */
+  /** A connection without a socket ended. */
   #recordDisconnected ({ tenantId, userId, connectionId }: RosterConnection): void {
     this.#store.markDisconnected(tenantId, connectionId, this.#internals.clock.now())
     this.#internals.bus.emit('disconnected', { tenantId, userId, connectionId })
     this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection closed')
-  }
-
-  #recordOf (session: Session, channels: string[], client: ClientDescription, status: ConnectionRecord['status']): ConnectionRecord {
-    return {
-      tenantId: session.identity.tenantId,
-      userId: session.identity.userId,
-      connectionId: session.connectionId,
-      sessionId: null,
-      browser: client.browser,
-      deviceType: client.device,
-      ipAddress: client.ipAddress,
-      channels,
-      status,
-      connectedAt: session.connectedAt,
-      lastActivityAt: this.#internals.clock.now(),
-      nodeId: this.#internals.nodeId
-    }
   }
 }
 

@@ -1,46 +1,41 @@
 import { randomUUID } from 'node:crypto'
-import type { TObject } from '@sinclair/typebox'
-import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
 import type { FastifyBaseLogger } from 'fastify'
 import { rateLimited } from '../../lib/access/rate-counters.js'
 import { thenMaybe, catchMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
-import { toIso } from '../../lib/clock.js'
 import { errorData, RealtimeError, toRealtimeError } from '../../lib/errors.js'
-import { invalidData, type FrameResult } from '../../lib/frame-router.js'
-import { withIds } from '../../lib/id-schemas.js'
+import { Deferred, type FrameResult } from '../../lib/frame-router.js'
 import type { Identity } from '../../lib/identity.js'
-import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { encodeFrame, idOf, parseFrame, type ClientFrame, type ErrorData, type FrameId } from '../../lib/wire/protocol.js'
 import { illFormedFrame } from '../../lib/wire/well-formed.js'
 import type { Connection } from './connection.js'
 import type { Connections } from './connections.js'
+import { AuthenticationFailure, type FrameHandler } from './frames.js'
 import type { ReplySlot } from './reply-queue.js'
-import { AuthData, clientEvents, serverEvents, type Pong } from './schemas.js'
 
-/** What a connection's frames go through: rate, envelope, authentication, schema, handler, reply. */
+/** The steps that each frame of a connection takes: rate limit, envelope, authentication, schema, handler, reply. */
 export class FramePipeline {
   readonly #internals: Internals
   readonly #connections: Connections
+  readonly #frames: ReadonlyMap<string, FrameHandler>
   readonly #log: FastifyBaseLogger
-  readonly #authData: TypeCheck<TObject>
 
-  constructor (internals: Internals, connections: Connections, log: FastifyBaseLogger) {
+  /** `frames`: handlers of the frames that need no authenticated connection. */
+  constructor (internals: Internals, connections: Connections, frames: ReadonlyMap<string, FrameHandler>, log: FastifyBaseLogger) {
     this.#internals = internals
     this.#connections = connections
+    this.#frames = frames
     this.#log = log
-    this.#authData = TypeCompiler.Compile<TObject>(withIds(AuthData, internals.ids.kind))
-    internals.frames.describe({ client: clientEvents, server: serverEvents })
   }
 
-  /** Takes one message of a socket. Its reply has its place in the order from now on. */
+  /** Takes one message of a socket; null for a binary one. The place of its reply is reserved at once. */
   receive (connection: Connection, text: string | null): void {
     const slot = connection.replies.open()
     const wait = connection.limiter.msUntilAllowed()
     const { framesIn } = this.#internals.metrics
     if (wait > 0) {
-      framesIn?.add('') // not even read
+      framesIn?.add('') // not parsed
       this.#refuse(slot, text === null ? undefined : idOf(text), rateLimited(wait))
       if (connection.limiter.isFlooding()) connection.close(CloseCode.flooding, 'flooding')
       return
@@ -59,8 +54,9 @@ export class FramePipeline {
   }
 
   /**
-   * Authenticates a socket by what its upgrade request carried; where that is nothing, an `auth` frame may follow. `known`
-   * says who it is where that was asked already. Never throws or rejects.
+   * Authenticates a socket with the credentials of its upgrade request. Without any, an `auth` frame may follow. `known`
+   * returns the identity if it was determined before the upgrade. Never throws or rejects. Synchronous if the host answers
+   * synchronously (bench row "connect").
    */
   authenticateUpgrade (connection: Connection, token: string | undefined, known?: () => Identity | null): MaybePromise<void> {
     const slot = connection.replies.open()
@@ -75,49 +71,24 @@ export class FramePipeline {
     }), failed)
   }
 
-  /** Never throws or rejects. */
+  /** Never throws or rejects. Synchronous if the handler is (bench rows "fan-out under load", "direct messages, durable"). */
   #handle (connection: Connection, slot: ReplySlot, frame: ClientFrame, prefetched: unknown): MaybePromise<void> {
-    const failed = (err: unknown): void => {
-      const error = this.#toError(err)
-      if (error.code === 'RT_INVALID_DATA' || error.code === 'RT_INVALID_FRAME') this.#invalid(connection, slot, frame.id, error)
-      else this.#refuse(slot, frame.id, error)
-    }
     return catchMaybe(() => {
-      if (frame.event === 'ping') return this.#pong(slot, frame.id)
-      return frame.event === 'auth' ? this.#auth(connection, slot, frame) : this.#dispatch(connection, slot, frame, prefetched)
-    }, failed)
+      const handle = this.#frames.get(frame.event)
+      if (handle === undefined) return this.#dispatch(connection, slot, frame, prefetched)
+      return thenMaybe(handle(connection, frame.data ?? {}), (result) => { this.#answer(connection, slot, frame.id, result) })
+    }, (err) => { this.#failed(connection, slot, frame.id, err) })
   }
 
-  async #auth (connection: Connection, slot: ReplySlot, frame: ClientFrame): Promise<void> {
-    const data = frame.data ?? {}
-    if (!this.#authData.Check(data)) throw invalidData(this.#authData.Errors(data).First())
-    const auth = data as AuthData // checked right above
-    const renewing = connection.phase.name === 'open'
-    try {
-      const identity = await this.#identify(auth, connection)
-      const { answer, live } = renewing
-        ? { answer: this.#connections.renew(connection, identity), live: undefined }
-        : await this.#connections.open(connection, identity, auth.connectionId ?? randomUUID())
-      slot.fill(encodeFrame(frame.id === undefined ? 'authenticated' : 'ack', answer, frame.id), live)
-    } catch (err) {
-      const error = this.#toError(err)
-      this.#refuse(slot, frame.id, error, endsSocket(error, renewing) ? () => { connection.close(closeCodeFor(error), error.message) } : undefined)
+  #failed (connection: Connection, slot: ReplySlot, id: FrameId | undefined, err: unknown): void {
+    const error = this.#toError(err instanceof AuthenticationFailure ? err.cause : err)
+    if (err instanceof AuthenticationFailure) {
+      this.#refuse(slot, id, error, endsSocket(error, err.isRenewal) ? () => { connection.close(closeCodeFor(error), error.message) } : undefined)
+    } else if (error.code === 'RT_INVALID_DATA' || error.code === 'RT_INVALID_FRAME') {
+      this.#invalid(connection, slot, id, error)
+    } else {
+      this.#refuse(slot, id, error)
     }
-  }
-
-  async #identify ({ token, userId, clubId }: AuthData, connection: Connection): Promise<Identity> {
-    const identity = await this.#internals.access.identify(token, connection.request, connection)
-    if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
-    const isOther = (claimed: Id | string | undefined, id: Id): boolean => claimed !== undefined && this.#internals.ids.parse(claimed) !== id
-    if (isOther(userId, identity.userId) || isOther(clubId, identity.tenantId)) {
-      throw new RealtimeError('RT_IDENTITY_MISMATCH')
-    }
-    return identity
-  }
-
-  #pong (slot: ReplySlot, id: FrameId | undefined): void {
-    const pong: Pong = { timestamp: toIso(this.#internals.clock.now()) }
-    slot.fill(encodeFrame(id === undefined ? 'pong' : 'ack', pong, id))
   }
 
   #dispatch (connection: Connection, slot: ReplySlot, { event, data = {}, id }: ClientFrame, prefetched: unknown): MaybePromise<void> {
@@ -132,9 +103,9 @@ export class FramePipeline {
       if (id !== undefined) slot.fill(encodeFrame('ack', value, id), afterReply)
       else slot.fill(replyEvent === undefined ? null : encodeFrame(replyEvent, value), afterReply)
     }
-    if (!isLater(ack)) return reply(ack)
-    ack.later.then((value) => {
-      // The acks of what came in one statement leave as one write.
+    if (!(ack instanceof Deferred)) return reply(ack)
+    ack.value.then((value: unknown) => {
+      // One insert commits many events: their acks leave as one write.
       connection.cork()
       reply(value)
     }, (err: unknown) => { this.#refuse(slot, id, this.#toError(err)) })
@@ -153,22 +124,19 @@ export class FramePipeline {
 
   #toError (err: unknown): RealtimeError {
     const error = toRealtimeError(err)
-    // An error of the suite's own was logged where it was made.
+    // A RealtimeError was logged where it was thrown, if it needs a log line.
     if (error !== err) this.#log.error({ err }, 'frame failed')
     return error
   }
 }
 
-const isLater = (ack: unknown): ack is { later: Promise<unknown> } =>
-  typeof ack === 'object' && ack !== null && 'later' in ack && ack.later instanceof Promise
-
-/** A live socket stays what it is when new credentials are bad, but not when they are another user's, banned or revoked. */
-function endsSocket ({ code }: RealtimeError, renewing: boolean): boolean {
+/** An open connection keeps its old credentials if newer ones are not valid, unless they are another user's, or the user is banned or revoked. */
+function endsSocket ({ code }: RealtimeError, isRenewal: boolean): boolean {
   if (code === 'RT_IDENTITY_MISMATCH' || code === 'RT_BANNED' || code === 'RT_TOKEN_REVOKED') return true
-  return !renewing && (code === 'RT_UNAUTHENTICATED' || code === 'RT_LIMIT_EXCEEDED' || code === 'RT_TOKEN_EXPIRED' || code === 'RT_UNAVAILABLE' || code === 'RT_INTERNAL')
+  return !isRenewal && (code === 'RT_UNAUTHENTICATED' || code === 'RT_LIMIT_EXCEEDED' || code === 'RT_TOKEN_EXPIRED' || code === 'RT_UNAVAILABLE' || code === 'RT_INTERNAL')
 }
 
-/** What the client should do: come back later, stay away, or get a new token first. */
+/** Tells the client whether to reconnect later, to stay away, or to get a new token first. */
 function closeCodeFor ({ code }: RealtimeError): number {
   if (code === 'RT_STORAGE_UNAVAILABLE' || code === 'RT_LIMIT_EXCEEDED' || code === 'RT_INTERNAL' || code === 'RT_UNAVAILABLE') return CloseCode.overloaded
   if (code === 'RT_RATE_LIMITED') return CloseCode.flooding

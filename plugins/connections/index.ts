@@ -11,6 +11,7 @@ import { Connections } from './connections.js'
 import { closeRefused } from './decisions.js'
 import { dispatchTo, upgradeSource } from './dispatch.js'
 import { FramePipeline } from './frame-pipeline.js'
+import { frames } from './frames.js'
 import { Inspection, type ConnectionDescription } from './inspection.js'
 import { readConnectionSettings, type ConnectionSettings } from './options.js'
 import { readOrigins } from './origin.js'
@@ -53,12 +54,12 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const internals = internalsFor(fastify, 'connections')
   const settings = readConnectionSettings(options)
   const origins = readOrigins(settings.allowedOrigins)
-  const store = new ConnectionStore(internals.database, internals.clock, fastify.log)
+  const store = new ConnectionStore(internals.database, internals.nodeId, internals.clock, fastify.log)
   const connections = new Connections(internals, settings, store, fastify.log)
   const inspection = new Inspection(internals, store)
   const supervisor = new Supervisor(settings, internals.clock, fastify.log)
   const places = new Places(new Admission(settings, fastify.log), internals)
-  const pipeline = new FramePipeline(internals, connections, fastify.log)
+  const pipeline = new FramePipeline(internals, connections, frames(internals, connections), fastify.log)
 
   internals.purges.push(connectionPurge(internals.database.slow, internals.clock))
   internals.eventLog.fitReaders(settings.maxBuffered)
@@ -90,15 +91,17 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const ownServer = !fastify.hasDecorator('websocketServer')
   const source = upgradeSource()
   if (ownServer) {
+    // Not written in place: the types of ws do not know every option.
+    const serverOptions = {
+      server: source,
+      maxPayload: settings.maxFrameSize,
+      // Pings count as frames, so that the client learns of its limit before ws closes the socket.
+      maxPendingAutoPongs: settings.frameBurst + MAX_AUTO_PONGS,
+      perMessageDeflate: settings.perMessageDeflate,
+      handleProtocols: (offered: Set<string>): string | false => offered.has('bearer') ? 'bearer' : false
+    }
     await fastify.register(websocket, {
-      options: {
-        server: source,
-        maxPayload: settings.maxFrameSize,
-        // Pings count as frames: a flood is told so, and not just cut off.
-        maxPendingAutoPongs: settings.frameBurst + MAX_AUTO_PONGS,
-        perMessageDeflate: settings.perMessageDeflate,
-        handleProtocols: (offered: Set<string>) => offered.has('bearer') ? 'bearer' : false
-      },
+      options: serverOptions,
       // A frame that breaks the protocol is the client's fault; ws has closed the socket with the fitting code.
       errorHandler: (error, _socket, request) => { request.log.debug({ err: error }, 'socket error') }
     })

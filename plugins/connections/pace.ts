@@ -1,25 +1,27 @@
-/** How long a reader may take nothing while something waits for it, in milliseconds. */
-const STUCK = 30_000
-/** The longest pause between two looks whether a reader has taken enough, in milliseconds. */
-const MAX_PAUSE = 100
+import { sleep } from '../../lib/async/timers.js'
 
-/** A socket as its pace sees it. */
+/** Time without progress, while bytes are waiting, after which a reader is stuck. */
+const STUCK_MS = 30_000
+/** The longest pause between two checks of the buffer. */
+const MAX_PAUSE_MS = 100
+
+/** The part of a socket that its pace depends on. */
 export interface Paced {
-  /** Bytes that were written and not taken yet. */
+  /** Bytes that were written and not taken by the client yet. */
   readonly waiting: number
   readonly closed: boolean
 }
 
-/** A page of a replay may be written: half of the buffer and more is left to live frames. One that is larger goes alone. */
+/** Whether a page of a replay may be written: it leaves most of the buffer to live frames. A larger page must be the only one in the buffer. */
 export const hasRoom = (bytes: number, waiting: number, maxBuffered: number): boolean =>
   waiting === 0 || waiting + bytes <= maxBuffered / 4
 
-/** How fast a reader takes what it is sent, and what is kept for it meanwhile. Made when something waits: mostly nothing does. */
+/** How fast a reader takes its data, and how much memory is reserved for it. Created when data wait, which is rare. */
 export class Pace {
-  /** Bytes that are kept for it besides those in its socket: live frames behind a replay, a page that was read. */
+  /** Bytes reserved besides those in the socket: live frames behind a replay, a page that was read. */
   aside = 0
   readonly #maxBuffered: number
-  /** The size of a frame larger than all that may wait, which was given to a reader that had taken everything. */
+  /** The size of a frame larger than the buffer, written when nothing else was waiting. */
   #oversize = 0
   #progress = NaN
   #since = 0
@@ -28,7 +30,7 @@ export class Pace {
     this.#maxBuffered = maxBuffered
   }
 
-  /** Sets room aside. False: there is none. */
+  /** Reserves bytes. False if there is not enough space. */
   hold (bytes: number, waiting: number): boolean {
     const aside = this.aside + bytes
     if (aside > this.#maxBuffered / 4 || waiting + aside > this.#maxBuffered) return false
@@ -36,17 +38,17 @@ export class Pace {
     return true
   }
 
-  /** Waits until so many bytes may be written. They count as waiting meanwhile, as far as they are one page. */
+  /** Waits until `bytes` may be written. Until then they are reserved, at most one page of them. */
   async room (bytes: number, socket: Paced): Promise<void> {
     const aside = Math.min(bytes, this.#maxBuffered / 8)
     this.aside += aside
-    for (let pause = 5; !socket.closed && !hasRoom(bytes, socket.waiting, this.#maxBuffered); pause = Math.min(2 * pause, MAX_PAUSE)) {
-      await new Promise((resolve) => setTimeout(resolve, pause))
+    for (let pause = 5; !socket.closed && !hasRoom(bytes, socket.waiting, this.#maxBuffered); pause = Math.min(2 * pause, MAX_PAUSE_MS)) {
+      await sleep(pause)
     }
     this.aside -= aside
   }
 
-  /** So much may be written on top of what waits. Whoever has taken everything is not slow, however large the next frame is. */
+  /** Whether `bytes` may be written on top of what is waiting. A reader that has taken everything is not slow, however large the next frame is. */
   mayWrite (bytes: number, waiting: number, isOneFrame: boolean): boolean {
     if (waiting === 0 && isOneFrame) {
       this.#oversize = bytes > this.#maxBuffered ? bytes : 0
@@ -55,17 +57,17 @@ export class Pace {
     return this.aside + waiting + bytes <= this.#maxBuffered + this.#oversize
   }
 
-  /** Nothing waits. */
+  /** No bytes are waiting. */
   isDone (): void {
     this.#progress = NaN
   }
 
-  /** True where it has taken nothing for too long. `progress` changes with each byte that is taken. */
+  /** Whether the reader has taken nothing for too long. `progress` changes with each byte that it takes. */
   isStuck (progress: number, now: number): boolean {
     if (progress !== this.#progress) {
       this.#progress = progress
       this.#since = now
     }
-    return now - this.#since >= STUCK
+    return now - this.#since >= STUCK_MS
   }
 }

@@ -1,4 +1,4 @@
-/** A place in the order of replies; filled once, with the reply or with nothing where success is silent. */
+/** A position in the order of replies. It is filled once, with the reply, or with null if there is none. */
 export class ReplySlot {
   filled = false
   reply: Buffer | null = null
@@ -18,8 +18,8 @@ export class ReplySlot {
 }
 
 /**
- * Replies leave in the order of their frames, although a durable send is answered only after its commit and the frames
- * behind it are handled meanwhile.
+ * Writes replies in the order of their frames. The reply to a durable send waits for its commit, while the frames after it are
+ * already being handled.
  */
 export class ReplyQueue {
   readonly #slots: ReplySlot[] = []
@@ -35,7 +35,7 @@ export class ReplyQueue {
     return slot
   }
 
-  /** Writes the replies that have come to their turn. */
+  /** Writes all replies that have no unfilled slot before them. */
   release (): void {
     while (this.#slots[0]?.filled === true) {
       const slot = this.#slots.shift()
@@ -43,7 +43,7 @@ export class ReplyQueue {
       if (slot.reply !== null) this.#receiver.send(slot.reply)
       slot.afterwards?.()
     }
-    // Lets go of the room that it took: a connection is mostly quiet.
+    // idle memory: releases the capacity of the array, because most connections are quiet.
     if (this.#slots.length === 0) this.#slots.length = 0
   }
 }

@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http'
 import { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
@@ -14,36 +13,38 @@ import { Connection, type ClientDescription } from './connection.js'
 import type { Connections } from './connections.js'
 import { countSilentFrame } from './flood.js'
 import type { FramePipeline } from './frame-pipeline.js'
+import { corkUpgrade } from './node/cork-upgrade.js'
+import { excludeFromServer } from './node/exclude-from-server.js'
 import { RawSocket } from './node/raw-socket.js'
 import { fragmentListener } from './node/receiver.js'
+import { releaseHead } from './node/release-head.js'
+import { replaceErrorListener } from './node/replace-error-listener.js'
 import { REFUSAL_TIMEOUT_MS, type ConnectionSettings } from './options.js'
 import { isAllowedOrigin } from './origin.js'
 import type { Places } from './places.js'
 import type { Supervisor } from './supervisor.js'
 import { readUserAgent } from './user-agent.js'
 
-const NOTHING = Buffer.alloc(0)
-
 export interface SocketRouteParts {
   internals: Internals
   settings: ConnectionSettings
-  /** As `readOrigins` made them of the settings. */
+  /** The result of `readOrigins`. */
   origins: ReadonlySet<string>
   connections: Connections
   pipeline: FramePipeline
   supervisor: Supervisor
   places: Places
-  /** The sockets' server is this plugin's own, and so is what becomes of their errors. */
+  /** This plugin registered @fastify/websocket, so that it also handles errors of the sockets. */
   ownServer: boolean
 }
 
-/** `GET {prefix}/ws`: the only place where sockets come in. */
+/** `GET {prefix}/ws`: the only route that opens sockets. */
 export async function socketRoute (fastify: FastifyInstance, parts: SocketRouteParts): Promise<void> {
   await ownScope(fastify, parts.internals.settings.prefix, (scope) => { addRoute(scope, parts) })
 }
 
 function addRoute (scope: FastifyInstance, { internals, settings, origins, connections, pipeline, supervisor, places, ownServer }: SocketRouteParts): void {
-  // Of all sockets, which are told apart by `this`: functions for each would stay with it as long as it is open.
+  // idle memory: one listener for all sockets, distinguished by `this`, instead of closures that stay as long as each socket.
   function onMessage (this: WebSocket, data: RawData, isBinary: boolean): void {
     const connection = supervisor.of(this)
     if (connection === undefined) return
@@ -78,7 +79,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     if (session !== null) connections.onSocketClosed(connection, session)
   }
 
-  /** Who asks for an upgrade, where that was asked before the answer. The answer is for this request alone. */
+  /** The result of `authenticate`, for requests that were authenticated before the upgrade. */
   const known = new WeakMap<FastifyRequest, () => Identity | null>()
   const refuseBanned = (request: FastifyRequest, reply: FastifyReply, done: () => void): void => {
     const failed = (err: unknown): void => {
@@ -87,7 +88,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
         void reply.code(statusCode).send({ statusCode, code, error: 'Forbidden', message })
         return
       }
-      // What else is wrong is said by a frame and a close code.
+      // Other errors are reported by a frame and a close code.
       known.set(request, () => { throw err })
       done()
     }
@@ -99,7 +100,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
 
   scope.get(SOCKET_PATH, {
     websocket: true,
-    // The suite limits its sockets itself. A host's limiter that counts addresses would refuse an office that reconnects.
+    // Sockets have limits of their own. A host's limiter per address would refuse an office whose clients all reconnect.
     config: { realtime: {}, rateLimit: false },
     onRequest: (request, reply, done) => {
       if (supervisor.draining) {
@@ -108,62 +109,39 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
       }
       if (!request.ws) return done()
       if (!places.admit(request, reply)) return
-      answerAtOnce(request.raw.socket, reply)
-      // As long as nobody is banned, nothing is asked twice and no upgrade waits.
+      corkUpgrade(request.raw.socket, reply)
+      // While no user is banned, the upgrade does not wait for `authenticate`.
       if (internals.restrictions.hasBans) refuseBanned(request, reply, done)
       else done()
     }
   }, (socket: WebSocket, request: FastifyRequest) => {
-    // This plugin closes its own sockets, with a code that says why, before @fastify/websocket closes all it knows.
-    scope.websocketServer.clients.delete(socket)
-    // Frames go straight to the TCP socket where nothing sits between: not with compression, not in injectWS.
+    excludeFromServer(scope.websocketServer, socket)
+    // Frames are written directly to the TCP socket, except with compression and in injectWS.
     const raw = request.raw.socket instanceof Socket && !settings.perMessageDeflate ? new RawSocket(request.raw.socket) : null
     const connection = new Connection({ socket, raw, request, client: describeClient(request) }, internals, settings)
     supervisor.watch(socket, connection)
-    letGoOfHead(request.raw)
-    // The one that @fastify/websocket attached holds the whole answer to the upgrade.
-    if (ownServer) socket.removeAllListeners('error').on('error', onError)
-    // Attached before anything asynchronous begins: frames that come at once wait in order behind the authentication.
+    releaseHead(request.raw)
+    if (ownServer) replaceErrorListener(socket, onError)
+    // Attached before anything asynchronous begins: frames that arrive early wait until the socket is authenticated.
     listenToFragments(socket)
     socket.on('message', onMessage).on('ping', onPing).on('pong', onPong).on('close', onClose)
-    // Watched like any other: its peer may never answer the close.
+    // The supervisor ends it if its peer does not answer the close.
     if (!isAllowedOrigin(request, origins)) refuse(connection)
     else connection.enqueueFrame(() => pipeline.authenticateUpgrade(connection, tokenOf(request), known.get(request)))
   })
 }
 
-/** Nobody was let in, so its peer gets less time to answer the close than others. */
+/** The peer was not let in, so it gets less time to answer the close than others. */
 function refuse (connection: Connection): void {
   connection.close(CloseCode.forbidden, 'origin not allowed')
   setTimeout(() => { connection.terminate() }, REFUSAL_TIMEOUT_MS).unref()
 }
 
-/**
- * The answer to the upgrade and what follows it at once leave in one write: the `authenticated` frame where the host knows
- * its users by heart. Held back is nothing for which anything is waited.
- */
-function answerAtOnce (socket: Socket, reply: FastifyReply): void {
-  if (!(socket instanceof Socket)) return
-  socket.cork()
-  queueMicrotask(() => {
-    process.nextTick(() => {
-      socket.uncork()
-      // Upgraded: the HTTP response, which was never needed, would stay with the socket.
-      if (reply.sent && !reply.raw.headersSent && reply.raw.socket === socket) reply.raw.detachSocket(socket)
-    })
-  })
-}
-
-/** What came right behind the upgrade request was read by now; @fastify/websocket keeps it, and with it all that came at once. */
-function letGoOfHead (request: IncomingMessage): void {
-  for (const key of Object.getOwnPropertySymbols(request)) if (key.description === 'ws-head') Reflect.set(request, key, NOTHING)
-}
-
-/** Not kept with the connection, as a variable beside its handlers would be. */
+/** idle memory: read when needed, because a variable beside the listeners would be kept as long as the connection. */
 const tokenOf = ({ headers }: FastifyRequest): string | undefined =>
   bearerToken(headers.authorization) ?? subprotocolToken(headers['sec-websocket-protocol'])
 
-/** The pair `bearer, <token>` of Sec-WebSocket-Protocol, which a browser can send where it cannot set a header. */
+/** The token of `Sec-WebSocket-Protocol: bearer, <token>`: a browser can send it, but no other header. */
 function subprotocolToken (header: string | undefined): string | undefined {
   const [scheme, token] = (header ?? '').split(',').map((part) => part.trim())
   return scheme === 'bearer' && token !== undefined && token !== '' ? token : undefined
@@ -174,6 +152,6 @@ const textOf = (data: RawData): string => Buffer.isBuffer(data) ? data.toString(
 function describeClient (request: FastifyRequest): ClientDescription {
   const address = request.raw.socket instanceof Socket ? request.ip : null
   const { browser, device } = readUserAgent(request.headers['user-agent'])
-  // No spread: it would give each client a hidden class of its own, for as long as it stays.
+  // idle memory: no spread, which would create a hidden class per client.
   return { browser, device, ipAddress: address }
 }

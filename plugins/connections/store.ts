@@ -8,6 +8,7 @@ import type { Id } from '../../lib/ids.js'
 import { connectionKey, type ConnectionKey } from '../../lib/keys.js'
 import type { StorageAccess } from '../../lib/resources.js'
 import { CHUNK, inChunks, type Purge } from '../../lib/upkeep/maintenance.js'
+import type { ClientDescription, Session } from './session.js'
 
 /** A connection as the history keeps it. */
 export interface ConnectionRecord {
@@ -33,8 +34,10 @@ export class ConnectionStore {
   readonly #gone: WriteBehind<Gone>
   readonly #storage: StorageAccess
   readonly #clock: Clock
+  readonly #nodeId: string
 
-  constructor (storage: StorageAccess, clock: Clock, log: FastifyBaseLogger) {
+  constructor (storage: StorageAccess, nodeId: string, clock: Clock, log: FastifyBaseLogger) {
+    this.#nodeId = nodeId
     this.#clock = clock
     this.#storage = storage
     this.#rows = new WriteBehind<ConnectionRecord>({ name: 'connection', log, key: keyOf, write: async (rows) => { await this.#write(rows) } })
@@ -42,17 +45,35 @@ export class ConnectionStore {
   }
 
   put (record: ConnectionRecord): void {
-    // The socket does not know the session that REST connect told.
+    // Only REST connect knows the session id, a socket does not.
     record.sessionId ??= this.#rows.peek(keyOf(record))?.sessionId ?? null
     this.#rows.put(record)
   }
 
-  /** A connection without a socket is over: its row says so a little later. */
+  /** The connection of a socket of this node, with the channels it has now. */
+  putSession (session: Session, client: ClientDescription, channels: string[], status: ConnectionRecord['status']): void {
+    this.put({
+      tenantId: session.identity.tenantId,
+      userId: session.identity.userId,
+      connectionId: session.connectionId,
+      sessionId: null,
+      browser: client.browser,
+      deviceType: client.device,
+      ipAddress: client.ipAddress,
+      channels,
+      status,
+      connectedAt: session.connectedAt,
+      lastActivityAt: this.#clock.now(),
+      nodeId: this.#nodeId
+    })
+  }
+
+  /** Marks the row of a connection without a socket as disconnected, written behind. */
   markDisconnected (tenantId: Id, connectionId: string, at: number): void {
     this.#gone.put({ tenantId, connectionId, at })
   }
 
-  /** The addresses from which connections were registered or opened, where they are known and the database answers. */
+  /** The addresses from which connections were registered or opened, as far as they are known and the database responds. */
   async addresses (tenantId: Id, connectionIds: readonly string[]): Promise<Map<string, string | null>> {
     const rows = await this.#storage.db.selectFrom('websocket_connections').select(['connection_id', 'ip_address'])
       .where('tenant_id', '=', tenantId).where('connection_id', 'in', connectionIds).execute().catch(() => [])
@@ -70,7 +91,7 @@ export class ConnectionStore {
   }
 
   async #writeGone (gone: Gone[]): Promise<void> {
-    // What the connections were before must not come after.
+    // Otherwise an older row could overwrite this one.
     await this.#rows.drain()
     for (const { tenantId, connectionId, at } of gone) {
       const time = toSqlTime(at)

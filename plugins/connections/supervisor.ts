@@ -134,7 +134,7 @@ export class Supervisor {
       return
     }
     if (!session.warned && now >= expiresAt - EXPIRY_WARNING_MS) {
-      session.warned = true
+      connection.markWarned()
       const data: TokenExpiring = { expiresAt: toIso(expiresAt) }
       connection.send(encodeFrame('token:expiring', data))
     }

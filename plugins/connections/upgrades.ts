@@ -1,28 +1,29 @@
-import { Server as HttpServer, ServerResponse, type IncomingMessage } from 'node:http'
+import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { Server as HttpsServer } from 'node:https'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import { asOwnListener, asRequest, othersListen, type Dispatch } from './dispatch.js'
+import { responseOn } from './node/pending-response.js'
 
-/** Pause between two looks at what keeps a closing server open. */
-const SWEEP = 200
-/** What became of an upgrade request. It is looked at once: several suites in one app share its server. */
+/** Interval of the checks for sockets that keep a closing server open. */
+const SWEEP_INTERVAL_MS = 200
+/** The state of an upgrade request, kept on it because several registrations in one app share its server. */
 const STATE = Symbol('state')
 
 /**
- * The TCP sockets of this server that are not WebSockets, or not yet. Node lets go of a socket that asks for an upgrade:
- * when a hook, a limit or a missing route refuses it, nobody else closes it, and `app.close()` waits for it for ever. A
- * socket whose request never becomes complete has the same effect while the server closes.
+ * The TCP sockets of this server that are not WebSockets, or not yet. Node no longer manages a socket that requests an upgrade:
+ * if a hook, a limit or a missing route refuses the upgrade, nothing else closes it, and `app.close()` waits forever. So does
+ * a closing server whose socket never completes its request.
  */
 export class Upgrades {
-  /** They asked for an upgrade and were not answered yet. */
+  /** Sockets that requested an upgrade and have no response yet. */
   readonly #waiting = new Set<Duplex>()
   /** HTTP connections, with a request in progress or without. */
   readonly #connections = new Set<Duplex>()
-  /** What may be busy without an HTTP/1 request: upgrades for servers of other libraries, TLS handshakes, HTTP/2. Ended at the deadline. */
+  /** Sockets that may be busy without an HTTP/1 request: upgrades for servers of other libraries, TLS handshakes, HTTP/2. Ended at the deadline. */
   readonly #others = new Set<Duplex>()
-  // One function for all sockets: a closure for each would stay as long as the socket does.
+  // idle memory: one function for all sockets, because a closure would stay as long as its socket.
   readonly #onGone: (this: Duplex) => void
   #sweeping: NodeJS.Timeout | null = null
 
@@ -31,7 +32,7 @@ export class Upgrades {
     this.#onGone = function () { forget(this) }
   }
 
-  /** Without `dispatch`, the @fastify/websocket of the host listens by itself. */
+  /** `dispatch` is null if the host registered @fastify/websocket itself. */
   watch ({ server, websocketServer }: FastifyInstance, dispatch: Dispatch | null): void {
     server.prependListener('upgrade', asOwnListener((request: IncomingMessage, socket: Duplex, head: Buffer) => {
       this.#forget(socket)
@@ -41,7 +42,7 @@ export class Upgrades {
         if (dispatch(request, socket, head)) this.#expectAnswer(request, socket)
         else if (!this.#connections.has(socket)) this.#track(this.#others, socket)
       } else if (!othersListen(server)) {
-        asRequest(server, request, socket, head) // it closes, and listens no more
+        asRequest(server, request, socket, head) // @fastify/websocket is closing
       } else {
         process.nextTick(() => { this.#expectAnswer(request, socket) })
       }
@@ -55,18 +56,18 @@ export class Upgrades {
     if (server instanceof HttpsServer) server.on('secureConnection', (socket: Socket) => { this.#track(this.#connections, socket) })
   }
 
-  /** The server is closing: whatever is watched here is gone by the deadline (`performance.now()`), and so are the host's own WebSockets. */
+  /** The server is closing: destroys all sockets that are left at the deadline (by `performance.now()`), including WebSockets of the host. */
   end ({ websocketServer }: FastifyInstance, deadline: number): void {
     let seen = new Set<Duplex>()
     this.#sweeping = setInterval(() => {
       const idle = [...this.#connections].filter((socket) => responseOn(socket) === null)
-      // Not at first sight: a request may be just coming in, to be told that this server closes.
+      // Not on the first check: a request may be arriving, and should get the response that the server closes.
       for (const socket of idle) if (seen.has(socket)) socket.destroy()
       seen = new Set(idle)
       if (performance.now() < deadline) return
       for (const sockets of [this.#waiting, this.#connections, this.#others]) for (const socket of sockets) socket.destroy()
       for (const client of websocketServer.clients) client.terminate()
-    }, SWEEP).unref()
+    }, SWEEP_INTERVAL_MS).unref()
   }
 
   /** The server is closed. */
@@ -74,11 +75,11 @@ export class Upgrades {
     if (this.#sweeping !== null) clearInterval(this.#sweeping)
   }
 
-  /** An upgrade was handed on. What it is answered with other than a WebSocket ends the socket. */
+  /** An upgrade was dispatched. Any response other than a WebSocket ends the socket. */
   #expectAnswer (request: IncomingMessage, socket: Duplex): void {
     if (socket.destroyed || Reflect.get(request, STATE) === 'upgraded') return
     const response = responseOn(socket)
-    // Somebody else's: a host may attach servers of other libraries.
+    // Handled by another library on the same server.
     if (response === null) return this.#track(this.#others, socket)
     if (response.writableFinished) return endSocket(response)
     response.once('finish', onFinish)
@@ -104,13 +105,7 @@ function onFinish (this: ServerResponse): void {
   endSocket(this)
 }
 
-/** What was written is sent, and the socket destroyed whether its peer closes or not. */
+/** Sends what was written, and destroys the socket even if its peer does not close. */
 function endSocket ({ socket }: ServerResponse): void {
   socket?.resume().destroySoon()
-}
-
-/** The response that is being written to a socket; null: none. Node keeps it there, and tells nobody else. */
-function responseOn (socket: Duplex): ServerResponse | null {
-  const response: unknown = Reflect.get(socket, '_httpMessage')
-  return response instanceof ServerResponse ? response : null
 }

@@ -78,12 +78,12 @@ export class PresenceRules {
     })
   }
 
-  /** A page of the users who are online, by user id. */
+  /** A page of the online users, by user id. */
   async online (tenantId: Id, page: PageQuery): Promise<OnlineUsers> {
     return (await this.#online(tenantId, page)).online
   }
 
-  /** The same page as JSON. From a cache, and at once, while nothing in it has changed. */
+  /** The same page as JSON. Synchronously from a cache while the page is unchanged (bench row "REST: online list"). */
   onlineBytes (tenantId: Id, page: PageQuery): MaybePromise<Buffer> {
     const key = `${tenantId}/${page.limit}/${page.cursor}`
     const version = this.#internals.roster.version(tenantId)

@@ -3,16 +3,17 @@ import { Socket } from 'node:net'
 import { TLSSocket } from 'node:tls'
 
 /**
- * The TCP socket below a WebSocket, to which ready frames are written as they are.
+ * Writes complete WebSocket frames to the TCP socket below a WebSocket.
  *
- * A stream keeps accounts of each write: a request object, a callback, a tick. With one small write for each of many
- * members that costs more than all else this process does for them, and is needed only where the kernel takes no more.
- * So the kernel is asked first; what it leaves, and all that comes behind it, is the stream's, with its backpressure and
- * its errors.
+ * Reaches into Node: `socket._handle.fd`, and `writeSync` on it. Serves the bench rows "fan-out under load", "one at a time",
+ * "across nodes" and "latency". A stream allocates a request, a callback and a tick per write; with one small write for each
+ * of many members that costs more than everything else. It is needed only when the kernel does not accept more. So the bytes
+ * are offered to the kernel first; the rest, and everything behind it, goes through the stream, with its backpressure and
+ * its errors. Without a descriptor (TLS, Windows, another Node) every write goes through the stream.
  */
 export class RawSocket {
   readonly #socket: Socket
-  /** Null until it is asked for: most sockets are written little but their greeting, which waits in the stream. */
+  /** Null until first needed: most sockets are written little but their first reply, which waits in the stream. */
   #descriptor: number | null = null
   #corked: Buffer[] | null = null
   #corkedBytes = 0
@@ -21,7 +22,7 @@ export class RawSocket {
     this.#socket = socket
   }
 
-  /** Bytes that the kernel has not taken yet. */
+  /** Bytes that the kernel has not accepted yet. */
   get waiting (): number {
     return this.#socket.writableLength + this.#corkedBytes
   }
@@ -33,7 +34,7 @@ export class RawSocket {
       this.#corkedBytes += bytes.length
       return
     }
-    // Behind what waits. A socket that is destroyed is not `writable`: its descriptor may be another's by now.
+    // Bytes in the stream come first. A destroyed socket is not `writable`: another socket may have its descriptor by now.
     const descriptor = socket.writableLength > 0 || socket.writableCorked > 0 || !socket.writable ? -1 : this.#descriptor ??= descriptorOf(socket)
     if (descriptor < 0) {
       socket.write(bytes)
@@ -43,19 +44,19 @@ export class RawSocket {
     try {
       taken = writeSync(descriptor, bytes, 0, bytes.length)
     } catch {
-      // Full: the stream waits until it is not. Broken: the stream finds out too, and tells.
+      // The buffer of the kernel is full, or the connection is broken: the stream waits, or emits the error.
     }
     if (taken < bytes.length) socket.write(taken === 0 ? bytes : bytes.subarray(taken))
   }
 
-  /** What is written from now on until the turn is over leaves as one write. */
+  /** Collects everything written until the end of this turn into one write. */
   cork (): void {
     if (this.#corked !== null || this.#socket.writableCorked > 0) return
     this.#corked = []
     process.nextTick(flush, this)
   }
 
-  /** Writes what was gathered: something is about to be written that does not come this way. */
+  /** Writes the collected bytes, before something is written to the socket in another way. */
   flush (): void {
     if (this.#corked === null) return
     const corked = this.#corked
@@ -66,17 +67,9 @@ export class RawSocket {
   }
 }
 
-/** A number that changes whenever the kernel takes something of what waits in a socket, and not when more is written. */
-export function progressOf (socket: Socket): number {
-  // The stream counts a write as taken when all of it is; within one, what libuv has not passed on becomes less.
-  const handle: unknown = Reflect.get(socket, '_handle')
-  const queued: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'writeQueueSize') : undefined
-  return socket.bytesWritten - socket.writableLength - (typeof queued === 'number' ? queued : 0)
-}
-
 const flush = (raw: RawSocket): void => { raw.flush() }
 
-/** -1 where bytes must go through the stream: it encrypts them, somebody listens in on its writes, or Node does not say (Windows). */
+/** -1 if bytes must go through the stream: it encrypts them, its `write` is replaced, or there is no descriptor (Windows). */
 function descriptorOf (socket: Socket): number {
   if (socket instanceof TLSSocket || socket.write !== Socket.prototype.write) return -1
   const handle: unknown = Reflect.get(socket, '_handle')
