@@ -44,7 +44,7 @@ export const APPLY = 'access.apply'
 /** Calls resolve within this time, in milliseconds; what is still under way then goes on. */
 const ANSWER_WITHIN = 1900
 /** An effect says by then what it has done so far, in milliseconds: early enough for its answer to reach the node that was called. */
-export const EFFECT_WITHIN = 1500
+export const EFFECT_WITHIN = 1200
 const POLL_INTERVAL = 5000
 const RETRY_INTERVAL = 1000
 /** How far below the newest id late commits of other nodes are looked for. */

@@ -250,7 +250,7 @@ overBackends((test, backend) => {
     await a.app.realtime.channels.kick(1, 1, 'group.x')
     await a.app.realtime.access.ban({ tenantId: 1, userId: 1 })
     await rest(a, user(1), 'GET', '/stats')
-    const { body } = await a.app.inject('/metrics')
+    const { body } = await a.app.inject({ url: '/metrics' })
     for (const line of [
       'realtime_access_refused_total{code="RT_BANNED"} 1', 'realtime_access_decisions_total{kind="ban"} 1', 'realtime_access_decisions_total{kind="kick"} 1',
       'realtime_subscriptions_revoked_total 1', 'realtime_host_calls_running{lane="authorize"} 0', 'realtime_host_calls_waiting{lane="authenticate"} 0'
@@ -421,7 +421,7 @@ overBackends((test, backend) => {
   test('a connection whose frames wait for the host keeps no other decision waiting, and is counted', async (t) => {
     const host = answers<boolean>()
     const [a, b] = await nodes(t, { options: { authorize: async ({ channel }) => channel === 'group.x' || await host.later() } })
-    const [busy, quiet] = [await connect(a, user(1)), await connect(b, user(1))]
+    const [busy, quiet] = [await connect(b, user(1)), await connect(a, user(1))]
     for (const client of [busy, quiet]) await client.request('subscribe', { channel: 'group.x' })
     busy.send('subscribe', { channel: 'group.slow' })
     await until('authorize is asked', () => host.asked() === 1)
