@@ -1,10 +1,13 @@
 import { Type } from '@sinclair/typebox'
-import type { FastifyInstance } from 'fastify'
+import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify'
+import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { Kysely as Kysely028, Transaction as Transaction028 } from 'kysely'
 import type { Kysely as Kysely029, Transaction as Transaction029 } from 'kysely-029'
 import Type1 from 'typebox'
 import { WebSocketClient } from '../client/src/index.js'
-import { defineEvents, type ReceivedEvents, type SentEvents } from '../plugins/index.js'
+import {
+  channels, connections, defineEvents, presence, realtime, stats, typing, type ReceivedEvents, type SentEvents
+} from '../plugins/index.js'
 
 /** Types only: what the compiler says of this file is the test. */
 
@@ -76,6 +79,42 @@ export async function host ({ realtime: { channels } }: FastifyInstance, old: Ky
 export function page (): void {
   const client = new WebSocketClient<Received>({ baseUrl: '/api/websocket' })
   client.on('ticket:moved', ({ to, messageId }) => `${to satisfies 'open' | 'closed'} ${messageId.toFixed()}`)
+  client.on('ticket:opened', ({ note, userId, channel }) => `${note?.trim()} ${userId.toFixed()} ${channel}`)
+  client.on('ticket:closed', ({ reason, tags }) => `${reason satisfies 'done' | 'spam'} ${tags?.join()}`)
   // @ts-expect-error -- no such field
   client.on('ticket:opened', ({ colour }) => { void colour })
+  // @ts-expect-error -- no such event
+  client.on('ticket:lost', () => {})
+}
+
+/** What a page sends and is answered, from the same declaration. */
+export async function form (): Promise<unknown> {
+  const client = new WebSocketClient<Received>({ baseUrl: '/api/websocket' })
+  const { timestamp } = await client.send('ticket:moved', { channel: 'group.x', ticket: 5, to: 'closed', dedupeId: 'k' })
+  await client.send('ticket:closed', { channel: 'group.x', ticket: 5, reason: 'done', tags: ['a'] })
+  // @ts-expect-error -- one of two
+  await client.send('ticket:moved', { channel: 'group.x', ticket: 5, to: 'elsewhere' })
+  // @ts-expect-error -- a number
+  await client.send('ticket:closed', { channel: 'group.x', ticket: 'five', reason: 'done' })
+  // @ts-expect-error -- required
+  await client.send('ticket:closed', { channel: 'group.x', ticket: 5 })
+  // @ts-expect-error -- the channel
+  await client.send('ticket:closed', { ticket: 5, reason: 'done' })
+  return timestamp
+}
+
+/** Hosts whose app has another type provider, logger or server. */
+export async function apps (): Promise<void> {
+  const options = { database: 'sqlite::memory:', authenticate: () => null }
+  const zod = Fastify().withTypeProvider<ZodTypeProvider>()
+  await zod.register(realtime, options)
+  await zod.register(connections, { pingInterval: 1000 })
+  const secure = Fastify({ http2: true, https: { allowHTTP1: true } })
+  await secure.register(realtime, options)
+  await secure.register(channels, { events })
+  const logged = Fastify({ loggerInstance: {} as FastifyBaseLogger & { own: true } })
+  await logged.register(realtime, options)
+  for (const plugin of [connections, presence, typing, channels, stats]) await logged.register(plugin)
+  // @ts-expect-error -- no such option
+  await zod.register(connections, { pingIntervall: 1000 })
 }

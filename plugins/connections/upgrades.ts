@@ -3,8 +3,10 @@ import { Server as HttpsServer } from 'node:https'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
+import type { WebSocket } from 'ws'
 import { asOwnListener, asRequest, othersListen, type Dispatch } from './dispatch.js'
 import { responseOn } from './node/pending-response.js'
+import { REFUSAL_TIMEOUT_MS } from './options.js'
 
 /** Interval of the checks for sockets that keep a closing server open. */
 const SWEEP_INTERVAL_MS = 200
@@ -47,9 +49,10 @@ export class Upgrades {
         process.nextTick(() => { this.#expectAnswer(request, socket) })
       }
     }))
-    websocketServer.on('connection', (_socket: unknown, request: IncomingMessage) => {
+    websocketServer.on('connection', (webSocket: WebSocket, request: IncomingMessage) => {
       Reflect.set(request, STATE, 'upgraded')
       if (request.socket instanceof Socket) this.#forget(request.socket)
+      if (dispatch !== null) process.nextTick(endIfRefused, webSocket)
     })
     const isPlain = server instanceof HttpServer
     server.on('connection', (socket: Socket) => { this.#track(isPlain ? this.#connections : this.#others, socket) })
@@ -95,6 +98,11 @@ export class Upgrades {
     for (const sockets of [this.#waiting, this.#connections, this.#others]) sockets.delete(socket)
     socket.off('close', this.#onGone).off('finish', onSocketFinish)
   }
+}
+
+/** Closed as it opened: by a route that is no WebSocket's, for instance. */
+function endIfRefused (webSocket: WebSocket): void {
+  if (webSocket.readyState === webSocket.CLOSING) setTimeout(() => { webSocket.terminate() }, REFUSAL_TIMEOUT_MS).unref()
 }
 
 function onSocketFinish (this: Duplex): void {
