@@ -60,6 +60,30 @@ t.test('what is published behaves as its sources do, though its own names are sh
   t.strictSame(heard, ['types true', '2 group.a hello', '2 psst', '2 group.a by REST'])
 })
 
+t.test('a page that declares string ids has them in events, answers and calls', async (t) => {
+  const folder = t.testdir({
+    'package.json': '{ "type": "module" }',
+    'page.ts': `
+      import { createClient, type Id } from 'fastify-realtime-client'
+      declare module 'fastify-realtime-client' { interface Register { ids: 'string' } }
+      export const id: Id = 'auth0|5'
+      // @ts-expect-error -- a number is none
+      export const wrong: Id = 5
+      const client = createClient({ baseUrl: '/' })
+      client.on('message:group', ({ userId, messageId }) => { userId.trim() + messageId.toFixed() })
+      client.on('identity-changed', ({ previous }) => { previous.userId.trim() })
+      await client.send('message:direct', { recipientId: id, message: 'x', conversationId: 'c' })
+      // @ts-expect-error -- a number is none
+      await client.getPresence(5)
+      ;(await client.watch([id])).users[0]?.userId.trim()
+    `,
+    node_modules: { 'fastify-realtime-client': t.fixture('symlink', resolve('client')) }
+  })
+  const args = ['--noEmit', '--strict', '--module', 'nodenext', '--target', 'es2022', '--types', '', 'page.ts']
+  const { stdout } = await promisify(execFile)(process.execPath, [resolve('node_modules/typescript/bin/tsc'), ...args], { cwd: folder }).catch((err: { stdout: string }) => err)
+  t.equal(stdout, '')
+})
+
 t.test('events and sends are typed by the protocol, and by the host', async (t) => {
   const client = new WebSocketClient<{ 'order:paid': { messageId: number, order: number } }>({ baseUrl: '/api/websocket', autoConnect: false })
   client.on('message:direct', ({ senderId, message }) => { t.type(senderId + message.length, 'number') })
