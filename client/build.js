@@ -5,18 +5,6 @@ import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { build } from 'esbuild'
 
-/**
- * Names that stay: those of the language, and all that stand in the files of what others see. Every other property is the
- * client's own, and gets a short name.
- */
-const words = (file) => readFileSync(file, 'utf8').replace(/\/\*[^]*?\*\/|\/\/.*/g, '').match(/\w+/g) ?? []
-const own = new URL('src/', import.meta.url)
-const typescript = new URL('.', pathToFileURL(createRequire(import.meta.url).resolve('typescript')))
-const kept = [
-  ...['client', 'clock', 'errors', 'globals', 'options', 'tokens', 'types', 'wire'].map((name) => new URL(`${name}.ts`, own)),
-  ...readdirSync(typescript).filter((name) => /^lib\.es(5|20(1\d|20))\b.*\.d\.ts$/.test(name)).map((name) => new URL(name, typescript))
-].flatMap(words)
-
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
 const cwd = fileURLToPath(new URL('.', import.meta.url))
 
@@ -25,7 +13,20 @@ await Promise.all(['esm', 'cjs'].map(async (format) => {
   execFileSync(process.execPath, [tsc, '-p', '.', '--emitDeclarationOnly', '--outDir', `dist/${format}`], { cwd, stdio: 'inherit' })
   await build({
     absWorkingDir: cwd, entryPoints: ['src/index.ts'], bundle: true, format, target: 'es2020', outfile: `dist/${format}/index.js`, logLevel: 'warning',
-    mangleProps: /./, reserveProps: new RegExp(`^(${[...new Set(kept)].join('|')})$`)
+    mangleProps: /./, reserveProps: new RegExp(`^(${[...keptNames(format)].join('|')})$`)
   })
 }))
 writeFileSync(new URL('dist/cjs/package.json', import.meta.url), '{ "type": "commonjs" }\n')
+
+/**
+ * Names that stay: those of the language, and all that stand in the declarations of what others see. Every other property
+ * is the client's own, and gets a short name.
+ */
+function keptNames (format) {
+  const typescript = new URL('.', pathToFileURL(createRequire(import.meta.url).resolve('typescript')))
+  const declarations = [
+    ...['client', 'clock', 'errors', 'globals', 'options', 'types', 'wire'].map((name) => new URL(`dist/${format}/${name}.d.ts`, import.meta.url)),
+    ...readdirSync(typescript).filter((name) => /^lib\.es(5|20(1\d|20))\b.*\.d\.ts$/.test(name)).map((name) => new URL(name, typescript))
+  ]
+  return new Set(declarations.flatMap((file) => readFileSync(file, 'utf8').replace(/\/\*[^]*?\*\/|\/\/.*/g, '').match(/\w+/g) ?? []))
+}

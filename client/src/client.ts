@@ -79,7 +79,7 @@ export interface WebSocketClient<Own extends object = object> {
 export class WebSocketClient<Own extends object = object> {
   /** Nothing is sent or told before the next turn: listeners can be added first. */
   constructor (options: WebSocketClientOptions) {
-    Object.defineProperties(this, Object.getOwnPropertyDescriptors(createCore(options)))
+    return Object.setPrototypeOf(createCore(options), new.target.prototype) as this
   }
 }
 

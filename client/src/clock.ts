@@ -15,15 +15,13 @@ export interface ClientClock {
  * stands still while some machines sleep.
  */
 export function systemClock (): ClientClock {
-  const read = (): [number, number] => [globals.performance?.now() ?? 0, Date.now()]
-  let [steady, wall] = read()
-  let elapsed = 0
+  let [steady, wall, elapsed] = [0, 0, 0]
   return {
     now: () => {
-      const [newSteady, newWall] = read()
-      elapsed += Math.max(newSteady - steady, newWall - wall, 0)
-      ;[steady, wall] = [newSteady, newWall]
-      return elapsed
+      const before = [steady, wall] as const
+      steady = globals.performance?.now() ?? 0
+      wall = Date.now()
+      return elapsed += Math.max(steady - before[0], wall - before[1], 0)
     },
     after: (ms, task) => {
       const timer = globals.setTimeout(task, ms)

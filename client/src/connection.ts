@@ -62,8 +62,8 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
   let openedAt = 0
   let blocked = 0
 
-  const post = async (scope: Scope, token: string | undefined, path: string): Promise<unknown> =>
-    await rest.send(scope, token, path, { connection_id: settings.connectionId } satisfies ConnectionBody)
+  const post = (scope: Scope, token: string | undefined, path: string): Promise<unknown> =>
+    rest.send(scope, token, path, { connection_id: settings.connectionId } satisfies ConnectionBody)
 
   const register = async (scope: Scope, token?: string): Promise<void> => {
     scope.check()
@@ -71,7 +71,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
     const connecting = post(life, token, '/connect').catch(async (err: ClientError) => {
       if (err.code !== 'RT_CONNECTION_TAKEN' || !hooks.mayRename() || scope.ended) throw err
       settings.connectionId = randomId(clock.random)
-      return await post(life, token, '/connect')
+      return post(life, token, '/connect')
     })
     registered = connecting.then(() => token)
     registered.catch(() => {})
@@ -81,8 +81,8 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
     hooks.identified(data.user_id, data.club_id)
   }
   /** Whether cookies say who it is. The server names their connection: registering another would leave a second one behind. */
-  const check = async (scope: Scope): Promise<unknown> =>
-    await post(scope, undefined, '/heartbeat').catch((err: ClientError) => { if (!/FOUND|FORBIDDEN/.test(err.code)) throw err })
+  const check = (scope: Scope): Promise<unknown> =>
+    post(scope, undefined, '/heartbeat').catch((err: ClientError) => { if (!/FOUND|FORBIDDEN/.test(err.code)) throw err })
 
   /** A socket that is authenticated. Rejects with the server's refusal, or `RT_SOCKET_BLOCKED` where nothing comes by it. */
   const open = async (run: Scope, token: string | undefined): Promise<Link> => {
@@ -169,7 +169,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
     wake: () => { pause.end() },
     register,
     end: async (isEnded) => {
-      if (registered && !isEnded) ending = registered.then(async (token) => await post(life, token, '/disconnect')).catch(() => {})
+      if (registered && !isEnded) ending = registered.then((token) => post(life, token, '/disconnect')).catch(() => {})
       registered = undefined
       await ending
     }

@@ -95,7 +95,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     require()
     return await (state.link?.request ?? rest.carrier(state.user!))(event, data, onAck)
   }
-  const get = async (path: string): Promise<{ data: never }> => await rest.call((run && state.user) ?? life, path) as { data: never }
+  const get = (path: string): Promise<unknown> => rest.call((run && state.user) ?? life, path)
   const typing = createTyping(clock, settings.typingIdle, (sign) => {
     // A sign that came too late means nothing: past the rate it is dropped.
     request('user:typing', sign).catch((err: ClientError) => { if (err.code === 'RT_FORBIDDEN') failed(err) })
@@ -157,7 +157,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       if (!scope.ended) failed(err as ClientError)
       return scope.end()
     }
-    outbox.carry(async (...frame) => await verify(scope).then(async () => await carrier(...frame)))
+    outbox.carry((...frame) => verify(scope).then(() => carrier(...frame)))
     carry('polling')
     await poller.start(scope)
   }
@@ -244,27 +244,27 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       require()
       const subscribed = subscriptions.add(channel, since)
       poller.wake()
-      return await subscribed
+      return subscribed
     },
     unsubscribe: subscriptions.remove,
     send: async (event: string, data: object) => {
       require()
       const { conversationId } = data as { conversationId?: string }
       if (conversationId) typing.sent(conversationId)
-      return await outbox.add(event, data) as never
+      return outbox.add(event, data) as never
     },
     request,
     recordTyping: (conversationId, isTyping, audience) => {
       // A sign that waited would be told too late.
       if (transport) typing.record(conversationId, isTyping, audience)
     },
-    updatePresence: async (status, details) => await request('user:presence', { status, ...details }) as never,
+    updatePresence: (status, details) => request('user:presence', { status, ...details }) as never,
     watch: async (userIds) => {
       require()
-      return await watches.add(userIds)
+      return watches.add(userIds)
     },
-    getPresence: async (userId) => (await get(`/presence?user_ids=${encodeURIComponent(userId)}`)).data[0],
-    getOnlineUsers: async () => (await get('/online-users?limit=500')).data,
+    getPresence: async (userId) => (await get(`/presence?user_ids=${encodeURIComponent(userId)}`) as { data: never }).data[0],
+    getOnlineUsers: async () => (await get('/online-users?limit=500') as { data: never }).data,
     get
   }
 }

@@ -13,10 +13,10 @@ export type SocketClass = new (url: string) => SocketLike
 /** What the client needs of `fetch`. */
 export type Fetch = (url: string, init: RequestOptions) => Promise<ResponseLike>
 export interface RequestOptions {
-  method?: string
+  method?: string | undefined
   headers?: { authorization?: string, 'content-type'?: string }
-  body?: string
-  keepalive?: boolean
+  body?: string | undefined
+  keepalive?: boolean | undefined
   // eslint-disable-next-line @typescript-eslint/no-explicit-any -- an AbortSignal, a type that not every platform has
   signal?: any
 }

@@ -43,6 +43,7 @@ export function onWake (wake: () => void, hide: () => void): () => void {
   const all = [
     [document, 'visibilitychange', onVisible], [document, 'resume', wake], [globals, 'online', wake], [globals, 'pageshow', wake], [globals, 'pagehide', onHide]
   ] as const
-  for (const [target, type, listener] of all) target?.addEventListener?.(type, listener)
-  return () => { for (const [target, type, listener] of all) target?.removeEventListener?.(type, listener) }
+  const each = (method: 'addEventListener' | 'removeEventListener'): void => { for (const [target, type, listener] of all) target?.[method]?.(type, listener) }
+  each('addEventListener')
+  return () => { each('removeEventListener') }
 }

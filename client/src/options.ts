@@ -64,8 +64,9 @@ export type Settings = Required<Pick<WebSocketClientOptions, 'baseUrl'>> & { rea
 
 export function readOptions (options: WebSocketClientOptions): Settings {
   const clock = options.clock ?? systemClock()
-  const settings = { ...defaults, clock, connectionId: randomId(clock.random), fetch: async (url, init) => await globals.fetch!(url, init) } as Settings
+  const fetch: Fetch = (url, init) => globals.fetch!(url, init)
+  const settings: Record<string, unknown> = { ...defaults, clock, connectionId: randomId(clock.random), fetch }
   // Null and what is no number are as if absent, too: nothing is equal to NaN.
-  for (const [name, value] of Object.entries(options) as Array<[string, unknown]>) if (value === (value ?? NaN)) Object.assign(settings, { [name]: value })
-  return settings
+  for (const [name, value] of Object.entries(options) as Array<[string, unknown]>) if (value === (value ?? NaN)) settings[name] = value
+  return settings as Settings
 }

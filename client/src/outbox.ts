@@ -44,9 +44,8 @@ export interface Outbox {
 export function createOutbox (clock: ClientClock, limits: { maxQueued: number, maxFrameSize: number }, acked: (event: string, data: object, ack: object, carrier: Carrier) => void): Outbox {
   const items = new Set<Item>()
   let current: Carrier | null = null
-  /** Counts the loops that send; the last one, while `isBusy`, is at work. */
-  let loops = 0
-  let isBusy = false
+  /** The loop that is at work. */
+  let loop: object | undefined
   /** After a refusal nothing is tried before. */
   let probeAt = 0
   let cancel = (): void => {}
@@ -99,11 +98,10 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     return wait
   }
   const flush = async (): Promise<void> => {
-    if (isBusy) return
-    const mine = ++loops
-    isBusy = true
+    if (loop) return
+    const mine = loop = {}
     cancel()
-    while (current && loops === mine) {
+    while (current && loop === mine) {
       const item = next()
       if (typeof item === 'number') {
         if (item < Infinity) cancel = clock.after(item, () => { void flush() })
@@ -111,7 +109,7 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
       }
       await send(item, current)
     }
-    if (loops === mine) isBusy = false
+    if (loop === mine) loop = undefined
   }
 
   const outbox: Outbox = {
@@ -133,8 +131,7 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     stop: (err) => {
       outbox.carry(null)
       // An answer that is still under way is nobody's.
-      loops++
-      isBusy = false
+      loop = undefined
       for (const item of items) reject(item, err)
     }
   }

@@ -4,7 +4,7 @@ import { toClientError, type ClientError } from './errors.js'
 import { createPause } from './pause.js'
 import type { Rest } from './rest.js'
 import type { Scope } from './scope.js'
-import { learnEpoch, type Durable, type Entry, type State } from './state.js'
+import { learnEpoch, LIVE, type Durable, type Entry, type State } from './state.js'
 import type { Subscriptions } from './subscriptions.js'
 import { isRefusal, leastDelay } from './verdicts.js'
 import type { Page } from './wire.js'
@@ -50,7 +50,7 @@ export function createPoller (
       ;({ position, more } = page)
       if (!isNew || !more) entry.cursor = position
     }
-    entry.isLive = true
+    entry.stage = LIVE
     if (entry.waiters.length || entry.owesGap) subscriptions.subscribed(entry, { channel, position })
   }
   /** Milliseconds that the next round has to wait at least. */

@@ -65,9 +65,11 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
             ...(token && { authorization: `Bearer ${token}` }),
             ...(text && { 'content-type': 'application/json' })
           },
-          ...(abort && { signal: abort.signal }),
+          signal: abort?.signal,
+          method: text && 'POST',
+          body: text,
           // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
-          ...(text && { method: 'POST', body: text, keepalive: text.length < 8192 })
+          keepalive: text !== undefined && text.length < 8192
         }), TIMEOUT, () => new ClientError('RT_SERVER_UNREACHABLE', 'no answer'))
       } catch (err) {
         abort?.abort()
@@ -80,7 +82,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
         return await rest.send(scope, token, path, body)
       } catch (err) {
         if (!token || !isTokenRefused(err as ClientError)) throw err
-        return await rest.send(scope, await renew(scope, token), path, body)
+        return rest.send(scope, await renew(scope, token), path, body)
       }
     },
     carrier: (scope) => async (event, data, onAck) => {

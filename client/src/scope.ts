@@ -11,7 +11,7 @@ const LONGEST = 2 ** 31 - 1
  * is sent for a scope that has ended.
  */
 export interface Scope {
-  readonly ended: boolean
+  ended: boolean
   /** Throws `RT_CLIENT_STOPPED` where it has ended. */
   check (): void
   /** Runs `task` in `ms` milliseconds, unless the function it returns is called before or the scope ends. */
@@ -68,7 +68,7 @@ export function createScope (clock: ClientClock, parent?: Scope): Scope {
       return child
     },
     end: () => {
-      Object.assign(scope, { ended: true })
+      scope.ended = true
       for (const task of [...endings]) if (endings.delete(task)) task()
     }
   }

@@ -17,6 +17,11 @@ export interface Replay {
   target: number
 }
 
+/** Stages of a channel: not asked for, or in vain; asked for; the server has it. */
+export const IDLE = 0
+export const ASKED = 1
+export const LIVE = 2
+
 /** One channel the client wants to hear. */
 export interface Entry {
   channel: string
@@ -26,10 +31,8 @@ export interface Entry {
   isAutomatic?: boolean
   /** Nothing up to this id is missing; absent: it was never subscribed. */
   cursor?: number | undefined
-  /** Asked for over the socket that is open now. */
-  isAsked?: boolean
-  /** The server has it. */
-  isLive?: boolean
+  /** Over the socket that is open now. */
+  stage: number
   /** The log began anew behind it: what was missed cannot be told. */
   owesGap?: boolean
   /** Failed tries since it was subscribed last, and when the next may be. */
@@ -67,7 +70,7 @@ export const nameOf = (state: State, name: string): string => name === ME ? ownC
 /** The channel's entry, made where there is none. */
 export function entryOf (state: State, name: string): Entry {
   const channel = nameOf(state, name)
-  const entry = state.entries.get(channel) ?? { channel, holders: 0, tries: 0, retryAt: 0, waiters: [] }
+  const entry = state.entries.get(channel) ?? { channel, holders: 0, stage: IDLE, tries: 0, retryAt: 0, waiters: [] }
   state.entries.set(channel, entry)
   return entry
 }

@@ -2,7 +2,7 @@ import type { ClientClock } from './clock.js'
 import type { Delivery } from './delivery.js'
 import { ClientError } from './errors.js'
 import { errorOf, type Link } from './link.js'
-import { entryOf, learnEpoch, nameOf, type Entry, type State } from './state.js'
+import { entryOf, learnEpoch, nameOf, ASKED, IDLE, LIVE, type Entry, type State } from './state.js'
 import { isRefusal, retryDelay } from './verdicts.js'
 import type { Subscribed, SubscribeAnswer } from './wire.js'
 
@@ -52,7 +52,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     const epoch = isModern ? state.epoch : undefined
     const size = epoch ? BATCH : 1
     for (const entry of due) {
-      entry.isAsked = true
+      entry.stage = ASKED
       entry.replay = entry.cursor === undefined ? undefined : { held: [], target: -1 }
     }
     for (let from = 0; from < due.length; from += size) {
@@ -81,7 +81,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
   }
   const failed = (link: Link, entry: Entry, err: ClientError): void => {
     if (state.link !== link || link.scope.ended || !has(entry)) return
-    entry.isAsked = false
+    entry.stage = IDLE
     // A limit refuses what is new; what was had before is kept, as is all that may work a moment later.
     if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return subscriptions.refuse(entry, err)
     entry.retryAt = clock.now() + retryDelay(entry.tries, err, 0)
@@ -90,7 +90,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
   }
   /** Asks again for those that failed, when each of them may. */
   const retry = (link: Link): void => {
-    const failed = [...entries.values()].filter(({ isAsked, isLive }) => !isAsked && !isLive)
+    const failed = [...entries.values()].filter(({ stage }) => !stage)
     const wait = Math.min(...failed.map(({ retryAt }) => retryAt)) - clock.now()
     stopWaiting()
     if (wait <= 0) {
@@ -102,13 +102,13 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
   const subscriptions: Subscriptions = {
     add: (name, since) => new Promise((resolve, reject) => {
       const entry = entryOf(state, name)
-      const { channel, isLive, isAsked } = entry
+      const { channel, stage } = entry
       const isNew = Number.isInteger(since)
       entry.holders++
-      if (isLive && !isNew) return resolve({ channel, position: entry.cursor ?? 0 })
+      if (stage === LIVE && !isNew) return resolve({ channel, position: entry.cursor ?? 0 })
       entry.waiters.push({ resolve, reject })
       if (isNew) entry.cursor = since
-      if (isNew || !isAsked) ask([entry])
+      if (isNew || !stage) ask([entry])
     }),
     remove: async (name) => {
       const channel = nameOf(state, name)
@@ -136,8 +136,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
       for (const entry of [...entries.values()]) {
         // What was held back stands behind the cursor, and comes again.
         entry.replay = undefined
-        entry.isLive = entry.isAsked = false
-        entry.tries = 0
+        entry.stage = entry.tries = 0
         if (err) settle(entry, err)
       }
     },
@@ -145,8 +144,8 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
       const { channel, position, recovered } = answer
       const isGap = recovered === false || entry.owesGap === true
       const isOver = isGap || position <= (entry.cursor ?? 0)
-      entry.owesGap = entry.isAsked = false
-      entry.isLive = true
+      entry.owesGap = false
+      entry.stage = LIVE
       entry.tries = 0
       // What it said was of another log, or is gone.
       if (isGap) entry.cursor = position

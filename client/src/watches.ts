@@ -48,14 +48,14 @@ export function createWatches (state: State, emit: (event: string, data: unknown
       }
       for (const id of ids) mine.set(id, (mine.get(id) ?? 0) + 1)
       try {
-        return { users: await state.user!.insist(async () => await request('presence:watch', ids), () => state.polled), stop }
+        return { users: await state.user!.insist(() => request('presence:watch', ids), () => state.polled), stop }
       } catch (err) {
         stop()
         throw err
       }
     },
     resume: async (link) => {
-      if (counts.size) emit('watched', { users: await link.scope.insist(async () => await request('presence:watch', [...counts.keys()])) })
+      if (counts.size) emit('watched', { users: await link.scope.insist(() => request('presence:watch', [...counts.keys()])) })
     },
     reset: () => { counts = new Map() }
   }

@@ -369,3 +369,20 @@ t.test('addresses of every form are understood, or refused once', async (t) => {
     t.strictSame(sent(), [])
   }
 })
+
+t.test('ids and channels are percent-encoded in addresses', async (t) => {
+  const asked: string[] = []
+  const { server, clock, client } = fakeWorld({
+    fetch: async (url, init) => {
+      asked.push(url)
+      return await world.fetch(url, init)
+    }
+  })
+  const world = server.connectTo()
+  server.does.sockets = 'refused'
+  client.getPresence('ann+1@x|y' as never).catch(() => {})
+  client.subscribe('private-user.ann+1@x|y').catch(() => {})
+  await clock.advance(20_000)
+  t.ok(asked.some((url) => url.endsWith('/presence?user_ids=ann%2B1%40x%7Cy')))
+  t.ok(asked.some((url) => url.includes('/events?channel=private-user.ann%2B1%40x%7Cy&')))
+})

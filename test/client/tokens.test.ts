@@ -9,11 +9,11 @@ t.test('row 15, a token that ends soon is renewed on the live socket', { buffere
   let asked = 0
   const { client, next, of, errors } = await connected(t, host, user(1), {
     // The first is in its last 30 seconds already.
-    token: async () => tokenOf(user(1, { expiresAt: Date.now() + (asked++ === 0 ? 3000 : 3600_000) }))
+    token: async () => tokenOf(user(1, { expiresAt: Date.now() + (asked++ === 0 ? 8000 : 3600_000) }))
   })
   t.match(await next('token:expiring'), { expiresAt: String })
   await until('a new one was asked for', () => asked === 2)
-  await new Promise((resolve) => setTimeout(resolve, 3500))
+  await new Promise((resolve) => setTimeout(resolve, 8500))
   t.strictSame([of('disconnected'), errors, asked], [[], [], 2])
   t.match(await client.request('ping'), { timestamp: String })
 })

@@ -32,13 +32,15 @@ export const jest = {
 }
 
 export const vitest = {
+  // In its jsdom environment the events of jsdom's own sockets are no events to Node.
   'client.vitest.mjs': `
     import { expect, test } from 'vitest'
     import { createClient } from 'fastify-realtime-client'
     import { scenario } from './scenario.mjs'
     test('the scenario', async () => {
-      const ws = globalThis.WebSocket ? null : await import('ws')
-      expect(await scenario(createClient, JSON.parse(process.env.WORLD), ${SOCKETS})).toBe('websocket')
+      const isPlain = globalThis.WebSocket && !globalThis.document
+      const { WebSocket } = isPlain ? globalThis : await import('ws')
+      expect(await scenario(createClient, JSON.parse(process.env.WORLD), { WebSocket })).toBe('websocket')
     }, 40_000)
   `
 }

@@ -79,7 +79,7 @@ const inVitest = async (): Promise<string> => {
     project.write({ 'vitest.config.mjs': `export default { test: { environment: '${environment}', environmentOptions: { jsdom: { url: '${url}/' } }, include: ['*.vitest.mjs'] } }` })
     await project.run('node_modules/.bin/vitest', ['run'], world())
   }
-  return `Vitest ${project.version('vitest')}, environments node and jsdom`
+  return `Vitest ${project.version('vitest')}, environments node and, with the sockets of ws, jsdom ${project.version('jsdom')}`
 }
 const inJsdom = async (): Promise<string> => {
   const project = await createProject('jsdom', ['jsdom', 'esbuild', 'whatwg-fetch'])
@@ -101,8 +101,8 @@ const inChromium = async (folder: string): Promise<string> => {
   pages = folder
   const page = await newPage('index.html', newWorld())
   const result = await page.waitForFunction(() => (globalThis as { result?: string }).result, null, { timeout: 40_000 })
-  await page.close()
   const text = String(await result.jsonValue())
+  await page.close()
   if (!/^(websocket|polling)$/.test(text)) throw new Error(text)
   return `${text} in Chromium ${browser?.version()}`
 }
