@@ -82,6 +82,7 @@ export class Messages {
   notify (caller: Caller, data: NotificationData): MaybePromise<{ later: Promise<NotificationsAccepted> }> {
     const { identity } = caller
     const { recipientIds } = data
+    if (new Set(recipientIds).size < recipientIds.length) throw new RealtimeError('RT_INVALID_DATA', 'recipientIds: Expected array elements to be unique')
     const question = { action: 'notify', event: 'notification:send', channel: privateChannel(identity.userId), data, recipientIds } as const
     return thenMaybe(this.#permit(caller, question, this.#faults.notification), (screened) => ({
       later: this.storeNotifications(identity, { ...screened, recipientIds }, { patient: false }).then((all) => ({
@@ -115,6 +116,7 @@ export class Messages {
     { recipientIds, dedupeId, title, body, icon = null, tag = null }: Omit<NotificationData, 'dedupeId'> & { dedupeId?: string | undefined },
     { patient, transaction }: { patient: boolean, transaction?: HostTransaction | undefined }
   ): Promise<Receipt[]> {
+    if (!patient) this.#internals.eventLog.requireRoom(tenantId, recipientIds.length)
     const data: StoredData<'notification:received'> = { title, body, icon, tag }
     const createdAt = this.#internals.clock.now()
     const events = recipientIds.map((recipientId): NewEvent => ({
