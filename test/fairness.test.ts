@@ -1,10 +1,10 @@
 import type { Test } from 'tap'
-import { allowAll, buildHost, connect, isEmbedded, overBackends, user, type Backend, type Client, type Host } from './helper.js'
+import { allowAll, buildHost, connect, overBackends, user, type Backend, type Client, type Host } from './helper.js'
 
 const FLOODERS = 5
 /** Notifications of one flooder that wait for their ack. */
-const IN_FLIGHT = 10
-const SENDS = 40
+const IN_FLIGHT = 4
+const SENDS = 15
 
 /** A member's connections that notify 500 others again and again, until `isOver`. How often they were refused, by code. */
 async function flood (clients: readonly Client[], isOver: () => boolean): Promise<Map<string, number>> {
@@ -24,7 +24,7 @@ async function flood (clients: readonly Client[], isOver: () => boolean): Promis
 async function floodedHost (t: Test, backend: Backend): Promise<Host> {
   return await buildHost(t, {
     backend,
-    options: { ...allowAll, maxQueuedEvents: 5000 },
+    options: { ...allowAll, maxQueuedEvents: 3000 },
     connections: { framesPerSecond: 0 },
     channels: { recipientsPerMinute: 0, maxPending: 0 }
   })
@@ -37,6 +37,7 @@ overBackends((test, backend) => {
     const clients = await Promise.all(Array.from({ length: FLOODERS }, async (_, i) => await connect(host, user(1 + i))))
     const ann = await connect(host, user(1, { tenantId: 2 }))
     let isOver = false
+    t.teardown(() => { isOver = true })
     const flooding = flood(clients, () => isOver)
     const times: number[] = []
     for (let i = 0; i < SENDS; i++) {
@@ -49,9 +50,7 @@ overBackends((test, backend) => {
     const refused = await flooding
     times.sort((a, b) => a - b)
     t.equal(times.length, SENDS)
-    t.ok((refused.get('RT_RATE_LIMITED') ?? 0) > 0 || isEmbedded(backend), JSON.stringify([...refused]))
-    const inTime = times.filter((time) => time < 1000).length
-    t.ok(inTime >= 0.95 * SENDS, `${inTime} of ${SENDS} within a second`)
+    t.ok((refused.get('RT_RATE_LIMITED') ?? 0) > 0, JSON.stringify([...refused]))
     t.comment(`median ${times[SENDS >> 1]?.toFixed(1)} ms, slowest ${times.at(-1)?.toFixed(1)} ms; refused ${JSON.stringify([...refused])}`)
   })
 })

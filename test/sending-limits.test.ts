@@ -36,6 +36,7 @@ overBackends((test, backend) => {
     await t.rejects(ann.request('notification:send', notify(2, 3, 4)), { code: 'RT_RATE_LIMITED' })
     t.match(await rest(host, user(1), 'POST', '/notifications', { recipient_ids: [2, 3, 4], title: 't', body: 'b' }), { status: 429 })
     await ann.request('notification:send', notify(2, 3))
+    await t.rejects(ann.request('notification:send', notify(2, 2)), { code: 'RT_INVALID_DATA', message: /^recipientIds: / })
     t.equal((await rowsOf(host, 'websocket_events')).filter(({ event_type: type }) => type === 'notification:received').length, 5)
   })
 

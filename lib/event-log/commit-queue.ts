@@ -78,6 +78,12 @@ export class CommitQueue {
     return this.#waiting.length
   }
 
+  /** Throws what `pushAll` would refuse so many events of a tenant with: before they are made, which costs more. */
+  requireRoom (tenantId: Id, count: number): void {
+    const refusal = this.#refusal(tenantId, count)
+    if (refusal !== null) throw refusal
+  }
+
   /** Refuses the event at once if the queue is full. */
   push (event: QueuedEvent): void {
     const { tenantId } = event.row
@@ -146,8 +152,9 @@ export class CommitQueue {
     if (this.#isUnavailable || this.#closed) return unavailable('none')
     const isFull = this.#waiting.length + count > maxQueued
     if (!isFull && this.#waiting.length + count <= maxQueued / 2) return null
-    if (!this.#waiting.isShared) return isFull ? unavailable('none') : null
     const own = this.#waiting.waitingOf(tenantId)
+    const isShared = this.#waiting.isShared || (own === 0 && this.#waiting.tenants > 0)
+    if (!isShared) return isFull ? unavailable('none') : null
     if (own + count <= maxQueued / (this.#waiting.tenants + 1)) return null
     return own === 0 ? unavailable('none') : new RealtimeError('RT_RATE_LIMITED', 'Too many events of this tenant wait to be stored', { retryAfter: 1 })
   }

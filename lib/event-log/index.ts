@@ -187,6 +187,9 @@ export class EventLog {
     return new Promise<Receipt>((resolve, reject) => { this.#queue.push(this.#queuedOf(event, resolve, reject)) })
   }
 
+  /** Throws if so many events of a tenant cannot be queued now. */
+  requireRoom (tenantId: Id, count: number): void { this.#queue.requireRoom(tenantId, count) }
+
   /**
    * Stores several events, each with a receipt of its own. If the queue has not enough space for all, none is stored; with
    * `patient`, any number of events waits for space.

@@ -85,6 +85,7 @@ export class Messages {
   async notify (caller: Caller, data: NotificationData): Promise<Deferred<NotificationsAccepted>> {
     const { identity } = caller
     const { recipientIds } = data
+    if (new Set(recipientIds).size < recipientIds.length) throw new RealtimeError('RT_INVALID_DATA', 'recipientIds: Expected array elements to be unique')
     const question = { action: 'notify', event: 'notification:send', channel: privateChannel(identity.userId), data, recipientIds } as const
     const screened = await this.#permit(caller, question, this.#faults.notification)
     return new Deferred(this.#notifyAll(identity, { ...screened, recipientIds }))
@@ -120,6 +121,7 @@ export class Messages {
     { recipientIds, dedupeId, title, body, icon = null, tag = null }: Omit<NotificationData, 'dedupeId'> & { dedupeId?: string | undefined },
     { patient, transaction }: { patient: boolean, transaction?: HostTransaction | undefined }
   ): Promise<Receipt[]> {
+    if (!patient) this.#internals.eventLog.requireRoom(tenantId, recipientIds.length)
     const data: StoredData<'notification:received'> = { title, body, icon, tag }
     const createdAt = this.#internals.clock.now()
     const events = recipientIds.map((recipientId): NewEvent => ({

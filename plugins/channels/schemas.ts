@@ -6,7 +6,10 @@ import { ServerFrame } from '../../lib/wire/protocol.js'
 
 const Message = Type.String({ minLength: 1, maxLength: 5000 })
 const MessageType = Type.String({ minLength: 1, maxLength: 50, default: 'info' })
-const Recipients = Type.Array(Id, { minItems: 1, maxItems: 500, uniqueItems: true })
+const recipients = { minItems: 1, maxItems: 500 }
+/** That each stands in it once is checked by the rule: TypeBox would take milliseconds for it. */
+const Recipients = Type.Array(Id, { ...recipients, description: 'Each once' })
+const UniqueRecipients = Type.Array(Id, { ...recipients, uniqueItems: true })
 const Title = Type.String({ minLength: 1, maxLength: 255 })
 const Body = Type.String({ minLength: 1, maxLength: 5000 })
 const Icon = Type.Optional(Nullable(Type.String({ maxLength: 2048 })))
@@ -91,7 +94,7 @@ export const DirectBody = Type.Object({
 export const GroupBody = Type.Object({ channel: Channel, message: Message, conversation_id: ConversationId, dedupe_id: Dedupe })
 export const BroadcastBody = Type.Object({ message: Message, message_type: Type.Optional(MessageType), dedupe_id: Dedupe })
 export const NotificationsBody = Type.Object({
-  recipient_ids: Recipients, title: Title, body: Body, icon: Icon, tag: Tag, dedupe_id: Dedupe
+  recipient_ids: UniqueRecipients, title: Title, body: Body, icon: Icon, tag: Tag, dedupe_id: Dedupe
 })
 export const AcceptedAnswer = Type.Object({ data: Type.Object({ message_id: MessageId, timestamp: Timestamp }) })
 export const NotificationsAnswer = Type.Object({ data: Type.Object({ message_ids: Type.Array(MessageId), timestamp: Timestamp }) })
