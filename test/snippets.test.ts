@@ -1,4 +1,5 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import autoload from '@fastify/autoload'
 import cookie from '@fastify/cookie'
@@ -366,12 +367,12 @@ async function until (holds: () => boolean): Promise<void> {
 
 /** An example of the client against an app, as user 1: with an address that is not relative, and what Node 20 lacks. */
 async function clientOf (t: Test, app: FastifyInstance, name: string): Promise<{ code: string, made: { stop: () => Promise<void> } }> {
-  const url = await app.listen({ port: 0, host: '127.0.0.1' })
-  const sender = await connect(app, ben)
+  const sender = await connect(app, ben) // which lets the app listen
+  const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`
   const token = Buffer.from(JSON.stringify(ann)).toString('base64url')
   const made: Array<client.WebSocketClient> = []
   const of = (options: client.WebSocketClientOptions): client.WebSocketClient => {
-    const one = new client.WebSocketClient({ ...options, baseUrl: `${url}/api/websocket`, token, WebSocket: WebSocket as unknown as client.SocketClass })
+    const one = new client.WebSocketClient({ ...options, baseUrl: `${url}/api/websocket`, token, WebSocket: WebSocket })
     made.push(one)
     return one
   }
