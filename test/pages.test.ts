@@ -35,8 +35,7 @@ t.test('the REST page lists every route with every field, and no other', (t) => 
   const known = { ...rest, 'GET /ws': {} }
   t.strictSame(listed.map(([first]) => codesIn(first)[0]).sort(), Object.keys(known).sort())
   for (const [first, input = ''] of listed) {
-    const described: object = known[codesIn(first)[0] as keyof typeof known]
-    const route = described as { body?: { properties: object }, querystring?: { properties: object } }
+    const route = known[codesIn(first)[0] as keyof typeof known] as { body?: { properties: object }, querystring?: { properties: object } }
     for (const field of Object.keys({ ...route.body?.properties, ...route.querystring?.properties })) t.ok(input.includes(field), `${first}: ${field}`)
   }
   t.end()
@@ -47,7 +46,7 @@ t.test('the host API page lists every option with its default', (t) => {
   const names = [...api.matchAll(/^const (?:\w+Settings|TypingNumbers): TObject<\{([^]*?)^\}>/gm)].flatMap(([, body = '']) => [...body.matchAll(/^ {4}(\w+):/gm)].map(([, name = '']) => name))
   const functions = [...api.matchAll(/^interface (?:RealtimeOptions|ChannelsOptions|TypingOptions) extends [^{]*\{([^]*?)^\}/gm)].flatMap(([, body = '']) => [...body.matchAll(/^ {4}(\w+)\??:/gm)].map(([, name = '']) => name))
   t.ok(names.length > 30 && functions.length > 8, 'the report is read')
-  const listed = new Map(rows(text).flatMap((cells) => cells.flatMap((cell, i) => i < 2 && /^`\w+`$/.test(cell) ? [[codesIn(cell)[0] ?? '', cells[i + 1] ?? ''] as const] : [])))
+  const listed = new Map(rows(text).flatMap((cells) => cells.flatMap((cell, i) => i < 2 && /^`\w+`$/.test(cell) && cells.length > 2 ? [[codesIn(cell)[0] ?? '', cells[i + 1] ?? ''] as const] : [])))
   for (const name of [...names, ...functions]) t.ok(listed.has(name), `option ${name}`)
   const core = readCoreOptions({ database: '', authenticate: () => null })
   const connections = Object.fromEntries(Object.entries(ConnectionSettings.properties).map(([name, { default: value }]) => [name, value as unknown]))
@@ -64,7 +63,7 @@ t.test('the documents name every export of the package', (t) => {
     const [, names = ''] = new RegExp(`^# ${entry} exports\\n([^#]*)`, 'm').exec(api) ?? []
     const exports = names.trim().split('\n')
     t.ok(exports.length > 5)
-    for (const name of exports) t.match(text, new RegExp(`\\b${name}\\b`), `${entry} exports ${name}`)
+    for (const name of exports) t.ok(new RegExp(`\\b${name}\\b`).test(text), `${entry} exports ${name}`)
   }
   t.end()
 })

@@ -1,32 +1,17 @@
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import { errorCodes } from '../lib/errors.js'
 import { CloseCode } from '../lib/wire/close-codes.js'
-import { startChild, type Child } from './child-process.js'
 import { checkHost, example, firstFrames, HOST_URL, pages, ROOT } from './examples.js'
+import { startExample } from './run-snippet.js'
 
 const readme = pages['README.md'] ?? ''
 
-/** Runs an example as its reader would, with the package's name pointing at the sources. */
-async function start (t: Test, name: string, code = example(name)): Promise<Child> {
-  const folder = join(ROOT, 'data')
-  mkdirSync(folder, { recursive: true })
-  const file = join(folder, `readme-${name}-${process.pid}.ts`)
-  const sources: Record<string, string> = { "'fastify-realtime'": "'../plugins/index.js'", "'fastify-realtime/testing'": "'../plugins/testing.js'" }
-  writeFileSync(file, code.replace(/'fastify-realtime.*'/g, (entry) => sources[entry] ?? entry))
-  const child = await startChild(process.execPath, ['--import', 'tsx', file], { cwd: ROOT, env: { PATH: process.env.PATH, DATABASE_URL: 'sqlite::memory:', PORT: '0' } })
-  t.teardown(async () => {
-    await child.stop(10_000)
-    rmSync(file)
-  })
-  return child
-}
-
 /** The URL of an example that is a host. */
 async function startHost (t: Test, name: string): Promise<string> {
-  const [url] = await (await start(t, name)).waitFor(HOST_URL, 30_000)
+  const [url] = await (await startExample(t, name)).waitFor(HOST_URL, 30_000)
   return url
 }
 
@@ -51,12 +36,12 @@ t.test('the protocol page names every error code and close code, and no others',
 })
 
 t.test('the example of the test kit runs to its end', async (t) => {
-  const child = await start(t, 'testing')
+  const child = await startExample(t, 'testing')
   t.match({ ...await child.exited, output: child.output() }, { code: 0, output: '' })
 })
 
 t.test('events of the host’s own are stored, and those within a transaction with it', async (t) => {
-  const child = await start(t, 'events', `
+  const child = await startExample(t, 'events', `
     import Fastify from 'fastify'
     import { openDatabase, realtime } from 'fastify-realtime'
     const { db } = openDatabase('sqlite::memory:')

@@ -28,8 +28,14 @@ export function writeExample (t: Test, name: string, code = example(name)): stri
 
 /** Runs an example in this process, with what its page says is there, and returns what it exports. */
 export async function runHere (t: Test, name: string, given: Record<string, unknown> = {}, code?: string): Promise<Record<string, unknown>> {
-  Object.assign(globalThis, given)
-  t.teardown(() => { for (const key of Object.keys(given)) Reflect.deleteProperty(globalThis, key) })
+  for (const [name, value] of Object.entries(given)) {
+    const before = Object.getOwnPropertyDescriptor(globalThis, name)
+    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true })
+    t.teardown(() => {
+      if (before === undefined) Reflect.deleteProperty(globalThis, name)
+      else Object.defineProperty(globalThis, name, before)
+    })
+  }
   return await import(pathToFileURL(writeExample(t, name, code)).href) as Record<string, unknown>
 }
 

@@ -68,11 +68,11 @@ interface Group { options: ts.CompilerOptions, files: Map<string, string>, snipp
 
 const isOfPage = ({ code, page }: Snippet): boolean => page === 'docs/client.md' || (/createClient|WebSocketClient/.test(code) && !/fastify-realtime'/.test(code))
 const hasStringIds = ({ code }: Snippet): boolean => code.includes("ids: 'string'")
-/** It declares types for all modules of its program. */
-const isAlone = ({ code }: Snippet): boolean => /declare module|from '\.\//.test(code)
+/** It declares types that would change what others mean. */
+const isAlone = ({ code }: Snippet): boolean => /interface Register|from '\.\//.test(code)
 
-/** The complaints of the compiler about these snippets. */
-export function complaintsAbout (checked: Array<Snippet & { besides?: Record<string, string> }>): string[] {
+/** The complaints of the compiler about these snippets, and about those that they import as files beside them. */
+export function complaintsAbout (checked: Array<Snippet & { besides?: Record<string, Snippet> }>): string[] {
   const groups = new Map<string, Group>()
   for (const [i, snippet] of checked.entries()) {
     const ofPage = isOfPage(snippet)
@@ -83,7 +83,10 @@ export function complaintsAbout (checked: Array<Snippet & { besides?: Record<str
     group.files.set(join(FOLDER, 'given.ts'), ofPage ? GIVEN_TO_PAGES : GIVEN_TO_HOSTS)
     group.files.set(join(folder, 'snippet.ts'), snippet.code)
     group.snippets.set(join(folder, 'snippet.ts'), snippet)
-    for (const [name, code] of Object.entries(snippet.besides ?? {})) group.files.set(join(folder, name), code)
+    for (const [name, beside] of Object.entries(snippet.besides ?? {})) {
+      group.files.set(join(folder, name), beside.code)
+      group.snippets.set(join(folder, name), beside)
+    }
     if (hasStringIds(snippet)) {
       group.files.set(join(FOLDER, 'register.ts'), "import 'fastify-realtime'\ndeclare module 'fastify-realtime' { interface Register { ids: 'string' } }")
     }
