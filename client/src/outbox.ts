@@ -4,51 +4,51 @@ import { randomId } from './globals.js'
 import { isTooLarge, tooLarge, type Carrier } from './link.js'
 import { isPassing, retryDelay } from './verdicts.js'
 
-/** Milliseconds. The server knows a `dedupeId` for 5 minutes; later the same one would be stored again. */
+/** Milliseconds. The server remembers a `dedupeId` for 5 minutes; a later repetition would be stored again. */
 const KNOWN_FOR = 290_000
-/** Tries of one send that fails by itself; sockets that may be lost while one and the same send is under way. */
+/** Attempts for a send that fails, and sockets that may be lost while the same send is in flight. */
 const MAX_TRIES = 5
-/** Milliseconds until another send is tried where one has to wait: it may have the same to wait for. */
+/** Milliseconds until another send is attempted after one was postponed: it may have to wait for the same reason. */
 const PROBE = 1000
 
 interface Item {
   event: string
   data: object
-  /** What it is addressed to: sends of one lane keep their order. */
+  /** The address. Sends to the same address keep their order. */
   lane: string
   resolve: (ack: unknown) => void
   reject: (err: ClientError) => void
-  /** When it was first on its way, since it was last known not to be stored. */
+  /** Time of the first attempt since it was last known not to be stored. */
   sentAt?: number | undefined
   tries: number
   lost: number
-  /** Not before. */
+  /** Time before which it is not attempted. */
   at: number
-  /** It failed by itself: those behind it go on. */
+  /** The send itself failed: later ones do not wait for it. */
   isAside?: boolean
 }
 
 /**
- * Durable sends, in order, one under way at a time: each keeps its `dedupeId`, so that one whose answer was lost is sent
- * again and stored once. One that has to wait holds up those to the same address, and one that fails by itself nobody.
+ * The queue of durable sends, one in flight at a time, in order. Each keeps its `dedupeId`, so that a send whose ack was lost can
+ * be repeated and is stored once. A postponed send delays those to the same address; a failing one delays none.
  */
 export interface Outbox {
-  /** The ack. Rejects with the server's refusal, `RT_INVALID_DATA`, `RT_QUEUE_FULL`, `RT_OUTCOME_UNKNOWN` or what `stop` was given. */
+  /** Resolves with the ack. Rejects with the server's refusal, `RT_INVALID_DATA`, `RT_QUEUE_FULL`, `RT_OUTCOME_UNKNOWN`, or the error passed to `stop`. */
   add (event: string, data: object): Promise<unknown>
-  /** From now on by this way; null: there is none. */
+  /** Sets the transport; null if there is none. */
   carry (carrier: Carrier | null): void
-  /** All that waits is given up. */
+  /** Rejects all queued sends. */
   stop (err: ClientError): void
 }
 
-/** `acked` is told of each ack before the next frame is looked at. */
+/** `acked` is called with each ack before the next frame is handled. */
 export function createOutbox (clock: ClientClock, max: number, maxFrameSize: number, acked: (event: string, data: object, ack: object, carrier: Carrier) => void): Outbox {
   const items = new Set<Item>()
   let current: Carrier | null = null
-  /** Counts the loops that send; the last one, while `isBusy`, is at work. */
+  /** Number of the current send loop. Earlier loops stop. */
   let loops = 0
   let isBusy = false
-  /** After a refusal nothing is tried before. */
+  /** Time before which nothing is attempted, after a refusal. */
   let probeAt = 0
   let cancel = (): void => {}
 
@@ -57,15 +57,15 @@ export function createOutbox (clock: ClientClock, max: number, maxFrameSize: num
     item.reject(err)
   }
   const failed = (item: Item, carrier: Carrier, err: ClientError): void => {
-    // The way is closed: the item goes by the next.
+    // The transport is closed: the next one sends the item.
     if (err.code === 'RT_CLIENT_STOPPED' || (err.code === 'RT_SOCKET_CLOSED' && err.closeCode)) {
       if (current === carrier) current = null
-      // A restart is not its fault; a send that costs one socket after the other is.
+      // A restart of the server does not count; a send that closes one socket after the other does.
       if (err.closeCode && err.closeCode !== 1012 && ++item.lost >= MAX_TRIES) reject(item, new ClientError('RT_OUTCOME_UNKNOWN', undefined, { cause: err }))
       return
     }
     if (!isPassing(err)) return reject(item, err)
-    // Or some proxy does not like it.
+    // Or a proxy rejects it.
     item.isAside = err.code === 'RT_INTERNAL' || (err.status! < 500 && err.code === 'RT_SERVER_UNREACHABLE')
     if (item.isAside && ++item.tries >= MAX_TRIES) return reject(item, err)
     if (/LIMITED|RT_UNAV/.test(err.code) || err.outcome === 'none') item.sentAt = undefined
@@ -84,7 +84,7 @@ export function createOutbox (clock: ClientClock, max: number, maxFrameSize: num
       if (items.has(item)) failed(item, carrier, err as ClientError)
     }
   }
-  /** The first that may be sent now; else the milliseconds until then. */
+  /** The first send that is ready, or the milliseconds until one is. */
   const next = (): Item | number => {
     const now = clock.now()
     const held = new Set<string>()
@@ -117,7 +117,7 @@ export function createOutbox (clock: ClientClock, max: number, maxFrameSize: num
   const outbox: Outbox = {
     add: (event, data) => new Promise((resolve, reject) => {
       const { dedupeId = randomId(clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
-      // With room for what the frame adds.
+      // Leaves space for the envelope of the frame.
       if (isTooLarge(JSON.stringify({ event, data, dedupeId, id: 2 ** 53 }), maxFrameSize)) return reject(tooLarge())
       if (items.size >= max) return reject(new ClientError('RT_QUEUE_FULL'))
       items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve, reject, tries: 0, lost: 0, at: 0 })
@@ -126,13 +126,13 @@ export function createOutbox (clock: ClientClock, max: number, maxFrameSize: num
     carry: (carrier) => {
       cancel()
       current = carrier
-      // Another way may be open for what had to wait on the last.
+      // A send that was postponed on the last transport may work on this one.
       probeAt = 0
       void flush()
     },
     stop: (err) => {
       outbox.carry(null)
-      // An answer that is still under way is nobody's.
+      // An ack that is still in flight is ignored.
       loops++
       isBusy = false
       for (const item of items) reject(item, err)
