@@ -5,19 +5,19 @@ import type { Scope } from './scope.js'
 import type { Tokens } from './tokens.js'
 import { isTokenRefused } from './verdicts.js'
 
-/** The suite's REST routes. */
+/** The REST routes of fastify-realtime. */
 export interface Rest {
   /** Throws `RT_URL_INVALID`. */
   url (path: string): string
-  /** A request's answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
+  /** Resolves with the response. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
   send (scope: Scope, token: string | undefined, path: string, body?: object): Promise<unknown>
-  /** The same with the token that is known; where it is refused, a new one is asked for, and the request is repeated. */
+  /** The same with the current token. If it is refused, the request is repeated with a new one. */
   call (scope: Scope, path: string, body?: object): Promise<unknown>
-  /** Frames as requests: the same names, the same answers. */
+  /** Sends frames as requests, with the same names and acks. */
   carrier (scope: Scope): Carrier
 }
 
-/** Frames that are also requests, for where there is no socket. */
+/** Frames that can be sent as requests, without a socket. */
 const routes: Readonly<Record<string, string>> = {
   'message:direct': '/messages/direct',
   'message:group': '/messages/group',
@@ -26,13 +26,13 @@ const routes: Readonly<Record<string, string>> = {
   'user:typing': '/typing',
   'user:presence': '/presence/update'
 }
-/** What a status says where the suite says nothing: Fastify's own refusals, and those of the host or a proxy. */
+/** Codes for statuses without an error code: errors of Fastify, of the host, or of a proxy. */
 const codes: Readonly<Record<number, ClientErrorCode>> = {
   400: 'RT_INVALID_DATA', 401: 'RT_UNAUTHENTICATED', 413: 'RT_INVALID_DATA', 429: 'RT_RATE_LIMITED'
 }
 const TIMEOUT = 15_000
 
-/** `renew` gives another token than the refused one, when it is known whose it is. */
+/** `renew` returns a token other than the refused one, when its user is known. */
 export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew: (scope: Scope, refused: string) => Promise<string | undefined>): Rest {
   const ask = async (path: string, init: RequestOptions): Promise<unknown> => {
     const response = await fetch(rest.url(path), init)
@@ -64,7 +64,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
             ...(text && { 'content-type': 'application/json' })
           },
           ...(abort && { signal: abort.signal }),
-          // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
+          // The page may be closing: `keepalive` lets the request finish. Browsers allow 64 KiB for all such requests.
           ...(text && { method: 'POST', body: text, keepalive: text.length < 8192 })
         }), TIMEOUT, () => new ClientError('RT_SERVER_UNREACHABLE', 'no answer'))
       } catch (err) {

@@ -6,47 +6,47 @@ import type { Frame, Id, Subscribed } from './wire.js'
 export type Durable = Frame & { data: { messageId: number } }
 
 /**
- * While the server is asked to go on from a cursor: what comes before the replay does not move the cursor, or the replay
- * would be lost with the socket.
+ * A replay that was requested. Events that arrive before it do not move the cursor: otherwise, if the socket closed, the missed
+ * events would be lost.
  */
 export interface Replay {
-  /** What came first and belongs behind it. */
+  /** Events that arrived before the replay and belong after it. */
   held: Durable[]
-  /** The id that ends it; -1 until the server answered. */
+  /** The id that ends it; -1 until the server replied. */
   target: number
 }
 
-/** One channel the client wants to hear. */
+/** A subscription of the client. */
 export interface Entry {
   channel: string
-  /** Components that subscribed it: it is given up with the last. */
+  /** Number of `subscribe` calls without an `unsubscribe`. The channel is unsubscribed with the last. */
   holders: number
-  /** The server subscribes it by itself. */
+  /** The server subscribes it automatically. */
   isAutomatic?: boolean
-  /** Nothing up to this id is missing; absent: it was never subscribed. */
+  /** All events up to this id were received; absent before the first subscription. */
   cursor?: number | undefined
-  /** Asked for over the socket that is open now. */
+  /** It was requested over the current socket. */
   isAsked?: boolean
-  /** The server has it. */
+  /** The server has subscribed it. */
   isLive?: boolean
-  /** The log began anew behind it: what was missed cannot be told. */
+  /** The log has a new epoch: missed events cannot be recovered. */
   owesGap?: boolean
-  /** Failed tries since it was subscribed last. */
+  /** Failed attempts since the last success. */
   tries: number
   replay?: Replay | undefined
   waiters: Array<{ resolve: (answer: Subscribed) => void, reject: (err: ClientError) => void }>
 }
 
-/** All that belongs to one user; dropped as a whole when the credentials become another's. */
+/** All state of one user, discarded when the credentials belong to another user. */
 export interface State {
-  /** Who the client is: only then `user:me` has a name. */
+  /** The user, if known: it resolves `user:me`. */
   me?: Id | undefined
-  /** Of the server's log; ids of another say nothing. */
+  /** The epoch of the log to which the ids belong. */
   epoch?: string | undefined
   readonly entries: Map<string, Entry>
-  /** Ids of events that were told, or sent by this client. */
+  /** Ids of events that were emitted, or sent by this client. */
   readonly seen: Set<number>
-  /** The socket that is open now, and whether its server knows epochs and what came with them. */
+  /** The open socket, and whether its server supports epochs and the features that were added with them. */
   link?: Link | undefined
   isModern?: boolean
 }
@@ -58,7 +58,7 @@ export const ownChannel = ({ me }: State): string => me === undefined ? ME : `pr
 
 export const nameOf = (state: State, name: string): string => name === ME ? ownChannel(state) : name
 
-/** The channel's entry, made where there is none. */
+/** The entry of a channel, created if there is none. */
 export function entryOf (state: State, name: string): Entry {
   const channel = nameOf(state, name)
   const entry = state.entries.get(channel) ?? { channel, holders: 0, tries: 0, waiters: [] }
@@ -75,7 +75,7 @@ export function identify (state: State, me: Id): void {
   state.entries.set(channel, { ...unnamed, channel, cursor: unnamed.cursor ?? cursor })
 }
 
-/** Takes the epoch that an answer carries. True: it is a new one, and all cursors and seen ids are forgotten. */
+/** Sets the epoch of a reply. True if it is a new one: then all cursors and seen ids are discarded. */
 export function learnEpoch (state: State, epoch = state.epoch): boolean {
   const isNew = state.epoch !== undefined && state.epoch !== epoch
   state.epoch = epoch
