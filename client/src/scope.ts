@@ -2,7 +2,7 @@ import type { ClientClock } from './clock.js'
 import { ClientError } from './errors.js'
 import { isRefusal, retryDelay } from './verdicts.js'
 
-/** The longest that timers take; a larger number would fire at once. */
+/** The longest delay of a timer; a larger one would fire at once. */
 const LONGEST = 2 ** 31 - 1
 
 /**

@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
 import { withTimeout } from '../async/with-timeout.js'
+import { callNodes } from '../backplane/call-nodes.js'
 import type { Backplane } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
@@ -266,11 +267,10 @@ export class AccessLog {
   async #elsewhere (entry: AccessEntry, asked: Set<string>): Promise<AccessResult> {
     const { backplane, aliveNodes } = this.#options
     const others = (await aliveNodes()).filter((node) => !asked.has(node))
-    const answers = await Promise.all(others.map(async (node) => {
-      asked.add(node)
-      return await withTimeout(backplane.call(node, APPLY, entry), ANSWER_WITHIN - 100, () => new Error('no answer')).catch(() => null)
-    }))
-    return answers.reduce<AccessResult>((sum, answer) => {
+    for (const node of others) asked.add(node)
+    const results = await callNodes(backplane, others, { op: APPLY, data: entry, timeout: ANSWER_WITHIN - 100 })
+    return others.reduce<AccessResult>((sum, node) => {
+      const answer = results.get(node)
       const result = isResult(answer) ? answer : { connections: 0, complete: false }
       return { connections: sum.connections + result.connections, complete: sum.complete && result.complete }
     }, { connections: 0, complete: true })

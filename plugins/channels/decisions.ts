@@ -10,9 +10,9 @@ import { encodeFrame } from '../../lib/wire/protocol.js'
 import type { Subscribed, Unsubscribed } from './schemas.js'
 
 /**
- * What the host's decisions about channels do to the connections of this node: `join` subscribes, `kick` unsubscribes, and
- * `recheck` asks `authorize` again about what is subscribed. Each takes its turn among the frames of its connection, so that
- * a subscription under way when the decision comes is subject to it.
+ * Applies the host's decisions about channels to the connections of this node: `join` subscribes, `kick` unsubscribes, and
+ * `recheck` calls `authorize` again for existing subscriptions. Each runs between the frames of its connection, so that it also
+ * applies to a subscription in progress.
  */
 export function channelDecisions (internals: Internals, log: FastifyBaseLogger): void {
   const { accessLog, access, eventLog, bus, localConnections, metrics, roster } = internals
@@ -20,7 +20,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
   const concerned = ({ tenantId, userId }: AccessEntry): LocalConnection[] => [...localConnections.values()]
     .filter((one) => !one.closed && one.identity.tenantId === tenantId && (userId === null || one.identity.userId === userId))
 
-  /** A user's connections that have no socket yet belong to no node: the one that was called sees to them. */
+  /** Connections of a user without a socket belong to no node: the node that was called applies the decision to them. */
   const registered = async ({ tenantId, userId }: AccessEntry, isOwn: boolean, task: (connectionId: string) => Promise<boolean>): Promise<AccessResult> => {
     if (!isOwn || userId === null) return { connections: 0, complete: true }
     try {
@@ -42,8 +42,8 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
   }
 
   /**
-   * Runs a task for each connection, in that connection's order, and `atOnce` for those where frames are under way. One that
-   * fails leaves the result incomplete.
+   * Runs a task for each connection, between its frames, and `atOnce` for connections with frames in progress. A failure makes the
+   * result incomplete.
    */
   const forEach = async (
     connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>, atOnce?: (waiting: LocalConnection) => void
@@ -54,7 +54,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
         begun = true
         return !connection.closed && await task(connection)
       })
-      // Its frames wait for a host function, for seconds perhaps.
+      // Its frames wait for a host function, possibly for seconds.
       if (!begun) atOnce?.(connection)
       return await done.catch((err: unknown) => {
         log.debug({ err, connection_id: connection.id }, 'a decision about a connection waits')
@@ -89,7 +89,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
     const early = new Set<LocalConnection>()
     const kicked = forEach(concerned(entry), async (connection) => {
       if (connection.channels.has(channel)) revoke(connection, channel)
-      // A subscribe that was under way answered after the first `unsubscribed`: the client must not believe it.
+      // The reply of a subscription in progress was sent after the first `unsubscribed`: it must not be the last word.
       else if (early.has(connection)) sendRevoked(connection, channel)
       else return false
       return true
@@ -101,7 +101,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
     return await sum(withoutSocket, kicked)
   })
 
-  /** Asks again about one connection's subscriptions. Throws where the host does not answer: nothing is revoked then. */
+  /** Calls `authorize` again for the subscriptions of a connection. Throws if the host fails: then nothing is revoked. */
   const recheck = async (connection: LocalConnection, only: string | null): Promise<boolean> => {
     const channels = [...connection.channels].filter((channel) => !connection.isAutomatic(channel) && (only === null || channel === only))
     if (channels.length === 0) return false
@@ -117,7 +117,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
 
   accessLog.on('recheck', async (entry) => await forEach(concerned(entry), async (connection) => await recheck(connection, entry.channel)))
 
-  // Newer credentials may allow less. A failure is "not now": what was allowed stays, and the next renewal asks again.
+  // Newer credentials may allow less. If the host fails, subscriptions are kept, and the next renewal checks them again.
   bus.on('renewed', (connection) => { void forEach([connection], async () => await recheck(connection, null)) })
 }
 
@@ -128,7 +128,7 @@ function sendRevoked (connection: LocalConnection, channel: string): void {
 
 const NOBODY: AccessResult = { connections: 0, complete: true }
 
-/** Side by side: what is local must not wait for Redis. */
+/** In parallel: local connections must not wait for Redis. */
 async function sum (...parts: Array<Promise<AccessResult>>): Promise<AccessResult> {
   const results = await Promise.all(parts)
   return { connections: results.reduce((total, { connections }) => total + connections, 0), complete: results.every(({ complete }) => complete) }

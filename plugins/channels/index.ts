@@ -19,14 +19,14 @@ import { routes } from './routes.js'
 import { Subscriptions } from './subscriptions.js'
 
 const ChannelsSettings = Type.Object({
-  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 1, description: 'Besides those subscribed by the suite' })
+  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 1, description: 'Channels per connection, besides those subscribed automatically' })
 })
 
 /** Options of the channels plugin; every one has a default. */
 export interface ChannelsOptions extends Partial<Static<typeof ChannelsSettings>> {
   /** Events of the host's own, by name: `{ 'order:shipped': { data: Type.Object({ … }), durable, direction } }`. */
   events?: CustomEventMap
-  /** Looks at each durable or custom event of a client before it is stored or sent; host code is not asked. */
+  /** Called with each durable or custom event of a client before it is stored or sent; not with events of host code. */
   beforePublish?: BeforePublish
 }
 

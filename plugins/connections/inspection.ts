@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { withTimeout } from '../../lib/async/with-timeout.js'
+import { callNodes } from '../../lib/backplane/call-nodes.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { withIds } from '../../lib/id-schemas.js'
 import type { Id } from '../../lib/ids.js'
@@ -26,10 +26,10 @@ export interface ConnectionDescription {
 
 const UserOfTenant = Type.Object({ tenantId: IdSchema, userId: IdSchema })
 const OF = 'connections.of'
-/** How long another node may take to answer, in milliseconds. */
-const ANSWER_TIME_MS = 1800
+/** Time for another node to respond. */
+const RESPONSE_TIMEOUT_MS = 1800
 
-/** Who is connected from where, and hears what: asked of the nodes that hold the sockets. */
+/** Lists the connections of a user with their channels, as reported by the nodes of the sockets. */
 export class Inspection {
   readonly #internals: Internals
   readonly #store: ConnectionStore
@@ -52,10 +52,9 @@ export class Inspection {
     const nodes = new Set([...alive, ...listed.flatMap((entry) => entry.nodeId ?? [])])
     nodes.delete(nodeId)
     const answers = new Map<string, ConnectionDescription[]>([[nodeId, this.#here(tenantId, userId)]])
-    await Promise.all([...nodes].map(async (node) => {
-      const found = await withTimeout(this.#internals.rpc.call(node, OF, { tenantId, userId }), ANSWER_TIME_MS, () => new Error('no answer')).catch(() => null)
-      if (Array.isArray(found)) answers.set(node, found as ConnectionDescription[]) // a node of this version, or nothing
-    }))
+    for (const [node, found] of await callNodes(this.#internals.rpc, nodes, { op: OF, data: { tenantId, userId }, timeout: RESPONSE_TIMEOUT_MS })) {
+      if (Array.isArray(found)) answers.set(node, found as ConnectionDescription[]) // nodes of another version may return something else
+    }
     const found = new Map([...answers.values()].flat().map((one) => [one.connectionId, one]))
     // Where a node answered, its sockets are those that it named.
     const others = listed.filter((entry) => !found.has(entry.connectionId) && (entry.nodeId === null || !answers.has(entry.nodeId)))

@@ -16,14 +16,14 @@ export const ConnectionSettings = Type.Object({
   }),
   closeDeadline: ms('Time within which app.close() closes all sockets', 10_000, { minimum: 100 }),
   drainSeconds: Type.Number({
-    default: 5, minimum: 0, maximum: 3600, description: 'Seconds over which app.close() closes many sockets, within `closeDeadline`, so that their clients do not come back all at once'
+    default: 5, minimum: 0, maximum: 3600, description: 'Seconds over which app.close() closes many sockets, within `closeDeadline`, so that their clients do not all reconnect at the same time'
   }),
   drainGrace: ms('Time for which users stay online after app.close() closed their last connection with 1012', 30_000, { minimum: 0 }),
   perMessageDeflate: Type.Boolean({ default: false, description: 'Compression; costs much memory per socket' })
 })
 export type ConnectionSettings = Static<typeof ConnectionSettings>
 
-/** How long before its credentials expire a client gets `token:expiring`, in milliseconds. */
+/** Time before its credentials expire at which a client gets `token:expiring`. */
 export const EXPIRY_WARNING_MS = 30_000
-/** How long a client has to answer a close, in milliseconds. */
+/** Time for a client to respond to a close. */
 export const CLOSE_TIMEOUT_MS = 5000
