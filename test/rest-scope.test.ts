@@ -16,7 +16,7 @@ const raw = async (app: FastifyInstance, path: string, payload: string | Buffer,
   return { status: response.statusCode, body: response.json<Record<string, unknown>>() }
 }
 
-test('a host’s error handler answers the host’s errors, and none of ours', async (t) => {
+test('a host’s error handler handles the host’s errors, and not those of fastify-realtime', async (t) => {
   const host = await otherHost(t, {
     core: { requestsPerMinute: 12 },
     before: (app) => {

@@ -43,7 +43,7 @@ t.test('A ban outlives a restart of every node and a Redis that was emptied, and
   t.match(await rest(again, user(2), 'GET', '/stats'), { status: 200 }, 'an unban as well')
 })
 
-t.test('While Redis is away a decision acts at once where it is made, and within seconds on the other nodes', async (t) => {
+t.test('While Redis is unavailable, a decision applies immediately on its node, and within seconds on the other nodes', async (t) => {
   const { start, redis } = await site(t)
   const [a, b] = [await start(), await start()]
   const [here, there, member] = [await connect(a, user(1)), await connect(b, user(1)), await connect(b, user(2))]
@@ -60,7 +60,7 @@ t.test('While Redis is away a decision acts at once where it is made, and within
   t.match(await rest(b, user(1), 'GET', '/stats'), { status: 403 })
 })
 
-t.test('While the database is away a decision acts at once on every node, and is stored when it is back', async (t) => {
+t.test('While the database is unavailable, a decision applies immediately on every node, and is stored later', async (t) => {
   const { start, mariadb } = await site(t)
   const [a, b] = [await start(), await start()]
   const [here, there] = [await connect(a, user(1)), await connect(b, user(1))]
@@ -72,7 +72,7 @@ t.test('While the database is away a decision acts at once on every node, and is
   await until('the ban is stored', async () => await stored(b, 'ban').catch(() => 0) === 1)
 })
 
-t.test('Nodes that ban and unban a user at once agree in the end, on what the log says last', async (t) => {
+t.test('Nodes that ban and unban a user at the same time agree in the end, on the last entry of the log', async (t) => {
   const { start } = await site(t)
   const nodes = [await start(), await start()]
   const [a, b] = nodes as [Host, Host]
@@ -114,7 +114,7 @@ t.test('The log is read once, and forgets what has ended', async (t) => {
   t.strictSame(await client.soFar('unsubscribed'), [])
 })
 
-t.test('While Redis is away nobody takes over a connection id that somebody else has on the same node', async (t) => {
+t.test('While Redis is unavailable, a user cannot take over a connection id of another user on the same node', async (t) => {
   const { start, redis } = await site(t)
   const a = await start()
   const victim = await connect(a, user(1), { connectionId: 'tab' })
