@@ -31,7 +31,7 @@ function tcpTo (t: Test, { url }: Host): { socket: Socket, received: () => strin
   return { socket, received: () => text }
 }
 
-/** A host's own route, beside the suite's. */
+/** A host's own route, beside those of fastify-realtime. */
 function echo (app: FastifyInstance): void {
   app.get('/own', { websocket: true }, (socket) => {
     socket.on('message', (data: Buffer) => { socket.send(`own: ${data.toString()}`) })

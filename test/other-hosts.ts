@@ -13,7 +13,7 @@ export interface OtherHost {
   core?: Partial<RealtimeOptions>
   connections?: ConnectionsOptions
   channels?: ChannelsOptions
-  /** What the host sets up before the suite, and after it. */
+  /** What the host registers before fastify-realtime, and after it. */
   before?: (app: FastifyInstance) => unknown
   after?: (app: FastifyInstance) => unknown
 }

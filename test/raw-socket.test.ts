@@ -7,7 +7,7 @@ import { RawSocket } from '../plugins/connections/node/raw-socket.js'
 import { turn } from './suites.js'
 
 interface Pair {
-  /** The server's end, as the suite has it. */
+  /** The server's end. */
   socket: Socket
   raw: RawSocket
   peer: Socket

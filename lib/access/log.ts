@@ -13,16 +13,16 @@ import { Id, Nullable } from '../schemas.js'
 import type { Restrictions } from './restrictions.js'
 import { accessKinds, type AccessEntry, type AccessKind, type AccessStore, type StoredAccessEntry } from './store.js'
 
-/** What a decision of the host did: on how many connections, and whether every node has answered. */
+/** The effect of a decision of the host: the number of connections, and whether every node has responded. */
 export interface AccessResult {
   connections: number
-  /** False: a node, the database or a host function did not answer in time; the decision still reaches them. */
+  /** False if a node, the database or a host function did not respond in time; the decision still reaches them. */
   complete: boolean
 }
 
 /**
- * What an entry does to the connections of this node. `isOwn`: this node was called, and sees to what belongs to no node.
- * Never rejects.
+ * Applies an entry to the connections of this node. `isOwn`: this node was called, and also handles connections without a node.
+ * Must not reject.
  */
 export type AccessEffect = (entry: AccessEntry, isOwn: boolean) => Promise<AccessResult>
 
@@ -42,15 +42,15 @@ export interface AccessLogOptions {
 /** The RPC between nodes. */
 export const APPLY = 'access.apply'
 
-/** Calls resolve within this time, in milliseconds; what is still under way then goes on. */
+/** Calls resolve within this time, in milliseconds; unfinished work continues. */
 const ANSWER_WITHIN = 1900
 const POLL_INTERVAL = 5000
 const RETRY_INTERVAL = 1000
-/** How far below the newest id late commits of other nodes are looked for. */
+/** Number of ids below the newest among which late commits of other nodes are searched. */
 const LATE_IDS = 200
-/** Entries remembered as applied. */
+/** Maximum number of entries remembered as applied. */
 const MAX_APPLIED = 10_000
-/** A join, kick or recheck that is older when it is read no longer concerns what is connected now. */
+/** A join, kick or recheck that is older when it is read does not apply to current connections. */
 const MAX_EFFECT_AGE = 10 * 60_000
 const PURGE_INTERVAL = 3600_000
 
@@ -68,9 +68,9 @@ const Entry = Type.Object({
 })
 
 /**
- * The host's decisions about live connections, one log for all nodes (websocket_access). A call acts on this node at once,
- * asks every other node to do the same, and is stored; a node that cannot be reached reads the log every five seconds, and
- * at its start. Each node applies each entry once, whichever way it comes first.
+ * The log of the host's decisions about live connections, shared by all nodes (websocket_access). A decision is applied on this
+ * node immediately, sent to every other node, and stored. A node that could not be reached reads the log every five seconds,
+ * and at its start. Each node applies each entry once.
  */
 export class AccessLog {
   readonly #options: AccessLogOptions
@@ -78,9 +78,9 @@ export class AccessLog {
   readonly #effects = new Map<AccessKind, AccessEffect>()
   readonly #applied = new Set<string>()
   readonly #unstored = new Set<AccessEntry>()
-  /** The ban or unban of a user that was applied before it was read from the log, by user: what is older does not undo it. */
+  /** For each user the ban or unban that was applied but not yet read from the log: older entries do not undo it. */
   readonly #unread = new Map<string, string>()
-  /** The ids of the newest ban or unban of a user that was read, by user; as far back as a late commit is looked for. */
+  /** For each user the id of the newest ban or unban that was read, within the range of late commits. */
   readonly #readBans = new Map<string, number>()
   #newest = 0
   #count = 0
@@ -97,17 +97,17 @@ export class AccessLog {
     this.#entry = withIds(Entry, options.ids.kind)
   }
 
-  /** How many entries were applied here: whoever asks the host something sees by it that a decision came meanwhile. */
+  /** Number of entries applied here. A caller compares it before and after calling the host, to detect a decision in the meantime. */
   get count (): number {
     return this.#count
   }
 
-  /** What entries of this kind do here. One effect per kind. */
+  /** Sets the effect of a kind of entries. One effect per kind. */
   on (kind: AccessKind, effect: AccessEffect): void {
     this.#effects.set(kind, effect)
   }
 
-  /** Reads what is in force. Rejects where the database does not answer: a node that knows no bans must not serve. */
+  /** Reads the entries in force. Rejects if the database does not respond: a node without the bans must not start. */
   async start (): Promise<void> {
     await (this.#starting = this.#readAll())
     this.#purgedAt = performance.now()
@@ -130,7 +130,7 @@ export class AccessLog {
       bounded(this.#apply(whole, true)),
       bounded(stored.then((isStored) => ({ connections: 0, complete: isStored }))),
       bounded(this.#elsewhere(whole, asked)),
-      // Once more when it is stored: a node that began meanwhile has read the log without it.
+      // Again after it was stored: a node that started in the meantime has read the log without it.
       bounded(stored.then(async () => await this.#elsewhere(whole, asked)))
     ])
     return {
@@ -139,15 +139,15 @@ export class AccessLog {
     }
   }
 
-  /** Another node's entry, as it came over the backplane. Throws `RT_INVALID_DATA`. */
+  /** Applies an entry from another node. Throws `RT_INVALID_DATA`. */
   async receive (data: unknown): Promise<AccessResult> {
     if (!Value.Check(this.#entry, data)) throw new RealtimeError('RT_INVALID_DATA', 'not an access entry')
-    // What is read meanwhile is older.
+    // Entries read in the meantime are older.
     await this.#starting
     return await this.#apply(data, false)
   }
 
-  /** Applies what other nodes stored and this one has not heard of. */
+  /** Applies entries of other nodes that did not reach this one. */
   async poll (): Promise<void> {
     this.#polling ??= this.#poll().finally(() => { this.#polling = null })
     await this.#polling
@@ -190,7 +190,7 @@ export class AccessLog {
     }
   }
 
-  /** Two nodes may ban and unban a user at once, and each hears of the other later: the order of the log holds. */
+  /** Two nodes may ban and unban a user at the same time: the order of the log decides. */
   #settle (entry: StoredAccessEntry): void {
     const user = `${entry.tenantId}/${entry.userId}`
     if (this.#unread.get(user) === entry.key) this.#unread.delete(user)
@@ -198,7 +198,7 @@ export class AccessLog {
     this.#readBans.set(user, entry.id)
     if (this.#unread.has(user)) return
     this.#restrict(entry)
-    // Nothing where the ban was in force already.
+    // No effect if the ban was in force already.
     if (entry.kind === 'ban') void this.#act(entry, false)
   }
 
@@ -241,7 +241,7 @@ export class AccessLog {
     }
   }
 
-  /** True once it is stored; false: it will be, as long as this node lives. */
+  /** Resolves to true when it is stored; to false if it failed and is retried, as long as this node lives. */
   async #store (entry: AccessEntry): Promise<boolean> {
     try {
       await this.#options.store.insert(entry)
@@ -263,7 +263,7 @@ export class AccessLog {
     }, RETRY_INTERVAL)
   }
 
-  /** Asks the nodes that are not among those asked to apply an entry. */
+  /** Calls the nodes that were not called yet to apply an entry. */
   async #elsewhere (entry: AccessEntry, asked: Set<string>): Promise<AccessResult> {
     const { backplane, aliveNodes } = this.#options
     const others = (await aliveNodes()).filter((node) => !asked.has(node))

@@ -13,14 +13,14 @@ import type { ConnectionStore } from './store.js'
 /** One connection of a user, as support staff see it. */
 export interface ConnectionDescription {
   connectionId: string
-  /** The node that holds the socket; null: it was registered by REST and has none. */
+  /** The node of the socket; null if it was registered by REST and has no socket. */
   nodeId: string | null
   device: Device
-  /** Null where neither its node nor the history knows it. */
+  /** Null if neither its node nor the history has it. */
   ipAddress: string | null
   /** Milliseconds since 1970. */
   connectedAt: number
-  /** Null: its node did not answer. */
+  /** Null if its node did not respond. */
   channels: string[] | null
 }
 
@@ -47,7 +47,7 @@ export class Inspection {
   /** Every connection of a user, the oldest first, also those that the roster does not know. Resolves within 2 s. */
   async of (tenantId: Id, userId: Id): Promise<ConnectionDescription[]> {
     const { nodeId, roster } = this.#internals
-    // While Redis is away nobody knows of others than this node's own.
+    // While Redis is unavailable only the connections of this node are known.
     const [listed, alive] = await Promise.all([roster.connectionsOf(tenantId, userId).catch(() => []), roster.aliveNodes().catch(() => [])])
     const nodes = new Set([...alive, ...listed.flatMap((entry) => entry.nodeId ?? [])])
     nodes.delete(nodeId)
@@ -56,13 +56,13 @@ export class Inspection {
       if (Array.isArray(found)) answers.set(node, found as ConnectionDescription[]) // nodes of another version may return something else
     }
     const found = new Map([...answers.values()].flat().map((one) => [one.connectionId, one]))
-    // Where a node answered, its sockets are those that it named.
+    // If a node responded, its result is complete.
     const others = listed.filter((entry) => !found.has(entry.connectionId) && (entry.nodeId === null || !answers.has(entry.nodeId)))
     for (const one of await this.#unanswered(tenantId, others)) found.set(one.connectionId, one)
     return [...found.values()].toSorted((a, b) => a.connectedAt - b.connectedAt)
   }
 
-  /** Connections without a socket, and those whose node does not answer. */
+  /** Connections without a socket, and those whose node did not respond. */
   async #unanswered (tenantId: Id, entries: RosterConnection[]): Promise<ConnectionDescription[]> {
     if (entries.length === 0) return []
     const addresses = await this.#store.addresses(tenantId, entries.map(({ connectionId }) => connectionId))

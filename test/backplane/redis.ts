@@ -27,7 +27,7 @@ export async function startNodes (t: Test, url?: string): Promise<[RedisNode, Re
   return [await open('node-a'), await open('node-b')]
 }
 
-/** A client beside the suite. */
+/** A client beside fastify-realtime. */
 function openAdmin (t: Test, url = process.env.REDIS_URL ?? ''): Redis {
   const admin = new Redis(url, { retryStrategy: () => 20 })
   admin.on('error', () => {})
