@@ -7,7 +7,7 @@ type PartName = keyof RealtimeParts
 /** The plugins that add a part to `fastify.realtime`. */
 const PARTS = ['connections', 'presence', 'typing', 'channels', 'stats', 'conversations']
 
-/** Stands behind `fastify.realtime`: says what to do where host code uses the part of a plugin that is not registered. */
+/** The prototype of `fastify.realtime`: throws an error that says what to do if the part of an unregistered plugin is used. */
 const absent = Object.defineProperties({}, Object.fromEntries(PARTS.map((name) => [name, {
   get () {
     throw new Error(`app.realtime.${name} is not there: register the ${name} plugin first, await app.register(${name})`)

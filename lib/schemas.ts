@@ -18,7 +18,7 @@ export const ConnectionId = Type.String({
 /** No blank at either end: SQL comparisons pad with blanks, so `a` and `a ` would be one conversation. */
 export const ConversationId = Type.String({ minLength: 1, maxLength: 255, pattern: '^\\S(?:.*\\S)?$' })
 
-/** Names the history of the event log; part of every cursor. Another one than before: what was seen says nothing about this log. */
+/** The epoch of the event log; part of every cursor. If it has changed, earlier cursors do not apply to the log. */
 export const Epoch = Type.String({ pattern: '^[A-Za-z0-9_-]{1,32}$' })
 
 export const ConversationType = Type.Union([Type.Literal('direct'), Type.Literal('group'), Type.Literal('broadcast')])

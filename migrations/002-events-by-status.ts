@@ -3,7 +3,7 @@ import { sql, type Kysely } from 'kysely'
 const isSqlite = (db: Kysely<unknown>): boolean => !sql.id('x').compile(db).sql.startsWith('`')
 
 /**
- * One index of events by tenant, status and channel in the place of two: it says what waits for a user, and how many of
+ * One index of events by tenant, status and channel replaces two: it contains what waits for a user, and how many of
  * a tenant's wait. Each index is a tenth of what it costs the database to store an event.
  */
 const TABLE = 'websocket_events'

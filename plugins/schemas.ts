@@ -6,8 +6,8 @@ import * as stats from './stats/schemas.js'
 import * as typing from './typing/schemas.js'
 
 /**
- * The JSON Schemas of everything that crosses the wire: those that validate it, and their types. They are written for integer
- * ids; `withIds(rest, 'string')` makes those of a host with string ids.
+ * The JSON Schemas that validate frames and requests, and their types. They are written for integer ids;
+ * `withIds(rest, 'string')` converts them to string ids.
  */
 
 /** client → server: the data of each event, and of its ack. */
@@ -32,20 +32,20 @@ export type ClientEvent = keyof typeof clientEvents
 export type ServerEvent = keyof typeof serverEvents
 export type RestRoute = keyof typeof rest
 
-/** What a client sends with an event. */
+/** The data that a client sends with an event. */
 export type ClientData<Event extends ClientEvent> = Static<typeof clientEvents[Event]['data']>
-/** What the ack of an event answers. */
+/** The data of the ack of an event. */
 export type Ack<Event extends ClientEvent> = Static<typeof clientEvents[Event]['ack']>
-/** What a client receives with an event. */
+/** The data that a client receives with an event. */
 export type ServerData<Event extends ServerEvent> = Static<typeof serverEvents[Event]>
 
 type Of<Part extends string, Route extends RestRoute> = typeof rest[Route] extends Record<Part, infer Schema extends TSchema> ? Static<Schema> : never
 type Response<Route extends RestRoute> = typeof rest[Route]['response']
 
-/** The body of a request; never where it has none. */
+/** The body of a request; never if it has none. */
 export type RestBody<Route extends RestRoute> = Of<'body', Route>
-/** The query of a request; never where it has none. */
+/** The query of a request; never if it has none. */
 export type RestQuery<Route extends RestRoute> = Of<'querystring', Route>
-/** What a route answers with a status. */
+/** The response of a route with a status. */
 export type RestAnswer<Route extends RestRoute, Status extends keyof Response<Route>> =
   Response<Route>[Status] extends TSchema ? Static<Response<Route>[Status]> : never

@@ -13,7 +13,7 @@ function slowNames (): { ask: (id: number) => Promise<string | undefined>, loads
   return { ask, loads }
 }
 
-t.test('what is asked within one turn is loaded together, each key once, at most so many at a time', async (t) => {
+t.test('keys requested within one turn are loaded together, each once, up to the size of a batch', async (t) => {
   const { ask, loads } = slowNames()
   const asked = Promise.all([1, 2, 2, -3, 4, 5].map(ask))
   await turn()
@@ -22,7 +22,7 @@ t.test('what is asked within one turn is loaded together, each key once, at most
   t.strictSame(await asked, ['name 1', 'name 2', 'name 2', undefined, 'name 4', 'name 5'])
 })
 
-t.test('what is asked while a load is under way forms the next one', async (t) => {
+t.test('keys requested during a load form the next one', async (t) => {
   const { ask, loads } = slowNames()
   const first = ask(1)
   await turn()
@@ -70,7 +70,7 @@ t.test('with a rest, what comes one by one after a load is gathered, and a lone 
   t.strictSame(loads, [[1], [2, 3, 4]])
 })
 
-t.test('a load that fails fails those who asked, and nobody after them', async (t) => {
+t.test('a failed load rejects its callers, and not later ones', async (t) => {
   const { ask, loads } = slowNames()
   const first = ask(1)
   await turn()

@@ -10,7 +10,7 @@ const group = { tenantId: 1, channel: 'group.x' }
 const words = { message: 'hello', conversationId: 'c' }
 
 overBackends((test, backend) => {
-  test('events of the suite that host code publishes are the frames that clients know, whole', async (t) => {
+  test('built-in events that host code publishes are complete frames', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const { channels } = a.app.realtime
     const [one, two] = [await connect(b, user(1)), await connect(b, user(2))]

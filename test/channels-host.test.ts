@@ -56,7 +56,7 @@ overBackends((test, backend) => {
     for (const event of ['message:direct', 'notification:received', 'broadcast:message']) t.strictSame(await stranger.soFar(event), [], event)
   })
 
-  test('the same key from the same user answers the first result for 5 minutes', async (t) => {
+  test('repeating a key as the same user returns the original result for 5 minutes', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const client = await connect(host, user(1))
     const { channels } = host.app.realtime
@@ -115,7 +115,7 @@ overBackends((test, backend) => {
     ])
   })
 
-  test('a listener of the host’s that throws or rejects harms nobody', async (t) => {
+  test('a listener of the host that throws or rejects affects no other', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const { events } = host.app.realtime
     for (const event of ['connected', 'online', 'message', 'disconnected'] as const) {

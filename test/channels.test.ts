@@ -27,7 +27,7 @@ overBackends((test, backend) => {
     t.equal((await rowsOf(host, 'websocket_events')).filter(({ durable }) => Number(durable) === 1).length, 1, 'and nothing of it is stored')
   })
 
-  test('an authorize that throws means not now, and one that answers late is waited for', async (t) => {
+  test('if authorize throws, the client may try again; if it is slow, the client waits', async (t) => {
     const host = await buildHost(t, {
       backend,
       options: {
@@ -46,7 +46,7 @@ overBackends((test, backend) => {
     t.ok(await client.request('ping'))
   })
 
-  test('authorize is asked with who, what and where', async (t) => {
+  test('authorize is called with the identity, the action and the channel', async (t) => {
     const asked: unknown[] = []
     const host = await buildHost(t, {
       backend,

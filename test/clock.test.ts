@@ -5,7 +5,7 @@ import { timeFormat } from '../lib/clock.js'
 const TIMES = [0, 1, 9, 10, 99, 100, 999, 1000, 1001, 999, -1, -1000, -1001, 1_795_000_000_040, 1_795_000_000_040, 1_795_000_000_041.7,
   1_795_000_059_999, 1_795_000_060_000, 4_000_000_000_000, 253_402_300_800_000, 8_640_000_000_000_000]
 
-t.test('the text of a time is what toISOString says, whatever was asked before', async (t) => {
+t.test('the text of a time is that of toISOString, whatever was formatted before', async (t) => {
   const [wire, table] = [timeFormat('T', 'Z'), timeFormat(' ', '')]
   for (const time of [...TIMES, ...TIMES.toReversed()]) {
     const expected = new Date(time).toISOString()

@@ -13,7 +13,7 @@ function reads (): { ask: (key: string) => Promise<number>, begun: string[], end
   return { ask, begun, end }
 }
 
-t.test('A lone read begins at once, and is read anew each time', async (t) => {
+t.test('A single read starts immediately, and each call reads again', async (t) => {
   const { ask, begun, end } = reads()
   const first = ask('a')
   t.strictSame(begun, ['a'])
@@ -25,7 +25,7 @@ t.test('A lone read begins at once, and is read anew each time', async (t) => {
   t.equal(await second, 2)
 })
 
-t.test('Who asks while a read is under way shares the next, which begins after they asked', async (t) => {
+t.test('Calls during a read share the next read, which starts after them', async (t) => {
   const { ask, begun, end } = reads()
   const [first, second, third] = [ask('a'), ask('a'), ask('a')]
   const other = ask('b')
@@ -44,7 +44,7 @@ t.test('Who asks while a read is under way shares the next, which begins after t
   t.strictSame(await Promise.all([late, other]), [4, 2])
 })
 
-t.test('A read that fails fails those who share it, and not the next', async (t) => {
+t.test('A failed read rejects the calls that share it, and not later ones', async (t) => {
   const { ask, end } = reads()
   const [first, second] = [ask('a'), ask('a')]
   end[0]?.(new Error('away'))

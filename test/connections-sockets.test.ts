@@ -31,7 +31,7 @@ function tcpTo (t: Test, { url }: Host): { socket: Socket, received: () => strin
   return { socket, received: () => text }
 }
 
-/** A host's own route, beside the suite's. */
+/** A host's own route, beside those of fastify-realtime. */
 function echo (app: FastifyInstance): void {
   app.get('/own', { websocket: true }, (socket) => {
     socket.on('message', (data: Buffer) => { socket.send(`own: ${data.toString()}`) })
@@ -84,7 +84,7 @@ overBackends((test, backend) => {
     t.match(received(), /^HTTP\/1\.1 101 /)
   })
 
-  test('what came before a close frame in the same packet is answered before the close, and nothing after it', async (t) => {
+  test('frames before a close frame in the same packet get their replies before the close, and nothing is sent after it', async (t) => {
     const { socket, received } = tcpTo(t, await buildHost(t, { backend }))
     socket.write(upgradeRequest(userOn(backend, 1)))
     await until('it is authenticated', () => received().includes('"event":"authenticated"'))
@@ -137,7 +137,7 @@ overBackends((test, backend) => {
     t.ok(length > 0 && length < count, `${length} of ${count}`)
   })
 
-  test('a burst closes nobody who reads', async (t) => {
+  test('a burst of events closes no client that reads', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const reader = await connect(host, user(2))
     await reader.request('subscribe', { channel: 'group.x' })

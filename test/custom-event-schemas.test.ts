@@ -102,7 +102,7 @@ t.test('a declaration that cannot work fails register with what it lacks', async
     [{ data: { type: 'array' } }, /JSON Schema of an object/],
     [{ data: { properties: {} } }, /JSON Schema of an object/],
     [{ data: () => {} }, /JSON Schema of an object/],
-    [{ data: { type: 'object', properties: { channel: {} } } }, /channel: the suite adds it/],
+    [{ data: { type: 'object', properties: { channel: {} } } }, /channel: the server adds it/],
     [null, /must be an object/]
   ]
   for (const [event, message] of wrong) {

@@ -77,7 +77,7 @@ for (const name of ['SQLite', 'MariaDB']) {
   })
 }
 
-void t.test('On a server with settings of its own', { buffered: true }, async (t) => {
+void t.test('On a server with unusual settings', { buffered: true }, async (t) => {
   const server = await startMariadb()
   const admin = await createConnection(server.url)
   t.teardown(async () => {
@@ -94,7 +94,7 @@ void t.test('On a server with settings of its own', { buffered: true }, async (t
     return as(url)
   }
 
-  await t.test('a URL’s connections have the session that the suite needs, whatever the server says', async (t) => {
+  await t.test('connections from a URL have the required session settings, whatever the server’s defaults are', async (t) => {
     const url = await database()
     const before = await globals(admin)
     t.teardown(async () => { await before.restore() })

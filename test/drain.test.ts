@@ -46,7 +46,7 @@ t.test('A node that closes sends its clients away evenly, over five seconds wher
   t.ok(firstHalf > 2000 && firstHalf < 3000, `${firstHalf} in the first half of that`)
 })
 
-t.test('Few clients are sent away at once, and all within the deadline', async (t) => {
+t.test('Few clients are disconnected at the same time, and all within the deadline', async (t) => {
   t.strictSame(await drained(nodeWith(10, {}), 9500), Array.from({ length: 10 }, () => 0))
   const short = await drained(nodeWith(5000, { closeDeadline: 2000 }), 1500)
   t.equal(short.length, 5000)

@@ -48,7 +48,7 @@ t.test('The frames of one Redis message come out as they went in, signed or not'
   t.strictSame([content.toString(), rest], ['žluťoučký', { number: null, isFirst: false }])
 })
 
-t.test('What is no envelope is malformed, whatever it is', async (t) => {
+t.test('Anything that is not an envelope is malformed', async (t) => {
   const sealed = sealEvents([{ payload: payloadOf('x'), messageId: 7, excludeConnectionId: 'tab', isRetry: false }], TOPIC, true, unsigned)
   const faults = [
     '', 'r', 'rt', 'rt1', 'rt1-', 'rt1-\n', 'rt1+', 'rt1+\n', 'rt1+\n\0', 'rt1+7', 'rt1+7\n', 'rt1+7 \n\0', 'rt1+-7\n\0', 'rt1+1.5\n\0', 'rt1-7\n\0',

@@ -54,7 +54,7 @@ export async function host ({ realtime: { channels } }: FastifyInstance, old: Ky
   channels.emit({ ...group, event: 'ticket:closed', data: { ticket: 5 } })
   await channels.publish({ ...group, event: 'anything:else', data: { any: 'thing' } })
   await channels.publish({ ...group, event: 'message:group', data: { message: 'x', conversationId: 'c' } })
-  // @ts-expect-error -- the suite knows its own events
+  // @ts-expect-error -- built-in events are known
   await channels.publish({ ...group, event: 'message:group', data: { text: 'x' } })
 
   const event = { ...group, event: 'anything:else', data: {} }

@@ -46,7 +46,7 @@ export const user = (userId: number, more: Partial<Identity> = {}): Identity => 
 /** The same as a host of this backend takes it, for what passes by the clients and APIs of this file. */
 export const userOn = (backend: Backend, userId: number): Identity => hasStrings(backend) ? toStrings(user(userId)) : user(userId)
 
-/** Runs the suite once over each backend, its tests side by side: each has a host of its own, and most wait for a timer. */
+/** Runs the tests over each backend, its tests side by side: each has a host of its own, and most wait for a timer. */
 export function overBackends (suite: (test: (sentence: string, body: (t: Test) => Promise<void>) => void, backend: Backend) => void): void {
   // Not all at once: what is to happen within some milliseconds must, on a busy machine too.
   t.jobs = 2
@@ -100,7 +100,7 @@ export async function startNode (t: Test, { backend, options = {}, ...settings }
   return { app: translatingApp(app), clock, url }
 }
 
-/** A request under the suite's prefix; without an identity it carries no credentials. */
+/** A request under the prefix; without an identity it carries no credentials. */
 export async function rest (
   { app }: Pick<Host, 'app'>, identity: Identity | null, method: 'GET' | 'POST', path: string, body?: object
 ): Promise<{ status: number, body: any, headers: Record<string, unknown> }> {

@@ -146,7 +146,7 @@ t.test('An id that comes again is dropped, unless it is sent again on purpose', 
   t.strictSame(a?.texts().slice(-2), ['x', 'long ago'], 'memory is bounded: only ids of late are known')
 })
 
-t.test('Whoever joins hears nothing live before its reply, then what waited', async (t) => {
+t.test('A member that joins receives nothing live before its reply, then the events that waited', async (t) => {
   const { hub, members: [a] } = await joined('a')
   const b = new Listener('b')
   hub.deliver('1/a', [frameOn('1/a', 'before', { messageId: 1 })])
@@ -163,7 +163,7 @@ t.test('Whoever joins hears nothing live before its reply, then what waited', as
   t.strictSame(a?.texts(), ['before', '2', '3', '4', 'own', 'typing', 'after'], 'the others are not held up')
 })
 
-t.test('Whoever leaves while joining hears nothing more, and the last one ends the subscription', async (t) => {
+t.test('A member that leaves while joining receives nothing more, and the last one ends the subscription', async (t) => {
   const { hub, subscribed, members: [a] } = await joined('a')
   const b = new Listener('b')
   const joining = await hub.join('1/a', b)
@@ -194,7 +194,7 @@ t.test('Frames behind a gap wait until it is filled, and come after what was mis
   t.equal(hub.startGap('1/none'), null, 'a channel without members has no gap')
 })
 
-t.test('The head of a channel is known once the log was asked, and goes on with what comes', async (t) => {
+t.test('The latest id of a channel is known once the log was read, and grows with each event', async (t) => {
   const { hub } = await joined('a')
   t.equal(hub.latestId('1/a'), null)
   hub.deliver('1/a', [frameOn('1/a', 'x', { messageId: 5 })])

@@ -20,7 +20,7 @@ async function scrape ({ url }: Pick<Host, 'url'>): Promise<Map<string, number>>
 }
 
 overBackends((test, backend) => {
-  test('frames are counted by event both ways, and what nobody knows as other', async (t) => {
+  test('frames are counted by event in both directions, and unknown events as other', async (t) => {
     const host = await buildHost(t, { backend, ...METRICS, options: allowAll })
     const [one, two] = [await connect(host, user(1)), await connect(host, user(2))]
     for (const client of [one, two]) await client.request('subscribe', { channel: 'group.x' })
@@ -64,7 +64,7 @@ overBackends((test, backend) => {
     t.equal((await scrape(host)).get('realtime_roster_users'), 0)
   })
 
-  test('pending and failed events are those of all tenants and nodes, and asked for at most every 5 s', async (t) => {
+  test('pending and failed events are those of all tenants and nodes, and are counted at most every 5 s', async (t) => {
     const [a, b] = await buildNodes(t, { backend, ...METRICS })
     const stored = async (host: Host) => {
       const found = await scrape(host)
@@ -83,7 +83,7 @@ overBackends((test, backend) => {
     })
   })
 
-  test('a scrape is answered while the database is away, without what only the database knows', async (t) => {
+  test('a scrape works while the database is unavailable, without the figures of the database', async (t) => {
     const host = await buildHost(t, { backend, ...METRICS, options: { storageTimeout: 100 } })
     t.equal((await scrape(host)).get('realtime_log_events{status="pending"}'), 0)
     internalsOf(host.app).database.slow.selectFrom = () => { throw new Error('away') }
@@ -170,7 +170,7 @@ overBackends((test, backend) => {
     t.equal((await rest(a, user(1), 'GET', '/stats')).status, 200)
   })
 
-  test('who does not ask for metrics has none, and does not load their library', async (t) => {
+  test('without the option, there are no metrics, and their library is not loaded', async (t) => {
     t.notOk(loadedAtStart)
     const host = await buildHost(t, { backend })
     t.equal((await fetch(`${host.url}/metrics`)).status, 404)

@@ -86,7 +86,7 @@ for (const [name, create] of databases) {
       }
     })
 
-    await t.test('each migration taken back leaves what the one before it made, and one that broke off goes on', async (t) => {
+    await t.test('each reverted migration leaves the tables of the one before it, and an interrupted one continues', async (t) => {
       const before = (await indexes(database, 'websocket_events')).toSorted()
       const backToFirst = async (): Promise<void> => { for (const _ of migrationNames.slice(1)) await migrate(db, 'down') }
       await backToFirst()
@@ -137,7 +137,7 @@ for (const [name, create] of databases) {
       t.same([Number(row?.user_id), row?.last_message, row?.last_seen_at], [id, '🙂', '2026-01-01 00:00:00.123'])
     })
 
-    await t.test('migrating twice at once is done once', async (t) => {
+    await t.test('two simultaneous migrations have the effect of one', async (t) => {
       // SQLite is for one process; on MariaDB another node does the same.
       const other = name === 'SQLite' ? database : openDatabase(url)
       t.teardown(async () => { if (other !== database) await other.close() })

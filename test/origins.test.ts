@@ -17,7 +17,7 @@ async function doorOf (t: Test, allowedOrigins: string[], options: OtherHost = {
   }
 }
 
-t.test('apps in a shell and extensions are let in where their origin is listed, and nobody else', async (t) => {
+t.test('native shells and extensions are let in if their origin is listed, and others are not', async (t) => {
   const listed = ['capacitor://localhost', 'ionic://localhost', 'tauri://localhost', 'http://tauri.localhost', 'chrome-extension://abcdefghijklmnop',
     'moz-extension://0d4ee5a6-6b2a-4b5e-9b47-35f1f0a8f3b1', 'app://-', 'null']
   const isLetIn = await doorOf(t, listed)

@@ -12,7 +12,7 @@ import { startChild } from './child-process.js'
 import { checkHost, example, HOST_URL, pages, ROOT } from './examples.js'
 import { temporaryFolder } from './exit-hooks.js'
 
-/** Packs the suite as `npm publish` does, installs that into an empty project, and uses it there. */
+/** Packs fastify-realtime as `npm publish` does, installs that into an empty project, and uses it there. */
 
 const run = promisify(execFile)
 // What npm tells its scripts would lead an npm within them back to this repository.

@@ -7,7 +7,7 @@ import { RawSocket } from '../plugins/connections/node/raw-socket.js'
 import { turn } from './suites.js'
 
 interface Pair {
-  /** The server's end, as the suite has it. */
+  /** The server's end. */
   socket: Socket
   raw: RawSocket
   peer: Socket
@@ -39,7 +39,7 @@ async function bytes ({ peer, received }: Pair, count: number): Promise<Buffer> 
   return received()
 }
 
-t.test('What a slow reader is written arrives whole and in order, whether the kernel took it at once or not', async (t) => {
+t.test('Everything written to a slow reader arrives completely and in order, whether the kernel accepted it immediately or not', async (t) => {
   const all = await pair(t)
   const { socket, raw, peer } = all
   const sent: Buffer[] = []
@@ -68,7 +68,7 @@ t.test('What a slow reader is written arrives whole and in order, whether the ke
   t.ok((await bytes(all, expected.length)).equals(expected))
 })
 
-t.test('What is gathered leaves when the turn is over, before what others write to the socket', async (t) => {
+t.test('Corked frames are written at the end of the turn, before other writes to the socket', async (t) => {
   const all = await pair(t)
   const { socket, raw } = all
   raw.cork()
@@ -87,7 +87,7 @@ t.test('What is gathered leaves when the turn is over, before what others write 
   t.equal((await bytes(all, 5)).toString(), 'abcde')
 })
 
-t.test('Nothing overtakes what a corked socket holds back', async (t) => {
+t.test('Nothing overtakes the data of a corked stream', async (t) => {
   const all = await pair(t)
   all.socket.cork()
   all.socket.write('head')
@@ -98,7 +98,7 @@ t.test('Nothing overtakes what a corked socket holds back', async (t) => {
   t.equal((await bytes(all, 10)).toString(), 'head frame')
 })
 
-t.test('A socket that is destroyed writes nothing, although its descriptor is another’s by then', async (t) => {
+t.test('A destroyed socket writes nothing, although another socket has its descriptor', async (t) => {
   const old = await pair(t)
   old.raw.write(Buffer.from('before'))
   await bytes(old, 6)
@@ -133,7 +133,7 @@ t.test('A reset by the peer is an error of the stream, and nothing throws', asyn
   t.match(errors, [{ code: /^(ECONNRESET|EPIPE)$/ }])
 })
 
-t.test('Writes that somebody listens in on go through the socket', async (t) => {
+t.test('If `write` of a socket is replaced, frames go through it', async (t) => {
   const all = await pair(t)
   const { write } = all.socket
   const heard: string[] = []

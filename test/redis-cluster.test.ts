@@ -64,7 +64,7 @@ t.test('On a Redis Cluster of three masters', async (t) => {
     t.equal(await host.spublish('test:0:channel:{7/group.1}', ''), 1, 'one sharded subscriber: node b')
   })
 
-  t.test('a node answers the questions of another', async (t) => {
+  t.test('a node responds to the calls of another one', async (t) => {
     t.strictSame(await a.backplane.call('node-b', 'hello', { n: 1 }), { op: 'hello', data: { n: 1 } })
   })
 

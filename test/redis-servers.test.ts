@@ -39,7 +39,7 @@ t.test('a Redis of the tests', async (t) => {
     })(), { message: /OOM/ })
   })
 
-  await t.test('is found by its sentinel, and its replica in its place when it is gone', async (t) => {
+  await t.test('is found by its sentinel, and after it was killed its replica instead', async (t) => {
     const master = await startRedis()
     t.teardown(async () => { await master.kill() })
     const replica = await startRedis({ replicaOf: master })

@@ -16,7 +16,7 @@ const raw = async (app: FastifyInstance, path: string, payload: string | Buffer,
   return { status: response.statusCode, body: response.json<Record<string, unknown>>() }
 }
 
-test('a host’s error handler answers the host’s errors, and none of ours', async (t) => {
+test('a host’s error handler handles the host’s errors, and not those of fastify-realtime', async (t) => {
   const host = await otherHost(t, {
     core: { requestsPerMinute: 12 },
     before: (app) => {
@@ -116,7 +116,7 @@ test('a host’s limiter counts only those of our routes that have no limit of t
   }
   t.strictSame(await limited(600), [200, 200, 200, 200, 200])
   t.strictSame(await limited(4), [200, 200, 200, 200, 429])
-  t.strictSame(await limited(0), [200, 200, 200, 429, 429], 'the suite was told not to')
+  t.strictSame(await limited(0), [200, 200, 200, 429, 429], 'the limit is off')
 })
 
 test('numbers are plain decimal digits, and nothing else becomes one', async (t) => {

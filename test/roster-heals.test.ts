@@ -15,7 +15,7 @@ const conversations = ['a', 'b']
 const statuses = ['online', 'away', 'busy', 'offline'] as const
 const faults = ['single', 'subset', 'flush', 'snapshot', 'away'] as const
 
-t.test('Whatever Redis comes back with, everything is right after two leases, and no wrong event was emitted', async (t) => {
+t.test('Whatever data Redis has after a failure, the state is correct after two leases, and no wrong event was emitted', async (t) => {
   const server = await startRedis()
   t.teardown(async () => { await server.stop() })
   const connections = await Promise.all([1, 2].map(async () => await openRedis(t, freshPrefix(), server.url)))

@@ -41,7 +41,7 @@ export class StillClock implements Clock {
 /** A prefix for keys and topics that no other test has. */
 export const freshPrefix = (): string => `test-${randomUUID()}`
 
-/** Connections as a node of the suite opens them, closed when `t` is through. */
+/** Connections as a node opens them, closed when `t` is through. */
 export async function openRedis (t: Teardown, prefix = freshPrefix(), url = process.env.REDIS_URL ?? ''): Promise<RedisConnections> {
   const connections = await connectRedis(url, prefix, log)
   t.teardown(() => { connections.close() })

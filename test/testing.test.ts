@@ -16,7 +16,7 @@ t.test('an app in memory, its clients, and a clock to move', async (t) => {
   t.equal(await ann.end(), 1005)
 })
 
-t.test('a host’s own authentication is asked as ever', async (t) => {
+t.test('a host’s own authentication works as before', async (t) => {
   const { app } = await buildApp({
     core: { authenticate: ({ request }) => request.headers.cookie === 'sid=ann' ? { tenantId: 1, userId: 7 } : null }, plugins: ['connections']
   })

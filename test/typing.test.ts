@@ -114,7 +114,7 @@ overBackends((test, backend) => {
     t.strictSame(await typersOf(b, encodeURIComponent('no channel’s name')), [1])
   })
 
-  test('the right to publish is asked where a channel or a recipient is named', async (t) => {
+  test('typing to a channel or a recipient needs the right to publish', async (t) => {
     const { typist, b } = await talkers(t, backend, { options: { authorize: ({ action, channel }) => action !== 'publish' && channel !== 'private-user.3' } })
     const refused = [{ channel: 'group.x' }, { channel: 'presence' }, { channel: 'private-user.2' }, { recipientId: 3 }]
     for (const whom of refused) {
@@ -139,7 +139,7 @@ overBackends((test, backend) => {
     t.equal((await rest(b, user(2), 'POST', '/typing', { conversation_id: 'c', is_typing: true })).status, 200)
   })
 
-  test('host code and REST read who types, with names, in their own tenant', async (t) => {
+  test('host code and REST list who types, with names, in their own tenant', async (t) => {
     const { a, b, typist, reader } = await talkers(t, backend, {
       options: { resolveUsers: (_, ids) => new Map(ids.map((id) => [id, { name: `User ${id}` }])) }
     })

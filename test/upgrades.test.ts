@@ -50,7 +50,7 @@ for (const [what, refuse] of Object.entries(refusing)) {
   }
 }
 
-t.test('an upgrade of what is no socket leaves none: unknown paths, routes of the host from before the suite and after, a limit', { buffered: true }, async (t) => {
+t.test('an upgrade that opens no WebSocket leaves no TCP socket: unknown paths, routes of the host registered before and after, a limit', { buffered: true }, async (t) => {
   const it = await host(t, {
     before: async (app) => {
       await app.register(async (scope) => { scope.get('/before', async () => 'hello') })
@@ -68,7 +68,7 @@ t.test('an upgrade of what is no socket leaves none: unknown paths, routes of th
   t.ok(await timeToClose(it) < 11_000)
 })
 
-t.test('sockets of another origin are counted, and do not hold up the end when their peers never answer', { buffered: true }, async (t) => {
+t.test('sockets of another origin are counted, and do not delay the close of the app if their clients never respond', { buffered: true }, async (t) => {
   const it = await host(t, { connections: { closeDeadline: 2000 } })
   const all = await Promise.all(Array.from({ length: 50 }, async () => await stubborn(t, it, `${PREFIX}/ws`, ['Origin: https://evil.example'])))
   const counted = until('they are counted', () => it.app.realtime.connections.size > 0)
@@ -84,7 +84,7 @@ t.test('sockets of another origin whose peers never answer are gone at once, and
   await until('it is counted no more', () => it.app.realtime.connections.size === 0)
 })
 
-t.test('an upgrade that a hook of the host never answers does not hold up the end', { buffered: true }, async (t) => {
+t.test('an upgrade to which a hook of the host never responds does not delay the close of the app', { buffered: true }, async (t) => {
   for (const own of [false, true]) {
     const it = await host(t, {
       connections: { closeDeadline: 1500 },
@@ -99,7 +99,7 @@ t.test('an upgrade that a hook of the host never answers does not hold up the en
   }
 })
 
-t.test('a request that never becomes complete does not hold up the end', { buffered: true }, async (t) => {
+t.test('a request that is never completed does not delay the close of the app', { buffered: true }, async (t) => {
   const it = await host(t)
   const sockets = await Promise.all(['', 'G', 'GET /api', upgradeRequest(`${PREFIX}/ws`).slice(0, -2)].map(async (text) => {
     const socket = await tcpTo(t, it)
@@ -113,7 +113,7 @@ t.test('a request that never becomes complete does not hold up the end', { buffe
   t.ok(await timeToClose(it) < 5000)
 })
 
-t.test('a request of the host’s in progress is answered before the end', { buffered: true }, async (t) => {
+t.test('a request of the host in progress gets its response before the app closes', { buffered: true }, async (t) => {
   let answer: ((text: string) => void) | null = null
   const it = await host(t, { after: (app) => { app.get('/slow', async () => await new Promise<string>((resolve) => { answer = resolve })) } })
   const socket = await tcpTo(t, it)
@@ -144,7 +144,7 @@ t.test('the host’s own sockets delay neither ours nor the close of the app', {
   }
 })
 
-t.test('requests that offer another protocol are answered as before', { buffered: true }, async (t) => {
+t.test('requests that offer another protocol get the same response as without the plugins', { buffered: true }, async (t) => {
   const it = await host(t, { after: (app) => { app.post('/echo', async (request) => request.body) } })
   const body = JSON.stringify({ text: 'x'.repeat(100_000) })
   for (let i = 0; i < 2; i++) {
@@ -185,7 +185,7 @@ t.test('servers of other libraries keep their sockets on the same port', { buffe
   t.equal(await client.closed, 1012)
 })
 
-t.test('an upgrade while the app closes is answered with an error', { buffered: true }, async (t) => {
+t.test('an upgrade while the app closes gets an error', { buffered: true }, async (t) => {
   for (const own of [false, true]) {
     const [closing, end] = [gate(), gate()]
     const it = await host(t, {

@@ -11,7 +11,7 @@ const strings = new Ids('string')
 const parse = (bytes: Buffer): unknown => JSON.parse(bytes.toString())
 
 t.test('A frame of a client', async (t) => {
-  t.test('is its event, its data and its id, and what else it holds is no fault', async (t) => {
+  t.test('a frame is its event, its data and its id, and other fields are ignored', async (t) => {
     t.strictSame(parseFrame('{"event":"ping"}'), { event: 'ping' })
     t.strictSame(parseFrame(' {"event":"subscribe","data":{"channel":"a","more":[1]},"id":7} '),
       { event: 'subscribe', data: { channel: 'a', more: [1] }, id: 7 })
@@ -29,7 +29,7 @@ t.test('A frame of a client', async (t) => {
     for (const fault of faults) t.equal(parseFrame(fault), null, fault)
   })
 
-  t.test('has an id that is found where the rest of it is no frame', async (t) => {
+  t.test('the id of JSON that is not a frame is found', async (t) => {
     t.equal(idOf('{"event":"","id":7}'), 7)
     t.equal(idOf('{"id":"a"}'), 'a')
     t.equal(idOf('{"data":[],"id":0}'), 0)

@@ -1,18 +1,18 @@
 import type { ClientClock } from './clock.js'
 
-/** A connection that lived for this long was good: the next failure starts from the shortest delay again. */
+/** A connection of this length was stable: the next delay starts from the shortest again. */
 const STABLE = 30_000
 
-/** How long to wait before the next attempt: full jitter, so that not all clients come back on the same tick. */
+/** The delay before the next attempt, with full jitter, so that clients do not reconnect at the same time. */
 export interface BackOff {
   /** Reconnects since the last stable connection. */
   attempts: number
   /**
-   * The connection ended that began at `openedAt`. Only time makes one good: a connection that is closed right after it
-   * opened would otherwise be retried without end or delay.
+   * The connection that opened at `openedAt` ended. Only its length makes it stable: otherwise a connection that is closed right
+   * after it opened would be retried forever without delay.
    */
   closed (openedAt: number): void
-  /** Counts one more attempt. `least`: the milliseconds that the server asked for. */
+  /** Counts another attempt. `least`: the delay in milliseconds that the server requested. */
   next (least?: number): number
 }
 

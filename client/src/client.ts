@@ -3,85 +3,85 @@ import type { WebSocketClientOptions } from './options.js'
 import type { Audience, EventName, Events, PresenceDetails, SendAck, SendData, SendName, Transport, Watch } from './types.js'
 import type { Id, OnlineUser, PresenceAck, PresenceStatus, Subscribed, UserPresence } from './wire.js'
 
-/** Where a client is: polling counts as connected, waiting for the next attempt as connecting. */
+/** The state of a client. Polling counts as connected, waiting for the next attempt as connecting. */
 export type ClientState = 'connecting' | 'connected' | 'stopped'
 
 /**
- * A user's connection, kept up: it connects, authenticates, subscribes and resumes, and comes back by itself. `Own` names
- * the events that the host adds and what they carry: `new WebSocketClient<{ 'order:paid': { order: number } }>(…)`.
+ * The connection of a user. It connects, authenticates, subscribes, resumes, and reconnects automatically. `Own` declares the
+ * host's custom events and their data: `new WebSocketClient<{ 'order:paid': { order: number } }>(…)`.
  */
 export interface WebSocketClient<Own extends object = object> {
-  /** Of this device or tab. */
+  /** The id of this device or tab. */
   readonly connectionId: string
   readonly state: ClientState
-  /** Null: not connected. */
+  /** The current transport; null while not connected. */
   readonly transport: Transport | null
-  /** Channel → the id up to which nothing is missing: for the option `since` after a reload, together with `epoch`. */
+  /** For each channel the id up to which all events were received: pass them as the option `since` after a reload, with `epoch`. */
   readonly cursors: Record<string, number | undefined>
-  /** Of the log that the cursors are of; undefined where the server does not say. */
+  /** The epoch of the log to which the cursors belong; undefined if the server sends none. */
   readonly epoch: string | undefined
 
-  /** Returns the function that removes the listener. */
+  /** Returns a function that removes the listener. */
   on<K extends EventName<Own>> (event: K, listener: (data: Events<Own>[K]) => void): () => void
 
-  /** Begins, or begins again after `disconnect()` or a final close. Does nothing while it is under way. */
+  /** Connects, also after `disconnect()` or a final close. Does nothing while the client is connecting or connected. */
   connect (): void
 
-  /** Ends it: what waits is rejected with `RT_CLIENT_STOPPED`, and the server is told. Nothing else is sent from now on. */
+  /** Disconnects. Pending calls reject with `RT_CLIENT_STOPPED`. Nothing is sent afterwards, except that the connection ended. */
   disconnect (): Promise<void>
 
   /**
-   * Looks at once whether the connection is alive, or tries again if it is not. Pages do so by themselves when they are seen
-   * again or the network is back; an app of React Native calls it when it becomes active.
+   * Checks at once whether the connection is alive, or tries to connect. Pages do this automatically when they become visible
+   * or the network is back; a React Native app calls it when it becomes active.
    */
   wake (): void
 
   /**
-   * Hears a channel until `unsubscribe`, over all reconnects; `user:me` is the user's own. With `since`, what came after
-   * that id is told first. Resolves when the server has it, after the next connection if there is none now. Who subscribes
-   * twice unsubscribes twice.
+   * Subscribes to a channel until `unsubscribe`, across reconnects; `user:me` is the user's own channel. With `since`, the events
+   * after that id are replayed first. Resolves when the server has subscribed it, after the next connection if there is none
+   * now. Each `subscribe` needs its own `unsubscribe`.
    */
   subscribe (channel: string, options?: { since?: number | undefined }): Promise<Subscribed>
 
-  /** The channel is given up when all who subscribed it have unsubscribed. */
+  /** The channel is unsubscribed when there were as many calls as of `subscribe`. */
   unsubscribe (channel: string): Promise<void>
 
   /**
-   * Sends a durable event. Resolves when it is stored; without a connection it waits for one. It carries a `dedupeId`, so
-   * that it is stored once however often it has to be sent.
+   * Sends a durable event. Resolves when it is stored; without a connection it waits for one. The client adds a `dedupeId`, so
+   * that the event is stored once, even if it must be sent several times.
    */
   send<K extends SendName<Own>> (event: K, data: SendData<Own, K>): Promise<SendAck<K>>
 
-  /** Any other frame, over the socket that is open now: the ack's data. */
+  /** Sends any other frame over the open socket. Resolves with the data of the ack. */
   request (event: string, data?: object): Promise<unknown>
 
-  /** For each keystroke; few of them are sent. `audience` says who is told, as in the frame. */
+  /** Call it for each keystroke; only few frames are sent. `audience` selects the receivers, as in the frame. */
   recordTyping (conversationId: string, isTyping: boolean, audience?: Audience): void
 
   updatePresence (status: PresenceStatus, details?: PresenceDetails): Promise<PresenceAck>
 
   /**
-   * Is told of these users' presence until `stop()`, over all reconnects, where the server tells not everyone of everybody.
+   * Watches the presence of users until `stop()`, across reconnects, for servers that do not send presence to the whole tenant.
    * Needs a socket.
    */
   watch (userIds: readonly Id[]): Promise<Watch>
 
   getPresence (userId: Id): Promise<UserPresence>
 
-  /** Those online, by user id, at most 500; further pages by `get`. */
+  /** The users who are online, by user id, at most 500; use `get` for further pages. */
   getOnlineUsers (): Promise<OnlineUser[]>
 
-  /** What any other route of the suite answers, e.g. `/stats` or `/typing/42`. */
+  /** The response of any other route of fastify-realtime, e.g. `/stats` or `/typing/42`. */
   get (path: string): Promise<unknown>
 }
 
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-unused-vars -- the constructor adds what the interface names
 export class WebSocketClient<Own extends object = object> {
-  /** Nothing is sent or told before the next turn: listeners can be added first. */
+  /** The client starts in the next turn of the event loop, so that listeners can be added first. */
   constructor (options: WebSocketClientOptions) {
     return Object.setPrototypeOf(createCore(options), new.target.prototype) as this
   }
 }
 
-/** The same, for those who have the host's events as a type: `createClient<AppEvents>({ baseUrl })`. */
+/** The same, with the type of the host's events: `createClient<AppEvents>({ baseUrl })`. */
 export const createClient = <Own extends object = object>(options: WebSocketClientOptions): WebSocketClient<Own> => new WebSocketClient<Own>(options)

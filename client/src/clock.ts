@@ -1,12 +1,12 @@
 import { globals } from './globals.js'
 
-/** The client's time and chance, as one option: a test moves them. */
+/** The client's source of time and randomness, as one option for tests. */
 export interface ClientClock {
-  /** Milliseconds since any moment; never back. */
+  /** Monotonic time in milliseconds. */
   now (): number
-  /** Runs `task` in `ms`, unless the function it returns is called before. */
+  /** Runs `task` after `ms` milliseconds, unless the returned function is called before. */
   after (ms: number, task: () => void): () => void
-  /** From 0 to below 1. */
+  /** A random number from 0 to below 1. */
   random (): number
 }
 

@@ -18,11 +18,11 @@ import { createTyping } from './typing.js'
 import { createWatches } from './watches.js'
 import type { DeliveredBody, Id } from './wire.js'
 
-/** Milliseconds between two heartbeats of a server that does not say; and at least, for nothing would be a loop. */
+/** The default interval of heartbeats in milliseconds, and its minimum. */
 const HEARTBEAT = 25_000
 const SHORTEST = 50
 
-/** All that a client is made of, and how its parts follow the connection: the methods of {@link WebSocketClient}. */
+/** Connects the parts of a client: the methods of {@link WebSocketClient}. */
 export function createCore (options: WebSocketClientOptions): WebSocketClient<Record<string, object>> {
   const settings = readOptions(options)
   const { clock, token: source, heartbeatInterval: interval } = settings
@@ -31,7 +31,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   const life = createScope(clock)
   const tokens = createTokens(source)
   const state: State = { epoch: settings.epoch, entries: new Map(), seen: new Set() }
-  /** Told since the last socket: each problem once, however often it is met. */
+  /** Problems emitted since the last socket: each is emitted once. */
   const reported = new Set<string>()
   /** From `connect()` to `disconnect()`. */
   let run: Scope | undefined
@@ -42,7 +42,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   const failed = (err: ClientError): void => {
     if (reported.size < reported.add(err.code).size) emit('error', err)
   }
-  /** Nothing would come of it. */
+  /** The client cannot work at all. */
   const require = (): void => { if (!run) throw new ClientError('RT_CLIENT_STOPPED') }
 
   /** Everything that belongs to a user goes when another one comes. */
@@ -64,13 +64,13 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     identify(state, userId)
     if (isOther) emit('identity-changed', { ...identity, previous })
   }
-  /** Whoever waits is told. */
+  /** Rejects everything that waits. */
   const giveUp = (err: ClientError): void => {
     subscriptions.suspend(err)
     outbox.stop(err)
   }
 
-  // Another token than the refused one. Only once it is known whose it is, anything that waits goes out with it.
+  // A token other than the refused one. Queued sends use it only when its user is known.
   const rest = createRest(settings.baseUrl, settings.fetch, tokens, async (scope, refused) => {
     if (tokens.current && tokens.current !== refused) return tokens.current
     tokens.refused = refused
@@ -80,7 +80,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   })
   const outbox = createOutbox(clock, settings, (event, data, ack, carrier) => {
     const { messageId } = ack as { messageId?: number }
-    // What one sends to everybody or to oneself is told to oneself, too; and what came by REST, to all one's connections.
+    // Events to everyone or to oneself are also delivered to the sender; events sent by REST, to all connections of the sender.
     const isTold = /^[bn]/.test(event) || (data as { recipientId?: unknown }).recipientId === state.me
     if (messageId && !isTold && carrier === state.link?.request) delivery.see(messageId)
   })
@@ -97,18 +97,18 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   }
   const get = (path: string): Promise<unknown> => rest.call((run && state.user) ?? life, path)
   const typing = createTyping(clock, settings.typingIdle, (sign) => {
-    // A sign that came too late means nothing: past the rate it is dropped.
+    // A late typing update is worthless: beyond the rate it is dropped.
     request('user:typing', sign).catch((err: ClientError) => { if (err.code === 'RT_FORBIDDEN') failed(err) })
   })
 
-  /** Shows the live socket a new token. Where none is to be had, or the server cannot look at it now, the next socket has another. */
+  /** Renews the credentials of the open socket. If there is no new token, or the server cannot check it now, the next socket gets another. */
   const prolong = async ({ scope, request }: Link): Promise<void> => {
     try {
       const token = await tokens.fresh(scope)
       await request('auth', { token })
       tokens.current = token
     } catch (err) {
-      // Another user's token closes the socket, and the next one is that user's.
+      // A token of another user closes the socket; the next socket belongs to that user.
       if (!scope.ended && (err as ClientError).code !== 'RT_IDENTITY_MISMATCH') failed(err as ClientError)
     }
   }
@@ -116,7 +116,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     state.polled?.end()
     state.polled = undefined
   }
-  /** There is a way to the server. */
+  /** A transport to the server is available. */
   const carry = (way: Transport): void => {
     const before = transport
     transport = way
@@ -141,13 +141,13 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     closed(code, reason, false)
   }
 
-  /** A cookie may be another user's from one request to the next. */
+  /** A cookie may belong to another user with each request. */
   const verify = async (scope: Scope): Promise<void> => { if (!source) await connection.register(scope) }
   const poller = createPoller(rest, state, subscriptions, delivery, clock, Math.max(settings.pollInterval, SHORTEST), emitAny, verify, (err) => {
     failed(err)
     if (err.code === 'RT_SERVER_UNREACHABLE') closed(1006, '', true)
   })
-  /** By REST, as soon as it is known who it is. */
+  /** Switches to REST, as soon as the user is known. */
   const poll = async (scope: Scope): Promise<void> => {
     const carrier = rest.carrier(scope)
     try {
@@ -171,19 +171,19 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       if (link.scope.ended) return
       reported.clear()
       learnEpoch(state, epoch)
-      // What is sent again comes first, so that its ack comes before the replay that it stands in.
+      // Repeated sends come first, so that their acks arrive before the replay that contains their events.
       outbox.carry(link.request)
-      // Where the channels plugin is, the server has subscribed `broadcast`; presence has nothing to resume.
+      // With the channels plugin the server has subscribed `broadcast`; `presence` has nothing to resume.
       subscriptions.resume(link, channels.includes('broadcast') ? channels.filter((channel) => channel !== 'presence') : [], epoch !== undefined)
       watches.resume(link).catch((err: ClientError) => { if (!link.scope.ended) failed(err) })
       ping = beat(link, clock, Math.max(interval ?? (heartbeatInterval || HEARTBEAT), SHORTEST), () => {
-        // The tenant's figures, only where anyone wants them.
+        // The counts of the tenant, only if there is a listener.
         if (has('heartbeat')) rest.call(link.scope, '/heartbeat', { connection_id: connectionId }).then((answer) => { emit('heartbeat', (answer as { data: never }).data) }, () => {})
       })
       carry('websocket')
     },
     frame: ({ event, data }) => {
-      // The `messageId` of a confirmation is another event's.
+      // The `messageId` of a confirmation belongs to another event.
       if (Number(data.messageId) > 0 && event !== 'message:delivered') return delivery.take({ event, data } as Durable)
       if (event === 'error') return failed(errorOf(data))
       if (event === 'unsubscribed') subscriptions.left(data.channel as string)
@@ -200,7 +200,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     ended: (err, isFinal, reason) => {
       stop(isFinal ? err : new ClientError('RT_CLIENT_STOPPED'), err.closeCode ?? 1006, reason)
       if (!isFinal) emit('max-reconnect-attempts-reached', { attempts: settings.maxReconnectAttempts })
-      // By request nothing is wrong; and what is wrong may have been told before the socket was closed.
+      // A close by request is no error, and the error may have been emitted before the close.
       else if (err.closeCode !== 4000 && !(err.closeCode === 4401 && reported.size)) failed(err)
     }
   })
@@ -234,7 +234,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     on,
     connect,
     disconnect: async () => {
-      // A closed socket ends its connection; one that was only registered has to be ended by name.
+      // A closed socket ends its connection; a connection that was only registered must be ended by a request.
       const isEnded = state.link !== undefined
       stop(new ClientError('RT_CLIENT_STOPPED'), 1000)
       await connection.end(isEnded)
@@ -255,7 +255,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     },
     request,
     recordTyping: (conversationId, isTyping, audience) => {
-      // A sign that waited would be told too late.
+      // A queued typing update would arrive too late.
       if (transport) typing.record(conversationId, isTyping, audience)
     },
     updatePresence: (status, details) => request('user:presence', { status, ...details }) as never,

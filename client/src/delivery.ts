@@ -1,21 +1,21 @@
 import type { ClientClock } from './clock.js'
 import { nameOf, ownChannel, type Durable, type Entry, type State } from './state.js'
 
-/** Durable events on their way to the listeners: each once, and those that were missed before those that are new. */
+/** Delivers durable events to the listeners: each once, and missed events before new ones. */
 export interface Delivery {
-  /** An event came by the socket: it is told, with those held back for it, or held back itself. */
+  /** An event arrived by the socket. It is emitted, with events that were held back for it, or held back itself. */
   take (frame: Durable): unknown
-  /** Tells events that were not told before; those that the server waits to see confirmed are confirmed. */
+  /** Emits new events, and confirms those that need a confirmation. */
   deliver (frames: readonly Durable[]): void
-  /** Remembers an id. False: it was known. */
+  /** Remembers an id. False if it was remembered already. */
   see (messageId: number): boolean
-  /** The server answered where the replay ends. `isOver`: nothing comes, for there is nothing newer or it is too much. */
+  /** The server sent the end of the replay. `isOver`: nothing is replayed, because nothing is missing or too much is. */
   expect (entry: Entry, target: number, isOver: boolean): void
 }
 
-/** Ids remembered to drop repeats: more than one replay, and the rows around it that the server sends again to be sure. */
+/** Number of ids remembered to drop repetitions: more than one replay, and the late events that the server repeats with it. */
 const REMEMBERED = 4096
-/** Milliseconds without an event of any replay, while the socket is alive, after which all are over. */
+/** Milliseconds without an event of any replay, on a live socket, after which all replays count as over. */
 const SILENCE = 10_000
 
 export function createDelivery (state: State, clock: ClientClock, emit: (event: string, data: unknown) => void, confirm: (messageIds: number[]) => void): Delivery {
@@ -23,13 +23,13 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
 
   const isToMe = ({ event, data: { recipientId, senderId } }: Durable): boolean => event === 'notification:received' ||
     (event === 'message:direct' && (recipientId === undefined ? senderId !== state.me : recipientId === state.me))
-  /** The channel whose cursor an event moves. A copy of one's own direct message moves none: it may stand on the recipient's. */
+  /** The channel whose cursor an event moves. The copy of an own direct message moves none: it may belong to the recipient's channel. */
   const channelOf = (frame: Durable): string => isToMe(frame)
     ? ownChannel(state)
     : frame.event === 'broadcast:message' ? 'broadcast' : nameOf(state, String(frame.data.channel))
   const advance = (entry: Entry, id: number): void => { entry.cursor = Math.max(entry.cursor ?? 0, id) }
 
-  /** The replay is over: what follows it. */
+  /** The replay is over: emits the events after it. */
   const finish = (entry: Entry): Durable[] => {
     const { held, target } = entry.replay!
     entry.replay = undefined
@@ -37,7 +37,7 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
     return held.sort((a, b) => a.data.messageId - b.data.messageId)
   }
   let stop = (): void => {}
-  /** Targets may never come: their events may have been deleted. One replay follows the other, so all are waited for together. */
+  /** The last event of a replay may never arrive, because it was deleted. Replays follow one another, so they share a timeout. */
   const listenForSilence = (): void => {
     const [link, since] = [state.link!, clock.now()]
     stop()
@@ -57,7 +57,7 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
       const id = frame.data.messageId
       const all = [frame]
       if (entry?.replay) {
-        // Live, or what waited for the user: newer than the replay, which comes yet.
+        // A live event, or one that waited for the user: newer than the replay, which is still to come.
         if (id > entry.replay.target) return entry.replay.held.push(frame)
         listenForSilence()
       }
@@ -75,7 +75,7 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
         if (entry?.cursor !== undefined && !entry.replay) advance(entry, data.messageId)
         const isNew = delivery.see(data.messageId)
         if (isNew) emit(event, data)
-        // What the server sends again lacks its confirmation, whoever sent it.
+        // An event that the server repeats has not been confirmed, even if this client sent it.
         if (isToMe(frame) || (!isNew && event === 'message:direct')) confirmed.push(data.messageId)
       }
       confirm(confirmed)

@@ -2,20 +2,20 @@ import { globals } from './globals.js'
 
 type Listener = (data: never) => unknown
 
-/** Names and listeners; their types are the client's business. */
+/** An untyped emitter; the client adds the types. */
 export interface Emitter {
-  /** Returns the function that removes the listener. One that is added twice is called once, until it is removed twice. */
+  /** Returns a function that removes the listener. A listener added twice is called once, until it is removed twice. */
   on (event: string, listener: Listener): () => void
   /**
-   * Calls those who listen now, whoever is added or removed meanwhile. A listener that throws or rejects harms no other: what
-   * it throws goes to the console, as do errors that nobody listens for.
+   * Calls the current listeners; changes by a listener take effect with the next event. If a listener throws or rejects, the
+   * others are still called, and the error is written to the console, as are `error` events without a listener.
    */
   emit (event: string, data: unknown): void
   has (event: string): boolean
 }
 
 export function createEmitter (): Emitter {
-  /** Each boxed, so that it can be added and removed by several. */
+  /** Each listener is wrapped, so that it can be added and removed more than once. */
   const all = new Map<string, Set<[Listener]>>()
   const report = (err: unknown): void => { globals.console?.error(err) }
   const has = (event: string): boolean => Boolean(all.get(event)?.size)

@@ -1,41 +1,41 @@
 import type { ServerErrorCode } from './wire.js'
 
-/** The server's codes, and those that only a client can have. */
+/** The error codes of the server, and those of the client. */
 export type ClientErrorCode = ServerErrorCode
-  /** The base URL cannot be read. */
+  /** The base URL is not valid. */
   | 'RT_URL_INVALID'
-  /** No answer in time, or none that the suite gives. */
+  /** No response in time, or a response that is not from fastify-realtime. */
   | 'RT_SERVER_UNREACHABLE'
-  /** REST answers, and sockets do not open: something on the way refuses them. */
+  /** REST works, but sockets do not open: something in between blocks them. */
   | 'RT_SOCKET_BLOCKED'
-  /** The socket was closed, or is needed and not there; `closeCode` says why. */
+  /** The socket was closed, with `closeCode`, or a socket is needed and there is none. */
   | 'RT_SOCKET_CLOSED'
-  /** The token function threw, took too long, or gave no token. */
+  /** The token function threw, took too long, or returned no token. */
   | 'RT_TOKEN_FAILED'
-  /** Too many sends wait for the server. */
+  /** Too many sends are queued. */
   | 'RT_QUEUE_FULL'
-  /** Sent, and its answer was lost for too long or too often: it may be stored or not. */
+  /** The event was sent, but its ack was lost for too long or too often: it may or may not be stored. */
   | 'RT_OUTCOME_UNKNOWN'
-  /** The credentials are another user's now: what waited belonged to the one before. */
+  /** The credentials now belong to another user: queued sends of the previous user are not sent. */
   | 'RT_IDENTITY_CHANGED'
   /** `disconnect()` or `unsubscribe()` was called, or the reconnects are used up. */
   | 'RT_CLIENT_STOPPED'
 
 interface Details {
-  /** Seconds until another try makes sense. */
+  /** Seconds after which another attempt makes sense. */
   retryAfter?: number | undefined
-  /** How the socket was closed. */
+  /** The close code of the socket. */
   closeCode?: number | undefined
-  /** The channel it is about. */
+  /** The channel to which the error belongs. */
   channel?: string | undefined
-  /** The HTTP status, where a request was answered. */
+  /** The HTTP status of the response, if there was one. */
   status?: number | undefined
-  /** Of `RT_STORAGE_UNAVAILABLE`: whether it may be stored all the same. */
+  /** With `RT_STORAGE_UNAVAILABLE`: `unknown` if the event may be stored nevertheless. */
   outcome?: 'none' | 'unknown' | undefined
   cause?: unknown
 }
 
-/** The one error of the client: rejections of its methods, and its `error` event. */
+/** The error with which methods of the client reject, and the data of its `error` event. */
 export class ClientError extends Error implements Details {
   declare readonly code: ClientErrorCode
   declare readonly retryAfter?: number | undefined
@@ -51,6 +51,6 @@ export class ClientError extends Error implements Details {
   }
 }
 
-/** Whatever was thrown, as a {@link ClientError}. */
+/** Converts any thrown value to a {@link ClientError}. */
 export const toClientError = (err: unknown, code: ClientErrorCode = 'RT_SERVER_UNREACHABLE'): ClientError =>
   err instanceof ClientError ? err : new ClientError(code, String(err), { cause: err })

@@ -1,8 +1,8 @@
-/** What the client needs of a WebSocket: a browser's, Node's own, or the one of `ws`. */
+/** The part of a WebSocket that the client uses: of browsers, Node, or `ws`. */
 export interface SocketLike {
   send (text: string): void
   close (code?: number, reason?: string): void
-  /** Only `ws` has it; a browser's `close` waits for the peer, unseen. */
+  /** Only in `ws`; `close` of a browser waits for the server in the background. */
   terminate? (): void
   addEventListener (type: 'open' | 'error', listener: () => void): void
   addEventListener (type: 'message', listener: (event: { data: unknown }) => void): void
@@ -10,7 +10,7 @@ export interface SocketLike {
 }
 export type SocketClass = new (url: string) => SocketLike
 
-/** What the client needs of `fetch`. */
+/** The part of `fetch` that the client uses. */
 export type Fetch = (url: string, init: RequestOptions) => Promise<ResponseLike>
 export interface RequestOptions {
   method?: string | undefined
@@ -33,8 +33,8 @@ interface Target {
 }
 
 /**
- * What a platform may have. Each is read when it is needed and not before, so that nothing is missed where it was passed in
- * as an option, and whatever replaces a global later is used.
+ * Globals of the platform. Each is read when it is needed, so that a missing one does not matter if an option replaces it, and a
+ * global that is replaced later is used.
  */
 interface Globals extends Target {
   fetch?: Fetch
@@ -52,5 +52,5 @@ interface Globals extends Target {
 export const globals = globalThis as unknown as Globals
 
 let ids = 0
-/** Unique, not secret. React Native has no `crypto`, and pages that came by http have no `randomUUID`. */
+/** Unique, not secret. React Native has no `crypto`, and pages loaded by http have no `randomUUID`. */
 export const randomId = (random: () => number): string => `${random()}-${random()}-${ids++}`

@@ -2,10 +2,10 @@ import type { ClientClock } from './clock.js'
 import { globals } from './globals.js'
 import type { Link } from './link.js'
 
-/** Milliseconds in which a peer has to answer a client that just woke up. */
+/** Time for the server to respond to a client that just woke up, in milliseconds. */
 const WAKE_TIMEOUT = 5000
 
-/** Finds out that a socket is dead though nobody closed it. Returns what asks at once: whoever woke up wants to know soon. */
+/** Detects a dead socket that was not closed. Returns a function that checks it at once, for a client that just woke up. */
 export function beat (link: Link, clock: ClientClock, interval: number, onBeat: () => void): () => void {
   let pingedAt = 0
   let stop = (): void => {}
@@ -17,7 +17,7 @@ export function beat (link: Link, clock: ClientClock, interval: number, onBeat: 
   const next = (ms: number, patience: number): void => {
     stop()
     stop = link.scope.after(ms, () => {
-      // A timer that was slowed down or slept says nothing of the peer: only a ping without any sign after it does.
+      // A timer that was delayed or slept does not show that the server is gone: only a ping without a response does.
       if (link.heardAt >= pingedAt) ping()
       else if (clock.now() - pingedAt >= patience) link.drop()
       next(interval, 2 * interval)
@@ -33,8 +33,8 @@ export function beat (link: Link, clock: ClientClock, interval: number, onBeat: 
 }
 
 /**
- * Calls `wake` when a page is seen again, comes out of the back-forward cache, or the network is back; `hide` when it goes
- * into that cache, where a socket would not live. Returns the function that ends it.
+ * Calls `wake` when a page becomes visible, leaves the back-forward cache, or the network is back, and `hide` when it enters
+ * that cache, in which sockets are closed. Returns a function that stops it.
  */
 export function onWake (wake: () => void, hide: () => void): () => void {
   const { document } = globals

@@ -1,4 +1,4 @@
-/** The client, for browsers, React Native and Node: no dependency, and no global that was passed in as an option. */
+/** The client, for browsers, React Native and Node. It has no dependencies, and uses options instead of globals where given. */
 export { createClient, WebSocketClient, type ClientState } from './client.js'
 export type { ClientClock } from './clock.js'
 export { ClientError, type ClientErrorCode } from './errors.js'

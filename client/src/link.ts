@@ -4,26 +4,26 @@ import type { SocketLike } from './globals.js'
 import type { Scope } from './scope.js'
 import type { Frame } from './wire.js'
 
-/** One way to the server and back. `onAck` is given the answer before the next frame is looked at, which a promise is not. */
+/** A transport to the server. `onAck` is called with the ack before the next frame is handled, unlike a promise. */
 export type Carrier = (event: string, data: object, onAck?: (data: unknown) => void) => Promise<unknown>
 
-/** One socket: frames out, no faster than the server takes them, and their replies. */
+/** A socket. It sends frames no faster than the server accepts them, and assigns the replies. */
 export interface Link {
-  /** Why it was closed. */
+  /** The reason of the close. */
   readonly closed: Promise<ClientError>
-  /** What the server said when it closed it. */
+  /** The error that the server sent before it closed the socket. */
   reason?: string
-  /** Ends with the socket. */
+  /** The scope of the socket. */
   readonly scope: Scope
-  /** When anything came last. */
+  /** Time of the last message. */
   heardAt: number
-  /** The ack's data. Rejects with what an `error` frame says, and with `RT_SOCKET_CLOSED`. */
+  /** Resolves with the data of the ack. Rejects with the error of an `error` frame, and with `RT_SOCKET_CLOSED`. */
   readonly request: Carrier
-  /** The data of an event that comes without being asked for. */
+  /** Resolves with the data of the next event of this name that is not a reply. */
   expect (event: string, onEvent: (data: unknown) => void): Promise<unknown>
-  /** Asks for a sign of life, past the queue. */
+  /** Sends a ping, ahead of the queue. */
   ping (): void
-  /** Gives it up without waiting for a peer that may be gone. */
+  /** Closes the socket without waiting for a server that may be gone. */
   drop (): void
 }
 
@@ -31,32 +31,32 @@ interface Waiting {
   resolve: (data: unknown) => void
   reject: (err: ClientError) => void
   onAck: ((data: unknown) => void) | undefined
-  /** Ends its deadline. */
+  /** Cancels its timeout. */
   stop?: () => void
   /** Characters, once it is on its way. */
   size?: number
 }
 
-/** Below the server's 50 a second and 100 at once: a hundred channels to resume must not look like a flood. */
+/** Below the server's limits of 50 frames per second and 100 at once, so that resuming a hundred channels is not flooding. */
 const BURST = 50
 const WINDOW = 1250
-/** Milliseconds for an answer, longer than all that the server itself waits for: then the socket is given up. */
+/** Milliseconds until a reply, after which the socket is closed. Longer than all timeouts of the server. */
 const DEADLINE = 30_000
 
 export function createLink (
   socket: SocketLike, clock: ClientClock, scope: Scope, limits: { maxFrameSize: number }, onOpen: () => void, onFrame: (frame: Frame) => void
 ): Link {
-  /** By the frame's id, or by the name of an event that comes unasked. */
+  /** By the id of the frame, or the name of an event that is not a reply. */
   const waiting = new Map<unknown, Waiting>()
   const queue: Array<() => void> = []
   let ids = 0
   let sent = 0
   let gone: ClientError | undefined
-  /** The last error that nobody asked for, which may be why the server closes the socket. */
+  /** The last error that was not a reply: possibly the reason why the server closes the socket. */
   let told: ClientError | undefined
   let ended: (err: ClientError) => void
 
-  /** `close`: what is left to do about the socket. */
+  /** `close`: how to close the socket. */
   const end = (closeCode: number, reason = '', close?: () => void): void => {
     if (gone) return
     link.reason = reason
@@ -68,7 +68,7 @@ export function createLink (
       close?.()
     } catch {}
   }
-  /** A browser's socket throws in states that others bear. */
+  /** A browser's socket throws in some states. */
   const write = (text: string): void => {
     try {
       if (!gone) socket.send(text)
@@ -109,7 +109,7 @@ export function createLink (
   }
   scope.onEnd(() => { end(1000, '', () => { socket.close(1000) }) })
   socket.addEventListener('open', () => { if (!gone) onOpen() })
-  // A policy of the page that forbids the socket is an `error` that no `close` follows; where one does, it says no more.
+  // If a policy of the page forbids the socket, `error` is not followed by `close`. Otherwise `close` has no more information.
   socket.addEventListener('error', link.drop)
   socket.addEventListener('close', ({ code, reason }) => {
     // The server takes less than it was thought to: the largest frame without an answer is not sent again.
@@ -155,7 +155,7 @@ export function encode (frame: object, max: number): string {
   }
 }
 
-/** An `error` frame's data as an error. */
+/** The error of an `error` frame. */
 export function errorOf (data: object): ClientError {
   const { code, message } = data as { code: ClientErrorCode, message: string }
   return new ClientError(code, message, data)

@@ -4,43 +4,43 @@ import type { TokenSource } from './tokens.js'
 
 /** Options of the client; only `baseUrl` is required. One that is `undefined` or null is as if absent. */
 export interface WebSocketClientOptions {
-  /** Where the suite's routes stand, e.g. `/api/websocket`; relative only in a page. */
+  /** The URL of the routes of fastify-realtime, e.g. `/api/websocket`. May be relative in a page only. */
   baseUrl: string
-  /** The bearer token, or a function asked for a new one before each attempt and when it is about to expire. Absent: cookies. */
+  /** The bearer token, or a function that returns a new one, called before each attempt and before it expires. Absent: cookies. */
   token?: TokenSource | undefined
-  /** Reconnects without a stable connection between them, after which the client gives up. Default: no end. */
+  /** Maximum number of consecutive reconnects without a stable connection. Default: unlimited. */
   maxReconnectAttempts?: number | undefined
-  /** Milliseconds; the longest first delay, doubled with each attempt. Default 3000. */
+  /** Upper limit of the first delay in milliseconds, doubled with each attempt. Default 3000. */
   reconnectDelay?: number | undefined
-  /** Milliseconds; no delay is longer. Default 30000. */
+  /** Upper limit of all delays in milliseconds. Default 30000. */
   maxReconnectDelay?: number | undefined
-  /** Milliseconds between two heartbeats. Default: what the server says. */
+  /** Interval of heartbeats in milliseconds. Default: the interval that the server sends. */
   heartbeatInterval?: number | undefined
-  /** Connect by itself when constructed. Default true. */
+  /** Connect automatically after the constructor. Default true. */
   autoConnect?: boolean | undefined
-  /** Of this device or tab. Default: a random one. */
+  /** The id of this device or tab. Default: random. */
   connectionId?: string | undefined
-  /** Channel → the largest id seen, as `cursors` gave it: to resume after a reload. */
+  /** For each channel the largest id seen, from `cursors`: to resume after a reload. */
   since?: Readonly<Record<string, number | undefined>> | undefined
-  /** What `epoch` was when `since` was kept: ids of another log say nothing. */
+  /** The `epoch` to which `since` belongs. Cursors of another epoch are not valid. */
   epoch?: string | undefined
-  /** Tell the server that messages to this user have come, so that they are not sent again. Default true. */
+  /** Confirm messages to this user, so that the server does not send them again. Default true. */
   confirm?: boolean | undefined
-  /** Sends that may wait for the server. Default 1000. */
+  /** Maximum number of queued sends. Default 1000. */
   maxQueued?: number | undefined
-  /** Bytes of the largest frame that the server takes, its option of the same name. Default 65536. */
+  /** Maximum size of a frame in bytes: the server's option of the same name. Default 65536. */
   maxFrameSize?: number | undefined
   /** Milliseconds without a keystroke after which typing ends. Default 5000. */
   typingIdle?: number | undefined
-  /** Use REST where sockets are blocked. Default true. */
+  /** Use REST if sockets are blocked. Default true. */
   polling?: boolean | undefined
-  /** Milliseconds between two rounds of polling. Default 5000. */
+  /** Interval of polling in milliseconds. Default 5000. */
   pollInterval?: number | undefined
-  /** The class of sockets. Default: the global one, which Node has from version 22 on. */
+  /** The WebSocket class. Default: the global one, which Node has from version 22 on. */
   WebSocket?: SocketClass | undefined
   /** Default: the global one. */
   fetch?: Fetch | undefined
-  /** Time and chance, for tests. */
+  /** The source of time and randomness, for tests. */
   clock?: ClientClock | undefined
 }
 
@@ -58,7 +58,7 @@ const defaults = {
   pollInterval: 5000
 }
 
-/** With the defaults; what has none stays open. */
+/** Options with defaults filled in. */
 export type Settings = Required<Pick<WebSocketClientOptions, 'baseUrl'>> & { readonly [Name in keyof typeof defaults]: NonNullable<WebSocketClientOptions[Name]> } &
   Pick<WebSocketClientOptions, 'token' | 'heartbeatInterval' | 'epoch' | 'WebSocket'> & { connectionId: string, readonly fetch: Fetch, readonly clock: ClientClock }
 

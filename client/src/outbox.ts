@@ -4,39 +4,39 @@ import { randomId } from './globals.js'
 import { encode, type Carrier } from './link.js'
 import { isPassing, retryDelay } from './verdicts.js'
 
-/** Milliseconds. The server knows a `dedupeId` for 5 minutes; later the same one would be stored again. */
+/** Milliseconds. The server remembers a `dedupeId` for 5 minutes; a later repetition would be stored again. */
 const KNOWN_FOR = 290_000
-/** Tries of one send that fails by itself; sockets that may be lost while one and the same send is under way. */
+/** Attempts for a send that fails, and sockets that may be lost while the same send is in flight. */
 const MAX_TRIES = 5
-/** Milliseconds until another send is tried where one has to wait: it may have the same to wait for. */
+/** Milliseconds until another send is attempted after one was postponed: it may have to wait for the same reason. */
 const PROBE = 1000
 
 interface Item {
   event: string
   data: object
-  /** What it is addressed to: sends of one lane keep their order. */
+  /** The address. Sends to the same address keep their order. */
   lane: string
   resolve: (ack: unknown) => void
   reject: (err: ClientError) => void
-  /** When it was first on its way, since it was last known not to be stored. */
+  /** Time of the first attempt since it was last known not to be stored. */
   sentAt?: number | undefined
   /** Times that it failed by itself: from the first on, those behind it go on. */
   tries: number
   lost: number
-  /** Not before. */
+  /** Time before which it is not attempted. */
   at: number
 }
 
 /**
- * Durable sends, in order, one under way at a time: each keeps its `dedupeId`, so that one whose answer was lost is sent
- * again and stored once. One that has to wait holds up those to the same address, and one that fails by itself nobody.
+ * The queue of durable sends, one in flight at a time, in order. Each keeps its `dedupeId`, so that a send whose ack was lost can
+ * be repeated and is stored once. A postponed send delays those to the same address; a failing one delays none.
  */
 export interface Outbox {
-  /** The ack. Rejects with the server's refusal, `RT_INVALID_DATA`, `RT_QUEUE_FULL`, `RT_OUTCOME_UNKNOWN` or what `stop` was given. */
+  /** Resolves with the ack. Rejects with the server's refusal, `RT_INVALID_DATA`, `RT_QUEUE_FULL`, `RT_OUTCOME_UNKNOWN`, or the error passed to `stop`. */
   add (event: string, data: object): Promise<unknown>
-  /** From now on by this way; null: there is none. */
+  /** Sets the transport; null if there is none. */
   carry (carrier: Carrier | null): void
-  /** All that waits is given up. */
+  /** Rejects all queued sends. */
   stop (err: ClientError): void
 }
 
@@ -59,7 +59,7 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     // The way is closed: the item goes by the next.
     if (err.code === 'RT_CLIENT_STOPPED' || (err.code === 'RT_SOCKET_CLOSED' && err.closeCode)) {
       if (current === carrier) current = null
-      // A restart is not its fault; a send that costs one socket after the other is.
+      // A restart of the server does not count; a send that closes one socket after the other does.
       if (err.closeCode && err.closeCode !== 1012 && ++item.lost >= MAX_TRIES) reject(item, new ClientError('RT_OUTCOME_UNKNOWN', undefined, { cause: err }))
       return
     }
@@ -83,7 +83,7 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
       if (items.has(item)) failed(item, carrier, toClientError(err), sentAt)
     }
   }
-  /** The first that may be sent now; else the milliseconds until then. */
+  /** The first send that is ready, or the milliseconds until one is. */
   const next = (): Item | number => {
     const now = clock.now()
     const held = new Set<string>()
@@ -124,7 +124,7 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     carry: (carrier) => {
       cancel()
       current = carrier
-      // Another way may be open for what had to wait on the last.
+      // A send that was postponed on the last transport may work on this one.
       probeAt = 0
       void flush()
     },

@@ -1,11 +1,11 @@
 import type { ClientClock } from './clock.js'
 import type { Scope } from './scope.js'
 
-/** A wait that can be cut short. One at a time. */
+/** A pause that can be ended early. One at a time. */
 export interface Pause {
-  /** Resolves after `ms` milliseconds, or when it is cut short; never where the scope ends. `least`: so long in any case. */
+  /** Resolves after `ms` milliseconds, or when it is ended early, but not before `least`. Never resolves if the scope ends. */
   wait (scope: Scope, ms: number, least: number): Promise<void>
-  /** Ends the wait, or lets it end as soon as it may. */
+  /** Ends the pause, at the earliest after `least`. */
   end (): void
 }
 

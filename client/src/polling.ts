@@ -9,19 +9,19 @@ import type { Subscriptions } from './subscriptions.js'
 import { isRefusal, leastDelay } from './verdicts.js'
 import type { Page } from './wire.js'
 
-/** Reads what sockets would tell, with the same cursors: durable events only. */
+/** Polls for durable events, with the same cursors as sockets. */
 export interface Poller {
   /** Until this scope ends. */
   start (scope: Scope): Promise<void>
-  /** Reads now: something was just subscribed, or the page is seen again. */
+  /** Polls now: a channel was just subscribed, or the page became visible. */
   wake (): void
 }
 
 const PAGE = 500
-/** Milliseconds for each channel of a round: 600 requests a minute are what a user may have. */
+/** Milliseconds per channel of a round: a user may send 600 requests per minute. */
 const PER_CHANNEL = 200
 
-/** `verify` makes sure that what was read is the user's; `failed` is told of what goes wrong, also where REST does not answer any more. */
+/** `verify` checks that the events belong to the user. `failed` is called with errors, also if REST no longer responds. */
 export function createPoller (
   rest: Rest, state: State, subscriptions: Subscriptions, delivery: Delivery, clock: ClientClock, interval: number,
   emit: (event: string, data: unknown) => void, verify: (scope: Scope) => Promise<void>, failed: (err: ClientError) => void
@@ -29,7 +29,7 @@ export function createPoller (
   const { entries } = state
   const pause = createPause(clock)
 
-  /** Everything that is new on one channel. What was never subscribed begins now: what came before is not told. */
+  /** Reads the new events of a channel. A channel that was never subscribed begins at its end: earlier events are not emitted. */
   const read = async (scope: Scope, entry: Entry): Promise<void> => {
     const { channel } = entry
     let position = entry.cursor ?? 0
@@ -40,7 +40,7 @@ export function createPoller (
       if (page.data.length) await verify(scope)
       const isStill = (): boolean => !scope.ended && entries.get(channel) === entry
       if (!isStill()) return
-      // A cursor of another log says nothing: it begins now, as where there is none.
+      // A cursor of another log is not valid: the channel begins at its end.
       if (learnEpoch(state, page.epoch)) isNew = true
       if (!isNew) {
         if (!page.recovered) emit('gap', { channel, position: page.position })
@@ -53,7 +53,7 @@ export function createPoller (
     entry.stage = LIVE
     if (entry.waiters.length || entry.owesGap) subscriptions.subscribed(entry, { channel, position })
   }
-  /** Milliseconds that the next round has to wait at least. */
+  /** The minimum delay of the next round in milliseconds. */
   const round = async (scope: Scope): Promise<number> => {
     for (const entry of [...entries.values()]) {
       // Presence is not stored.
@@ -66,7 +66,7 @@ export function createPoller (
         if (isRefusal(err)) subscriptions.refuse(entry, err)
         else {
           failed(err)
-          // Where it is only this channel, the others are answered.
+          // If only this channel fails, the others are still read.
           if (!/INTERNAL|RT_UNAV/.test(err.code)) return leastDelay(err)
         }
       }

@@ -5,19 +5,19 @@ import type { Scope } from './scope.js'
 import type { Tokens } from './tokens.js'
 import { isTokenRefused } from './verdicts.js'
 
-/** The suite's REST routes. */
+/** The REST routes of fastify-realtime. */
 export interface Rest {
   /** Throws `RT_URL_INVALID`. */
   url (path: string): string
-  /** A request's answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
+  /** Resolves with the response. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
   send (scope: Scope, token: string | undefined, path: string, body?: object): Promise<unknown>
-  /** The same with the token that is known; where it is refused, a new one is asked for, and the request is repeated. */
+  /** The same with the current token. If it is refused, the request is repeated with a new one. */
   call (scope: Scope, path: string, body?: object): Promise<unknown>
-  /** Frames as requests: the same names, the same answers. */
+  /** Sends frames as requests, with the same names and acks. */
   carrier (scope: Scope): Carrier
 }
 
-/** Frames that are also requests, for where there is no socket. */
+/** Frames that can be sent as requests, without a socket. */
 const routes: Readonly<Record<string, string>> = {
   'message:direct': '/messages/direct',
   'message:group': '/messages/group',
@@ -32,7 +32,7 @@ const codes: Readonly<Record<number, ClientErrorCode>> = {
 }
 const TIMEOUT = 15_000
 
-/** `renew` gives another token than the refused one, when it is known whose it is. */
+/** `renew` returns a token other than the refused one, when its user is known. */
 export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew: (scope: Scope, refused: string) => Promise<string | undefined>): Rest {
   const ask = async (path: string, init: RequestOptions): Promise<unknown> => {
     const response = await fetch(rest.url(path), init)

@@ -2,25 +2,24 @@ import type { ClientClock } from './clock.js'
 import { ClientError } from './errors.js'
 import { isRefusal, retryDelay } from './verdicts.js'
 
-/** The longest that timers take; a larger number would fire at once. */
+/** The longest delay of a timer; a larger one would fire at once. */
 const LONGEST = 2 ** 31 - 1
 
 /**
- * A stretch of the client's life: its own, a run from `connect()` to `disconnect()`, a user's, a socket's. What was begun
- * within it ends with it: timers, waits and smaller scopes, so that nothing of it is left and nothing of it goes on. Nothing
- * is sent for a scope that has ended.
+ * The lifetime of a part of the client: of the client itself, from `connect()` to `disconnect()`, of a user, of a socket. When
+ * a scope ends, its timers, waits and inner scopes end too. Nothing is sent for a scope that has ended.
  */
 export interface Scope {
   ended: boolean
   /** Throws `RT_CLIENT_STOPPED` where it has ended. */
   check (): void
-  /** Runs `task` in `ms` milliseconds, unless the function it returns is called before or the scope ends. */
+  /** Runs `task` after `ms` milliseconds, unless the returned function is called or the scope ends before. */
   after (ms: number, task: () => void): () => void
   /** Runs `task` when the scope ends. */
   onEnd (task: () => void): void
   /**
-   * Settles as `promise` does; rejects with `RT_CLIENT_STOPPED` as soon as the scope ends, and with `late()` after `ms`
-   * milliseconds: no wait depends on the other side alone.
+   * Settles like `promise`. Rejects with `RT_CLIENT_STOPPED` when the scope ends, and with `late()` after `ms` milliseconds, so
+   * that no wait depends on the server alone.
    */
   guard<T> (promise: Promise<T>, ms?: number, late?: () => ClientError): Promise<T>
   /** Tries again and again, with longer and longer pauses, until it works, is refused, is in vain, or the scope ends. */

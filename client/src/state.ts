@@ -7,13 +7,13 @@ import type { Frame, Id, Subscribed } from './wire.js'
 export type Durable = Frame & { data: { messageId: number } }
 
 /**
- * While the server is asked to go on from a cursor: what comes before the replay does not move the cursor, or the replay
- * would be lost with the socket.
+ * A replay that was requested. Events that arrive before it do not move the cursor: otherwise, if the socket closed, the missed
+ * events would be lost.
  */
 export interface Replay {
-  /** What came first and belongs behind it. */
+  /** Events that arrived before the replay and belong after it. */
   held: Durable[]
-  /** The id that ends it; -1 until the server answered. */
+  /** The id that ends it; -1 until the server replied. */
   target: number
 }
 
@@ -25,11 +25,11 @@ export const LIVE = 2
 /** One channel the client wants to hear. */
 export interface Entry {
   channel: string
-  /** Components that subscribed it: it is given up with the last. */
+  /** Number of `subscribe` calls without an `unsubscribe`. The channel is unsubscribed with the last. */
   holders: number
-  /** The server subscribes it by itself. */
+  /** The server subscribes it automatically. */
   isAutomatic?: boolean
-  /** Nothing up to this id is missing; absent: it was never subscribed. */
+  /** All events up to this id were received; absent before the first subscription. */
   cursor?: number | undefined
   /** Over the socket that is open now. */
   stage: number
@@ -42,14 +42,14 @@ export interface Entry {
   waiters: Array<{ resolve: (answer: Subscribed) => void, reject: (err: ClientError) => void }>
 }
 
-/** All that belongs to one user; dropped as a whole when the credentials become another's. */
+/** All state of one user, discarded when the credentials belong to another user. */
 export interface State {
-  /** Who the client is: only then `user:me` has a name. */
+  /** The user, if known: it resolves `user:me`. */
   me?: Id | undefined
-  /** Of the server's log; ids of another say nothing. */
+  /** The epoch of the log to which the ids belong. */
   epoch?: string | undefined
   readonly entries: Map<string, Entry>
-  /** Ids of events that were told, or sent by this client. */
+  /** Ids of events that were emitted, or sent by this client. */
   readonly seen: Set<number>
   /** While the client is this user. */
   user?: Scope | undefined
@@ -67,7 +67,7 @@ export const ownChannel = ({ me }: State): string => me === undefined ? ME : `pr
 
 export const nameOf = (state: State, name: string): string => name === ME ? ownChannel(state) : name
 
-/** The channel's entry, made where there is none. */
+/** The entry of a channel, created if there is none. */
 export function entryOf (state: State, name: string): Entry {
   const channel = nameOf(state, name)
   const entry = state.entries.get(channel) ?? { channel, holders: 0, stage: IDLE, tries: 0, retryAt: 0, waiters: [] }

@@ -6,27 +6,27 @@ import { entryOf, learnEpoch, nameOf, ASKED, IDLE, LIVE, type Entry, type State 
 import { isRefusal, retryDelay } from './verdicts.js'
 import type { Subscribed, SubscribeAnswer } from './wire.js'
 
-/** What the client wants to hear, over all sockets. */
+/** The subscriptions of the client, across sockets. */
 export interface Subscriptions {
   /** Resolves when the server has subscribed it, which may be after the next connection. */
   add (name: string, since?: number): Promise<Subscribed>
-  /** One holder less; the last gives it up. Resolves when the server has let go of it. */
+  /** Removes one holder; the last one unsubscribes the channel. Resolves when the server has unsubscribed it. */
   remove (name: string): Promise<void>
-  /** A new socket: everything is subscribed again, from where it was left. `automatic`: what the server subscribed by itself. */
+  /** Resumes all subscriptions on a new socket. `automatic`: the channels that the server subscribed itself. */
   resume (link: Link, automatic: readonly string[], isModern: boolean): void
-  /** The connection is gone; with an error, for good. */
+  /** The connection ended; with an error, permanently. */
   suspend (err?: ClientError): void
-  /** The server's answer. */
+  /** The server's reply. */
   subscribed (entry: Entry, answer: Subscribed): void
-  /** The host took this connection from a channel. */
+  /** The host unsubscribed this connection from a channel. */
   left (channel: string): void
-  /** Not allowed, or not any more: it is not asked for again, and one error says so. */
+  /** The subscription is refused: it is not retried, and one `error` is emitted. */
   refuse (entry: Entry, err: ClientError): void
 }
 
-/** Channels of one frame. */
+/** Maximum number of channels per frame. */
 const BATCH = 100
-/** Failed tries after which whoever waits is told. */
+/** Failed attempts after which waiting `subscribe` calls reject. */
 const MAX_TRIES = 5
 
 export function createSubscriptions (state: State, delivery: Delivery, clock: ClientClock, emit: (event: string, data: unknown) => void): Subscriptions {
@@ -36,7 +36,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
 
   const has = (entry: Entry): boolean => entries.get(entry.channel) === entry
   const drop = (entry: Entry): void => { entries.delete(entry.channel) }
-  /** Tells those who wait, who hold it no more. False: nobody waited. */
+  /** Rejects waiting `subscribe` calls, which then hold the channel no more. False if there were none. */
   const settle = (entry: Entry, err: ClientError): boolean => {
     const waiters = entry.waiters.splice(0)
     entry.holders -= waiters.length
@@ -74,7 +74,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
         if (isNew) ask([...entries.values()].filter(({ owesGap }) => owesGap))
       })
     } catch (err) {
-      // One of many may be why: each is asked for by itself.
+      // One of them may be the cause: each is subscribed with its own frame.
       if (some.length > 1 && isRefusal(err as ClientError)) for (const entry of some) ask([entry])
       else for (const entry of some) failed(link, entry, err as ClientError)
     }
@@ -134,7 +134,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
       state.link = undefined
       state.isModern = false
       for (const entry of [...entries.values()]) {
-        // What was held back stands behind the cursor, and comes again.
+        // Events that were held back are after the cursor, and will be replayed.
         entry.replay = undefined
         entry.stage = entry.tries = 0
         if (err) settle(entry, err)
@@ -147,7 +147,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
       entry.owesGap = false
       entry.stage = LIVE
       entry.tries = 0
-      // What it said was of another log, or is gone.
+      // The cursor belongs to another log, or its events were purged.
       if (isGap) entry.cursor = position
       for (const { resolve } of entry.waiters.splice(0)) resolve(answer)
       emit('subscribed', answer)

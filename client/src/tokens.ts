@@ -1,22 +1,22 @@
 import { ClientError, toClientError } from './errors.js'
 import type { Scope } from './scope.js'
 
-/** A text, or a function asked for a new one each time. */
+/** A token, or a function that returns a new one. */
 export type TokenSource = string | (() => string | Promise<string>)
 
-/** Milliseconds that the token function may take. */
+/** Timeout of the token function in milliseconds. */
 const DEADLINE = 30_000
 
-/** The credentials that sockets and requests share. */
+/** The credentials shared by sockets and requests. */
 export interface Tokens {
-  /** Of which it is known whose it is: only with this one anything is sent in a user's name. */
+  /** The token whose user is known: only with this one anything is sent for a user. */
   current?: string | undefined
-  /** The server has said no to this one: it is not shown again. */
+  /** The server refused this token: it is not used again. */
   refused?: string | undefined
   /**
-   * A new one, so that a client that slept does not come with an old one; undefined: cookies. The function is asked by one
-   * call at a time, which all who need a token share: refresh tokens are good for one use. Rejects with `RT_TOKEN_FAILED`,
-   * and with `RT_UNAUTHENTICATED` where the answer is the token that was refused.
+   * Resolves with a new token, so that a client that slept does not use an old one; undefined with cookies. Concurrent calls share
+   * one call of the function, because refresh tokens can be used once. Rejects with `RT_TOKEN_FAILED`, and with
+   * `RT_UNAUTHENTICATED` if the function returns the refused token.
    */
   fresh (scope: Scope): Promise<string | undefined>
 }
@@ -32,7 +32,7 @@ export function createTokens (source: TokenSource | undefined): Tokens {
         const mine = asking ??= (async () => await (source as () => Promise<string>)())()
         const forget = (): void => { if (asking === mine) asking = undefined }
         const late = (): ClientError => {
-          // A call that hangs must not keep everyone waiting for good.
+          // A call that hangs must not block all others forever.
           forget()
           return new ClientError('RT_TOKEN_FAILED', 'no answer')
         }

@@ -4,7 +4,7 @@ import type {
   NotificationsAccepted, PresenceChanged, PresenceData, PresenceStatus, Stats, Subscribed, TokenExpiring, TypingChanged, TypingData, UserEdge
 } from './wire.js'
 
-/** What the server tells. */
+/** Events from the server. */
 export interface ServerEvents {
   'message:direct': DirectMessage
   'message:group': GroupMessage
@@ -18,41 +18,41 @@ export interface ServerEvents {
   'token:expiring': TokenExpiring
 }
 
-/** Whose credentials they are. `clubId` is not known where an older server was asked by REST alone. */
+/** The identity behind the credentials. `clubId` is unknown if an older server was only used by REST. */
 export interface Identity { userId: Id, clubId?: Id | undefined }
 
 export type Transport = 'websocket' | 'polling'
 
-/** What the client itself tells. */
+/** Events of the client itself. */
 export interface ClientEvents {
-  /** Authenticated; what was subscribed before is being resumed. */
+  /** Authenticated; earlier subscriptions are being resumed. */
   connected: { connectionId: string, userId: Id, transport: Transport }
-  /** The credentials are another user's. What waited to be sent, subscriptions and cursors of the one before are gone. */
+  /** The credentials now belong to another user. Queued sends, subscriptions and cursors of the previous user are discarded. */
   'identity-changed': Identity & { previous: Identity }
-  /** The connection is lost or ended; `code` is the close code, 1006 where there was none. */
+  /** The connection was lost or ended; `code` is the close code, 1006 if there was none. */
   disconnected: { code: number, reason: string, willReconnect: boolean }
-  /** Before each new attempt: which one, and in how many milliseconds. */
+  /** A new attempt is scheduled: its number, and the delay in milliseconds. */
   reconnecting: { attempt: number, delay: number }
   'max-reconnect-attempts-reached': { attempts: number }
   subscribed: Subscribed
-  /** With a `reason` it was the host that took the connection from the channel. */
+  /** With a `reason`, the host unsubscribed the connection. */
   unsubscribed: { channel: string, reason?: string }
-  /** Something of this channel is gone for the client, which must reload it. */
+  /** Events of this channel cannot be recovered: the application must reload it. */
   gap: { channel: string, position: number }
-  /** Which way the client talks now; `polling` where sockets are blocked: no typing and no presence is heard. */
+  /** The transport changed. `polling` is used if sockets are blocked, and receives neither typing nor presence. */
   transport: { transport: Transport }
-  /** How watched users are, after each reconnect. */
+  /** The presence of watched users, after each reconnect. */
   watched: { users: WatchedUser[] }
-  /** The tenant's figures, with each heartbeat, where anyone listens. */
+  /** The counts of the tenant, with each heartbeat, if there is a listener. */
   heartbeat: Stats
-  /** One for each thing that is wrong, until the next connection. */
+  /** Each problem is emitted once until the next connection. */
   error: ClientError
 }
 
 export type PresenceDetails = Omit<PresenceData, 'status'>
 export type Audience = Omit<TypingData, 'conversationId' | 'isTyping'>
 
-/** What a client sends and what it is answered. */
+/** The events that a client sends, and their acks. */
 export interface Sends {
   'message:direct': { data: DirectData, ack: Accepted }
   'message:group': { data: GroupData, ack: Accepted }
@@ -60,7 +60,7 @@ export interface Sends {
   'notification:send': { data: NotificationData, ack: NotificationsAccepted }
 }
 
-/** How a watched user is. */
+/** The presence of a watched user. */
 export interface WatchedUser {
   userId: Id
   status: PresenceStatus
@@ -70,22 +70,22 @@ export interface WatchedUser {
   lastSeenAt: string | null
 }
 
-/** Users whose changes are told by `user:online`, `user:offline` and `user:presence`. */
+/** Watched users: their changes arrive as `user:online`, `user:offline` and `user:presence`. */
 export interface Watch {
-  /** How they were when it began. */
+  /** Their presence at the start. */
   users: WatchedUser[]
-  /** Ends it; a user whom another component watches goes on being watched. */
+  /** Stops watching. A user who is also watched by another component stays watched. */
   stop (): void
 }
 
-/** What the server adds to an event of the host's own. */
+/** The fields that the server adds to a custom event. */
 export interface Told { channel: string, userId: Id, timestamp: string, messageId?: number }
-/** What a client says of an event of the host's own, besides its data. */
+/** The fields that a client sends with a custom event, besides its data. */
 export interface Addressed { channel: string, dedupeId?: string | undefined }
-/** What it is answered: the id only where the event is durable. */
+/** The ack of a custom event. Only durable events have an id. */
 export interface CustomAck { timestamp: string, messageId?: number }
 
-/** All events that listeners can be added for; `Own` are the host's, by name. */
+/** All events that have listeners. `Own` are the custom events of the host, by name. */
 export type Events<Own> = ClientEvents & ServerEvents & { [Name in keyof Own]: Own[Name] & Told }
 export type EventName<Own> = keyof ClientEvents | keyof ServerEvents | (keyof Own & string)
 export type SendName<Own> = keyof Sends | (keyof Own & string)

@@ -1,23 +1,23 @@
 import type { ClientClock } from './clock.js'
 import type { Audience } from './types.js'
 
-/** Milliseconds between two starts of one conversation: far below the 30 s after which the server ends it by itself. */
+/** Milliseconds between two starts in a conversation: far below the 30 s after which typing expires on the server. */
 const REPEAT = 3000
 
 interface Conversation {
   audience: Audience
-  /** When the last start was sent. */
+  /** Time of the last start. */
   sentAt: number
-  /** Ends the wait for its end; absent: not typing. */
+  /** Cancels the timeout of the stop; absent while not typing. */
   stop?: () => void
 }
 
-/** Signs of typing, as few as say it: keystrokes in, at most one start every 3 s out, and one stop. */
+/** Reduces keystrokes to few typing updates: at most one start every 3 s, and one stop. */
 export interface Typing {
   record (conversationId: string, isTyping: boolean, audience?: Audience): void
-  /** The message went out: the server tells the stop by itself. */
+  /** A message was sent: the server sends the stop itself. */
   sent (conversationId: string): void
-  /** The connection is gone, and with it what it typed. */
+  /** The connection ended, and its typing with it. */
   clear (): void
 }
 

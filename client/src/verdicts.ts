@@ -1,42 +1,43 @@
 import type { ClientError } from './errors.js'
 
 /**
- * What the client does about codes, of errors and of closes. The one place where they are weighed:
+ * What the client does after errors and closes, by their codes. The rules for close codes follow the server's table, with which
+ * a test compares them:
  *
  * | close | meaning | the client |
  * |---|---|---|
  * | 1009 | a frame was too big | gives up that frame, or stays away |
- * | 1012 | the node restarts | comes back |
- * | 1013 | overloaded | comes back later |
+ * | 1012 | the node restarts | reconnects |
+ * | 1013 | overloaded | reconnects later |
  * | 4000 | disconnected by request | stays away |
  * | 4001 | another connection took its place | stays away |
- * | 4008 | too slow | comes back |
+ * | 4008 | too slow | reconnects |
  * | 4400 | too many invalid frames | stays away |
- * | 4401 | not authenticated, too late, expired, revoked | comes back with another token |
+ * | 4401 | not authenticated, too late, expired, revoked | reconnects with another token |
  * | 4403 | the origin is not allowed, or the user is banned | stays away |
- * | 4429 | floods | comes back later |
- * | any other | the line is lost | comes back |
+ * | 4429 | flooding | reconnects later |
+ * | any other | the connection is lost | reconnects |
  */
 const says = (codes: RegExp) => ({ code, closeCode }: ClientError): boolean => codes.test(`${code} ${closeCode}`)
 
-/** Another try would end the same way. */
+/** Another attempt would fail in the same way. */
 export const isFinal = says(/1009|400[01]|440[03]|URL|MISMATCH|FORBIDDEN|BANNED|_INVALID_|TAKEN/)
 
-/** Not before 5 s, unless the server said when. */
+/** Reconnect after at least 5 s, unless the server sent another delay. */
 export const isLater = says(/1013|4429|LIMIT/)
 
-/** The server looked at the credentials and said no. */
+/** The server refused the credentials. */
 export const isTokenRefused = says(/UNAUTH|TOKEN_[ER]/)
 
-/** Of a subscription, a watch or a send: the answer stays the same however often it is asked. */
+/** A subscription, a watch or a send is refused permanently. */
 export const isRefusal = says(/FORBIDDEN|BANNED|MISMATCH|_INVALID_|REJECTED|FOUND|EXCEEDED/)
 
-/** Of a send: it may work a moment later. */
+/** A send failed temporarily. */
 export const isPassing = says(/RATE_|_UNAVAILABLE|INTERNAL|UNREACHABLE|TOKEN_|UNAUTH/)
 
-/** Milliseconds that the server asked for, at most ten minutes: nobody is kept away for ever by one number. */
+/** The delay in milliseconds that the server requested, at most ten minutes. */
 export const leastDelay = ({ retryAfter }: ClientError): number => Math.min(Number(retryAfter) || 0, 600) * 1000
 
-/** Milliseconds until the next of several tries: doubled from a second to half a minute, and never before the server said. */
+/** The delay in milliseconds before the next attempt: doubled from one second to half a minute, and at least what the server requested. */
 export const retryDelay = (tries: number, err: ClientError, random: number): number =>
   Math.max(leastDelay(err), Math.min(2 ** tries, 30) * 1000) * (1 + random / 4)

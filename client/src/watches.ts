@@ -4,27 +4,27 @@ import type { State } from './state.js'
 import type { Watch, WatchedUser } from './types.js'
 import type { Id } from './wire.js'
 
-/** Users whose presence is told to this connection, over all sockets. */
+/** The users whose presence this client watches, across sockets. */
 export interface Watches {
   /** Resolves with how they are now, when the server tells of them. */
   add (userIds: readonly Id[]): Promise<Watch>
   /** A new socket: all are watched again. Rejects with the server's refusal. */
   resume (link: Link): Promise<void>
-  /** Another user: nothing is watched any more. */
+  /** Stops watching everyone: the client belongs to another user now. */
   reset (): void
 }
 
-/** Users of one frame. */
+/** Maximum number of users per frame. */
 const BATCH = 500
 
 export function createWatches (state: State, emit: (event: string, data: unknown) => void): Watches {
-  /** How many want each. Another map for another user: what the one before still holds counts for nothing. */
+  /** Number of watches per user. Replaced when the client belongs to another user, so that old watches have no effect. */
   let counts = new Map<Id, number>()
 
   const request = async (event: string, ids: readonly Id[]): Promise<WatchedUser[]> => {
     const all: WatchedUser[] = []
     for (let from = 0; from < ids.length; from += BATCH) {
-      // An older server does not know it; without a socket it is tried again.
+      // An older server does not support it; without a socket it is retried.
       if (!state.isModern) throw new ClientError(state.link ? 'RT_INVALID_FRAME' : 'RT_SOCKET_CLOSED')
       const answer = await state.link!.request(event, { userIds: ids.slice(from, from + BATCH) }) as { users?: WatchedUser[] }
       all.push(...answer.users ?? [])

@@ -1,13 +1,13 @@
 /**
- * What the server says and is told, field by field. The package has no dependencies, so these are types of its own; a test
- * compares them with the server's schemas.
+ * The frames and the REST bodies of the protocol. The package has no dependencies, so it declares these types itself; a test
+ * compares them with the schemas of the server.
  */
 
-/** `string` where the server has string ids: `declare module 'fastify-realtime-client' { interface Register { ids: 'string' } }`. */
+/** For servers with string ids: `declare module 'fastify-realtime-client' { interface Register { ids: 'string' } }`. */
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the application
 export interface Register {}
 
-/** Of a tenant or a user. */
+/** The id of a tenant or a user. */
 export type Id = Register extends { ids: 'string' } ? string : number
 
 /** The server's error codes. */
@@ -18,7 +18,7 @@ export type ServerErrorCode =
 
 export type Device = 'mobile' | 'desktop' | 'tablet' | 'web'
 export type ConversationType = 'direct' | 'group' | 'broadcast'
-/** `invisible` where the server knows it. */
+/** Older servers do not know `invisible`. */
 export type PresenceStatus = 'online' | 'away' | 'busy' | 'offline' | 'invisible'
 
 /** One JSON object per text frame. */
@@ -31,18 +31,18 @@ export interface Authenticated {
   channels: string[]
   expiresAt: string | null
   heartbeatInterval: number
-  /** Of the server's log; absent: an older server, which knows none of what came with it. */
+  /** The epoch of the log. Absent on older servers, which lack the features that were added with it. */
   epoch?: string
 }
 
-/** A frame of `auth`. */
+/** The data of `auth`. */
 export interface AuthData { token: string, connectionId: string }
 
 export interface Subscribed {
   channel: string
-  /** Where the next `since` starts when nothing has come yet. */
+  /** The `since` of the next subscription if no event arrives until then. */
   position: number
-  /** False: something is gone, reload. */
+  /** False if events were lost: reload. */
   recovered?: boolean
   epoch?: string
 }
@@ -81,7 +81,7 @@ export interface Accepted { messageId: number, timestamp: string }
 export interface NotificationsAccepted { messageIds: number[], timestamp: string }
 export interface PresenceAck { status: PresenceStatus, device: Device, updatedAt: string }
 
-// What clients are told
+// Events from the server
 
 export interface DirectMessage { messageId: number, senderId: Id, recipientId?: Id, message: string, conversationId: string, data?: object, timestamp: string }
 export interface GroupMessage { messageId: number, userId: Id, channel: string, message: string, conversationId: string, data?: object, timestamp: string }
@@ -93,18 +93,18 @@ export interface PresenceChanged { userId: Id, status: PresenceStatus, device: D
 export interface UserEdge { userId: Id, status: 'online' | 'offline', timestamp: string }
 export interface TokenExpiring { expiresAt: string }
 
-// REST, and answers of which only the client knows
+// REST, and acks
 
-/** To `/connect`. */
+/** The response of `/connect`. */
 export interface Connected { data: { user_id: Id, club_id?: Id } }
 export interface ConnectionBody { connection_id: string }
 export interface DeliveredBody { message_ids: number[] }
-/** Of a subscription to one channel, or to several. */
+/** The ack of a subscription to one channel, or to several. */
 export interface SubscribeAnswer extends Subscribed { error?: object, channels?: SubscribeAnswer[] }
 export interface Page { data: Frame[], position: number, recovered: boolean, more: boolean, epoch?: string }
 export interface WatchAnswer { users?: object[], userIds?: Id[] }
 
-/** Five figures of the tenant, over all nodes. */
+/** The counts of the tenant, over all nodes. */
 export interface Stats {
   total_connections: number
   active_connections: number

@@ -13,7 +13,7 @@ import type { FailedAuthentications } from './failed-authentications.js'
 import { HostCalls, notNow, type Asker } from './host-calls.js'
 import type { Restrictions } from './restrictions.js'
 
-/** What is allowed without a host's word: direct messages inside the tenant. (Own channels: see `allows`.) */
+/** The default of `authorize`: direct messages inside the tenant. (The user's own channels are always allowed.) */
 export const defaultAuthorize: Authorize = ({ action }) => action === 'direct'
 
 /** Times of this century in seconds are below it; in milliseconds that is the year 1973. */
@@ -24,9 +24,9 @@ export interface AccessOptions {
   authorize?: Authorize | undefined
   authorizeMany?: AuthorizeMany | undefined
   ids: Ids
-  /** Calls under way at once, of each of the two kinds. */
+  /** Maximum number of concurrent calls of each of the two kinds. */
   concurrency: number
-  /** Milliseconds until a host function counts as not answering. */
+  /** Timeout of host functions in milliseconds. */
   timeout: number
   restrictions: Restrictions
   /** An identity was refused because of a ban or a revocation. */
@@ -36,13 +36,13 @@ export interface AccessOptions {
   log: FastifyBaseLogger
 }
 
-/** Who asks for what: the identity is the caller's. */
+/** A question to `authorize`, without the identity of the caller. */
 export type Question = Omit<AccessRequest, 'identity'>
 
-/** Who someone is and what they may do: the host's functions, held to their time and places. */
+/** Calls the host's `authenticate` and `authorize`, with timeouts and limited concurrency. */
 export class Access {
   readonly #options: AccessOptions
-  /** Two lanes: an `authenticate` that hangs must not keep those who are known from subscribing. */
+  /** Two separate limits: an `authenticate` that hangs must not prevent authenticated clients from subscribing. */
   readonly #authentication: HostCalls
   readonly #authorization: HostCalls
   readonly #throttled: ThrottledLog
@@ -60,9 +60,9 @@ export class Access {
   }
 
   /**
-   * The identity behind the credentials, or null; at once where the host answers at once. `owner` is what waits, the
-   * connection or the HTTP response. Throws `RT_TOKEN_EXPIRED`, `RT_BANNED`, `RT_TOKEN_REVOKED`, `RT_UNAVAILABLE`, or
-   * `RT_INTERNAL` where the host returned something that is no identity.
+   * The identity behind the credentials, or null. Synchronous if the host is (bench rows "connect" and REST). `owner` is the
+   * connection or the HTTP response that waits. Throws `RT_TOKEN_EXPIRED`, `RT_BANNED`, `RT_TOKEN_REVOKED`, `RT_UNAVAILABLE`, or
+   * `RT_INTERNAL` if the host returned something that is not an identity.
    */
   identify (token: string | undefined, request: FastifyRequest, owner: object): MaybePromise<Identity | null> {
     const { failures } = this
@@ -79,7 +79,7 @@ export class Access {
       try {
         const checked = this.#checked(identity)
         if (checked !== null) failures.accepted(holder, token)
-        // Without credentials nothing was guessed.
+        // Missing credentials are not an attempt to guess.
         else if (token !== undefined) failures.refused(holder, token)
         return checked
       } catch (err) {
@@ -94,7 +94,7 @@ export class Access {
     const mistake = mistakeIn(identity, this.#options.ids)
     if (mistake !== null) {
       this.#logOnce('error', mistake, 'authenticate returned an identity that cannot be used: %s %s')
-      // Nothing that the client could mend by trying again soon.
+      // Not `RT_UNAVAILABLE`: another attempt would fail in the same way.
       throw new RealtimeError('RT_INTERNAL', undefined, { retryAfter: 60 })
     }
     const now = this.#options.clock.now()
@@ -113,23 +113,23 @@ export class Access {
     return identity
   }
 
-  /** A mistake in the host's code comes with each request: one line says it all. */
+  /** A mistake in the host's code affects each request: the log line is throttled. */
   #logOnce (level: 'error' | 'warn', { field, problem }: { field: string, problem: string }, text: string): void {
     if (this.#logged.has(field)) return
     this.#logged.add(field)
     this.#options.log[level]({ field }, text, field, problem)
   }
 
-  /** Asks for a subscription before its turn comes. The answer belongs to the frame and connection that ask, and is used for nothing else. */
+  /** Calls `authorize` for a subscription that waits for other frames. The result is only used for this frame and connection. */
   prefetch (caller: Caller, channel: string): MaybePromise<Verdict> {
     const answer = thenMaybe(catchMaybe(() => this.verdict(caller, { action: 'subscribe', channel }), toRealtimeError),
       (verdict) => verdict instanceof RealtimeError ? Promise.reject(verdict) : verdict)
-    // Looked at when its turn comes; a socket that closes first looks at nothing.
+    // The frame handles a rejection; if the socket closes first, nobody does.
     if (isPromise(answer)) answer.catch(() => {})
     return answer
   }
 
-  /** What the host says. In this turn where its function answers in this turn. Throws, or rejects with, `RT_UNAVAILABLE`. */
+  /** The result of `authorize`. Synchronous if the host is (bench row "direct messages, durable"). Throws, or rejects with, `RT_UNAVAILABLE`. */
   verdict (caller: Caller, question: Question): MaybePromise<Verdict> {
     const { identity } = caller
     if (question.action === 'subscribe' && isOwn(identity, question.channel)) return true
@@ -138,7 +138,7 @@ export class Access {
       (err) => this.#failed('authorize', err))
   }
 
-  /** Each of these subscriptions, in the order given: null where it is allowed, else the refusal or the failure. Never rejects. */
+  /** For each of these subscriptions, in the order given, null if it is allowed, else the error. Never rejects. */
   async requireEach (caller: Caller, channels: readonly string[], prefetched?: MaybePromise<Verdict>): Promise<Array<RealtimeError | null>> {
     const verdicts = prefetched !== undefined && channels.length === 1
       ? await Promise.allSettled([prefetched])
@@ -149,7 +149,7 @@ export class Access {
     })
   }
 
-  /** What the host says of each of these subscriptions, in the order given, by `authorizeMany` where it has one. Never rejects. */
+  /** The verdict on each of these subscriptions, in the order given, by `authorizeMany` if the host has one. Never rejects. */
   async verdicts (caller: Caller, channels: readonly string[]): Promise<Array<PromiseSettledResult<Verdict>>> {
     const { authorizeMany } = this.#options
     const asked = [...new Set(channels)].filter((channel) => !isOwn(caller.identity, channel))
@@ -174,12 +174,12 @@ export class Access {
       })), (err) => this.#failed('authorizeMany', err))
   }
 
-  /** Asks any other host function in the caller's name, within its share of the places. Throws, or rejects with, `RT_UNAVAILABLE`. */
+  /** Calls any other host function for a caller, within the caller's share of concurrent calls. Throws, or rejects with, `RT_UNAVAILABLE`. */
   ask<T> (caller: Caller, name: string, call: () => MaybePromise<T>): MaybePromise<T> {
     return catchMaybe(() => this.#authorization.run(this.#askerOf(caller), call), (err) => this.#failed(name, err))
   }
 
-  /** True or false, without a reason. Throws, or rejects with, `RT_UNAVAILABLE`. */
+  /** Whether `authorize` allows something. Throws, or rejects with, `RT_UNAVAILABLE`. */
   allows (caller: Caller, question: Question): MaybePromise<boolean> {
     return thenMaybe(this.verdict(caller, question), isYes)
   }
@@ -189,13 +189,13 @@ export class Access {
     return thenMaybe(prefetched ?? this.verdict(caller, question), requireYes)
   }
 
-  /** Calls of host functions that run and that wait, of both lanes. */
+  /** The numbers of running and waiting calls of host functions. */
   get load (): Array<{ lane: 'authenticate' | 'authorize', running: number, waiting: number }> {
     const lanes = { authenticate: this.#authentication, authorize: this.#authorization } as const
     return (['authenticate', 'authorize'] as const).map((lane) => ({ lane, running: lanes[lane].running, waiting: lanes[lane].waiting }))
   }
 
-  /** What waited for a host function is gone: its places are free for others. */
+  /** The owner of calls is gone: its places are released. */
   release (owner: object): void {
     this.#authentication.release(owner)
     this.#authorization.release(owner)
@@ -206,7 +206,7 @@ export class Access {
     return this.#follow({ owner, tenant: tenantId, holder: userKey(tenantId, userId), identity })
   }
 
-  /** A response says by itself when it is over; the connections plugin says it of its sockets. */
+  /** HTTP responses emit their end; the connections plugin calls `release` for sockets. */
   #follow (asker: Asker): Asker {
     const { owner } = asker
     if (owner instanceof EventEmitter && owner.listenerCount('close', this.#onClose) === 0) owner.once('close', this.#onClose)
@@ -216,13 +216,13 @@ export class Access {
   readonly #onClose: (this: object) => void = ((access: Access) => function (this: object) { access.release(this) })(this)
 
   #failed (name: string, err: unknown): never {
-    if (err instanceof RealtimeError && err.code !== 'RT_UNAVAILABLE') throw err // said on purpose, by the host or by a limit
+    if (err instanceof RealtimeError && err.code !== 'RT_UNAVAILABLE') throw err // thrown on purpose, by the host or by a limit
     this.#throttled.write('error', { err, function: name }, `${name} failed: clients are asked to try again`)
     throw err instanceof RealtimeError ? err : notNow(err)
   }
 }
 
-/** These three are everyone's own: each connection is subscribed to them by itself. */
+/** Channels to which each connection is subscribed automatically. */
 const isOwn = ({ userId }: Identity, channel: string): boolean =>
   channel === PRESENCE_CHANNEL || channel === BROADCAST_CHANNEL || channel === privateChannel(userId)
 

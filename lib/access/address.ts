@@ -1,6 +1,6 @@
 import { BlockList, isIP } from 'node:net'
 
-/** Loopback, private and link-local networks: behind these stand a proxy, a whole office, or a developer. */
+/** Loopback, private and link-local networks: such an address may be a proxy, a whole office, or a developer. */
 const privateNetworks = new BlockList()
 for (const [network, prefix] of [['::1', 128], ['fc00::', 7], ['fe80::', 10]] as const) privateNetworks.addSubnet(network, prefix, 'ipv6')
 
@@ -22,7 +22,7 @@ export function isPrivateAddress (address: string): boolean {
   return family === 0 || privateNetworks.check(plain, 'ipv6')
 }
 
-/** What limits by address count by: an IPv4 address, or the /64 of an IPv6 one, which one subscriber has to itself. */
+/** The key of limits per address: an IPv4 address, or the /64 network of an IPv6 one, which belongs to one subscriber. */
 export function addressKey (address: string): string {
   const plain = MAPPED.exec(address)?.[1] ?? address
   if (isIP(plain) !== 6) return plain

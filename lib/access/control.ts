@@ -9,23 +9,22 @@ import type { Access } from './access.js'
 import type { AccessLog, AccessResult } from './log.js'
 import { toMs } from './restrictions.js'
 
-/** How long a revocation is kept unless the host says otherwise: longer than any credentials should live. */
+/** The default time for which a revocation is kept: longer than any credentials should be valid. */
 const REVOKED_FOR_MS = 30 * 24 * 3600_000
 const MAX_REASON = 255
 
 /** A Date, or milliseconds since 1970. */
 export type Time = number | Date
 
-/** What `revoke` ends: everything of a user that was issued before a time, or one token. */
+/** The credentials to revoke: those of a user issued before a time, or one token. */
 export type Revocation = { tenantId: Id, until?: Time } & (
   | { userId: Id, issuedBefore?: Time, tokenId?: never }
   | { tokenId: string, userId?: never, issuedBefore?: never })
 
 /**
- * `app.realtime.access`: asks the host's functions as the plugins do, and takes rights away from users who are connected.
- * Decisions act on every node at once, are stored, and resolve within 2 s with how many connections were concerned and whether
- * every node has answered; a node that has not follows as soon as it can. Arguments that cannot be right reject with
- * `RT_INVALID_DATA`.
+ * `app.realtime.access`: calls the host's functions as the plugins do, and revokes rights of connected users. Decisions apply on
+ * every node immediately, and are stored. They resolve within 2 s with the number of affected connections, and whether every
+ * node has responded; other nodes follow as soon as they can. Invalid arguments reject with `RT_INVALID_DATA`.
  */
 export interface AccessControl {
   /** The identity behind a token, or null. Throws, or rejects with, `RT_TOKEN_EXPIRED`, `RT_BANNED`, `RT_TOKEN_REVOKED`, `RT_UNAVAILABLE`. */
@@ -34,7 +33,7 @@ export interface AccessControl {
   allows (request: AccessRequest): MaybePromise<boolean>
   /** Throws, or rejects with, `RT_FORBIDDEN`, `RT_RATE_LIMITED` or `RT_UNAVAILABLE`. */
   require (request: AccessRequest): MaybePromise<void>
-  /** Asks `authorize` again for the live subscriptions concerned and revokes those it refuses. Where it fails they stay: `complete: false`. */
+  /** Calls `authorize` again for the affected live subscriptions, and revokes those it refuses. If it fails they stay: `complete: false`. */
   recheck (which: { tenantId: Id, userId?: Id | null, channel?: string | null }): Promise<AccessResult>
   /** Closes every connection of a user with 4403, and refuses the user with `RT_BANNED` until `until`, or until `unban`. */
   ban (ban: { tenantId: Id, userId: Id, until?: Time | null, reason?: string | null }): Promise<AccessResult>
@@ -47,7 +46,7 @@ export interface AccessControl {
 }
 
 export function createAccessControl (access: Access, accessLog: AccessLog, ids: Ids, clock: Clock): AccessControl {
-  // Nobody says when such a caller is gone: the deadline frees its place.
+  // The end of this caller is not known: the timeout frees its place.
   const ofHost = ({ identity, ...question }: AccessRequest) => [{ identity, connectionId: null, owner: {} }, question] as const
   return {
     identify: (token, request) => access.identify(token, request, {}),

@@ -15,7 +15,7 @@ import { AccessStore, type AccessEntry } from './store.js'
 
 interface AccessParts { access: Access, accessControl: AccessControl, accessLog: AccessLog, restrictions: Restrictions }
 
-/** Who someone is, what they may do, and the host's decisions about live connections: one of each for a node. */
+/** Creates the parts of this node that authenticate, authorize, and apply the host's decisions about live connections. */
 export function createAccess (
   { authenticate, authorize, authorizeMany }: RealtimeOptions,
   { settings, ids, db, backplane, aliveNodes, bus, metrics, clock, log }: {
@@ -55,7 +55,7 @@ export function createAccess (
   return { access, accessControl: createAccessControl(access, accessLog, ids, clock), accessLog, restrictions }
 }
 
-/** On the node that was called, so that host code hears of a decision once. */
+/** Emitted on the node that was called, so that host code gets one event per decision. */
 function announce (bus: LifecycleBus, { kind, tenantId, userId, tokenId, until, reason }: AccessEntry): void {
   if (kind === 'ban' && userId !== null) bus.emit('banned', { tenantId, userId, until, reason })
   if (kind === 'revoke') bus.emit('revoked', { tenantId, userId, tokenId, until })

@@ -3,19 +3,19 @@ import { BoundedMap } from '../async/bounded-map.js'
 import { addressKey, isPrivateAddress } from './address.js'
 
 const MINUTE = 60_000
-/** A credential that was refused is refused again for this long without asking the host. */
+/** Time for which a refused credential is refused again without calling the host. */
 const REFUSED_FOR = 10_000
-/** Credentials that were accepted this recently are not slowed down by what others try from the same address. */
+/** Credentials that were accepted within this time are not slowed down by failures from the same address. */
 const ACCEPTED_FOR = 10 * MINUTE
-/** Bounds of what is remembered; beyond them the oldest are forgotten. */
+/** Maximum numbers of entries; beyond them the oldest are removed. */
 const MAX_REFUSED = 10_000
 const MAX_ACCEPTED = 100_000
 const MAX_ADDRESSES = 50_000
 
 /**
- * Who guesses credentials is slowed down, by client address and node: beyond a rate of failures `authenticate` is asked for
- * that address one call at a time. Credentials that were accepted lately are never affected, so that an office behind one
- * address goes on working while somebody there guesses.
+ * Slows down clients that guess credentials, per address and node: beyond a rate of failures, `authenticate` is called for the
+ * address one call at a time. Credentials that were accepted recently are not affected, so that an office behind one address
+ * can keep working while one of its clients guesses.
  */
 export class FailedAuthentications {
   /** Whether loopback and private addresses are limited, too. Set by those who let sockets in. */
@@ -35,14 +35,14 @@ export class FailedAuthentications {
     return isPrivateAddress(address) && !this.limitPrivateAddresses ? null : addressKey(address)
   }
 
-  /** This credential was refused a moment ago. */
+  /** Whether this credential was refused a moment ago. */
   wasRefused (credential: string | undefined): boolean {
     if (credential === undefined || this.#refused.size === 0) return false
     const until = this.#refused.get(fingerprint(credential))
     return until !== undefined && until > performance.now()
   }
 
-  /** Too many failures came from this address, and this credential is not one that was accepted lately. */
+  /** Whether there were too many failures from this address, and this credential was not accepted recently. */
   isSuspect (address: string | null, credential: string | undefined): boolean {
     if (address === null || this.#perMinute === 0 || this.#failures.size === 0) return false
     const failures = this.#failures.get(address)
@@ -62,11 +62,11 @@ export class FailedAuthentications {
   }
 
   accepted (address: string | null, credential: string | undefined): void {
-    // Where no limit by address holds nothing need be remembered.
+    // Nothing must be remembered for an address without a limit.
     if (address === null || credential === undefined || this.#perMinute === 0) return
     this.#accepted.set(fingerprint(credential), performance.now() + ACCEPTED_FOR)
   }
 }
 
-/** Credentials are not kept in memory as they are. */
+/** Credentials are kept in memory as hashes only. */
 const fingerprint = (credential: string): string => createHash('sha256').update(credential).digest('base64')

@@ -3,15 +3,15 @@ import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import { RealtimeError } from '../errors.js'
 import type { Identity } from '../identity.js'
 
-/** Who waits for a host function. */
+/** The owner of a call of a host function. */
 export interface Asker {
-  /** The socket's connection or the request: when it is gone, `release` gives its places back. */
+  /** The connection or the response. When it is gone, `release` frees its places. */
   owner: object
-  /** Served in turn: the tenant, or the address of someone who is not authenticated yet. */
+  /** The tenant, or the address of an unauthenticated client: they are served in turn. */
   tenant: string | number
-  /** Never holds more than its share of the places: the user or the address; null: no share applies. */
+  /** The user or the address, which has at most its share of the places; null: no limit. */
   holder: string | null
-  /** One call at a time; who waits too long is told to slow down instead of "not now". */
+  /** One call at a time. If the wait is too long the error is `RT_RATE_LIMITED` instead of `RT_UNAVAILABLE`. */
   suspect?: boolean
   /** Who asks, where that is known already. */
   identity?: Identity
@@ -28,22 +28,22 @@ export interface HostCallsOptions {
 interface Call {
   readonly asker: Asker
   start (): void
-  /** Frees the place or leaves the queue, and rejects; does nothing once it is over. */
+  /** Frees the place or leaves the queue, and rejects. Does nothing after the call has settled. */
   giveUp (err: Error): void
 }
 
-/** One holder has at most this part of the places. */
+/** Maximum share of the places for one holder. */
 const SHARE = 0.1
 
-/** The host did not answer: not a decision. Clients keep what they have and try again, spread over some seconds. */
+/** The host did not respond, which is not a decision: clients keep their state and retry, spread over some seconds. */
 export const notNow = (cause?: unknown): RealtimeError =>
   new RealtimeError('RT_UNAVAILABLE', undefined, { retryAfter: 1 + Math.floor(Math.random() * 5), cause })
 
 /**
- * Calls of host functions of one kind: at most `places` at once, since all clients return together after a deploy and the
- * host's users table must not meet them all at once. A call that takes longer than `timeout`, waiting included, rejects
- * with `RT_UNAVAILABLE` and gives its place back, as does one whose asker is gone: a host function that never answers
- * holds nobody up for long. A call that answers at once costs no promise and no place.
+ * Calls host functions of one kind, at most `places` at the same time: after a deploy all clients reconnect together, and must
+ * not overload the host's database. A call that takes longer than `timeout`, including its wait, rejects with `RT_UNAVAILABLE`
+ * and frees its place, as does one whose owner is gone. So a host function that never responds blocks others only for a while.
+ * A synchronous host function needs no promise and no place (bench rows "connect", "direct messages, durable").
  */
 export class HostCalls {
   readonly #places: number
@@ -52,7 +52,7 @@ export class HostCalls {
   readonly #refusal: (identity: Identity) => RealtimeError | null
   readonly #waiting = new FairQueue<Call>()
   readonly #held = new Map<string, number>()
-  /** Holders that get one place only, as long as they hold it. */
+  /** Holders that get only one place, while they have it. */
   readonly #suspects = new Set<string>()
   readonly #byOwner = new Map<object, Set<Call>>()
   #running = 0
@@ -64,7 +64,7 @@ export class HostCalls {
     this.#timeout = timeout
   }
 
-  /** Calls under way. */
+  /** Number of running calls. */
   get running (): number {
     return this.#running
   }
@@ -73,7 +73,7 @@ export class HostCalls {
     return this.#waiting.size
   }
 
-  /** Rejects with what the function throws, or with `RT_UNAVAILABLE`. */
+  /** Throws, or rejects with, the error of the function, or `RT_UNAVAILABLE`. */
   run<T> (asker: Asker, call: () => MaybePromise<T>): MaybePromise<T> {
     if (this.#running < this.#places && (this.#running === 0 || this.#mayStart(asker.holder, asker.suspect))) {
       const answer = call()
@@ -83,7 +83,7 @@ export class HostCalls {
     return this.#follow(asker, call, false)
   }
 
-  /** This asker is gone: its places are free for others. */
+  /** The owner is gone: releases its places. */
   release (owner: object): void {
     const calls = this.#byOwner.get(owner)
     if (calls === undefined) return
@@ -95,7 +95,7 @@ export class HostCalls {
     return holder === null || (this.#held.get(String(holder)) ?? 0) < (isSuspect ? 1 : this.#share)
   }
 
-  /** An answer that takes its time: it holds a place, or waits for one. */
+  /** An asynchronous call: it has a place, or waits for one. */
   #follow<T> (asker: Asker, begin: () => MaybePromise<T>, started: boolean): Promise<T> {
     const { owner, tenant, holder, suspect = false } = asker
     const queueHolder = holder ?? ''
@@ -137,7 +137,7 @@ export class HostCalls {
             reject(toError(err))
             return
           }
-          // A host's promise may come from any library. One that answers after its time answers nobody.
+          // A host's promise may come from any library. After the timeout it is ignored.
           Promise.resolve(answer).then((value) => {
             if (state !== 'running') return
             end()

@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
 import { withTimeout } from '../async/with-timeout.js'
+import { callNodes } from '../backplane/call-nodes.js'
 import type { Backplane } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
@@ -12,16 +13,16 @@ import { Id, Nullable } from '../schemas.js'
 import type { Restrictions } from './restrictions.js'
 import { accessKinds, type AccessEntry, type AccessKind, type AccessStore, type StoredAccessEntry } from './store.js'
 
-/** What a decision of the host did: on how many connections, and whether every node has answered. */
+/** The effect of a decision of the host: the number of connections, and whether every node has responded. */
 export interface AccessResult {
   connections: number
-  /** False: a node, the database or a host function did not answer in time; the decision still reaches them. */
+  /** False if a node, the database or a host function did not respond in time; the decision still reaches them. */
   complete: boolean
 }
 
 /**
- * What an entry does to the connections of this node. `isOwn`: this node was called, and sees to what belongs to no node.
- * Never rejects.
+ * Applies an entry to the connections of this node. `isOwn`: this node was called, and also handles connections without a node.
+ * Must not reject.
  */
 export type AccessEffect = (entry: AccessEntry, isOwn: boolean) => Promise<AccessResult>
 
@@ -41,17 +42,17 @@ export interface AccessLogOptions {
 /** The RPC between nodes. */
 export const APPLY = 'access.apply'
 
-/** Calls resolve within this time, in milliseconds; what is still under way then goes on. */
+/** Calls resolve within this time, in milliseconds; unfinished work continues. */
 const ANSWER_WITHIN = 1900
 /** An effect says by then what it has done so far, in milliseconds: early enough for its answer to reach the node that was called. */
 export const EFFECT_WITHIN = 1200
 const POLL_INTERVAL = 5000
 const RETRY_INTERVAL = 1000
-/** How far below the newest id late commits of other nodes are looked for. */
+/** Number of ids below the newest among which late commits of other nodes are searched. */
 const LATE_IDS = 200
-/** Entries remembered as applied. */
+/** Maximum number of entries remembered as applied. */
 const MAX_APPLIED = 10_000
-/** A join, kick or recheck that is older when it is read no longer concerns what is connected now. */
+/** A join, kick or recheck that is older when it is read does not apply to current connections. */
 const MAX_EFFECT_AGE = 10 * 60_000
 /** A node that made a decision and died before it was stored takes it along: after this time the log alone decides. */
 const MAX_UNREAD_AGE = 60_000
@@ -71,9 +72,9 @@ const Entry = Type.Object({
 })
 
 /**
- * The host's decisions about live connections, one log for all nodes (websocket_access). A call acts on this node at once,
- * asks every other node to do the same, and is stored; a node that cannot be reached reads the log every five seconds, and
- * at its start. Each node applies each entry once, whichever way it comes first.
+ * The log of the host's decisions about live connections, shared by all nodes (websocket_access). A decision is applied on this
+ * node immediately, sent to every other node, and stored. A node that could not be reached reads the log every five seconds,
+ * and at its start. Each node applies each entry once.
  */
 export class AccessLog {
   readonly #options: AccessLogOptions
@@ -99,17 +100,17 @@ export class AccessLog {
     this.#entry = withIds(Entry, options.ids.kind)
   }
 
-  /** How many entries were applied here: whoever asks the host something sees by it that a decision came meanwhile. */
+  /** Number of entries applied here. A caller compares it before and after calling the host, to detect a decision in the meantime. */
   get count (): number {
     return this.#count
   }
 
-  /** What entries of this kind do here. One effect per kind. */
+  /** Sets the effect of a kind of entries. One effect per kind. */
   on (kind: AccessKind, effect: AccessEffect): void {
     this.#effects.set(kind, effect)
   }
 
-  /** Reads what is in force. Rejects where the database does not answer: a node that knows no bans must not serve. */
+  /** Reads the entries in force. Rejects if the database does not respond: a node without the bans must not start. */
   async start (): Promise<void> {
     await this.#readAll()
     this.#purgedAt = performance.now()
@@ -143,13 +144,13 @@ export class AccessLog {
     }
   }
 
-  /** Another node's entry, as it came over the backplane. Throws `RT_INVALID_DATA`. */
+  /** Applies an entry from another node. Throws `RT_INVALID_DATA`. */
   async receive (data: unknown): Promise<AccessResult> {
     if (!Value.Check(this.#entry, data)) throw new RealtimeError('RT_INVALID_DATA', 'not an access entry')
     return await this.#apply(data, false)
   }
 
-  /** Applies what other nodes stored and this one has not heard of. */
+  /** Applies entries of other nodes that did not reach this one. */
   async poll (): Promise<void> {
     this.#polling ??= this.#poll().finally(() => { this.#polling = null })
     await this.#polling
@@ -255,7 +256,7 @@ export class AccessLog {
     }
   }
 
-  /** True once it is stored; false: it will be, as long as this node lives. */
+  /** Resolves to true when it is stored; to false if it failed and is retried, as long as this node lives. */
   async #store (entry: AccessEntry): Promise<boolean> {
     try {
       await this.#options.store.insert(entry)
@@ -277,15 +278,14 @@ export class AccessLog {
     }, RETRY_INTERVAL)
   }
 
-  /** Asks the nodes that are not among those asked to apply an entry. */
+  /** Calls the nodes that were not called yet to apply an entry. */
   async #elsewhere (entry: AccessEntry, asked: Set<string>): Promise<AccessResult> {
     const { backplane, aliveNodes } = this.#options
     const others = (await aliveNodes()).filter((node) => !asked.has(node))
-    const answers = await Promise.all(others.map(async (node) => {
-      asked.add(node)
-      return await withTimeout(backplane.call(node, APPLY, entry), ANSWER_WITHIN - 100, () => new Error('no answer')).catch(() => null)
-    }))
-    return answers.reduce<AccessResult>((sum, answer) => {
+    for (const node of others) asked.add(node)
+    const results = await callNodes(backplane, others, { op: APPLY, data: entry, timeout: ANSWER_WITHIN - 100 })
+    return others.reduce<AccessResult>((sum, node) => {
+      const answer = results.get(node)
       const result = isResult(answer) ? answer : { connections: 0, complete: false }
       return { connections: sum.connections + result.connections, complete: sum.complete && result.complete }
     }, { connections: 0, complete: true })

@@ -10,12 +10,12 @@ interface Ban { until: number | null, reason: string | null }
 /** Identities of a user that were issued before this time are refused, until the entry itself ends. */
 interface Revocation { issuedBefore: number, until: number }
 
-/** Times of an identity come as milliseconds or as a Date. */
+/** Times of an identity are milliseconds or a Date. */
 export const toMs = (time: number | Date): number => typeof time === 'number' ? time : time.getTime()
 
 /**
- * The bans and revocations in force, in memory: a check costs no I/O, and mostly two comparisons. Filled from the access
- * log, which is the same on every node.
+ * The bans and revocations in force, in memory: a check needs no I/O, and mostly two comparisons. Filled from the access log,
+ * which is the same on every node.
  */
 export class Restrictions {
   readonly #clock: Clock
@@ -27,7 +27,7 @@ export class Restrictions {
     this.#clock = clock
   }
 
-  /** False: nobody is banned, so that nothing need be asked before a socket is opened. */
+  /** False if no user is banned, so that nothing must be checked before an upgrade. */
   get hasBans (): boolean {
     return this.#bans.size > 0
   }
@@ -43,7 +43,7 @@ export class Restrictions {
   revokeUser (tenantId: Id, userId: Id, revocation: Revocation): void {
     const key = userKey(tenantId, userId)
     const known = this.#users.get(key)
-    // A later call never lets back in what an earlier one refused.
+    // A later revocation never shortens an earlier one.
     this.#users.set(key, known === undefined
       ? revocation
       : { issuedBefore: Math.max(known.issuedBefore, revocation.issuedBefore), until: Math.max(known.until, revocation.until) })
@@ -55,8 +55,8 @@ export class Restrictions {
   }
 
   /**
-   * Why this identity is refused, or null. `shownAt` is when its credentials were shown, which counts as the time of issue
-   * where the host gives none.
+   * The error with which an identity is refused, or null. `shownAt` is the time of the authentication, which counts as the time
+   * of issue if the host provides none.
    */
   refusal (identity: Identity, shownAt: number): RealtimeError | null {
     if (this.#bans.size > 0) {
@@ -77,7 +77,7 @@ export class Restrictions {
     return null
   }
 
-  /** Forgets what has ended. */
+  /** Removes expired entries. */
   expire (): void {
     const now = this.#clock.now()
     for (const [key, { until }] of this.#bans) if (until !== null && until <= now) this.#bans.delete(key)

@@ -12,17 +12,17 @@ const EXCHANGE_INTERVAL = 1000
 export type AddCounts = (window: number, counts: ReadonlyArray<{ key: string, count: number }>, ttl: number) => Promise<number[]>
 
 interface Count {
-  /** This node's own within the window. */
+  /** The count of this node in the window. */
   own: number
-  /** Of it, what the others know of. */
+  /** The part of it that was sent to the others. */
   shared: number
-  /** The others' as of the last exchange. */
+  /** The count of the other nodes at the last exchange. */
   others: number
 }
 
 /**
- * Rates of users over all nodes, by the minute, without asking anybody per event: each node counts for itself, and once a
- * second the nodes exchange what they counted. A user on several nodes may exceed a rate by what is sent within that second.
+ * Rates of users over all nodes, per minute, without a request to Redis per event: each node counts separately, and the nodes
+ * exchange their counts once per second. A user on several nodes may exceed a rate by the events of that second.
  */
 export class SharedRates {
   readonly #clock: Clock
@@ -41,7 +41,7 @@ export class SharedRates {
     this.#log = log
   }
 
-  /** Counts `cost` under a key. Throws `RT_RATE_LIMITED`, and counts nothing, where it does not fit into `max` a minute; 0: no limit. */
+  /** Counts `cost` under a key. Throws `RT_RATE_LIMITED`, and counts nothing, if it exceeds `max` per minute; 0: no limit. */
   take (key: string, cost: number, max: number): void {
     if (max === 0) return
     const now = this.#clock.now()
@@ -66,7 +66,7 @@ export class SharedRates {
     await this.#exchanging
   }
 
-  /** A new minute begins with nothing counted. */
+  /** A new minute begins with a count of zero. */
   #turn (minute: number): void {
     if (minute === this.#minute) return
     this.#minute = minute
@@ -89,7 +89,7 @@ export class SharedRates {
       const totals = await this.#addCounts?.(minute, changes.map(({ key, count }) => ({ key, count })), 2 * WINDOW) ?? []
       changes.forEach(({ of }, i) => { of.others = Math.max(0, (totals[i] ?? 0) - of.shared) })
     } catch (err) {
-      // Redis is away: each node limits by itself, and says what it counted when it is back within the minute.
+      // Redis is unavailable: each node limits separately, and sends its count if Redis is back within the minute.
       for (const { of, count } of changes) of.shared -= count
       this.#log.debug({ err }, 'rates cannot be exchanged')
     }

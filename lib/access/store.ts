@@ -7,9 +7,9 @@ import type { Id, Ids } from '../ids.js'
 export const accessKinds = ['ban', 'unban', 'revoke', 'recheck', 'join', 'kick'] as const
 export type AccessKind = typeof accessKinds[number]
 
-/** One decision of the host, as it stands in the log and travels between nodes. Times are milliseconds since 1970. */
+/** One decision of the host, as stored in the log and sent between nodes. Times are milliseconds since 1970. */
 export interface AccessEntry {
-  /** Made by the node that was called: applied once by each node, inserted once. */
+  /** Created by the node that was called: each node applies it once, and it is inserted once. */
   key: string
   kind: AccessKind
   tenantId: Id
@@ -24,7 +24,7 @@ export interface AccessEntry {
 
 export interface StoredAccessEntry extends AccessEntry { id: number }
 
-/** How long joins, kicks, rechecks and ended bans stay in the log, for nodes that were frozen or cut off. */
+/** Time for which joins, kicks, rechecks and ended bans stay in the log, for nodes that were frozen or disconnected. */
 const KEEP = 24 * 3600_000
 const PAGE = 1000
 
@@ -36,7 +36,7 @@ const times = [
   sql<string>`cast(created_at as char)`.as('created_at')
 ] as const
 
-/** The only file that touches websocket_access. */
+/** The table websocket_access. */
 export class AccessStore {
   readonly #db: Database
   readonly #ids: Ids
@@ -54,7 +54,7 @@ export class AccessStore {
     return await this.#idOf(entry.key) ?? 0
   }
 
-  /** What an unban ended must not outlive the unban. Not before: nodes find the order of the two here. */
+  /** A ban that an unban ended must not outlive the unban. Both are kept for a while, so that nodes know their order. */
   async #deleteBans (tenantId: Id, userId: Id, before: number): Promise<void> {
     await this.#db.deleteFrom('websocket_access').where('tenant_id', '=', tenantId).where('user_id', '=', userId)
       .where('kind', '=', 'ban').where('id', '<', before).execute()

@@ -7,19 +7,19 @@ import type { ResolveUsers } from '../host-functions.js'
 import type { Id } from '../ids.js'
 import { userKey, type UserKey, type UserRef } from '../keys.js'
 
-/** Names kept at most: a bound for hosts with very many users. */
+/** Maximum number of cached names, for hosts with very many users. */
 const MAX_NAMES = 50_000
-/** How long it is remembered that a user has no name, in milliseconds. */
+/** Time for which a missing name is cached, in milliseconds. */
 const UNKNOWN_TTL_MS = 2000
-/** How long an answer waits for names, in milliseconds. */
+/** Time for which a response waits for names, in milliseconds. */
 const NAMES_TIMEOUT_MS = 500
 
-/** Names of users, from the host's `resolveUsers`: asked in batches, cached, absent where the host knows none. */
+/** The names of users, from the host's `resolveUsers`: loaded in batches, and cached. */
 export class UserDirectory {
   readonly #cache = new BoundedMap<UserKey, { name: string | null, until: number }>(MAX_NAMES)
   readonly #clock: Clock
   readonly #ttl: number
-  /** Absent where the host names nobody. */
+  /** Absent without `resolveUsers`. */
   readonly #load: ((user: UserRef) => Promise<string | null | undefined>) | null
 
   constructor ({ resolveUsers, clock, log, ttl }: {
@@ -43,28 +43,28 @@ export class UserDirectory {
     }, { keyOf: ({ tenantId, userId }) => userKey(tenantId, userId) })
   }
 
-  /** The names of these users, in their order; null where none is known, or where the host takes too long. */
+  /** The names of these users, in the same order; null for an unknown name, or if the host takes too long. */
   async names (tenantId: Id, userIds: Id[]): Promise<Array<string | null>> {
     return (await this.namesWithExpiry(tenantId, userIds)).names
   }
 
-  /** The same, and until when they are to be believed; a time gone by where some could not be had. */
+  /** The same, with the time until which they are valid; a past time if some could not be loaded. */
   async namesWithExpiry (tenantId: Id, userIds: Id[]): Promise<{ names: Array<string | null>, until: number }> {
     if (this.#load === null) return { names: userIds.map(() => null), until: Infinity }
     const load = this.#load
     const keys = userIds.map((userId) => userKey(tenantId, userId))
     const known = keys.map((key) => this.#known(key))
-    // Mostly so: a page of a hundred is then no hundred promises.
+    // The usual case, without a promise per name (bench row "REST: online list").
     if (known.every((name) => name !== undefined)) return { names: known, until: this.#until(keys) }
     const names = Promise.all(userIds.map(async (userId, i) => known[i] ?? await this.#name({ tenantId, userId }, load)))
-    // The host's users table may be away; who is online is still worth an answer.
+    // The host's database may be unavailable: the response is sent without names.
     return await withTimeout(names, NAMES_TIMEOUT_MS, () => new Error('resolveUsers takes too long')).then(
       (names) => ({ names, until: this.#until(keys) }),
       () => ({ names: keys.map((key) => this.#cache.get(key)?.name ?? null), until: 0 })
     )
   }
 
-  /** From the cache; null: nobody knows a name, undefined: to be asked. */
+  /** From the cache; null: the user has no name, undefined: not cached. */
   #known (key: UserKey): string | null | undefined {
     const known = this.#cache.get(key)
     return known !== undefined && known.until > this.#clock.now() ? known.name : undefined
@@ -81,7 +81,7 @@ export class UserDirectory {
     const name = await load(user)
     if (name === undefined) return this.#cache.get(key)?.name ?? null
     const now = this.#clock.now()
-    // Someone without a name may have just signed up: asked again soon.
+    // A user without a name may have just signed up: cached for a shorter time.
     this.#cache.set(key, { name, until: now + (name === null ? Math.min(this.#ttl, UNKNOWN_TTL_MS) : this.#ttl) })
     return name
   }

@@ -16,7 +16,7 @@ export class Rejections {
     this.#count = count
   }
 
-  /** `err`: the error because of which the message was dropped, if there was one. */
+  /** `err`: the error that caused the message to be dropped, if any. */
   add (reason: Rejection, err?: unknown): void {
     this.#count(reason)
     this.#counts[reason] = (this.#counts[reason] ?? 0) + 1

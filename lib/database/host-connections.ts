@@ -83,7 +83,7 @@ class HostConnection implements DatabaseConnection {
     let timer: NodeJS.Timeout | undefined
     try {
       return await new Promise<QueryResult<R>>((resolve, reject) => {
-        timer = after(this.#limit, () => { reject(new DatabaseTimeout(`the database does not answer within ${this.#limit} ms`)) })
+        timer = after(this.#limit, () => { reject(new DatabaseTimeout(`the database did not respond within ${this.#limit} ms`)) })
         answer.then(resolve, reject)
       })
     } catch (err) {

@@ -14,7 +14,7 @@ const MARKER = 'realtime:epoch'
 /** Rows of one look whose times are read, so that it is one statement, always the same. */
 export const MAX_SAMPLES = 5
 
-/** What the database says of the log, all read at one moment. */
+/** The state of the log in the database, read at one moment. */
 export interface LogFacts {
   epoch: string
   identity: string

@@ -115,7 +115,7 @@ export class LogEpoch {
     if (position.epoch !== this.#epoch) this.look().catch(() => {}) // the next beat looks again
   }
 
-  /** What the database says now, after a new epoch began where it must. Shared by all who ask at the same moment. */
+  /** Checks the database, and begins a new epoch if necessary. Concurrent calls share one check. */
   look (): Promise<LogFacts> {
     return this.#look('')
   }

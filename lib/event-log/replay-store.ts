@@ -241,7 +241,7 @@ const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.
 
 interface PageRow { n: number, id: number, found: number, type: string, payload: unknown, is_full?: number }
 
-/** The page of each part. One more row than fits was looked for, which says that there is more. */
+/** The page of each part. One row more than fits was read, to know whether there are further ones. */
 function pagesOf (rows: readonly PageRow[], parts: number): PageRows[] {
   const pages = Array.from({ length: parts }, (): PageRows => ({ rows: [], more: false, below: [] }))
   for (const row of rows) {

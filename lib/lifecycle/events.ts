@@ -93,7 +93,7 @@ export interface InternalEvents extends LifecycleEvents {
 
 type PublicListener<Event extends keyof LifecycleEvents> = (...args: LifecycleEvents[Event]) => unknown
 
-/** Lifecycle events for host code. A listener that throws or rejects is logged and affects nobody else. */
+/** Lifecycle events for host code. If a listener throws or rejects, the error is logged, and the others are still called. */
 export interface RealtimeEvents {
   /** Calls the listener for each event from now on. */
   on<Event extends keyof LifecycleEvents> (event: Event, listener: PublicListener<Event>): void
@@ -105,7 +105,7 @@ export interface RealtimeEvents {
 
 type Listener<Event extends keyof InternalEvents> = (...args: InternalEvents[Event]) => unknown
 
-/** A listener that throws is logged and affects nobody else: it is the host's code, called from ours. */
+/** Calls a listener of the host. If it throws, the error is logged, and the others are still called. */
 export class LifecycleBus {
   /** Replaced, never changed in place, so that a listener removed during an emit does not make the next one be skipped. */
   readonly #listeners: { [Event in keyof InternalEvents]?: ReadonlyArray<Listener<Event>> } = {}

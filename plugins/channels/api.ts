@@ -65,7 +65,7 @@ export interface ChannelsApi {
    * within 2 s.
    */
   join (tenantId: Id, userId: Id, channel: string): Promise<AccessResult>
-  /** Takes every live connection of a user out of a channel, on every node; each gets `unsubscribed` with the reason `revoked`. Resolves within 2 s. */
+  /** Unsubscribes every live connection of a user from a channel, on every node; each gets `unsubscribed` with the reason `revoked`. Resolves within 2 s. */
   kick (tenantId: Id, userId: Id, channel: string): Promise<AccessResult>
   /** A message to everyone in the tenant. `messageType` is `info` by default. `await channels.broadcast({ tenantId: 1, message: 'hi' })` */
   broadcast (broadcast: Durable & { message: string, messageType?: string }): Promise<Receipt>
@@ -117,7 +117,7 @@ export function createApi ({ emit: tell, accessLog, ids }: Pick<Internals, 'emit
       if (first === undefined) return []
       const data = outgoing.stored({
         tenantId, userId, channel: privateChannel(first), event: 'notification:received', data: { title, body, icon, tag }, dedupeId
-      }) as StoredData<'notification:received'> // which its schema was asked of right now
+      }) as StoredData<'notification:received'> // validated in the line above
       return await messages.storeNotifications({ tenantId, userId }, { recipientIds, dedupeId, ...data }, { patient: true, transaction })
     },
     broadcast: async ({ tenantId, userId = ids.system, message, messageType, dedupeId, transaction }) =>

@@ -6,7 +6,7 @@ import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 
-/** What a host's `beforePublish` is asked about. */
+/** The argument of a host's `beforePublish`. */
 export interface Publication {
   identity: Identity
   /** The frame's name: `message:group`, a custom event; `message:edit` for an edit. */
@@ -18,13 +18,13 @@ export interface Publication {
 }
 
 /**
- * Looks at a client's durable or custom event before it is stored or sent: returns other data to store instead, nothing to
- * leave it as it is, or `{ reject: 'why' }`, which the client gets as `RT_REJECTED`. A throw, or no answer within
- * `hostTimeout`, means "not now": `RT_UNAVAILABLE`.
+ * Called with a client's durable or custom event before it is stored or sent. Returns other data to store instead, nothing to
+ * keep the data, or `{ reject: 'why' }`, which the client gets as `RT_REJECTED`. If it throws, or takes longer than
+ * `hostTimeout`, the client gets `RT_UNAVAILABLE`.
  */
 export type BeforePublish = (publication: Publication) => MaybePromise<Record<string, unknown> | { reject: string } | undefined | null>
 
-/** The field in which data break the schema of their event; null where they fit. */
+/** The field that does not match the schema of the event; null if the data are valid. */
 export type FaultIn = (data: Record<string, unknown>) => string | null
 
 export function faultFinder (schema: TSchema): FaultIn {
@@ -32,7 +32,7 @@ export function faultFinder (schema: TSchema): FaultIn {
   return (data) => check.Check(data) ? null : check.Errors(data).First()?.path.slice(1).replaceAll('/', '.') ?? ''
 }
 
-/** Asks `beforePublish`, where the host has one, and holds its answer to the event's schema. */
+/** Calls the host's `beforePublish`, if there is one, and validates its result with the schema of the event. */
 export class Screening {
   readonly #access: Access
   readonly #beforePublish: BeforePublish | undefined

@@ -20,14 +20,14 @@ const EphemeralAck = Type.Object({ timestamp: Timestamp })
 
 interface Declared extends Required<CustomEvent> { schema: CompiledSchema }
 
-/** The events that the host declared: `events: { 'order:shipped': { data: Type.Object({ … }) } }`. */
+/** The custom events that the host declared: `events: { 'order:shipped': { data: Type.Object({ … }) } }`. */
 export class CustomEvents {
   readonly #internals: Internals
   readonly #messages: Messages
   readonly #screening: Screening
   readonly #declared = new Map<string, Declared>()
 
-  /** Throws an {@link OptionError} that names the event which cannot work. */
+  /** Throws an {@link OptionError} that names an invalid event. */
   constructor (internals: Internals, messages: Messages, screening: Screening, events: CustomEventMap) {
     this.#internals = internals
     this.#messages = messages
@@ -42,8 +42,8 @@ export class CustomEvents {
   }
 
   /**
-   * What host code sends, as clients get it; null for an event that was not declared. Throws `RT_INVALID_DATA`, and an
-   * error where the event is declared for something else.
+   * The data of an event of host code, as clients get them; null for an undeclared event. Throws `RT_INVALID_DATA`, and an error
+   * if the direction or durability of the event differs.
    */
   outgoing (event: string, durable: boolean, { channel, userId, data }: { channel: string, userId: Id, data: Record<string, unknown> }): Record<string, unknown> | null {
     const declared = this.#declared.get(event)
@@ -66,14 +66,14 @@ export class CustomEvents {
       event: name,
       data: described(declared.data, Sent.properties),
       ack: declared.durable ? Accepted : EphemeralAck,
-      // Its schema knows the names of the fields; the host's own schema is checked below.
+      // This schema contains the names of the fields; the host's own schema is checked below.
       handle: async (context, data) => await this.#handle(name, declared, context, data as Static<typeof Sent>)
     })
   }
 
   async #handle (name: string, { schema, durable }: Declared, context: FrameContext, sent: Static<typeof Sent>): Promise<FrameResult<Static<typeof Accepted> | Static<typeof EphemeralAck>>> {
     const { identity: { tenantId, userId }, connectionId } = context
-    // What the schema does not know is ignored, not passed on; the suite's own fields not even where it welcomes any.
+    // Fields that are not in the schema are not passed on; fields that the server adds, not even if the schema allows any field.
     const said = schema.clean(Object.fromEntries(Object.entries(sent).filter(([field]) => !ADDED.includes(field))))
     const problem = schema.problem(said)
     if (problem !== null) throw invalid(problem)
@@ -94,12 +94,12 @@ export class CustomEvents {
 
 const invalid = ({ field, message }: Problem): RealtimeError => new RealtimeError('RT_INVALID_DATA', `${field === '' ? 'data' : field}: ${message}`)
 
-/** The schema of a whole frame's data: the host's fields, and those that the suite adds. */
+/** The schema of the data of a frame: the host's fields, and those that the server adds. */
 function described (data: ObjectSchema, added: TProperties): ReturnType<typeof Type.Object> {
   const { type: _type, properties = {}, required = [], additionalProperties: _closed, $id: _id, $schema: _schema, ...rest } =
     data as ObjectSchema & { properties?: Record<string, TSchema>, required?: readonly string[], additionalProperties?: unknown, $id?: unknown, $schema?: unknown }
   const own = Object.fromEntries(Object.entries(properties).map(([name, schema]) => {
-    // For documents: the host's schema is checked by itself, and TypeBox would know neither a plain one nor its formats.
+    // For documentation only: the host's schema is checked separately, because TypeBox supports neither plain schemas nor their formats.
     const field = Type.Unsafe({ ...schema, [Kind]: 'Any' })
     return [name, required.includes(name) ? field : Type.Optional(field)]
   }))
@@ -116,7 +116,7 @@ function readEvent (name: string, event: CustomEvent, compiler: SchemaCompiler):
     throw wrong("needs data, the JSON Schema of an object: Type.Object({ … }), { type: 'object', properties: { … } }, or z.toJSONSchema(schema) of a Zod schema")
   }
   const added = ADDED.find((field) => field in ((data as { properties?: object }).properties ?? {}))
-  if (added !== undefined) throw wrong(`may not declare ${added}: the suite adds it`)
+  if (added !== undefined) throw wrong(`may not declare ${added}: the server adds it`)
   if (typeof durable !== 'boolean') throw wrong('has a durable that is neither true nor false')
   if (!['server', 'client', 'both'].includes(direction)) throw wrong('has a direction that is none of server, client, both')
   try {
@@ -126,5 +126,5 @@ function readEvent (name: string, event: CustomEvent, compiler: SchemaCompiler):
   }
 }
 
-/** Schemas of Zod and Valibot say `type: 'object'` too, and would let everything pass. JSON Schema holds no functions. */
+/** Schemas of Zod and Valibot also have `type: 'object'`, but would accept everything. A JSON Schema contains no functions. */
 const isOfAnotherLibrary = (data: object): boolean => '_zod' in data || Object.values(data).some((value) => typeof value === 'function')

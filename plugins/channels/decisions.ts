@@ -11,9 +11,9 @@ import { encodeFrame } from '../../lib/wire/protocol.js'
 import type { Subscribed, Unsubscribed } from './schemas.js'
 
 /**
- * What the host's decisions about channels do to the connections of this node: `join` subscribes, `kick` unsubscribes, and
- * `recheck` asks `authorize` again about what is subscribed. Each takes its turn among the frames of its connection, so that
- * a subscription under way when the decision comes is subject to it.
+ * Applies the host's decisions about channels to the connections of this node: `join` subscribes, `kick` unsubscribes, and
+ * `recheck` calls `authorize` again for existing subscriptions. Each runs between the frames of its connection, so that it also
+ * applies to a subscription in progress.
  */
 export function channelDecisions (internals: Internals, log: FastifyBaseLogger): void {
   const { accessLog, access, eventLog, bus, localConnections, metrics, roster } = internals
@@ -21,7 +21,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
   const concerned = ({ tenantId, userId }: AccessEntry): LocalConnection[] => [...localConnections.values()]
     .filter((one) => !one.closed && one.identity.tenantId === tenantId && (userId === null || one.identity.userId === userId))
 
-  /** A user's connections that have no socket yet belong to no node: the one that was called sees to them. */
+  /** Connections of a user without a socket belong to no node: the node that was called applies the decision to them. */
   const registered = async ({ tenantId, userId }: AccessEntry, isOwn: boolean, task: (connectionId: string) => Promise<boolean>): Promise<AccessResult> => {
     if (!isOwn || userId === null) return { connections: 0, complete: true }
     const all = async (): Promise<AccessResult> => {
@@ -99,7 +99,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
     const early = new Set<LocalConnection>()
     const kicked = forEach(concerned(entry), async (connection) => {
       if (connection.channels.has(channel)) revoke(connection, channel)
-      // A subscribe that was under way answered after the first `unsubscribed`: the client must not believe it.
+      // The reply of a subscription in progress was sent after the first `unsubscribed`: it must not be the last word.
       else if (early.has(connection)) sendRevoked(connection, channel)
       else return false
       return true
@@ -112,7 +112,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
     return await sum(withoutSocket, kicked)
   })
 
-  /** Asks again about one connection's subscriptions. Throws where the host does not answer: nothing is revoked then. */
+  /** Calls `authorize` again for the subscriptions of a connection. Throws if the host fails: then nothing is revoked. */
   const recheck = async (connection: LocalConnection, only: string | null): Promise<boolean> => {
     const channels = [...connection.channels].filter((channel) => !connection.isAutomatic(channel) && (only === null || channel === only))
     if (channels.length === 0) return false
@@ -128,7 +128,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
 
   accessLog.on('recheck', async (entry) => await forEach(concerned(entry), async (connection) => await recheck(connection, entry.channel)))
 
-  // Newer credentials may allow less. A failure is "not now": what was allowed stays, and the next renewal asks again.
+  // Newer credentials may allow less. If the host fails, subscriptions are kept, and the next renewal checks them again.
   bus.on('renewed', (connection) => { void forEach([connection], async () => await recheck(connection, null)) })
 }
 

@@ -7,10 +7,10 @@ import type { BroadcastData, GroupData, serverEvents } from './schemas.js'
 export interface CustomEvent {
   /**
    * What it carries, as a JSON Schema of an object: from TypeBox 0.34, from `typebox` 1.x, or written by hand. `channel`,
-   * `userId`, `messageId`, `dedupeId` and `timestamp` are added by the suite.
+   * `userId`, `messageId`, `dedupeId` and `timestamp` are added by the server.
    */
   readonly data: ObjectSchema
-  /** Stored before anyone is told, and replayed by `since`; default true. False: sent to current subscribers only. */
+  /** Stored before it is sent, and replayed with `since`; default true. False: sent to current subscribers only. */
   readonly durable?: boolean
   /** Who sends it: host code alone (`server`, the default), clients that may publish to the channel (`client`), or `both`. */
   readonly direction?: 'server' | 'client' | 'both'
@@ -94,7 +94,7 @@ type Registered = Register extends { events: infer Events extends CustomEventMap
 /** The names that are known; any other may be used as well. */
 export type EventName = keyof Registered | keyof HostEvents | keyof BuiltIn | (string & {})
 
-/** The data of an event: as the host declared them, as the suite knows them, else any. */
+/** The data of an event: as declared by the host, or of a built-in event, else any. */
 export type DataOf<Name> =
   Name extends keyof Registered ? TypeOf<Registered[Name]['data']>
     : Name extends keyof HostEvents ? HostEvents[Name]

@@ -30,7 +30,7 @@ const ChannelsSettings = Type.Object({
 export interface ChannelsOptions extends Partial<Static<typeof ChannelsSettings>> {
   /** Events of the host's own, by name: `{ 'order:shipped': { data: Type.Object({ … }), durable, direction } }`. */
   events?: CustomEventMap
-  /** Looks at each durable or custom event of a client before it is stored or sent; host code is not asked. */
+  /** Called with each durable or custom event of a client before it is stored or sent; not with events of host code. */
   beforePublish?: BeforePublish
 }
 

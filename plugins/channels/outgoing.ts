@@ -17,22 +17,22 @@ export interface FromHostCode {
   dedupeId?: string | undefined
 }
 
-/** Events that the suite stores when host code publishes them, and the channels on which clients expect them. */
+/** Built-in durable events, and the channels on which clients expect them. */
 const STORED: Record<string, 'any' | 'private' | 'broadcast'> = {
   'message:group': 'any', 'message:direct': 'private', 'notification:received': 'private', 'broadcast:message': 'broadcast'
 }
-/** Answers to one connection: on a channel they would confuse every client that hears them. */
+/** Replies to one connection: on a channel they would confuse every client. */
 const REPLIES = ['ack', 'error', 'authenticated', 'pong', 'subscribed', 'unsubscribed', 'token:expiring']
 
 /**
- * Makes complete frames of what host code sends. Events of the suite get the fields that clients rely on and are checked
- * against the schema that clients know; the host's own are checked as it declared them.
+ * Completes events of host code. Built-in events get the fields that clients rely on, and are checked against the schemas of
+ * the protocol; custom events are checked against their declaration.
  */
 export class Outgoing {
   readonly #internals: Internals
   readonly #customEvents: CustomEvents
   readonly #checks = new Map<string, TypeCheck<TObject>>()
-  /** Events of the catalogue; null: only clients send it. */
+  /** The server's events of the catalogue; null for an event that only clients send. */
   readonly #served = new Map<string, TObject | null>()
   #indexed = 0
 
@@ -41,7 +41,7 @@ export class Outgoing {
     this.#customEvents = customEvents
   }
 
-  /** The data of an event that is stored, without its id and time. Throws `RT_INVALID_DATA`, which names the argument. */
+  /** The data of a durable event, without its id and time. Throws `RT_INVALID_DATA`, which names the argument. */
   stored (sent: FromHostCode): Record<string, unknown> {
     this.#require(sent)
     const own = this.#customEvents.outgoing(sent.event, true, sent)
@@ -63,7 +63,7 @@ export class Outgoing {
     if (own !== null) return { ...own, timestamp }
     const schema = this.#schemaOf(sent.event)
     if (schema === null) return sent.data
-    if (sent.event in STORED) throw wrongArgument('event', `${sent.event} is stored before anyone is told: send it with publish`)
+    if (sent.event in STORED) throw wrongArgument('event', `${sent.event} is stored before it is sent: use publish`)
     return { ...this.#complete(schema, sent), timestamp }
   }
 
@@ -77,11 +77,11 @@ export class Outgoing {
     if (dedupeId !== undefined) requireDedupeId(dedupeId, 'dedupeId')
   }
 
-  /** Null for an event that the suite does not know. */
+  /** Null for an event that is not in the catalogue. */
   #schemaOf (event: string): TObject | null {
-    if (REPLIES.includes(event)) throw wrongArgument('event', `${event} answers one connection: it cannot be sent to a channel`)
+    if (REPLIES.includes(event)) throw wrongArgument('event', `${event} is a reply to one connection: it cannot be sent to a channel`)
     const { catalogue } = this.#internals.frames
-    // Plugins may have come since.
+    // Plugins may have been registered in the meantime.
     if (this.#indexed < catalogue.length) {
       for (const { event, direction, data } of catalogue) {
         if (direction === 'server') this.#served.set(event, data as TObject)
@@ -90,7 +90,7 @@ export class Outgoing {
       this.#indexed = catalogue.length
     }
     const schema = this.#served.get(event)
-    if (schema === null) throw wrongArgument('event', `${event} is what clients send: nobody listens to it`)
+    if (schema === null) throw wrongArgument('event', `${event} is sent by clients only: no client listens to it`)
     return schema ?? null
   }
 
@@ -98,12 +98,12 @@ export class Outgoing {
     const { ids } = this.#internals
     const isStored = event in STORED
     const data = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
-    // What the log adds: the time of every event, and the id of a stored one.
-    const { timestamp: _time, ...told } = schema.properties
-    const fields = Object.fromEntries(Object.entries(told).filter(([name]) => !(isStored && name === 'messageId')))
+    // The log adds the time of every event, and the id of a durable one.
+    const { timestamp: _time, ...properties } = schema.properties
+    const fields = Object.fromEntries(Object.entries(properties).filter(([name]) => !(isStored && name === 'messageId')))
     const unknown = Object.keys(data).find((name) => !(name in fields))
     if (unknown !== undefined) throw wrongArgument(`data.${unknown}`, `is not a field of ${event}`)
-    // A row is in the name of its sender, and so is its frame. Presence and typing are of the user whom their data name.
+    // The sender of a durable event is the user of its row. Presence and typing belong to the user in their data.
     const sender = isStored ? { userId, senderId: userId } : userId === ids.system ? {} : { userId }
     for (const [name, value] of Object.entries(sender)) {
       if (data[name] !== undefined && data[name] !== value) throw wrongArgument(`data.${name}`, `is another user than the event’s userId, ${value}`)

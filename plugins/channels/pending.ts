@@ -7,23 +7,23 @@ import type { PageSource } from '../../lib/delivery/replayer.js'
 import type { Internals } from '../../lib/internals.js'
 import { channelKey, type ChannelKey } from '../../lib/keys.js'
 
-/** Pause before the log is told again what was sent, in milliseconds; as long as the connection lives. */
+/** Pause before a failed `markSent` is retried, as long as the connection is open. */
 const RETRY_MS = 2000
-/** How often the sweeper is kept from what still waits, in milliseconds: well within the time for which it is. */
-const POSTPONE_EVERY = 30_000
+/** Interval at which the retries of events that still wait are postponed: well below the time of one postponement. */
+const POSTPONE_INTERVAL_MS = 30_000
 
-/** Sends a user who connects what waited for them, oldest first, before anything newer. */
+/** Sends a user who connects the events that waited for them, oldest first, before any newer one. */
 export function sendWaiting (internals: Internals, log: FastifyBaseLogger): void {
   internals.waiting = (connection) => new Waiting(internals, log, connection)
 }
 
-/** What waits for one user, as one of the user's connections is sent it. By ids: what is confirmed meanwhile moves no page. */
+/** The events that wait for one user, for one of the user's connections. Pages are by id, so that confirmations do not shift them. */
 class Waiting implements PageSource {
   readonly #internals: Internals
   readonly #log: FastifyBaseLogger
   readonly #connection: LocalConnection
   readonly #key: ChannelKey
-  /** Null before the first page. */
+  /** The last id that was sent; null before the first page. */
   #position: number | null = null
   #postponedAt = -Infinity
 
@@ -52,14 +52,14 @@ class Waiting implements PageSource {
     void this.#mark(async () => await replays.waitingIds(this.#key, position))
   }
 
-  /** From now on they are sent again until they are confirmed. */
+  /** Marks events as sent: from now on they are retried until they are confirmed. */
   async #mark (find: () => Promise<readonly number[]>): Promise<void> {
     while (!this.#connection.closed) {
       try {
         await this.#internals.eventLog.markSent(await find())
         return
       } catch (err) {
-        this.#log.debug({ err, connection_id: this.#connection.id }, 'what was sent is not marked yet')
+        this.#log.debug({ err, connection_id: this.#connection.id }, 'Could not mark events as sent, retrying')
         await sleep(RETRY_MS, { ref: false })
       }
     }
@@ -67,9 +67,9 @@ class Waiting implements PageSource {
 
   #postpone (position: number): void {
     const now = this.#internals.clock.now()
-    if (now - this.#postponedAt < POSTPONE_EVERY) return
+    if (now - this.#postponedAt < POSTPONE_INTERVAL_MS) return
     this.#postponedAt = now
     this.#internals.eventLog.replays.postpone(this.#key, position)
-      .catch((err: unknown) => { this.#log.debug({ err, connection_id: this.#connection.id }, 'what waits may be sent twice') })
+      .catch((err: unknown) => { this.#log.debug({ err, connection_id: this.#connection.id }, 'Could not postpone waiting events: they may be sent twice') })
   }
 }

@@ -9,7 +9,7 @@ import type { Subscriptions } from './subscriptions.js'
 
 const accepted = ({ messageId, timestamp }: Receipt) => ({ data: { message_id: messageId, timestamp } })
 
-/** An optional key of the body under its name in frames, left out when it is absent. */
+/** The optional `dedupe_id` of a body under its name in frames. */
 const dedupe = ({ dedupe_id: dedupeId }: { dedupe_id?: string }) => dedupeId === undefined ? {} : { dedupeId }
 
 export function routes (scope: RestScope, internals: Internals, subscriptions: Subscriptions, messages: Messages): void {

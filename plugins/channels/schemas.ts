@@ -24,7 +24,7 @@ const Since = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
 export const SubscribeEntry = Type.Object({ channel: Channel, since: Type.Optional(Since) })
 export type SubscribeEntry = Static<typeof SubscribeEntry>
 
-/** One channel, or up to 100. An entry that is not valid is answered by itself: validation passes all. */
+/** One channel, or up to 100. Entries are not validated here, because an invalid one must not affect the others. */
 export const SubscribeData = Type.Object({
   channel: Type.Optional(Channel),
   since: Type.Optional(Since),
@@ -35,29 +35,29 @@ export type SubscribeData = Static<typeof SubscribeData>
 
 export const Subscribed = Type.Object({
   channel: Channel,
-  position: Type.Integer({ description: 'Where the next `since` starts when nothing has come yet' }),
-  recovered: Type.Optional(Type.Boolean({ description: 'False: something is gone, reload' })),
+  position: Type.Integer({ description: 'The next `since` if no event arrives until then' }),
+  recovered: Type.Optional(Type.Boolean({ description: 'False: events were lost, reload' })),
   epoch: Type.Optional(Epoch)
 })
 export type Subscribed = Static<typeof Subscribed>
 
 export const NotSubscribed = Type.Object({
-  channel: Type.String({ description: 'As it was asked for' }),
+  channel: Type.String({ description: 'As in the request' }),
   error: Type.Object({ code: ErrorResponse.properties.code, message: Type.String(), retryAfter: Type.Optional(Type.Number({ description: 'seconds' })) })
 })
 export type NotSubscribed = Static<typeof NotSubscribed>
 
-/** In the order asked. */
+/** In the order of the request. */
 export const SubscribedMany = Type.Object({ channels: Type.Array(Type.Union([NotSubscribed, Subscribed])) })
 export type SubscribedMany = Static<typeof SubscribedMany>
 
-/** As the frame asked: for one channel, or for several. */
+/** The ack for one channel, or for several. */
 export const SubscribeAck = Type.Union([SubscribedMany, Subscribed])
 export type SubscribeAck = Static<typeof SubscribeAck>
 
 export const ChannelData = Type.Object({ channel: Channel })
 
-/** Also sent when the host took the channel away. */
+/** Also sent if the host unsubscribed the connection. */
 export const Unsubscribed = Type.Object({ channel: Channel, reason: Type.Optional(Type.Literal('revoked')) })
 export type Unsubscribed = Static<typeof Unsubscribed>
 
@@ -127,12 +127,12 @@ export const EventsQuery = Type.Object({
 export const EventsAnswer = Type.Object({
   data: Type.Array(ServerFrame),
   position: Type.Integer({ description: 'The next `since`' }),
-  recovered: Type.Boolean({ description: 'False: something before this page is gone' }),
+  recovered: Type.Boolean({ description: 'False: events before this page were lost' }),
   more: Type.Boolean({ description: 'There is another page' }),
   epoch: Epoch
 })
 
-// Which is which
+// Events by name
 
 export const clientEvents = {
   subscribe: { data: SubscribeData, ack: SubscribeAck },
@@ -154,7 +154,7 @@ export const serverEvents = {
   'message:delivered': Delivered
 } as const
 
-/** What is stored of a durable event: id and time are the log's to add. */
+/** The stored data of a durable event; the log adds id and time. */
 export type StoredData<Event extends keyof typeof serverEvents> = Omit<Static<typeof serverEvents[Event]>, 'messageId' | 'timestamp'>
 
 const subscription = {
@@ -169,7 +169,7 @@ export const rest = {
   'POST /unsubscribe': { ...subscription, summary: 'Unsubscribe a connection, on whichever node it is' },
   'POST /messages/direct': { ...message, summary: 'Send a direct message', body: DirectBody },
   'POST /messages/group': { ...message, summary: 'Send a message to a channel', body: GroupBody },
-  'POST /broadcast': { ...message, summary: 'Tell everyone in the tenant', body: BroadcastBody },
+  'POST /broadcast': { ...message, summary: 'Send a message to everyone in the tenant', body: BroadcastBody },
   'POST /notifications': {
     tags: ['messages'],
     summary: 'Notify up to 500 users, one event for each',

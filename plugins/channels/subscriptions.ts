@@ -18,13 +18,13 @@ import { SubscribeEntry, type NotSubscribed, type SubscribeAck, type SubscribeDa
 
 interface RemoteSubscription { tenantId: Id, connectionId: string, channel: string }
 
-/** A subscription that was made: its answer, and what the connection then begins with. */
+/** A new subscription: its reply, and the replay that follows. */
 interface Made { answer: Subscribed, joining: Joining, replay: ReplayOptions }
 
-/** Of a name that is not valid, at most so much is answered. */
+/** Maximum length of a name that is repeated in an error. */
 const MAX_NAME = 255
 
-/** The rules of subscriptions: who may hear what, from where on, on whichever node the socket is. */
+/** The rules of subscriptions: who may subscribe to which channel, and from which position, on any node. */
 export class Subscriptions {
   readonly #internals: Internals
   readonly #maxChannels: number
@@ -47,14 +47,14 @@ export class Subscriptions {
     })
   }
 
-  /** Asks the host about a subscription that waits for other frames of its connection: not one round trip after the other. */
+  /** Calls `authorize` for a subscription that waits for other frames of its connection, so that the calls run in parallel. */
   prefetch (caller: Caller, name: string): MaybePromise<Verdict> {
     return this.#internals.access.prefetch(caller, resolveAlias(name, caller.identity.userId))
   }
 
   /**
-   * The frame, for one channel or for several: live from the reply on, after what came since `since`. For one it throws
-   * `RT_FORBIDDEN`, `RT_LIMIT_EXCEEDED`; of several each is answered by itself.
+   * Handles the frame, for one channel or for several. After the reply, events since `since` are replayed, and live events
+   * follow. For one channel it throws `RT_FORBIDDEN`, `RT_LIMIT_EXCEEDED`; for several, each has its own result.
    */
   async subscribe (context: FrameContext, { channels, epoch, ...single }: SubscribeData): Promise<FrameResult<SubscribeAck>> {
     const made = await this.#subscribeAll(context, channels ?? [single], epoch)
@@ -80,7 +80,7 @@ export class Subscriptions {
     return { ack: { channel }, replyEvent: 'unsubscribed' }
   }
 
-  /** By REST: wherever the socket is, and before it opens. Throws also `RT_NOT_FOUND`. Answers the channel's own name. */
+  /** Subscribes a connection by REST, on any node, also before its socket opens. Also throws `RT_NOT_FOUND`. Returns the resolved channel name. */
   async subscribeConnection (caller: Caller, connectionId: string, name: string): Promise<string> {
     const { identity } = caller
     const channel = resolveAlias(name, identity.userId)
@@ -94,7 +94,7 @@ export class Subscriptions {
     } else if (!await this.#internals.roster.addChannel(tenantId, connectionId, channel, this.#maxChannels)) {
       throw this.#full()
     }
-    // A kick or a recheck that came in between found no subscription: the answer is older than the decision.
+    // A kick or a recheck in the meantime found no subscription: ask again, because the result of `authorize` is older.
     if (accessLog.count !== decisions) {
       try {
         await access.require(caller, { action: 'subscribe', channel })
@@ -115,7 +115,7 @@ export class Subscriptions {
     return channel
   }
 
-  /** In the order asked. What is allowed is joined in one turn, and what must be read of the log is read together. */
+  /** Results in the order of the entries. Allowed channels are joined in one turn, so that their reads of the log are one query. */
   async #subscribeAll (context: FrameContext, entries: readonly unknown[], epoch?: string): Promise<Array<Made | RealtimeError>> {
     const { identity, connection } = context
     const checked = entries.map((entry) => this.#entry.Check(entry)
@@ -142,7 +142,7 @@ export class Subscriptions {
   async #subscribeOne (connection: LocalConnection, channel: string, since: number | undefined, epoch?: string): Promise<Made> {
     const before = connection.channels.has(channel)
     this.#requireRoom(connection, channel)
-    // First joined, then read: what is published in between waits, and is neither lost nor told twice.
+    // Join before reading: events published in between wait, and are neither lost nor delivered twice.
     const joining = await connection.join(channel, since)
     try {
       const { replays } = this.#internals.eventLog
@@ -160,7 +160,7 @@ export class Subscriptions {
   async #onLocal ({ tenantId, connectionId, channel }: RemoteSubscription, task: (connection: LocalConnection, channel: string) => Promise<void>): Promise<void> {
     const connection = this.#internals.localConnections.get(connectionKey(tenantId, connectionId))
     if (connection === undefined) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
-    // In the connection's own order: a frame of its own may subscribe or unsubscribe the same channel.
+    // Between frames of the connection: one of them may subscribe or unsubscribe the same channel.
     await connection.runInOrder(async () => { await task(connection, channel) })
   }
 
@@ -174,7 +174,8 @@ export class Subscriptions {
   #full (): RealtimeError {
     return new RealtimeError('RT_LIMIT_EXCEEDED', `A connection may be subscribed to ${this.#maxChannels} channels`)
   }
-  /** What was asked for may be anything. */
+
+  /** The entry was not validated, and may have any type. */
   #refuse (entry: unknown, err: RealtimeError): NotSubscribed {
     const { code, message, retryAfter } = err
     this.#internals.metrics.refuse(code)

@@ -1,7 +1,7 @@
 import { Type, type Static, type TSchema } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyBaseLogger } from 'fastify'
-import { withTimeout } from '../../lib/async/with-timeout.js'
+import { callNodes } from '../../lib/backplane/call-nodes.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { Id, withIds } from '../../lib/id-schemas.js'
 import type { Id as IdType } from '../../lib/ids.js'
@@ -14,7 +14,7 @@ const why = { code: Type.Integer(), reason: Type.String() }
 const CloseConnection = Type.Object({
   tenantId: Id,
   connectionId: Type.String(),
-  /** Only the socket of this generation; absent: whichever has the id. */
+  /** Only the socket of this generation; absent: any socket with the id. */
   generation: Type.Optional(Type.String()),
   ...why
 })
@@ -22,12 +22,12 @@ type CloseConnection = Static<typeof CloseConnection>
 const CloseUser = Type.Object({ tenantId: Id, userId: Id, ...why })
 type CloseUser = Static<typeof CloseUser>
 
-/** How long another node may take to close its sockets, in milliseconds. */
-const ANSWER_TIME = 2000
+/** Time for another node to close its sockets. */
+const RESPONSE_TIMEOUT_MS = 2000
 
 /**
- * Closes sockets, on whichever node they are. A node closes its own by what it holds itself, whatever the roster says; all
- * living nodes are asked where the roster does not name the one.
+ * Closes sockets on any node. A node closes those that it has, independent of the roster. All living nodes are called if the roster
+ * does not name the node.
  */
 export class Closing {
   readonly #internals: Internals
@@ -41,22 +41,22 @@ export class Closing {
     internals.rpc.handle('connections.closeUser', async (data) => this.#closeUserHere(checked(user, data)))
   }
 
-  /** Closes the socket of an entry of the roster, and no newer one under the same id. */
+  /** Closes the socket of an entry of the roster, but no newer one with the same id. */
   async socket ({ tenantId, connectionId, nodeId, generation }: RosterConnection, code: number, reason: string): Promise<void> {
-    if (nodeId !== null) await this.#ask(nodeId, 'connections.close', { tenantId, connectionId, generation, code, reason } satisfies CloseConnection)
+    if (nodeId !== null) await this.#call([nodeId], 'connections.close', { tenantId, connectionId, generation, code, reason })
   }
 
-  /** Closes the socket with this id where the roster does not know it. False: no node has one. */
+  /** Closes the socket with an id that the roster does not have. False if no node has it either. */
   async unlisted (tenantId: IdType, connectionId: string, code: number, reason: string): Promise<boolean> {
     const request: CloseConnection = { tenantId, connectionId, code, reason }
-    return this.#closeHere(request) || (await this.#askOthers('connections.close', request)).includes(true)
+    return this.#closeHere(request) || (await this.#callOthers('connections.close', request)).includes(true)
   }
 
   /** Closes all sockets of a user. Returns the ids of their connections. */
   async user (tenantId: IdType, userId: IdType, code: number, reason: string): Promise<string[]> {
     const request: CloseUser = { tenantId, userId, code, reason }
     const here = this.#closeUserHere(request)
-    const others = await this.#askOthers('connections.closeUser', request)
+    const others = await this.#callOthers('connections.closeUser', request)
     return [...here, ...others.filter((ids) => Array.isArray(ids)).flat().filter((id) => typeof id === 'string')]
   }
 
@@ -75,24 +75,26 @@ export class Closing {
     return theirs.map(({ id }) => id)
   }
 
-  async #askOthers (op: string, data: CloseConnection | CloseUser): Promise<unknown[]> {
+  async #callOthers (op: string, data: CloseConnection | CloseUser): Promise<unknown[]> {
     const { nodeId, roster } = this.#internals
-    // While Redis is away nobody else can be reached.
+    // While Redis is unavailable no other node can be reached.
     const nodes = await roster.aliveNodes().catch(() => [])
-    return await Promise.all(nodes.filter((node) => node !== nodeId).map(async (node) => await this.#ask(node, op, data)))
+    return await this.#call(nodes.filter((node) => node !== nodeId), op, data)
   }
 
-  async #ask (node: string, op: string, data: CloseConnection | CloseUser): Promise<unknown> {
-    const answer = this.#internals.rpc.call(node, op, data)
-    return await withTimeout(answer, ANSWER_TIME, () => new Error('no answer')).catch((err: unknown) => {
-      // Its lease will end its connections: the node is gone, or as good as gone.
-      this.#log.warn({ err, node }, 'a node that was asked to close a connection does not answer')
-      return undefined
+  async #call (nodes: readonly string[], op: string, data: CloseConnection | CloseUser): Promise<unknown[]> {
+    const results = await callNodes(this.#internals.rpc, nodes, {
+      op,
+      data,
+      timeout: RESPONSE_TIMEOUT_MS,
+      // The node is probably dead: its connections end with its lease.
+      failed: (node, err) => { this.#log.warn({ err, node }, 'a node did not respond to a request to close connections') }
     })
+    return [...results.values()]
   }
 }
 
-/** What comes from another node may be of another version. */
+/** Data from another node, which may run another version. */
 function checked<T extends TSchema> (schema: T, data: unknown): Static<T> {
   if (!Value.Check(schema, data)) throw new RealtimeError('RT_INVALID_DATA')
   return data

@@ -9,8 +9,8 @@ import type { Internals } from '../../lib/internals.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 
 /**
- * What a ban or a revocation does to the connections of this node: those that it refuses are closed, with the code that says
- * why. `endRegistered` ends the connections of a user that have no socket, which belong to no node.
+ * Applies bans and revocations to the connections of this node: refused ones are closed, with the code for the reason.
+ * `endRegistered` ends the connections of a user without a socket, which belong to no node.
  */
 export function closeRefused (
   { accessLog, restrictions, localConnections }: Internals, endRegistered: (tenantId: Id, userId: Id) => Promise<number>
@@ -37,14 +37,14 @@ export function closeRefused (
   accessLog.on('revoke', async (entry): Promise<AccessResult> => ({ connections: close(entry), complete: true }))
 }
 
-/** The channels that were asked for by REST before the socket opened, as far as the host allows them now. Never rejects. */
+/** The channels that were requested by REST before the socket opened, as far as the host still allows them. Never rejects. */
 export async function channelsStillAllowed ({ access, roster }: Internals, connection: LocalConnection): Promise<readonly string[]> {
   const { identity, id } = connection
   const channels = await roster.channels(identity.tenantId, id).catch(() => [])
   const outcomes = await access.verdicts({ identity, connectionId: id, owner: connection }, channels)
   return channels.filter((_, i) => {
     const outcome = outcomes[i]
-    // Where the host cannot answer now, its earlier yes holds, as in a recheck.
+    // If the host fails now, its earlier permission holds, as in a recheck.
     return outcome === undefined || outcome.status === 'rejected' || isYes(outcome.value)
   })
 }

@@ -14,12 +14,12 @@ export const othersListen = (server: Server): boolean => server.listeners('upgra
 /** Hands an upgrade on; false: it is not for the WebSockets of this app. */
 export type Dispatch = (request: IncomingMessage, socket: Duplex, head: Buffer) => boolean
 
-/** A server for @fastify/websocket that hears only of the upgrades that {@link dispatchTo} hands on. */
+/** A server for @fastify/websocket that only emits the upgrades dispatched by {@link dispatchTo}: it uses the server as an emitter only. */
 export const upgradeSource = (): Server => new EventEmitter() as Server
 
 /**
- * Node asks no longer what an `Upgrade` header wants once anybody listens to upgrades. Listening must not change the rest
- * of the app: requests that offer another protocol, as Java's HTTP client does with `h2c`, are answered as before, and
+ * With a listener for upgrades, Node no longer handles requests with an `Upgrade` header itself. Listening must not change the
+ * rest of the app: requests that offer another protocol, as Java's HTTP client does with `h2c`, are handled as before, and
  * servers of other libraries on the same port keep their paths.
  */
 export const dispatchTo = (source: EventEmitter, fastify: FastifyInstance): Dispatch => (request, socket, head) => {
@@ -42,7 +42,7 @@ const constraintsOf = ({ headers }: IncomingMessage): Record<string, unknown> =>
 
 const pathOf = ({ url = '/' }: IncomingMessage): string => url.split('?', 1)[0] ?? '/'
 
-/** Has the server read the request again, without what it offers to upgrade to. */
+/** Makes the server read the request again, without the offered protocol. */
 export function asRequest (server: Server, { method, url, httpVersion, rawHeaders }: IncomingMessage, socket: Duplex, head: Buffer): void {
   const lines = [`${method} ${url} HTTP/${httpVersion}`]
   for (let i = 0; i < rawHeaders.length; i += 2) {

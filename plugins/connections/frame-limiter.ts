@@ -1,15 +1,15 @@
 import type { Clock } from '../../lib/clock.js'
 
 export interface FrameLimits {
-  /** Frames a second and connection; 0: no limit. */
+  /** Frames per second and connection; 0: no limit. */
   framesPerSecond: number
-  /** Frames at once, on top of a quiet time. */
+  /** Frames that may be sent at once after a pause. */
   frameBurst: number
 }
 
 /** Invalid frames within the window that close a socket. */
 const MAX_INVALID = 20
-/** Refused frames within the window after which a client that was told counts as flooding. */
+/** Frames beyond the rate within the window, each refused with `RT_RATE_LIMITED`, that close a socket as flooding. */
 const MAX_REFUSED = 200
 /** Frames after the close that cut the connection off. */
 const MAX_AFTER_CLOSE = 1000
@@ -17,7 +17,7 @@ const WINDOW_MS = 10_000
 
 interface Counter { count: number, since: number }
 
-/** Counts what one connection sends: a token bucket for all frames, and windows for the invalid and the refused ones. */
+/** Limits the frames of one connection: a token bucket for all frames, and windows for invalid and refused ones. */
 export class FrameLimiter {
   readonly #clock: Clock
   readonly #limits: FrameLimits
@@ -45,7 +45,7 @@ export class FrameLimiter {
     return 0
   }
 
-  /** One more refused frame. True: it floods, though it was told. */
+  /** Counts a refused frame. True if the client is flooding. */
   isFlooding (): boolean {
     return this.#over(this.#refused ??= { count: 0, since: 0 }, MAX_REFUSED)
   }

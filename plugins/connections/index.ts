@@ -36,9 +36,9 @@ export type ConnectionsOptions = Partial<ConnectionSettings>
 export interface ConnectionsApi {
   /** Sockets on this node. */
   readonly size: number
-  /** Closes one connection, on whichever node it is; 4000 unless another code is given. False: there is none. */
+  /** Closes one connection on any node, with 4000 unless another code is given. False if no node has it. */
   close (tenantId: Id, connectionId: string, code?: CloseCode, reason?: string): Promise<boolean>
-  /** Closes every connection of a user; answers how many there were. Clients may come back: `access.ban` keeps them out. */
+  /** Closes every connection of a user, and resolves to their number. Clients may reconnect; `access.ban` prevents that. */
   closeUser (tenantId: Id, userId: Id, code?: CloseCode, reason?: string): Promise<number>
   /** Every connection of a user, on all nodes, the oldest first: for support staff. Resolves within 2 s. */
   of (tenantId: Id, userId: Id): Promise<ConnectionDescription[]>
@@ -87,7 +87,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   }
 
   closeRefused(internals, async (tenantId, userId) => await connections.endRegistered(tenantId, userId))
-  // A host that uses @fastify/websocket for routes of its own keeps its server.
+  // If the host registered @fastify/websocket for its own routes, that server is used.
   const ownServer = !fastify.hasDecorator('websocketServer')
   const source = upgradeSource()
   if (ownServer) {
@@ -113,10 +113,10 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
 
   fastify.addHook('onReady', async () => { supervisor.start(internals.hub, internals.settings.statsInterval) })
   fastify.addHook('preClose', async () => {
-    const deadline = performance.now() + settings.closeDeadline - TIME_TO_FLUSH
+    const deadline = performance.now() + settings.closeDeadline - TIME_TO_FLUSH_MS
     upgrades.end(fastify, deadline)
     await supervisor.drain(deadline)
-    // Before the other plugins end: they look after what a closed connection leaves behind.
+    // Before the other plugins close: they handle the events of closed connections.
     await connections.whenCleanedUp()
   })
   fastify.addHook('onClose', async () => { upgrades.stop() })

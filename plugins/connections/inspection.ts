@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { withTimeout } from '../../lib/async/with-timeout.js'
+import { callNodes } from '../../lib/backplane/call-nodes.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { withIds } from '../../lib/id-schemas.js'
 import type { Id } from '../../lib/ids.js'
@@ -12,14 +12,14 @@ import type { ConnectionStore } from './store.js'
 /** One connection of a user, as support staff see it. */
 export interface ConnectionDescription {
   connectionId: string
-  /** The node that holds the socket; null: it was registered by REST and has none. */
+  /** The node of the socket; null if it was registered by REST and has no socket. */
   nodeId: string | null
   device: Device
-  /** Null where neither its node nor the history knows it. */
+  /** Null if neither its node nor the history has it. */
   ipAddress: string | null
   /** Milliseconds since 1970. */
   connectedAt: number
-  /** Null: its node did not answer. */
+  /** Null if its node did not respond. */
   channels: string[] | null
 }
 
@@ -28,7 +28,7 @@ const OF = 'connections.of'
 /** What is known by these times, in milliseconds after the call, is what it resolves with: of the roster, of the nodes, and of all others. */
 const [LISTED_BY_MS, ANSWERED_BY_MS, KNOWN_BY_MS] = [800, 1500, 1900]
 
-/** Who is connected from where, and hears what: asked of the nodes that hold the sockets. */
+/** Lists the connections of a user with their channels, as reported by the nodes of the sockets. */
 export class Inspection {
   readonly #internals: Internals
   readonly #store: ConnectionStore
@@ -59,7 +59,7 @@ export class Inspection {
       if (Array.isArray(found)) answers.set(node, found as ConnectionDescription[]) // a node of this version, or nothing
     }))
     const found = new Map([...answers.values()].flat().map((one) => [one.connectionId, one]))
-    // Where a node answered, its sockets are those that it named.
+    // If a node responded, its result is complete.
     const others = listed.filter((entry) => !found.has(entry.connectionId) && (entry.nodeId === null || !answers.has(entry.nodeId)))
     if (others.length > 0) {
       const addresses = await by(KNOWN_BY_MS, this.#store.addresses(tenantId, others.map(({ connectionId }) => connectionId)), null)

@@ -21,7 +21,7 @@ export const ConnectionSettings = Type.Object({
   }),
   closeDeadline: ms('Time within which app.close() closes all sockets', 10_000, { minimum: 100 }),
   drainSeconds: Type.Number({
-    default: 5, minimum: 0, maximum: 3600, description: 'Seconds over which app.close() closes many sockets, within `closeDeadline`, so that their clients do not come back all at once'
+    default: 5, minimum: 0, maximum: 3600, description: 'Seconds over which app.close() closes many sockets, within `closeDeadline`, so that their clients do not all reconnect at the same time'
   }),
   maxPerAddress: Type.Integer({ default: 1000, minimum: 0, description: 'Open sockets of one client address on this node (IPv6: of one /64); beyond it upgrades are answered with 429. 0: no limit' }),
   maxPendingPerAddress: Type.Integer({ default: 200, minimum: 0, description: 'Sockets of one client address that are not authenticated yet; beyond it upgrades are answered with 429. 0: no limit' }),
@@ -49,7 +49,7 @@ export function readConnectionSettings (options: Partial<ConnectionSettings>): C
 
 /** How long before its credentials expire a client gets `token:expiring`, in milliseconds. */
 export const EXPIRY_WARNING_MS = 30_000
-/** How long a client has to answer a close, in milliseconds. */
+/** Time for a client to respond to a close. */
 export const CLOSE_TIMEOUT_MS = 5000
 /** The same for a socket that was refused as it opened. */
 export const REFUSAL_TIMEOUT_MS = 500

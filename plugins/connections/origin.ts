@@ -1,15 +1,15 @@
 import type { FastifyRequest } from 'fastify'
 import { OptionError } from '../../lib/errors.js'
 
-/** `scheme://host[:port]` of any scheme: apps in a shell and extensions have their own. */
+/** `scheme://host[:port]` with any scheme: native shells and extensions have their own. */
 const ORIGIN = /^([a-z][a-z0-9+.-]*):\/\/[^/?#@*\\\s]+$/i
 
 /** WebSocket schemes, as some proxies name them in X-Forwarded-Proto, and those of the same origin. */
 const HTTP: Record<string, string> = { ws: 'http', wss: 'https' }
 
 /**
- * An origin as browsers write it: lower case, without the port that its scheme implies, international names in ASCII.
- * Null for what is not an origin.
+ * Normalises an origin as browsers do: lower case, without the default port, international names in ASCII. Null if it is not an
+ * origin.
  */
 export function canonicalOrigin (text: string): string | null {
   const scheme = ORIGIN.exec(text)?.[1]?.toLowerCase()
@@ -19,7 +19,7 @@ export function canonicalOrigin (text: string): string | null {
   return URL.canParse(url) ? new URL(url).origin : null
 }
 
-/** The `allowedOrigins` of a host, to be compared with. Throws an {@link OptionError} that names the one which is not an origin. */
+/** The normalised `allowedOrigins` of a host. Throws an {@link OptionError} that names an invalid one. */
 export function readOrigins (allowed: readonly string[]): ReadonlySet<string> {
   return new Set(allowed.map((text, i) => {
     const origin = text === 'null' ? text : canonicalOrigin(text)
@@ -30,8 +30,8 @@ export function readOrigins (allowed: readonly string[]): ReadonlySet<string> {
 }
 
 /**
- * A page of another site must not open a socket with this user's cookies, so the Origin is compared whole: with the host's
- * own, or with one the host listed. A client without an Origin is not a browser, and carries nobody's cookies by itself.
+ * A page of another site must not open a socket with this user's cookies. So the whole Origin must equal the host's own, or an
+ * allowed one. A client without an Origin is not a browser, and does not send cookies automatically.
  */
 export function isAllowedOrigin (request: FastifyRequest, allowed: ReadonlySet<string>): boolean {
   const { origin } = request.headers

@@ -24,7 +24,7 @@ export const ConnectionBody = Type.Object({ connection_id: ConnectionId })
 
 export const Disconnected = Type.Object({ message: Type.String() })
 
-/** `/heartbeat` answers like `/stats`. */
+/** The response of `/heartbeat` is that of `/stats`. */
 export const Heartbeat = Type.Object({ data: TenantStats })
 
 export const AuthData = Type.Object({
@@ -79,7 +79,7 @@ export const rest = {
   },
   'POST /heartbeat': {
     tags,
-    summary: 'Keep a connection without a socket alive; answers like /stats',
+    summary: 'Keep a connection without a socket registered; the response is that of /stats',
     body: ConnectionBody,
     response: { ...bodyErrorResponses, 200: Heartbeat, 404: ErrorResponse }
   }

@@ -5,40 +5,40 @@ import type { Device } from '../../lib/schemas.js'
 import type { FrameLimits } from './frame-limiter.js'
 import type { RawSocket } from './node/raw-socket.js'
 
-/** What an authenticated connection is to the roster and to others. */
+/** An authenticated connection, as registered in the roster. */
 export interface Session {
   identity: Identity
   connectionId: string
   generation: string
   connectedAt: number
-  /** When the credentials were shown. */
+  /** Time of the last authentication. */
   authenticatedAt: number
-  /** Told that its credentials end soon. */
+  /** It was sent `token:expiring`. */
   warned: boolean
 }
 
-/** What is known of the client besides its identity. */
+/** Properties of the client besides its identity. */
 export interface ClientDescription {
   browser: string | null
   device: Device
   ipAddress: string | null
 }
 
-/** What a connection is made of. */
+/** The parts of a connection after the upgrade. */
 export interface Upgraded {
   socket: WebSocket
-  /** Where frames can be written as they are; null behind compression or a test's stream. */
+  /** Writes encoded frames to the TCP socket; null with compression, or for a test's stream. */
   raw: RawSocket | null
-  /** The upgrade request: later `auth` frames are shown to the host with it. */
+  /** The upgrade request: passed to `authenticate` with later `auth` frames. */
   request: FastifyRequest
   client: ClientDescription
 }
 
-/** Before, during and after its life as an authenticated connection. */
+/** The phases of a connection: before authentication, authenticated, closing or closed. */
 export type Phase =
   | { name: 'opening', since: number }
   | { name: 'open', session: Session }
-  /** `code`: with which it is closed from here; null where its peer did. */
+  /** `code`: the code with which this node closed it; null if the client did. */
   | { name: 'closing', since: number, session: Session | null, code: number | null }
 
 export interface ConnectionOptions extends FrameLimits {

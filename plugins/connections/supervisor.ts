@@ -12,13 +12,13 @@ import { CLOSE_TIMEOUT_MS, EXPIRY_WARNING_MS, FRAME_TIMEOUT_MS, type ConnectionS
 import type { TokenExpiring } from './schemas.js'
 
 const CHECK_INTERVAL_MS = 1000
-/** Sockets closed at once while draining, at least, and the pause between two lots: not all clients come back in one instant. */
+/** Minimum number of sockets closed at once while draining, and the pause between batches, so that clients do not all reconnect at the same time. */
 const DRAIN_BATCH = 10
 const DRAIN_PAUSE_MS = 50
-/** Of the time until the deadline: the rest is for peers to answer. */
+/** Share of the time until the deadline for closing; the rest is for clients to respond. */
 const DRAIN_SHARE = 0.6
 
-/** Looks after all sockets of this node with one timer: pings, deadlines, expiring credentials, and the drain. */
+/** Supervises all sockets of this node with one timer: pings, timeouts, expiring credentials. Also drains them. */
 export class Supervisor {
   readonly #connections = new Map<WebSocket, Connection>()
   readonly #settings: ConnectionSettings
@@ -28,7 +28,7 @@ export class Supervisor {
   readonly #incomplete = new Map<WebSocket, number>()
   readonly #timers: NodeJS.Timeout[] = []
   #empty: (() => void) | null = null
-  /** No new sockets from now on. */
+  /** New sockets are refused. */
   draining = false
 
   constructor (settings: ConnectionSettings, clock: Clock, log: FastifyBaseLogger) {
@@ -71,15 +71,15 @@ export class Supervisor {
   }
 
   /**
-   * Closes every socket with 1012, over `drainSeconds` where they are many, and ends what is left by the deadline, by
-   * `performance.now()`. Those that are not closed yet are looked after meanwhile.
+   * Closes every socket with 1012, over `drainSeconds` if there are many, and destroys those left at the deadline (by
+   * `performance.now()`). Sockets that are still open are supervised until then.
    */
   async drain (deadline: number): Promise<void> {
     this.draining = true
     const span = Math.min(this.#settings.drainSeconds * 1000, Math.max(deadline - performance.now(), 0) * DRAIN_SHARE)
     const batch = Math.max(DRAIN_BATCH, Math.ceil(this.size * DRAIN_PAUSE_MS / Math.max(span, 1)))
     let closing = 0
-    // An upgrade that was under way is among them, too.
+    // Includes sockets whose upgrade was in progress.
     for (const connection of this.#connections.values()) {
       if (closing > 0 && closing % batch === 0) await sleep(DRAIN_PAUSE_MS)
       connection.close(CloseCode.restarting, 'this node restarts')
@@ -143,7 +143,7 @@ export class Supervisor {
       return
     }
     if (now - connection.pingedAt < this.#settings.pingInterval) return
-    // Two pings without a sign: whoever was there is gone, whatever TCP still believes.
+    // No response to two pings: the client is gone, even if TCP has not noticed.
     if (connection.missedPings >= 2) connection.terminate()
     else connection.ping(now)
   }

@@ -1,6 +1,6 @@
 import type { Device } from '../../lib/schemas.js'
 
-/** The guide's four browsers, in an order in which none is taken for another: Edge and Chrome also say Safari. */
+/** The four browsers that are stored, in an order that distinguishes them: Edge and Chrome also contain Safari. */
 const browsers: Array<[name: string, sign: RegExp]> = [
   ['Edge', /\bEdg(e|A|iOS)?\//],
   ['Firefox', /\b(Firefox|FxiOS)\//],
@@ -8,7 +8,7 @@ const browsers: Array<[name: string, sign: RegExp]> = [
   ['Safari', /\bSafari\//]
 ]
 
-/** Browser and kind of device, as far as a User-Agent tells; a client that is no browser counts as `web`. */
+/** The browser and the kind of device of a User-Agent, if known; a client other than a browser counts as `web`. */
 export function readUserAgent (header: string | undefined): { browser: string | null, device: Device } {
   const agent = header ?? ''
   const browser = browsers.find(([, pattern]) => pattern.test(agent))?.[0] ?? null

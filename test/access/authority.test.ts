@@ -34,7 +34,7 @@ overBackends((test, backend) => {
   const nodes = async (t: Parameters<typeof buildNodes>[0], settings: Omit<Parameters<typeof buildNodes>[1], 'backend'> = {}): Promise<[Host, Host]> =>
     await buildNodes(t, { backend, options: { authorize: () => true }, ...settings })
 
-  test('a user who is kicked hears nothing of the channel any more, on every node, and the other members do', async (t) => {
+  test('a user who is kicked receives nothing more on the channel, on every node, and the other members do', async (t) => {
     const [a, b] = await nodes(t)
     const evicted: unknown[] = []
     for (const { app } of new Set([a, b])) app.realtime.events.on('evicted', (what) => { evicted.push(what) })
@@ -53,7 +53,7 @@ overBackends((test, backend) => {
     t.strictSame(await a.app.realtime.channels.kick(2, 2, 'group.x'), { connections: 0, complete: true }, 'another tenant is not concerned')
   })
 
-  test('a user who is joined to a channel is told so and hears it, without being asked', async (t) => {
+  test('a user whom the host joins to a channel gets `subscribed` and its events', async (t) => {
     const [a, b] = await nodes(t, { options: { authorize: () => false } })
     const clients = [await connect(a, user(1)), await connect(b, user(1))]
     t.strictSame(await b.app.realtime.channels.join(1, 1, 'group.x'), { connections: 2, complete: true })
@@ -179,7 +179,7 @@ overBackends((test, backend) => {
     t.match(await rest(b, lost, 'GET', '/stats'), { status: 200 })
   })
 
-  test('support staff see who is connected from where, on which node and to what', async (t) => {
+  test('support staff see from where a user is connected, on which node and to which channels', async (t) => {
     const [a, b] = await nodes(t)
     const first = await connect(a, user(1), { connectionId: 'first', headers: { 'user-agent': 'Mozilla/5.0 (iPhone; CPU iPhone OS 17_0 like Mac OS X) Mobile' } })
     await connect(b, user(1), { connectionId: 'second' })
@@ -201,7 +201,7 @@ overBackends((test, backend) => {
     t.strictSame(await a.app.realtime.connections.of(2, 1), [])
   })
 
-  test('newer credentials are asked again about every subscription', async (t) => {
+  test('with newer credentials, authorize is called again for every subscription', async (t) => {
     const [a] = await nodes(t, { options: { authorize: ({ identity }) => identity.claims !== 'left' } })
     const client = await connect(a, user(1))
     await client.request('subscribe', { channel: 'group.x' })
@@ -232,7 +232,7 @@ overBackends((test, backend) => {
     t.equal(await late.closed, 1013)
   })
 
-  test('a channel asked for by REST is asked for again when the socket opens', async (t) => {
+  test('a channel requested by REST is authorized again when the socket opens', async (t) => {
     let isMember = true
     const [a] = await nodes(t, { options: { authorize: () => isMember } })
     await rest(a, user(1), 'POST', '/connect', { connection_id: 'tab' })
@@ -309,7 +309,7 @@ overBackends((test, backend) => {
     t.strictSame(await client.soFar('message:group'), [])
   })
 
-  test('a user who is banned while the host is asked who it is does not get in', async (t) => {
+  test('a user who is banned while the host authenticates is not let in', async (t) => {
     const answers: Array<() => void> = []
     const [a, b] = await nodes(t, {
       options: { authorize: () => true, authenticate: async ({ token }) => { await new Promise<void>((resolve) => { answers.push(resolve) }); return token === undefined ? null : user(1) } }

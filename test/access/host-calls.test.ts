@@ -20,7 +20,7 @@ function deferred<T> (): { answer: Promise<T>, resolve: (value: T) => void, reje
   return { answer, resolve, reject }
 }
 
-t.test('A host function that answers at once costs no promise and no place', async (t) => {
+t.test('A synchronous host function needs no promise and no place in the queue', async (t) => {
   const calls = new HostCalls({ places: 1, timeout: 1000 })
   t.equal(calls.run(asker('a'), () => 1), 1)
   t.throws(() => calls.run(asker('a'), () => { throw new Error('no') }), /no/)
@@ -47,7 +47,7 @@ t.test('At most so many calls are under way, and one that fails gives its place 
   t.equal(calls.running, 0)
 })
 
-t.test('A host function that never answers is given up in time, and means "not now"', async (t) => {
+t.test('A host function that never responds times out, and the client may try again', async (t) => {
   const calls = new HostCalls({ places: 1, timeout: 50 })
   const stuck = calls.run(asker(null), async () => await new Promise(() => {}))
   const behind = calls.run(asker(null), async () => 'in time')
@@ -57,7 +57,7 @@ t.test('A host function that never answers is given up in time, and means "not n
   t.equal(calls.waiting, 0)
 })
 
-t.test('Those who left give their places back at once, whether they hold one or wait for one', async (t) => {
+t.test('Clients that leave release their places immediately, whether they hold one or wait for one', async (t) => {
   const calls = new HostCalls({ places: 2, timeout: 60_000 })
   const gone = {}
   const stuck = [1, 2, 3].map(() => Promise.resolve(calls.run(asker(null, 1, gone), async () => await new Promise(() => {}))))

@@ -81,7 +81,7 @@ overBackends((test, backend) => {
     t.equal(await late.closed, 1013)
   })
 
-  test('an answer of authorize is for the frame that asked, and for no later one', async (t) => {
+  test('a result of authorize is used for its frame, and for no later one', async (t) => {
     let allowed = true
     let asked = 0
     const identity = user(1)
@@ -121,7 +121,7 @@ overBackends((test, backend) => {
     t.match(await rest(a, user(1), 'GET', '/events?channel=group.closed'), { status: 403, body: { message: 'Closed for the night' } })
   })
 
-  test('authorize is asked with the event, its data under the names of the frame, and the recipients', async (t) => {
+  test('authorize is called with the event, its data under the names of the frame, and the recipients', async (t) => {
     const asked: AccessRequest[] = []
     const [a] = await buildNodes(t, { backend, options: { authorize: (request) => { asked.push(request); return true } } })
     const client = await connect(a, user(1))
@@ -220,7 +220,7 @@ overBackends((test, backend) => {
     t.ok(await outsider.request('user:typing', { conversationId: 'open', isTyping: true }))
   })
 
-  test('one user who asks for much leaves room for others', async (t) => {
+  test('a user with many calls leaves room for others', async (t) => {
     let running = 0
     const [a] = await buildNodes(t, {
       backend,

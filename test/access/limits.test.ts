@@ -78,7 +78,7 @@ t.test('Whoever guesses credentials is slowed down; those accepted lately are no
   t.notOk(failures.wasRefused('d'))
 })
 
-t.test('A suspect address has one call at a time, and is told to slow down', async (t) => {
+t.test('A suspect address has one call at a time, and otherwise gets RT_RATE_LIMITED', async (t) => {
   const calls = new HostCalls({ places: 20, timeout: 100 })
   const suspect = (): Asker => ({ owner: {}, tenant: 'x', holder: 'x', suspect: true })
   const stuck = Promise.resolve(calls.run(suspect(), async () => await new Promise(() => {})))

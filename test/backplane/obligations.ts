@@ -105,7 +105,7 @@ export function onOneNode (t: Test, start: (t: Test) => Promise<Node>): void {
     await t.rejects(backplane.call(backplane.nodeId, 'subscribe', {}), { code: 'RT_LIMIT_EXCEEDED', message: 'enough' })
   })
 
-  t.test('a call to a node that is gone rejects with not found', async (t) => {
+  t.test('a call to a dead node rejects with not found', async (t) => {
     const { backplane } = await start(t)
     await t.rejects(backplane.call('no-such-node', 'close', {}), { code: 'RT_NOT_FOUND' })
   })

@@ -27,7 +27,7 @@ export async function startNodes (t: Test, url?: string): Promise<[RedisNode, Re
   return [await open('node-a'), await open('node-b')]
 }
 
-/** A client beside the suite. */
+/** A client beside fastify-realtime. */
 function openAdmin (t: Test, url = process.env.REDIS_URL ?? ''): Redis {
   const admin = new Redis(url, { retryStrategy: () => 20 })
   admin.on('error', () => {})
@@ -176,7 +176,7 @@ export function overFailures (t: Test): void {
     t.strictSame(a.recorder.told.slice(before).filter((what) => what !== 'back').slice(0, 2), ['missed', 'deliver'])
   })
 
-  t.test('a subscription that is lost again and again comes back each time, and each event arrives once', async (t) => {
+  t.test('a subscription that is lost repeatedly is restored each time, and each event arrives once', async (t) => {
     const [a, b] = await startNodes(t)
     const admin = openAdmin(t)
     await a.backplane.subscribe('1/a')

@@ -57,7 +57,7 @@ class World {
 }
 
 export function sequences (t: Test): void {
-  t.test('a counter that expired because nobody used it is no gap, however often', async (t) => {
+  t.test('a counter that expired because it was not used is not a gap, however often', async (t) => {
     const world = new World()
     await world.begin()
     for (const idle of [0, 1000, COUNTER_TTL_MS - 1, COUNTER_TTL_MS, COUNTER_TTL_MS + 1, COUNTER_TTL_MS + COMPARE, 3 * COUNTER_TTL_MS, 0, 20 * COUNTER_TTL_MS]) {
@@ -70,7 +70,7 @@ export function sequences (t: Test): void {
     }
   })
 
-  t.test('a counter that expires just after a node subscribed is no gap either', async (t) => {
+  t.test('a counter that expires just after a node subscribed is not a gap either', async (t) => {
     for (const left of [COUNTER_TTL_MS, 5000, 100, 1, 0]) {
       const world = new World()
       world.next()
@@ -95,7 +95,7 @@ export function sequences (t: Test): void {
     t.ok(world.heard(), 'then a new one begins')
   })
 
-  t.test('a message that arrives after its number was read from Redis is no gap', async (t) => {
+  t.test('a message that arrives after its number was read from Redis is not a gap', async (t) => {
     const world = new World()
     world.next()
     const onItsWay = [world.next(), world.next()]

@@ -14,7 +14,7 @@ t.test('People of the club, on two nodes', async (t) => {
     await page.waitForFunction((text) => document.querySelector('#typing')?.textContent === text, text)
   }
 
-  await t.test('hear each other in a group, and see who types until it is sent or given up', async (t) => {
+  await t.test('receive each other’s group messages, and see who types until the message is sent or abandoned', async (t) => {
     await sees(ann, 'Ben', 'online')
     await ben.page.locator('#text').pressSequentially('He')
     await typing(ann, 'Ben is typing…')
@@ -28,7 +28,7 @@ t.test('People of the club, on two nodes', async (t) => {
     await typing(ann, '')
   })
 
-  await t.test('see who is away and busy, and who is not any more', async () => {
+  await t.test('see who is away and busy, and who is back', async () => {
     for (const status of ['away', 'busy', 'online']) {
       await ben.page.selectOption('#status', status)
       await sees(ann, 'Ben', status)

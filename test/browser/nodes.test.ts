@@ -21,7 +21,7 @@ t.test('Two nodes behind a load balancer', async (t) => {
   // One more than the other node has: of two lines at the same height only one can be seen.
   await Client.connect(b, { userId: 8 })
 
-  await t.test('the dashboard shows both, each with its figures and in a colour of its own', async (t) => {
+  await t.test('the dashboard shows both nodes, each with its figures and its own colour', async (t) => {
     for (const node of ['node-a', 'node-b']) await dashboard.waitForSelector(`#nodes tr:has(th:has-text("${node}"))`)
     await member.request('message:direct', { recipientId: 99, message: 'for somebody who never comes', conversationId: 'x' })
     for (let i = 0; i < 20; i++) await says(ann, `message ${i}`)
@@ -56,7 +56,7 @@ t.test('Two nodes behind a load balancer', async (t) => {
     await ann.page.waitForSelector('#people button:has(.name:text-is("Ben")):has(.dot.online)')
   })
 
-  await t.test('the dashboard says which node is gone, and counts what is left', async (t) => {
+  await t.test('the dashboard shows which node is down, and counts the connections that are left', async (t) => {
     await dashboard.waitForSelector('#nodes tr.gone:has(th:has-text("node-b, gone"))')
     await until('its connections are not counted any more', 10_000, async () => await figure(dashboard, 'Connections') === 3)
     t.equal(await dashboard.locator('#nodes tr:not(.gone)').count(), 1)
@@ -92,7 +92,7 @@ t.test('Two nodes behind a load balancer', async (t) => {
     t.equal(await cleo.page.textContent('#state'), 'Connected')
   })
 
-  await t.test('nobody else may watch: figures of all clubs are for those who run the host', async (t) => {
+  await t.test('only operators may watch: the figures cover all clubs', async (t) => {
     for (const who of [{ userId: 1, admin: true }, { userId: 1, clubId: 999_999_999 }]) {
       const client = await Client.connect(a, who)
       await t.rejects(client.request('subscribe', { channel: 'figures' }), { code: 'RT_FORBIDDEN' })

@@ -14,14 +14,14 @@ t.test('People with string ids, on two nodes', async (t) => {
   ])
   const shouting = await comeIn(t, browser, b.url, { name: 'BEN', userId: 'BEN+chat@example.com', clubId: 'acme' })
 
-  await t.test('hear each other in a group, and each is shown by name', async () => {
+  await t.test('receive each other’s group messages, with names', async () => {
     for (const name of ['Ben', 'BEN']) await sees(ann, name, 'online')
     await says(ben, 'Hello, Ann')
     await says(ann, 'Good to see you, Ben')
     for (const person of [ann, ben]) await until('both are shown', 10_000, async () => (await texts(person)).join() === 'Hello, Ann,Good to see you, Ben')
   })
 
-  await t.test('talk directly, and nobody with a similar id reads along', async (t) => {
+  await t.test('talk directly, and users with similar ids receive nothing', async (t) => {
     await opens(ann, 'Ben')
     await says(ann, 'Just between us')
     await ann.page.waitForSelector('#messages .mine .mark:text-is("✓✓")')
@@ -31,7 +31,7 @@ t.test('People with string ids, on two nodes', async (t) => {
     t.strictSame(await texts(shouting), [])
   })
 
-  await t.test('see who is busy, and who is gone', async () => {
+  await t.test('see who is busy, and who went offline', async () => {
     await ben.page.selectOption('#status', 'busy')
     await sees(ann, 'Ben', 'busy')
     await sees(ann, 'BEN', 'online')

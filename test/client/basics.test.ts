@@ -6,7 +6,7 @@ t.jobs = 6
 
 const host = await buildHost(t, { backend: 'embedded', options: allowAll })
 
-t.test('it connects by itself, subscribes and hears what it should', { buffered: true }, async (t) => {
+t.test('the client connects automatically, subscribes and receives its events', { buffered: true }, async (t) => {
   // In a tenant of its own: what others broadcast meanwhile is not for it.
   const { client, next, of } = clientOf(t, host, user(1, { tenantId: 2 }))
   t.equal(client.state, 'connecting')
@@ -46,7 +46,7 @@ t.test('it sends everything that is durable, typed by the protocol, and asks wha
   t.match(figures, { total_connections: Number, unique_users: Number })
 })
 
-t.test('what was missed is told after a reconnect, in order and once, the own channel included', { buffered: true }, async (t) => {
+t.test('missed events are delivered after a reconnect, in order and once, including the own channel', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
   const { client, next, of, told } = await connected(t, door, user(21))
   await client.subscribe('group.resume')

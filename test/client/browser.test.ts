@@ -92,7 +92,7 @@ t.test('a page whose policy forbids sockets polls instead of waiting for ever', 
   await context.close()
 })
 
-t.test('a page that comes out of the back-forward cache is connected again at once, and told what it missed', async (t) => {
+t.test('a page that leaves the back-forward cache reconnects immediately, and gets what it missed', async (t) => {
   const host = await site(t, () => STRICT)
   const context = await browser.newContext()
   const page = await open(context, host, 2)
@@ -108,7 +108,7 @@ t.test('a page that comes out of the back-forward cache is connected again at on
   await context.close()
 })
 
-t.test('two tabs of one user hear everything once, what the other one sends included', async (t) => {
+t.test('two tabs of one user receive everything once, including the other tab’s messages', async (t) => {
   const host = await site(t, () => STRICT)
   const context = await browser.newContext()
   const [one, two] = [await open(context, host, 3), await open(context, host, 3)]

@@ -60,7 +60,7 @@ t.test('a socket that opens and passes nothing on is blocked, too', async (t) =>
   t.match(of('transport'), [{ transport: 'polling' }])
 })
 
-t.test('an event reaches those who listened when it came, whatever they do about it', async (t) => {
+t.test('an event reaches everyone who listened when it was emitted, whatever a listener does', async (t) => {
   const { clock, client } = fakeWorld()
   const calls: string[] = []
   let off = client.on('connected', function again () {
@@ -158,7 +158,7 @@ t.test('a system clock that is set back an hour holds up nothing, and time that 
   t.equal(poor.now() - before, 10)
 })
 
-t.test('with cookies and nobody logged in it says so once, and stops', async (t) => {
+t.test('with cookies and nobody logged in, the client reports it once, and stops', async (t) => {
   const { clock, client, errors, of, server, sent } = fakeWorld({ token: undefined })
   await clock.advance(60_000)
   t.match(errors.map(({ code }) => code), ['RT_UNAUTHENTICATED'])
@@ -194,7 +194,7 @@ t.test('a session of cookies that ended is tried once more: it may have been pro
   t.match(errors.map(({ code }) => code), ['RT_TOKEN_EXPIRED', 'RT_TOKEN_EXPIRED', 'RT_UNAUTHENTICATED'])
 })
 
-t.test('the token function is asked once for all who need a token, one call at a time', async (t) => {
+t.test('calls that need a token share one call of the token function', async (t) => {
   let [calls, under, most] = [0, 0, 0]
   const { clock, client } = fakeWorld({
     token: async () => {
@@ -211,7 +211,7 @@ t.test('the token function is asked once for all who need a token, one call at a
   t.strictSame([calls, most], [1, 1])
 })
 
-t.test('a token function that never answers, throws or gives nothing is asked again later', async (t) => {
+t.test('a token function that never resolves, throws or returns nothing is called again later', async (t) => {
   const answers: Array<() => Promise<string>> = [async () => await new Promise(() => {}), async () => { throw new Error('no') }, async () => '', async () => tokenOf(ann)]
   const { clock, client, errors } = fakeWorld({ token: async () => await answers.shift()!() })
   await clock.advance(90_000)
@@ -331,7 +331,7 @@ t.test('two components subscribe to one channel: it is given up when both have',
   t.strictSame(sent(), [])
 })
 
-t.test('an own message is not told after a reconnect, also where its ack was lost', async (t) => {
+t.test('an own message is not delivered after a reconnect, even if its ack was lost', async (t) => {
   const { clock, client, server, of } = fakeWorld()
   await clock.advance(1000)
   await Promise.all([client.subscribe('group.a'), clock.advance(1000)])
@@ -350,7 +350,7 @@ t.test('an own message is not told after a reconnect, also where its ack was los
   t.strictSame(of('message:group').map(({ message }) => message), ['of another'])
 })
 
-t.test('a channel whose rights cannot be asked for while it resumes is kept, and tried again; a refusal is not', async (t) => {
+t.test('a channel that cannot be authorized while it resumes is kept and retried; a refused one is not', async (t) => {
   for (const isModern of [true, false]) {
     const { clock, client, server, of, errors } = fakeWorld({}, { isModern })
     await clock.advance(1000)
@@ -370,7 +370,7 @@ t.test('a channel whose rights cannot be asked for while it resumes is kept, and
   }
 })
 
-t.test('a server that cannot look at credentials now is asked again with the same token', async (t) => {
+t.test('if the server cannot check credentials now, the client tries again with the same token', async (t) => {
   let calls = 0
   const { clock, client, server, errors } = fakeWorld({ token: () => { calls++; return tokenOf(ann) } })
   server.does.isUnavailable = true
@@ -415,7 +415,7 @@ t.test('what needs a socket is refused while polling, and holds up no send behin
   await t.rejects(client.watch([2]), { code: 'RT_SOCKET_CLOSED' })
 })
 
-t.test('a server that knows no epochs is asked for each channel by itself', async (t) => {
+t.test('on a server without epochs each channel is subscribed separately', async (t) => {
   for (const isModern of [true, false]) {
     const { clock, client, server, sent, of } = fakeWorld({}, { isModern })
     await clock.advance(1000)
@@ -430,7 +430,7 @@ t.test('a server that knows no epochs is asked for each channel by itself', asyn
   }
 })
 
-t.test('a new epoch is one gap for each channel, and all that is new is told, whatever its id', async (t) => {
+t.test('a new epoch is one gap per channel, and all new events are delivered, whatever their ids', async (t) => {
   const { clock, client, server, of } = fakeWorld()
   await clock.advance(1000)
   await Promise.all([client.subscribe('group.a'), client.subscribe('group.b'), clock.advance(1000)])
@@ -455,7 +455,7 @@ t.test('a new epoch is one gap for each channel, and all that is new is told, wh
   t.match(of('message:group').at(-1), { message: 'newer' })
 })
 
-t.test('cursors kept over a reload are asked for with their epoch', async (t) => {
+t.test('cursors kept across a reload are sent with their epoch', async (t) => {
   const { clock, server, of, client } = fakeWorld({ since: { 'group.a': 3 }, epoch: 'e0' })
   server.publish({ tenant: 1, user: 9 }, 'message:group', 'group.a', { message: 'x' })
   await clock.advance(5000)
@@ -482,7 +482,7 @@ t.test('a replay whose last event was deleted meanwhile holds up the channel for
   t.strictSame(of('message:group').map(({ message }) => message), ['1', '2', 'live'])
 })
 
-t.test('watches are counted, told anew after a reconnect, and not asked of a server that knows none', async (t) => {
+t.test('watches are counted, renewed after a reconnect, and not sent to a server without them', async (t) => {
   const { clock, client, server, of } = fakeWorld()
   const asked: object[] = []
   server.watch = (event, { userIds }) => {

@@ -1,7 +1,7 @@
 import type { Fetch, RequestOptions, ResponseLike, SocketClass } from '../../client/src/index.js'
 import type { VirtualClock } from './virtual-clock.js'
 
-/* A server of the suite as far as a client can tell, in this process and in virtual time: it answers, fails, falls silent,
+/* A server of fastify-realtime as far as a client can tell, in this process and in virtual time: it answers, fails, falls silent,
    restarts and loses its log as it is told. */
 
 export interface Who { tenant: number, user: number }

@@ -11,7 +11,7 @@ Object.assign(globalThis, {
 
 const host = await buildHost(t, { backend: 'embedded', options: allowAll, connections: { pingInterval: 3000 } })
 
-t.test('row 31, a server that falls silent is found out within two heartbeats of a ping, without the socket saying anything', async (t) => {
+t.test('a silent server is detected within two heartbeats of a ping, although the socket is not closed', async (t) => {
   const door = await doorTo(t, host)
   const { next, of } = await connected(t, door, user(1), { clock: fastClock(10), heartbeatInterval: 2000 })
   await new Promise((resolve) => setTimeout(resolve, 1500))
@@ -25,7 +25,7 @@ t.test('row 31, a server that falls silent is found out within two heartbeats of
   await next('connected', 2)
 })
 
-t.test('row 31, a page that is seen again asks at once, however slow its timers were', async (t) => {
+t.test('a page that becomes visible checks its connection immediately, however slow its timers were', async (t) => {
   const door = await doorTo(t, host)
   const { next } = await connected(t, door, user(2), { clock: fastClock(10), heartbeatInterval: 10 * 3600_000 })
   door.silent = true
@@ -37,7 +37,7 @@ t.test('row 31, a page that is seen again asks at once, however slow its timers 
   await next('connected', 2)
 })
 
-t.test('row 31, a network that is back ends the wait', async (t) => {
+t.test('a network that is back ends the pause before the next attempt', async (t) => {
   const door = await doorTo(t, host)
   const { next, of } = await connected(t, door, user(3), { reconnectDelay: 3600_000, maxReconnectDelay: 3600_000 })
   await door.shut()
@@ -49,7 +49,7 @@ t.test('row 31, a network that is back ends the wait', async (t) => {
   await next('connected', 2)
 })
 
-t.test('what the client was told is told once, and what is too much to replay is a gap', async (t) => {
+t.test('an event is delivered once, and too many missed events are a gap', async (t) => {
   const door = await doorTo(t, host)
   const { client, next, of } = await connected(t, door, user(4))
   await client.subscribe('group.many')

@@ -5,7 +5,7 @@ import { compile, run } from './model-run.js'
 
 const SEQUENCES = Number(process.env.SEQUENCES ?? 10_000)
 
-t.test('whatever happens in whatever order, nothing is lost, told twice, sent late or left behind', async (t) => {
+t.test('whatever happens in whatever order, nothing is lost, delivered twice, sent late or left behind', async (t) => {
   const seed = Number(process.env.SEED)
   const client = await compile('client')
   const begun = performance.now()

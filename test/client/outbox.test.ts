@@ -77,7 +77,7 @@ t.test('the queue is bounded', { buffered: true }, async (t) => {
   for (const one of waiting) await t.rejects(one, { code: 'RT_CLIENT_STOPPED' })
 })
 
-t.test('row 22, what was on its way for longer than the server remembers is not sent again blindly', { buffered: true }, async (t) => {
+t.test('a send that was in flight for longer than the server remembers is not repeated blindly', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
   // Five minutes in three seconds.
   const { client, next } = await connected(t, door, user(6), { clock: fastClock(100) })
@@ -96,7 +96,7 @@ t.test('row 22, what was on its way for longer than the server remembers is not 
   t.strictSame(await stored('group.old'), ['x', 'y'])
 })
 
-t.test('a server that cannot store now is asked again, in order, until it can', { buffered: true }, async (t) => {
+t.test('a send is repeated, in order, until the server can store it', { buffered: true }, async (t) => {
   let isAway = true
   const host = await buildHost(t, {
     backend: 'embedded',

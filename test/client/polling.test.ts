@@ -6,7 +6,7 @@ t.jobs = 6
 
 const host = await buildHost(t, { backend: 'embedded', options: allowAll })
 
-t.test('where sockets are refused it polls with the same cursors and says so, and comes back when one works', { buffered: true }, async (t) => {
+t.test('if sockets are refused the client polls with the same cursors and says so, and returns to sockets when one works', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
   const two = await connect(host, user(2))
   const say = async (message: string) => await two.request('message:group', { channel: 'group.poll', message, conversationId: 'c' })
@@ -46,7 +46,7 @@ t.test('where sockets are refused it polls with the same cursors and says so, an
   for (const spacing of door.connects.map((at, i) => at - (door.connects[i - 1] ?? -Infinity))) t.ok(spacing >= 1000, `${spacing} ms`)
 })
 
-t.test('a socket that once worked leaves its cursors to polling, and polling leaves them to the next socket', { buffered: true }, async (t) => {
+t.test('polling continues from the cursors of the last socket, and the next socket from those of polling', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
   const two = await connect(host, user(12))
   const say = async (message: string) => await two.request('message:direct', { recipientId: 11, message, conversationId: 'c' })
@@ -71,7 +71,7 @@ t.test('a socket that once worked leaves its cursors to polling, and polling lea
   t.equal(client.transport, 'websocket')
 })
 
-t.test('without a class of sockets it polls, and with polling switched off it goes on trying', { buffered: true }, async (t) => {
+t.test('without a WebSocket class the client polls, and without polling it keeps trying', { buffered: true }, async (t) => {
   const polls = clientOf(t, host, user(21), { WebSocket: class { constructor () { throw new Error('none here') } } as never })
   t.match(await polls.next('transport'), { transport: 'polling' })
   const door = await doorTo(t, host)
@@ -82,7 +82,7 @@ t.test('without a class of sockets it polls, and with polling switched off it go
   t.match(tries.errors.map(({ code }) => code), ['RT_SOCKET_BLOCKED'])
 })
 
-t.test('a channel that may not be heard is one error while polling, too', { buffered: true }, async (t) => {
+t.test('a refused channel is one error while polling, too', { buffered: true }, async (t) => {
   const strict = await buildHost(t, { backend: 'embedded' })
   const door = await doorTo(t, strict)
   door.blocked = true

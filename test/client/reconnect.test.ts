@@ -38,7 +38,7 @@ const authenticated = (socket: ServerSocket): void => {
   })
 }
 
-t.test('row 13, after a deploy clients come back with full jitter, not on the same tick', { buffered: true }, async (t) => {
+t.test('after a deploy clients reconnect with full jitter, not at the same time', { buffered: true }, async (t) => {
   const delays = Array.from({ length: 200 }, () => createBackOff(fastClock(1), 3000, 30_000).next())
   t.ok(Math.max(...delays) <= 3000)
   const tenths = new Set(delays.map((delay) => Math.floor(delay / 300)))
@@ -55,7 +55,7 @@ for (const [how, onSocket] of [
   }],
   ['without a word', (socket: ServerSocket) => { socket.terminate() }]
 ] as const) {
-  t.test(`row 14, a server that closes the socket ${how} is not asked in a loop`, { buffered: true }, async (t) => {
+  t.test(`a client does not reconnect in a loop to a server that closes the socket ${how}`, { buffered: true }, async (t) => {
     const { url, attempts } = await strangeServer(t, onSocket)
     // A minute of the client in six seconds.
     const { of } = clientOf(t, { url }, user(1), { clock: fastClock(10, () => 0.5), reconnectDelay: 1000, polling: false })
@@ -71,7 +71,7 @@ for (const [how, onSocket] of [
   })
 }
 
-t.test('row 14, the back-off starts again only after the connection was stable for 30 s', { buffered: true }, async (t) => {
+t.test('the back-off starts again only after the connection was stable for 30 s', { buffered: true }, async (t) => {
   let now = 0
   const backOff = createBackOff({ ...fastClock(1, () => 1), now: () => now }, 1000, 30_000)
   t.strictSame([backOff.next(), backOff.next()], [1000, 2000])
@@ -115,7 +115,7 @@ for (const [name, code, least] of [['tooSlow', 4008, 0], ['restarting', 1012, 0]
   })
 }
 
-t.test('a server that is gone is asked at most maxReconnectAttempts times, and an event says so', { buffered: true }, async (t) => {
+t.test('the client tries at most maxReconnectAttempts times, and then emits an event', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
   const heard = await connected(t, door, user(41), { maxReconnectAttempts: 3, clock: fastClock(10) })
   await heard.client.subscribe('group.x')

@@ -4,7 +4,7 @@ import { clientOf, connected, doorTo } from './harness.js'
 
 t.jobs = 6
 
-t.test('row 15, a token that ends soon is renewed on the live socket', { buffered: true }, async (t) => {
+t.test('a token that expires soon is renewed on the open socket', { buffered: true }, async (t) => {
   const host = await buildHost(t, { backend: 'embedded', options: allowAll })
   let asked = 0
   const { client, next, of, errors } = await connected(t, host, user(1), {
@@ -18,7 +18,7 @@ t.test('row 15, a token that ends soon is renewed on the live socket', { buffere
   t.match(await client.request('ping'), { timestamp: String })
 })
 
-t.test('row 15, each attempt has a token of its own, and an expired one is not shown again', { buffered: true }, async (t) => {
+t.test('each attempt uses a new token, and an expired one is not used again', { buffered: true }, async (t) => {
   const host = await buildHost(t, { backend: 'embedded', options: allowAll })
   const door = await doorTo(t, host)
   const given: string[] = []

@@ -8,7 +8,7 @@ t.jobs = 6
 
 const host = await buildHost(t, { backend: 'embedded', options: allowAll })
 
-t.test('row 24, keystrokes are at most one start every 3 s, and one stop after the last', { buffered: true }, async (t) => {
+t.test('keystrokes send at most one start every 3 s, and one stop after the last', { buffered: true }, async (t) => {
   const sent: Array<{ isTyping: boolean, at: number }> = []
   const time = new VirtualClock()
   const clock = time.forClient(() => 0.5)
@@ -26,7 +26,7 @@ t.test('row 24, keystrokes are at most one start every 3 s, and one stop after t
   t.strictSame(sent.slice(starts.length).map(({ isTyping }) => isTyping), [false], 'and then one')
 })
 
-t.test('row 24, others see the start, and the stop when the message is sent, the user is idle, or gone', { buffered: true }, async (t) => {
+t.test('others see the start, and the stop when the message is sent, the user is idle, or has left', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
   const { client } = await connected(t, door, user(1), { typingIdle: 700 })
   const two = await connect(host, user(2))

@@ -6,7 +6,7 @@ import { until } from './until.js'
 const TENANTS = 120
 const clubs = Array.from({ length: TENANTS }, (_, i) => 1 + i)
 
-t.test('row 8, a cleanup dies half way: the next node completes it', async (t) => {
+t.test('a cleanup that was interrupted by a crash is completed by the next node', async (t) => {
   const { cluster, nodes } = await clusterFor(t, [{}, {}, {}])
   const [dead, ...others] = nodes
   const [deadId = '', ...otherIds] = await Promise.all(nodes.map(async (node, i) =>

@@ -10,7 +10,7 @@ const ORIGIN = 'https://chat.example.org'
 t.test('What clients do, over two nodes', async (t) => {
   const { nodes: [a, b] } = await clusterFor(t, [{ env: { SOCKET_ALLOWED_ORIGINS: ORIGIN } }, {}])
 
-  await t.test('row 16, messages are lost while authentication runs: what is sent with the upgrade is answered, in order', async (t) => {
+  await t.test('frames sent with the upgrade, before the authentication is done, get their replies, in order', async (t) => {
     for (let turn = 0; turn < 10; turn++) {
       const socket = new WebSocket(a.wsUrl, { headers: { authorization: `Bearer ${tokenOf({ userId: 1 })}` } })
       const answers: Array<{ event: string, id?: number }> = []
@@ -27,14 +27,14 @@ t.test('What clients do, over two nodes', async (t) => {
     }
   })
 
-  await t.test('row 20, permessage-deflate costs gigabytes: it is off where a client offers it', async (t) => {
+  await t.test('permessage-deflate, which costs gigabytes of memory, is off even if a client offers it', async (t) => {
     const socket = new WebSocket(a.wsUrl, { perMessageDeflate: true })
     await once(socket, 'open')
     t.equal(socket.extensions, '')
     socket.terminate()
   })
 
-  await t.test('row 24, typing sticks or flickers: one start, and one stop, whichever way it ends', async (t) => {
+  await t.test('typing is one start and one stop, whichever way it ends', async (t) => {
     const watcher = await Client.connect(b, { userId: 10 })
     await watcher.request('subscribe', { channel: 'group.typing' })
     const ends: Record<string, (client: Client) => Promise<unknown> | unknown> = {
@@ -57,7 +57,7 @@ t.test('What clients do, over two nodes', async (t) => {
     }
   })
 
-  await t.test('row 24, nor does it flood: past 60 signs a minute, over all nodes, they are refused and told to nobody', async (t) => {
+  await t.test('typing updates beyond 60 per minute, over all nodes, are refused and sent to nobody', async (t) => {
     const clients = await Promise.all([a, b].map(async (node) => await Client.connect(node, { userId: 30 })))
     const codes = await Promise.all(Array.from({ length: 80 }, async (_, i) =>
       await (clients[i % 2] as Client).request('user:typing', { conversationId: `c${i}`, isTyping: true }).then(() => 'ok', (err: { code: string }) => err.code)))
@@ -65,7 +65,7 @@ t.test('What clients do, over two nodes', async (t) => {
     t.equal(codes.filter((code) => code === 'RT_RATE_LIMITED').length, 20)
   })
 
-  await t.test('row 25, hijack from another site: an origin is allowed as a whole or not at all', async (t) => {
+  await t.test('a page of another site cannot open a socket: only a whole origin is allowed', async (t) => {
     const outcome = async (origin: string): Promise<unknown> => {
       const socket = new WebSocket(a.wsUrl, { origin, headers: { authorization: `Bearer ${tokenOf({ userId: 40 })}` } })
       const first = await Promise.race([
@@ -82,7 +82,7 @@ t.test('What clients do, over two nodes', async (t) => {
     }
   })
 
-  await t.test('row 26, tenant A receives tenant B: the same names in two tenants, and nothing crosses', async (t) => {
+  await t.test('with the same names in two tenants, no event crosses from one to the other', async (t) => {
     const channel = 'group.same'
     const in51 = (userId: number): Who => ({ userId, clubId: 51, admin: true })
     const in52 = (userId: number): Who => ({ userId, clubId: 52, admin: true })

@@ -22,7 +22,7 @@ async function startApp (t: { teardown (task: () => Promise<void>): void }, auth
   return { app, url, wsUrl: `${url.replace('http', 'ws')}/api/websocket/ws` }
 }
 
-t.test('row 29, an authorisation for each channel on each reconnect: they run at once, and never too many', async (t) => {
+t.test('authorisations of many channels after a reconnect run in parallel, and never too many', async (t) => {
   let running = 0
   let most = 0
   const target = await startApp(t, async () => {
@@ -51,7 +51,7 @@ t.test('row 29, an authorisation for each channel on each reconnect: they run at
   })
 })
 
-t.test('row 31, heartbeats of a slowed background tab: the server pings, and who is silent and answers stays', async (t) => {
+t.test('a slowed background tab stays connected: the server pings, and the browser responds', async (t) => {
   const { app, wsUrl } = await startApp(t, () => true)
   const open = async (autoPong: boolean): Promise<WebSocket> => {
     const socket = new WebSocket(wsUrl, { autoPong, headers: { authorization: 'Bearer x' } })

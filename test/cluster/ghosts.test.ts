@@ -29,7 +29,7 @@ t.test('kill -9 of a node with 30 users', async (t) => {
     t.ok(Math.max(...times) < 21_000, `the last one after ${Math.max(...times)} ms`)
   })
 
-  await t.test('row 6, ghosts after kill -9: nobody stays in the lists and figures of any node', async (t) => {
+  await t.test('after kill -9 no user of the node stays in the lists and figures of any node', async (t) => {
     for (const node of [b, again]) {
       const { data, total } = await rest(node, watcher.who, '/online-users')
       t.strictSame((data as Array<{ user_id: number }>).map((user) => user.user_id), watcherIds)
@@ -38,11 +38,11 @@ t.test('kill -9 of a node with 30 users', async (t) => {
     }
   })
 
-  await t.test('row 32, figures drift on a crash: they are those of the connections that are left', async (t) => {
+  await t.test('after a crash the figures are those of the remaining connections', async (t) => {
     for (const node of [b, again]) t.match((await rest(node, watcher.who, '/stats')).data, stats)
   })
 
-  await t.test('row 7, ghosts from a restarted node with the same name: it brings nobody back, and its new users are its own', async (t) => {
+  await t.test('a restarted node with the same name brings back no user of its former process', async (t) => {
     const [first = 0] = ids
     const back = await Client.connect(again, { userId: first })
     await watcher.next('user:online', 5000, (data) => data.userId === first && Date.parse(data.timestamp as string) > killedAt)

@@ -10,7 +10,7 @@ t.test('Order, positions and subscriptions, over two nodes', async (t) => {
   const subscriptions = async (channel: string): Promise<number> =>
     Number((await cluster.keys.pubsub('NUMSUB', `${cluster.prefix}channel:{1/${channel}}`) as [string, number])[1])
 
-  await t.test('row 18, async handlers reorder: replies and messages of one connection keep the order of its frames', async (t) => {
+  await t.test('replies and messages of one connection keep the order of its frames, although handlers are async', async (t) => {
     const channels = ['group.order-1', 'group.order-2', 'group.order-3']
     const [sender, here, there] = await Promise.all([Client.connect(a, { userId: 1 }), Client.connect(a, { userId: 2 }), Client.connect(b, { userId: 3 })])
     for (const reader of [here, there]) await Promise.all(channels.map(async (channel) => await reader.request('subscribe', { channel })))
@@ -37,7 +37,7 @@ t.test('Order, positions and subscriptions, over two nodes', async (t) => {
     }
   })
 
-  await t.test('row 21, recovery that needs an event first, or works once: the reply gives the position, on a channel without any too', async (t) => {
+  await t.test('recovery works before the first event of a channel, and repeatedly: the reply has the position', async (t) => {
     const sender = await Client.connect(a, { userId: 1 })
     let reader = await Client.connect(b, { userId: 2 })
     let { position } = await reader.request('subscribe', { channel: 'group.quiet' })
@@ -60,7 +60,7 @@ t.test('Order, positions and subscriptions, over two nodes', async (t) => {
     t.match(nothing, { channel: 'group.quiet', position, recovered: true, epoch: String })
   })
 
-  await t.test('row 23, a race of subscribe and unsubscribe: no orphan is left, and whoever stays hears each message once', async (t) => {
+  await t.test('a race of subscribe and unsubscribe leaves no orphan, and subscribers get each message once', async (t) => {
     const channel = 'group.race'
     const clients = await Promise.all(Array.from({ length: 12 }, async (_, i) => await Client.connect(i % 2 === 0 ? a : b, { userId: 10 + i })))
     const [leaving, dying, staying] = [0, 1, 2].map((kind) => clients.filter((_, i) => i % 3 === kind)) as [Client[], Client[], Client[]]
@@ -87,7 +87,7 @@ t.test('Order, positions and subscriptions, over two nodes', async (t) => {
     t.equal(await subscriptions(channel), 0)
   })
 
-  await t.test('row 22, old messages come later from the former node: who moved gets each once, and nothing stale', async (t) => {
+  await t.test('a client that moved to another node gets each message once, also those that arrive late from the former node', async (t) => {
     const [sender, old] = await Promise.all([Client.connect(a, { userId: 1 }), Client.connect(b, { userId: 5 })])
     const direct = async (message: string): Promise<void> => { await sender.request('message:direct', { recipientId: 5, message, conversationId: 'x' }) }
     await direct('before')

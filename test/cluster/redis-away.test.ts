@@ -30,7 +30,7 @@ t.test('Redis away for 5 s and empty on return, under load on both nodes', async
   await cluster.redis.kill()
   const goneAt = Date.now()
   const ackedBefore = load.acked.length
-  await t.test('row 1, Redis down: users of one node still reach each other, and the lists say that nobody knows', async (t) => {
+  await t.test('while Redis is down, users of one node still reach each other, and lists report that they are unavailable', async (t) => {
     await until('the node notices', 3000, async () => await healthOf(a) === 503)
     const { messageId } = await one.request('message:direct', { recipientId: 2, message: 'hello', conversationId: 'x' })
     const frame = await two.next('message:direct', 1000, (data) => data.messageId === messageId)
@@ -47,7 +47,7 @@ t.test('Redis away for 5 s and empty on return, under load on both nodes', async
   await cluster.redis.restart({ empty: true })
   const backAt = Date.now()
 
-  await t.test('row 11, presence right on every node: it is again within 15 s, from what each node holds itself', async (t) => {
+  await t.test('presence is right again on every node within 15 s, restored from the local state of each node', async (t) => {
     // The one who left is in the grace of 5 s.
     await until('the lists are right', 15_000, async () =>
       [await onlineOn(a), await onlineOn(b)].every((users) => users.join() === '1,2,3,5'))

@@ -63,7 +63,7 @@ t.test('Redis answers, and refuses', async (t) => {
     })
   })
 
-  await t.test('the suite’s user one right, and gives it back', async (t) => {
+  await t.test('the Redis user loses one right, and gets it back', async (t) => {
     const load = await nextLoad(t)
     await suffer(t, {
       name: 'Redis, a right is missing',

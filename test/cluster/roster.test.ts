@@ -14,7 +14,7 @@ t.test('Who is connected, over two nodes', async (t) => {
   const told = (watcher: Client, event: string, userId: number): number =>
     watcher.all(event).filter(({ data }) => data.userId === userId).length
 
-  await t.test('row 11, presence right on the own node, wrong over the cluster: each node lists the users of both', async (t) => {
+  await t.test('each node lists the online users of both', async (t) => {
     const who = members(11)
     const clients = await Promise.all([1, 2, 3, 4].map(async (userId) => await Client.connect(userId % 2 === 0 ? a : b, who(userId))))
     await clients[0]?.request('user:presence', { status: 'busy' })
@@ -25,7 +25,7 @@ t.test('Who is connected, over two nodes', async (t) => {
     }
   })
 
-  await t.test('row 4, a query fails because one node hangs: counts and lists are answered at once, its users among them', async (t) => {
+  await t.test('counts and lists are complete and immediate while one node hangs', async (t) => {
     const who = members(4)
     await Promise.all([Client.connect(a, who(1)), Client.connect(b, who(2))])
     b.pause()
@@ -38,7 +38,7 @@ t.test('Who is connected, over two nodes', async (t) => {
     }
   })
 
-  await t.test('row 9, the late disconnect of an old socket: the user who came back on the other node stays online', async (t) => {
+  await t.test('the late disconnect of an old socket does not affect a user who reconnected to another node', async (t) => {
     const who = members(9)
     const watcher = await Client.connect(b, who(2))
     const old = await Client.connect(a, who(1), { connectionId: 'the-tab' })
@@ -81,7 +81,7 @@ t.test('Who is connected, over two nodes', async (t) => {
     }
   })
 
-  await t.test('row 30, a limit per user locks a user out: the oldest of 20 tabs goes, and is told why', async (t) => {
+  await t.test('with too many tabs the oldest of 20 is closed, with the reason, and the user is not locked out', async (t) => {
     const who = members(30)
     const tabs: Client[] = []
     for (let i = 0; i < 20; i++) tabs.push(await Client.connect(nodes[i % 2] as Node, who(1)))
@@ -95,7 +95,7 @@ t.test('Who is connected, over two nodes', async (t) => {
     t.match((await rest(a, who(1), '/stats')).data, { total_connections: 20, unique_users: 1 })
   })
 
-  await t.test('row 30, nor do the tabs of a node that was killed lock them out', async (t) => {
+  await t.test('the tabs of a killed node do not lock a user out', async (t) => {
     const who = members(31)
     await Promise.all(Array.from({ length: 20 }, async () => await Client.connect(b, who(1))))
     await b.kill()

@@ -40,7 +40,7 @@ t.test('SIGTERM under load', async (t) => {
   const stopped = a.stop()
   const { code } = await onLastListener.closed
 
-  await t.test('row 17, new sockets slip in during close: they are refused while the old ones end', async (t) => {
+  await t.test('new sockets are refused while the app closes the old ones', async (t) => {
     // The deaf one keeps the process up for some seconds more.
     for (const url of urls) {
       const late = new WebSocket(url, { headers: { authorization: `Bearer ${tokenOf({ userId: 503 })}` } })
@@ -54,7 +54,7 @@ t.test('SIGTERM under load', async (t) => {
     t.ok(Date.now() - began < DEADLINE)
   })
 
-  await t.test('row 17, close() hangs: the process is gone within 10 s, though one socket never answers', async (t) => {
+  await t.test('the process exits within 10 s of close(), although one socket never responds', async (t) => {
     t.equal(await stopped, 0, 'by itself')
     t.comment(`gone after ${Date.now() - began} ms`)
     t.ok(Date.now() - began < DEADLINE, `after ${Date.now() - began} ms`)

@@ -14,7 +14,7 @@ t.test('The connection that hears other nodes breaks under load', async (t) => {
   const subscribers = async (clubId: number): Promise<number> =>
     Number((await cluster.keys.pubsub('NUMSUB', `${cluster.prefix}channel:{${clubId}/${GROUP}}`) as [string, number])[1])
 
-  await t.test('row 2, a subscription that is lost: cut five times by CLIENT KILL TYPE pubsub, all messages arrive', async (t) => {
+  await t.test('all messages arrive although CLIENT KILL TYPE pubsub cuts the subscription five times', async (t) => {
     const load = await startLoad(t, nodes)
     await until('messages flow', 5000, () => load.acked.length > 200)
     for (let i = 0; i < 5; i++) {
@@ -29,7 +29,7 @@ t.test('The connection that hears other nodes breaks under load', async (t) => {
     t.strictSame([load.closeCodes, load.refusals], [[], []])
   })
 
-  await t.test('row 3, each message many times after a restart: one subscription per node, and one frame per socket', async (t) => {
+  await t.test('after a restart there is one subscription per node, and one frame per socket', async (t) => {
     const [sender, ...receivers] = await Promise.all([a, a, b].map(async (node, i) => await Client.connect(node, { userId: 10 + i, clubId: 3 }))) as [Client, Client, Client]
     await Promise.all(receivers.map(async (receiver) => await receiver.request('subscribe', { channel: GROUP })))
     for (let i = 0; i < 3; i++) {
@@ -62,7 +62,7 @@ t.test('The connection that hears other nodes breaks under load', async (t) => {
     const stalledAt = Date.now()
     const { messageId } = await sender.request('message:group', { ...group, message: 'into the silence' })
 
-    await t.test('row 5, one connection that waits blocks the others: lists and figures are answered meanwhile', async (t) => {
+    await t.test('a connection that waits does not block the lists and figures of others', async (t) => {
       for (const path of ['/stats', '/online-users', '/presence/20']) await t.resolves(within(1000, path, rest(b, { userId: 21 }, path)), path)
     })
     const found = receiver.next('message:group', 16_000, (data) => data.messageId === messageId).then(() => Date.now() - stalledAt)

@@ -6,7 +6,7 @@ import { clusterFor } from './cluster.js'
 
 const GROUP = 'group.orders'
 
-t.test('row 27, an event is sent and its transaction rolls back', async (t) => {
+t.test('an event is not sent if its transaction rolls back', async (t) => {
   const { cluster, nodes: [b] } = await clusterFor(t, [{}])
   // A node of the same cluster in this process, so that its host's transactions can be looked at.
   const database = openDatabase(cluster.mariadb.url)

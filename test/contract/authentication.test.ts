@@ -20,7 +20,7 @@ overTopologies({ SOCKET_ALLOWED_ORIGINS: 'https://app.example.com' }, (test, { a
     t.equal(byProtocol.socket.protocol, 'bearer')
   })
 
-  test('the auth frame with an id is answered by an ack, with the connection id it asked for', async (t) => {
+  test('an auth frame with an id gets an ack, with the requested connection id', async (t) => {
     const club = newClub()
     const client = new Client(at(0))
     await client.opened
@@ -28,7 +28,7 @@ overTopologies({ SOCKET_ALLOWED_ORIGINS: 'https://app.example.com' }, (test, { a
     t.match(await client.request('auth', { token: tokenFor(5, club) }), { connectionId: 'conn_5' }, 'sent again it renews the token')
   })
 
-  test('before authentication only auth and ping are answered', async (t) => {
+  test('before authentication only auth and ping get replies', async (t) => {
     const client = new Client(at(0))
     await client.opened
     client.send('ping')

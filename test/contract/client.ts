@@ -3,7 +3,7 @@ import { createHmac, randomInt } from 'node:crypto'
 import { WebSocket, type ClientOptions } from 'ws'
 import { headersOf, pathOf, toNumbers, toStrings, TranslatingSocket } from '../string-ids.js'
 
-/** A client written from the contract alone: it shares no code with the suite. */
+/** A client written from the contract alone: it shares no code with fastify-realtime. */
 
 export const SECRET = 'test-secret-test-secret-test-secret'
 const DEADLINE = 10_000

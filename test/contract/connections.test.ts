@@ -24,7 +24,7 @@ overTopologies({}, (test, { at }) => {
     t.match(await taken.next('error'), { code: 'RT_CONNECTION_TAKEN' })
   })
 
-  test('heartbeat keeps a connection without a socket, and answers like stats', async (t) => {
+  test('heartbeat keeps a connection without a socket registered, and returns the same as stats', async (t) => {
     const club = newClub()
     await post(0, tokenFor(1, club), '/connect', { connection_id: 'beat' })
     const stats = { total_connections: 1, active_connections: 1, unique_users: 1, pending_events: 0, failed_events: 0 }

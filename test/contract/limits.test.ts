@@ -48,7 +48,7 @@ overTopologies({}, (test, { at }) => {
     t.notOk(client.frames.some(({ event }) => event === 'ack'))
   })
 
-  test('a connection has at most 100 channels of its own choice', async (t) => {
+  test('a connection may subscribe to at most 100 channels', async (t) => {
     const client = await member()
     for (let i = 0; i < 100; i++) {
       if (i % 40 === 39) await new Promise((resolve) => setTimeout(resolve, 1000)) // within the frame rate
@@ -66,7 +66,7 @@ overTopologies({}, (test, { at }) => {
     t.equal(await client.closed, 1009)
   })
 
-  test('frames past the rate are refused with retryAfter, and who floods on is closed with 4429', async (t) => {
+  test('frames beyond the rate are refused with retryAfter, and a client that continues is closed with 4429', async (t) => {
     const client = await member()
     for (let i = 0; i < 150; i++) client.send('ping', {}, i)
     const refused = await client.take(({ event }) => event === 'error')
@@ -77,7 +77,7 @@ overTopologies({}, (test, { at }) => {
     t.equal(await client.closed, 4429)
   })
 
-  test('nobody may publish to the channels reserved for fastify-realtime', async (t) => {
+  test('clients may not publish to reserved channels', async (t) => {
     const client = await connect(at(0), tokenFor(1, newClub(), { admin: true }))
     for (const channel of ['presence', 'broadcast', 'private-user.2', 'user:me']) {
       await t.rejects(client.request('message:group', { channel, message: 'x', conversationId: 'c' }), { code: 'RT_FORBIDDEN' }, channel)

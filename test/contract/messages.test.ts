@@ -51,7 +51,7 @@ overTopologies({}, (test, { at }) => {
     t.strictSame(await member.next('broadcast:message'), expected)
   })
 
-  test('a notification is one event with an id of its own for each recipient', async (t) => {
+  test('a notification is one event per recipient, each with its own id', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const readers = await Promise.all([2, 3].map(async (id) => await connect(at(id), tokenFor(id, club))))
@@ -97,7 +97,7 @@ overTopologies({}, (test, { at }) => {
     t.match(await reader.next('notification:received'), { messageId: notifications.body.data.message_ids[0], icon: null, tag: null })
   })
 
-  test('the same dedupeId answers the first result', async (t) => {
+  test('repeating a dedupeId returns the original result', async (t) => {
     const sender = await connect(at(0), tokenFor(1, newClub()))
     const data = { channel: 'group.once', message: 'once', conversationId: 'c', dedupeId: 'key-1' }
     t.strictSame(await sender.request('message:group', data), await sender.request('message:group', data))

@@ -5,7 +5,7 @@ overTopologies({ FRAMES_PER_SECOND: '0' }, (test, { at }) => {
   const say = async (client: Client, channel: string, texts: string[]): Promise<number[]> =>
     await Promise.all(texts.map(async (message) => (await client.request('message:group', { channel, message, conversationId: 'c' })).messageId))
 
-  test('since replays what came after it, oldest first, before anything live', async (t) => {
+  test('since replays the events after it, oldest first, before live events', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const reader = await connect(at(1), tokenFor(2, club))

@@ -15,7 +15,7 @@ type TestFunction = (sentence: string, body: (t: Test) => Promise<void>) => void
 
 /**
  * Runs a suite against the example host on its embedded default, and against two nodes on MariaDB and Redis; on each with
- * integer ids, and with string ids, for which the numbers of the suite stand.
+ * integer ids, and with string ids, for which the numbers of the tests stand.
  */
 export function overTopologies (env: Record<string, string>, suite: (test: TestFunction, topology: Topology) => void): void {
   // Side by side: most of them wait for a promise with a time in it, and each has a club of its own.

@@ -26,7 +26,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     }
   })
 
-  t.test('a thousand events appended at once get ascending ids, and arrive in that order', async (t) => {
+  t.test('a thousand events appended in one turn get ascending ids, and arrive in that order', async (t) => {
     const { log, listen, settle, rows } = await open(t)
     const readers = await Promise.all(['group.0', 'group.1', 'group.2'].map(async (channel) => await listen(channel)))
     const receipts = await Promise.all(Array.from({ length: 1000 }, async (_, i) =>
@@ -99,7 +99,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.equal((await rows()).length, 5)
   })
 
-  t.test('two nodes that append the same dedupe id at once store one event', async (t) => {
+  t.test('two nodes that append the same dedupe id at the same time store one event', async (t) => {
     const a = await open(t)
     const b = await open.beside(t, a, { origin: 'node-b', db: open.database(t) })
     const keys = Array.from({ length: 20 }, (_, i) => `k${i}`)
@@ -127,7 +127,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.ok((await log.append(group('5'))).messageId > 0)
   })
 
-  t.test('a full queue refuses further events at once, and accepts events again later', async (t) => {
+  t.test('a full queue refuses further events immediately, and accepts events again later', async (t) => {
     const { log, rows } = await open(t, { maxQueued: 5 })
     const results = await Promise.all(Array.from({ length: 8 }, async (_, i) =>
       await log.append(group(String(i))).catch((err: unknown) => err)))
@@ -137,7 +137,7 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
     t.equal((await rows()).length, 6)
   })
 
-  t.test('without a database every append and read is refused, at once after the first', async (t) => {
+  t.test('without a database every append and read is refused, immediately after the first', async (t) => {
     const db = open.database(t)
     const { log, listen } = await open(t, { db, timeout: 300 })
     await log.append(group('before'))

@@ -188,7 +188,7 @@ export function outbox (t: Test, open: OpenNode): void {
     t.strictSame(recipient.ids(), [messageId], 'from now on it is tried again')
   })
 
-  t.test('users who connect at once share reads, and each gets their own events, even more than one read returns', async (t) => {
+  t.test('users who connect at the same time share reads, and each gets their own events, even more than one read returns', async (t) => {
     const { log } = await open(t)
     const channelOf = (userId: number): string => `private-user.${userId}`
     const several = [[1, 8], [1, 9], [2, 8], [3, 7]] as const

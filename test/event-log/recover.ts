@@ -75,7 +75,7 @@ export function recover (t: Test, open: OpenNode): void {
     t.match(await log.read(1, 'group.1', 0, 5), { more: false, position: ids[4] }, 'a page that just fits is the last')
   })
 
-  t.test('a client that resumes from before a purge is told to reload, unless it saw everything that was purged', async (t) => {
+  t.test('a client that resumes from before a purge must reload, unless it saw everything that was purged', async (t) => {
     const node = await open(t)
     const { log, clock, settle, rows } = node
     const old = await appendAll(node, 1100)

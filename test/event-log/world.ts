@@ -103,7 +103,7 @@ export interface Node {
 
 type Options = Partial<Pick<EventLogOptions, 'maxQueued' | 'timeout'>> & { origin?: string, db?: OpenDatabase }
 
-/** A kind of database, and a way to make one with the suite's tables. */
+/** A kind of database, and a way to make one with the tables of fastify-realtime. */
 export interface Storage {
   name: string
   ids: IdKind

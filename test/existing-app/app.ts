@@ -35,7 +35,7 @@ const Order = z.object({ id: z.number().int(), item: z.string() })
 
 /**
  * An order desk as people write them: schemas in Zod, a session cookie, limits, an envelope around every answer and an
- * error handler of its own. It knows nothing of the suite.
+ * error handler of its own. It knows nothing of fastify-realtime.
  */
 export async function buildDesk ({ db, redis, requestsPerMinute = 40 }: DeskParts): Promise<FastifyInstance> {
   const app = Fastify({ bodyLimit: 16 * 1024, ajv: { customOptions: { coerceTypes: false, removeAdditional: 'all' } } })

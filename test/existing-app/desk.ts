@@ -11,8 +11,8 @@ import { buildDesk, type DeskParts } from './app.js'
 import { createTables, openDeskDatabase, type DeskDatabase } from './database.js'
 import { addRealtime } from './realtime.js'
 
-/** With the suite or without it. */
-export type Variant = 'alone' | 'with the suite'
+/** With fastify-realtime or without it. */
+export type Variant = 'alone' | 'with fastify-realtime'
 
 export interface Desk {
   app: FastifyInstance
@@ -33,7 +33,7 @@ export async function startDesk (t: Test, variant: Variant, options: Partial<Des
     await db.destroy()
     await database.drop()
   })
-  if (variant === 'with the suite') await addRealtime(app, { db, redis, options: { keyPrefix: freshPrefix() } })
+  if (variant === 'with fastify-realtime') await addRealtime(app, { db, redis, options: { keyPrefix: freshPrefix() } })
   await app.listen({ port: 0, host: '127.0.0.1' })
   return { app, db, url: `http://127.0.0.1:${(app.server.address() as AddressInfo).port}` }
 }
@@ -72,7 +72,7 @@ export async function upgradeStatus (desk: Desk, path: string, headers: Record<s
   })
 }
 
-/** A client of the suite with this session. */
+/** A client of fastify-realtime with this session. */
 export async function connect (desk: Desk, cookie: string): Promise<TestClient> {
   const client = new TestClient(socketTo(desk, '/api/websocket/ws', { cookie }))
   await once(client.socket, 'open')

@@ -2,8 +2,8 @@ import { once } from 'node:events'
 import t from 'tap'
 import { ask, logIn, socketTo, startDesk, type Variant } from './desk.js'
 
-/** The product's own tests: they are the same whether the suite is registered or not. */
-for (const variant of ['alone', 'with the suite'] satisfies Variant[]) {
+/** The product's own tests: they are the same whether fastify-realtime is registered or not. */
+for (const variant of ['alone', 'with fastify-realtime'] satisfies Variant[]) {
   t.test(`the product ${variant}`, { buffered: true }, async (t) => {
     await t.test('keeps its answers, its errors and its validation', async (t) => {
       const desk = await startDesk(t, variant)

@@ -5,14 +5,14 @@ import {
 } from '../../plugins/index.js'
 import type { DeskDatabase } from './database.js'
 
-/** The one place where the product's accounts become the suite's users. */
+/** The one place where the product's accounts become the users of fastify-realtime. */
 async function identityOf (db: DeskDatabase, accountId: string | undefined): Promise<Identity | null> {
   if (accountId === undefined) return null
   const account = await db.selectFrom('desk_accounts').selectAll().where('id', '=', accountId).executeTakeFirst()
   return account === undefined ? null : { tenantId: account.company, userId: account.number, name: account.name }
 }
 
-/** The suite in the product, registered as the README says and nothing else. */
+/** fastify-realtime in the product, registered as the README says and nothing else. */
 export async function addRealtime (app: FastifyInstance, { db, redis, options = {} }: {
   db: DeskDatabase, redis: Redis, options?: Partial<RealtimeOptions>
 }): Promise<void> {

@@ -59,7 +59,7 @@ export function edges (t: Test, open: OpenWorld): void {
     t.match(await here.counts(1), { total: 1, users: 1 })
   })
 
-  t.test('who is sent away for a moment is waited for longer, and told offline once if they do not come', async (t) => {
+  t.test('after a restart users have longer to come back, and go offline once if they do not', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const longer = 4 * times.offlineDelay
@@ -72,7 +72,7 @@ export function edges (t: Test, open: OpenWorld): void {
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [8] })
   })
 
-  t.test('each short absence has an offline delay of its own', async (t) => {
+  t.test('each short absence has its own offline delay', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     for (let i = 0; i < 4; i++) {

@@ -90,7 +90,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('users who were not reported offline meanwhile are not reported online either', async (t) => {
+  t.test('users who were not reported offline are not reported online either', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await enter(here, 'a')
@@ -101,7 +101,7 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame(await sweepBoth(world), nothing)
   })
 
-  t.test('a user who left while their node was cut off and counted as dead goes offline once', async (t) => {
+  t.test('a user who left while their node was disconnected and counted as dead goes offline once', async (t) => {
     const world = await open(t)
     const { clock, here, there, redis } = world
     const entry = await enter(here, 'a')

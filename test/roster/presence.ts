@@ -65,7 +65,7 @@ export function presence (t: Test, open: OpenWorld): void {
     t.strictSame(await there.setPresence(1, 7, saying('busy')), { isFirstOfUser: true })
   })
 
-  t.test('a user who connects after that does not come online twice, and goes offline with the connection', async (t) => {
+  t.test('a user who connects after that does not go online twice, and goes offline with the connection', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     await here.setPresence(1, 7, saying('busy'))

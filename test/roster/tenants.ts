@@ -42,7 +42,7 @@ export function tenants (t: Test, open: OpenWorld): void {
     t.strictSame(stopped.map(({ tenantId }) => tenantId).toSorted(), [1, 2])
   })
 
-  t.test('what is due in several tenants at once is returned for each', async (t) => {
+  t.test('everything due at the same time is returned for each tenant', async (t) => {
     const { clock, here, there } = await open(t)
     const ids = Array.from({ length: 30 }, (_, i) => i + 1)
     for (const tenantId of ids) await here.leave(await enter(here, 'a', { tenantId, userId: 100 + tenantId }))
