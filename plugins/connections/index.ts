@@ -25,7 +25,7 @@ import { Upgrades } from './upgrades.js'
 /** Pongs that may wait to be written, besides those of a burst within the rate. */
 const MAX_AUTO_PONGS = 1000
 /** Of the time to close, for what comes after the sockets: the log, the history, the roster. In milliseconds. */
-const TIME_TO_FLUSH = 500
+const TIME_TO_FLUSH_MS = 500
 
 export type { ConnectionDescription } from './inspection.js'
 

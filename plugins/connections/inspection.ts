@@ -1,6 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { callNodes } from '../../lib/backplane/call-nodes.js'
+import { withTimeout } from '../../lib/async/with-timeout.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { withIds } from '../../lib/id-schemas.js'
 import type { Id } from '../../lib/ids.js'
