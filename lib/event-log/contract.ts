@@ -91,3 +91,12 @@ export interface LogPosition {
 export interface PositionNote {
   keep (mine: LogPosition): Promise<LogPosition | null>
 }
+
+/** A page of a channel's events. `recovered`: false if earlier events were purged and the client must reload. */
+export interface Recovery {
+  events: StoredEvent[]
+  /** The id of the last event of the page by id, or `since` if there is none: `since` of the next read. */
+  position: number
+  recovered: boolean
+  more: boolean
+}

@@ -18,7 +18,7 @@ import { wellFormedJson } from '../wire/well-formed.js'
 import { clientKey } from './client-key.js'
 import { CommitQueue, type Committed, type QueuedEvent } from './commit-queue.js'
 import { Commits, type Inserted } from './commits.js'
-import type { Confirmation, Confirmed, EventType, LogPosition, NewEvent, PositionNote, Receipt, StoredEvent } from './contract.js'
+import type { Confirmation, Confirmed, EventType, LogPosition, NewEvent, PositionNote, Receipt, Recovery, StoredEvent } from './contract.js'
 import { EpochStore } from './epoch-store.js'
 import { MAX_AUDIT_ROWS } from './insert-store.js'
 import type { AuditRow, EventRow } from './inserts.js'
@@ -68,15 +68,6 @@ export interface EventLogOptions {
   onlineAmong: OutboxOptions['onlineAmong']
   onFailed: OutboxOptions['onFailed']
   onCommit?: (rows: number, seconds: number) => void
-}
-
-/** A page of a channel's events. `recovered`: false if earlier events were purged and the client must reload. */
-export interface Recovery {
-  events: StoredEvent[]
-  /** The id of the last event of the page by id, or `since` if there is none: `since` of the next read. */
-  position: number
-  recovered: boolean
-  more: boolean
 }
 
 /** The durable events of all channels (websocket_events). They are stored, then published, and can be read again. */
