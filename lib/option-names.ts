@@ -2,7 +2,7 @@ import { OptionError } from './errors.js'
 
 /** Of which plugin an option is, for the host that gave it to another. Not needed to be complete: it only words a refusal. */
 export const optionsOf = {
-  core: ['database', 'redis', 'authenticate', 'authorize', 'resolveUsers', 'prefix', 'keyPrefix', 'ids', 'migrate', 'requestsPerMinute', 'presenceLease',
+  core: ['database', 'redis', 'authenticate', 'authorize', 'authorizeMany', 'resolveUsers', 'prefix', 'keyPrefix', 'ids', 'migrate', 'requestsPerMinute', 'presenceLease',
     'presenceGrace', 'restLease', 'storageTimeout', 'maxQueuedEvents', 'authConcurrency', 'userCacheTime', 'statsInterval', 'retentionDays',
     'maintenance', 'secret', 'hostTimeout', 'failedAuthPerMinute', 'tenantLimits', 'audit'],
   connections: ['pingInterval', 'authDeadline', 'maxConnectionsPerUser', 'framesPerSecond', 'frameBurst', 'maxFrameSize', 'maxBuffered',
@@ -10,7 +10,7 @@ export const optionsOf = {
     'limitPrivateAddresses', 'connectRate', 'maxSockets'],
   presence: ['updatesPerMinute'],
   typing: ['signsPerMinute', 'expiry', 'participants'],
-  channels: ['maxChannelsPerConnection', 'events', 'messagesPerMinute', 'recipientsPerMinute', 'maxPending'],
+  channels: ['maxChannelsPerConnection', 'events', 'beforePublish', 'messagesPerMinute', 'recipientsPerMinute', 'maxPending'],
   stats: ['metrics']
 } as const
 

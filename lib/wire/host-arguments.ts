@@ -34,7 +34,7 @@ export function requireSender (ids: Ids, value: unknown, name: string): void {
 
 export const requireConnectionId: Check = checkBy(ConnectionId, 'is not the id of a connection')
 
-export const requireDedupeId: Check = checkBy(DedupeId, 'is not a key: letters, digits and ._:-')
+export const requireDedupeId: Check = checkBy(DedupeId, 'is not a text of 1 to 98 characters')
 
 export function requireIds (ids: Ids, values: unknown, name: string): void {
   if (!Array.isArray(values)) throw wrongArgument(name, 'is not a list of ids')
