@@ -230,7 +230,7 @@ overBackends((test, backend) => {
     await a.app.realtime.channels.kick(1, 1, 'group.x')
     await a.app.realtime.access.ban({ tenantId: 1, userId: 1 })
     await rest(a, user(1), 'GET', '/stats')
-    const { body } = await a.app.inject('/metrics')
+    const { body } = await a.app.inject({ url: '/metrics' })
     for (const line of [
       'realtime_access_refused_total{code="RT_BANNED"} 1', 'realtime_access_decisions_total{kind="ban"} 1', 'realtime_access_decisions_total{kind="kick"} 1',
       'realtime_subscriptions_revoked_total 1', 'realtime_host_calls_running{lane="authorize"} 0', 'realtime_host_calls_waiting{lane="authenticate"} 0'
