@@ -32,7 +32,7 @@ const OPENED = Symbol('fastify-realtime.opened')
  * typed too.
  */
 export function openDatabase<HostTables = unknown> (database: unknown): OpenDatabase<HostTables> {
-  return open(database) as OpenDatabase as OpenDatabase<HostTables>
+  return open(database) as OpenDatabase<HostTables>
 }
 
 function open (database: unknown): OpenDatabase {
