@@ -13,6 +13,9 @@ interface Revocation { issuedBefore: number, until: number }
 /** Times of an identity are milliseconds or a Date. */
 export const toMs = (time: number | Date): number => typeof time === 'number' ? time : time.getTime()
 
+const issuedAt = (identity: Identity, shownAt: number): number =>
+  identity.issuedAt === undefined || identity.issuedAt === null ? shownAt : toMs(identity.issuedAt)
+
 /**
  * The bans and revocations in force, in memory: a check needs no I/O, and mostly two comparisons. Filled from the access log,
  * which is the same on every node.
@@ -59,16 +62,12 @@ export class Restrictions {
    * of issue if the host provides none.
    */
   refusal (identity: Identity, shownAt: number): RealtimeError | null {
-    if (this.#bans.size > 0) {
-      const ban = this.#bans.get(userKey(identity.tenantId, identity.userId))
-      if (ban !== undefined && (ban.until === null || ban.until > this.#clock.now())) {
-        return new RealtimeError('RT_BANNED', ban.reason ?? undefined)
-      }
-    }
-    if (this.#users.size > 0) {
-      const revoked = this.#users.get(userKey(identity.tenantId, identity.userId))
-      const issuedAt = identity.issuedAt === undefined || identity.issuedAt === null ? shownAt : toMs(identity.issuedAt)
-      if (revoked !== undefined && issuedAt < revoked.issuedBefore && revoked.until > this.#clock.now()) return new RealtimeError('RT_TOKEN_REVOKED')
+    if (this.#bans.size > 0 || this.#users.size > 0) {
+      const key = userKey(identity.tenantId, identity.userId)
+      const ban = this.#bans.get(key)
+      if (ban !== undefined && (ban.until === null || ban.until > this.#clock.now())) return new RealtimeError('RT_BANNED', ban.reason ?? undefined)
+      const revoked = this.#users.get(key)
+      if (revoked !== undefined && issuedAt(identity, shownAt) < revoked.issuedBefore && revoked.until > this.#clock.now()) return new RealtimeError('RT_TOKEN_REVOKED')
     }
     if (this.#tokens.size > 0 && typeof identity.tokenId === 'string') {
       const until = this.#tokens.get(`${identity.tenantId}/${identity.tokenId}`)

@@ -2,7 +2,7 @@ import { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
 import { bearerToken } from '../../lib/access/access.js'
-import { catchMaybe, thenMaybe } from '../../lib/async/maybe-promise.js'
+import { catchMaybe, isPromise, thenMaybe } from '../../lib/async/maybe-promise.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
@@ -24,6 +24,7 @@ import { isAllowedOrigin } from './origin.js'
 import type { Places } from './places.js'
 import type { Supervisor } from './supervisor.js'
 import { readUserAgent } from './user-agent.js'
+import { whileConnected } from './waiting-upgrade.js'
 
 export interface SocketRouteParts {
   internals: Internals
@@ -92,10 +93,14 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
       known.set(request, () => { throw err })
       done()
     }
-    void catchMaybe(() => thenMaybe(internals.access.identify(tokenOf(request), request, reply.raw), (identity) => {
-      known.set(request, () => identity)
-      done()
-    }), failed)
+    void catchMaybe(() => {
+      const { socket } = request.raw
+      const answer = internals.access.identify(tokenOf(request), request, socket)
+      return thenMaybe(isPromise(answer) ? whileConnected(socket, answer) : answer, (identity) => {
+        known.set(request, () => identity)
+        done()
+      })
+    }, failed)
   }
 
   scope.get(SOCKET_PATH, {

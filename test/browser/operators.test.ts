@@ -30,7 +30,7 @@ for (const kind of ['integer', 'string'] as const) {
     await t.test('sees who is connected, from where and to what', async (t) => {
       for (const name of ['Ann', 'Ben', 'Cleo']) await page.waitForSelector(rowOf(name))
       t.equal(await page.locator('#people-online tr').count(), 3)
-      t.match(await page.textContent(`${rowOf('Ben')} td`), /^web, 127\.0\.0\.1$/)
+      t.match(await page.textContent(`${rowOf('Ben')} td`), /^desktop, 127\.0\.0\.1$/)
       t.strictSame(await page.locator(`${rowOf('Ben')} option`).allTextContents().then((names) => names.toSorted()), ['group.coffee', 'group.lobby'])
       for (const colorScheme of ['light', 'dark'] as const) {
         await page.emulateMedia({ colorScheme })

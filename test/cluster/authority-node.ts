@@ -31,6 +31,11 @@ const { access, channels: { kick } } = app.realtime
 answer({
   port: async () => Number(port),
   allow: async (allowed: boolean) => { isAllowed = allowed },
+  /** Milliseconds of processor time so far. */
+  cpu: async () => {
+    const { user, system } = process.cpuUsage()
+    return (user + system) / 1000
+  },
   load: async () => internalsOf(app).access.load,
   kick: async (tenantId: number, userId: number, channel: string) => await kick(tenantId, userId, channel),
   ban: async (tenantId: number, userId: number) => await access.ban({ tenantId, userId }),

@@ -62,14 +62,21 @@ async function open ({ token = 'lost', ...who }: { tenant: number, first: number
 
 async function decide (what: string, sight: 'unsubscribed' | 'closed', name: string, ...args: unknown[]): Promise<void> {
   const expected = clients.call('expect', sight, CONNECTIONS)
+  const cpuBefore = await cpuOfNodes()
   const began = Date.now()
   const result = await first.call(name, ...args) as AccessResult
   const resolved = Date.now() - began
   const reached = await expected as number - began
+  const cpu = await cpuOfNodes() - cpuBefore
   const isRight = result.connections === CONNECTIONS && result.complete
-  report(`${what}: ${CONNECTIONS} connections`, `reached in ${reached} ms, resolved in ${resolved} ms${isRight ? '' : `: ${JSON.stringify(result)}`}`,
+  report(`${what}: ${CONNECTIONS} connections`, `reached in ${reached} ms, resolved in ${resolved} ms, ${cpu.toFixed()} ms of processor time of the nodes${isRight ? '' : `: ${JSON.stringify(result)}`}`,
     isRight && Math.max(reached, resolved) <= BAR_MS)
   await sleep(2000)
+}
+
+async function cpuOfNodes (): Promise<number> {
+  const [a, b] = await Promise.all(nodes.map(async (node) => await node.call('cpu') as number))
+  return (a ?? 0) + (b ?? 0)
 }
 
 async function loginsWhileOthersHang (): Promise<void> {
@@ -92,13 +99,15 @@ function checkOfBans (): void {
     restrictions.revokeToken(1, `revoked ${i}`, Date.now() + 3600_000)
   }
   const identities = Array.from({ length: 1000 }, (_, i) => ({ tenantId: 1, userId: i + 1, tokenId: `token ${i}` }))
+  // Of the processor, so that what else runs on the machine is not counted.
   const round = (): number => {
-    const began = performance.now()
+    const began = process.cpuUsage()
     for (let i = 0; i < 1000; i++) for (const identity of identities) if (restrictions.refusal(identity, 0) !== null) throw new Error('nobody of these is banned')
-    return performance.now() - began
+    const { user, system } = process.cpuUsage(began)
+    return (user + system) / 1_000_000
   }
   round()
-  const micros = median([round(), round(), round()]) * 1000 / 1_000_000
+  const micros = median([round(), round(), round()])
   report('check of an identity: 100,000 bans, 20,000 revocations', `${micros.toFixed(3)} µs`, micros <= 1)
 }
 
