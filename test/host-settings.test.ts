@@ -153,10 +153,14 @@ t.test('app.realtime knows the prefix of the scope it stands in', { buffered: tr
 for (const own of [false, true]) {
   t.test(`two suites in one app${own ? ', whose sockets are the host’s,' : ''} each have their own users`, { buffered: true }, async (t) => {
     const scopes: FastifyInstance[] = []
+    const asked: string[] = []
     const host = await otherHost(t, {
       core: allowAll,
       connections: { closeDeadline: DEADLINE },
-      before: async (app) => { if (own) await app.register(websocket) },
+      before: async (app) => {
+        app.addHook('onRequest', async ({ url }) => { asked.push(url) })
+        if (own) await app.register(websocket)
+      },
       register: async (app, addSuite) => {
         for (const prefix of ['/shop', '/desk']) await app.register(async (scope) => { scopes.push(scope); await addSuite(scope) }, { prefix })
       }
@@ -170,6 +174,7 @@ for (const own of [false, true]) {
     socket.write(upgradeRequest('/nothing'))
     const [answer] = await once(socket, 'data') as [string]
     t.match(answer, /^HTTP\/1.1 404/)
+    t.strictSame(asked, [`/shop${PREFIX}/ws`, `/desk${PREFIX}/ws`, '/nothing'], 'each once')
     const took = await timeToClose(host)
     t.ok(took < 2 * DEADLINE + MARGIN, `${took.toFixed()} ms`)
     t.strictSame([await shop.closed, await desk.closed], [1012, 1012])
