@@ -345,7 +345,7 @@ t.test('addresses of every form are understood, or refused once', async (t) => {
   for (const baseUrl of ['', 'ws://server/api', '//server/api', 'file:///api', undefined]) {
     const { clock, client, errors, sent } = fakeWorld({ baseUrl: baseUrl as string })
     await clock.advance(60_000)
-    t.equal(client.state, 'stopped', baseUrl)
+    t.equal(client.state, 'stopped', String(baseUrl))
     t.match(errors.map(({ code }) => code), ['RT_URL_INVALID'])
     t.strictSame(sent(), [])
   }
