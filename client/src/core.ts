@@ -53,6 +53,8 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     if (isOther) {
       // What was asked for between `connect()` and the answer belongs to whoever it is.
       if (state.me !== undefined) {
+        // A request may know before the socket does, which is still the other's.
+        state.link?.scope.end()
         state.user?.end()
         state.user = run?.child()
         closed(1000, '', true)

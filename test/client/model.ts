@@ -119,6 +119,8 @@ class World {
       if (this.#known !== null && this.#known !== name) {
         this.#heard.clear()
         this.#gaps.clear()
+        // What it was told long ago, and never confirmed, comes again: it has forgotten all of that user.
+        for (const key of this.#told) if (key.startsWith(`${name}/`)) this.#told.delete(key)
       }
       this.#known = name
       this.#isUnknown = false

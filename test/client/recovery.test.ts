@@ -127,25 +127,6 @@ t.test('a listener of any event may disconnect: nothing is sent from then on', a
   }
 })
 
-t.test('with cookies and sockets that are blocked, a listener of errors that disconnects is not registered again', async (t) => {
-  const { server, clock, client, sent } = fakeWorld({ token: undefined, maxReconnectAttempts: 5 })
-  server.cookie = ann
-  server.does.sockets = 'refused'
-  server.does.isDown = true
-  await clock.advance(500)
-  // The second attempt fails in another way, of which it hears, and is the one after which it would poll.
-  server.does.isDown = false
-  let isOver = false
-  client.on('error', () => {
-    client.disconnect().catch(() => {})
-    sent()
-    isOver = true
-  })
-  await clock.advance(60_000)
-  t.strictSame(sent().filter((line) => line !== 'POST /disconnect'), [])
-  t.ok(isOver)
-})
-
 t.test('a listener that begins again when it is over keeps what it asks for then', async (t) => {
   const { server, clock, client } = fakeWorld()
   await clock.advance(1000)
@@ -385,4 +366,19 @@ t.test('ids and channels are percent-encoded in addresses', async (t) => {
   await clock.advance(20_000)
   t.ok(asked.some((url) => url.endsWith('/presence?user_ids=ann%2B1%40x%7Cy')))
   t.ok(asked.some((url) => url.includes('/events?channel=private-user.ann%2B1%40x%7Cy&')))
+})
+
+t.test('a request that finds another user behind the token ends the socket of the one before, and the next is theirs', async (t) => {
+  let current = ann
+  const { server, clock, client, of } = fakeWorld({ token: () => tokenOf(current) })
+  await clock.advance(1000)
+  server.bad.set(tokenOf(ann), 'RT_TOKEN_EXPIRED')
+  current = ben
+  const asked = t.rejects(client.get('/stats'), { code: 'RT_CLIENT_STOPPED' }, 'it was a question of the one before')
+  await clock.advance(10_000)
+  await asked
+  t.match(of('identity-changed'), [{ userId: 2, previous: { userId: 1 } }])
+  t.match(of('connected').map(({ userId }) => userId), [1, 2])
+  t.strictSame([...server.sockets].map(({ who }) => who), [ben])
+  t.equal(client.state, 'connected')
 })
