@@ -89,13 +89,14 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   // A host that uses @fastify/websocket for routes of its own keeps its server.
   const ownServer = !fastify.hasDecorator('websocketServer')
   const source = upgradeSource()
+  // Pings count as frames: a flood is told so, and not just cut off. An option that @types/ws does not know yet.
+  const pongs = { maxPendingAutoPongs: settings.frameBurst + MAX_AUTO_PONGS }
   if (ownServer) {
     await fastify.register(websocket, {
       options: {
         server: source,
         maxPayload: settings.maxFrameSize,
-        // Pings count as frames: a flood is told so, and not just cut off.
-        maxPendingAutoPongs: settings.frameBurst + MAX_AUTO_PONGS,
+        ...pongs,
         perMessageDeflate: settings.perMessageDeflate,
         handleProtocols: (offered: Set<string>) => offered.has('bearer') ? 'bearer' : false
       },
