@@ -84,7 +84,7 @@ overBackends((test, backend) => {
   })
 
   test('a scrape works while the database is unavailable, without the figures of the database', async (t) => {
-    const host = await buildHost(t, { backend, ...METRICS, options: { storageTimeout: 100 } })
+    const host = await buildHost(t, { backend, ...METRICS, options: { storageTimeout: 1000 } })
     t.equal((await scrape(host)).get('realtime_log_events{status="pending"}'), 0)
     internalsOf(host.app).database.slow.selectFrom = () => { throw new Error('away') }
     await until('the count is given up', async () => {
