@@ -7,6 +7,7 @@ import type { Clock } from '../clock.js'
 import { RealtimeError, toRealtimeError, type ErrorCode } from '../errors.js'
 import type { AccessRequest, Authenticate, Authorize, AuthorizeMany, Verdict } from '../host-functions.js'
 import { expiryOf, mistakeIn, type Caller, type Identity } from '../identity.js'
+import { userKey } from '../keys.js'
 import type { FailedAuthentications } from './failed-authentications.js'
 import { HostCalls, notNow, type Asker } from './host-calls.js'
 import type { Restrictions } from './restrictions.js'
@@ -194,7 +195,7 @@ export class Access {
   }
 
   #askerOf ({ identity: { tenantId, userId }, owner }: Caller): Asker {
-    return this.#follow({ owner, tenant: tenantId, holder: `${tenantId}/${userId}` })
+    return this.#follow({ owner, tenant: tenantId, holder: userKey(tenantId, userId) })
   }
 
   /** A response says by itself when it is over; the connections plugin says it of its sockets. */

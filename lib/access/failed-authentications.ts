@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { BoundedMap } from '../async/bounded-map.js'
 import { addressKey, isPrivateAddress } from './address.js'
 
 const MINUTE = 60_000
@@ -20,9 +21,9 @@ export class FailedAuthentications {
   /** Whether loopback and private addresses are limited too; set by the connections plugin. */
   limitPrivateAddresses = false
   readonly #perMinute: number
-  readonly #failures = new Map<string, { count: number, since: number }>()
-  readonly #refused = new Map<string, number>()
-  readonly #accepted = new Map<string, number>()
+  readonly #failures = new BoundedMap<string, { count: number, since: number }>(MAX_ADDRESSES)
+  readonly #refused = new BoundedMap<string, number>(MAX_REFUSED)
+  readonly #accepted = new BoundedMap<string, number>(MAX_ACCEPTED)
 
   /** Failures of one address within a minute before it is slowed down; 0: no limit. */
   constructor (perMinute: number) {
@@ -53,30 +54,19 @@ export class FailedAuthentications {
 
   refused (address: string | null, credential: string | undefined): void {
     const now = performance.now()
-    if (credential !== undefined) remember(this.#refused, fingerprint(credential), now + REFUSED_FOR, MAX_REFUSED)
+    if (credential !== undefined) this.#refused.set(fingerprint(credential), now + REFUSED_FOR)
     if (address === null || this.#perMinute === 0) return
     const failures = this.#failures.get(address)
     if (failures !== undefined && now - failures.since < MINUTE) failures.count++
-    else remember(this.#failures, address, { count: 1, since: now }, MAX_ADDRESSES)
+    else this.#failures.set(address, { count: 1, since: now })
   }
 
   accepted (address: string | null, credential: string | undefined): void {
     // Where no limit by address holds nothing need be remembered.
     if (address === null || credential === undefined || this.#perMinute === 0) return
-    remember(this.#accepted, fingerprint(credential), performance.now() + ACCEPTED_FOR, MAX_ACCEPTED)
+    this.#accepted.set(fingerprint(credential), performance.now() + ACCEPTED_FOR)
   }
 }
 
 /** Credentials are not kept in memory as they are. */
 const fingerprint = (credential: string): string => createHash('sha256').update(credential).digest('base64')
-
-/** The newest entry is at the end, so that the first is the oldest. */
-function remember<Value> (map: Map<string, Value>, key: string, value: Value, limit: number): void {
-  map.delete(key)
-  map.set(key, value)
-  if (map.size <= limit) return
-  for (const oldest of map.keys()) {
-    map.delete(oldest)
-    return
-  }
-}

@@ -1,6 +1,7 @@
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import type { Identity } from '../identity.js'
+import { userKey, type UserKey } from '../keys.js'
 
 /** When and why a user is banned. */
 interface Ban { until: number | null, reason: string | null }
@@ -17,8 +18,8 @@ export const toMs = (time: number | Date): number => typeof time === 'number' ? 
  */
 export class Restrictions {
   readonly #clock: Clock
-  readonly #bans = new Map<string, Ban>()
-  readonly #users = new Map<string, Revocation>()
+  readonly #bans = new Map<UserKey, Ban>()
+  readonly #users = new Map<UserKey, Revocation>()
   readonly #tokens = new Map<string, number>()
 
   constructor (clock: Clock) {
@@ -31,15 +32,15 @@ export class Restrictions {
   }
 
   ban (tenantId: number, userId: number, ban: Ban): void {
-    this.#bans.set(`${tenantId}/${userId}`, ban)
+    this.#bans.set(userKey(tenantId, userId), ban)
   }
 
   unban (tenantId: number, userId: number): void {
-    this.#bans.delete(`${tenantId}/${userId}`)
+    this.#bans.delete(userKey(tenantId, userId))
   }
 
   revokeUser (tenantId: number, userId: number, revocation: Revocation): void {
-    const key = `${tenantId}/${userId}`
+    const key = userKey(tenantId, userId)
     const known = this.#users.get(key)
     // A later call never lets back in what an earlier one refused.
     this.#users.set(key, known === undefined
@@ -58,13 +59,13 @@ export class Restrictions {
    */
   refusal (identity: Identity, shownAt: number): RealtimeError | null {
     if (this.#bans.size > 0) {
-      const ban = this.#bans.get(`${identity.tenantId}/${identity.userId}`)
+      const ban = this.#bans.get(userKey(identity.tenantId, identity.userId))
       if (ban !== undefined && (ban.until === null || ban.until > this.#clock.now())) {
         return new RealtimeError('RT_BANNED', ban.reason ?? undefined)
       }
     }
     if (this.#users.size > 0) {
-      const revoked = this.#users.get(`${identity.tenantId}/${identity.userId}`)
+      const revoked = this.#users.get(userKey(identity.tenantId, identity.userId))
       const issuedAt = identity.issuedAt === undefined || identity.issuedAt === null ? shownAt : toMs(identity.issuedAt)
       if (revoked !== undefined && issuedAt < revoked.issuedBefore && revoked.until > this.#clock.now()) return new RealtimeError('RT_TOKEN_REVOKED')
     }

@@ -1,8 +1,10 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { batchLoader } from '../async/batch-loader.js'
+import { BoundedMap } from '../async/bounded-map.js'
 import { withTimeout } from '../async/with-timeout.js'
 import type { Clock } from '../clock.js'
 import type { ResolveUsers } from '../host-functions.js'
+import { userKey, type UserKey, type UserRef } from '../keys.js'
 
 /** Names kept at most: a bound for hosts with very many users. */
 const MAX_NAMES = 50_000
@@ -13,31 +15,31 @@ const NAMES_TIMEOUT_MS = 500
 
 /** Names of users, from the host's `resolveUsers`: asked in batches, cached, absent where the host knows none. */
 export class UserDirectory {
-  readonly #cache = new Map<string, { name: string | null, until: number }>()
+  readonly #cache = new BoundedMap<UserKey, { name: string | null, until: number }>(MAX_NAMES)
   readonly #clock: Clock
   readonly #ttl: number
   /** Absent where the host names nobody. */
-  readonly #load: ((key: string) => Promise<string | null | undefined>) | null
+  readonly #load: ((user: UserRef) => Promise<string | null | undefined>) | null
 
   constructor ({ resolveUsers, clock, log, ttl }: {
     resolveUsers: ResolveUsers | undefined, clock: Clock, log: FastifyBaseLogger, ttl: number
   }) {
     this.#clock = clock
     this.#ttl = ttl
-    this.#load = resolveUsers === undefined ? null : batchLoader(async (keys) => {
-      const names = new Map<string, string | null>()
-      const tenants = [...new Set(keys.map((key) => Number(key.split('/')[0])))]
+    this.#load = resolveUsers === undefined ? null : batchLoader(async (users) => {
+      const names = new Map<UserRef, string | null>()
+      const tenants = [...new Set(users.map(({ tenantId }) => tenantId))]
       await Promise.all(tenants.map(async (tenantId) => {
-        const ids = keys.filter((key) => key.startsWith(`${tenantId}/`)).map((key) => Number(key.split('/')[1]))
+        const theirs = users.filter((user) => user.tenantId === tenantId)
         try {
-          const found = await resolveUsers(tenantId, ids)
-          for (const id of ids) names.set(`${tenantId}/${id}`, found.get(id)?.name ?? null)
+          const found = await resolveUsers(tenantId, theirs.map(({ userId }) => userId))
+          for (const user of theirs) names.set(user, found.get(user.userId)?.name ?? null)
         } catch (err) {
           log.warn({ err, tenantId }, 'resolveUsers failed: names are left out')
         }
       }))
       return names
-    })
+    }, { keyOf: ({ tenantId, userId }) => userKey(tenantId, userId) })
   }
 
   /** The names of these users, in their order; null where none is known, or where the host takes too long. */
@@ -49,11 +51,11 @@ export class UserDirectory {
   async namesWithExpiry (tenantId: number, userIds: number[]): Promise<{ names: Array<string | null>, until: number }> {
     if (this.#load === null) return { names: userIds.map(() => null), until: Infinity }
     const load = this.#load
-    const keys = userIds.map((id) => `${tenantId}/${id}`)
+    const keys = userIds.map((userId) => userKey(tenantId, userId))
     const known = keys.map((key) => this.#known(key))
     // Mostly so: a page of a hundred is then no hundred promises.
     if (known.every((name) => name !== undefined)) return { names: known, until: this.#until(keys) }
-    const names = Promise.all(keys.map(async (key, i) => known[i] ?? await this.#name(key, load)))
+    const names = Promise.all(userIds.map(async (userId, i) => known[i] ?? await this.#name({ tenantId, userId }, load)))
     // The host's users table may be away; who is online is still worth an answer.
     return await withTimeout(names, NAMES_TIMEOUT_MS, () => new Error('resolveUsers takes too long')).then(
       (names) => ({ names, until: this.#until(keys) }),
@@ -62,28 +64,24 @@ export class UserDirectory {
   }
 
   /** From the cache; null: nobody knows a name, undefined: to be asked. */
-  #known (key: string): string | null | undefined {
+  #known (key: UserKey): string | null | undefined {
     const known = this.#cache.get(key)
     return known !== undefined && known.until > this.#clock.now() ? known.name : undefined
   }
 
-  #until (keys: string[]): number {
+  #until (keys: UserKey[]): number {
     return keys.reduce((until, key) => Math.min(until, this.#cache.get(key)?.until ?? 0), Infinity)
   }
 
-  async #name (key: string, load: (key: string) => Promise<string | null | undefined>): Promise<string | null> {
+  async #name (user: UserRef, load: (user: UserRef) => Promise<string | null | undefined>): Promise<string | null> {
+    const key = userKey(user.tenantId, user.userId)
     const known = this.#known(key)
     if (known !== undefined) return known
-    const name = await load(key)
+    const name = await load(user)
     if (name === undefined) return this.#cache.get(key)?.name ?? null
     const now = this.#clock.now()
-    this.#cache.delete(key)
     // Someone without a name may have just signed up: asked again soon.
     this.#cache.set(key, { name, until: now + (name === null ? Math.min(this.#ttl, UNKNOWN_TTL_MS) : this.#ttl) })
-    if (this.#cache.size > MAX_NAMES) {
-      const oldest = this.#cache.keys().next()
-      if (oldest.done !== true) this.#cache.delete(oldest.value)
-    }
     return name
   }
 }

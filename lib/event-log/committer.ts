@@ -6,6 +6,7 @@ import { isDuplicate, isRowFault, outcomeOf, withoutValues } from '../database/f
 import { RealtimeError, type Outcome } from '../errors.js'
 import type { StoredEvent } from './contract.js'
 import type { EventRow } from './inserts.js'
+import { dedupeKey } from './insert-store.js'
 import { DEDUPE_WINDOW_MS, type EventStore } from './store.js'
 
 /** A row in the table: its id and its time, and the event if it had been stored before. */
@@ -89,7 +90,7 @@ export class Committer {
   async publishStored (events: readonly QueuedEvent[]): Promise<void> {
     const known = await this.#options.store.findByKey(events.map(({ row }) => row))
     for (const event of events) {
-      const found = known.get(keyOf(event.row))
+      const found = known.get(dedupeKey(event.row))
       if (found === undefined || found.event.publishedAt !== null) continue
       this.#publish(event, { id: found.event.id, createdAt: found.createdAt, existing: null })
     }
@@ -156,7 +157,7 @@ export class Committer {
     const expired: number[] = []
     const firstOfKey = new Map<string, QueuedEvent>()
     for (const event of batch) {
-      const key = keyOf(event.row)
+      const key = dedupeKey(event.row)
       const found = known.get(key)
       if (found !== undefined && (!event.hasClientKey || found.createdAt > clock.now() - DEDUPE_WINDOW_MS)) {
         // With a key of the node's own it is this very insert, whose response was lost.
@@ -176,7 +177,7 @@ export class Committer {
     return batch.flatMap((event): CommitResult[] => {
       const own = stored.get(event)
       if (own !== undefined) return [own]
-      const first = firstOfKey.get(keyOf(event.row))
+      const first = firstOfKey.get(dedupeKey(event.row))
       const result = first === undefined ? undefined : stored.get(first)
       return result === undefined ? [] : [{ ...result, name: 'duplicate', event }]
     })
@@ -196,8 +197,6 @@ export class Committer {
     return [...first, ...this.#isAway ? refused(rest, 'none') : await this.#commit(rest)]
   }
 }
-
-const keyOf = (row: EventRow): string => `${row.tenantId}/${row.userId}/${row.dedupeId}`
 
 const refused = (batch: readonly QueuedEvent[], outcome: Outcome): CommitResult[] => batch.map((event) => ({ name: 'refused', event, outcome }))
 

@@ -3,6 +3,12 @@ import { channelKey, type ChannelKey } from '../keys.js'
 /** Milliseconds by which the clocks of nodes, and the times in the table, may differ. */
 export const CLOCK_SKEW_MS = 1000
 
+/**
+ * Ids below a position among which late events are searched: a node that could not reach Redis publishes its events long after
+ * they were stored.
+ */
+export const LATE_PUBLISH_IDS = 100_000
+
 /** With more events than this after `since`, the client must reload instead. */
 export const MAX_REPLAY = 1000
 

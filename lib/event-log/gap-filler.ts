@@ -3,7 +3,7 @@ import type { OutgoingEvent } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import type { Hub } from '../delivery/hub.js'
 import { splitKey, type ChannelKey } from '../keys.js'
-import { CLOCK_SKEW_MS } from './contract.js'
+import { CLOCK_SKEW_MS, LATE_PUBLISH_IDS } from './contract.js'
 import { byChannel, type EventLog, type StoredEvent } from './index.js'
 
 /** Milliseconds between two samples of the newest id, and how many are kept. */
@@ -14,11 +14,6 @@ const LATE_COMMIT_MS = 10_000
 const CHANNELS_PER_READ = 200
 const EVENTS_PER_READ = 1000
 const RETRY_MS = 1000
-/**
- * Ids below the complete one among which late events are searched: a node that could not reach Redis publishes its events long
- * after they were stored.
- */
-const LATE_PUBLISH_IDS = 100_000
 
 export interface GapFillerOptions {
   hub: Hub

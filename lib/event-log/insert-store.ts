@@ -21,6 +21,9 @@ const HOST_ORIGIN = 'host'
 /** The client's key of an event, or one of the node's own. */
 export type EventKey = Pick<EventRow, 'tenantId' | 'userId' | 'dedupeId'>
 
+/** The key under which a client's send is found again. */
+export const dedupeKey = ({ tenantId, userId, dedupeId }: EventKey): string => `${tenantId}/${userId}/${dedupeId}`
+
 /** What is known of ids that were given out (see LogEpoch). */
 export interface KnownIds {
   readonly current: string
@@ -132,7 +135,7 @@ export class InsertStore {
     // The ids of one simple insert are consecutive in every innodb_autoinc_lock_mode, but on some clusters.
     if (this.#consecutiveIds || rows.length === 1) return rows.map((_, i) => first + i)
     const stored = await this.#find(rows)
-    return rows.map((row) => stored.get(`${row.tenantId}/${row.userId}/${row.dedupeId}`)?.event.id ?? 0)
+    return rows.map((row) => stored.get(dedupeKey(row))?.event.id ?? 0)
   }
 
   /** What is already stored under these keys: `{tenant}/{user}/{key}` → the event, and when it was stored. */
@@ -150,7 +153,7 @@ export class InsertStore {
       from websocket_events
       where ${this.#keysOf(keys)}`.execute(this.#db)
     return new Map(rows.map((row) =>
-      [`${row.tenant_id}/${row.user_id}/${row.dedupe_id}`, { event: toStored(row), createdAt: fromSqlTime(row.created_at) }]))
+      [dedupeKey({ tenantId: row.tenant_id, userId: row.user_id, dedupeId: row.dedupe_id }), { event: toStored(row), createdAt: fromSqlTime(row.created_at) }]))
   }
 
   /** Frees the client's keys of rows whose window is over. */

@@ -1,5 +1,6 @@
 import { CompiledQuery } from 'kysely'
 import { jsonText, type Database, type Dialect } from '../database/dialect.js'
+import { CLOCK_SKEW_MS, LATE_PUBLISH_IDS } from './contract.js'
 
 /** A channel of a tenant, and a position on it. */
 export interface Place {
@@ -53,16 +54,10 @@ export const MAX_WAITING_CHANNELS = 500
 const WAITING_ROWS = 1000
 /** Bytes of a frame around its payload: the event's name, the id, the header. */
 const ENVELOPE = 100
-/** How far clocks of nodes may differ. */
-const CLOCK_SKEW = 1000
-/**
- * How far below `since` late rows are looked for: so many ids, as for those that a node handed on after it could not reach
- * Redis, and so many rows of the channel.
- */
-const LATE_IDS = 100_000
+/** Rows of a channel below `since`, at most, among which late events are searched, besides the bound on their ids. */
 const LATE_ROWS = 1000
 
-/** How many ids a page is told of that are below it: more than can be committed late on a channel while a page is written. */
+/** Ids below a page that are returned with it: more than can be committed late on a channel while a page is written. */
 const BELOW_ROWS = 100
 
 const DURABLE = 'tenant_id = ? and channel = ? and durable = 1'
@@ -211,7 +206,7 @@ export class ReplayStore {
           select id, origin, handed_at from websocket_events where ${DURABLE} and id < ? and id > ? order by id desc limit ${LATE_ROWS}
         ) as e join websocket_events as s on s.id = ? and s.tenant_id = ? and s.origin <> e.origin
         where (e.handed_at is null or e.handed_at >= ${this.#skewed})`,
-      values: [tenantId, channel, since, since - LATE_IDS, since, tenantId]
+      values: [tenantId, channel, since, since - LATE_PUBLISH_IDS, since, tenantId]
     }
   }
 
@@ -228,8 +223,8 @@ export class ReplayStore {
 
   get #skewed (): string {
     return this.#dialect === 'mysql'
-      ? `s.created_at - interval ${CLOCK_SKEW * 1000} microsecond`
-      : `strftime('%Y-%m-%d %H:%M:%f', s.created_at, '-${CLOCK_SKEW / 1000} seconds')`
+      ? `s.created_at - interval ${CLOCK_SKEW_MS * 1000} microsecond`
+      : `strftime('%Y-%m-%d %H:%M:%f', s.created_at, '-${CLOCK_SKEW_MS / 1000} seconds')`
   }
 }
 

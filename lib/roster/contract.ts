@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { MaybePromise } from '../async/maybe-promise.js'
+import type { UserRef } from '../keys.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
 /** A registered connection, with a socket or without. */
@@ -17,7 +18,6 @@ export interface RosterConnection {
 
 /** One registration of a connection id. */
 export type ConnectionRef = Pick<RosterConnection, 'tenantId' | 'connectionId' | 'generation'>
-export type UserRef = Pick<RosterConnection, 'tenantId' | 'userId'>
 
 export interface JoinResult {
   /** The id belongs to another user; nothing was changed. */

@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { connectionKey } from '../../keys.js'
 import type { RowOf } from '../../redis/commands.js'
-import { defaultPresence, type Renewed, type RosterConnection, type RosterTimes } from '../contract.js'
+import { defaultPresence, type Renewed, type RosterTimes } from '../contract.js'
 import { decodePresence, encodePresence, toConnection } from './codec.js'
 import type { RosterCommands } from './commands.js'
 import type { restore } from './heal-scripts.js'
@@ -25,13 +26,12 @@ export interface HealingParts {
   offline: OfflineReconciler
   typing: RedisTyping
   presences: RecentPresences
-  /** Connections that are joining, see {@link joiningKey}: Redis may have a newer state of them than this node. */
+  /** Connections that are joining: Redis may have a newer state of them than this node. */
   joining: ReadonlySet<string>
   times: RosterTimes
   log: FastifyBaseLogger
 }
 
-export const joiningKey = ({ tenantId, connectionId }: Pick<RosterConnection, 'tenantId' | 'connectionId'>): string => `${tenantId}/${connectionId}`
 
 /**
  * Makes Redis agree with what this node holds. Redis may have lost any part of it: keys are evicted, everything is gone, or
@@ -198,7 +198,7 @@ export class Healing {
 
   /** Still open, and not about to be replaced. */
   #isCurrent (socket: LocalSocket): boolean {
-    return this.#parts.local.get(socket.entry) === socket && !this.#parts.joining.has(joiningKey(socket.entry))
+    return this.#parts.local.get(socket.entry) === socket && !this.#parts.joining.has(connectionKey(socket.entry.tenantId, socket.entry.connectionId))
   }
 
   async #restore (sockets: LocalSocket[], found: Renewed): Promise<number> {
@@ -255,7 +255,7 @@ export class Healing {
     const { commands, local, joining, lease, nodeId } = this.#parts
     const ids = await commands.redis.smembers(`${commands.base(tenantId)}node:${nodeId}`)
     const isForeign = (connectionId: string): boolean =>
-      local.get({ tenantId, connectionId }) === undefined && !joining.has(joiningKey({ tenantId, connectionId }))
+      local.get({ tenantId, connectionId }) === undefined && !joining.has(connectionKey(tenantId, connectionId))
     const foreign = ids.filter(isForeign)
     if (foreign.length === 0) return 0
     const offlineDelay = lease.cautiousOfflineDelay

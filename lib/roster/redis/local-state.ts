@@ -1,4 +1,5 @@
-import type { ConnectionRef, Presence, RosterConnection, UserRef } from '../contract.js'
+import { connectionKey, type ConnectionKey, type UserRef } from '../../keys.js'
+import type { ConnectionRef, Presence, RosterConnection } from '../contract.js'
 
 /** A socket of this node. */
 export interface LocalSocket {
@@ -33,7 +34,7 @@ type Key = Pick<RosterConnection, 'tenantId' | 'connectionId'>
 export class LocalState {
   readonly #tenants = new Map<number, LocalTenant>()
   /** Connections that ended while Redis was away; to be removed there. */
-  readonly #departures = new Map<string, Departure>()
+  readonly #departures = new Map<ConnectionKey, Departure>()
   #size = 0
   #unwritten = 0
 
@@ -156,4 +157,4 @@ export class LocalState {
   }
 }
 
-const keyOf = ({ tenantId, connectionId }: Key): string => `${tenantId}/${connectionId}`
+const keyOf = ({ tenantId, connectionId }: Key): ConnectionKey => connectionKey(tenantId, connectionId)

@@ -1,3 +1,4 @@
+import { BoundedMap } from '../../async/bounded-map.js'
 import type { TypingEntry, TypingKey } from '../contract.js'
 
 export interface LocalTypingEntry {
@@ -57,13 +58,10 @@ const MAX_ENDED = 20_000
 
 /** Typing that ended on this node: if Redis lost that, the end must not be reported again. */
 export class RecentlyEndedTyping {
-  readonly #ended = new Map<string, EndedTyping>()
+  readonly #ended = new BoundedMap<string, EndedTyping>(MAX_ENDED)
 
   add (ended: EndedTyping): void {
-    const key = keyOf(ended)
-    this.#ended.delete(key)
-    this.#ended.set(key, ended)
-    if (this.#ended.size > MAX_ENDED) this.#ended.delete(this.#ended.keys().next().value ?? '')
+    this.#ended.set(keyOf(ended), ended)
   }
 
   /** Typing whose end was reported before Redis lost data, which had everything until `completeAt`. */

@@ -1,4 +1,5 @@
-import type { UserRef } from '../contract.js'
+import { BoundedMap } from '../../async/bounded-map.js'
+import { userKey, type UserKey, type UserRef } from '../../keys.js'
 
 /** A user whose presence ended, as far as this node took part in it. */
 export interface Departure extends UserRef {
@@ -18,7 +19,7 @@ const MAX_DEPARTURES = 100_000
  */
 export class RecentDepartures {
   /** Oldest first. */
-  readonly #users = new Map<string, Departure>()
+  readonly #users = new BoundedMap<UserKey, Departure>(MAX_DEPARTURES)
   readonly #departureTtl: number
 
   /** `departureTtl`: the time after which some node has reported a user who left, in milliseconds. */
@@ -27,15 +28,12 @@ export class RecentDepartures {
   }
 
   add (departure: Departure): void {
-    const key = keyOf(departure)
-    this.#users.delete(key)
-    this.#users.set(key, departure)
-    if (this.#users.size > MAX_DEPARTURES) this.#users.delete(this.#users.keys().next().value ?? '')
+    this.#users.set(userKey(departure.tenantId, departure.userId), departure)
   }
 
   /** Whether the user left after `since`, and this node has not reported it. */
   hasLeft (user: UserRef, since: number): boolean {
-    const departure = this.#users.size === 0 ? undefined : this.#users.get(keyOf(user))
+    const departure = this.#users.size === 0 ? undefined : this.#users.get(userKey(user.tenantId, user.userId))
     return departure !== undefined && !departure.isReported && departure.at > since
   }
 
@@ -45,7 +43,7 @@ export class RecentDepartures {
   }
 
   remove (user: UserRef): void {
-    this.#users.delete(keyOf(user))
+    this.#users.delete(userKey(user.tenantId, user.userId))
   }
 
   /** Departures after `since`. Removes those that have become obsolete by `reliableAt`, until when Redis had everything. */
@@ -61,5 +59,3 @@ export class RecentDepartures {
     }
   }
 }
-
-const keyOf = ({ tenantId, userId }: UserRef): string => `${tenantId}/${userId}`

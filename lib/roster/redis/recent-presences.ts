@@ -1,5 +1,6 @@
 import type { Clock } from '../../clock.js'
-import type { Presence, UserRef } from '../contract.js'
+import { userKey, type UserKey, type UserRef } from '../../keys.js'
+import type { Presence } from '../contract.js'
 import { encodePresence } from './codec.js'
 import type { RosterCommands } from './commands.js'
 import type { Lease } from './lease.js'
@@ -14,7 +15,7 @@ export class RecentPresences {
   readonly #commands: RosterCommands
   readonly #lease: Lease
   readonly #clock: Clock
-  readonly #presences = new Map<string, UserRef & { presence: Presence, addedAt: number, isWritten: boolean }>()
+  readonly #presences = new Map<UserKey, UserRef & { presence: Presence, addedAt: number, isWritten: boolean }>()
   readonly #ttl: number
   #writtenAt = -Infinity
 
@@ -27,7 +28,7 @@ export class RecentPresences {
   }
 
   add ({ tenantId, userId }: UserRef, presence: Presence): void {
-    this.#presences.set(`${tenantId}/${userId}`, { tenantId, userId, presence, addedAt: this.#clock.now(), isWritten: false })
+    this.#presences.set(userKey(tenantId, userId), { tenantId, userId, presence, addedAt: this.#clock.now(), isWritten: false })
   }
 
   /** Writes the presences that Redis does not have. */

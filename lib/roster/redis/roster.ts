@@ -1,14 +1,15 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../../clock.js'
+import { connectionKey, type UserRef } from '../../keys.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import {
   createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
-  type Renewed, type Roster, type RosterConnection, type RosterTimes, type TypingEntry, type TypingKey, type UserRef, type UsersOfTenant
+  type Renewed, type Roster, type RosterConnection, type RosterTimes, type TypingEntry, type TypingKey, type UsersOfTenant
 } from '../contract.js'
 import { MemoryRoster } from '../memory/roster.js'
 import { decodePresence, encodePresence, ownedByOther, toConnection, toJoined, type Joined } from './codec.js'
 import { isUnavailable, RosterCommands, unavailable } from './commands.js'
-import { Healing, joiningKey } from './heal.js'
+import { Healing } from './heal.js'
 import { Lease } from './lease.js'
 import { LocalState, type LocalSocket } from './local-state.js'
 import { OfflineReconciler } from './offline-reconciler.js'
@@ -78,7 +79,7 @@ export class RedisRoster implements Roster {
     const mine = { ...entry, generation }
     const before = this.#local.get(entry)
     if (before !== undefined && before.entry.userId !== entry.userId) return ownedByOther(generation)
-    const key = joiningKey(entry)
+    const key = connectionKey(entry.tenantId, entry.connectionId)
     this.#joining.add(key)
     try {
       // A node with sockets in the tenant recorded it before.
