@@ -41,8 +41,8 @@ export async function operators (app: FastifyInstance): Promise<void> {
     scope.get<{ Querystring: { clubId: number } }>('/online', {
       schema: { ...schema, summary: 'Who of a club is connected, from where and to what', querystring: Type.Object({ clubId: Id }), response: { ...errors, 200: Online } }
     }, async ({ query: { clubId } }) => {
-      const { data, total } = await app.realtime.presence.online(clubId, { limit: SHOWN })
-      const users = await Promise.all(data.map(async ({ user_id: userId, name }) =>
+      const { users: online, total } = await app.realtime.presence.listOnline(clubId, { limit: SHOWN })
+      const users = await Promise.all(online.map(async ({ userId, name }) =>
         ({ userId, name, connections: await app.realtime.connections.of(clubId, userId) })))
       return { users, total }
     })
