@@ -18,8 +18,6 @@ const MAX_ADDRESSES = 50_000
  * address goes on working while somebody there guesses.
  */
 export class FailedAuthentications {
-  /** Whether loopback and private addresses are limited too; set by the connections plugin. */
-  limitPrivateAddresses = false
   readonly #perMinute: number
   readonly #failures = new BoundedMap<string, { count: number, since: number }>(MAX_ADDRESSES)
   readonly #refused = new BoundedMap<string, number>(MAX_REFUSED)
@@ -30,9 +28,9 @@ export class FailedAuthentications {
     this.#perMinute = perMinute
   }
 
-  /** The address as limits count it; null: none of them holds for it. */
+  /** The address as limits count it; null for loopback and private addresses, which are not limited. */
   limitedAddress (address: string): string | null {
-    return !this.limitPrivateAddresses && isPrivateAddress(address) ? null : addressKey(address)
+    return isPrivateAddress(address) ? null : addressKey(address)
   }
 
   /** This credential was refused a moment ago. */
