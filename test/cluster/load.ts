@@ -79,6 +79,15 @@ export class Load {
   }
 }
 
+/** A load whose senders and receivers are spread over these nodes, ended with `t`. */
+export async function startLoad (
+  t: { teardown (task: () => Promise<void>): void }, nodes: readonly Target[], options: Omit<LoadOptions, 'senders' | 'receivers' | 'nodes'> = {}
+): Promise<Load> {
+  const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, ...options })
+  t.teardown(async () => { await load.close() })
+  return load
+}
+
 /** A client that comes back, wherever it can, until it is told to end. */
 abstract class Returning {
   readonly load: Load

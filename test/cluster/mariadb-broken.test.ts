@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { check } from './check.js'
 import { clusterFor } from './cluster.js'
-import { Load } from './load.js'
+import { startLoad } from './load.js'
 import type { Inspect } from './proxy.js'
 import { until } from './until.js'
 
@@ -29,8 +29,7 @@ t.test('MariaDB breaks off under load', async (t) => {
   const [a] = nodes
 
   await t.test('killed with -9 and back on the same port: nothing is stored twice, nothing acked is missing', async (t) => {
-    const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, clubId: 1 })
-    t.teardown(async () => { await load.close() })
+    const load = await startLoad(t, nodes, { clubId: 1 })
     await until('messages flow', 5000, () => load.acked.length > 300)
     await cluster.mariadb.kill()
     await sleep(1000)
@@ -48,8 +47,7 @@ t.test('MariaDB breaks off under load', async (t) => {
   })
 
   await t.test('connections cut during COMMIT: nothing is stored twice, nothing acked is missing, all is in order', async (t) => {
-    const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, clubId: 2 })
-    t.teardown(async () => { await load.close() })
+    const load = await startLoad(t, nodes, { clubId: 2 })
     await until('messages flow', 5000, () => load.acked.length > 100)
     const cuts = { answer: 0, request: 0 }
     a.proxy().inspect = breaking((how) => { cuts[how]++ })

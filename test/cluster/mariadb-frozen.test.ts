@@ -3,7 +3,7 @@ import t, { type Test as Tap } from 'tap'
 import { check } from './check.js'
 import { Client, rest, type Refused, type Who } from './client.js'
 import { clusterFor, memoryOf } from './cluster.js'
-import { Load } from './load.js'
+import { type Load, startLoad } from './load.js'
 import { until, within } from './until.js'
 
 const who = (userId: number): Who => ({ userId, clubId: 2 })
@@ -20,8 +20,7 @@ t.test('MariaDB frozen under load', async (t) => {
 
   /** Load in a tenant of its own, and MariaDB frozen as soon as it flows. */
   const freeze = async (t: Tap, clubId: number): Promise<{ load: Load, frozenAt: number }> => {
-    const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, retrying: 0.8, clubId })
-    t.teardown(async () => { await load.close() })
+    const load = await startLoad(t, nodes, { retrying: 0.8, clubId })
     await until('messages flow', 5000, () => load.acked.length > 300)
     cluster.mariadb.pause()
     return { load, frozenAt: Date.now() }

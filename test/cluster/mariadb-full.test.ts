@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { clusterFor } from './cluster.js'
 import { suffer } from './faults.js'
-import { Load } from './load.js'
+import { startLoad } from './load.js'
 
 /** A file system with little room; null where this user may not mount one. */
 function smallDisk (): string | null {
@@ -29,8 +29,7 @@ t.test('MariaDB’s disk is full for a while, under load', { skip: disk === null
   // What the servers write lies there.
   process.env.TEST_FOLDER = disk
   const { cluster, nodes } = await clusterFor(t, [{}, {}])
-  const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, count: 10 })
-  t.teardown(async () => { await load.close() })
+  const load = await startLoad(t, nodes, { count: 10 })
   const filler = join(disk, 'filler')
   await suffer(t, {
     name: 'MariaDB, disk full',

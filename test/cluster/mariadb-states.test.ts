@@ -6,7 +6,7 @@ import { startMariadb, type Server } from '../servers.js'
 import { Client } from './client.js'
 import { clusterFor } from './cluster.js'
 import { suffer, type Fault } from './faults.js'
-import { Load } from './load.js'
+import { type Load, startLoad } from './load.js'
 import { until } from './until.js'
 
 t.test('MariaDB is in a state other than up and down', async (t) => {
@@ -14,13 +14,10 @@ t.test('MariaDB is in a state other than up and down', async (t) => {
   const { cluster, nodes } = await clusterFor(t, [node, node], { restricted: true })
   const { admin, mariadb } = cluster
   let clubId = 0
-  const startLoad = async (t: Test): Promise<Load> => {
-    const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, clubId: ++clubId, count: 10 })
-    t.teardown(async () => { await load.close() })
-    return load
-  }
+  /** Each in a tenant of its own. */
+  const nextLoad = async (t: Test): Promise<Load> => await startLoad(t, nodes, { clubId: ++clubId, count: 10 })
   const undergo = async (t: Test, fault: Omit<Fault, 'cluster' | 'nodes' | 'load'>): Promise<void> => {
-    await suffer(t, { cluster, nodes, load: await startLoad(t), ...fault })
+    await suffer(t, { cluster, nodes, load: await nextLoad(t), ...fault })
   }
   const connectionsOfNodes = async (also = ''): Promise<RowDataPacket[]> =>
     (await admin.query<RowDataPacket[]>(`select id from information_schema.processlist where user = 'app'${also}`))[0]
@@ -39,7 +36,7 @@ t.test('MariaDB is in a state other than up and down', async (t) => {
       }
     }
     let retry: Promise<unknown> | undefined
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     await suffer(t, {
       name: 'MariaDB, table locked',
       cluster,
@@ -134,8 +131,7 @@ t.test('MariaDB dies, and a replica without its newest commits takes its place: 
   const node = { proxied: 'database', env: { LOG_LEVEL: 'info' } } as const
   const { cluster, nodes } = await clusterFor(t, [node, node], { restricted: true })
   const replica = await startReplica(t)
-  const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, count: 10 })
-  t.teardown(async () => { await load.close() })
+  const load = await startLoad(t, nodes, { count: 10 })
   await until('messages flow', 10_000, () => load.acked.length > 100)
   await copyDatabase(cluster.admin, replica.pool)
   const [newest] = (await replica.pool.query<RowDataPacket[]>('select max(id) as id from websocket_events'))[0]

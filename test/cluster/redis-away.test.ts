@@ -3,7 +3,7 @@ import t from 'tap'
 import { check } from './check.js'
 import { Client, rest, type Who } from './client.js'
 import { clusterFor, healthOf, type Node } from './cluster.js'
-import { Load } from './load.js'
+import { startLoad } from './load.js'
 import { until } from './until.js'
 
 const AWAY = 5000
@@ -16,8 +16,7 @@ const typingOn = async (node: Node): Promise<number[]> =>
 
 t.test('Redis away for 5 s and empty on return, under load on both nodes', async (t) => {
   const { cluster, nodes: [a, b] } = await clusterFor(t, [{}, {}])
-  const load = await Load.start({ senders: [a, b], receivers: [a, b], nodes: () => [a, b] })
-  t.teardown(async () => { await load.close() })
+  const load = await startLoad(t, [a, b])
 
   // Apart from the load, in another tenant: two on a, a watcher on b, one who leaves, one who comes, meanwhile.
   const [one, two, watcher, leaver] = await Promise.all([

@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { Client, rest } from './client.js'
 import { clusterFor, type Node } from './cluster.js'
-import { GROUP, Load } from './load.js'
+import { GROUP, type Load, startLoad } from './load.js'
 import { redisLinksOf, suffer } from './faults.js'
 import { until } from './until.js'
 
@@ -11,15 +11,12 @@ t.test('The host of Redis vanishes without a word', async (t) => {
   const [, b] = nodes
   const links = redisLinksOf(b.proxy())
   let clubId = 10
-  const startLoad = async (t: { teardown (task: () => Promise<void>): void }): Promise<Load> => {
-    const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, clubId: ++clubId, count: 10, pause: 100 })
-    t.teardown(async () => { await load.close() })
-    return load
-  }
+  /** Each in a tenant of its own. */
+  const nextLoad = async (t: Test): Promise<Load> => await startLoad(t, nodes, { clubId: ++clubId, count: 10, pause: 100 })
   const onlineOn = async (node: Node): Promise<number> => (await rest(node, { userId: 1, clubId }, '/online-users')).total as number
 
   await t.test('behind the connection of one node that sends commands: it is replaced, and lists are answered again', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     await suffer(t, { name: 'Redis, black hole, commands', cluster, nodes: [b], load, begin: () => { links.commands().swallow() } })
     const began = Date.now()
     t.equal(await onlineOn(b), 20)
@@ -27,18 +24,18 @@ t.test('The host of Redis vanishes without a word', async (t) => {
   })
 
   await t.test('behind the same, and it takes no more bytes either', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     await suffer(t, { name: 'Redis, full buffers, commands', cluster, nodes: [b], load, begin: () => { links.commands().stall() } })
     t.equal(await onlineOn(b), 20)
   })
 
   await t.test('behind the connection that hears the other nodes: what they sent meanwhile arrives', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     await suffer(t, { name: 'Redis, black hole, subscriber', cluster, nodes: [b], load, begin: () => { links.subscriber().swallow() } })
   })
 
   await t.test('behind both, and new connections are swallowed too for 8 s', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     await suffer(t, {
       name: 'Redis, black hole, both and new ones for 8 s',
       cluster,

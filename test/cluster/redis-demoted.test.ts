@@ -3,7 +3,7 @@ import t from 'tap'
 import { startRedis } from '../redis-servers.js'
 import { rest } from './client.js'
 import { clusterFor } from './cluster.js'
-import { Load } from './load.js'
+import { startLoad } from './load.js'
 import { suffer } from './faults.js'
 import { until } from './until.js'
 
@@ -18,8 +18,7 @@ t.test('Redis becomes a read-only replica, and 5 s later its name points to the 
   ].entries()) {
     await t.test(`${name}: nodes say that they cannot work meanwhile, and heal by themselves`, async (t) => {
       const clubId = i + 1
-      const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, clubId, count: 10, pause: 100 })
-      t.teardown(async () => { await load.close() })
+      const load = await startLoad(t, nodes, { clubId, count: 10, pause: 100 })
       const [from, to] = i === 0 ? [cluster.redis, other] : [other, cluster.redis]
       const third = await startRedis()
       t.teardown(async () => { await third.kill() })

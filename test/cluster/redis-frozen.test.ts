@@ -3,7 +3,7 @@ import t from 'tap'
 import { check } from './check.js'
 import { Client, rest, type Who } from './client.js'
 import { clusterFor, healthOf, type Node } from './cluster.js'
-import { Load } from './load.js'
+import { startLoad } from './load.js'
 import { until } from './until.js'
 
 const who = (userId: number): Who => ({ userId, clubId: 2 })
@@ -13,8 +13,7 @@ const usersOn = async (node: Node): Promise<number[]> =>
 t.test('Redis frozen for 16 s, longer than a lease', async (t) => {
   const { cluster, nodes } = await clusterFor(t, [{}, {}])
   const [a, b] = nodes
-  const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, count: 10, pause: 100 })
-  t.teardown(async () => { await load.close() })
+  const load = await startLoad(t, nodes, { count: 10, pause: 100 })
   const [watcher, stayer] = await Promise.all([Client.connect(b, who(1)), Client.connect(a, who(2))])
   await until('messages flow', 5000, () => load.acked.length > 50)
 

@@ -7,7 +7,7 @@ import { encodeFrame } from '../../lib/wire/protocol.js'
 import { check } from './check.js'
 import { Client } from './client.js'
 import { bootIdOf, clusterFor, healthOf, type Node } from './cluster.js'
-import { GROUP, Load } from './load.js'
+import { GROUP, startLoad } from './load.js'
 import { until } from './until.js'
 
 const envelope = (content: string | Buffer, mark = '-'): Buffer => Buffer.concat([Buffer.from(`rt1${mark}\n\0`), Buffer.from(content)])
@@ -39,8 +39,7 @@ const rejectedBy = async ({ url }: Node): Promise<Record<string, number>> => {
 
 t.test('Somebody publishes garbage to the topics of channels and nodes', async (t) => {
   const { cluster, nodes } = await clusterFor(t, [{}, {}])
-  const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, count: 10, pause: 100 })
-  t.teardown(async () => { await load.close() })
+  const load = await startLoad(t, nodes, { count: 10, pause: 100 })
   const clients = await Promise.all(nodes.map(async (node, i) => await Client.connect(node, { userId: 2000 + i })))
   const bootIds = await Promise.all(clients.map(async ({ who }) => await bootIdOf(cluster, who)))
   for (const node of nodes) t.strictSame(await rejectedBy(node), { malformed: 0, version: 0, signature: 0 })

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { Client, rest } from './client.js'
 import { clusterFor } from './cluster.js'
-import { GROUP, Load } from './load.js'
+import { GROUP, type Load, startLoad } from './load.js'
 import { suffer } from './faults.js'
 import { until } from './until.js'
 
@@ -17,17 +17,14 @@ t.test('Redis answers, and refuses', async (t) => {
   const [a] = nodes
   const { redis } = cluster
   let clubId = 0
-  const startLoad = async (t: Test): Promise<Load> => {
-    const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, clubId: ++clubId, count: 10, pause: 100 })
-    t.teardown(async () => { await load.close() })
-    return load
-  }
+  /** Each in a tenant of its own. */
+  const nextLoad = async (t: Test): Promise<Load> => await startLoad(t, nodes, { clubId: ++clubId, count: 10, pause: 100 })
   const linesOf = (text: string): number => nodes.reduce((sum, node) => sum + node.output().split(text).length - 1, 0)
   const connectionsSoFar = async (): Promise<number> =>
     Number(/total_connections_received:(\d+)/.exec(await redis.command('INFO', 'stats') as string)?.[1])
 
   await t.test('writes, because its memory is full: users of one node still reach each other, and all is told afterwards', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     const [sender, receiver] = await Promise.all([Client.connect(a, { userId: 1, clubId: 99 }), Client.connect(a, { userId: 2, clubId: 99 })])
     await receiver.request('subscribe', { channel: GROUP })
     const connections = await connectionsSoFar()
@@ -53,7 +50,7 @@ t.test('Redis answers, and refuses', async (t) => {
   })
 
   await t.test('everything, because a script runs on and on', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     await redis.command('CONFIG', 'SET', 'busy-reply-threshold', 200)
     await suffer(t, {
       name: 'Redis, busy script',
@@ -67,7 +64,7 @@ t.test('Redis answers, and refuses', async (t) => {
   })
 
   await t.test('the suite’s user one right, and gives it back', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     await suffer(t, {
       name: 'Redis, a right is missing',
       cluster,
@@ -80,7 +77,7 @@ t.test('Redis answers, and refuses', async (t) => {
   })
 
   await t.test('new subscriptions, and takes them again', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     await suffer(t, {
       name: 'Redis, subscriptions refused',
       cluster,
@@ -97,7 +94,7 @@ t.test('Redis answers, and refuses', async (t) => {
   })
 
   await t.test('all new connections, because it has too many', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     const connections = await connectionsSoFar()
     // One connection for all of it: another one would be refused too.
     await suffer(t, {
@@ -119,7 +116,7 @@ t.test('Redis answers, and refuses', async (t) => {
   await t.test('everything while it loads its data', async (t) => {
     await redis.command('EVAL', "for i = 1, 2000 do redis.call('SET', 'filler:' .. i, string.rep('x', 1000)) end", 0)
     await redis.snapshot()
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     let loaded: Promise<void> | null = null
     await suffer(t, {
       name: 'Redis, loading',

@@ -2,7 +2,7 @@ import t, { type Test } from 'tap'
 import { Client, rest } from './client.js'
 import { clusterFor } from './cluster.js'
 import { suffer } from './faults.js'
-import { Load } from './load.js'
+import { type Load, startLoad } from './load.js'
 import { until } from './until.js'
 
 /** Users of a load of ten senders and ten receivers. */
@@ -12,16 +12,13 @@ t.test('Redis no longer holds what the nodes wrote', async (t) => {
   const { cluster, nodes } = await clusterFor(t, [{}, {}])
   const { redis } = cluster
   let clubId = 0
-  const startLoad = async (t: Test): Promise<Load> => {
-    const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, clubId: ++clubId, count: 10, pause: 100 })
-    t.teardown(async () => { await load.close() })
-    return load
-  }
+  /** Each in a tenant of its own. */
+  const nextLoad = async (t: Test): Promise<Load> => await startLoad(t, nodes, { clubId: ++clubId, count: 10, pause: 100 })
   const listed = async (): Promise<number[]> => await Promise.all(nodes.map(async (node) =>
     (await rest(node, { userId: 1, clubId }, '/online-users').catch(() => ({ total: -1 }))).total as number))
 
   await t.test('it starts from a snapshot of some seconds ago: who came since is online, and who left since is not', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     const leaving = await Promise.all([5001, 5002, 5003].map(async (userId) => await Client.connect(nodes[0], { userId, clubId })))
     await until('all are listed', 10_000, async () => (await listed()).every((total) => total === LOAD_USERS + leaving.length))
     await redis.snapshot()
@@ -40,7 +37,7 @@ t.test('Redis no longer holds what the nodes wrote', async (t) => {
   })
 
   await t.test('it evicts keys, because a neighbour fills its memory', async (t) => {
-    const load = await startLoad(t)
+    const load = await nextLoad(t)
     await until('the list is right', 10_000, async () => (await listed()).every((total) => total === LOAD_USERS))
     const keysOfTenant = async (): Promise<number> => (await cluster.keys.keys(`${cluster.prefix}{${clubId}}:*`)).length
     const before = await keysOfTenant()

@@ -8,7 +8,7 @@ import { readSettings } from '../../example-host/settings.js'
 import { SENTINEL_NAME, startRedis, startSentinel } from '../redis-servers.js'
 import { createDatabase } from '../servers.js'
 import { rest, SECRET, type Target } from './client.js'
-import { Load } from './load.js'
+import { startLoad } from './load.js'
 import { suffer } from './faults.js'
 import { until } from './until.js'
 
@@ -49,8 +49,7 @@ for (const { name, strike } of [
     const sentinel = await startSentinel({ master })
     t.teardown(async () => { await Promise.all([master, replica, sentinel].map(async (server) => { await server.kill() })) })
     const { nodes, rows } = await startNodes(t, sentinel.port)
-    const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes, count: 10, pause: 100 })
-    t.teardown(async () => { await load.close() })
+    const load = await startLoad(t, nodes, { count: 10, pause: 100 })
 
     await suffer(t, {
       name: `Redis, Sentinel failover, the master ${name}`,

@@ -3,7 +3,7 @@ import t from 'tap'
 import { check } from './check.js'
 import { Client, rest } from './client.js'
 import { clusterFor, healthOf } from './cluster.js'
-import { GROUP, Load } from './load.js'
+import { GROUP, Load, startLoad } from './load.js'
 import type { Link } from './proxy.js'
 import { until, within } from './until.js'
 
@@ -15,8 +15,7 @@ t.test('The connection that hears other nodes breaks under load', async (t) => {
     Number((await cluster.keys.pubsub('NUMSUB', `${cluster.prefix}channel:{${clubId}/${GROUP}}`) as [string, number])[1])
 
   await t.test('row 2, a subscription that is lost: cut five times by CLIENT KILL TYPE pubsub, all messages arrive', async (t) => {
-    const load = await Load.start({ senders: nodes, receivers: nodes, nodes: () => nodes })
-    t.teardown(async () => { await load.close() })
+    const load = await startLoad(t, nodes)
     await until('messages flow', 5000, () => load.acked.length > 200)
     for (let i = 0; i < 5; i++) {
       t.ok(Number(await cluster.keys.call('CLIENT', 'KILL', 'TYPE', 'pubsub')) >= 2)
