@@ -148,10 +148,9 @@ export const reconcileOffline = tableScript({
       end
     elseif not isOnline and not isInGrace then
       redis.call('ZADD', base .. 'grace', now + tonumber(offlineDelay), user)
-      if not isPresent then
-        redis.call('ZADD', base .. 'present', user, user)
-        redis.call('HSET', base .. 'seen', user, leftAt)
-      end
+      redis.call('ZADD', base .. 'present', user, user)
+      -- Redis may have lost it alone. Without it, another node's earlier report of the user would count.
+      if not isPresent or (hasLost == '1' and (seen or 0) < tonumber(leftAt)) then redis.call('HSET', base .. 'seen', user, leftAt) end
     elseif hasLost == '1' and (seen or 0) < tonumber(leftAt) then
       redis.call('HSET', base .. 'seen', user, leftAt)
     end
