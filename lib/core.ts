@@ -118,7 +118,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
   const { access, accessControl, accessLog, restrictions } = createAccess(options, { settings, ids, db, backplane, aliveNodes, bus, metrics, clock, log })
   const rpcHandlers = new Map<string, (data: unknown) => Promise<unknown>>([
     [LOG_POSITION, async (theirs) => {
-      eventLog.epoch.hear(theirs)
+      eventLog.epoch.learn(theirs)
       return eventLog.epoch.position
     }],
     [APPLY, async (data) => await accessLog.receive(data)]

@@ -43,7 +43,7 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
     stop()
     stop = link.scope.after(SILENCE, () => {
       const waiting = [...entries.values()].filter(({ replay }) => replay && replay.target >= 0)
-      if (link.heardAt > since) for (const entry of waiting) delivery.deliver(finish(entry))
+      if (link.receivedAt > since) for (const entry of waiting) delivery.deliver(finish(entry))
       else if (waiting.length) {
         link.ping()
         listenForSilence()

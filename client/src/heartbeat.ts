@@ -18,7 +18,7 @@ export function beat (link: Link, clock: ClientClock, interval: number, onBeat: 
     stop()
     stop = link.scope.after(ms, () => {
       // A timer that was delayed or slept does not show that the server is gone: only a ping without a response does.
-      if (link.heardAt >= pingedAt) ping()
+      if (link.receivedAt >= pingedAt) ping()
       else if (clock.now() - pingedAt >= patience) link.drop()
       next(interval, 2 * interval)
       if (!link.scope.ended) onBeat()
@@ -27,7 +27,7 @@ export function beat (link: Link, clock: ClientClock, interval: number, onBeat: 
   next(interval, 2 * interval)
   return () => {
     // However often it is called, a ping is waited for no longer than that.
-    if (link.heardAt >= pingedAt || clock.now() - pingedAt > WAKE_TIMEOUT) ping()
+    if (link.receivedAt >= pingedAt || clock.now() - pingedAt > WAKE_TIMEOUT) ping()
     next(pingedAt + WAKE_TIMEOUT - clock.now(), 0)
   }
 }

@@ -16,7 +16,7 @@ export interface Link {
   /** The scope of the socket. */
   readonly scope: Scope
   /** Time of the last message. */
-  heardAt: number
+  receivedAt: number
   /** Resolves with the data of the ack. Rejects with the error of an `error` frame, and with `RT_SOCKET_CLOSED`. */
   readonly request: Carrier
   /** Resolves with the data of the next event of this name that is not a reply. */
@@ -89,7 +89,7 @@ export function createLink (
   const link: Link = {
     scope,
     closed: new Promise((resolve) => { ended = resolve }),
-    heardAt: clock.now(),
+    receivedAt: clock.now(),
     request: (event, data, onAck) => new Promise((resolve, reject) => {
       const id = ++ids
       const one: Waiting = { resolve, reject, onAck }
@@ -119,7 +119,7 @@ export function createLink (
   })
   socket.addEventListener('message', ({ data: text }) => {
     if (gone) return
-    link.heardAt = clock.now()
+    link.receivedAt = clock.now()
     let frame: Partial<Frame> | null
     try {
       frame = JSON.parse(String(text)) as Partial<Frame> | null

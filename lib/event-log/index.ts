@@ -104,7 +104,7 @@ export class EventLog {
       timeout,
       note: options.note,
       askPeers: options.askPeers,
-      heard: options.hub,
+      received: options.hub,
       changed: () => {
         options.hub.forgetIds()
         options.epochChanged()

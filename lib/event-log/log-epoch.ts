@@ -26,7 +26,7 @@ export interface LogEpochOptions {
   /** Tells the other nodes what this one knows; resolves to what they know. */
   askPeers (mine: LogPosition): Promise<unknown[]>
   /** The newest durable id that came by on any channel, and its frame. */
-  heard: { readonly newest: number, readonly newestFrame: OutgoingEvent | null }
+  received: { readonly newest: number, readonly newestFrame: OutgoingEvent | null }
   /** A new epoch has begun: forget what is known of ids. */
   changed (): void
 }
@@ -41,13 +41,13 @@ type Sample = Pick<LogPosition, 'id' | 'createdAt'>
  */
 export class LogEpoch {
   readonly #options: LogEpochOptions
-  readonly #look = coalesceReads(async () => await this.#inTime(this.#check(null)))
+  readonly #look = coalesceReads(async () => await this.#withTimeout(this.#check(null)))
   #epoch: string
   /** Ids up to this one were assigned before the epoch began, or before this node started. */
   #from = 0
   /** The newest id that this node inserted, got from other nodes, and read from the table. */
   #inserted: Sample = { id: 0, createdAt: null }
-  #told: Sample = { id: 0, createdAt: null }
+  #learned: Sample = { id: 0, createdAt: null }
   #read: Sample = { id: 0, createdAt: null }
   #timer: NodeJS.Timeout | null = null
   #beating = false
@@ -65,8 +65,8 @@ export class LogEpoch {
 
   /** The newest id known to be assigned. Compared with each id that an insert returns. */
   get newest (): number {
-    const { newest } = this.#options.heard
-    return Math.max(this.#inserted.id, this.#told.id, this.#read.id, newest <= MAX_ID ? newest : 0)
+    const { newest } = this.#options.received
+    return Math.max(this.#inserted.id, this.#learned.id, this.#read.id, newest <= MAX_ID ? newest : 0)
   }
 
   /** The database has another identity than when this node started: its keys in Redis belong to the old one. */
@@ -109,9 +109,9 @@ export class LogEpoch {
   }
 
   /** What another node knows. */
-  hear (position: unknown): void {
+  learn (position: unknown): void {
     if (!isPosition(position)) return
-    if (position.id > this.newest) this.#told = { id: position.id, createdAt: position.createdAt }
+    if (position.id > this.newest) this.#learned = { id: position.id, createdAt: position.createdAt }
     if (position.epoch !== this.#epoch) this.look().catch(() => {}) // the next beat looks again
   }
 
@@ -126,14 +126,14 @@ export class LogEpoch {
    */
   async verify ({ known = null }: { known?: number | null } = {}): Promise<void> {
     await this.#exchange()
-    await this.#inTime(this.#check(known))
+    await this.#withTimeout(this.#check(known))
   }
 
   async #beat (): Promise<void> {
     if (this.#beating) return
     this.#beating = true
     try {
-      this.hear(await this.#options.note.keep(this.position).catch(() => null))
+      this.learn(await this.#options.note.keep(this.position).catch(() => null))
       await this.look()
       this.#failing = false
     } catch (err) {
@@ -144,7 +144,7 @@ export class LogEpoch {
     }
   }
 
-  async #inTime<T> (asking: Promise<T>): Promise<T> {
+  async #withTimeout<T> (asking: Promise<T>): Promise<T> {
     return await withTimeout(asking, this.#options.timeout, () => new Error('the database does not answer'))
   }
 
@@ -152,8 +152,8 @@ export class LogEpoch {
     const { note, askPeers } = this.#options
     const mine = this.position
     const learned = Promise.all([
-      note.keep(mine).then((noted) => { this.hear(noted) }),
-      askPeers(mine).then((known) => { for (const position of known) this.hear(position) })
+      note.keep(mine).then((noted) => { this.learn(noted) }),
+      askPeers(mine).then((known) => { for (const position of known) this.learn(position) })
     ])
     await withTimeout(learned, PEERS_TIMEOUT, () => new Error('no answer')).catch(() => {}) // Redis is away: then what this node knows must do
   }
@@ -218,8 +218,8 @@ export class LogEpoch {
   }
 
   #samples (): Sample[] {
-    const { newest: id, newestFrame } = this.#options.heard
-    return [this.#inserted, this.#told, this.#read, { id: id <= MAX_ID ? id : 0, createdAt: newestFrame === null ? null : timeOf(newestFrame) }]
+    const { newest: id, newestFrame } = this.#options.received
+    return [this.#inserted, this.#learned, this.#read, { id: id <= MAX_ID ? id : 0, createdAt: newestFrame === null ? null : timeOf(newestFrame) }]
   }
 }
 

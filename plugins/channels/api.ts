@@ -71,7 +71,7 @@ export interface ChannelsApi {
   broadcast (broadcast: Durable & { message: string, messageType?: string }): Promise<Receipt>
 }
 
-export function createApi ({ emit: tell, accessLog, ids }: Pick<Internals, 'emit' | 'accessLog' | 'ids'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
+export function createApi ({ emit: emitNow, accessLog, ids }: Pick<Internals, 'emit' | 'accessLog' | 'ids'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
   const eventOf = ({ event: type, ...sent }: FromHostCode): NewEvent =>
     ({ ...sent, type, data: outgoing.stored({ ...sent, event: type }) })
   const store = async (sent: FromHostCode, transaction: HostTransaction | undefined): Promise<Receipt> => {
@@ -85,7 +85,7 @@ export function createApi ({ emit: tell, accessLog, ids }: Pick<Internals, 'emit
   const emit: ChannelsApi['emit'] = ({ tenantId, userId = ids.system, channel, event, data }) => {
     const emitted = outgoing.emitted({ tenantId, userId, channel, event, data })
     try {
-      tell({ tenantId, channel, event, data: emitted })
+      emitNow({ tenantId, channel, event, data: emitted })
     } catch (err) {
       throw notJson(err)
     }

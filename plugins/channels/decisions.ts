@@ -30,7 +30,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
       return { connections: done.filter(Boolean).length, complete: true }
     }
     try {
-      return await inTime(all())
+      return await withinDeadline(all())
     } catch (err) {
       log.debug({ err }, 'the roster does not know which connections have no socket')
       return { connections: 0, complete: false }
@@ -70,7 +70,7 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
       })
       if (isConcerned && !isCounted) concerned++
     })
-    const allDone = await inTime(Promise.all(tasks)).then(() => true, () => false)
+    const allDone = await withinDeadline(Promise.all(tasks)).then(() => true, () => false)
     return { connections: concerned, complete: allDone && failed === 0 }
   }
 
@@ -140,7 +140,7 @@ function sendRevoked (connection: LocalConnection, channel: string): void {
 const NOBODY: AccessResult = { connections: 0, complete: true }
 
 /** What is under way when its time is over goes on, uncounted. */
-const inTime = async <T>(work: Promise<T>): Promise<T> => await withTimeout(work, EFFECT_WITHIN, () => new Error('still under way'))
+const withinDeadline = async <T>(work: Promise<T>): Promise<T> => await withTimeout(work, EFFECT_WITHIN, () => new Error('still under way'))
 
 /** Side by side: what is local must not wait for Redis. */
 async function sum (...parts: Array<Promise<AccessResult>>): Promise<AccessResult> {

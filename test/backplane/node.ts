@@ -8,7 +8,7 @@ export class Recorder implements BackplaneHandlers {
   readonly frames: Array<OutgoingEvent & { key: ChannelKey }> = []
   /** Channels of which frames may have been missed. */
   readonly missing: ChannelKey[] = []
-  readonly heardAt: number[] = []
+  readonly receivedAt: number[] = []
   /** In which order things were told. */
   readonly told: Array<'deliver' | 'missed' | 'heard' | 'back'> = []
   answer: (op: string, data: unknown) => unknown = (op, data) => ({ op, data })
@@ -26,7 +26,7 @@ export class Recorder implements BackplaneHandlers {
   }
 
   onProbe (sentAt: number): void {
-    this.heardAt.push(sentAt)
+    this.receivedAt.push(sentAt)
     this.#tell('heard')
   }
 

@@ -288,8 +288,8 @@ export function overFailures (t: Test): void {
     const before = performance.now()
     pass(1000)
     const after = performance.now()
-    await a.recorder.until('its probe', () => a.recorder.heardAt.length === 1)
-    const [sentAt = 0] = a.recorder.heardAt
+    await a.recorder.until('its probe', () => a.recorder.receivedAt.length === 1)
+    const [sentAt = 0] = a.recorder.receivedAt
     t.ok(sentAt >= before && sentAt <= after, 'with the time at which it was sent')
 
     const topics = await topicsOf(admin, a)

@@ -46,7 +46,7 @@ export class MemoryRoster implements Roster {
       nodeId: entry.nodeId ?? known?.nodeId ?? null,
       generation: entry.nodeId === null && known !== undefined ? known.generation : generation,
       channels: known?.channels ?? null,
-      heardAt: this.#clock.now()
+      activeAt: this.#clock.now()
     })
     // idle memory: a push would reserve space for sixteen more ids while the user is online.
     if (!user.connections.includes(entry.connectionId)) user.connections = user.connections.concat(entry.connectionId)
@@ -70,9 +70,9 @@ export class MemoryRoster implements Roster {
     const tenant = this.#tenants.get(tenantId)
     const entry = tenant?.connections.get(connectionId)
     if (tenant === undefined || entry === undefined) return
-    entry.heardAt = this.#clock.now()
+    entry.activeAt = this.#clock.now()
     const user = tenant.users.get(entry.userId)
-    if (user !== undefined) user.presence.seenAt = entry.heardAt
+    if (user !== undefined) user.presence.seenAt = entry.activeAt
   }
 
   async find (tenantId: Id, connectionId: string): Promise<RosterConnection | null> {
@@ -142,7 +142,7 @@ export class MemoryRoster implements Roster {
     const entries = [...tenant.connections.values()]
     return {
       total: entries.length,
-      active: entries.filter(({ nodeId, heardAt }) => nodeId !== null || heardAt >= since).length,
+      active: entries.filter(({ nodeId, activeAt }) => nodeId !== null || activeAt >= since).length,
       users: [...tenant.users.values()].filter(({ connections }) => connections.length > 0).length
     }
   }

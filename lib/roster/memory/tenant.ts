@@ -12,7 +12,7 @@ export interface OnlineUser {
 }
 
 export interface Tenant {
-  connections: Map<string, RosterConnection & { channels: Set<string> | null, heardAt: number }>
+  connections: Map<string, RosterConnection & { channels: Set<string> | null, activeAt: number }>
   users: Map<Id, OnlineUser>
   /** `{user}:{conversation}` */
   typing: Map<string, TypingEntry>
@@ -49,7 +49,7 @@ export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Om
   tenant.dueAt = Infinity
   tenant.connections.forEach((entry) => {
     if (entry.nodeId !== null) return
-    const until = entry.heardAt + times.registrationTtl
+    const until = entry.activeAt + times.registrationTtl
     if (until <= now) expiredConnections.push(entry)
     else scheduleCheck(tenant, until)
   })
