@@ -8,7 +8,8 @@ import type { Backplane } from '../backplane/contract.js'
 import type { Clock } from '../clock.js'
 import { RealtimeError } from '../errors.js'
 import { withIds } from '../id-schemas.js'
-import type { Ids } from '../ids.js'
+import type { Id as IdOfUser, Ids } from '../ids.js'
+import { userKey, type UserKey } from '../keys.js'
 import { Id, Nullable } from '../schemas.js'
 import type { Restrictions } from './restrictions.js'
 import { accessKinds, type AccessEntry, type AccessKind, type AccessStore, type StoredAccessEntry } from './store.js'
@@ -83,9 +84,9 @@ export class AccessLog {
   readonly #applied = new Set<string>()
   readonly #unstored = new Set<AccessEntry>()
   /** The ban or unban of a user that was applied before it was read from the log, by user: what is older does not undo it. */
-  readonly #unread = new Map<string, { key: string, since: number }>()
+  readonly #unread = new Map<UserKey, { key: string, since: number }>()
   /** The ids of the newest ban or unban of a user that was read, by user; as far back as a late commit is looked for. */
-  readonly #readBans = new Map<string, number>()
+  readonly #readBans = new Map<UserKey, number>()
   #newest = 0
   #count = 0
   #purgedAt = 0
@@ -204,7 +205,7 @@ export class AccessLog {
    * hears of the other later: the order of the log holds.
    */
   #isNews (entry: StoredAccessEntry): boolean {
-    const user = `${entry.tenantId}/${entry.userId}`
+    const user = userOf(entry)
     const unread = this.#unread.get(user)
     const isRead = unread?.key === entry.key
     if (unread !== undefined && (isRead || performance.now() - unread.since > MAX_UNREAD_AGE)) this.#unread.delete(user)
@@ -220,7 +221,7 @@ export class AccessLog {
   async #apply (entry: AccessEntry, isOwn: boolean): Promise<AccessResult> {
     if (this.#applied.has(entry.key)) return { connections: 0, complete: true }
     this.#markApplied(entry.key)
-    if (entry.kind === 'ban' || entry.kind === 'unban') this.#unread.set(`${entry.tenantId}/${entry.userId}`, { key: entry.key, since: performance.now() })
+    if (entry.kind === 'ban' || entry.kind === 'unban') this.#unread.set(userOf(entry), { key: entry.key, since: performance.now() })
     this.#count++
     this.#options.onApplied(entry.kind)
     this.#restrict(entry)
@@ -295,3 +296,6 @@ export class AccessLog {
 const isResult = (value: unknown): value is AccessResult =>
   typeof value === 'object' && value !== null && 'connections' in value && typeof value.connections === 'number' &&
   'complete' in value && typeof value.complete === 'boolean'
+
+/** The user of a ban or unban, which always name one. */
+const userOf = ({ tenantId, userId }: AccessEntry): UserKey => userKey(tenantId, userId as IdOfUser)

@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import { withTimeout } from '../../lib/async/with-timeout.js'
+import { callNodes } from '../../lib/backplane/call-nodes.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { withIds } from '../../lib/id-schemas.js'
 import type { Id } from '../../lib/ids.js'
@@ -54,10 +55,10 @@ export class Inspection {
     const nodes = new Set([...alive, ...listed.flatMap((entry) => entry.nodeId ?? [])])
     nodes.delete(nodeId)
     const answers = new Map<string, ConnectionDescription[]>([[nodeId, this.#here(tenantId, userId)]])
-    await Promise.all([...nodes].map(async (node) => {
-      const found = await by(ANSWERED_BY_MS, rpc.call(node, OF, { tenantId, userId }), null)
+    const timeout = began + ANSWERED_BY_MS - performance.now()
+    for (const [node, found] of await callNodes(rpc, nodes, { op: OF, data: { tenantId, userId }, timeout })) {
       if (Array.isArray(found)) answers.set(node, found as ConnectionDescription[]) // a node of this version, or nothing
-    }))
+    }
     const found = new Map([...answers.values()].flat().map((one) => [one.connectionId, one]))
     // If a node responded, its result is complete.
     const others = listed.filter((entry) => !found.has(entry.connectionId) && (entry.nodeId === null || !answers.has(entry.nodeId)))

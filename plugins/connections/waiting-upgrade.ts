@@ -1,8 +1,8 @@
 import type { Duplex } from 'node:stream'
 
 /**
- * The outcome of `work`, for which an upgrade waits. Nobody reads its socket meanwhile, so that nobody would notice that the
- * peer is gone: this looks, without taking anything from what comes, and destroys the socket then.
+ * Resolves like `work`, which an upgrade waits for. Nothing reads the socket meanwhile, so a peer that disconnects would go
+ * unnoticed: this watches for its end without consuming any bytes, and then destroys the socket.
  */
 export async function whileConnected<T> (socket: Duplex, work: Promise<T>): Promise<T> {
   const look = (): void => { if (socket.readableLength === 0) socket.read() }

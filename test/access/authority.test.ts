@@ -334,7 +334,8 @@ overBackends((test, backend) => {
     t.match(await upgrade, { status: 403, body: /RT_BANNED/ })
   })
 
-  test('a user who is banned while their socket opens with channels asked for before does not get in', async (t) => {
+  /** A socket on the second node whose opening waits for `authorize`, which is asked about a channel requested by REST before. */
+  const openingSlowly = async (t: Parameters<typeof buildNodes>[0]) => {
     const host = answers<boolean>()
     let hangs = false
     const [a, b] = await nodes(t, { options: { authorize: async () => !hangs || await host.later() } })
@@ -344,6 +345,11 @@ overBackends((test, backend) => {
     const client = await open(b)
     client.send('auth', { token: tokenOf(user(1)), connectionId: 'tab' })
     await until('authorize is asked', () => host.asked() === 1)
+    return { a, b, host, client }
+  }
+
+  test('a user who is banned while their socket opens with channels asked for before does not get in', async (t) => {
+    const { a, host, client } = await openingSlowly(t)
     t.match(await a.app.realtime.access.ban({ tenantId: 1, userId: 1 }), { connections: 1 })
     host.answer(true)
     t.equal(await client.closed, 4403)
@@ -352,15 +358,7 @@ overBackends((test, backend) => {
   })
 
   test('a user who is kicked while their socket opens with channels asked for before is not in the channel', async (t) => {
-    const host = answers<boolean>()
-    let hangs = false
-    const [a, b] = await nodes(t, { options: { authorize: async () => !hangs || await host.later() } })
-    await rest(b, user(1), 'POST', '/connect', { connection_id: 'tab' })
-    await rest(b, user(1), 'POST', '/subscribe', { connection_id: 'tab', channel: 'group.x' })
-    hangs = true
-    const client = await open(b)
-    client.send('auth', { token: tokenOf(user(1)), connectionId: 'tab' })
-    await until('authorize is asked', () => host.asked() === 1)
+    const { a, b, host, client } = await openingSlowly(t)
     const kicked = a.app.realtime.channels.kick(1, 1, 'group.x')
     await until('the kick has come', () => decisionsOn(b).kick === 1)
     host.answer(true)

@@ -40,7 +40,7 @@ export function remove (tenant: Tenant, entry: RosterConnection, offlineDelay: n
   scheduleCheck(tenant, user.offlineAt)
 }
 
-/** Returns what is due. Tenants without a due deadline are skipped: going through all users each second is noticeable with many tenants. */
+/** Returns what is due. Call it only once `dueAt` has passed: going through all users each second is noticeable with many tenants. */
 export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId'> {
   const expiredConnections: RosterConnection[] = []
   const offline: Id[] = []
