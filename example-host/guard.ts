@@ -1,24 +1,27 @@
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import { RealtimeError, type Identity } from '../plugins/index.js'
 
 const GUARDED = new Set(['/dashboard.html', '/dashboard.js', '/chart.js', '/operators.js'])
 const DOCUMENTS = '/docs'
 
-const isGuarded = (url = ''): boolean => GUARDED.has(url) || url === DOCUMENTS || url.startsWith(`${DOCUMENTS}/`)
+const isGuarded = (url: string): boolean => GUARDED.has(url) || url === DOCUMENTS || url.startsWith(`${DOCUMENTS}/`)
 
 /**
  * In production the dashboard and the documents are for operators: whoever shows a token with the claim `admin`, as a
- * bearer token or, where a browser asks for a password, as that.
+ * bearer token or, where a browser asks for a password, as that. Call it before their routes are registered: no other
+ * route gets the hook.
  */
 export function guard (app: FastifyInstance): void {
-  app.addHook('onRequest', async (request, reply) => {
-    if (!isGuarded(request.routeOptions.url)) return
+  const forOperators: onRequestAsyncHookHandler = async (request, reply) => {
     const identity: Identity | null = await app.realtime.access.identify(tokenOf(request), request)
     if (identity === null) {
       void reply.header('www-authenticate', 'Basic realm="operators: the token is the password"')
       throw new RealtimeError('RT_UNAUTHENTICATED')
     }
     if (!(identity.claims as { admin: boolean }).admin) throw new RealtimeError('RT_FORBIDDEN')
+  }
+  app.addHook('onRoute', (route) => {
+    if (isGuarded(route.url)) route.onRequest = [forOperators, ...[route.onRequest ?? []].flat()]
   })
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { BoundedMap } from '../async/bounded-map.js'
-import { addressKey, isPrivateAddress } from './address.js'
+import { clientAddress } from './address.js'
 
 const MINUTE = 60_000
 /** Time for which a refused credential is refused again without calling the host. */
@@ -32,7 +32,8 @@ export class FailedAuthentications {
 
   /** The address as limits count it; null for loopback and private addresses, unless these are limited, too. */
   limitedAddress (address: string): string | null {
-    return isPrivateAddress(address) && !this.limitPrivateAddresses ? null : addressKey(address)
+    const { key, isPrivate } = clientAddress(address)
+    return isPrivate && !this.limitPrivateAddresses ? null : key
   }
 
   /** Whether this credential was refused a moment ago. */

@@ -1,5 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { addressKey, isPrivateAddress } from '../../lib/access/address.js'
+import { clientAddress } from '../../lib/access/address.js'
 
 export interface AdmissionSettings {
   /** Open sockets of one address. */
@@ -74,8 +74,8 @@ export class Admission {
   admit (address: string): Place | AdmissionRefusal {
     const { maxPerAddress, maxPendingPerAddress, limitPrivateAddresses, maxSockets } = this.#settings
     if (maxSockets > 0 && this.#open >= maxSockets) return busy('This node has as many connections as it takes')
-    const key = addressKey(address)
-    const counts = this.#addresses.get(key) ?? { key, isPrivate: isPrivateAddress(address), open: 0, pending: 0 }
+    const { key, isPrivate } = clientAddress(address)
+    const counts = this.#addresses.get(key) ?? { key, isPrivate, open: 0, pending: 0 }
     if (limitPrivateAddresses || !counts.isPrivate) {
       if (maxPerAddress > 0 && counts.open >= maxPerAddress) return tooMany('Too many connections from this address')
       if (maxPendingPerAddress > 0 && counts.pending >= maxPendingPerAddress) return tooMany('Too many connections from this address are not authenticated yet')

@@ -5,6 +5,7 @@ import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import type { WebSocket } from 'ws'
 import { asOwnListener, asRequest, othersListen, type Dispatch } from './dispatch.js'
+import { endsNothing } from './node/closed-socket.js'
 import { responseOn } from './node/pending-response.js'
 import { REFUSAL_TIMEOUT_MS } from './options.js'
 
@@ -27,11 +28,16 @@ export class Upgrades {
   readonly #others = new Set<Duplex>()
   // idle memory: one function for all sockets, because a closure would stay as long as its socket.
   readonly #onGone: (this: Duplex) => void
+  /** Marks a socket that has the listener of this registration. */
+  readonly #tracked = Symbol('tracked')
   #sweeping: NodeJS.Timeout | null = null
 
   constructor () {
     const forget = (socket: Duplex): void => { this.#forget(socket) }
-    this.#onGone = function () { forget(this) }
+    this.#onGone = function () {
+      forget(this)
+      endsNothing(this)
+    }
   }
 
   /** `dispatch` is null if the host registered @fastify/websocket itself. */
@@ -90,13 +96,18 @@ export class Upgrades {
     this.#track(this.#waiting, socket.once('finish', onSocketFinish))
   }
 
+  /** A socket gets its listener once, and keeps it: adding and removing it at each step of an upgrade costs more than all steps (bench row "connect"). */
   #track (sockets: Set<Duplex>, socket: Duplex): void {
-    sockets.add(socket.once('close', this.#onGone))
+    sockets.add(socket)
+    if (Reflect.has(socket, this.#tracked)) return
+    Reflect.set(socket, this.#tracked, true)
+    socket.on('close', this.#onGone)
   }
 
   #forget (socket: Duplex): void {
-    for (const sockets of [this.#waiting, this.#connections, this.#others]) sockets.delete(socket)
-    socket.off('close', this.#onGone).off('finish', onSocketFinish)
+    this.#connections.delete(socket)
+    this.#others.delete(socket)
+    if (this.#waiting.delete(socket)) socket.off('finish', onSocketFinish)
   }
 }
 

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'node:events'
 import Fastify from 'fastify'
 import t from 'tap'
-import { addressKey, isPrivateAddress } from '../../lib/access/address.js'
+import { clientAddress } from '../../lib/access/address.js'
 import { HostCalls, type Asker } from '../../lib/access/host-calls.js'
 import { FairQueue } from '../../lib/async/fair-queue.js'
 import { RealtimeError } from '../../lib/errors.js'
@@ -137,12 +137,12 @@ t.test('Waiting askers are served tenant by tenant in turn, each in its own orde
 })
 
 t.test('Addresses count by themselves, IPv6 ones by their /64', async (t) => {
-  t.equal(addressKey('203.0.113.7'), '203.0.113.7')
-  t.equal(addressKey('::ffff:203.0.113.7'), '203.0.113.7')
-  t.equal(addressKey('2001:db8:1:2:3:4:5:6'), addressKey('2001:db8:1:2::9'))
-  t.equal(addressKey('2001:0db8:0001:0002::1'), addressKey('2001:db8:1:2::9'))
-  t.not(addressKey('2001:db8:1:3::1'), addressKey('2001:db8:1:2::1'))
-  t.equal(addressKey('2001:db8::1'), addressKey('2001:db8:0:0:ffff::'))
-  for (const address of ['127.0.0.1', '::1', '::ffff:127.0.0.1', '10.1.2.3', '172.16.0.1', '192.168.1.1', 'fe80::1', 'fd00::1', '']) t.ok(isPrivateAddress(address), address)
-  for (const address of ['203.0.113.7', '172.32.0.1', '2001:db8::1', '::ffff:203.0.113.7']) t.notOk(isPrivateAddress(address), address)
+  t.equal(clientAddress('203.0.113.7').key, '203.0.113.7')
+  t.equal(clientAddress('::ffff:203.0.113.7').key, '203.0.113.7')
+  t.equal(clientAddress('2001:db8:1:2:3:4:5:6').key, clientAddress('2001:db8:1:2::9').key)
+  t.equal(clientAddress('2001:0db8:0001:0002::1').key, clientAddress('2001:db8:1:2::9').key)
+  t.not(clientAddress('2001:db8:1:3::1').key, clientAddress('2001:db8:1:2::1').key)
+  t.equal(clientAddress('2001:db8::1').key, clientAddress('2001:db8:0:0:ffff::').key)
+  for (const address of ['127.0.0.1', '::1', '::ffff:127.0.0.1', '10.1.2.3', '172.16.0.1', '192.168.1.1', 'fe80::1', 'fd00::1', '']) t.ok(clientAddress(address).isPrivate, address)
+  for (const address of ['203.0.113.7', '172.32.0.1', '2001:db8::1', '::ffff:203.0.113.7']) t.notOk(clientAddress(address).isPrivate, address)
 })

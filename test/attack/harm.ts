@@ -1,0 +1,195 @@
+import { readFileSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { WebSocket } from 'ws'
+import { bundle } from '../bundle.js'
+import { Client, type Who } from '../cluster/client.js'
+import { startCluster, type Cluster, type Node } from '../cluster/cluster.js'
+
+/**
+ * What one person can do to a node and to other tenants, measured on two example hosts with their default limits:
+ * `npm run test:harm`. MINUTES is how long the hostile member goes on, 10 unless given; HARM_HOST measures another
+ * bundled host. The generator runs on the same cores as the nodes: the other tenant's times include that.
+ */
+const MINUTES = Number(process.env.MINUTES ?? 10)
+const LIMITS = { FRAMES_PER_SECOND: '30', MESSAGES_PER_MINUTE: '3000', RECIPIENTS_PER_MINUTE: '10000' }
+const NO_SUMS = { ...LIMITS, MESSAGES_PER_MINUTE: '0', RECIPIENTS_PER_MINUTE: '0' }
+const HOSTILE: Who = { userId: 1, clubId: 1 }
+
+process.env.BUNDLED_HOST = process.env.HARM_HOST ?? (await bundle()).host
+
+await onCluster(LIMITS, async (cluster) => { await repeatedReplays(cluster) })
+await onCluster(LIMITS, async (cluster) => { await liveBesideReplay(cluster) })
+await onCluster(LIMITS, async ({ nodes: [node] }) => { await notifications(node as Node, 'default limits') })
+await onCluster(NO_SUMS, async ({ nodes: [node] }) => { await notifications(node as Node, 'frame rate alone') })
+await onCluster(LIMITS, async ({ nodes: [node] }) => { await pongs(node as Node) })
+await onCluster(LIMITS, async (cluster) => { await hostileMember(cluster) })
+process.exit(0)
+
+async function onCluster (env: Record<string, string>, measure: (cluster: Cluster) => Promise<void>): Promise<void> {
+  const cluster = await startCluster([{ env }, { env }])
+  try {
+    await measure(cluster)
+  } finally {
+    await cluster.stop()
+  }
+}
+
+/** A connection asks again and again for a channel's 5 MB and reads nothing. */
+async function repeatedReplays ({ nodes }: Cluster): Promise<void> {
+  const [node] = nodes as [Node]
+  await fill(node, 1000)
+  const before = memory(node)
+  const reader = await Client.connect(node, HOSTILE)
+  reader.pause()
+  let sent = 0
+  const watching = peak(node, 45_000, () => reader.isClosed)
+  for (; sent < 1400 && !reader.isClosed; sent++) {
+    reader.send('subscribe', { channel: 'group.full', since: 0 })
+    if (sent % 30 === 29) await sleep(1000) // the frame rate
+  }
+  report('replays asked for and not read', `+${megabytes(await watching - before)} for ${sent} frames`)
+  reader.terminate()
+}
+
+/** A replay that is not read, in a channel to which 25 MB of live frames come. */
+async function liveBesideReplay ({ nodes }: Cluster): Promise<void> {
+  const [node] = nodes as [Node]
+  await fill(node, 1000)
+  const reader = await Client.connect(node, HOSTILE)
+  reader.pause()
+  reader.send('subscribe', { channel: 'group.full', since: 0 })
+  await sleep(500)
+  const before = memory(node)
+  let isOver = false
+  const watching = peak(node, 600_000, () => isOver)
+  await fill(node, 5000)
+  isOver = true
+  report('25 MB of live frames beside a replay that is not read', `+${megabytes(await watching - before)}`)
+  reader.terminate()
+}
+
+/** 5 connections of a member notify 500 others at the frame rate; another tenant's acks meanwhile. */
+async function notifications (node: Node, limits: string): Promise<void> {
+  const ann = await Client.connect(node, { userId: 1, clubId: 2 })
+  ann.keep = false
+  await acks(ann, 100)
+  const quiet = await acks(ann, 200)
+  const clients = await Promise.all(Array.from({ length: 5 }, async () => await Client.connect(node, HOSTILE)))
+  const recipientIds = Array.from({ length: 500 }, (_, i) => 1000 + i)
+  const refusals = new Map<string, number>()
+  const timers = clients.map((client) => {
+    client.keep = false
+    return setInterval(() => {
+      client.request('notification:send', { recipientIds, title: 't', body: 'b' }).catch(({ code = 'none' }: { code?: string }) => {
+        refusals.set(code, (refusals.get(code) ?? 0) + 1)
+      })
+    }, 1000 / 30)
+  })
+  await sleep(2000)
+  const during = await acks(ann, 300)
+  for (const timer of timers) clearInterval(timer)
+  report(`notifications to 500, ${limits}: another tenant’s acks`, `${during.within} % within 1 s, p50 ${during.p50} ms (quiet ${quiet.p50}), p99 ${during.p99} ms (quiet ${quiet.p99}); refused ${JSON.stringify(Object.fromEntries(refusals))}`)
+  for (const client of [...clients, ann]) client.terminate()
+}
+
+/** Pongs at full speed on a socket that never authenticates. */
+async function pongs (node: Node): Promise<void> {
+  const socket = new WebSocket(node.wsUrl)
+  await new Promise((resolve) => socket.once('open', resolve))
+  let isClosed = false
+  socket.once('close', () => { isClosed = true }).on('error', () => {})
+  const began = performance.now()
+  const before = cpu(node)
+  let sent = 0
+  while (!isClosed && performance.now() - began < 5000) {
+    for (let i = 0; i < 500 && !isClosed; i++, sent++) socket.pong('', true, () => {})
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  const took = performance.now() - began
+  report('pongs at full speed, without authentication', `${(cpu(node) - before).toFixed()} ms of the node’s processor time; closed after ${took.toFixed()} ms and ${sent} pongs`)
+  socket.terminate()
+}
+
+/** A member with five connections does whatever leaves something behind, at the frame rate. */
+async function hostileMember ({ nodes, rows, keys }: Cluster): Promise<void> {
+  const until = Date.now() + MINUTES * 60_000
+  let n = 0
+  const clients = await Promise.all(Array.from({ length: 5 }, async (_, i) => await Client.connect(nodes[i % 2] as Node, HOSTILE)))
+  while (Date.now() < until) {
+    for (const [i, client] of clients.entries()) {
+      if (client.isClosed) clients[i] = await Client.connect(nodes[i % 2] as Node, HOSTILE).catch(() => client)
+      client.keep = false
+      for (const [event, data] of frames(n)) client.send(event, data)
+      n++
+    }
+    await sleep(1000 / 5)
+  }
+  const tables = ['websocket_events', 'websocket_connections', 'websocket_presence', 'websocket_access']
+  const [pending] = await rows("select count(*) as n from websocket_events where status = 'pending'")
+  const counts = await Promise.all(tables.map(async (table) => `${table} ${String((await rows(`select count(*) as n from ${table}`))[0]?.n)}`))
+  for (const client of clients) client.terminate()
+  await sleep(40_000)
+  report(`${MINUTES} minutes of a hostile member`, `${n * 6} frames; rows: ${counts.join(', ')} (pending: ${String(pending?.n)}); Redis keys 40 s after it left: ${await keys.dbsize()}`)
+}
+
+function frames (n: number): Array<[string, object]> {
+  return [
+    ['user:typing', { conversationId: `c${n}`, channel: `group.${n}`, isTyping: true }],
+    ['subscribe', { channel: `group.${n}` }],
+    ['unsubscribe', { channel: `group.${n - 1}` }],
+    ['user:presence', { status: n % 2 === 0 ? 'busy' : 'online', device: 'web' }],
+    ['message:direct', { recipientId: 1000 + n, message: 'x'.repeat(100), conversationId: `c${n}` }],
+    ['notification:send', { recipientIds: Array.from({ length: 500 }, (_, i) => 10_000 + (n * 500 + i) % 100_000), title: 't', body: 'b' }]
+  ]
+}
+
+/** Messages of 5 KB into `group.full`, by users who each stay below their rate. */
+async function fill (node: Node, count: number): Promise<void> {
+  const senders = await Promise.all(Array.from({ length: 20 }, async (_, i) => await Client.connect(node, { userId: 100 + i, clubId: 1 })))
+  let left = count
+  await Promise.all(senders.map(async (sender) => {
+    sender.keep = false
+    while (left-- > 0) {
+      await sender.request('message:group', { channel: 'group.full', message: 'x'.repeat(4900), conversationId: 'c' }).catch(() => {})
+      await sleep(40)
+    }
+    sender.terminate()
+  }))
+}
+
+async function acks (client: Client, count: number): Promise<{ within: string, p50: string, p99: string }> {
+  const times = await Promise.all(Array.from({ length: count }, async (_, i) => {
+    await sleep(i * 50)
+    const began = performance.now()
+    await client.request('message:group', { channel: 'group.x', message: `${i}`, conversationId: 'c' }).catch(() => {})
+    return performance.now() - began
+  }))
+  times.sort((a, b) => a - b)
+  const at = (share: number): string => (times[Math.floor(count * share)] ?? NaN).toFixed(1)
+  return { within: (100 * times.filter((ms) => ms <= 1000).length / count).toFixed(), p50: at(0.5), p99: at(0.99) }
+}
+
+/** The most memory of a node, looked at often, until `ms` or `isOver`. */
+async function peak (node: Node, ms: number, isOver: () => boolean): Promise<number> {
+  let most = 0
+  for (const until = Date.now() + ms; Date.now() < until && !isOver();) {
+    most = Math.max(most, memory(node))
+    await sleep(100)
+  }
+  return most
+}
+
+function memory ({ pid }: Node): number {
+  return Number(/VmRSS:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) * 1024
+}
+
+/** Milliseconds of a node's threads. */
+function cpu ({ pid }: Node): number {
+  return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6
+}
+
+const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed()} MB`
+
+function report (what: string, figure: string): void {
+  console.log(`${what.padEnd(70)} ${figure}`)
+}
