@@ -30,6 +30,9 @@ export interface EphemeralEvent {
   data: Record<string, unknown>
   /** The connection that does not receive it. */
   excludeConnectionId?: string | null
+  /** The users that it is about; see `OutgoingEvent`. */
+  about?: readonly Id[]
+  withoutSelf?: boolean
 }
 
 /** Shared by the plugins, see {@link internalsOf}. */

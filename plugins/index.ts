@@ -22,6 +22,6 @@ export {
   type ReceivedEvents, type SentEvents
 } from './channels/index.js'
 export { default as connections, type ConnectionDescription, type ConnectionsApi, type ConnectionsOptions } from './connections/index.js'
-export { default as presence, type HostPresence, type OnlinePage, type PresenceApi, type PresenceOptions } from './presence/index.js'
+export { default as presence, type HostPresence, type OnlinePage, type PresenceApi, type PresenceOptions, type Visible } from './presence/index.js'
 export { default as stats, type HostStats, type StatsApi, type StatsOptions } from './stats/index.js'
 export { default as typing, type Participants, type TypingApi, type TypingOptions } from './typing/index.js'

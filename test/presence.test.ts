@@ -71,7 +71,7 @@ overBackends((test, backend) => {
     const host = await buildHost(t, { backend })
     const [client, watcher] = [await connect(host, user(1)), await connect(host, user(9))]
     await client.request('user:presence', { status: 'offline' })
-    t.match(await watcher.next('user:presence'), { userId: 1, status: 'offline' })
+    t.match(await watcher.next('user:offline'), { userId: 1, status: 'offline' })
     t.match((await rest(host, user(9), 'GET', '/online-users')).body, { data: [{ user_id: 9 }], total: 1 })
     t.match(await presenceOf(host, 1), { status: 'offline', display_status: 'Offline' })
     await rest(host, user(1), 'POST', '/presence/update', { status: 'online', device: 'tablet' })

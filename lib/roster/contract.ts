@@ -27,6 +27,9 @@ export interface JoinResult {
   isNew: boolean
   /** It is the user's first connection in the cluster: the caller must emit `online`. */
   isFirstOfUser: boolean
+  /** Others see the user as online from now on: the user was offline, or had set `offline`. */
+  hasAppeared: boolean
+  standing: Standing
   /** The earlier socket with the same id; its node must close it. */
   replaced: RosterConnection | null
   /** Connections over the limit per user, already removed; their nodes must close them. Those without a socket come first, then the oldest. */
@@ -48,13 +51,39 @@ export interface Renewed {
   displaced: Displaced[]
 }
 
+/** A user's status, and how presence is sent in the tenant. */
+export interface Standing extends Mode { status: PresenceStatus }
+
+/** How presence is sent in a tenant. */
+export interface Mode {
+  /** Whether every change is sent to everyone; otherwise only to those who watch the user. */
+  everyone: boolean
+  /** Users whom others see as online. */
+  online: number
+}
+
+/** What a change of status did to what others see: the user came online, went offline, or neither. */
+export type Edge = 'appeared' | 'vanished' | null
+
+/** How the plugin sends presence, and who is invisible. */
+export interface PresenceRulesOfRoster {
+  /** While at most this many users are online in a tenant, everyone is sent every change. 0: never; Infinity: always. */
+  everyone: number
+  /** All invisible users, from the database. */
+  loadInvisible (): Promise<Array<UserRef & { since: number }>>
+}
+
 export interface UsersOfTenant { tenantId: Id, userIds: Id[] }
 
 export interface Presence {
   status: PresenceStatus
   device: Device
   lastMessage: string | null
+  /** JSON of an object; null: none. */
+  data: string | null
   awaySince: number | null
+  /** When the user became `offline` or `invisible`; null with another status. */
+  hiddenSince: number | null
   /** The user's last activity. */
   seenAt: number
 }
@@ -82,6 +111,8 @@ export interface Counts {
   active: number
   /** Users with at least one connection. */
   users: number
+  /** Of `total`, those of users who are offline or invisible to others. */
+  hidden: { total: number, active: number, users: number }
 }
 
 /** Requests counted within a window. */
@@ -102,6 +133,10 @@ export interface Due {
   typing: TypingEntry[]
   /** Connections without a socket whose registration expired, already removed. */
   expiredConnections: RosterConnection[]
+  /** How presence is sent in the tenant. */
+  mode: Mode
+  /** `mode`: that has changed. `count`: the number of users online has, and only that is sent to everyone. Null: nothing to send. */
+  tell: 'mode' | 'count' | null
 }
 
 export interface OnlinePage {
@@ -148,10 +183,16 @@ export interface RosterPresence {
    * Sets the presence. A user without a connection is online for `registrationTtl` from then; `isFirstOfUser` as for `join`.
    * Synchronous in a single process (bench row "REST: presence update"); so is `presence`.
    */
-  setPresence (tenantId: Id, userId: Id, presence: Presence): MaybePromise<{ isFirstOfUser: boolean }>
+  setPresence (tenantId: Id, userId: Id, presence: Presence): MaybePromise<{ isFirstOfUser: boolean, edge: Edge, standing: Standing }>
+  /** While Redis is away, as far as this node knows. */
+  standing (tenantId: Id, userId: Id): MaybePromise<Standing>
   /** The presence of each user in the given order; null for users who are offline. */
   presence (tenantId: Id, userIds: Id[]): MaybePromise<Array<Presence | null>>
   online (tenantId: Id, page: { limit: number, after: Id }): Promise<OnlinePage>
+  /** Without this call nobody is invisible, and counts are not sent. Resolves when invisible users are known. */
+  usePresence (rules: PresenceRulesOfRoster): Promise<void>
+  /** Whether every change is sent to everyone in the tenant, as far as this node knows. */
+  tellsEveryone (tenantId: Id): boolean
   /** A number that changes with every change of what `online` returns for the tenant; null if the node cannot know that. */
   version (tenantId: Id): number | null
 }
@@ -226,4 +267,7 @@ export function createGenerations (): () => string {
 
 /** The presence of a user who has not set one: online, on the device they connected with. */
 export const defaultPresence = (device: Device, seenAt: number): Presence =>
-  ({ status: 'online', device, lastMessage: null, awaySince: null, seenAt })
+  ({ status: 'online', device, lastMessage: null, data: null, awaySince: null, hiddenSince: null, seenAt })
+
+/** Whether other users see a user with this status as online. */
+export const isShown = (status: PresenceStatus): boolean => status !== 'offline' && status !== 'invisible'

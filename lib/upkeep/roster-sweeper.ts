@@ -53,10 +53,11 @@ export class RosterSweeper {
     }
   }
 
-  #emit ({ tenantId, offline, presences, typing, expiredConnections }: Due): void {
+  #emit ({ tenantId, offline, presences, typing, expiredConnections, mode, tell }: Due): void {
     const { events } = this.#options
     for (const entry of expiredConnections) events.emit('connectionExpired', entry)
     for (const entry of typing) events.emit('typingExpired', entry)
     offline.forEach((userId, i) => { events.emit('offline', { tenantId, userId, presence: presences[i] ?? null }) })
+    if (tell !== null) events.emit('counted', { tenantId, tell, ...mode })
   }
 }

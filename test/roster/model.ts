@@ -87,7 +87,7 @@ export class Model {
   async say (node: ModelNode, { tenantId, userId }: RosterConnection, status: Status): Promise<void> {
     const seenAt = this.clock.now()
     try {
-      const { isFirstOfUser } = await node.roster.setPresence(tenantId, userId, { status, device: 'web', lastMessage: null, awaySince: null, seenAt })
+      const { isFirstOfUser } = await node.roster.setPresence(tenantId, userId, { status, device: 'web', lastMessage: null, data: null, awaySince: null, hiddenSince: null, seenAt })
       if (isFirstOfUser) this.#tell(`${tenantId}/${userId} online`)
       this.said.set(`${tenantId}/${userId}`, status)
     } catch (err) {

@@ -42,6 +42,8 @@ export class RosterCommands {
   readonly dueKey: string
   readonly #nodeId: string
   readonly #clock: Clock
+  /** `''`: presence is not used; -1: everyone is sent every change; otherwise, in tenants with at most this many users online. */
+  #everyone: Argument = ''
 
   constructor (redis: RedisConnections, nodeId: string, ids: Ids, clock: Clock, log: FastifyBaseLogger) {
     this.redis = new RedisCommands(redis, forIds(scripts, ids.kind), unavailable, log)
@@ -90,7 +92,7 @@ export class RosterCommands {
   async run<Name extends keyof Scripts & string> (
     name: Name, keys: string | string[], args: ArgumentsOf<Scripts[Name]>, more?: readonly Argument[]
   ): Promise<unknown> {
-    return await this.redis.run(name, typeof keys === 'string' ? [keys] : keys, this.#offset, args, more)
+    return await this.redis.run(name, typeof keys === 'string' ? [keys] : keys, [this.#offset, this.#everyone], args, more)
   }
 
   /** Runs a script over several tenants. A row is left out if `encode` returns null; it is called right before the row is sent. */
@@ -155,6 +157,11 @@ export class RosterCommands {
     return outcome
   }
 
+  /** Schedules a check of what everyone in these tenants is to be sent. */
+  async scheduleTell (...tenantIds: Id[]): Promise<void> {
+    await this.run('scheduleIn', this.dueKey, { delay: 0 }, tenantIds)
+  }
+
   /** Has the tenants checked by then. */
   async scheduleAt (deadlines: Iterable<readonly [tenantId: Id, at: Argument]>): Promise<void> {
     const args = [...deadlines].flatMap(([tenantId, at]) => [at, tenantId])
@@ -166,6 +173,10 @@ export class RosterCommands {
     return await this.runScheduled('leave', tenantId, offlineDelay, {
       id: connectionId, generation, offlineDelay, heldUser: held?.userId ?? '', heldNode: held?.nodeId ?? '', tenant: tenantId
     }) === 1
+  }
+
+  set everyone (limit: number) {
+    this.#everyone = limit === Infinity ? -1 : limit
   }
 
   /** The difference between the clock of this node, which tests move, and the system clock. */

@@ -3,7 +3,8 @@ import { prelude } from './prelude.js'
 
 /**
  * Collects what is due in each tenant: returns offline users, their presence and last activity (alternating), typing
- * entries, expired connections, and the next deadline or ''. Users stay in `grace` until `confirmOffline`, due again after
+ * entries, expired connections, the next deadline or '', the mode, the number of visible users,
+ * and 'mode' or 'count' if everyone is to be sent that, or ''. Users stay in `grace` until `confirmOffline`, due again after
  * `claim`: if the node stops before it reported them, another node does.
  */
 export const collectDue = tableScript({
@@ -18,6 +19,7 @@ local function dueIn(name)
   return found
 end
 local offlineAt = now + tonumber(offlineDelay)
+local lostPresence = '{"status":"online","device":"web","lastMessage":null,"data":null,"awaySince":null,"hiddenSince":null}'
 local results = {}`,
   result: 'results'
 }, `
@@ -44,11 +46,19 @@ local results = {}`,
     else
       redis.call('ZADD', base .. 'grace', now + tonumber(claim), user)
       table.insert(offline, user)
-      table.insert(presences, redis.call('HGET', base .. 'presence', user) or '')
+      local presence = redis.call('HGET', base .. 'presence', user)
+      local since = not presence and redis.call('HGET', base .. 'invisible', user)
+      table.insert(presences, since and asInvisible(lostPresence, since) or presence or '')
       table.insert(presences, redis.call('HGET', base .. 'seen', user) or '')
     end
   end
-  results[i] = { offline, presences, stopped, expired, nextDeadline() }`)
+  local tell, tellAt = '', tonumber(redis.call('HGET', base .. 'mode', 'tellAt') or nil)
+  if tellAt and tellAt <= now then
+    tell = redis.call('HGET', base .. 'mode', 'tell')
+    redis.call('HDEL', base .. 'mode', 'tell', 'tellAt')
+    redis.call('HSET', base .. 'mode', 'toldAt', toText(now))
+  end
+  results[i] = { offline, presences, stopped, expired, nextDeadline(), modeOf(), redis.call('ZCARD', base .. 'visible'), tell }`)
 
 /** Removes users who were reported offline. Returns for each tenant the users who came back before this call. */
 export const confirmOffline = tableScript({ prelude, parameters: [], columns: ['user'], setup: 'local results = {}', result: 'results' }, `

@@ -6,6 +6,7 @@ import { defaultPresence, type Renewed, type RosterTimes } from '../contract.js'
 import { decodePresence, encodePresence, toConnection } from './codec.js'
 import type { RosterCommands } from './commands.js'
 import type { restore } from './heal-scripts.js'
+import type { Invisible } from './invisible.js'
 import type { Lease } from './lease.js'
 import type { LocalSocket, LocalState } from './local-state.js'
 import type { OfflineReconciler } from './offline-reconciler.js'
@@ -20,6 +21,7 @@ interface SocketPart extends Part<LocalSocket> { isLast: boolean }
 const REPORTED_FIRST = 2000
 
 export interface HealingParts {
+  invisible: Invisible
   nodeId: string
   commands: RosterCommands
   lease: Lease
@@ -65,6 +67,8 @@ export class Healing {
     const found: Renewed = { arrived: [], displaced: [] }
     await this.#renewLease()
     const hasLost = this.#openLoss === 'lost'
+    // Before any user is written: nobody may appear who is invisible.
+    if (hasLost) await this.#parts.invisible.restore()
     // First, because the next steps remove connections, and users who left must be known apart from users who were reported.
     found.arrived.push(...await offline.reconcile(hasLost))
     let missed = 0

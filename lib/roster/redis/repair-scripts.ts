@@ -8,11 +8,12 @@ import { prelude } from './prelude.js'
 
 const repairPrelude = prelude + `
 -- Used for a user whose presence was evicted, until a node that knows better writes it.
-local fallbackPresence = '{"status":"online","device":"web","lastMessage":null,"awaySince":null}'
+local fallbackPresence = '{"status":"online","device":"web","lastMessage":null,"data":null,"awaySince":null,"hiddenSince":null}'
 local function keepOnline(user)
   redis.call('ZREM', base .. 'grace', user)
   redis.call('ZADD', base .. 'present', scoreOf(user), user)
-  if redis.call('HSETNX', base .. 'presence', user, fallbackPresence) == 1 then redis.call('HDEL', base .. 'said', user) end
+  local since = redis.call('HGET', base .. 'invisible', user)
+  if redis.call('HSETNX', base .. 'presence', user, since and asInvisible(fallbackPresence, since) or fallbackPresence) == 1 then redis.call('HDEL', base .. 'said', user) end
   updateVisible(user)
 end
 `
