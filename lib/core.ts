@@ -149,6 +149,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     bus,
     defaultChannels: new Set(),
     waiting: null,
+    channelLeft: null,
     localConnections: new Map(),
     purges: [],
     rpc: {

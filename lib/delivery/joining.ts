@@ -241,6 +241,11 @@ export class Joining {
     this.#count(this.#channel.write(this.member, frames))
   }
 
+  /** Drops kept ephemeral events that the reply has made obsolete. */
+  discard (isObsolete: (payload: Buffer) => boolean): void {
+    if (this.#kept.length > 0) this.#keep(this.#kept.filter(({ messageId, payload }) => messageId > 0 || !isObsolete(payload)))
+  }
+
   /** Makes the member live, unless the log must be read or a reply is awaited. */
   goLive (): void {
     if (this.isOver || this.isDue || this.#isFirstDue || this.#replies > 0) return

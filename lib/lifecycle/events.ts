@@ -3,7 +3,7 @@ import type { LocalConnection } from '../delivery/connection.js'
 import type { ErrorCode } from '../errors.js'
 import type { Id } from '../ids.js'
 import type { UserRef } from '../keys.js'
-import type { Displaced, Mode, RosterConnection, TypingEntry } from '../roster/contract.js'
+import type { Displaced, Mode, RoomChange, RosterConnection, TypingEntry } from '../roster/contract.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
 /** What a user last set, or an update set for them. */
@@ -86,6 +86,8 @@ export interface LifecycleEvents {
 
 /** Events between the plugins; hosts do not see them. */
 export interface InternalEvents extends LifecycleEvents {
+  /** The members of a channel changed. */
+  roomChanged: [{ tenantId: Id, change: RoomChange }]
   /** This node hears the others again, and may have missed ephemeral events. */
   reconnected: []
   /** A user who had set `offline` has a new connection. */

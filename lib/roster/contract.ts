@@ -73,6 +73,33 @@ export interface PresenceRulesOfRoster {
   loadInvisible (): Promise<Array<UserRef & { since: number }>>
 }
 
+/** Users of a channel up to whose number they are listed. */
+export const MAX_LISTED = 200
+/** Milliseconds between two counts of a tenant, or two changes of a channel's members. */
+export const TELL_INTERVAL = 1000
+
+/** How the members of a channel changed, to be sent to its subscribers. */
+export interface RoomChange {
+  channel: string
+  /** One more than that of the change before it. */
+  version: number
+  count: number
+  /** Null where there are too many. */
+  joined: Id[] | null
+  left: Id[] | null
+}
+
+/** What is to be sent now, and after how many milliseconds `tell` is to be called; null: nothing. */
+export interface Told { change: RoomChange | null, tellIn: number | null }
+
+/** The members of a channel. */
+export interface Room {
+  count: number
+  version: number
+  /** By id; null where there are too many. */
+  users: Id[] | null
+}
+
 export interface UsersOfTenant { tenantId: Id, userIds: Id[] }
 
 export interface Presence {
@@ -111,8 +138,6 @@ export interface Counts {
   active: number
   /** Users with at least one connection. */
   users: number
-  /** Of `total`, those of users who are offline or invisible to others. */
-  hidden: { total: number, active: number, users: number }
 }
 
 /** Requests counted within a window. */
@@ -135,6 +160,8 @@ export interface Due {
   expiredConnections: RosterConnection[]
   /** How presence is sent in the tenant. */
   mode: Mode
+  /** Changes of the members of channels. */
+  rooms: RoomChange[]
   /** `mode`: that has changed. `count`: the number of users online has, and only that is sent to everyone. Null: nothing to send. */
   tell: 'mode' | 'count' | null
 }
@@ -169,7 +196,8 @@ export interface RosterConnections {
   /** On the node that has the socket this works while shared state is away. */
   find (tenantId: Id, connectionId: string): Promise<RosterConnection | null>
   connectionsOf (tenantId: Id, userId: Id): Promise<RosterConnection[]>
-  counts (tenantId: Id): Promise<Counts>
+  /** `shown`: without users who are offline or invisible to others, and their connections. */
+  counts (tenantId: Id, shown?: boolean): Promise<Counts>
 
   /** Records a channel for when the socket opens. Returns false if the connection has `limit` channels. */
   addChannel (tenantId: Id, connectionId: string, channel: string, limit: number): Promise<boolean>
@@ -195,6 +223,19 @@ export interface RosterPresence {
   tellsEveryone (tenantId: Id): boolean
   /** A number that changes with every change of what `online` returns for the tenant; null if the node cannot know that. */
   version (tenantId: Id): number | null
+}
+
+/** The members of channels: users, from the first subscribed connection to the last. Hidden users are none. */
+export interface RosterRooms {
+  /** A connection of this node subscribed the channel. While shared state is away, the room is what this node knows of it. */
+  enter (tenantId: Id, channel: string, userId: Id): MaybePromise<Room & Told>
+  /** It left the channel. A user without a further connection in it stays a member for `delay` milliseconds. */
+  exit (tenantId: Id, channel: string, userId: Id, delay: number): MaybePromise<Told>
+  /** Returns the changes that are due. */
+  tell (tenantId: Id, channel: string): MaybePromise<Told>
+  members (tenantId: Id, channel: string, page: { limit: number, after: Id }): Promise<{ users: Id[], total: number, version: number, next: Id | null }>
+  /** Members of each channel, and their connections. */
+  roomSizes (tenantId: Id, channels: readonly string[]): Promise<Array<{ users: number, connections: number }>>
 }
 
 export interface RosterTyping {
@@ -228,7 +269,7 @@ export interface RosterLocks {
  *   what belongs to no living node. Nobody is reported online or offline because of that alone.
  * - This node knows its own sockets without shared state: it finds them, and refuses their ids to other users.
  */
-export interface Roster extends RosterConnections, RosterPresence, RosterTyping, RosterLocks {
+export interface Roster extends RosterConnections, RosterPresence, RosterRooms, RosterTyping, RosterLocks {
   readonly nodeId: string
   readonly healthy: boolean
   start (): Promise<void>

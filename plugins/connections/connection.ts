@@ -55,7 +55,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   readonly #clock: Clock
   readonly #metrics: Metrics
   readonly #maxBuffered: number
-  readonly #defaultChannels: ReadonlySet<string>
+  readonly #internals: Pick<Internals, 'defaultChannels' | 'channelLeft'>
   #limiter: FrameLimiter | null = null
   readonly #limits: FrameLimits
   /** Null while there is nothing to replay. */
@@ -66,7 +66,12 @@ export class Connection implements Reader, LocalConnection, Paced {
   #tasks: Array<() => MaybePromise<void>> | null = null
   #working = false
 
-  constructor ({ socket, raw, request, client }: Upgraded, { hub, eventLog, clock, metrics, defaultChannels }: Pick<Internals, 'hub' | 'eventLog' | 'clock' | 'metrics' | 'defaultChannels'>, options: ConnectionOptions) {
+  constructor (
+    { socket, raw, request, client }: Upgraded,
+    internals: Pick<Internals, 'hub' | 'eventLog' | 'clock' | 'metrics' | 'defaultChannels' | 'channelLeft'>,
+    options: ConnectionOptions
+  ) {
+    const { hub, eventLog, clock, metrics } = internals
     this.#socket = socket
     this.#raw = raw
     this.request = request
@@ -76,7 +81,7 @@ export class Connection implements Reader, LocalConnection, Paced {
     this.#clock = clock
     this.#metrics = metrics
     this.#maxBuffered = options.maxBuffered
-    this.#defaultChannels = defaultChannels
+    this.#internals = internals
     this.#limits = options
     this.replies = new ReplyQueue(this)
     this.pingedAt = clock.now()
@@ -140,7 +145,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   }
 
   isAutomatic (channel: string): boolean {
-    return this.#defaultChannels.has(channel) || channel === privateChannel(this.identity.userId)
+    return this.#internals.defaultChannels.has(channel) || channel === privateChannel(this.identity.userId)
   }
 
   /** Resolves synchronously if the node is already subscribed (bench row "connect"). */
@@ -165,10 +170,13 @@ export class Connection implements Reader, LocalConnection, Paced {
     if (this.#replayer.isIdle) this.#replayer = null
   }
 
-  leave (channel: string): void {
+  /** `delay`: how long the user still counts as a member of the channel, in milliseconds. */
+  leave (channel: string, delay = 0): void {
     if (this.#phase.name === 'opening' || this.#phase.session === null) return
     if (isHidden(channel) ? this.#hidden?.delete(channel) !== true : !this.channels.delete(channel)) return
-    this.#hub.leave(channelKey(this.#phase.session.identity.tenantId, channel), this)
+    const { identity } = this.#phase.session
+    this.#hub.leave(channelKey(identity.tenantId, channel), this)
+    this.#internals.channelLeft?.(this, identity, channel, delay)
     if (this.#phase.name === 'open' && !isHidden(channel)) this.#onChannelsChanged?.(this)
   }
 

@@ -189,9 +189,9 @@ export class Connections {
     const key = connectionKey(tenantId, connectionId)
     const channels = [...connection.channels]
     if (this.#internals.localConnections.get(key) === connection) this.#internals.localConnections.delete(key)
-    for (const channel of channels) connection.leave(channel)
-    for (const channel of connection.hidden) connection.leave(channel)
     const grace = connection.phase.name === 'closing' ? this.#graceAfter(connection.phase.code) : undefined
+    for (const channel of channels) connection.leave(channel, grace ?? this.#internals.settings.presenceGrace)
+    for (const channel of connection.hidden) connection.leave(channel)
     return thenMaybe(this.#wasReplaced({ tenantId, userId, connectionId, generation }, grace), (wasReplaced) => {
       if (!wasReplaced) {
         this.#store.putSession(session, connection.client, channels, 'disconnected')

@@ -1,10 +1,11 @@
 import type { Clock } from '../../clock.js'
 import type { Id, Ids } from '../../ids.js'
 import {
-  createGenerations, defaultPresence, isShown, type ConnectionRef, type Counts, type Due, type Edge, type JoinResult, type OnlinePage, type Presence,
-  type PresenceRulesOfRoster, type RateCount, type Renewed, type Roster, type RosterConnection, type RosterTimes, type Standing, type TypingEntry,
-  type TypingKey, type UsersOfTenant
+  createGenerations, defaultPresence, isShown, MAX_LISTED, type ConnectionRef, type Counts, type Due, type Edge, type JoinResult, type OnlinePage, type Presence,
+  type PresenceRulesOfRoster, type RateCount, type Renewed, type Room, type Roster, type RosterConnection, type RosterTimes, type Standing, type Told,
+  type TypingEntry, type TypingKey, type UsersOfTenant
 } from '../contract.js'
+import { collectRooms, enterRoom, exitRoom, roomOf, setSeen, tellRoom } from './rooms.js'
 import { remove, scheduleCheck, collectDue, collectTell, countShown, type OnlineUser, type Tenant } from './tenant.js'
 
 /** The roster of one process. */
@@ -41,7 +42,7 @@ export class MemoryRoster implements Roster {
     const { user, isFirstOfUser } = this.#markOnline(tenant, entry.tenantId, entry.userId, entry.device)
     // `offline` ends with the next connection.
     const hasReturned = user.presence.status === 'offline'
-    if (hasReturned) this.#show(tenant, user, defaultPresence(entry.device, this.#clock.now()))
+    if (hasReturned) this.#show(tenant, entry.userId, user, defaultPresence(entry.device, this.#clock.now()))
     // idle memory: a spread would give each entry a hidden class of its own for its lifetime.
     tenant.connections.set(entry.connectionId, {
       tenantId: entry.tenantId,
@@ -133,7 +134,7 @@ export class MemoryRoster implements Roster {
     if (presence.status === 'invisible') this.#invisibleIn(tenantId).set(userId, presence.hiddenSince ?? presence.seenAt)
     else if (this.#invisible.size > 0) this.#invisible.get(tenantId)?.delete(userId)
     const { user, isFirstOfUser } = this.#markOnline(tenant, tenantId, userId, presence.device)
-    this.#show(tenant, user, presence)
+    this.#show(tenant, userId, user, presence)
     tenant.version = ++this.#version
     if (user.connections.length === 0) {
       user.statusOnlyUntil = this.#clock.now() + this.#times.registrationTtl
@@ -170,20 +171,55 @@ export class MemoryRoster implements Roster {
     return this.#tenants.get(tenantId)?.version ?? 0
   }
 
-  async counts (tenantId: Id): Promise<Counts> {
+  async counts (tenantId: Id, shown = false): Promise<Counts> {
     const tenant = this.#tenants.get(tenantId)
-    if (tenant === undefined) return { total: 0, active: 0, users: 0, hidden: { total: 0, active: 0, users: 0 } }
+    if (tenant === undefined) return { total: 0, active: 0, users: 0 }
     const since = this.#clock.now() - this.#times.registrationTtl / 2
-    const count = (entries: Array<Tenant['connections'] extends Map<string, infer Entry> ? Entry : never>): { total: number, active: number, users: number } => ({
+    const counted = (user: OnlineUser | undefined): boolean => !shown || isShown(user?.presence.status ?? 'online')
+    const entries = [...tenant.connections.values()].filter(({ userId }) => counted(tenant.users.get(userId)))
+    return {
       total: entries.length,
       active: entries.filter(({ nodeId, activeAt }) => nodeId !== null || activeAt >= since).length,
-      users: new Set(entries.map(({ userId }) => userId)).size
+      users: [...tenant.users.values()].filter((user) => user.connections.length > 0 && counted(user)).length
+    }
+  }
+
+  enter (tenantId: Id, channel: string, userId: Id): Room & Told {
+    const now = this.#clock.now()
+    const tenant = this.#tenant(tenantId)
+    const room = roomOf(tenant, channel, now)
+    enterRoom(tenant, room, userId, isShown(tenant.users.get(userId)?.presence.status ?? 'online'), now)
+    const told = tellRoom(tenant, channel, now)
+    const { members, version } = room
+    return { count: members.size, version, users: members.size <= MAX_LISTED ? [...members].sort((a, b) => this.#ids.compare(a, b)) : null, ...told }
+  }
+
+  exit (tenantId: Id, channel: string, userId: Id, delay: number): Told {
+    const tenant = this.#tenants.get(tenantId)
+    const room = tenant?.rooms.get(channel)
+    if (tenant === undefined || room === undefined) return { change: null, tellIn: null }
+    exitRoom(tenant, room, userId, delay, this.#clock.now())
+    return tellRoom(tenant, channel, this.#clock.now())
+  }
+
+  tell (tenantId: Id, channel: string): Told {
+    const tenant = this.#tenants.get(tenantId)
+    return tenant === undefined ? { change: null, tellIn: null } : tellRoom(tenant, channel, this.#clock.now())
+  }
+
+  async members (tenantId: Id, channel: string, { limit, after }: { limit: number, after: Id }): ReturnType<Roster['members']> {
+    const room = this.#tenants.get(tenantId)?.rooms.get(channel)
+    const users = [...room?.members ?? []].filter((id) => this.#ids.compare(id, after) > 0).sort((a, b) => this.#ids.compare(a, b))
+    const page = users.slice(0, limit)
+    return { users: page, total: room?.members.size ?? 0, version: room?.version ?? 0, next: users.length > limit ? page.at(-1) ?? null : null }
+  }
+
+  async roomSizes (tenantId: Id, channels: readonly string[]): ReturnType<Roster['roomSizes']> {
+    const rooms = this.#tenants.get(tenantId)?.rooms
+    return channels.map((channel) => {
+      const room = rooms?.get(channel)
+      return { users: room?.members.size ?? 0, connections: [...room?.members ?? []].reduce((sum, id) => sum + (room?.holders.get(id) ?? 0), 0) }
     })
-    const entries = [...tenant.connections.values()]
-    const hidden = tenant.shown === tenant.users.size
-      ? []
-      : entries.filter(({ userId }) => !isShown(tenant.users.get(userId)?.presence.status ?? 'online'))
-    return { ...count(entries), hidden: count(hidden) }
   }
 
   startTyping (entry: TypingEntry): boolean {
@@ -219,12 +255,13 @@ export class MemoryRoster implements Roster {
     const now = this.#clock.now()
     const found: Due[] = []
     for (const [tenantId, tenant] of this.#tenants) {
-      if (tenant.users.size + tenant.connections.size + tenant.typing.size === 0 && tenant.tellAt === null) this.#tenants.delete(tenantId)
+      if (tenant.users.size + tenant.connections.size + tenant.typing.size + tenant.rooms.size === 0 && tenant.tellAt === null) this.#tenants.delete(tenantId)
       if (tenant.dueAt > now) continue
       const due = collectDue(tenant, this.#times, now)
+      const rooms = collectRooms(tenant, now)
       const tell = collectTell(tenant, now)
-      if (due.expiredConnections.length + due.typing.length + due.offline.length > 0 || tell !== null) {
-        found.push({ tenantId, ...due, mode: { everyone: tenant.everyone, online: tenant.shown }, tell })
+      if (due.expiredConnections.length + due.typing.length + due.offline.length + rooms.length > 0 || tell !== null) {
+        found.push({ tenantId, ...due, rooms, mode: { everyone: tenant.everyone, online: tenant.shown }, tell })
       }
     }
     for (const [key, { until }] of this.#rateCounts) if (until <= now) this.#rateCounts.delete(key)
@@ -288,6 +325,7 @@ export class MemoryRoster implements Roster {
         connections: new Map(),
         users: new Map(),
         typing: new Map(),
+        rooms: new Map(),
         version: ++this.#version,
         dueAt: Infinity,
         shown: 0,
@@ -319,11 +357,13 @@ export class MemoryRoster implements Roster {
   }
 
   /** Sets the presence of a user of the tenant. */
-  #show (tenant: Tenant, user: OnlineUser, presence: Presence): void {
+  #show (tenant: Tenant, userId: Id, user: OnlineUser, presence: Presence): void {
     const difference = Number(isShown(presence.status)) - Number(isShown(user.presence.status))
     user.presence = presence
     tenant.version = ++this.#version
-    if (difference !== 0) countShown(tenant, difference, this.#everyone, this.#clock.now())
+    if (difference === 0) return
+    countShown(tenant, difference, this.#everyone, this.#clock.now())
+    setSeen(tenant, userId, difference > 0, this.#clock.now())
   }
 
   #invisibleIn (tenantId: Id): Map<Id, number> {

@@ -1,5 +1,6 @@
 import type { Id } from '../../ids.js'
-import type { Due, RosterConnection, Presence, RosterTimes, TypingEntry } from '../contract.js'
+import { TELL_INTERVAL, type Due, type RosterConnection, type Presence, type RosterTimes, type TypingEntry } from '../contract.js'
+import type { Room } from './rooms.js'
 
 /** A user who counts as online: with connections, by a status update, or until `offlineAt`. */
 export interface OnlineUser {
@@ -16,6 +17,8 @@ export interface Tenant {
   users: Map<Id, OnlineUser>
   /** `{user}:{conversation}` */
   typing: Map<string, TypingEntry>
+  /** By channel. */
+  rooms: Map<string, Room>
   /** Unique over all tenants; changes when a user goes online or offline, or sets a presence. */
   version: number
   /** No deadline of the tenant is before this time. */
@@ -29,9 +32,6 @@ export interface Tenant {
   hasFlipped: boolean
   toldAt: number
 }
-
-/** Milliseconds between two counts. */
-const TELL_INTERVAL = 1000
 
 /** A user came into sight of others, or went out of it. `limit`: up to this number everyone is sent every change. */
 export function countShown (tenant: Tenant, difference: number, limit: number, now: number): void {
@@ -77,7 +77,7 @@ export function remove (tenant: Tenant, entry: RosterConnection, offlineDelay: n
 }
 
 /** Returns what is due. Call it only once `dueAt` has passed: going through all users each second is noticeable with many tenants. */
-export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId' | 'mode' | 'tell'> {
+export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId' | 'mode' | 'tell' | 'rooms'> {
   const expiredConnections: RosterConnection[] = []
   const offline: Id[] = []
   const presences: Presence[] = []

@@ -11,12 +11,14 @@ import * as healScripts from './heal-scripts.js'
 import { callsOf, type Part } from './parts.js'
 import { forIds } from './prelude.js'
 import * as repairScripts from './repair-scripts.js'
+import * as roomScriptsAndPrelude from './room-scripts.js'
 import * as sharedScripts from './shared-scripts.js'
 import * as tenantScripts from './tenant-scripts.js'
 import * as typingScripts from './typing-scripts.js'
 
-const tableScripts = { ...dueScripts, ...healScripts, ...repairScripts }
-const scripts = { ...tenantScripts, ...typingScripts, ...sharedScripts, ...tableScripts }
+const { roomPrelude: _, setRoom, tellRoom, members, roomSizes, ...roomTables } = roomScriptsAndPrelude
+const tableScripts = { ...dueScripts, ...healScripts, ...repairScripts, ...roomTables }
+const scripts = { ...tenantScripts, setRoom, tellRoom, members, roomSizes, ...typingScripts, ...sharedScripts, ...tableScripts }
 
 type Scripts = typeof scripts
 type TableScripts = typeof tableScripts
@@ -138,7 +140,7 @@ export class RosterCommands {
   }
 
   /** Runs a script that creates a deadline in `inMs`, and schedules the check of the tenant: in the same step, except on a cluster. */
-  async runScheduled<Name extends 'join' | 'leave' | 'setPresence' | 'startTyping'> (
+  async runScheduled<Name extends 'join' | 'leave' | 'setPresence' | 'startTyping' | 'setRoom'> (
     name: Name, tenantId: Id, inMs: number, args: ArgumentsOf<Scripts[Name]>
   ): Promise<unknown> {
     const run = async (): Promise<unknown> => await this.run(name, this.keysOf(tenantId), args)

@@ -12,6 +12,7 @@ import type { LocalSocket, LocalState } from './local-state.js'
 import type { OfflineReconciler } from './offline-reconciler.js'
 import { MAX_ROWS, partsOf, type Part } from './parts.js'
 import type { RecentPresences } from './recent-presences.js'
+import type { RedisRooms } from './rooms.js'
 import type { RedisTyping } from './typing.js'
 
 /** Sockets of one tenant to compare with Redis; `isLast`: with these, all sockets of the tenant were compared. */
@@ -29,6 +30,7 @@ export interface HealingParts {
   offline: OfflineReconciler
   typing: RedisTyping
   presences: RecentPresences
+  rooms: RedisRooms
   /** Connections that are joining: Redis may have a newer state of them than this node. */
   joining: ReadonlySet<string>
   times: RosterTimes
@@ -79,6 +81,8 @@ export class Healing {
     missed += await this.#compareOpened(found)
     if (isDue) missed += await this.#continueComparison(this.#openLoss === null ? Math.ceil(this.#parts.local.size * share) : Infinity, found)
     await presences.write(hasLost)
+    // After the users, whose statuses decide whether they are members.
+    await this.#parts.rooms.compare(this.#openLoss !== null)
     if (missed > 0) log.info({ missed }, 'Wrote state of this node that was missing in Redis')
     this.#openLoss = null
     lease.markComplete()

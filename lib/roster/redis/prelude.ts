@@ -8,14 +8,14 @@ import type { Script } from '../../redis/script.js'
 const order: Record<IdKind, string> = {
   integer: `
 local function scoreOf(user) return user end
-local function visibleAfter(after, limit)
-  return redis.call('ZRANGEBYSCORE', base .. 'visible', '(' .. after, '+inf', 'LIMIT', 0, limit)
+local function usersAfter(name, after, limit)
+  return redis.call('ZRANGEBYSCORE', base .. name, '(' .. after, '+inf', 'LIMIT', 0, limit)
 end
 `,
   string: `
 local function scoreOf() return '0' end
-local function visibleAfter(after, limit)
-  return redis.call('ZRANGEBYLEX', base .. 'visible', after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, limit)
+local function usersAfter(name, after, limit)
+  return redis.call('ZRANGEBYLEX', base .. name, after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, limit)
 end
 `
 }
@@ -79,12 +79,33 @@ local function noteCount()
     redis.call('HSET', key, 'tell', 'count', 'tellAt', toText(math.max(now, toldAt + 1000)))
   end
 end
+-- A user became a member of a channel, or is none any more. Schedules when that is sent: tell of room-scripts.ts.
+local function setMember(channel, user, isMember)
+  local key = base .. 'room:' .. channel
+  if not isMember then redis.call('ZREM', base .. 'leaving', user .. '/' .. channel) end
+  local changed
+  if isMember then changed = redis.call('ZADD', key, scoreOf(user), user) else changed = redis.call('ZREM', key, user) end
+  if changed == 0 then return end
+  local deltaKey, sign = base .. 'delta:' .. channel, isMember and '+' or '-'
+  local before = redis.call('HGET', deltaKey, user)
+  if before and before ~= sign then redis.call('HDEL', deltaKey, user) else redis.call('HSET', deltaKey, user, sign) end
+  if not redis.call('ZSCORE', base .. 'tells', channel) then
+    local toldAt = tonumber(string.match(redis.call('HGET', base .. 'rooms', channel) or '', ',(%d+)$')) or 0
+    redis.call('ZADD', base .. 'tells', toText(math.max(now, toldAt + 1000)), channel)
+  end
+end
 local function show(user)
-  if redis.call('ZADD', base .. 'visible', scoreOf(user), user) == 1 then noteCount() end
   redis.call('SREM', base .. 'hidden', user)
+  if redis.call('ZADD', base .. 'visible', scoreOf(user), user) == 0 then return end
+  noteCount()
+  for _, channel in ipairs(redis.call('SMEMBERS', base .. 'in:' .. user)) do
+    if redis.call('HEXISTS', base .. 'holders:' .. channel, user) == 1 then setMember(channel, user, true) end
+  end
 end
 local function hide(user)
-  if redis.call('ZREM', base .. 'visible', user) == 1 then noteCount() end
+  if redis.call('ZREM', base .. 'visible', user) == 0 then return end
+  noteCount()
+  for _, channel in ipairs(redis.call('SMEMBERS', base .. 'in:' .. user)) do setMember(channel, user, false) end
 end
 local function isConnected(user)
   return redis.call('SCARD', base .. 'of:' .. user) > 0 or redis.call('ZSCORE', base .. 'signs', user)
@@ -183,12 +204,14 @@ end
 -- Schedules what everyone is to be sent.
 local function scheduleTell(tenant)
   local at = tonumber(redis.call('HGET', base .. 'mode', 'tellAt') or nil)
+  local room = redis.call('ZRANGE', base .. 'tells', 0, 0, 'WITHSCORES')
+  if room[2] and (not at or tonumber(room[2]) < at) then at = tonumber(room[2]) end
   if at then scheduleCheck(tenant, math.max(0, at - now)) end
 end
 -- The time of the tenant's next deadline, or ''.
 local function nextDeadline()
   local soonest = tonumber(redis.call('HGET', base .. 'mode', 'tellAt') or nil)
-  for _, name in ipairs({ 'rest', 'signs', 'typing', 'grace' }) do
+  for _, name in ipairs({ 'rest', 'signs', 'typing', 'grace', 'leaving', 'tells' }) do
     local head = redis.call('ZRANGE', base .. name, 0, 0, 'WITHSCORES')
     if head[2] and (not soonest or tonumber(head[2]) < soonest) then soonest = tonumber(head[2]) end
   end

@@ -20,6 +20,7 @@ import { OfflineReconciler } from './offline-reconciler.js'
 import { RecentDepartures } from './recent-departures.js'
 import { RecentPresences } from './recent-presences.js'
 import { RedisRepair } from './repair.js'
+import { RedisRooms } from './rooms.js'
 import { RedisSweep } from './sweep.js'
 import { RedisTyping } from './typing.js'
 
@@ -47,6 +48,7 @@ export class RedisRoster implements Roster {
   readonly #repair: RedisRepair
   readonly #modes = new Modes()
   readonly #invisible: Invisible
+  readonly #rooms: RedisRooms
   /** Counts requests on this node while Redis is away. */
   readonly #fallback: MemoryRoster
 
@@ -66,7 +68,8 @@ export class RedisRoster implements Roster {
     this.#typing = typing
     this.#presences = presences
     this.#invisible = new Invisible(commands)
-    this.#healing = new Healing({ invisible: this.#invisible, nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
+    this.#rooms = new RedisRooms(nodeId, commands, lease)
+    this.#healing = new Healing({ invisible: this.#invisible, rooms: this.#rooms, nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
     this.#sweep = new RedisSweep({ modes: this.#modes, commands, lease, departures, typing, times, log })
     this.#repair = new RedisRepair(commands, lease, times)
     this.#fallback = new MemoryRoster(nodeId, ids, clock, times)
@@ -252,11 +255,17 @@ export class RedisRoster implements Roster {
     return null
   }
 
-  async counts (tenantId: Id): Promise<Counts> {
-    const found = await this.#commands.run('counts', this.#commands.base(tenantId), { activeTtl: this.#times.registrationTtl / 2 })
-    const [total, active, users, ...hidden] = found as [number, number, number, number, number, number]
-    return { total, active, users, hidden: { total: hidden[0], active: hidden[1], users: hidden[2] } }
+  async counts (tenantId: Id, shown = false): Promise<Counts> {
+    const found = await this.#commands.run('counts', this.#commands.base(tenantId), { activeTtl: this.#times.registrationTtl / 2, shown: shown ? '1' : '0' })
+    const [total, active, users] = found as [number, number, number]
+    return { total, active, users }
   }
+
+  readonly enter: Roster['enter'] = (...args) => this.#rooms.enter(...args)
+  readonly exit: Roster['exit'] = (...args) => this.#rooms.exit(...args)
+  readonly tell: Roster['tell'] = (...args) => this.#rooms.tell(...args)
+  readonly members: Roster['members'] = (...args) => this.#rooms.members(...args)
+  readonly roomSizes: Roster['roomSizes'] = (...args) => this.#rooms.roomSizes(...args)
 
   async startTyping (entry: TypingEntry): Promise<boolean> {
     return await this.#typing.start(entry)

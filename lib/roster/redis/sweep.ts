@@ -7,6 +7,7 @@ import type { Lease } from './lease.js'
 import type { Modes } from './modes.js'
 import type { Part } from './parts.js'
 import type { RecentDepartures } from './recent-departures.js'
+import { toChange, type ChangeResult } from './rooms.js'
 import type { RedisTyping } from './typing.js'
 
 /** Milliseconds within which a node reports what it claimed; then another node may. */
@@ -35,7 +36,7 @@ export class RedisSweep {
   async claimDue (): Promise<Due[]> {
     const { commands, lease, typing, modes } = this.#parts
     const expiredHere = typing.takeExpired(commands.redis.ready && !lease.isIncomplete).map(({ entry }): Due =>
-      ({ tenantId: entry.tenantId, offline: [], presences: [], typing: [entry], expiredConnections: [], mode: modes.of(entry.tenantId), tell: null }))
+      ({ tenantId: entry.tenantId, offline: [], presences: [], typing: [entry], expiredConnections: [], mode: modes.of(entry.tenantId), rooms: [], tell: null }))
     // After a loss, users may look offline whose nodes have not written them back yet.
     if (lease.isIncomplete) return expiredHere
     try {
@@ -59,12 +60,13 @@ export class RedisSweep {
     const found: Due[] = []
     const released: Array<string | number> = []
     for (const { part: { tenantId, mark }, result } of results) {
-      const [offline, presences, typing, expired, nextCheck, everyone, online, tell] =
-        result as [string[], string[], string[], string[], string, string, number, '' | 'mode' | 'count']
+      const [offline, presences, typing, expired, nextCheck, everyone, online, tell, changes] =
+        result as [string[], string[], string[], string[], string, string, number, '' | 'mode' | 'count', Array<[channel: string, ChangeResult]>]
+      const rooms = changes.flatMap(([channel, change]) => toChange((id) => commands.ids.parse(id), channel, change) ?? [])
       const mode = { everyone: everyone === '1', online }
       modes.learn(tenantId, mode)
       released.push(tenantId, mark, nextCheck)
-      if (offline.length + typing.length + expired.length === 0 && tell === '') continue
+      if (offline.length + typing.length + expired.length + rooms.length === 0 && tell === '') continue
       found.push({
         tenantId,
         offline: offline.map((user) => commands.ids.parse(user)),
@@ -72,6 +74,7 @@ export class RedisSweep {
         typing: typing.map((text) => JSON.parse(text) as TypingEntry),
         expiredConnections: expired.map((text) => toConnection(commands.ids, tenantId, text)),
         mode,
+        rooms,
         tell: tell === '' ? null : tell
       })
     }

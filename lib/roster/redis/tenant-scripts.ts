@@ -21,6 +21,14 @@ import { prelude } from './prelude.js'
  *     presence      hash   user → presence
  *     said          hash   user → when the presence was set
  *     seen          hash   user → last activity
+ *     room:{chan}   zset   members of a channel, in the order of their ids
+ *     holders:{…}   hash   users with connections in it, hidden ones too → node=number of connections, …
+ *     in:{user}     set    channels of which the user is a member, or would be if not hidden
+ *     crowd:{boot}  set    user/channel whose connections are on the node
+ *     leaving       zset   user/channel without a connection, by the time at which the user leaves
+ *     delta:{chan}  hash   user → + or -, since the change that was sent last
+ *     rooms         hash   channel → version,time of the change that was sent last
+ *     tells         zset   channels with changes to be sent, by when
  *     typing        zset   user:conversation, by its end
  *     types         hash   user:conversation → nodes and entry, or '-' and the time at which it was stopped
  *     typers:{conv} set    user:conversation
@@ -189,7 +197,7 @@ return found`)
 /** Returns the number of visible users, then user, presence and last activity of up to `limit + 1` users whose id follows `after`. */
 export const online = script({ prelude, parameters: ['after', 'limit'] }, `
 local found = { redis.call('ZCARD', base .. 'visible') }
-local users = visibleAfter(after, tonumber(limit) + 1)
+local users = usersAfter('visible', after, tonumber(limit) + 1)
 if #users == 0 then return found end
 local presences = redis.call('HMGET', base .. 'presence', unpack(users))
 local seen = redis.call('HMGET', base .. 'seen', unpack(users))
@@ -201,13 +209,13 @@ end
 return found`)
 
 /**
- * Returns the numbers of connections, of active connections, and of users with a connection, and the same of hidden users. A
- * connection without a socket is active if its registration lasts for longer than `activeTtl`.
+ * Returns the numbers of connections, of active connections, and of users with a connection. A connection
+ * without a socket is active if its registration lasts for longer than `activeTtl`. `shown` '1': without hidden users.
  */
-export const counts = script({ prelude, parameters: ['activeTtl'] }, `
+export const counts = script({ prelude, parameters: ['activeTtl', 'shown'] }, `
 local total = redis.call('HLEN', base .. 'connections')
 local hidden, hiddenActive, hiddenUsers = 0, 0, 0
-for _, user in ipairs(redis.call('SMEMBERS', base .. 'hidden')) do
+for _, user in ipairs(shown == '1' and redis.call('SMEMBERS', base .. 'hidden') or {}) do
   local ids = redis.call('SMEMBERS', base .. 'of:' .. user)
   hidden = hidden + #ids
   if #ids > 0 then hiddenUsers = hiddenUsers + 1 end
@@ -217,8 +225,7 @@ for _, user in ipairs(redis.call('SMEMBERS', base .. 'hidden')) do
   end
 end
 return {
-  total,
-  total - redis.call('ZCOUNT', base .. 'rest', '-inf', now + tonumber(activeTtl)),
-  redis.call('ZCARD', base .. 'present') - redis.call('ZCARD', base .. 'grace') - redis.call('ZCARD', base .. 'signs'),
-  hidden, hiddenActive, hiddenUsers
+  total - hidden,
+  total - hiddenActive - redis.call('ZCOUNT', base .. 'rest', '-inf', now + tonumber(activeTtl)),
+  redis.call('ZCARD', base .. 'present') - redis.call('ZCARD', base .. 'grace') - redis.call('ZCARD', base .. 'signs') - hiddenUsers
 }`)
