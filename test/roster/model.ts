@@ -67,6 +67,8 @@ export class Model {
     const { ownedByOther, isFirstOfUser, replaced, generation } = await node.roster.join(entry, LIMIT)
     if (ownedByOther) throw new Error(`${connectionId} is taken`)
     node.sockets.set(keyOf(entry), { ...entry, generation })
+    // It ends with the next connection.
+    if (this.said.get(`${tenantId}/${userId}`) === 'offline') this.said.delete(`${tenantId}/${userId}`)
     if (isFirstOfUser) this.#tell(`${tenantId}/${userId} online`)
     if (replaced !== null) await this.close(replaced)
   }

@@ -100,6 +100,11 @@ export const restore = tableScript({
         redis.call('HSET', base .. 'presence', user, presence ~= '' and presence or defaultPresence)
         if presence ~= '' then redis.call('HSET', base .. 'said', user, setAt) else redis.call('HDEL', base .. 'said', user) end
       end
+      local stored, said = redis.call('HGET', base .. 'presence', user), tonumber(redis.call('HGET', base .. 'said', user))
+      if stored and said and statusOf(stored) == 'offline' and tonumber(openedAt) > said then
+        redis.call('HSET', base .. 'presence', user, defaultPresence)
+        redis.call('HSET', base .. 'said', user, openedAt)
+      end
       updateVisible(user)
       local isReported = isFirst and isArrival == '1'
       if isReported then redis.call('HSET', base .. 'seen', user, toText(now)) end

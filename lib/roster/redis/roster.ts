@@ -109,8 +109,11 @@ export class RedisRoster implements Roster {
     } catch (err) {
       if (entry.nodeId === null || !isUnavailable(err)) throw err
       this.#add({ entry: mine, openedAt: this.#lease.now, isInRedis: false }, false)
-      const standing: Standing = { status: this.#local.presence(entry)?.status ?? 'online', ...this.#modes.of(entry.tenantId) }
-      return { ...NOTHING_JOINED, standing, isNew: before === undefined, replaced: before?.entry ?? null, generation }
+      // `offline` ends with the next connection.
+      const hasAppeared = this.#local.presence(entry)?.status === 'offline'
+      if (hasAppeared) this.#local.setPresence(entry, defaultPresence(entry.device, this.#lease.now))
+      const standing: Standing = { ...this.#modes.of(entry.tenantId), status: this.#local.presence(entry)?.status ?? 'online' }
+      return { ...NOTHING_JOINED, hasAppeared, standing, isNew: before === undefined, replaced: before?.entry ?? null, generation }
     } finally {
       this.#joining.delete(key)
     }
