@@ -18,7 +18,7 @@ export type { HostTransaction } from '../lib/database/host-transaction.js'
 export type { Id, IdKind } from '../lib/ids.js'
 export type { Register } from '../lib/register.js'
 export {
-  default as channels, defineEvents, type BeforePublish, type ChannelsApi, type ChannelsOptions, type CustomEvent, type CustomEventMap, type HostEvents, type Publication,
+  default as channels, defineEvents, type BeforePublish, type ChannelMembersPage, type ChannelsApi, type ChannelsOptions, type CustomEvent, type CustomEventMap, type HostEvents, type MembersOption, type Publication,
   type ReceivedEvents, type SentEvents
 } from './channels/index.js'
 export { default as connections, type ConnectionDescription, type ConnectionsApi, type ConnectionsOptions } from './connections/index.js'

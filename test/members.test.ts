@@ -151,7 +151,8 @@ overBackends((test, backend) => {
     t.equal(await b.app.realtime.channels.count(1, 'list.none'), 0)
   })
 
-  test('above 200 members only count and version are sent', async (t) => {
+  // 202 sockets take their time: once with each kind of backend.
+  if (!backend.endsWith('string ids')) test('above 200 members only count and version are sent', async (t) => {
     const [a] = await nodes(t, backend)
     const { client: ann } = await enter(a, 1)
     for (let i = 0; i < 200; i += 50) await Promise.all(Array.from({ length: 50 }, async (_, n) => await enter(a, 2 + i + n)))

@@ -68,6 +68,7 @@ async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOption
   frames(internals.frames, subscriptions, messages)
   sendWaiting(internals, fastify.log)
   channelDecisions(internals, members, fastify.log)
+  internals.metrics.rooms = () => members.size
   const resync = new Resync(async () => { await members.resync() }, internals.settings.presenceLease, fastify.log)
   internals.bus.on('reconnected', () => { resync.begin() })
   internals.onBeforeClose(async () => {

@@ -103,7 +103,7 @@ t.test('watches and members through faults, on two nodes that tell nobody of eve
     await again.close()
   })
 
-  await t.test('while Redis is away nothing is lost for good', async (t) => {
+  await t.test('while Redis is away nothing is lost for good', async () => {
     cluster.redis.pause()
     await sleep(6000)
     await stayer.close()
