@@ -1,10 +1,12 @@
 import type { Clock } from '../../clock.js'
 import type { Id, Ids } from '../../ids.js'
 import {
-  createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
-  type Renewed, type Roster, type RosterConnection, type RosterTimes, type TypingEntry, type TypingKey, type UsersOfTenant
+  createGenerations, defaultPresence, isShown, MAX_LISTED, type ConnectionRef, type Counts, type Due, type Edge, type JoinResult, type OnlinePage, type Presence,
+  type PresenceRulesOfRoster, type RateCount, type Renewed, type Room, type Roster, type RosterConnection, type RosterTimes, type Standing, type Told,
+  type TypingEntry, type TypingKey, type UsersOfTenant
 } from '../contract.js'
-import { remove, scheduleCheck, collectDue, type OnlineUser, type Tenant } from './tenant.js'
+import { collectRooms, enterRoom, exitRoom, roomOf, setSeen, tellRoom } from './rooms.js'
+import { remove, scheduleCheck, collectDue, collectTell, countShown, type OnlineUser, type Tenant } from './tenant.js'
 
 /** The roster of one process. */
 export class MemoryRoster implements Roster {
@@ -16,6 +18,9 @@ export class MemoryRoster implements Roster {
   readonly #newGeneration = createGenerations()
   readonly #tenants = new Map<Id, Tenant>()
   #version = 0
+  #everyone = Infinity
+  /** Since when users are invisible, by tenant. */
+  readonly #invisible = new Map<Id, Map<Id, number>>()
   readonly #rateCounts = new Map<string, { count: number, until: number }>()
 
   constructor (nodeId: string, ids: Ids, clock: Clock, times: RosterTimes) {
@@ -32,9 +37,12 @@ export class MemoryRoster implements Roster {
     const generation = this.#newGeneration()
     const known = tenant.connections.get(entry.connectionId)
     if (known !== undefined && known.userId !== entry.userId) {
-      return { ownedByOther: true, isNew: false, isFirstOfUser: false, replaced: null, evicted: [], generation }
+      return { ...NOTHING_JOINED, ownedByOther: true, generation }
     }
-    const { user, isFirstOfUser } = this.#markOnline(tenant, entry.userId, entry.device)
+    const { user, isFirstOfUser } = this.#markOnline(tenant, entry.tenantId, entry.userId, entry.device)
+    // `offline` ends with the next connection.
+    const hasReturned = user.presence.status === 'offline'
+    if (hasReturned) this.#show(tenant, entry.userId, user, defaultPresence(entry.device, this.#clock.now()))
     // idle memory: a spread would give each entry a hidden class of its own for its lifetime.
     tenant.connections.set(entry.connectionId, {
       tenantId: entry.tenantId,
@@ -55,7 +63,17 @@ export class MemoryRoster implements Roster {
     const evicted = user.connections.length > limit ? this.#evict(tenant, user, entry.connectionId, limit) : []
     const kept = tenant.connections.get(entry.connectionId)?.generation ?? generation
     const replaced = entry.nodeId !== null && known !== undefined && known.nodeId !== null ? known : null
-    return { ownedByOther: false, isNew: known === undefined, isFirstOfUser, replaced, evicted, generation: kept }
+    const standing = standingOf(tenant, user)
+    return {
+      ownedByOther: false,
+      isNew: known === undefined,
+      isFirstOfUser,
+      hasAppeared: hasReturned || (isFirstOfUser && isShown(standing.status)),
+      standing,
+      replaced,
+      evicted,
+      generation: kept
+    }
   }
 
   leave ({ tenantId, connectionId, generation }: ConnectionRef, offlineDelay = this.#times.offlineDelay): boolean {
@@ -101,16 +119,34 @@ export class MemoryRoster implements Roster {
     return [...this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels ?? []]
   }
 
-  setPresence (tenantId: Id, userId: Id, presence: Presence): { isFirstOfUser: boolean } {
+  async usePresence ({ everyone, loadInvisible }: PresenceRulesOfRoster): Promise<void> {
+    this.#everyone = everyone
+    for (const { tenantId, userId, since } of await loadInvisible()) this.#invisibleIn(tenantId).set(userId, since)
+  }
+
+  tellsEveryone (tenantId: Id): boolean {
+    return this.#tenants.get(tenantId)?.everyone ?? this.#everyone > 0
+  }
+
+  setPresence (tenantId: Id, userId: Id, presence: Presence): { isFirstOfUser: boolean, edge: Edge, standing: Standing } {
     const tenant = this.#tenant(tenantId)
-    const { user, isFirstOfUser } = this.#markOnline(tenant, userId, presence.device)
-    user.presence = presence
+    const wasShown = isShown(tenant.users.get(userId)?.presence.status ?? 'offline')
+    if (presence.status === 'invisible') this.#invisibleIn(tenantId).set(userId, presence.hiddenSince ?? presence.seenAt)
+    else if (this.#invisible.size > 0) this.#invisible.get(tenantId)?.delete(userId)
+    const { user, isFirstOfUser } = this.#markOnline(tenant, tenantId, userId, presence.device)
+    this.#show(tenant, userId, user, presence)
     tenant.version = ++this.#version
     if (user.connections.length === 0) {
       user.statusOnlyUntil = this.#clock.now() + this.#times.registrationTtl
       scheduleCheck(tenant, user.statusOnlyUntil)
     }
-    return { isFirstOfUser }
+    const isShownNow = isShown(presence.status)
+    return { isFirstOfUser, edge: wasShown === isShownNow ? null : isShownNow ? 'appeared' : 'vanished', standing: standingOf(tenant, user) }
+  }
+
+  standing (tenantId: Id, userId: Id): Standing {
+    const tenant = this.#tenant(tenantId)
+    return { everyone: tenant.everyone, online: tenant.shown, status: tenant.users.get(userId)?.presence.status ?? 'online' }
   }
 
   presence (tenantId: Id, userIds: Id[]): Array<Presence | null> {
@@ -120,7 +156,7 @@ export class MemoryRoster implements Roster {
 
   async online (tenantId: Id, { limit, after }: { limit: number, after: Id }): Promise<OnlinePage> {
     const visible = [...this.#tenants.get(tenantId)?.users ?? []]
-      .filter(([, { presence }]) => presence.status !== 'offline').sort(([a], [b]) => this.#ids.compare(a, b))
+      .filter(([, { presence }]) => isShown(presence.status)).sort(([a], [b]) => this.#ids.compare(a, b))
     const from = visible.findIndex(([id]) => id > after)
     const page = from < 0 ? [] : visible.slice(from, from + limit)
     const last = page.at(-1)?.[0]
@@ -135,16 +171,55 @@ export class MemoryRoster implements Roster {
     return this.#tenants.get(tenantId)?.version ?? 0
   }
 
-  async counts (tenantId: Id): Promise<Counts> {
+  async counts (tenantId: Id, shown = false): Promise<Counts> {
     const tenant = this.#tenants.get(tenantId)
     if (tenant === undefined) return { total: 0, active: 0, users: 0 }
     const since = this.#clock.now() - this.#times.registrationTtl / 2
-    const entries = [...tenant.connections.values()]
+    const counted = (user: OnlineUser | undefined): boolean => !shown || isShown(user?.presence.status ?? 'online')
+    const entries = [...tenant.connections.values()].filter(({ userId }) => counted(tenant.users.get(userId)))
     return {
       total: entries.length,
       active: entries.filter(({ nodeId, activeAt }) => nodeId !== null || activeAt >= since).length,
-      users: [...tenant.users.values()].filter(({ connections }) => connections.length > 0).length
+      users: [...tenant.users.values()].filter((user) => user.connections.length > 0 && counted(user)).length
     }
+  }
+
+  enter (tenantId: Id, channel: string, userId: Id): Room & Told {
+    const now = this.#clock.now()
+    const tenant = this.#tenant(tenantId)
+    const room = roomOf(tenant, channel, now)
+    enterRoom(tenant, room, userId, isShown(tenant.users.get(userId)?.presence.status ?? 'online'), now)
+    const told = tellRoom(tenant, channel, now)
+    const { members, version } = room
+    return { count: members.size, version, users: members.size <= MAX_LISTED ? [...members].sort((a, b) => this.#ids.compare(a, b)) : null, ...told }
+  }
+
+  exit (tenantId: Id, channel: string, userId: Id, delay: number): Told {
+    const tenant = this.#tenants.get(tenantId)
+    const room = tenant?.rooms.get(channel)
+    if (tenant === undefined || room === undefined) return { change: null, tellIn: null }
+    exitRoom(tenant, room, userId, delay, this.#clock.now())
+    return tellRoom(tenant, channel, this.#clock.now())
+  }
+
+  tell (tenantId: Id, channel: string): Told {
+    const tenant = this.#tenants.get(tenantId)
+    return tenant === undefined ? { change: null, tellIn: null } : tellRoom(tenant, channel, this.#clock.now())
+  }
+
+  async members (tenantId: Id, channel: string, { limit, after }: { limit: number, after: Id }): ReturnType<Roster['members']> {
+    const room = this.#tenants.get(tenantId)?.rooms.get(channel)
+    const users = [...room?.members ?? []].filter((id) => this.#ids.compare(id, after) > 0).sort((a, b) => this.#ids.compare(a, b))
+    const page = users.slice(0, limit)
+    return { users: page, total: room?.members.size ?? 0, version: room?.version ?? 0, next: users.length > limit ? page.at(-1) ?? null : null }
+  }
+
+  async roomSizes (tenantId: Id, channels: readonly string[]): ReturnType<Roster['roomSizes']> {
+    const rooms = this.#tenants.get(tenantId)?.rooms
+    return channels.map((channel) => {
+      const room = rooms?.get(channel)
+      return { users: room?.members.size ?? 0, connections: [...room?.members ?? []].reduce((sum, id) => sum + (room?.holders.get(id) ?? 0), 0) }
+    })
   }
 
   startTyping (entry: TypingEntry): boolean {
@@ -180,10 +255,14 @@ export class MemoryRoster implements Roster {
     const now = this.#clock.now()
     const found: Due[] = []
     for (const [tenantId, tenant] of this.#tenants) {
-      if (tenant.users.size + tenant.connections.size + tenant.typing.size === 0) this.#tenants.delete(tenantId)
+      if (tenant.users.size + tenant.connections.size + tenant.typing.size + tenant.rooms.size === 0 && tenant.tellAt === null) this.#tenants.delete(tenantId)
       if (tenant.dueAt > now) continue
       const due = collectDue(tenant, this.#times, now)
-      if (due.expiredConnections.length + due.typing.length + due.offline.length > 0) found.push({ tenantId, ...due })
+      const rooms = collectRooms(tenant, now)
+      const tell = collectTell(tenant, now)
+      if (due.expiredConnections.length + due.typing.length + due.offline.length + rooms.length > 0 || tell !== null) {
+        found.push({ tenantId, ...due, rooms, mode: { everyone: tenant.everyone, online: tenant.shown }, tell })
+      }
     }
     for (const [key, { until }] of this.#rateCounts) if (until <= now) this.#rateCounts.delete(key)
     return found
@@ -196,6 +275,7 @@ export class MemoryRoster implements Roster {
       const back = userIds.filter((id) => {
         const user = tenant?.users.get(id)
         if (user !== undefined && user.offlineAt === null) return true
+        if (tenant !== undefined && user !== undefined && isShown(user.presence.status)) countShown(tenant, -1, this.#everyone, this.#clock.now())
         tenant?.users.delete(id)
         return false
       })
@@ -241,22 +321,55 @@ export class MemoryRoster implements Roster {
   #tenant (tenantId: Id): Tenant {
     let tenant = this.#tenants.get(tenantId)
     if (tenant === undefined) {
-      tenant = { connections: new Map(), users: new Map(), typing: new Map(), version: ++this.#version, dueAt: Infinity }
+      tenant = {
+        connections: new Map(),
+        users: new Map(),
+        typing: new Map(),
+        rooms: new Map(),
+        version: ++this.#version,
+        dueAt: Infinity,
+        shown: 0,
+        everyone: this.#everyone > 0,
+        tellAt: null,
+        hasFlipped: false,
+        toldAt: 0
+      }
       this.#tenants.set(tenantId, tenant)
     }
     return tenant
   }
 
-  #markOnline (tenant: Tenant, userId: Id, device: RosterConnection['device']): { user: OnlineUser, isFirstOfUser: boolean } {
+  #markOnline (tenant: Tenant, tenantId: Id, userId: Id, device: RosterConnection['device']): { user: OnlineUser, isFirstOfUser: boolean } {
+    const now = this.#clock.now()
     const known = tenant.users.get(userId)
-    const user = known ?? {
-      connections: [], presence: defaultPresence(device, this.#clock.now()), offlineAt: null, statusOnlyUntil: null
-    }
+    const user = known ?? { connections: [], presence: defaultPresence(device, now), offlineAt: null, statusOnlyUntil: null }
     user.offlineAt = null
-    user.presence.seenAt = this.#clock.now()
-    if (known === undefined) tenant.version = ++this.#version
+    if (known !== undefined) {
+      user.presence.seenAt = now
+      return { user, isFirstOfUser: false }
+    }
+    const since = this.#invisible.size === 0 ? undefined : this.#invisible.get(tenantId)?.get(userId)
+    if (since !== undefined) user.presence = { ...user.presence, status: 'invisible', hiddenSince: since }
+    tenant.version = ++this.#version
     tenant.users.set(userId, user)
-    return { user, isFirstOfUser: known === undefined }
+    if (since === undefined) countShown(tenant, 1, this.#everyone, now)
+    return { user, isFirstOfUser: true }
+  }
+
+  /** Sets the presence of a user of the tenant. */
+  #show (tenant: Tenant, userId: Id, user: OnlineUser, presence: Presence): void {
+    const difference = Number(isShown(presence.status)) - Number(isShown(user.presence.status))
+    user.presence = presence
+    tenant.version = ++this.#version
+    if (difference === 0) return
+    countShown(tenant, difference, this.#everyone, this.#clock.now())
+    setSeen(tenant, userId, difference > 0, this.#clock.now())
+  }
+
+  #invisibleIn (tenantId: Id): Map<Id, number> {
+    const users = this.#invisible.get(tenantId) ?? new Map<Id, number>()
+    this.#invisible.set(tenantId, users)
+    return users
   }
 
   /** Removes the user's connections over the limit: those without a socket first, then the oldest; never the newest. */
@@ -272,3 +385,10 @@ export class MemoryRoster implements Roster {
     return evicted
   }
 }
+
+/** The result of a join that changed nothing. */
+export const NOTHING_JOINED = {
+  ownedByOther: false, isNew: false, isFirstOfUser: false, hasAppeared: false, standing: { status: 'online', everyone: true, online: 0 }, replaced: null, evicted: []
+} satisfies JoinResult
+
+const standingOf = ({ everyone, shown }: Tenant, { presence: { status } }: OnlineUser): Standing => ({ everyone, online: shown, status })

@@ -4,19 +4,23 @@ import type { Id, Ids } from '../../ids.js'
 import { connectionKey, type UserRef } from '../../keys.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import {
-  createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
-  type Renewed, type Roster, type RosterConnection, type RosterTimes, type TypingEntry, type TypingKey, type UsersOfTenant
+  createGenerations, defaultPresence, isShown, type ConnectionRef, type Counts, type Due, type Edge, type JoinResult, type OnlinePage, type Presence,
+  type PresenceRulesOfRoster, type RateCount, type Renewed, type Roster, type RosterConnection, type RosterTimes, type Standing, type TypingEntry,
+  type TypingKey, type UsersOfTenant
 } from '../contract.js'
-import { MemoryRoster } from '../memory/roster.js'
-import { decodePresence, encodePresence, ownedByOther, toConnection, toJoined, toOnlinePage, type Joined } from './codec.js'
+import { MemoryRoster, NOTHING_JOINED } from '../memory/roster.js'
+import { decodePresence, encodePresence, ownedByOther, toConnection, toJoined, toOnlinePage, toStanding, type Joined } from './codec.js'
 import { isUnavailable, RosterCommands, unavailable } from './commands.js'
 import { Healing } from './heal.js'
+import { Invisible } from './invisible.js'
 import { Lease } from './lease.js'
 import { LocalState, type LocalSocket } from './local-state.js'
+import { Modes } from './modes.js'
 import { OfflineReconciler } from './offline-reconciler.js'
 import { RecentDepartures } from './recent-departures.js'
 import { RecentPresences } from './recent-presences.js'
 import { RedisRepair } from './repair.js'
+import { RedisRooms } from './rooms.js'
 import { RedisSweep } from './sweep.js'
 import { RedisTyping } from './typing.js'
 
@@ -42,6 +46,9 @@ export class RedisRoster implements Roster {
   readonly #healing: Healing
   readonly #sweep: RedisSweep
   readonly #repair: RedisRepair
+  readonly #modes = new Modes()
+  readonly #invisible: Invisible
+  readonly #rooms: RedisRooms
   /** Counts requests on this node while Redis is away. */
   readonly #fallback: MemoryRoster
 
@@ -60,8 +67,10 @@ export class RedisRoster implements Roster {
     this.#departures = departures
     this.#typing = typing
     this.#presences = presences
-    this.#healing = new Healing({ nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
-    this.#sweep = new RedisSweep({ commands, lease, departures, typing, times, log })
+    this.#invisible = new Invisible(commands)
+    this.#rooms = new RedisRooms(nodeId, commands, lease)
+    this.#healing = new Healing({ invisible: this.#invisible, rooms: this.#rooms, nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
+    this.#sweep = new RedisSweep({ modes: this.#modes, commands, lease, departures, typing, times, log })
     this.#repair = new RedisRepair(commands, lease, times)
     this.#fallback = new MemoryRoster(nodeId, ids, clock, times)
   }
@@ -89,13 +98,22 @@ export class RedisRoster implements Roster {
       const joined = await this.#join(mine, limit, isNewTenant)
       if (joined.ownedByOther) return joined
       if (before !== undefined) this.#correct(joined, mine, before.entry)
-      if (this.#isReported(entry, this.#lease.now)) joined.isFirstOfUser = false
+      if (this.#isReported(entry, this.#lease.now)) {
+        joined.isFirstOfUser = false
+        joined.hasAppeared = joined.hasReturned
+      }
+      this.#modes.learn(entry.tenantId, joined.standing)
       if (entry.nodeId !== null) this.#add({ entry: mine, openedAt: joined.openedAt, isInRedis: true }, joined.isFirstOfUser)
+      this.#learnStatus(mine, joined)
       return joined
     } catch (err) {
       if (entry.nodeId === null || !isUnavailable(err)) throw err
       this.#add({ entry: mine, openedAt: this.#lease.now, isInRedis: false }, false)
-      return { ownedByOther: false, isNew: before === undefined, isFirstOfUser: false, replaced: before?.entry ?? null, evicted: [], generation }
+      // `offline` ends with the next connection.
+      const hasAppeared = this.#local.presence(entry)?.status === 'offline'
+      if (hasAppeared) this.#local.setPresence(entry, defaultPresence(entry.device, this.#lease.now))
+      const standing: Standing = { ...this.#modes.of(entry.tenantId), status: this.#local.presence(entry)?.status ?? 'online' }
+      return { ...NOTHING_JOINED, hasAppeared, standing, isNew: before === undefined, replaced: before?.entry ?? null, generation }
     } finally {
       this.#joining.delete(key)
     }
@@ -105,6 +123,17 @@ export class RedisRoster implements Roster {
   #correct (joined: JoinResult, mine: RosterConnection, before: RosterConnection): void {
     joined.isNew = false
     if (mine.nodeId !== null) joined.replaced ??= before
+  }
+
+  /** Keeps a status that no node has set since the user's first connection, so that Redis can be written anew. */
+  #learnStatus (entry: RosterConnection, { hasReturned, invisibleSince, openedAt }: Joined): void {
+    const known = this.#local.presence(entry)
+    const presence = defaultPresence(entry.device, openedAt)
+    if (invisibleSince !== null && known?.status !== 'invisible') {
+      this.#local.setPresence(entry, { ...presence, status: 'invisible', hiddenSince: invisibleSince, seenAt: invisibleSince })
+    } else if (hasReturned) {
+      this.#local.setPresence(entry, presence)
+    }
   }
 
   /** Whether the user is known to have been reported online and not offline: by a socket here, or because the last one ended less than `offlineDelay` before `at`. */
@@ -174,17 +203,43 @@ export class RedisRoster implements Roster {
     return await this.#commands.redis.smembers(`${this.#commands.base(tenantId)}channels:${connectionId}`)
   }
 
-  async setPresence (tenantId: Id, userId: Id, presence: Presence): Promise<{ isFirstOfUser: boolean }> {
+  async usePresence ({ everyone, loadInvisible }: PresenceRulesOfRoster): Promise<void> {
+    this.#commands.everyone = everyone
+    this.#modes.everyone = everyone > 0
+    await this.#invisible.use(loadInvisible)
+  }
+
+  tellsEveryone (tenantId: Id): boolean {
+    return this.#modes.of(tenantId).everyone
+  }
+
+  async setPresence (tenantId: Id, userId: Id, presence: Presence): Promise<{ isFirstOfUser: boolean, edge: Edge, standing: Standing }> {
     const user = { tenantId, userId }
     const isLocal = this.#local.has(user)
+    const before = this.#local.presence(user)
+    const isVisible = isShown(presence.status)
     this.#local.setPresence(user, presence)
     try {
-      const isFirst = await this.#setPresence(tenantId, userId, presence, isLocal)
+      const { isFirst, wasVisible, standing } = await this.#setPresence(tenantId, userId, presence, isLocal)
       if (!isLocal) this.#presences.add(user, presence)
-      return { isFirstOfUser: isFirst && !this.#isReported(user, this.#lease.now) }
+      this.#modes.learn(tenantId, standing)
+      const isFirstOfUser = isFirst && !this.#isReported(user, this.#lease.now)
+      return { isFirstOfUser, edge: isFirst && !isFirstOfUser ? null : edgeOf(wasVisible, isVisible), standing }
     } catch (err) {
       if (!isLocal || !isUnavailable(err)) throw err
-      return { isFirstOfUser: false }
+      const standing = { status: presence.status, ...this.#modes.of(tenantId) }
+      return { isFirstOfUser: false, edge: edgeOf(isShown(before?.status ?? 'online'), isVisible), standing }
+    }
+  }
+
+  async standing (tenantId: Id, userId: Id): Promise<Standing> {
+    try {
+      const standing = toStanding(await this.#commands.run('standing', this.#commands.base(tenantId), { user: userId }) as string)
+      this.#modes.learn(tenantId, standing)
+      return standing
+    } catch (err) {
+      if (!isUnavailable(err)) throw err
+      return { ...this.#modes.of(tenantId), status: this.#local.presence({ tenantId, userId })?.status ?? 'online' }
     }
   }
 
@@ -203,11 +258,17 @@ export class RedisRoster implements Roster {
     return null
   }
 
-  async counts (tenantId: Id): Promise<Counts> {
-    const found = await this.#commands.run('counts', this.#commands.base(tenantId), { activeTtl: this.#times.registrationTtl / 2 })
+  async counts (tenantId: Id, shown = false): Promise<Counts> {
+    const found = await this.#commands.run('counts', this.#commands.base(tenantId), { activeTtl: this.#times.registrationTtl / 2, shown: shown ? '1' : '0' })
     const [total, active, users] = found as [number, number, number]
     return { total, active, users }
   }
+
+  readonly enter: Roster['enter'] = (...args) => this.#rooms.enter(...args)
+  readonly exit: Roster['exit'] = (...args) => this.#rooms.exit(...args)
+  readonly tell: Roster['tell'] = (...args) => this.#rooms.tell(...args)
+  readonly members: Roster['members'] = (...args) => this.#rooms.members(...args)
+  readonly roomSizes: Roster['roomSizes'] = (...args) => this.#rooms.roomSizes(...args)
 
   async startTyping (entry: TypingEntry): Promise<boolean> {
     return await this.#typing.start(entry)
@@ -281,16 +342,21 @@ export class RedisRoster implements Roster {
     const result = await this.#commands.changes.add('join', tenantId, args, entry.nodeId === null ? registrationTtl : null)
     const joined = toJoined(this.#commands.ids, entry, result)
     if (joined === null) throw unavailable('Redis lost data')
+    if (this.#commands.redis.isCluster && joined.isFirstOfUser) await this.#commands.scheduleTell(tenantId)
     return joined
   }
 
-  async #setPresence (tenantId: Id, userId: Id, presence: Presence, isLocal: boolean): Promise<boolean> {
+  async #setPresence (tenantId: Id, userId: Id, presence: Presence, isLocal: boolean): Promise<{ isFirst: boolean, wasVisible: boolean, standing: Standing }> {
     const { registrationTtl } = this.#times
     const args = { user: userId, presence: encodePresence(presence), registrationTtl, setAt: presence.seenAt, state: this.#lease.state, tenant: tenantId }
     // A connected user needs no scheduled check. Redis may have lost the connection; then the status lease must end, too.
-    let outcome = isLocal ? await this.#commands.run('setPresence', this.#commands.keysOf(tenantId), { ...args, onlyConnected: '1' }) : NOT_CONNECTED
-    if (outcome === NOT_CONNECTED) outcome = await this.#commands.runScheduled('setPresence', tenantId, registrationTtl, { ...args, onlyConnected: '0' })
+    let result: unknown = isLocal ? await this.#commands.run('setPresence', this.#commands.keysOf(tenantId), { ...args, onlyConnected: '1' }) : [NOT_CONNECTED]
+    if ((result as [number])[0] === NOT_CONNECTED) result = await this.#commands.runScheduled('setPresence', tenantId, registrationTtl, { ...args, onlyConnected: '0' })
+    const [outcome, wasVisible, standing] = result as [number, string, string]
     if (outcome === LOST) throw unavailable('Redis lost data')
-    return outcome === FIRST_OF_USER
+    if (this.#commands.redis.isCluster) await this.#commands.scheduleTell(tenantId)
+    return { isFirst: outcome === FIRST_OF_USER, wasVisible: wasVisible === '1', standing: toStanding(standing) }
   }
 }
+
+const edgeOf = (wasShown: boolean, isShownNow: boolean): Edge => wasShown === isShownNow ? null : isShownNow ? 'appeared' : 'vanished'
