@@ -3,11 +3,11 @@ const TICK_MS = 10
 /** Upgrades per tick: at least, at first, at most. */
 const [FEWEST, FIRST, MOST] = [5, 50, 500]
 /** Whoever would wait for longer is told to come back later. In milliseconds, well below the time that clients wait for a socket. */
-const MAX_WAIT_MS = 4000
+const MAX_WAIT_MS = 6000
 /** Ticks without an arrival after which the node stops looking. */
 const QUIET_TICKS = 100
 /** Time over which the rate is averaged by which waits are estimated, in milliseconds. */
-const RATE_MS = 500
+const RATE_MS = 2000
 const MAX_RETRY_SECONDS = 30
 
 export interface ArrivalsOptions {
@@ -21,7 +21,7 @@ export interface ArrivalsOptions {
 /**
  * Lets in as many upgrades as this node can take. After a deploy or an outage thousands of sockets arrive at once, and each of
  * them costs more when it resumes than when it opens. So the node measures how far its event loop is behind: it lets in more
- * per tick while it keeps up, half as many when it does not. The others wait in the order in which they came. While the node
+ * per tick while it keeps up, fewer when it does not. The others wait in the order in which they came. While the node
  * keeps up, an upgrade does not wait at all.
  */
 export class Arrivals {
@@ -83,7 +83,10 @@ export class Arrivals {
   #tick (): void {
     const elapsed = this.#now() - this.#tickAt
     const isUsed = this.#left === 0
-    if (elapsed - TICK_MS > this.#maxLag || this.#isBehind()) this.#budget = Math.max(FEWEST, this.#budget >> 1)
+    const lag = elapsed - TICK_MS
+    // In proportion, because a single pause of the garbage collector says little about what the node can take.
+    const share = this.#isBehind() ? 0.5 : Math.max(this.#maxLag / lag, 0.5)
+    if (lag > this.#maxLag || share === 0.5) this.#budget = Math.max(FEWEST, Math.floor(this.#budget * share))
     else if (isUsed) this.#budget = Math.min(MOST, Math.ceil(this.#budget * 1.25))
     this.#quietTicks = this.#hasArrived ? 0 : this.#quietTicks + 1
     this.#hasArrived = this.#waiting.length > 0
