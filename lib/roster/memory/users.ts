@@ -1,5 +1,6 @@
 import type { Clock } from '../../clock.js'
 import type { Id } from '../../ids.js'
+import type { PresenceStatus } from '../../schemas.js'
 import {
   defaultPresence, isShown, type Edge, type JoinResult, type Presence, type PresenceRulesOfRoster, type RosterConnection, type RosterTimes, type Standing
 } from '../contract.js'
@@ -60,7 +61,11 @@ export class MemoryUsers {
 
   standing (tenantId: Id, userId: Id): Standing {
     const tenant = this.#tenant(tenantId)
-    return { everyone: tenant.everyone, online: tenant.shown, status: tenant.users.get(userId)?.presence.status ?? 'online' }
+    return { everyone: tenant.everyone, online: tenant.shown, status: this.#statusOf(tenant, tenantId, userId) }
+  }
+
+  #statusOf (tenant: Tenant, tenantId: Id, userId: Id): PresenceStatus {
+    return tenant.users.get(userId)?.presence.status ?? (this.#invisible.get(tenantId)?.has(userId) === true ? 'invisible' : 'online')
   }
 
   /** The user has a connection, or said something. */
