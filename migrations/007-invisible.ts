@@ -10,10 +10,11 @@ export async function up (db: Kysely<unknown>, ids: 'integer' | 'string'): Promi
   const text: ColumnDataType | RawBuilder<unknown> = isMysql ? sql`varchar(64) character set ascii collate ascii_bin` : 'text'
   const owner = ids === 'string' ? text : number
   await db.schema.createTable(TABLE).ifNotExists()
+    .addColumn('id', number, (column) => column.primaryKey().autoIncrement().notNull())
     .addColumn('tenant_id', owner, (column) => column.notNull())
     .addColumn('user_id', owner, (column) => column.notNull())
     .addColumn('since', number, (column) => column.notNull())
-    .addPrimaryKeyConstraint('websocket_invisible_pk', ['tenant_id', 'user_id'])
+    .addUniqueConstraint('websocket_invisible_tenant_id_user_id', ['tenant_id', 'user_id'])
     .execute()
 }
 

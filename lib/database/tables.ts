@@ -83,6 +83,7 @@ export interface PresenceTable {
 
 /** A user who is invisible to others, until the user sets another status. */
 export interface InvisibleTable {
+  id: Generated<number>
   tenant_id: Id
   user_id: Id
   /** When others saw the user last, in milliseconds since 1970; 0: never. */

@@ -158,12 +158,12 @@ export class LocalChannel {
     this.#queue = []
     this.#alreadyWritten = null
     const senders = sendersOf(frames)
-    const differ = frames.some(({ skip, withoutSelf }) => skip !== undefined || withoutSelf === true)
+    const special = specialOf(frames)
     let batch: WireBatch | null = null
     let delivered = 0
     for (const member of this.members) {
       const had = alreadyWritten?.get(member) ?? 0
-      if (had > 0 || differ || senders?.has(member.id) === true) {
+      if (had > 0 || senders?.has(member.id) === true || special?.(member) === true) {
         delivered += this.write(member, had > 0 ? frames.slice(had) : frames)
         continue
       }
@@ -231,6 +231,14 @@ function batchOf (frames: readonly OutgoingEvent[]): WireBatch {
     payloads,
     ephemeral: frames.every(({ messageId }) => messageId === 0)
   }
+}
+
+/** Whether a member gets these frames otherwise than the others; null: nobody does. */
+function specialOf (frames: readonly LocalEvent[]): ((member: Member) => boolean) | null {
+  const differing = frames.filter(({ skip, withoutSelf }) => skip !== undefined || withoutSelf === true)
+  if (differing.length === 0) return null
+  const users = new Set(differing.flatMap(({ about, withoutSelf }) => withoutSelf === true && about !== undefined ? about.split(',') : []))
+  return (member) => (users.size > 0 && users.has(member.user ?? '')) || differing.some(({ skip }) => skip?.has(member) === true)
 }
 
 /** The connections that sent some of these frames; null: none. Comparing with one or two ids instead of a set was measured, and gained nothing. */

@@ -144,7 +144,7 @@ export class Members {
 
   /** Sends what is due, and looks again when more is. `except`: a connection whose reply says it. */
   #tell (tenantId: Id, channel: string, { change, tellIn }: Told, except: string | null): void {
-    if (change !== null) void this.#publish(tenantId, change, except)
+    if (change !== null) this.#publish(tenantId, change, except).catch((err: unknown) => { this.#log.error({ err, channel }, 'Could not send a change of members') })
     const key = channelKey(tenantId, channel)
     if (tellIn === null || this.#timers.has(key)) return
     // Before the sweeper, which looks twice a second, and also if this node ends.

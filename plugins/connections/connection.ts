@@ -10,7 +10,6 @@ import type { Joining } from '../../lib/delivery/joining.js'
 import { Replayer, type PageReader, type PageSource, type Reader, type ReplayOptions } from '../../lib/delivery/replayer.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
-import type { Internals } from '../../lib/internals.js'
 import { channelKey, channelOf, type ChannelKey } from '../../lib/keys.js'
 import type { Metrics } from '../../lib/metrics.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
@@ -20,14 +19,12 @@ import type { RawSocket } from './node/raw-socket.js'
 import { progressOf } from './node/socket-progress.js'
 import { hasRoom, Pace, type Paced } from './pace.js'
 import { ReplyQueue } from './reply-queue.js'
-import type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
+import { NO_CHANNELS, type ClientDescription, type ConnectionInternals, type ConnectionOptions, type Phase, type Session, type Upgraded } from './session.js'
 
 export type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
 /** Tasks that may wait for their turn. With more than these the socket is paused until half of them are done. */
 const MAX_WAITING = 256
-
-const NONE: ReadonlySet<string> = new Set()
 
 /** What happens to frames that are to be written: `split` writes frames one by one that do not fit as one. */
 type Admission = 'send' | 'split' | 'drop' | 'close'
@@ -55,7 +52,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   readonly #clock: Clock
   readonly #metrics: Metrics
   readonly #maxBuffered: number
-  readonly #internals: Pick<Internals, 'defaultChannels' | 'channelLeft'>
+  readonly #internals: ConnectionInternals
   #limiter: FrameLimiter | null = null
   readonly #limits: FrameLimits
   /** Null while there is nothing to replay. */
@@ -66,11 +63,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   #tasks: Array<() => MaybePromise<void>> | null = null
   #working = false
 
-  constructor (
-    { socket, raw, request, client }: Upgraded,
-    internals: Pick<Internals, 'hub' | 'eventLog' | 'clock' | 'metrics' | 'defaultChannels' | 'channelLeft'>,
-    options: ConnectionOptions
-  ) {
+  constructor ({ socket, raw, request, client }: Upgraded, internals: ConnectionInternals, options: ConnectionOptions) {
     const { hub, eventLog, clock, metrics } = internals
     this.#socket = socket
     this.#raw = raw
@@ -127,7 +120,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   }
 
   get hidden (): ReadonlySet<string> {
-    return this.#hidden ?? NONE
+    return this.#hidden ?? NO_CHANNELS
   }
 
   /** The user's id as text; empty before authentication. */
@@ -151,12 +144,10 @@ export class Connection implements Reader, LocalConnection, Paced {
   /** Resolves synchronously if the node is already subscribed (bench row "connect"). */
   join (channel: string, since?: number): MaybePromise<Joining> {
     const key = channelKey(this.identity.tenantId, channel)
-    if (isHidden(channel)) {
-      (this.#hidden ??= new Set()).add(channel)
-    } else {
-      this.channels.add(channel)
-      this.#onChannelsChanged?.(this)
-    }
+    const hidden = isHidden(channel)
+    if (hidden) (this.#hidden ??= new Set()).add(channel)
+    else this.channels.add(channel)
+    if (!hidden) this.#onChannelsChanged?.(this)
     return thenMaybe(this.#hub.join(key, this, since), (joining) => {
       // Closed while the backplane subscribed: the cleanup of the socket has already run.
       if (this.#phase.name !== 'open') this.#hub.leave(key, this)
@@ -259,7 +250,7 @@ export class Connection implements Reader, LocalConnection, Paced {
 
   /** Whether bytes are waiting and the client has taken none of them for too long. Called periodically. */
   isStuck (now: number): boolean {
-    if (this.waiting > 0) return this.pace.isStuck(this.#progress, now)
+    if (this.waiting > 0) return this.pace.isStuck(this.request.raw.socket instanceof Socket ? progressOf(this.request.raw.socket) : -this.waiting, now)
     this.#pace?.isDone()
     return false
   }
@@ -270,11 +261,6 @@ export class Connection implements Reader, LocalConnection, Paced {
 
   get waiting (): number {
     return this.#raw?.waiting ?? this.#socket.bufferedAmount
-  }
-
-  get #progress (): number {
-    const { socket } = this.request.raw
-    return socket instanceof Socket ? progressOf(socket) : -this.waiting
   }
 
   #beginAgain (key: ChannelKey, first: PageSource): void {

@@ -1,10 +1,12 @@
 import { PRESENCE_CHANNEL, privateChannel, watchChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import type { Id } from '../../lib/ids.js'
-import type { Internals } from '../../lib/internals.js'
+import type { EphemeralEvent, Internals } from '../../lib/internals.js'
 import type { InternalEvents } from '../../lib/lifecycle/events.js'
 import type { Presence } from '../../lib/roster/contract.js'
 import type { PresenceChanged, PresenceCount, PresenceMode, UserEdge } from './schemas.js'
+
+const NOBODY = { connectionId: null }
 
 type Changed = Pick<Presence, 'status' | 'device' | 'lastMessage' | 'data'>
 
@@ -17,10 +19,10 @@ export class Announcer {
     internals.bus.on('counted', (counted) => { this.#counted(counted) })
   }
 
-  /** `except`: the connection that does not get it. The user's own connections are never told that the user is offline. */
-  edge (event: 'user:online' | 'user:offline', tenantId: Id, userId: Id, except: string | null = null): void {
+  /** `except`: the connection that does not get it; `'own'`: the user's own ones, which know better. */
+  edge (event: 'user:online' | 'user:offline', tenantId: Id, userId: Id, except: { connectionId: string | null } | 'own' = NOBODY): void {
     const data: UserEdge = { userId, status: event === 'user:online' ? 'online' : 'offline', timestamp: this.#now }
-    this.#emit(event, tenantId, userId, data, except)
+    this.#emit(event, tenantId, userId, data, except === 'own' ? { withoutSelf: true } : { excludeConnectionId: except.connectionId })
   }
 
   changed (tenantId: Id, userId: Id, presence: Changed): void {
@@ -41,9 +43,9 @@ export class Announcer {
     this.#internals.emit({ tenantId, channel: PRESENCE_CHANNEL, event: `presence:${tell}`, data })
   }
 
-  #emit (event: string, tenantId: Id, userId: Id, data: Record<string, unknown>, excludeConnectionId: string | null = null): void {
+  #emit (event: string, tenantId: Id, userId: Id, data: Record<string, unknown>, except: Pick<EphemeralEvent, 'excludeConnectionId' | 'withoutSelf'> = {}): void {
     const channel = this.#internals.roster.tellsEveryone(tenantId) ? PRESENCE_CHANNEL : watchChannel(userId)
-    this.#internals.emit({ tenantId, channel, event, data, excludeConnectionId, about: [userId], withoutSelf: event === 'user:offline' })
+    this.#internals.emit({ tenantId, channel, event, data, about: [userId], ...except })
     this.#internals.eventLog.audit({ tenantId, userId, type: event, channel: PRESENCE_CHANNEL, data })
   }
 

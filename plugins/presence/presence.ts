@@ -54,10 +54,10 @@ export class PresenceRules {
     this.#visibility = visibility
     internals.defaultChannels.add(PRESENCE_CHANNEL)
     internals.bus.on('online', ({ tenantId, userId, connectionId, status }) => {
-      if (status !== undefined && isShown(status)) announcer.edge('user:online', tenantId, userId, connectionId)
+      if (status !== undefined && isShown(status)) announcer.edge('user:online', tenantId, userId, { connectionId })
       if (status === undefined || isShown(status)) void this.#writeOnline(tenantId, userId, status === undefined ? connectionId : undefined)
     })
-    internals.bus.on('appeared', ({ tenantId, userId, connectionId }) => { announcer.edge('user:online', tenantId, userId, connectionId) })
+    internals.bus.on('appeared', ({ tenantId, userId, connectionId }) => { announcer.edge('user:online', tenantId, userId, { connectionId }) })
     internals.bus.on('offline', ({ tenantId, userId, presence }) => {
       // Others were told when the user hid.
       if (presence !== null && !isShown(presence.status)) return
@@ -94,7 +94,7 @@ export class PresenceRules {
       if (saysMore || statusBefore === null || isShown(statusBefore)) this.#announcer.changed(tenantId, userId, presence)
     } else {
       if (before !== null && isShown(before.status)) this.#store.put({ tenantId, userId, ...presence, status: 'offline', lastMessage: null })
-      if (edge === 'vanished') this.#announcer.edge('user:offline', tenantId, userId)
+      if (edge === 'vanished') this.#announcer.edge('user:offline', tenantId, userId, 'own')
       this.#announcer.changedPrivately(tenantId, userId, presence)
     }
     this.#internals.bus.emit('presence', { tenantId, userId, presence })
@@ -198,7 +198,7 @@ export class PresenceRules {
       [presence] = isPromise(found) ? await found : found
     } catch {} // Redis is away: the next update writes the row
     if (presence !== undefined && presence !== null && !isShown(presence.status)) return
-    if (connectionId !== undefined) this.#announcer.edge('user:online', tenantId, userId, connectionId)
+    if (connectionId !== undefined) this.#announcer.edge('user:online', tenantId, userId, { connectionId })
     // Null: they went offline meanwhile, and the `offline` listener has written the row.
     if (presence !== undefined && presence !== null) this.#store.put({ tenantId, userId, ...presence })
   }

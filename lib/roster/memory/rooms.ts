@@ -1,5 +1,6 @@
-import type { Id } from '../../ids.js'
-import { MAX_LISTED, TELL_INTERVAL, type RoomChange, type Told } from '../contract.js'
+import type { Clock } from '../../clock.js'
+import type { Id, Ids } from '../../ids.js'
+import { isShown, MAX_LISTED, TELL_INTERVAL, type Room as RoomState, type RoomChange, type RosterRooms, type Told } from '../contract.js'
 import { scheduleCheck, type Tenant } from './tenant.js'
 
 /** A channel whose members are known. */
@@ -17,7 +18,7 @@ export interface Room {
   tellAt: number | null
 }
 
-export function roomOf (tenant: Tenant, channel: string, now: number): Room {
+function roomOf (tenant: Tenant, channel: string, now: number): Room {
   let room = tenant.rooms.get(channel)
   if (room === undefined) {
     // Of a time, so that no version is used twice after the room was empty.
@@ -27,13 +28,13 @@ export function roomOf (tenant: Tenant, channel: string, now: number): Room {
   return room
 }
 
-export function enterRoom (tenant: Tenant, room: Room, userId: Id, isSeen: boolean, now: number): void {
+function enterRoom (tenant: Tenant, room: Room, userId: Id, isSeen: boolean, now: number): void {
   room.holders.set(userId, (room.holders.get(userId) ?? 0) + 1)
   room.leaving.delete(userId)
   if (isSeen) setMember(tenant, room, userId, true, now)
 }
 
-export function exitRoom (tenant: Tenant, room: Room, userId: Id, delay: number, now: number): void {
+function exitRoom (tenant: Tenant, room: Room, userId: Id, delay: number, now: number): void {
   const left = (room.holders.get(userId) ?? 0) - 1
   if (left > 0) {
     room.holders.set(userId, left)
@@ -54,7 +55,7 @@ export function setSeen (tenant: Tenant, userId: Id, isSeen: boolean, now: numbe
 }
 
 /** What is to be sent to the room's subscribers now, and otherwise when. */
-export function tellRoom (tenant: Tenant, channel: string, now: number): Told {
+function tellRoom (tenant: Tenant, channel: string, now: number): Told {
   const room = tenant.rooms.get(channel)
   if (room === undefined) return { change: null, tellIn: null }
   const change = takeChange(channel, room, now)
@@ -98,4 +99,57 @@ function takeChange (channel: string, room: Room, now: number): RoomChange | nul
   room.delta.clear()
   room.toldAt = now
   return change
+}
+
+/** The members of the channels of one process. */
+export class MemoryRooms implements RosterRooms {
+  readonly #tenants: ReadonlyMap<Id, Tenant>
+  readonly #tenantOf: (tenantId: Id) => Tenant
+  readonly #ids: Ids
+  readonly #clock: Clock
+
+  constructor (tenants: ReadonlyMap<Id, Tenant>, tenantOf: (tenantId: Id) => Tenant, ids: Ids, clock: Clock) {
+    this.#tenants = tenants
+    this.#tenantOf = tenantOf
+    this.#ids = ids
+    this.#clock = clock
+  }
+
+  enter (tenantId: Id, channel: string, userId: Id): RoomState & Told {
+    const now = this.#clock.now()
+    const tenant = this.#tenantOf(tenantId)
+    const room = roomOf(tenant, channel, now)
+    enterRoom(tenant, room, userId, isShown(tenant.users.get(userId)?.presence.status ?? 'online'), now)
+    const told = tellRoom(tenant, channel, now)
+    const { members, version } = room
+    return { count: members.size, version, users: members.size <= MAX_LISTED ? [...members].sort((a, b) => this.#ids.compare(a, b)) : null, ...told }
+  }
+
+  exit (tenantId: Id, channel: string, userId: Id, delay: number): Told {
+    const tenant = this.#tenants.get(tenantId)
+    const room = tenant?.rooms.get(channel)
+    if (tenant === undefined || room === undefined) return { change: null, tellIn: null }
+    exitRoom(tenant, room, userId, delay, this.#clock.now())
+    return tellRoom(tenant, channel, this.#clock.now())
+  }
+
+  tell (tenantId: Id, channel: string): Told {
+    const tenant = this.#tenants.get(tenantId)
+    return tenant === undefined ? { change: null, tellIn: null } : tellRoom(tenant, channel, this.#clock.now())
+  }
+
+  async members (tenantId: Id, channel: string, { limit, after }: { limit: number, after: Id }): ReturnType<RosterRooms['members']> {
+    const room = this.#tenants.get(tenantId)?.rooms.get(channel)
+    const users = [...room?.members ?? []].filter((id) => this.#ids.compare(id, after) > 0).sort((a, b) => this.#ids.compare(a, b))
+    const page = users.slice(0, limit)
+    return { users: page, total: room?.members.size ?? 0, version: room?.version ?? 0, next: users.length > limit ? page.at(-1) ?? null : null }
+  }
+
+  async roomSizes (tenantId: Id, channels: readonly string[]): ReturnType<RosterRooms['roomSizes']> {
+    const rooms = this.#tenants.get(tenantId)?.rooms
+    return channels.map((channel) => {
+      const room = rooms?.get(channel)
+      return { users: room?.members.size ?? 0, connections: [...room?.members ?? []].reduce((sum, id) => sum + (room?.holders.get(id) ?? 0), 0) }
+    })
+  }
 }

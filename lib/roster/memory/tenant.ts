@@ -76,6 +76,19 @@ export function remove (tenant: Tenant, entry: RosterConnection, offlineDelay: n
   scheduleCheck(tenant, user.offlineAt)
 }
 
+/** Removes the user's connections over the limit: those without a socket first, then the oldest; never the newest. */
+export function evict (tenant: Tenant, user: OnlineUser, newest: string, limit: number, offlineDelay: number, now: number): RosterConnection[] {
+  const hasSocket = ({ nodeId }: RosterConnection): boolean => nodeId !== null
+  const others = user.connections.map((id) => tenant.connections.get(id)).filter((entry) => entry !== undefined)
+    .filter(({ connectionId }) => connectionId !== newest)
+    .sort((a, b) => Number(hasSocket(a)) - Number(hasSocket(b)) || a.connectedAt - b.connectedAt)
+  // An open socket is not evicted for a connection that may never have one.
+  const candidates = tenant.connections.get(newest)?.nodeId === null ? others.filter((entry) => !hasSocket(entry)) : others
+  const evicted = candidates.slice(0, user.connections.length - limit)
+  for (const entry of evicted) remove(tenant, entry, offlineDelay, now)
+  return evicted
+}
+
 /** Returns what is due. Call it only once `dueAt` has passed: going through all users each second is noticeable with many tenants. */
 export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId' | 'mode' | 'tell' | 'rooms'> {
   const expiredConnections: RosterConnection[] = []

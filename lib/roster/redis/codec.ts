@@ -2,7 +2,7 @@ import type { Id, Ids } from '../../ids.js'
 import type { Device } from '../../schemas.js'
 import type { PresenceStatus } from '../../schemas.js'
 import { isShown, type JoinResult, type OnlinePage, type Presence, type RosterConnection, type Standing } from '../contract.js'
-import { NOTHING_JOINED } from '../memory/roster.js'
+import { NOTHING_JOINED } from '../memory/users.js'
 
 /** Arguments and results of the scripts, as types of the contract. */
 

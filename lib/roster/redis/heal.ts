@@ -70,7 +70,7 @@ export class Healing {
     await this.#renewLease()
     const hasLost = this.#openLoss === 'lost'
     // Before any user is written: nobody may appear who is invisible.
-    if (hasLost) await this.#parts.invisible.restore()
+    await this.#parts.invisible.restore(hasLost)
     // First, because the next steps remove connections, and users who left must be known apart from users who were reported.
     found.arrived.push(...await offline.reconcile(hasLost))
     let missed = 0

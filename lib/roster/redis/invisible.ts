@@ -1,4 +1,5 @@
 import type { Id } from '../../ids.js'
+import type { UserRef } from '../../keys.js'
 import type { PresenceRulesOfRoster } from '../contract.js'
 import type { RosterCommands } from './commands.js'
 import { partsOf } from './parts.js'
@@ -7,6 +8,7 @@ import { partsOf } from './parts.js'
 export class Invisible {
   readonly #commands: RosterCommands
   #load: PresenceRulesOfRoster['loadInvisible'] | null = null
+  #isDue = false
 
   constructor (commands: RosterCommands) {
     this.#commands = commands
@@ -14,17 +16,27 @@ export class Invisible {
 
   async use (load: PresenceRulesOfRoster['loadInvisible']): Promise<void> {
     this.#load = load
-    await this.restore()
+    await this.#write(await load())
   }
 
-  /** Makes Redis agree with the database. To be called before connections join a Redis that may have lost data. */
-  async restore (): Promise<void> {
-    if (this.#load === null) return
-    const users = await this.#load()
-    const tenants = new Set(users.map(({ tenantId }) => this.#keyOf(tenantId)))
+  /**
+   * Makes Redis agree with the database, if Redis may have lost data: before users are written to it. If the database does not
+   * answer, the next call tries again: users who are connected are known to their nodes.
+   */
+  async restore (hasLost: boolean): Promise<void> {
+    this.#isDue ||= hasLost
+    if (this.#load === null || !this.#isDue) return
+    const users = await this.#load().catch(() => null)
+    if (users === null) return
+    const known = new Set(users.map(({ tenantId }) => this.#keyOf(tenantId)))
     for await (const keys of this.#commands.redis.scan(`${escaped(this.#commands.prefix)}{*}:invisible`, 1000)) {
-      for (const key of keys) if (!tenants.has(key)) await this.#commands.redis.del(key)
+      for (const key of keys) if (!known.has(key)) await this.#commands.redis.del(key)
     }
+    await this.#write(users)
+    this.#isDue = false
+  }
+
+  async #write (users: Array<UserRef & { since: number }>): Promise<void> {
     await this.#commands.runOver('restoreInvisible', {}, partsOf(users, ({ tenantId }) => tenantId), ({ userId, since }) => ({ user: userId, since }))
   }
 

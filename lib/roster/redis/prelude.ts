@@ -130,7 +130,7 @@ end
 -- What a user sees of the tenant and of their own status: mode, number of visible users, status.
 local function standingOf(user)
   local text = redis.call('HGET', base .. 'presence', user)
-  return modeOf() .. ',' .. redis.call('ZCARD', base .. 'visible') .. ',' .. (text and statusOf(text) or 'online')
+  return modeOf() .. ',' .. redis.call('ZCARD', base .. 'visible') .. ',' .. (text and statusOf(text) or redis.call('HEXISTS', base .. 'invisible', user) == 1 and 'invisible' or 'online')
 end
 -- Marks the user as online, with the given presence if none is stored. Returns true if the user was offline before. Any key
 -- may have been evicted: the user counts as known if any of them still names the user, so that nobody is reported twice.

@@ -4,12 +4,12 @@ import type { Id, Ids } from '../../ids.js'
 import { connectionKey, type UserRef } from '../../keys.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import {
-  createGenerations, defaultPresence, isShown, type ConnectionRef, type Counts, type Due, type Edge, type JoinResult, type OnlinePage, type Presence,
-  type PresenceRulesOfRoster, type RateCount, type Renewed, type Roster, type RosterConnection, type RosterTimes, type Standing, type TypingEntry,
-  type TypingKey, type UsersOfTenant
+  createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type Presence, type RateCount, type Renewed,
+  type Roster, type RosterConnection, type RosterTimes, type Standing, type UsersOfTenant
 } from '../contract.js'
-import { MemoryRoster, NOTHING_JOINED } from '../memory/roster.js'
-import { decodePresence, encodePresence, ownedByOther, toConnection, toJoined, toOnlinePage, toStanding, type Joined } from './codec.js'
+import { MemoryRoster } from '../memory/roster.js'
+import { NOTHING_JOINED } from '../memory/users.js'
+import { encodePresence, ownedByOther, toConnection, toJoined, type Joined } from './codec.js'
 import { isUnavailable, RosterCommands, unavailable } from './commands.js'
 import { Healing } from './heal.js'
 import { Invisible } from './invisible.js'
@@ -17,6 +17,7 @@ import { Lease } from './lease.js'
 import { LocalState, type LocalSocket } from './local-state.js'
 import { Modes } from './modes.js'
 import { OfflineReconciler } from './offline-reconciler.js'
+import { RedisPresence } from './presence.js'
 import { RecentDepartures } from './recent-departures.js'
 import { RecentPresences } from './recent-presences.js'
 import { RedisRepair } from './repair.js'
@@ -26,9 +27,6 @@ import { RedisTyping } from './typing.js'
 
 /** Upper bound of the time between two renewals, in milliseconds. */
 const RENEWAL_INTERVAL = 1000
-
-/** Results of the script `setPresence`. */
-const [FIRST_OF_USER, NOT_CONNECTED, LOST] = [1, 2, 3]
 
 /** The roster of all nodes, on one Redis. */
 export class RedisRoster implements Roster {
@@ -42,12 +40,11 @@ export class RedisRoster implements Roster {
   readonly #departures: RecentDepartures
   readonly #joining = new Set<string>()
   readonly #typing: RedisTyping
-  readonly #presences: RecentPresences
+  readonly #presence: RedisPresence
   readonly #healing: Healing
   readonly #sweep: RedisSweep
   readonly #repair: RedisRepair
   readonly #modes = new Modes()
-  readonly #invisible: Invisible
   readonly #rooms: RedisRooms
   /** Counts requests on this node while Redis is away. */
   readonly #fallback: MemoryRoster
@@ -66,10 +63,11 @@ export class RedisRoster implements Roster {
     this.#lease = lease
     this.#departures = departures
     this.#typing = typing
-    this.#presences = presences
-    this.#invisible = new Invisible(commands)
+    const invisible = new Invisible(commands)
+    const isReported = (user: UserRef, at: number): boolean => this.#isReported(user, at)
+    this.#presence = new RedisPresence({ commands, lease, local: this.#local, presences, modes: this.#modes, invisible, clock, times, isReported })
     this.#rooms = new RedisRooms(nodeId, commands, lease)
-    this.#healing = new Healing({ invisible: this.#invisible, rooms: this.#rooms, nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
+    this.#healing = new Healing({ invisible, rooms: this.#rooms, nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
     this.#sweep = new RedisSweep({ modes: this.#modes, commands, lease, departures, typing, times, log })
     this.#repair = new RedisRepair(commands, lease, times)
     this.#fallback = new MemoryRoster(nodeId, ids, clock, times)
@@ -168,7 +166,7 @@ export class RedisRoster implements Roster {
   /** The user's last socket on this node has ended. */
   #remember ({ tenantId, userId }: RosterConnection, { isReported, presence }: { isReported: boolean, presence: Presence | null }): void {
     if (isReported) this.#departures.add({ tenantId, userId, at: this.#lease.now, isReported: false })
-    if (presence !== null) this.#presences.add({ tenantId, userId }, presence)
+    if (presence !== null) this.#presence.keep({ tenantId, userId }, presence)
   }
 
   async heartbeat (tenantId: Id, connectionId: string): Promise<void> {
@@ -203,55 +201,12 @@ export class RedisRoster implements Roster {
     return await this.#commands.redis.smembers(`${this.#commands.base(tenantId)}channels:${connectionId}`)
   }
 
-  async usePresence ({ everyone, loadInvisible }: PresenceRulesOfRoster): Promise<void> {
-    this.#commands.everyone = everyone
-    this.#modes.everyone = everyone > 0
-    await this.#invisible.use(loadInvisible)
-  }
-
-  tellsEveryone (tenantId: Id): boolean {
-    return this.#modes.of(tenantId).everyone
-  }
-
-  async setPresence (tenantId: Id, userId: Id, presence: Presence): Promise<{ isFirstOfUser: boolean, edge: Edge, standing: Standing }> {
-    const user = { tenantId, userId }
-    const isLocal = this.#local.has(user)
-    const before = this.#local.presence(user)
-    const isVisible = isShown(presence.status)
-    this.#local.setPresence(user, presence)
-    try {
-      const { isFirst, wasVisible, standing } = await this.#setPresence(tenantId, userId, presence, isLocal)
-      if (!isLocal) this.#presences.add(user, presence)
-      this.#modes.learn(tenantId, standing)
-      const isFirstOfUser = isFirst && !this.#isReported(user, this.#lease.now)
-      return { isFirstOfUser, edge: isFirst && !isFirstOfUser ? null : edgeOf(wasVisible, isVisible), standing }
-    } catch (err) {
-      if (!isLocal || !isUnavailable(err)) throw err
-      const standing = { status: presence.status, ...this.#modes.of(tenantId) }
-      return { isFirstOfUser: false, edge: edgeOf(isShown(before?.status ?? 'online'), isVisible), standing }
-    }
-  }
-
-  async standing (tenantId: Id, userId: Id): Promise<Standing> {
-    try {
-      const standing = toStanding(await this.#commands.run('standing', this.#commands.base(tenantId), { user: userId }) as string)
-      this.#modes.learn(tenantId, standing)
-      return standing
-    } catch (err) {
-      if (!isUnavailable(err)) throw err
-      return { ...this.#modes.of(tenantId), status: this.#local.presence({ tenantId, userId })?.status ?? 'online' }
-    }
-  }
-
-  async presence (tenantId: Id, userIds: Id[]): Promise<Array<Presence | null>> {
-    const found = await this.#commands.run('presence', this.#commands.base(tenantId), {}, userIds) as string[]
-    return userIds.map((_, i) => decodePresence(found[2 * i], found[2 * i + 1], this.#clock.now()))
-  }
-
-  async online (tenantId: Id, { limit, after }: { limit: number, after: Id }): Promise<OnlinePage> {
-    const found = await this.#commands.run('online', this.#commands.base(tenantId), { after, limit }) as [number, ...string[]]
-    return toOnlinePage(this.#commands.ids, found, limit, this.#clock.now())
-  }
+  readonly usePresence: Roster['usePresence'] = async (rules) => { await this.#presence.usePresence(rules) }
+  readonly tellsEveryone: Roster['tellsEveryone'] = (tenantId) => this.#presence.tellsEveryone(tenantId)
+  readonly setPresence: Roster['setPresence'] = async (...args) => await this.#presence.setPresence(...args)
+  readonly standing: Roster['standing'] = async (...args) => await this.#presence.standing(...args)
+  readonly presence: Roster['presence'] = async (...args) => await this.#presence.presence(...args)
+  readonly online: Roster['online'] = async (...args) => await this.#presence.online(...args)
 
   /** Null: other nodes change the list, too. */
   version (): null {
@@ -270,17 +225,9 @@ export class RedisRoster implements Roster {
   readonly members: Roster['members'] = (...args) => this.#rooms.members(...args)
   readonly roomSizes: Roster['roomSizes'] = (...args) => this.#rooms.roomSizes(...args)
 
-  async startTyping (entry: TypingEntry): Promise<boolean> {
-    return await this.#typing.start(entry)
-  }
-
-  async stopTyping (keys: TypingKey[]): Promise<TypingEntry[]> {
-    return await this.#typing.stop(keys)
-  }
-
-  async typing (tenantId: Id, conversationId: string): Promise<TypingEntry[]> {
-    return await this.#typing.list(tenantId, conversationId)
-  }
+  readonly startTyping: Roster['startTyping'] = async (entry) => await this.#typing.start(entry)
+  readonly stopTyping: Roster['stopTyping'] = async (keys) => await this.#typing.stop(keys)
+  readonly typing: Roster['typing'] = async (...args) => await this.#typing.list(...args)
 
   async claimDue (): Promise<Due[]> {
     return await this.#sweep.claimDue()
@@ -345,18 +292,4 @@ export class RedisRoster implements Roster {
     if (this.#commands.redis.isCluster && joined.isFirstOfUser) await this.#commands.scheduleTell(tenantId)
     return joined
   }
-
-  async #setPresence (tenantId: Id, userId: Id, presence: Presence, isLocal: boolean): Promise<{ isFirst: boolean, wasVisible: boolean, standing: Standing }> {
-    const { registrationTtl } = this.#times
-    const args = { user: userId, presence: encodePresence(presence), registrationTtl, setAt: presence.seenAt, state: this.#lease.state, tenant: tenantId }
-    // A connected user needs no scheduled check. Redis may have lost the connection; then the status lease must end, too.
-    let result: unknown = isLocal ? await this.#commands.run('setPresence', this.#commands.keysOf(tenantId), { ...args, onlyConnected: '1' }) : [NOT_CONNECTED]
-    if ((result as [number])[0] === NOT_CONNECTED) result = await this.#commands.runScheduled('setPresence', tenantId, registrationTtl, { ...args, onlyConnected: '0' })
-    const [outcome, wasVisible, standing] = result as [number, string, string]
-    if (outcome === LOST) throw unavailable('Redis lost data')
-    if (this.#commands.redis.isCluster) await this.#commands.scheduleTell(tenantId)
-    return { isFirst: outcome === FIRST_OF_USER, wasVisible: wasVisible === '1', standing: toStanding(standing) }
-  }
 }
-
-const edgeOf = (wasShown: boolean, isShownNow: boolean): Edge => wasShown === isShownNow ? null : isShownNow ? 'appeared' : 'vanished'
