@@ -13,6 +13,8 @@ export const privateChannel = (userId: Id): string => PRIVATE + userId
 export const privateOwner = (channel: string, ids: Ids): Id | null =>
   channel.startsWith(PRIVATE) ? ids.read(channel.slice(PRIVATE.length)) : null
 
+export const isPrivate = (channel: string): boolean => channel.startsWith(PRIVATE)
+
 /** Replaces `user:me` with the caller's private channel. */
 export const resolveAlias = (channel: string, userId: Id): string =>
   channel === 'user:me' ? privateChannel(userId) : channel

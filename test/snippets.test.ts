@@ -107,7 +107,7 @@ const runs: Record<string, (t: Test) => Promise<void>> = {
     app.log.warn = (_fields: unknown, text?: string) => { lines.push(text ?? '') }
     await runHere(t, 'lifecycle', { app })
     await connect(app, ann)
-    internalsOf(app).bus.emit('failed', { tenantId: 1, userId: 1, messageId: 1, id: 1, channel: 'private-user.2', type: 'message:direct', payload: '{}' })
+    internalsOf(app).bus.emit('failed', { tenantId: 1, userId: 2, senderId: 1, messageId: 1, id: 1, channel: 'private-user.2', type: 'message:direct', data: {}, payload: '{}', reason: 'too old' })
     t.ok(lines.includes('came online'))
     t.ok(lines.includes('nobody confirmed it'))
   },
@@ -309,9 +309,9 @@ const runs: Record<string, (t: Test) => Promise<void>> = {
     const warned: object[] = []
     app.log.warn = (fields: object) => { warned.push(fields) }
     await runHere(t, 'recipe-events', { app })
-    const failed: FailedEvent = { tenantId: 1, userId: 1, messageId: 5, id: 5, channel: 'private-user.2', type: 'message:direct', payload: '{}' }
+    const failed: FailedEvent = { tenantId: 1, userId: 2, senderId: 1, messageId: 5, id: 5, channel: 'private-user.2', type: 'message:direct', data: {}, payload: '{}', reason: 'too old' }
     internalsOf(app).bus.emit('failed', failed)
-    t.strictSame(warned, [{ tenantId: 1, userId: 1, messageId: 5 }])
+    t.strictSame(warned, [{ tenantId: 1, userId: 2, messageId: 5 }])
   },
   async 'recipe-health' (t) {
     const app = await appOf(t)
