@@ -264,11 +264,11 @@ overBackends((test, backend) => {
     for (const host of new Set([a, b])) {
       host.app.realtime.events.on('waiting', ({ userId, senderId, messageId, type, data }) => {
         t.match([senderId, type, data.messageId], [2, /^message:direct$|^notification:received$/, messageId])
-        told.push(['waiting', messageId, userId as unknown as number])
+        told.push(['waiting', messageId, userId])
       })
       host.app.realtime.events.on('failed', ({ userId, senderId, messageId, reason, data }) => {
         t.match([senderId, reason, data.messageId], [2, /7 days/, messageId])
-        told.push(['failed', messageId, userId as unknown as number])
+        told.push(['failed', messageId, userId])
       })
       host.app.realtime.events.on('message', ({ messageId, data }) => { if (data.message === 'in a transaction') transactional.push(messageId) })
     }

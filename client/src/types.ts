@@ -1,6 +1,6 @@
 import type { ClientError } from './errors.js'
 import type {
-  Accepted, BroadcastData, BroadcastMessage, Delivered, Device, DirectData, DirectMessage, GroupData, GroupMessage, Id, Notification, NotificationData,
+  Accepted, BroadcastData, BroadcastMessage, ConversationActivity, ConversationRead, Delivered, Device, DirectData, DirectMessage, GroupData, GroupMessage, Id, MessageDeleted, MessageEdited, Notification, NotificationData,
   NotificationsAccepted, PresenceChanged, PresenceData, PresenceStatus, Stats, Subscribed, TokenExpiring, TypingChanged, TypingData, UserEdge
 } from './wire.js'
 
@@ -16,6 +16,10 @@ export interface ServerEvents {
   'user:online': UserEdge
   'user:offline': UserEdge
   'token:expiring': TokenExpiring
+  'message:edited': MessageEdited
+  'message:deleted': MessageDeleted
+  'conversation:read': ConversationRead
+  'conversation:activity': ConversationActivity
 }
 
 /** The identity behind the credentials. `clubId` is unknown if an older server was only used by REST. */

@@ -102,5 +102,5 @@ export class Edits {
 
 const faultIn = (data: Record<string, unknown>): string | null => {
   if (!content.Check(data)) return content.Errors(data).First()?.path.slice(1).replaceAll('/', '.') ?? ''
-  return isMessageData(data.data as object | null | undefined) ? null : 'data'
+  return isMessageData(data.data) ? null : 'data'
 }
