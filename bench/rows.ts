@@ -1,8 +1,10 @@
+import { createDatabase } from '../test/servers.js'
 import { bun, fastifyWs, socketIo, suite, suiteWithUuids, ws, type Dialect } from './dialects.js'
 import { acrossNodes } from './rows/across-nodes.js'
 import { comingBack, comingBackToSocketIo, ROOMS } from './rows/coming-back.js'
 import { handshakes, handshakesOverRedis, idleMemory } from './rows/connections.js'
 import { deploy } from './rows/deploy.js'
+import { conversations } from './rows/conversations.js'
 import { directMessages, loneMessage, oneRowEach } from './rows/durable.js'
 import { fanOut } from './rows/fan-out.js'
 import { latency } from './rows/latency.js'
@@ -224,6 +226,22 @@ export const rows: Row[] = [
     round: async () => {
       const [without, list] = [await members({ count: 5000, channel: 'conversation.bench' }, {}), await members({ count: 5000, channel: 'group.bench' }, {})]
       return { without: without.cpu, 'with a list': list.cpu, 'frames per second and member': list.frames }
+    }
+  },
+  {
+    name: 'conversations',
+    once: true,
+    work: 'a log of 1,000,000 messages: a page of history, also of a peer who has been silent, and a page of 50 conversations of 500 with unread counts',
+    unit: 'ms of MariaDB',
+    bars: [{ of: 'history', than: '2 ms', atMost: 1 }, { of: 'silent peer', than: '2 ms', atMost: 1 }, { of: 'list', than: '8 ms', atMost: 1 }],
+    round: async ({ mariadb }) => {
+      const database = await createDatabase(await mariadb.settled())
+      try {
+        const { history, silent, list } = await conversations(database.url)
+        return { history, 'silent peer': silent, list, '2 ms': 2, '8 ms': 8 }
+      } finally {
+        await database.drop()
+      }
     }
   },
   {

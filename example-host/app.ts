@@ -3,7 +3,7 @@ import jwt from '@fastify/jwt'
 import type { Static } from '@sinclair/typebox'
 import Fastify, { type FastifyInstance } from 'fastify'
 import {
-  channels, connections, openDatabase, presence, realtime, stats, typing, type Authenticate, type Authorize, type Id
+  channels, connections, conversations, openDatabase, presence, realtime, stats, typing, type Authenticate, type Authorize, type Id
 } from '../plugins/index.js'
 import { ErrorResponse, withIds } from '../plugins/schemas.js'
 import { documents, open } from './documents.js'
@@ -104,6 +104,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
         members: (channel) => channel.startsWith('group.') ? 'list' : false
       })
     },
+    conversations: async () => { await app.register(conversations) },
     stats: async () => { await app.register(stats, settings.metrics === undefined ? {} : { metrics: settings.metrics }) }
   }
   for (const name of settings.plugins) await plugins[name]()

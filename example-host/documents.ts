@@ -20,6 +20,7 @@ export async function documents (app: FastifyInstance): Promise<void> {
         { name: 'presence', description: 'Who is online, away, busy' },
         { name: 'typing', description: 'Who types where' },
         { name: 'channels', description: 'Subscriptions, and what was sent' },
+        { name: 'conversations', description: 'History, unread messages, read marks, edits and deletes' },
         { name: 'messages', description: 'Durable events: a 202 comes after the commit' },
         { name: 'stats', description: 'Figures of a tenant' },
         { name: 'operators', description: 'Who is connected; kick, close and ban, for those who run the host' },

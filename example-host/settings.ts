@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { IdKind } from '../plugins/index.js'
 
-const suite = ['connections', 'presence', 'typing', 'channels', 'stats'] as const
+const suite = ['connections', 'presence', 'typing', 'channels', 'conversations', 'stats'] as const
 export type SuitePlugin = typeof suite[number]
 
 /** Characters of a secret that cannot be guessed. */

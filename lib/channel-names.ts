@@ -13,6 +13,8 @@ export const privateChannel = (userId: Id): string => PRIVATE + userId
 export const privateOwner = (channel: string, ids: Ids): Id | null =>
   channel.startsWith(PRIVATE) ? ids.read(channel.slice(PRIVATE.length)) : null
 
+export const isPrivate = (channel: string): boolean => channel.startsWith(PRIVATE)
+
 const WATCH = '~user.'
 
 /** The hidden channel on which those who watch a user are sent changes. No client can name it: names begin with a letter or a digit. */

@@ -15,8 +15,10 @@ import { RedisBackplane } from './backplane/redis.js'
 import { systemClock } from './clock.js'
 import { Hub } from './delivery/hub.js'
 import { RealtimeError } from './errors.js'
+import { Backfill } from './event-log/backfill.js'
 import { GapFiller } from './event-log/gap-filler.js'
 import { EventLog } from './event-log/index.js'
+import { connectedAmong, unconfirmed } from './event-log/unconfirmed.js'
 import { noPosition, RedisPosition } from './event-log/redis-position.js'
 import { FrameRouter } from './frame-router.js'
 import { Ids } from './ids.js'
@@ -29,7 +31,6 @@ import { publicFace } from './realtime.js'
 import { openResources, type Resources } from './resources.js'
 import type { Roster } from './roster/contract.js'
 import { MemoryRoster } from './roster/memory/roster.js'
-import { onlineAmong } from './roster/online-among.js'
 import { RedisRoster } from './roster/redis/roster.js'
 import { readCoreOptions, readSecrets, type CoreSettings, type RealtimeOptions } from './settings.js'
 import { Maintenance } from './upkeep/maintenance.js'
@@ -109,10 +110,15 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     maxQueued: settings.maxQueuedEvents === 0 ? Infinity : settings.maxQueuedEvents,
     auditsEphemeral: settings.audit === 'all',
     timeout: settings.storageTimeout,
-    onlineAmong: async (users) => await onlineAmong(roster, users),
-    onFailed: (event) => { bus.emit('failed', { ...event, messageId: event.id }) },
+    connectedAmong: async (users) => await connectedAmong(roster, users),
+    onFailed: (event, reason) => { bus.emit('failed', { ...unconfirmed(event, ids), channel: event.channel, payload: event.payload, id: event.id, reason }) },
+    onWaiting: (event) => { bus.emit('waiting', unconfirmed(event, ids)) },
+    isWaitingHeard: () => bus.isHeard('waiting'),
+    onStored: ({ tenantId, userId, type, channel, data }, messageId) => { bus.emit('message', { tenantId, userId, messageId, type, channel, data }) },
     onCommit: (rows, seconds) => { metrics.committed?.(rows, seconds) }
   })
+  bus.on('disconnected', (user) => { eventLog.departures.add(user) })
+  bus.on('offline', (user) => { eventLog.departures.add(user) })
   const gapFiller = new GapFiller({ hub, eventLog, ids, clock, log })
   const aliveNodes = async (): Promise<string[]> => await roster.aliveNodes()
   const { access, accessControl, accessLog, restrictions } = createAccess(options, { settings, ids, db, backplane, aliveNodes, bus, metrics, clock, log })
@@ -150,6 +156,8 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     defaultChannels: new Set(),
     waiting: null,
     channelLeft: null,
+    screening: null,
+    conversations: null,
     localConnections: new Map(),
     purges: [],
     rpc: {
@@ -178,7 +186,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     db: slow, dialect, clock, log, retentionDays: settings.retentionDays, aliveNodes, purges: internals.purges
   })
   const scheduler = new Scheduler({
-    roster, eventLog, maintenance, events: bus, log, compareWithin: nodeTimeout / 3, enabled: settings.maintenance
+    roster, eventLog, maintenance, backfill: new Backfill({ db: slow, dialect, ids, clock }), events: bus, log, compareWithin: nodeTimeout / 3, enabled: settings.maintenance
   })
 
   return {

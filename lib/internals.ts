@@ -7,12 +7,15 @@ import type { SharedRates } from './access/shared-rates.js'
 import type { TenantLimits } from './access/tenant-limits.js'
 import type { UserDirectory } from './access/user-directory.js'
 import type { Backplane } from './backplane/contract.js'
+import type { MaybePromise } from './async/maybe-promise.js'
 import type { Clock } from './clock.js'
+import type { Executor } from './database/dialect.js'
 import type { LocalConnection } from './delivery/connection.js'
 import type { Hub } from './delivery/hub.js'
 import type { PageSource } from './delivery/replayer.js'
-import type { EventLog } from './event-log/index.js'
+import type { EventLog, NewEvent } from './event-log/index.js'
 import type { FrameRouter } from './frame-router.js'
+import type { Caller, Identity } from './identity.js'
 import type { Id, Ids } from './ids.js'
 import type { ConnectionKey, UserRef } from './keys.js'
 import type { LifecycleBus } from './lifecycle/events.js'
@@ -33,6 +36,20 @@ export interface EphemeralEvent {
   /** The users that it is about; see `OutgoingEvent`. */
   about?: readonly Id[]
   withoutSelf?: boolean
+}
+
+/** What the channels plugin asks and counts before a client's event is stored, for events of other plugins. */
+export interface Screening {
+  /** Counts a durable event of a user. Throws, or rejects with, `RT_RATE_LIMITED`. */
+  count (identity: Identity): MaybePromise<void>
+  /** The data to publish. Throws, or rejects with, `RT_REJECTED`, `RT_UNAVAILABLE`, or `RT_INTERNAL` where the host's data break the schema. */
+  screen<Data extends object> (caller: Caller, event: string, channel: string, data: Data, faultIn: (data: Record<string, unknown>) => string | null): MaybePromise<Data>
+}
+
+/** What the conversations plugin does with messages. */
+export interface ConversationHooks {
+  /** Called before a message is stored: its users have the conversation in their lists from then on. Usually synchronous (bench row "direct messages, durable"). */
+  begin (event: NewEvent, transaction?: Executor): MaybePromise<void>
 }
 
 /** Shared by the plugins, see {@link internalsOf}. */
@@ -70,6 +87,10 @@ export interface Internals {
    * unless members of channels are known.
    */
   channelLeft: ((connection: LocalConnection, user: UserRef, channel: string, delay: number) => void) | null
+  /** Asks the host before a client's event is stored, see plugins/channels/before-publish.ts; null without the channels plugin. */
+  screening: Screening | null
+  /** Adds what a message does to its conversation; null without the conversations plugin. */
+  conversations: ConversationHooks | null
   /** The connections whose socket is on this node, by {@link connectionKey}. Filled by the connections plugin. */
   readonly localConnections: Map<ConnectionKey, LocalConnection>
   /** Calls between nodes: `call(nodeId, op, data)` resolves to what the handler of `op` on that node returns. */

@@ -5,7 +5,7 @@ import type { RealtimeParts, Realtime } from './realtime.js'
 type PartName = keyof RealtimeParts
 
 /** The plugins that add a part to `fastify.realtime`. */
-const PARTS = ['connections', 'presence', 'typing', 'channels', 'stats']
+const PARTS = ['connections', 'presence', 'typing', 'channels', 'conversations', 'stats']
 
 /** The prototype of `fastify.realtime`: throws an error that says what to do if the part of an unregistered plugin is used. */
 const absent = Object.defineProperties({}, Object.fromEntries(PARTS.map((name) => [name, {

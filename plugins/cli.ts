@@ -9,6 +9,7 @@ import { EpochStore } from '../lib/event-log/epoch-store.js'
 import { withIds } from '../lib/id-schemas.js'
 import { Ids, isIdKind } from '../lib/ids.js'
 import { livingLeases } from '../lib/redis/older-nodes.js'
+import { eraseUser } from '../lib/upkeep/erasure.js'
 import { Maintenance } from '../lib/upkeep/maintenance.js'
 import { asyncapi } from '../lib/wire/asyncapi.js'
 import { eventsOf } from '../lib/wire/protocol.js'
@@ -24,6 +25,7 @@ const usage = `usage: fastify-realtime <command>
   migrate down        undo the last migration
   restored            after restoring a backup or copying the database, before nodes start: a new epoch and identity
   cleanup             purge what is older than RETENTION_DAYS (default 30)
+  erase               remove what a user wrote, and every trace of the user: --tenant T --user U
   cleanup-typing      remove expired typing indicators
   asyncapi            print the socket's AsyncAPI document, of all plugins, for the ids of --ids
 
@@ -33,7 +35,8 @@ The database is DATABASE_URL: mysql://user:password@host:port/db or sqlite:path.
 Coming from version 0.1, migrate looks for nodes that still run in REDIS_URL, under KEY_PREFIX (rt), or in the tables.`
 
 async function run (args: string[]): Promise<number> {
-  const { positionals: [command, direction], values: { ids } } = parseArgs({ args, allowPositionals: true, options: { ids: { type: 'string' } } })
+  const { positionals: [command, direction], values: { ids, tenant, user } } =
+    parseArgs({ args, allowPositionals: true, options: { ids: { type: 'string' }, tenant: { type: 'string' }, user: { type: 'string' } } })
   if (ids !== undefined && !isIdKind(ids)) {
     console.error('--ids must be integer or string')
     return 2
@@ -44,7 +47,7 @@ async function run (args: string[]): Promise<number> {
     return 0
   }
   const url = process.env.DATABASE_URL
-  const known = command === 'migrate' ? direction === undefined || direction === 'down' : command === 'cleanup' || command === 'cleanup-typing' || command === 'restored'
+  const known = command === 'migrate' ? direction === undefined || direction === 'down' : command === 'cleanup' || command === 'cleanup-typing' || command === 'restored' || command === 'erase'
   if (!known) {
     console.error(usage)
     return 2
@@ -72,6 +75,17 @@ async function run (args: string[]): Promise<number> {
     if (command === 'restored') {
       const { epoch, identity, marker } = await new EpochStore(database.db, new Ids((await readMeta(database.db)).ids), 'cli').restored(0)
       console.log(`epoch: ${epoch}, identity: ${identity}, ids continue after ${marker}`)
+      return 0
+    }
+    if (command === 'erase') {
+      const ids = new Ids((await readMeta(database.db)).ids)
+      const [tenantId, userId] = [ids.read(tenant ?? ''), ids.read(user ?? '')]
+      if (tenantId === null || userId === null) {
+        console.error(`erase needs --tenant and --user, each ${ids.description}`)
+        return 2
+      }
+      const { total, rows } = await eraseUser(database.db, ids, { tenantId, userId })
+      console.log([`total: ${total}`, ...Object.entries(rows).map(([table, count]) => `${table}: ${count}`)].join(', '))
       return 0
     }
     const clock = systemClock

@@ -10,7 +10,7 @@ export { migrate } from '../lib/database/migrator.js'
 export { openDatabase, type OpenDatabase } from '../lib/database/open.js'
 export { OptionError, RealtimeError, type ErrorCode } from '../lib/errors.js'
 export type { Identity } from '../lib/identity.js'
-export type { FailedEvent, LifecycleEvents, PresenceState, RealtimeEvents, TypingState } from '../lib/lifecycle/events.js'
+export type { FailedEvent, LifecycleEvents, PresenceState, RealtimeEvents, TypingState, UnconfirmedEvent } from '../lib/lifecycle/events.js'
 export type { RealtimeOptions } from '../lib/settings.js'
 export type { AccessRequest, Authenticate, Authorize, AuthorizeMany, ResolveUsers, TenantLimits, TenantLimitsOf, Verdict } from '../lib/host-functions.js'
 export { CloseCode } from '../lib/wire/close-codes.js'
@@ -19,9 +19,10 @@ export type { Id, IdKind } from '../lib/ids.js'
 export type { Register } from '../lib/register.js'
 export {
   default as channels, defineEvents, type BeforePublish, type ChannelMembersPage, type ChannelsApi, type ChannelsOptions, type CustomEvent, type CustomEventMap, type HostEvents, type MembersOption, type Publication,
-  type ReceivedEvents, type SentEvents
+  type ReceivedEvents, type Retention, type SentEvents
 } from './channels/index.js'
 export { default as connections, type ConnectionDescription, type ConnectionsApi, type ConnectionsOptions } from './connections/index.js'
+export { default as conversations, type ConversationsApi, type ConversationsOptions, type Erased, type Moderate } from './conversations/index.js'
 export { default as presence, type HostPresence, type OnlinePage, type PresenceApi, type PresenceOptions, type Visible } from './presence/index.js'
 export { default as stats, type HostStats, type StatsApi, type StatsOptions } from './stats/index.js'
 export { default as typing, type Participants, type TypingApi, type TypingOptions } from './typing/index.js'

@@ -1,6 +1,7 @@
 import type { Static, TSchema } from '@sinclair/typebox'
 import * as channels from './channels/schemas.js'
 import * as connections from './connections/schemas.js'
+import * as conversations from './conversations/schemas.js'
 import * as presence from './presence/schemas.js'
 import * as stats from './stats/schemas.js'
 import * as typing from './typing/schemas.js'
@@ -12,16 +13,16 @@ import * as typing from './typing/schemas.js'
 
 /** client → server: the data of each event, and of its ack. */
 export const clientEvents = {
-  ...connections.clientEvents, ...channels.clientEvents, ...presence.clientEvents, ...typing.clientEvents
+  ...connections.clientEvents, ...channels.clientEvents, ...conversations.clientEvents, ...presence.clientEvents, ...typing.clientEvents
 } as const
 
 /** server → client: the data of each event. */
 export const serverEvents = {
-  ...connections.serverEvents, ...channels.serverEvents, ...presence.serverEvents, ...typing.serverEvents
+  ...connections.serverEvents, ...channels.serverEvents, ...conversations.serverEvents, ...presence.serverEvents, ...typing.serverEvents
 } as const
 
 /** The routes, as `POST /connect`: params, querystring, body, and the response of each status. */
-export const rest = { ...connections.rest, ...channels.rest, ...presence.rest, ...typing.rest, ...stats.rest } as const
+export const rest = { ...connections.rest, ...channels.rest, ...conversations.rest, ...presence.rest, ...typing.rest, ...stats.rest } as const
 
 /** The envelopes around the data. */
 export { ClientFrame, ServerFrame } from '../lib/wire/protocol.js'

@@ -8,7 +8,7 @@ import { TestClient } from '../lib/testing/client.js'
 import { MovableClock } from '../lib/testing/clock.js'
 import { SOCKET_PATH } from '../lib/wire/protocol.js'
 import {
-  channels, connections, presence, realtime, stats, typing, type ChannelsOptions, type ConnectionsOptions, type PresenceOptions,
+  channels, connections, conversations, presence, realtime, stats, typing, type ChannelsOptions, type ConnectionsOptions, type ConversationsOptions, type PresenceOptions,
   type StatsOptions, type TypingOptions
 } from './index.js'
 
@@ -16,18 +16,19 @@ export { TestClient, type TestFrame } from '../lib/testing/client.js'
 export { systemClock, type Clock } from '../lib/clock.js'
 export { MovableClock } from '../lib/testing/clock.js'
 
-export const pluginNames = ['connections', 'presence', 'typing', 'channels', 'stats'] as const
+export const pluginNames = ['connections', 'presence', 'typing', 'channels', 'conversations', 'stats'] as const
 export type PluginName = typeof pluginNames[number]
 
 export interface TestAppOptions {
   /** Options of the core. By default: SQLite in memory, no Redis, any identity that `connect` is given, a movable clock. */
   core?: Partial<RealtimeOptions>
-  /** Which plugins to register, in this order; all five by default. */
+  /** Which plugins to register, in this order; all by default. */
   plugins?: readonly PluginName[]
   connections?: ConnectionsOptions
   presence?: PresenceOptions
   typing?: TypingOptions
   channels?: ChannelsOptions
+  conversations?: ConversationsOptions
   stats?: StatsOptions
   /** Registers the host's own plugins, before and after the realtime plugins. */
   before?: (app: FastifyInstance) => unknown
@@ -68,6 +69,7 @@ export async function buildApp (options: TestAppOptions = {}): Promise<{ app: Fa
       presence: () => app.register(presence, options.presence ?? {}),
       typing: () => app.register(typing, options.typing ?? {}),
       channels: () => app.register(channels, options.channels ?? {}),
+      conversations: () => app.register(conversations, options.conversations ?? {}),
       stats: () => app.register(stats, options.stats ?? {})
     }
     for (const name of options.plugins ?? pluginNames) await plugins[name]()

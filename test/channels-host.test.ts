@@ -41,7 +41,7 @@ overBackends((test, backend) => {
     const [one, two] = [await connect(b, user(1)), await connect(a, user(2))]
     const stranger = await connect(b, user(1, { tenantId: 2 }))
     const message = await channels.message({ tenantId: 1, recipientId: 1, message: 'welcome', conversationId: 'c' })
-    t.strictSame(await one.next('message:direct'), { messageId: message.messageId, senderId: 0, message: 'welcome', conversationId: 'c', timestamp: message.timestamp })
+    t.strictSame(await one.next('message:direct'), { messageId: message.messageId, senderId: 0, recipientId: 1, message: 'welcome', conversationId: 'c', timestamp: message.timestamp })
     const named = await channels.message({ tenantId: 1, userId: 2, recipientId: 1, message: 'from two', conversationId: 'c' })
     for (const client of [one, two]) t.match(await client.next('message:direct'), { messageId: named.messageId, senderId: 2 })
     const receipts = await channels.notify({ tenantId: 1, recipientIds: [2, 1], title: 'New', body: 'mail' })

@@ -102,7 +102,7 @@ export async function startNode (t: Test, { backend, options = {}, ...settings }
 
 /** A request under the prefix; without an identity it carries no credentials. */
 export async function rest (
-  { app }: Pick<Host, 'app'>, identity: Identity | null, method: 'GET' | 'POST', path: string, body?: object
+  { app }: Pick<Host, 'app'>, identity: Identity | null, method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, body?: object
 ): Promise<{ status: number, body: any, headers: Record<string, unknown> }> {
   const response = await app.inject({
     method,

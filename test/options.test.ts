@@ -84,7 +84,9 @@ const plugins: Array<[name: string, plugin: AnyPlugin, wrong: Record<string, unk
     maxChannelsPerConnection: [0.5, -1, '100'],
     messagesPerMinute: [-1, 0.5, '3000'],
     recipientsPerMinute: [-1, 0.5, '10000'],
-    maxPending: [-1, 0.5, '1000'],
+    waitingAfter: [-1, '10s'],
+  retention: [30, 'a month'],
+  maxPending: [-1, 0.5, '1000'],
     events: [
       null, 5, { nocolon: { data: Type.Object({}) } }, { 'order:shipped': {} }, { 'order:shipped': { data: Type.String() } },
       { 'order:shipped': { data: Type.Object({ timestamp: Type.String() }) } },

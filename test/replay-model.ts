@@ -59,10 +59,10 @@ export class Log implements PageReader {
     this.#waiting.splice(this.#random(this.#waiting.length), 1)[0]?.()
   }
 
-  async after (key: ChannelKey, since: number, isFurther: boolean, copiesFrom: number): Promise<Page> {
+  async after (key: ChannelKey, since: number, isFurther: boolean): Promise<Page> {
     const below = (): Event[] => this.committed.filter((event) => isFurther && event.key === key && event.id <= since)
     return await this.#read(key, below, () => this.committed.filter((event) => event.id > since &&
-      (event.key === key || (event.copyTo === key && privateOwner(channelOf(key), integers) !== null && event.id >= copiesFrom))))
+      (event.key === key || (event.copyTo === key && privateOwner(channelOf(key), integers) !== null))))
   }
 
   async byIds (key: ChannelKey, ids: readonly number[]): Promise<Page> {

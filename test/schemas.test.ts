@@ -23,11 +23,13 @@ const sent = {
   'message:group': { channel: 'group.x', message: 'x', conversationId: 'c' },
   'broadcast:message': { message: 'x' },
   'notification:send': { recipientIds: [2, 3], title: 't', body: 'b' },
+  history: { channel: 'group.x', limit: 10 },
+  'conversation:read': { channel: 'group.x', messageId: 1 },
   'user:typing': { conversationId: 'c', isTyping: true, recipientId: 2 },
   'user:presence': { status: 'away', lastMessage: 'lunch', data: { emoji: '🥪' } },
   'presence:watch': { userIds: [2, 1] },
   'presence:unwatch': {}
-} satisfies { [Event in Exclude<keyof typeof clientEvents, 'auth' | 'message:delivered'>]: ClientData<Event> }
+} satisfies { [Event in Exclude<keyof typeof clientEvents, 'auth' | 'message:delivered' | 'message:edit' | 'message:delete'>]: ClientData<Event> }
 
 overBackends((test, backend) => {
   test('every ack and every event has the shape of its schema', async (t) => {
@@ -40,6 +42,11 @@ overBackends((test, backend) => {
     }
     const { data: { messageId } } = await until('the message is told', () => two.frames.find(({ event }) => event === 'message:direct'))
     fits(t, clientEvents['message:delivered'].ack, await two.request('message:delivered', { messageId }), 'the ack of message:delivered')
+    for (const event of ['message:edit', 'message:delete'] as const) {
+      const data = event === 'message:edit' ? { messageId, message: 'y', data: { bold: true } } : { messageId }
+      fits(t, clientEvents[event].data, data, event)
+      fits(t, clientEvents[event].ack, await one.request(event, data), `the ack of ${event}`)
+    }
     // Without an id each answers with an event of its own; what cannot be is an error.
     one.send('subscribe', { channel: 'group.z' })
     one.send('unsubscribe', { channel: 'group.z' })
@@ -53,7 +60,8 @@ overBackends((test, backend) => {
     const here = (): Frame[] => [one, two, expiring].flatMap(({ frames }) => frames)
     // Each ack was taken out above.
     const told = ['subscribed', 'unsubscribed', 'pong', 'error', 'message:direct', 'message:group', 'broadcast:message', 'notification:received',
-      'message:delivered', 'user:typing', 'user:presence', 'user:online', 'user:offline', 'token:expiring', 'authenticated'] as const
+      'message:delivered', 'user:typing', 'user:presence', 'user:online', 'user:offline', 'token:expiring', 'authenticated',
+      'message:edited', 'message:deleted', 'conversation:read', 'conversation:activity'] as const
     const missing = (): string[] => told.filter((event) => !here().some((frame) => frame.event === event))
     await until('every event was told', () => missing().length === 0).catch(() => { t.strictSame(missing(), [], 'every event was told') })
     for (const { event, data } of here()) fits(t, serverEvents[event as keyof typeof serverEvents], data, event)
@@ -84,6 +92,8 @@ overBackends((test, backend) => {
     await post('POST /presence/update', 200, { status: 'busy' })
     await post('POST /typing', 200, { conversation_id: 'c', is_typing: true })
     await post('POST /messages/direct', 202, { recipient_id: 2, message: 'x', conversation_id: 'c' })
+    await post('POST /messages/delivered', 200, { message_ids: [1] })
+    await post('POST /conversations/read', 200, { with: 2, message_id: 1 })
     await post('POST /notifications', 202, { recipient_ids: [2], title: 't', body: 'b' })
     const big = await rest(host, user(1), 'POST', '/broadcast', { message: 'x'.repeat(1024 * 1024) })
     t.equal(big.status, 413)
@@ -92,7 +102,7 @@ overBackends((test, backend) => {
 })
 
 // What a client's compiler makes of it.
-export const direct: ServerData<'message:direct'> = { messageId: 1, senderId: 0, message: 'x', conversationId: 'c', timestamp: '' }
+export const direct: ServerData<'message:direct'> = { messageId: 1, senderId: 0, recipientId: 2, message: 'x', conversationId: 'c', timestamp: '' }
 export const ack: Ack<'subscribe'> = { channel: 'group.x', position: 0 }
 // @ts-expect-error -- no such status
 export const wrong: ClientData<'user:presence'> = { status: 'asleep' }

@@ -53,8 +53,8 @@ const host = {
   authorize: () => true,
   resolveUsers: () => new Map()
 }
-const { realtime, connections, presence, typing, stats } = suite
-const plugins = { realtime, connections, presence, typing, channels, stats }
+const { realtime, connections, presence, typing, conversations, stats } = suite
+const plugins = { realtime, connections, presence, typing, channels, conversations, stats }
 
 async function appOf (t: Test, options: TestAppOptions = {}): Promise<FastifyInstance> {
   const { app } = await buildApp({ ...options, core: { authorize: () => true, ...options.core } })
@@ -107,7 +107,7 @@ const runs: Record<string, (t: Test) => Promise<void>> = {
     app.log.warn = (_fields: unknown, text?: string) => { lines.push(text ?? '') }
     await runHere(t, 'lifecycle', { app })
     await connect(app, ann)
-    internalsOf(app).bus.emit('failed', { tenantId: 1, userId: 1, messageId: 1, id: 1, channel: 'private-user.2', type: 'message:direct', payload: '{}' })
+    internalsOf(app).bus.emit('failed', { tenantId: 1, userId: 2, senderId: 1, messageId: 1, id: 1, channel: 'private-user.2', type: 'message:direct', data: {}, payload: '{}', reason: 'too old' })
     t.ok(lines.includes('came online'))
     t.ok(lines.includes('nobody confirmed it'))
   },
@@ -309,9 +309,43 @@ const runs: Record<string, (t: Test) => Promise<void>> = {
     const warned: object[] = []
     app.log.warn = (fields: object) => { warned.push(fields) }
     await runHere(t, 'recipe-events', { app })
-    const failed: FailedEvent = { tenantId: 1, userId: 1, messageId: 5, id: 5, channel: 'private-user.2', type: 'message:direct', payload: '{}' }
+    const failed: FailedEvent = { tenantId: 1, userId: 2, senderId: 1, messageId: 5, id: 5, channel: 'private-user.2', type: 'message:direct', data: {}, payload: '{}', reason: 'too old' }
     internalsOf(app).bus.emit('failed', failed)
-    t.strictSame(warned, [{ tenantId: 1, userId: 1, messageId: 5 }])
+    t.strictSame(warned, [{ tenantId: 1, userId: 2, messageId: 5 }])
+  },
+  async 'conversations-register' (t) {
+    const app = bareApp(t)
+    await runHere(t, 'conversations-register', { app, ...host, ...plugins })
+    await app.ready()
+    t.ok(app.realtime.conversations)
+  },
+  async 'conversations-screen' (t) {
+    const called: string[] = []
+    const client = new Proxy({}, { get: (_, name) => async () => { called.push(String(name)); return { data: [], more: false } } })
+    await runHere(t, 'conversations-screen', { client })
+    t.strictSame(called, ['conversations', 'history', 'history', 'markRead', 'edit', 'delete'])
+  },
+  async 'conversations-retention' (t) {
+    const app = bareApp(t)
+    await app.register(realtime, host)
+    await runHere(t, 'conversations-retention', { app, channels })
+    const { messageId } = await app.realtime.channels.group({ tenantId: 1, channel: 'support.1', message: 'x', conversationId: 'c' })
+    const row = await internalsOf(app).database.db.selectFrom('websocket_events').select('retention_days').where('id', '=', messageId).executeTakeFirst()
+    t.equal(row?.retention_days, 365)
+  },
+  async 'conversations-erase' (t) {
+    const app = await appOf(t)
+    await runHere(t, 'conversations-erase', { app, tenantId: 1, userId: 7 })
+  },
+  async 'conversations-push' (t) {
+    const app = await appOf(t)
+    const sent: object[] = []
+    const take = async (what: object): Promise<void> => { sent.push(what) }
+    await runHere(t, 'conversations-push', { app, sendPush: take, sendMail: take })
+    const event = { tenantId: 1, userId: 2, senderId: 1, messageId: 5, type: 'message:direct', data: { message: 'hi' } }
+    internalsOf(app).bus.emit('waiting', event)
+    internalsOf(app).bus.emit('failed', { ...event, id: 5, channel: 'private-user.2', payload: '{}', reason: 'too many waiting' })
+    t.match(sent, [{ tenantId: 1, userId: 2, title: 'Message from 1', text: 'hi', collapseKey: '5' }, { userId: 2, text: 'Message 5: too many waiting' }])
   },
   async 'recipe-health' (t) {
     const app = await appOf(t)

@@ -20,7 +20,7 @@ const numberOf = (high: string, low: string): number => parseInt(high + low, 16)
 
 /** Fields that hold an id, or a list of ids. */
 const FIELDS = new Set(['tenantId', 'userId', 'clubId', 'senderId', 'recipientId', 'recipientIds', 'userIds', 'offline', 'tenant_id', 'user_id', 'club_id',
-  'recipient_id', 'recipient_ids', 'cursor', 'next_cursor', 'nextCursor', 'after', 'next', 'club', 'sub', 'user_ids', 'left', 'viewerId'])
+  'recipient_id', 'recipient_ids', 'cursor', 'next_cursor', 'nextCursor', 'after', 'next', 'club', 'sub', 'user_ids', 'left', 'viewerId', 'with'])
 
 type Translate = (value: unknown, isId: boolean) => unknown
 
@@ -79,6 +79,7 @@ function tokenOf (token: string): string {
 export const pathOf = (path: string): string => path
   .replace(/\/presence\/([1-9]\d*)/, (_, id: string) => `/presence/${textOf(Number(id))}`)
   .replace(/(user_ids|cursor)=([\d,]+)/g, (_, name: string, ids: string) => `${name}=${ids.split(',').map((id) => Number(id) > 0 ? textOf(Number(id)) : id).join(',')}`)
+  .replace(/\bwith=(\d+)/, (_, id: string) => `with=${textOf(Number(id))}`)
   .replace(/private-user\.([1-9]\d*)/g, (_, id: string) => `private-user.${textOf(Number(id))}`)
 
 /** Headers with tokens in them. */
@@ -115,7 +116,7 @@ const isPromiseLike = (value: unknown): value is Promise<unknown> => value insta
 
 /** Options of a host whose functions take and return numbers, as a suite with string ids asks them. */
 export const optionsOf = <Options extends object>(options: Options): Options => Object.fromEntries(Object.entries(options).map(([name, option]) => {
-  if (typeof option !== 'function' || !['authenticate', 'authorize', 'authorizeMany', 'beforePublish', 'resolveUsers', 'participants', 'visible'].includes(name)) return [name, option]
+  if (typeof option !== 'function' || !['authenticate', 'authorize', 'authorizeMany', 'beforePublish', 'resolveUsers', 'participants', 'visible', 'moderate'].includes(name)) return [name, option]
   return [name, (...args: unknown[]): unknown => {
     const answer: unknown = Reflect.apply(option, options, args.map((arg) => deep(arg, numbersOf, true)))
     const back = (value: unknown): unknown => deep(value, stringsOf, true)
@@ -128,7 +129,7 @@ export const optionsOfPlugins = <Settings extends object>(settings: Settings): S
   .map(([plugin, options]: [string, unknown]) => [plugin, typeof options === 'object' && options !== null && !Array.isArray(options) ? optionsOf(options) : options])) as Settings
 
 /** How many of the first arguments of a host API are ids, or lists of ids. */
-const API_IDS: Partial<Record<string, number>> = { of: 2, get: 2, closeUser: 2, join: 2, kick: 2 }
+const API_IDS: Partial<Record<string, number>> = { of: 2, get: 2, closeUser: 2, join: 2, kick: 2, add: 2, remove: 2, erase: 2 }
 
 /** An app with string ids, for a test that says numbers. */
 export function translatingApp (app: FastifyInstance): FastifyInstance {

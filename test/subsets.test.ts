@@ -7,12 +7,14 @@ const routes: Record<PluginName, ['GET' | 'POST', string, object?]> = {
   presence: ['GET', '/presence/1'],
   typing: ['GET', '/typing/c'],
   channels: ['GET', '/events?channel=group.x'],
+  conversations: ['GET', '/conversations'],
   stats: ['GET', '/stats']
 }
 const frames: Partial<Record<PluginName, [string, object]>> = {
   presence: ['user:presence', { status: 'busy' }],
   typing: ['user:typing', { conversationId: 'c', isTyping: false }],
-  channels: ['subscribe', { channel: 'group.x' }]
+  channels: ['subscribe', { channel: 'group.x' }],
+  conversations: ['history', { channel: 'group.x' }]
 }
 const automatic: Partial<Record<PluginName, string>> = { presence: 'presence', channels: 'broadcast' }
 

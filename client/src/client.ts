@@ -1,7 +1,9 @@
 import { createCore } from './core.js'
 import type { WebSocketClientOptions } from './options.js'
 import type { Audience, EventName, Events, PresenceDetails, SendAck, SendData, SendName, Transport, Watch } from './types.js'
-import type { Id, OnlineUser, PresenceAck, PresenceStatus, Subscribed, UserPresence } from './wire.js'
+import type {
+  ConversationPage, DeleteAck, EditAck, History, HistoryQuery, Id, OnlineUser, PresenceAck, PresenceStatus, ReadAck, Subscribed, UserPresence, Where
+} from './wire.js'
 
 /** The state of a client. Polling counts as connected, waiting for the next attempt as connecting. */
 export type ClientState = 'connecting' | 'connected' | 'stopped'
@@ -65,6 +67,21 @@ export interface WebSocketClient<Own extends object = object> {
    * Needs a socket.
    */
   watch (userIds: readonly Id[]): Promise<Watch>
+
+  /** The newest messages of a conversation, or those before the message `before`, ascending by id. Edited ones have `editedAt`, deleted ones `deleted`. */
+  history (query: HistoryQuery): Promise<History>
+
+  /** The user's conversations, latest activity first, with unread counts and last messages; `cursor` is the `next_cursor` of the page before. */
+  conversations (query?: { limit?: number | undefined, cursor?: string | undefined }): Promise<ConversationPage>
+
+  /** Marks a conversation as read up to a message. Marks never move back. */
+  markRead (conversation: Where, messageId: number): Promise<ReadAck>
+
+  /** Edits a message. Without `data` it keeps its own; null removes them. Like `send`, it waits for a connection. */
+  edit (messageId: number, message: string, data?: object | null): Promise<EditAck>
+
+  /** Deletes a message. */
+  delete (messageId: number): Promise<DeleteAck>
 
   getPresence (userId: Id): Promise<UserPresence>
 

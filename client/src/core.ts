@@ -8,7 +8,7 @@ import { errorOf, type Carrier, type Link } from './link.js'
 import { readOptions, type WebSocketClientOptions } from './options.js'
 import { createOutbox } from './outbox.js'
 import { createPoller } from './polling.js'
-import { createRest } from './rest.js'
+import { createRest, snake } from './rest.js'
 import { createScope, type Scope } from './scope.js'
 import { entryOf, forget, identify, learnEpoch, type Durable, type State } from './state.js'
 import { createSubscriptions } from './subscriptions.js'
@@ -21,6 +21,8 @@ import type { DeliveredBody, Id } from './wire.js'
 /** The default interval of heartbeats in milliseconds, and its minimum. */
 const HEARTBEAT = 25_000
 const SHORTEST = 50
+
+const queryOf = (query: object): string => '?' + Object.entries(snake(query)).map(([name, value]) => value === undefined ? '' : `${name}=${encodeURIComponent(value as string)}`).join('&')
 
 /** Connects the parts of a client: the methods of {@link WebSocketClient}. */
 export function createCore (options: WebSocketClientOptions): WebSocketClient<Record<string, object>> {
@@ -185,8 +187,8 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       carry('websocket')
     },
     frame: ({ event, data }) => {
-      // The `messageId` of a confirmation belongs to another event.
-      if (Number(data.messageId) > 0 && event !== 'message:delivered') return delivery.take({ event, data } as Durable)
+      // The `messageId` of these belongs to another event.
+      if (Number(data.messageId) > 0 && !/:(delivered|activity)$/.test(event)) return delivery.take({ event, data } as Durable)
       // The server is about to close the socket and says when to come back, which `disconnected` and `reconnecting` tell.
       if (event === 'error') return data.code === 'RT_UNAVAILABLE' ? undefined : failed(errorOf(data))
       if (event === 'unsubscribed') subscriptions.left(data.channel as string)
@@ -265,6 +267,17 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     watch: async (userIds) => {
       require()
       return watches.add(userIds)
+    },
+    history: (query) => get(`/history${queryOf(query)}`) as never,
+    conversations: (query = {}) => get(`/conversations${queryOf(query)}`) as never,
+    markRead: (conversation, messageId) => request('conversation:read', { ...conversation, messageId }) as never,
+    edit: async (messageId, message, data) => {
+      require()
+      return outbox.add('message:edit', { messageId, message, data }) as never
+    },
+    delete: async (messageId) => {
+      require()
+      return outbox.add('message:delete', { messageId }) as never
     },
     getPresence: async (userId) => (await get(`/presence?user_ids=${encodeURIComponent(userId)}`) as { data: never }).data[0],
     getOnlineUsers: async () => (await get('/online-users?limit=500') as { data: never }).data,

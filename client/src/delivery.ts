@@ -23,8 +23,8 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
 
   const isToMe = ({ event, data: { recipientId, senderId } }: Durable): boolean => event === 'notification:received' ||
     (event === 'message:direct' && (recipientId === undefined ? senderId !== state.me : recipientId === state.me))
-  /** The channel whose cursor an event moves. The copy of an own direct message moves none: it may belong to the recipient's channel. */
-  const channelOf = (frame: Durable): string => isToMe(frame)
+  /** The channel whose cursor an event moves. On older servers, whose direct messages name no recipient, the copy of an own one moves none. */
+  const channelOf = (frame: Durable): string => frame.data.recipientId !== undefined || isToMe(frame)
     ? ownChannel(state)
     : frame.event === 'broadcast:message' ? 'broadcast' : nameOf(state, String(frame.data.channel))
   const advance = (entry: Entry, id: number): void => { entry.cursor = Math.max(entry.cursor ?? 0, id) }

@@ -9,5 +9,5 @@ export type {
   Audience, ClientEvents, PresenceDetails, SendAck, SendData, Sends, ServerEvents, Told, Transport, Watch, WatchedUser
 } from './types.js'
 export type {
-  Accepted, Id, NotificationsAccepted, OnlineUser, PresenceAck, PresenceStatus, Register, Stats, Subscribed, UserPresence
+  Accepted, Conversation, ConversationPage, DeleteAck, EditAck, History, HistoryQuery, Id, NotificationsAccepted, OnlineUser, PresenceAck, PresenceStatus, ReadAck, Register, Stats, Subscribed, UserPresence, Where
 } from './wire.js'

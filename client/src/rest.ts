@@ -10,9 +10,9 @@ export interface Rest {
   /** Throws `RT_URL_INVALID`. */
   url (path: string): string
   /** Resolves with the response. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
-  send (scope: Scope, token: string | undefined, path: string, body?: object): Promise<unknown>
+  send (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<unknown>
   /** The same with the current token. If it is refused, the request is repeated with a new one. */
-  call (scope: Scope, path: string, body?: object): Promise<unknown>
+  call (scope: Scope, path: string, body?: object, method?: string): Promise<unknown>
   /** Sends frames as requests, with the same names and acks. */
   carrier (scope: Scope): Carrier
 }
@@ -23,6 +23,10 @@ const routes: Readonly<Record<string, string>> = {
   'message:group': '/messages/group',
   'broadcast:message': '/broadcast',
   'notification:send': '/notifications',
+  'conversation:read': '/conversations/read',
+  // The id of the message follows.
+  'message:edit': '/messages/ PATCH',
+  'message:delete': '/messages/ DELETE',
   'user:typing': '/typing',
   'user:presence': '/presence/update'
 }
@@ -55,7 +59,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
       } catch {}
       throw new ClientError('RT_URL_INVALID', baseUrl)
     },
-    send: async (scope, token, path, body) => {
+    send: async (scope, token, path, body, method) => {
       scope.check()
       const abort = globals.AbortController && new globals.AbortController()
       const text = body && encode(body, Infinity)
@@ -66,7 +70,7 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
             ...(text && { 'content-type': 'application/json' })
           },
           signal: abort?.signal,
-          method: text && 'POST',
+          method: method ?? (text && 'POST'),
           body: text,
           // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
           keepalive: text !== undefined && text.length < 8192
@@ -76,19 +80,19 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
         throw toClientError(err)
       }
     },
-    call: async (scope, path, body) => {
+    call: async (scope, path, body, method) => {
       const token = tokens.current ?? await tokens.fresh(scope)
       try {
-        return await rest.send(scope, token, path, body)
+        return await rest.send(scope, token, path, body, method)
       } catch (err) {
         if (!token || !isTokenRefused(err as ClientError)) throw err
-        return rest.send(scope, await renew(scope, token), path, body)
+        return rest.send(scope, await renew(scope, token), path, body, method)
       }
     },
     carrier: (scope) => async (event, data, onAck) => {
-      const path = routes[event]
+      const [path, method] = routes[event]?.split(' ') ?? []
       if (!path) throw new ClientError('RT_SOCKET_CLOSED', event)
-      const answer = await rest.call(scope, path, rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`))
+      const answer = await rest.call(scope, method ? path + (data as { messageId: number }).messageId : path, snake(data), method)
       const ack = rename((answer as { data: object }).data, /_./g, (letter) => letter[1]!.toUpperCase())
       onAck?.(ack)
       return ack
@@ -96,6 +100,9 @@ export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew
   }
   return rest
 }
+
+/** The names of REST. */
+export const snake = (data: object): object => rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
 const rename = (data: object, letters: RegExp, to: (letter: string) => string): object => {
   const renamed: Record<string, unknown> = {}

@@ -1,7 +1,8 @@
 import type { ClientError } from './errors.js'
 import type {
-  Accepted, BroadcastData, BroadcastMessage, ChannelCount, ChannelMembers, Delivered, Device, DirectData, DirectMessage, GroupData, GroupMessage, Id, Notification, NotificationData,
-  NotificationsAccepted, PresenceChanged, PresenceCount, PresenceData, PresenceMode, PresenceStatus, Stats, Subscribed, TokenExpiring, TypingChanged, TypingData, UserEdge
+  Accepted, BroadcastData, BroadcastMessage, ChannelCount, ChannelMembers, ConversationActivity, ConversationRead, Delivered, Device, DirectData, DirectMessage, GroupData, GroupMessage, Id,
+  MessageDeleted, MessageEdited, Notification, NotificationData, NotificationsAccepted, PresenceChanged, PresenceCount, PresenceData, PresenceMode, PresenceStatus, Stats, Subscribed,
+  TokenExpiring, TypingChanged, TypingData, UserEdge
 } from './wire.js'
 
 /** Events from the server. */
@@ -20,6 +21,10 @@ export interface ServerEvents {
   'channel:members': ChannelMembers
   'channel:count': ChannelCount
   'token:expiring': TokenExpiring
+  'message:edited': MessageEdited
+  'message:deleted': MessageDeleted
+  'conversation:read': ConversationRead
+  'conversation:activity': ConversationActivity
 }
 
 /** The identity behind the credentials. `clubId` is unknown if an older server was only used by REST. */

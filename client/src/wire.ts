@@ -107,7 +107,24 @@ export interface ChannelMembers { channel: string, joined?: Member[], left?: Id[
 export interface ChannelCount { channel: string, count: number }
 export interface TokenExpiring { expiresAt: string }
 
+/** Of a channel, or of a direct conversation. */
+interface Place { channel?: string, senderId?: Id, recipientId?: Id }
+export interface MessageEdited extends Place { messageId: number, targetId: number, message: string, data: object | null, editedAt: string, userId: Id, timestamp: string }
+export interface MessageDeleted extends Place { messageId: number, targetId: number, userId: Id, timestamp: string }
+export interface ConversationRead extends Place { userId: Id, readUpTo: number, timestamp: string }
+export interface ConversationActivity { channel: string, messageId: number, timestamp: string }
+
 // REST, and acks
+
+/** A conversation in a channel, or with another user. */
+export type Where = { channel: string, with?: undefined } | { with: Id, channel?: undefined }
+export type HistoryQuery = Where & { before?: number | undefined, limit?: number | undefined, conversationId?: string | undefined }
+export interface History { data: Frame[], more: boolean }
+export interface Conversation { channel?: string, with?: Id, name: string | null, last: Frame | null, last_at: string | null, unread: number, read_up_to: number }
+export interface ConversationPage { data: Conversation[], next_cursor: string | null }
+export interface ReadAck { unread: number, readUpTo: number }
+export interface EditAck { messageId: number, targetId: number, editedAt: string }
+export interface DeleteAck { messageId: number, targetId: number }
 
 /** The response of `/connect`. */
 export interface Connected { data: { user_id: Id, club_id?: Id } }

@@ -33,6 +33,12 @@ export interface EventsTable {
   due_at: string | null
   /** When it was published to all nodes; null: not yet. */
   handed_at: string | null
+  /** The conversation of a message, `#{id}` for an edit of that message (lib/conversation-keys.ts); null for all others, and once deleted. */
+  conversation: ColumnType<string | null, string | null | undefined, string | null>
+  /** Days for which it is kept; null: as the option `retentionDays` says, 0: for good. */
+  retention_days: ColumnType<number | null, number | null | undefined, number | null>
+  /** When the lifecycle event `waiting` was emitted; null: not yet. */
+  waiting_at: ColumnType<string | null, string | null | undefined, string | null>
 }
 
 export interface ConnectionsTable {
@@ -119,6 +125,33 @@ export interface AccessTable {
   created_at: string
 }
 
+/** A user who has a conversation in the list, and up to which message the user has read it. */
+export interface ConversationsTable {
+  tenant_id: Id
+  user_id: Id
+  conversation: string
+  read_up_to: number
+  /** 0: taken off the list by the host. */
+  is_listed: number
+  created_at: string
+  updated_at: string
+}
+
+/** What history shows of a deleted message: nothing of its content. */
+export interface DeletedMessagesTable {
+  tenant_id: Id
+  conversation: string
+  /** The id that the message had. */
+  id: number
+  user_id: Id
+  event_type: string
+  payload: Json
+  /** As that of the message. */
+  retention_days: number | null
+  /** When the message was sent. */
+  created_at: string
+}
+
 export interface Tables {
   websocket_events: EventsTable
   websocket_connections: ConnectionsTable
@@ -127,5 +160,7 @@ export interface Tables {
   websocket_channel_floors: ChannelFloorsTable
   websocket_meta: MetaTable
   websocket_access: AccessTable
+  websocket_conversations: ConversationsTable
+  websocket_deleted_messages: DeletedMessagesTable
   websocket_invisible: InvisibleTable
 }

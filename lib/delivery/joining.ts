@@ -44,8 +44,6 @@ export class Joining {
   readonly member: Member
   /** Changes with each restart: pages read for an earlier one are discarded. */
   turn = 0
-  /** The smallest id that was dropped since the member joined. */
-  dropped = Infinity
   /** Too many late ids: the member cannot be given everything. */
   isLost = false
   readonly #channel: LocalChannel
@@ -194,7 +192,6 @@ export class Joining {
     const late: OutgoingEvent[] = []
     for (const frame of kept) {
       if (frame.messageId <= this.#position) late.push(frame)
-      else this.dropped = Math.min(this.dropped, frame.messageId)
     }
     this.#writeFrames(late)
     return { since: this.#position, isFurther: this.#position > this.start }
@@ -276,7 +273,6 @@ export class Joining {
 
   #drop ({ messageId, isRetry }: OutgoingEvent): void {
     if (messageId === 0 || isRetry || this.#written?.has(messageId) === true) return
-    this.dropped = Math.min(this.dropped, messageId)
     if (messageId <= this.#position) {
       this.addLate([messageId])
       return

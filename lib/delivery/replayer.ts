@@ -21,7 +21,7 @@ export interface PageReader {
   /** Maximum size of a page in bytes, unless a single event is larger. */
   readonly pageBytes: number
   /** `isFurther`: the page also lists the ids `below` it. */
-  after (key: ChannelKey, since: number, isFurther: boolean, copiesFrom: number): Promise<Page>
+  after (key: ChannelKey, since: number, isFurther: boolean): Promise<Page>
   byIds (key: ChannelKey, ids: readonly number[]): Promise<Page>
   lateBelow (key: ChannelKey, since: number): Promise<number[]>
 }
@@ -134,7 +134,7 @@ export class Replayer {
   async #next (joining: Joining): Promise<void> {
     const { turn } = joining
     const { since, isFurther } = joining.beginRead()
-    const page = await this.#log.after(joining.key, since, isFurther, joining.dropped)
+    const page = await this.#log.after(joining.key, since, isFurther)
     await this.#reader.room(page.wire.length)
     if (this.#takes(joining) && joining.turn === turn && !joining.findLate(page)) joining.endRead(page)
   }

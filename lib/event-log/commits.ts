@@ -5,8 +5,8 @@ interface Connection {
   executeQuery (query: { readonly sql: string }, ...rest: unknown[]): Promise<unknown>
 }
 
-/** The events of a transaction, by id, each with a function to call after it was published. */
-export type Inserted = Map<number, (() => void) | undefined>
+/** The ids of the events of a transaction. */
+export type Inserted = Set<number>
 
 /**
  * Notices when transactions of the host are committed, by listening to the statements of their connections instead of polling
@@ -22,16 +22,15 @@ export class Commits {
   }
 
   /** To be called after an insert in a transaction. Does nothing if the connection of the transaction is not accessible. */
-  async watch (transaction: Executor, id: number, published: (() => void) | undefined): Promise<void> {
+  async watch (transaction: Executor, id: number): Promise<void> {
     const connection = await connectionOf(transaction)
     if (connection === null) return
     const known = this.#inserted.get(connection)
-    // After a rollback to a savepoint the same id may be assigned to another row, which replaces the first.
     if (known !== undefined) {
-      known.set(id, published)
+      known.add(id)
       return
     }
-    this.#inserted.set(connection, new Map([[id, published]]))
+    this.#inserted.set(connection, new Set([id]))
     this.#listen(connection)
   }
 

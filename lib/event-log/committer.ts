@@ -19,11 +19,14 @@ export interface QueuedEvent {
   hasClientKey: boolean
   /** The connection that sent it and does not get it. */
   excludeConnectionId: string | null
+  /** As it was sent, for the lifecycle event. */
+  data: Record<string, unknown>
   resolve (committed: Committed): void
   reject (err: Error): void
 }
 
 type StoredResult = { name: 'stored', event: QueuedEvent } & Committed
+interface GoneResult { name: 'gone', event: QueuedEvent }
 
 /** The result of a commit for one event. */
 export type CommitResult =
@@ -31,6 +34,8 @@ export type CommitResult =
   | StoredResult
   /** The same event as an earlier one of the batch: acknowledged only. */
   | { name: 'duplicate', event: QueuedEvent } & Committed
+  /** It edits or deletes a message that is deleted. */
+  | GoneResult
   /** The database is away. */
   | { name: 'refused', event: QueuedEvent, outcome: Outcome }
   /** The database rejects this event. */
@@ -44,6 +49,8 @@ export interface CommitterOptions {
   timeout: number
   /** Publishes a committed event; the sender is acknowledged when it resolves. Called in order; must not reject. No promise per event if it returns undefined (bench row "direct messages, durable"). */
   committed (event: QueuedEvent, committed: Committed): MaybePromise<void>
+  /** Called after an event was published that was not stored before. */
+  announced (event: QueuedEvent, id: number): void
   /** Called after each committed statement. */
   measured?: ((rows: number, seconds: number) => void) | undefined
   /** Called when the database cannot store events; with the outcome `unknown` they may be stored. */
@@ -55,6 +62,8 @@ const FIRST_PAUSE_MS = 50
 const LAST_PAUSE_MS = 800
 /** Milliseconds on top of the timeout for a driver that has one itself: its error says more exactly whether the statement was executed. */
 const TIMEOUT_MARGIN_MS = 250
+/** Changes of messages in one transaction, which holds their locks. */
+const MAX_CHANGES = 50
 /** Attempts for a batch in which another node stored one of the keys meanwhile. */
 const MAX_DUPLICATE_ATTEMPTS = 3
 
@@ -73,7 +82,10 @@ export class Committer {
   /** Resolves with a result for each event, in the order of the batch, for {@link announce}. Never rejects. */
   async commit (batch: QueuedEvent[]): Promise<CommitResult[]> {
     this.#isAway = false
-    return await this.#commit(batch)
+    if (!batch.some(({ row }) => row.change !== null)) return await this.#commit(batch)
+    const results: CommitResult[] = []
+    for (const run of runsOf(batch)) results.push(...this.#isAway ? refused(run, 'none') : await this.#commit(run))
+    return results
   }
 
   /** Publishes what was stored, and acknowledges or refuses the events, in order. */
@@ -82,6 +94,7 @@ export class Committer {
       const { event } = result
       if (result.name === 'stored') this.#publish(event, result)
       else if (result.name === 'duplicate') event.resolve(result)
+      else if (result.name === 'gone') event.reject(new RealtimeError('RT_NOT_FOUND', 'No message has this id'))
       else event.reject(result.name === 'refused' ? unavailable(result.outcome) : new RealtimeError('RT_INTERNAL', undefined, { cause: result.err }))
     }
   }
@@ -98,8 +111,13 @@ export class Committer {
 
   #publish (event: QueuedEvent, committed: Committed): void {
     const published = this.#options.committed(event, committed)
-    if (isPromise(published)) void published.then(() => { event.resolve(committed) })
-    else event.resolve(committed)
+    if (isPromise(published)) void published.then(() => { this.#announced(event, committed) })
+    else this.#announced(event, committed)
+  }
+
+  #announced (event: QueuedEvent, committed: Committed): void {
+    if (committed.existing === null) this.#options.announced(event, committed.id)
+    event.resolve(committed)
   }
 
   async #commit (batch: QueuedEvent[]): Promise<CommitResult[]> {
@@ -145,15 +163,20 @@ export class Committer {
     if (lookUp.length > 0) return await this.#storeNew(batch, lookUp, attempt)
     // All keys are the node's own and were not tried before: none is stored, and no two are equal.
     attempt.sent = true
-    const ids = await this.#options.store.insert(batch.map(({ row }) => row))
-    return batch.map((event, i) => ({ name: 'stored', event, id: ids[i] ?? 0, createdAt: event.row.createdAt, existing: null }))
+    const ids = await this.#insert(batch)
+    return batch.map((event, i) => resultOf(event, ids[i] ?? null))
+  }
+
+  async #insert (events: readonly QueuedEvent[]): Promise<Array<number | null>> {
+    const rows = events.map(({ row }) => row)
+    return rows[0]?.change === null ? await this.#options.store.insert(rows) : await this.#options.store.insertChanges(rows)
   }
 
   /** Inserts the events that are not stored yet. A client's key may occur twice in the batch. */
   async #storeNew (batch: QueuedEvent[], lookUp: QueuedEvent[], attempt: { sent: boolean }): Promise<CommitResult[]> {
     const { store, clock } = this.#options
     const known = await store.findByKey(lookUp.map(({ row }) => row))
-    const stored = new Map<QueuedEvent, StoredResult>()
+    const stored = new Map<QueuedEvent, StoredResult | GoneResult>()
     const expired: number[] = []
     const firstOfKey = new Map<string, QueuedEvent>()
     for (const event of batch) {
@@ -171,15 +194,15 @@ export class Committer {
     const fresh = [...firstOfKey.values()]
     if (fresh.length > 0) {
       attempt.sent = true
-      const ids = await store.insert(fresh.map(({ row }) => row))
-      fresh.forEach((event, i) => { stored.set(event, { name: 'stored', event, id: ids[i] ?? 0, createdAt: event.row.createdAt, existing: null }) })
+      const ids = await this.#insert(fresh)
+      fresh.forEach((event, i) => { stored.set(event, resultOf(event, ids[i] ?? null)) })
     }
     return batch.flatMap((event): CommitResult[] => {
       const own = stored.get(event)
       if (own !== undefined) return [own]
       const first = firstOfKey.get(dedupeKey(event.row))
       const result = first === undefined ? undefined : stored.get(first)
-      return result === undefined ? [] : [{ ...result, name: 'duplicate', event }]
+      return result === undefined ? [] : [result.name === 'gone' ? { ...result, event } : { ...result, name: 'duplicate', event }]
     })
   }
 
@@ -196,6 +219,21 @@ export class Committer {
     // If the database is away by now, the stored half must not wait until the other one finds that out, too.
     return [...first, ...this.#isAway ? refused(rest, 'none') : await this.#commit(rest)]
   }
+}
+
+const resultOf = (event: QueuedEvent, id: number | null): StoredResult | GoneResult =>
+  id === null ? { name: 'gone', event } : { name: 'stored', event, id, createdAt: event.row.createdAt, existing: null }
+
+/** Events that change messages are committed in transactions of their own, between those before and after them. */
+function runsOf (batch: readonly QueuedEvent[]): QueuedEvent[][] {
+  const runs: QueuedEvent[][] = []
+  for (const event of batch) {
+    const last = runs.at(-1)
+    const changes = event.row.change !== null
+    if (last === undefined || (last[0]?.row.change !== null) !== changes || (changes && last.length >= MAX_CHANGES)) runs.push([event])
+    else last.push(event)
+  }
+  return runs
 }
 
 const refused = (batch: readonly QueuedEvent[], outcome: Outcome): CommitResult[] => batch.map((event) => ({ name: 'refused', event, outcome }))

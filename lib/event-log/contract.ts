@@ -1,5 +1,5 @@
 import type { Id } from '../ids.js'
-import { channelKey, type ChannelKey } from '../keys.js'
+import type { ChannelKey } from '../keys.js'
 
 /** Milliseconds by which the clocks of nodes, and the times in the table, may differ. */
 export const CLOCK_SKEW_MS = 1000
@@ -28,13 +28,22 @@ export interface NewEvent {
   excludeConnectionId?: string | null
   /** A key of the client, so that a repeated send is stored once. */
   dedupeId?: string | undefined
+  /** What it does to an earlier message, in the same transaction. */
+  change?: Change
+}
+
+/** An event that edits or deletes a message (`message:edited`, `message:deleted`). */
+export interface Change {
+  targetId: number
+  /** The new content, without `data` to keep those of the message; null deletes the message. */
+  content: { message: string, data?: Record<string, unknown> | null | undefined } | null
 }
 
 /** Properties of all events of a type, defined by the plugin that sends them. */
 export interface EventType {
   /** Stays pending until its one recipient confirms it with `message:delivered`, and is sent again until then. */
   requiresConfirmation?: boolean
-  /** Also published on the sender's private channel, for the sender's other connections. */
+  /** On a user's private channel: also published on the sender's, for the sender's other connections. */
   copyToSender?: boolean
 }
 
@@ -56,16 +65,29 @@ export interface StoredEvent {
   retryCount: number
   /** When it was published to all nodes, in milliseconds since 1970; null if it is not known to be. */
   publishedAt: number | null
+  /** It was stored by a transaction of the host. */
+  isFromHost: boolean
 }
 
-/** Groups events by channel and keeps their order. */
-export function byChannel (events: readonly StoredEvent[]): Map<ChannelKey, StoredEvent[]> {
+/** An event that the sweeper looks at. */
+export interface DueEvent extends StoredEvent {
+  /** Milliseconds since 1970. */
+  createdAt: number
+  /** The lifecycle event `waiting` was emitted. */
+  isTold: boolean
+  /** Why it was given up, of which the host was not told; null: it was not. */
+  failure: string | null
+}
+
+/** Groups events by the channels on which they are published, and keeps their order. */
+export function byChannel (events: readonly StoredEvent[], keysOf: (event: StoredEvent) => ChannelKey[]): Map<ChannelKey, StoredEvent[]> {
   const found = new Map<ChannelKey, StoredEvent[]>()
   for (const event of events) {
-    const key = channelKey(event.tenantId, event.channel)
-    const known = found.get(key)
-    if (known === undefined) found.set(key, [event])
-    else known.push(event)
+    for (const key of keysOf(event)) {
+      const known = found.get(key)
+      if (known === undefined) found.set(key, [event])
+      else known.push(event)
+    }
   }
   return found
 }

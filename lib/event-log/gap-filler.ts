@@ -123,7 +123,7 @@ export class GapFiller {
       const events = await this.#options.eventLog.readGap({ tenantId, channels, since, complete: id, publishedSince, limit: EVENTS_PER_READ })
       found.push(...events)
       const last = events.at(-1)
-      if (last === undefined || events.length < EVENTS_PER_READ) return byChannel(found)
+      if (last === undefined || events.length < EVENTS_PER_READ) return byChannel(found, (event) => this.#options.eventLog.outbox.keysOf(event))
       since = last.id
     }
   }

@@ -1,4 +1,3 @@
-import { randomBytes } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { MaybePromise } from '../async/maybe-promise.js'
 import { withTimeout } from '../async/with-timeout.js'
@@ -15,23 +14,26 @@ import type { Id, Ids } from '../ids.js'
 import { channelKey } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import { wellFormedJson } from '../wire/well-formed.js'
-import { clientKey } from './client-key.js'
+import { ClaimStore } from './claim-store.js'
 import { CommitQueue, type Committed, type QueuedEvent } from './commit-queue.js'
-import { Commits, type Inserted } from './commits.js'
 import type { Confirmation, Confirmed, EventType, LogPosition, NewEvent, PositionNote, Receipt, Recovery, StoredEvent } from './contract.js'
+import { Departures } from './departures.js'
 import { EpochStore } from './epoch-store.js'
+import { HostEvents } from './host-events.js'
 import { MAX_AUDIT_ROWS } from './insert-store.js'
-import type { AuditRow, EventRow } from './inserts.js'
+import type { AuditRow } from './inserts.js'
 import { LogEpoch } from './log-epoch.js'
-import { RETRY_DELAYS_MS } from './next-step.js'
-import { Outbox, type OutboxOptions } from './outbox.js'
+import { NewRows } from './new-rows.js'
+import { Outbox } from './outbox.js'
 import { PendingLimit } from './pending-limit.js'
 import { PendingStore } from './pending-store.js'
 import { Replays } from './replays.js'
+import { Retentions } from './retentions.js'
 import { EventStore, type GapRange } from './store.js'
+import { Sweeper, type SweeperOptions } from './sweeper.js'
 import { TenantCounts } from './tenant-counts.js'
 
-export { byChannel, MAX_REPLAY, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
+export { byChannel, MAX_REPLAY, type Change, type Confirmed, type EventType, type NewEvent, type Receipt, type StoredEvent } from './contract.js'
 
 /** Every reader accepts an event of this size, because clients may send one. */
 const MIN_EVENT_BYTES = 64 * 1024
@@ -65,8 +67,12 @@ export interface EventLogOptions {
   askPeers (mine: LogPosition): Promise<unknown[]>
   /** Called after a new epoch began: remembered ids belong to the old one. */
   epochChanged (): void
-  onlineAmong: OutboxOptions['onlineAmong']
-  onFailed: OutboxOptions['onFailed']
+  connectedAmong: SweeperOptions['connectedAmong']
+  onFailed: SweeperOptions['onFailed']
+  onWaiting: SweeperOptions['onWaiting']
+  isWaitingHeard: SweeperOptions['isWaitingHeard']
+  /** An event was stored and published. */
+  onStored (event: Omit<NewEvent, 'change' | 'dedupeId' | 'createdAt' | 'excludeConnectionId'>, id: number): void
   onCommit?: (rows: number, seconds: number) => void
 }
 
@@ -78,21 +84,22 @@ export class EventLog {
   readonly store: EventStore
   readonly replays: Replays
   readonly pendingLimit: PendingLimit
+  readonly sweeper: Sweeper
+  /** Users whose connections end are reported here. */
+  readonly departures: Departures
+  readonly rows: NewRows
   /** The largest size of an event, in bytes: a reader must be able to accept it at once. */
   maxEventBytes = 0
   /** The epoch of the log, part of every cursor. */
   readonly epoch: LogEpoch
   readonly #queue: CommitQueue
+  readonly #claims: ClaimStore
   readonly #counts = new TenantCounts(async (tenantId) => await this.ask(async () => await this.store.countByStatus(tenantId)))
   readonly #audit: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
+  #copiedTypes: readonly string[] = []
   readonly #options: EventLogOptions
-  /** The beginning of this node's own dedupe keys: short, because an index contains them, and unique to this process. */
-  readonly #ownKeys = `n:${randomBytes(12).toString('base64url')}:`
-  #serial = 0
-  readonly #commits = new Commits((inserted) => {
-    this.#publishCommitted(inserted).catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not publish events of a transaction, the sweeper will') })
-  })
+  readonly #commits: HostEvents
 
   constructor (options: EventLogOptions) {
     const { db, dialect, ids, facts, discard, backplane, clock, log, maxQueued, timeout, onCommit } = options
@@ -111,12 +118,24 @@ export class EventLog {
       }
     })
     this.store = new EventStore(db, dialect, ids, backplane.nodeId, this.epoch, facts?.consecutiveIds)
+    this.#claims = new ClaimStore(db, dialect, ids)
     this.pendingLimit = new PendingLimit({ ...options, store: new PendingStore(db, ids) })
-    this.outbox = new Outbox({ ...options, store: this.store, pendingLimit: this.pendingLimit, typeOf: (name) => this.#types.get(name) ?? {} })
+    const typeOf = (name: string): EventType => this.#types.get(name) ?? {}
+    this.outbox = new Outbox({ ...options, store: this.store, pendingLimit: this.pendingLimit, typeOf })
+    this.#commits = new HostEvents({ ...options, store: this.store, claims: this.#claims, outbox: this.outbox, typeOf })
+    this.sweeper = new Sweeper({
+      ...options, store: this.store, claims: this.#claims, outbox: this.outbox, typeOf,
+      recipientOf: (event) => this.outbox.recipientOf(event),
+      onStored: (event) => { this.#commits.announce(event) }
+    })
+    this.rows = new NewRows({
+      ids, clock, typeOf, retentions: new Retentions(db, dialect), requireSize: (payload) => { this.requireSize(payload) }, waitingAfter: () => this.sweeper.waitingAfter
+    })
+    this.departures = new Departures({ ...options, claims: this.#claims })
     this.replays = new Replays({
       ...options,
       outbox: this.outbox,
-      copiedTypes: () => [...this.#types].filter(([, { copyToSender }]) => copyToSender === true).map(([type]) => type),
+      copiedTypes: () => this.#copiedTypes,
       epoch: this.epoch,
       ask: async (read) => await this.ask(read)
     })
@@ -124,7 +143,8 @@ export class EventLog {
       store: this.store, clock, log, maxQueued, timeout, measured: onCommit, discard, probeIdle: dialect === 'mysql',
       // A payload may be twice as long after escaping.
       ...(facts === undefined ? {} : { maxBytes: facts.maxPacket / 4 }),
-      committed: (event, committed) => this.#committed(event, committed)
+      committed: (event, committed) => this.#committed(event, committed),
+      announced: ({ row: { tenantId, userId, type, channel }, data }, id) => { options.onStored({ tenantId, userId, type, channel, data }, id) }
     })
     this.#audit = new WriteBehind({
       name: 'audit', log, interval: 1000, flushAt: MAX_AUDIT_ROWS.mysql, most: MAX_AUDIT_ROWS[dialect],
@@ -165,6 +185,7 @@ export class EventLog {
   /** Defines properties of a type of events. Types without a definition need no confirmation. */
   defineType (type: string, options: EventType): void {
     this.#types.set(type, options)
+    this.#copiedTypes = [...this.#types].filter(([, { copyToSender }]) => copyToSender === true).map(([type]) => type)
   }
 
   /** Rejects while the database does not accept events, even if it responds. */
@@ -197,24 +218,14 @@ export class EventLog {
   }
 
   /**
-   * Stores an event in a transaction of the host. It is published right after the commit, not after a rollback; then
-   * `published` is called. If this node dies before, the sweeper of any node publishes the event. The statement fails if it
-   * repeats a dedupe id.
+   * Stores an event in a transaction of the host. It is published right after the commit, not after a rollback. If this node
+   * dies before, the sweeper of any node publishes the event. The statement fails if it repeats a dedupe id.
    */
-  async appendInTransaction (transaction: Executor, event: NewEvent, published?: (receipt: Receipt) => void): Promise<Receipt> {
-    const row = this.#rowOf(event, 0)
+  async appendInTransaction (transaction: Executor, event: NewEvent): Promise<Receipt> {
+    const row = this.rows.of(event, true)
     const receipt = { messageId: await this.store.insertInTransaction(transaction, row), timestamp: toIso(row.createdAt) }
-    await this.#commits.watch(transaction, receipt.messageId, published === undefined ? undefined : () => { published(receipt) })
+    await this.#commits.watch(transaction, receipt.messageId)
     return receipt
-  }
-
-  async #publishCommitted (inserted: Inserted): Promise<void> {
-    // Without events that were rolled back to a savepoint or published by a sweeper.
-    for (const event of await this.store.unpublishedAmong([...inserted.keys()])) {
-      await this.outbox.publish({ ...event, excludeConnectionId: null })
-      if (this.#types.get(event.type)?.requiresConfirmation === true) await this.outbox.awaitConfirmation(event.id)
-      inserted.get(event.id)?.()
-    }
   }
 
   /** Records an ephemeral event, written later; such rows may be lost. */
@@ -226,12 +237,16 @@ export class EventLog {
 
   /** At most `limit` events of a channel after `since`, oldest first, and late ones before it. None if the cursor (`since` and `epoch`) is not from this log. */
   async read (tenantId: Id, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
-    const [isOurs, floor, later, earlier] = await this.ask(async () => await Promise.all([
+    const copies = this.replays.copiesOf(channelKey(tenantId, channel))
+    const [isOurs, floor, own, copied, late] = await this.ask(async () => await Promise.all([
       this.epoch.gaveOut(since, epoch),
       this.store.purgedThrough(tenantId, channel),
       this.store.after(tenantId, channel, since, limit + 1),
-      since > 0 ? this.store.lateCommitsBelow(tenantId, channel, since) : []
+      copies === null ? [] : this.store.copiesAfter(tenantId, copies, channel, since, limit + 1),
+      since > 0 ? this.replays.lateBelow(channelKey(tenantId, channel), since) : []
     ]))
+    const later = copied.length === 0 ? own : [...own, ...copied].sort((a, b) => a.id - b.id).slice(0, limit + 1)
+    const earlier = late.length === 0 ? [] : await this.ask(async () => await this.store.byIds(late))
     if (!isOurs) return { events: [], position: await this.replays.position(channelKey(tenantId, channel)), recovered: false, more: false }
     const more = later.length > limit
     const events = [...earlier, ...later.slice(0, limit)]
@@ -240,7 +255,7 @@ export class EventLog {
 
   /** Events that a node may have missed on several channels, oldest first. */
   async readGap (range: GapRange): Promise<StoredEvent[]> {
-    return await this.ask(async () => await this.store.readGap(range))
+    return await this.ask(async () => await this.store.readGap(range, this.#copiedTypes))
   }
 
   /**
@@ -262,7 +277,7 @@ export class EventLog {
 
   /** Publishes, retries or gives up events that are due, of all nodes. One node at a time should call it. */
   async sweep (): Promise<void> {
-    await this.outbox.sweep()
+    await this.sweeper.sweep()
   }
 
   /** Events that were waiting for their recipient were sent: from now on they are retried until they are confirmed. */
@@ -282,6 +297,7 @@ export class EventLog {
 
   /** Commits queued events, and marks published ones in the table. */
   async close (): Promise<void> {
+    this.departures.stop()
     await this.#queue.close()
     // Publishing ends with the turn of the event loop; then everything published is marked.
     await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)))
@@ -291,27 +307,12 @@ export class EventLog {
 
   #queuedOf (event: NewEvent, resolve: (receipt: Receipt) => void, reject: (err: Error) => void): QueuedEvent {
     return {
-      row: this.#rowOf(event, RETRY_DELAYS_MS[0]),
+      row: this.rows.of(event, false),
       hasClientKey: event.dedupeId !== undefined,
       excludeConnectionId: event.excludeConnectionId ?? null,
+      data: event.data,
       resolve: ({ id, createdAt }) => { resolve({ messageId: id, timestamp: toIso(createdAt) }) },
       reject
-    }
-  }
-
-  #rowOf ({ tenantId, userId, type, channel, data, dedupeId, createdAt = this.#options.clock.now() }: NewEvent, dueIn: number): EventRow {
-    const payload = withTimestamp(data, toIso(createdAt))
-    this.requireSize(payload)
-    return {
-      tenantId,
-      userId,
-      type,
-      channel,
-      payload,
-      createdAt,
-      // Keys of clients and of nodes have different prefixes, so that a client cannot guess a node's.
-      dedupeId: dedupeId === undefined ? `${this.#ownKeys}${this.#serial++}` : clientKey(dedupeId),
-      dueAt: createdAt + dueIn
     }
   }
 
@@ -339,10 +340,3 @@ export class EventLog {
 
 const refused = (outcome: Outcome, cause?: unknown): RealtimeError =>
   new RealtimeError('RT_STORAGE_UNAVAILABLE', 'The database cannot be read or written now', { retryAfter: 1, outcome, cause })
-
-/** The JSON of an event's data with its time, which is added to the text: copying the data would cost more than everything else here. */
-function withTimestamp (data: Record<string, unknown>, timestamp: string): string {
-  if ('timestamp' in data) return wellFormedJson({ ...data, timestamp })
-  const text = wellFormedJson(data)
-  return `${text.slice(0, -1)}${text === '{}' ? '' : ','}"timestamp":"${timestamp}"}`
-}

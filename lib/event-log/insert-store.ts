@@ -4,8 +4,9 @@ import { fromSqlTime } from '../database/time.js'
 import { RealtimeError } from '../errors.js'
 import type { Ids } from '../ids.js'
 import type { StoredEvent } from './contract.js'
+import { Changes } from './changes.js'
 import { auditInsert, durableInsert, type AuditRow, type EventRow } from './inserts.js'
-import { STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
+import { HOST_ORIGIN, STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
 
 /**
  * Audit rows of one statement: each commits by itself, and a few large ones cost a server much less than many small ones.
@@ -15,9 +16,6 @@ export const MAX_AUDIT_ROWS = { mysql: 2000, sqlite: 500 } as const
 
 /** Bytes of payload in one statement of audit rows. */
 const MAX_AUDIT_BYTES = 512 * 1024
-
-/** The origin of rows inserted by a host's own transaction: no node's, so that none vouches for their order. */
-const HOST_ORIGIN = 'host'
 
 /** The client's key of an event, or one of the node's own. */
 export type EventKey = Pick<EventRow, 'tenantId' | 'userId' | 'dedupeId'>
@@ -72,6 +70,35 @@ export class InsertStore {
     }
     this.#known.inserted(Number(ids.at(-1)), rows.at(-1)?.createdAt ?? 0)
     return ids
+  }
+
+  /**
+   * Inserts events that change messages, and changes those, in one transaction. Null for an event that does not apply, because
+   * its message was deleted meanwhile.
+   */
+  async insertChanges (rows: readonly EventRow[]): Promise<Array<number | null>> {
+    if (this.#doubt) await this.#settleDoubt()
+    const { current, newest } = this.#known
+    let applied: EventRow[] = []
+    const inserted = await this.#db.transaction().execute(async (transaction) => {
+      const changes = new Changes(transaction, this.#dialect, this.#ids)
+      const applies = await changes.apply(rows)
+      applied = rows.filter((_, i) => applies[i])
+      if (applied.length === 0) return []
+      const ids = await this.#insert(transaction, applied, this.#origin)
+      await changes.write()
+      return ids
+    }).catch((err: unknown) => {
+      this.#doubt = true
+      throw err
+    })
+    let ids = inserted
+    if (applied.length > 0 && Number(ids[0]) <= newest) {
+      this.#suspects.push({ rows: applied, epoch: current, known: newest })
+      ids = (await this.#settleDoubt()).get(applied) ?? ids
+    } else if (applied.length > 0) this.#known.inserted(Number(ids.at(-1)), applied.at(-1)?.createdAt ?? 0)
+    const idOf = new Map(applied.map((row, i) => [row, ids[i] ?? null]))
+    return rows.map((row) => idOf.get(row) ?? null)
   }
 
   /** Inserts a row within a transaction of the host's; it exists for the sweeper once that is committed. */
@@ -137,7 +164,7 @@ export class InsertStore {
     const first = Number(result.insertId ?? 0)
     // The ids of one simple insert are consecutive in every innodb_autoinc_lock_mode, but on some clusters.
     if (this.#consecutiveIds || rows.length === 1) return rows.map((_, i) => first + i)
-    const stored = await this.#find(rows)
+    const stored = await this.#find(rows, db)
     return rows.map((row) => stored.get(dedupeKey(row))?.event.id ?? 0)
   }
 
@@ -149,12 +176,12 @@ export class InsertStore {
     return await this.#find(keys)
   }
 
-  async #find (keys: readonly EventKey[]): Promise<Map<string, { event: StoredEvent, createdAt: number }>> {
-    const { rows } = await sql<StoredRow & { dedupe_id: string, created_at: string }>`
+  async #find (keys: readonly EventKey[], db: Executor = this.#db): Promise<Map<string, { event: StoredEvent, createdAt: number }>> {
+    const { rows } = await db.executeQuery(sql<StoredRow & { dedupe_id: string, created_at: string }>`
       select ${sql.join(STORED_COLUMNS.map((name) => sql.ref(name)))}, cast(handed_at as char) as handed_at, dedupe_id,
         cast(created_at as char) as created_at
       from websocket_events
-      where ${this.#keysOf(keys)}`.execute(this.#db)
+      where ${this.#keysOf(keys)}`.compile(this.#db))
     return new Map(rows.map((row) =>
       [dedupeKey({ tenantId: this.#ids.parse(row.tenant_id), userId: this.#ids.parse(row.user_id), dedupeId: row.dedupe_id }), { event: toStored(row, this.#ids), createdAt: fromSqlTime(row.created_at) }]))
   }

@@ -3,6 +3,7 @@ import type { Dialect } from '../database/dialect.js'
 import { literal } from '../database/literal.js'
 import { toSqlTime } from '../database/time.js'
 import type { Id } from '../ids.js'
+import type { Change } from './contract.js'
 
 /** One row on its way into the table. */
 export interface EventRow {
@@ -14,24 +15,29 @@ export interface EventRow {
   createdAt: number
   dedupeId: string
   dueAt: number
+  /** See EventsTable. */
+  conversation: string | null
+  retentionDays: number | null
+  /** What the event does to an earlier message; null for most events. */
+  change: Change | null
 }
 
 /** The row of an ephemeral event. */
-export type AuditRow = Omit<EventRow, 'dedupeId' | 'dueAt'>
+export type AuditRow = Omit<EventRow, 'dedupeId' | 'dueAt' | 'conversation' | 'retentionDays' | 'change'>
 
 const into = (columns: string): string =>
   `insert into websocket_events (tenant_id, user_id, event_type, channel, payload, created_at, updated_at, origin, ${columns}) values `
 
 /** Pending and durable, as the columns' defaults say: the fewer values, the cheaper the statement. */
-const intoDurable = into('dedupe_id, due_at')
-const durablePlaceholders = `(${Array(10).fill('?').join(', ')})`
+const intoDurable = into('dedupe_id, due_at, conversation, retention_days')
+const durablePlaceholders = `(${Array(12).fill('?').join(', ')})`
 const intoAudit = into('handed_at, status, durable')
 const auditPlaceholders = `(${Array(9).fill('?').join(', ')}, 'delivered', 0)`
 
 /** The insert of events that must not be lost. */
 export function durableInsert (dialect: Dialect, rows: readonly EventRow[], origin: string): CompiledQuery {
   if (dialect === 'mysql') return CompiledQuery.raw(intoDurable + rows.map((row) => durableText(row, origin)).join(','))
-  const values = rows.flatMap((row) => [...common(row, origin), row.dedupeId, toSqlTime(row.dueAt)])
+  const values = rows.flatMap((row) => [...common(row, origin), row.dedupeId, toSqlTime(row.dueAt), row.conversation, row.retentionDays])
   return CompiledQuery.raw(`${intoDurable}${rows.map(() => durablePlaceholders).join(', ')} returning id`, values)
 }
 
@@ -48,7 +54,7 @@ function common (row: AuditRow, origin: string): unknown[] {
 }
 
 const durableText = (row: EventRow, origin: string): string =>
-  `(${commonText(row, origin)},${literal(row.dedupeId)},'${toSqlTime(row.dueAt)}')`
+  `(${commonText(row, origin)},${literal(row.dedupeId)},'${toSqlTime(row.dueAt)}',${literal(row.conversation)},${literal(row.retentionDays)})`
 
 const auditText = (row: AuditRow, origin: string): string => `(${commonText(row, origin)},'${toSqlTime(row.createdAt)}','delivered',0)`
 

@@ -2,23 +2,19 @@ import type { FastifyBaseLogger } from 'fastify'
 import { batchLoader } from '../async/batch-loader.js'
 import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import type { Backplane, OutgoingEvent } from '../backplane/contract.js'
-import { privateChannel, privateOwner } from '../channel-names.js'
+import { isPrivate, privateChannel, privateOwner } from '../channel-names.js'
 import type { Clock } from '../clock.js'
 import type { Ids } from '../ids.js'
-import { channelKey, userKey, type ChannelKey, type UserKey, type UserRef } from '../keys.js'
+import { channelKey, type ChannelKey, type UserRef } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
 import type { EventType, StoredEvent } from './contract.js'
-import { nextStep, RETRY_DELAYS_MS, type NextStep } from './next-step.js'
+import { RETRY_DELAYS_MS } from './next-step.js'
 import type { PendingLimit } from './pending-limit.js'
 import { PublishedMarker } from './published-marker.js'
 import type { EventStore } from './store.js'
 
-/** An unconfirmed event that is older than this has failed. */
-export const MAX_PENDING_AGE_MS = 7 * 24 * 3600_000
-/** Rows of one sweep, and of one step of `catchUp`. */
+/** Rows of one step of `catchUp`. */
 const CHUNK = 500
-/** Milliseconds for which a sweep goes on where many events are due. */
-const SWEEP_MS = 400
 /** Milliseconds between two attempts to publish the backlog. */
 const CATCH_UP_INTERVAL_MS = 1000
 /** Milliseconds after `catchUp` until no commit can still be running that began before it. */
@@ -32,13 +28,10 @@ export interface OutboxOptions {
   log: FastifyBaseLogger
   pendingLimit: Pick<PendingLimit, 'add'>
   typeOf (name: string): EventType
-  /** Those of the users who are online on any node. */
-  onlineAmong (users: readonly UserRef[]): Promise<Set<UserKey>>
-  onFailed (event: StoredEvent): void
 }
 
 /** A committed event, ready to be published. */
-export interface CommittedEvent extends Omit<StoredEvent, 'retryCount' | 'publishedAt'> {
+export interface CommittedEvent extends Omit<StoredEvent, 'retryCount' | 'publishedAt' | 'isFromHost'> {
   /** The connection that sent it and does not get it. */
   excludeConnectionId: string | null
 }
@@ -90,12 +83,12 @@ export class Outbox {
     if (this.#requiresConfirmation(event.type)) this.#options.pendingLimit.add(event.tenantId, event.channel)
     if (this.#isBehind) {
       this.#addedWhileBehind++
-      for (const key of this.#keys(event)) this.#options.backplane.publishLocally(key, frame)
+      for (const key of this.keysOf(event)) this.#options.backplane.publishLocally(key, frame)
       return
     }
     const published = this.#sendToNodes(event, frame)
-    if (isPromise(published)) return published.then(() => { this.#mark(event) }, (err: unknown) => { this.#fallBehind(err) })
-    this.#mark(event)
+    if (isPromise(published)) return published.then(() => { this.mark(event) }, (err: unknown) => { this.#fallBehind(err) })
+    this.mark(event)
   }
 
   /** Publishes the backlog; called when other nodes can be reached again. */
@@ -104,60 +97,9 @@ export class Outbox {
     await this.#catchingUp
   }
 
-  /**
-   * Publishes, retries or gives up events that are due. Only one node may do this at a time. Where many are due, those that
-   * became due first and last take turns: whoever left a hundred thousand behind does not hold up what is new of others.
-   */
-  async sweep (): Promise<void> {
-    const { store, clock } = this.#options
-    const until = performance.now() + SWEEP_MS
-    for (let turn = 0; turn < 2 || performance.now() < until; turn++) {
-      if (this.#isBehind) return
-      const now = clock.now()
-      const due = await store.due(now, CHUNK, turn % 2 === 0 ? 'first' : 'last')
-      if (due.length > 0) await this.#sweep(due, now)
-      if (due.length < CHUNK) return
-      // Otherwise what was published would be found again.
-      await this.drain()
-    }
-  }
-
-  async #sweep (due: readonly StoredEvent[], now: number): Promise<void> {
-    const { store, onlineAmong, onFailed } = this.#options
-    const toConfirm = due.filter(({ type }) => this.#requiresConfirmation(type))
-    const online = await onlineAmong(toConfirm.map((event) => this.#recipientOf(event)))
-    const isOnline = (event: StoredEvent): boolean => {
-      const { tenantId, userId } = this.#recipientOf(event)
-      return online.has(userKey(tenantId, userId))
-    }
-    const steps: Record<NextStep, StoredEvent[]> = { publish: [], retry: [], fail: [], wait: [], none: [] }
-    for (const event of due) {
-      const requiresConfirmation = this.#requiresConfirmation(event.type)
-      steps[nextStep(event, { isOnline: requiresConfirmation && isOnline(event), requiresConfirmation })].push(event)
-    }
-
-    await store.markFailed(idsOf(steps.fail), `not confirmed after ${RETRY_DELAYS_MS.length} retries`, now)
-    for (const event of steps.fail) onFailed(event)
-    await this.#retry(steps.retry, now)
-    for (const event of steps.publish) {
-      await this.#publishStored(event)
-      this.#mark(event)
-    }
-    const published = steps.publish.filter(({ type }) => this.#requiresConfirmation(type))
-    await store.reschedule(idsOf([...steps.wait, ...published.filter((event) => !isOnline(event))]), null, now)
-    await store.reschedule(idsOf(published.filter(isOnline)), now + RETRY_DELAYS_MS[0], now)
-  }
-
-  async #retry (events: readonly StoredEvent[], now: number): Promise<void> {
-    // Rescheduled first, so that a crash in between costs an attempt instead of causing endless repeats.
-    for (const [i, delay] of RETRY_DELAYS_MS.entries()) {
-      const ids = idsOf(events.filter(({ retryCount }) => retryCount === i))
-      await this.#options.store.reschedule(ids, now + (RETRY_DELAYS_MS[i + 1] ?? delay), now, { retried: true })
-    }
-    // To the recipient alone: the sender's other connections have the event already.
-    for (const event of events) {
-      await this.#options.backplane.publish(channelKey(event.tenantId, event.channel), this.#frame({ ...event, excludeConnectionId: null }, true))
-    }
+  /** Sends an event again, to the recipient alone: the sender's other connections have it already. */
+  async resend (event: StoredEvent): Promise<void> {
+    await this.#options.backplane.publish(channelKey(event.tenantId, event.channel), this.#frame({ ...event, excludeConnectionId: null }, true))
   }
 
   /** The events were sent to a connection of their recipient: they are sent again until they are confirmed. */
@@ -193,7 +135,7 @@ export class Outbox {
         this.#addedWhileBehind = 0
         const events = await store.unpublished(CHUNK)
         // Not as retries: nodes that have an event already, like this one, drop it by its id.
-        await Promise.all(events.map(async (event) => { await this.#publishStored(event) }))
+        await Promise.all(events.map(async (event) => { await this.publishStored(event) }))
         published += events.length
         const now = this.#options.clock.now()
         await store.markPublished(idsOf(events.filter(({ type }) => !this.#requiresConfirmation(type))), now, true)
@@ -210,14 +152,15 @@ export class Outbox {
     }
   }
 
-  async #publishStored (event: StoredEvent): Promise<void> {
+  /** Publishes an event that was read from the table. Other nodes that have it already drop it by its id. */
+  async publishStored (event: StoredEvent): Promise<void> {
     const toAll = { ...event, excludeConnectionId: null }
     await this.#sendToNodes(toAll, this.#frame(toAll, false))
   }
 
   #sendToNodes (event: CommittedEvent, frame: OutgoingEvent): MaybePromise<void> {
     let all: MaybePromise<void> = undefined
-    for (const key of this.#keys(event)) {
+    for (const key of this.keysOf(event)) {
       const one = this.#options.backplane.publish(key, frame)
       // Events of one turn usually share a promise.
       if (!isPromise(all)) all = one
@@ -226,14 +169,16 @@ export class Outbox {
     return all
   }
 
-  #recipientOf ({ tenantId, channel }: StoredEvent): UserRef {
+  /** The one user who confirms an event. */
+  recipientOf ({ tenantId, channel }: StoredEvent): UserRef {
     const { ids } = this.#options
     return { tenantId, userId: privateOwner(channel, ids) ?? ids.system }
   }
 
-  #keys ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): ChannelKey[] {
+  /** The channels on which an event is published. */
+  keysOf ({ tenantId, channel, type, userId }: Omit<CommittedEvent, 'excludeConnectionId' | 'payload'>): ChannelKey[] {
     const own = privateChannel(userId)
-    return this.#options.typeOf(type).copyToSender === true && own !== channel
+    return this.#options.typeOf(type).copyToSender === true && own !== channel && isPrivate(channel)
       ? [channelKey(tenantId, channel), channelKey(tenantId, own)]
       : [channelKey(tenantId, channel)]
   }
@@ -261,7 +206,8 @@ export class Outbox {
     }, CATCH_UP_INTERVAL_MS).unref()
   }
 
-  #mark ({ id, type }: { id: number, type: string }): void {
+  /** Records, a little later, that an event was published. */
+  mark ({ id, type }: { id: number, type: string }): void {
     if (this.#requiresConfirmation(type)) this.#unconfirmed.add(id)
     else this.#done.add(id)
   }

@@ -10,6 +10,7 @@ import type { PendingStore } from './pending-store.js'
 const INTERVAL_MS = 20_000
 /** Recipients whose number of unconfirmed events is remembered. */
 const MAX_KNOWN = 100_000
+const TOO_MANY = 'too many waiting'
 /** Recipients that are counted by one statement. */
 const CHUNK = 100
 /** Events that are given up at once. */
@@ -20,7 +21,7 @@ export interface PendingLimitOptions {
   ids: Ids
   clock: Clock
   log: FastifyBaseLogger
-  onFailed (event: StoredEvent): void
+  onFailed (event: StoredEvent, reason: string): void
 }
 
 /**
@@ -79,8 +80,8 @@ export class PendingLimit {
   async #giveUp (key: ChannelKey, now: number): Promise<void> {
     const { store, ids, log, onFailed } = this.#options
     const waiting = await store.pendingOf(splitKey(key, ids), this.max + MAX_EXCESS)
-    const failed = await store.giveUp(tooMany(waiting, this.max), 'too many waiting', now)
-    for (const event of failed) onFailed(event)
+    const failed = await store.giveUp(tooMany(waiting, this.max), TOO_MANY, now)
+    for (const event of failed) onFailed(event, TOO_MANY)
     log.warn({ channel: key, events: failed.length }, 'Too many events wait for one recipient, gave up the oldest of who sent most')
   }
 }

@@ -13,12 +13,15 @@ export interface Place {
 /** Events that a user sent to others, which stand on the others' channels. */
 export interface Copies { userId: Id, types: readonly string[] }
 
+/** A place on a channel that may also have copies. */
+export interface CopiedPlace extends Place { copies: Copies | null }
+
 /** Which events of a channel a page has, oldest first. */
 export interface PageRange extends Place {
   /** Those above `since`; `pending`: only those that wait to be confirmed. */
   kind: 'after' | 'pending'
-  /** For a private channel: copies of what its owner sent, from this id on. */
-  copies: Copies & { from: number } | null
+  /** For a private channel: copies of what its owner sent. */
+  copies: Copies | null
   /** Also the newest ids up to `since`. */
   below: boolean
 }
@@ -58,6 +61,15 @@ const ENVELOPE = 100
 /** Rows of a channel below `since`, at most, among which late events are searched, besides the bound on their ids. */
 const LATE_ROWS = 1000
 
+/** Newest events of a user among which a copy is the head of the user's own channel. */
+const HEAD_ROWS = 20
+/** Events of a user among which copies are counted. */
+const COPY_ROWS = 20_000
+/** Events of a user below `since` among which late copies are searched. */
+const LATE_COPY_ROWS = 200
+/** Events that a user sent, by the index of their senders. */
+const EVENTS_OF = 'select id, event_type, channel, durable, origin, handed_at from websocket_events where tenant_id = ? and user_id = ?'
+
 /** Ids below a page that are returned with it: more than can be committed late on a channel while a page is written. */
 const BELOW_ROWS = 100
 
@@ -86,30 +98,50 @@ export class ReplayStore {
   }
 
   /** Head and floor of each of these channels, in the order given. */
-  async ends (channels: ReadonlyArray<Omit<Place, 'since'>>): Promise<ChannelEnds[]> {
-    const rows = await this.#all<{ n: number, head: number | null, floor: number | null, newest: number | null }>(channels.map(({ tenantId, channel }, n) => ({
-      text: `select ${n} as n,
-        (select id from websocket_events where ${DURABLE} order by id desc limit 1) as head,
-        (select purged_id from websocket_channel_floors where tenant_id = ? and channel = ?) as floor,
-        (select max(id) from websocket_events) as newest`,
-      values: [tenantId, channel, tenantId, channel]
-    })))
+  async ends (channels: ReadonlyArray<Omit<CopiedPlace, 'since'>>): Promise<ChannelEnds[]> {
+    const rows = await this.#all<{ n: number, head: number | null, copied: number | null, floor: number | null, newest: number | null }>(channels.map(({ tenantId, channel, copies }, n) => {
+      // The newest copy, if it is among the owner's newest events. A head that is too low only makes a later replay longer.
+      const copied = copies === null
+        ? { text: 'null', values: [] }
+        : {
+            text: `(select max(own.id) from (${EVENTS_OF} order by id desc limit ${HEAD_ROWS}) as own where ${isCopy(copies, 'own')})`,
+            values: [tenantId, copies.userId, ...copies.types, channel]
+          }
+      return {
+        text: `select ${n} as n,
+          (select id from websocket_events where ${DURABLE} order by id desc limit 1) as head, ${copied.text} as copied,
+          (select purged_id from websocket_channel_floors where tenant_id = ? and channel = ?) as floor,
+          (select max(id) from websocket_events) as newest`,
+        values: [tenantId, channel, ...copied.values, tenantId, channel]
+      }
+    }))
     const found = new Map(rows.map((row) => [Number(row.n), row]))
     return channels.map((_, n) => {
       const row = found.get(n)
-      return { head: Number(row?.head ?? 0), floor: Number(row?.floor ?? 0), newest: Number(row?.newest ?? 0) }
+      return { head: Math.max(Number(row?.head ?? 0), Number(row?.copied ?? 0)), floor: Number(row?.floor ?? 0), newest: Number(row?.newest ?? 0) }
     })
   }
 
   /** Of each place: how many events come after it, counted up to `most`, and whether there are late ones below it. */
-  async behind (places: readonly Place[], most: number): Promise<Array<{ later: number, isLate: boolean }>> {
-    const rows = await this.#all<{ n: number, later: number, late: number }>(places.map(({ tenantId, channel, since }, n) => {
-      const late = since > 0 ? this.#late({ tenantId, channel, since }, '1') : null
+  async behind (places: readonly CopiedPlace[], most: number): Promise<Array<{ later: number, isLate: boolean }>> {
+    const rows = await this.#all<{ n: number, later: number, late: number }>(places.map((place, n) => {
+      const { tenantId, channel, since, copies } = place
+      const late = since > 0 ? this.#late(place, '1') : null
+      const lateCopies = since > 0 && copies !== null ? this.#lateCopies(place, copies, '1') : null
+      // Beyond so many events of the owner nobody knows how many are copies: it counts as too many.
+      const copied = copies === null
+        ? { text: '0', values: [] }
+        : {
+            text: `(select case when count(*) >= ${COPY_ROWS} then ${most} else coalesce(sum(case when ${isCopy(copies, 'own')} then 1 else 0 end), 0) end
+              from (${EVENTS_OF} and id > ? order by id limit ${COPY_ROWS}) as own)`,
+            values: [...copies.types, channel, tenantId, copies.userId, since]
+          }
+      const isLate = [late, lateCopies].flatMap((part) => part === null ? [] : `exists (${part.text})`).join(' or ')
       return {
         text: `select ${n} as n,
-          (select count(*) from (select 1 from websocket_events where ${DURABLE} and id > ? limit ${most}) as q) as later,
-          ${late === null ? '0' : `exists (${late.text})`} as late`,
-        values: [tenantId, channel, since, ...late?.values ?? []]
+          (select count(*) from (select 1 from websocket_events where ${DURABLE} and id > ? limit ${most}) as q) + ${copied.text} as later,
+          ${isLate === '' ? '0' : `case when ${isLate} then 1 else 0 end`} as late`,
+        values: [tenantId, channel, since, ...copied.values, ...late?.values ?? [], ...lateCopies?.values ?? []]
       }
     }))
     const found = new Map(rows.map((row) => [Number(row.n), row]))
@@ -118,12 +150,17 @@ export class ReplayStore {
 
   /**
    * Ids of what ordering by id can hide from someone who has seen `since`: rows of other nodes below it that were handed on
-   * after it was made. See `EventStore.overtaken`.
+   * after it was made. Ids are assigned when an insert begins, but the events are published after the commit: node A may take
+   * id 10, node B id 11, and B's may be delivered first. A client that saw 11 and disconnected would ask for events after 11
+   * and never get 10. It can only have missed an event below `since` that was published after the client saw `since`, hence
+   * after `since` was created. One node commits and publishes its events in the order of their ids, so only events of other
+   * nodes qualify. The client drops known ids.
    */
-  async lateBelow (place: Place): Promise<number[]> {
-    const { text, values } = this.#late(place, 'e.id as id')
-    const { rows } = await this.#db.executeQuery<{ id: number }>(CompiledQuery.raw(`${text} order by e.id`, values))
-    return rows.map(({ id }) => Number(id))
+  async lateBelow (place: CopiedPlace): Promise<number[]> {
+    const { copies } = place
+    const parts = [this.#late(place, 'e.id as id'), ...copies === null ? [] : [this.#lateCopies(place, copies, 'e.id as id')]]
+    const rows = await this.#all<{ id: number }>(parts)
+    return rows.map(({ id }) => Number(id)).sort((a, b) => a - b)
   }
 
   /** A page of each of these ranges, of at most `bytes` of payload, or of one event that is larger. */
@@ -133,7 +170,7 @@ export class ReplayStore {
 
   /** The events with these ids that stand on the channel. */
   async byIds ({ tenantId, channel, ids, copies }: PageIds, bytes: number): Promise<PageRows> {
-    const copy = copies === null ? '' : ` or (user_id = ? and event_type in (${marksOf(copies.types)}))`
+    const copy = copies === null ? '' : ` or (user_id = ? and channel like 'private-user.%' and event_type in (${marksOf(copies.types)}))`
     const [page] = await this.#pages([{
       text: `select id, ${this.#bytes} as bytes from websocket_events
         where id in (${marksOf(ids)}) and tenant_id = ? and durable = 1 and (channel = ?${copy}) order by id limit ${PAGE_ROWS + 1}`,
@@ -195,8 +232,8 @@ export class ReplayStore {
     return {
       text: `select id, bytes from (select * from (${own}) as own union all select * from (
         select id, ${this.#bytes} as bytes from websocket_events where tenant_id = ? and user_id = ? and id > ? and durable = 1
-          and channel <> ? and event_type in (${marksOf(copies.types)}) ${order}) as copies) as both_kinds ${order}`,
-      values: [tenantId, channel, since, tenantId, copies.userId, Math.max(since, copies.from - 1), channel, ...copies.types]
+          and channel <> ? and channel like 'private-user.%' and event_type in (${marksOf(copies.types)}) ${order}) as copies) as both_kinds ${order}`,
+      values: [tenantId, channel, since, tenantId, copies.userId, since, channel, ...copies.types]
     }
   }
 
@@ -209,12 +246,22 @@ export class ReplayStore {
   }
 
   #late ({ tenantId, channel, since }: Place, columns: string): Part {
+    return this.#lateAmong(`select id, origin, handed_at from websocket_events where ${DURABLE} and id < ? and id > ? order by id desc limit ${LATE_ROWS}`,
+      [tenantId, channel, since, since - LATE_PUBLISH_IDS], { tenantId, since }, columns)
+  }
+
+  /** The same among the newest events of a private channel's owner. */
+  #lateCopies ({ tenantId, channel, since }: Place, copies: Copies, columns: string): Part {
+    return this.#lateAmong(`select own.id, own.origin, own.handed_at from (${EVENTS_OF} and id < ? and id > ? order by id desc limit ${LATE_COPY_ROWS}) as own
+      where ${isCopy(copies, 'own')}`, [tenantId, copies.userId, since, since - LATE_PUBLISH_IDS, ...copies.types, channel], { tenantId, since }, columns)
+  }
+
+  #lateAmong (events: string, values: readonly unknown[], { tenantId, since }: Omit<Place, 'channel'>, columns: string): Part {
     return {
-      text: `select ${columns} from (
-          select id, origin, handed_at from websocket_events where ${DURABLE} and id < ? and id > ? order by id desc limit ${LATE_ROWS}
+      text: `select ${columns} from (${events}
         ) as e join websocket_events as s on s.id = ? and s.tenant_id = ? and s.origin <> e.origin
         where (e.handed_at is null or e.handed_at >= ${this.#skewed})`,
-      values: [tenantId, channel, since, since - LATE_PUBLISH_IDS, since, tenantId]
+      values: [...values, since, tenantId]
     }
   }
 
@@ -236,7 +283,9 @@ export class ReplayStore {
   }
 }
 
-/** These channels as a table of their own, with marks for their values. */
+/** Whether an event of a user also stands on the user's own channel; then the types and that channel. */
+const isCopy = ({ types }: Copies, table: string): string => `${table}.durable = 1 and ${table}.event_type in (${marksOf(types)}) and ${table}.channel <> ? and ${table}.channel like 'private-user.%'`
+
 const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
 
 interface PageRow { n: number, id: number, found: number, type: string, payload: unknown, is_full?: number }

@@ -13,7 +13,7 @@ import { MAX_REPLAY } from './contract.js'
 import type { LogEpoch } from './log-epoch.js'
 import type { Outbox } from './outbox.js'
 import {
-  MAX_CHANNELS, MAX_RANGES, MAX_WAITING_CHANNELS, ReplayStore, type ChannelEnds, type Copies, type PageRange, type PageRows
+  MAX_CHANNELS, MAX_RANGES, MAX_WAITING_CHANNELS, ReplayStore, type ChannelEnds, type CopiedPlace, type Copies, type PageRange, type PageRows
 } from './replay-store.js'
 
 /** Reads of one kind that run at the same time: a node that has many to make lets clients wait, and leaves connections to the database for its writes. */
@@ -54,7 +54,7 @@ export interface ReplaysOptions {
 interface Place { key: ChannelKey, since: number }
 
 /** What one page has: see {@link PageRange}. */
-interface PageRequest extends Place { kind: PageRange['kind'], below: boolean, copiesFrom: number }
+interface PageRequest extends Place { kind: PageRange['kind'], below: boolean }
 
 /**
  * What replays read from the log: where each begins, and its pages. Whatever the connections of this node ask for within a
@@ -69,17 +69,17 @@ export class Replays {
   /** The check of the log that was begun in this turn. */
   #look: Promise<{ newest: number }> | null = null
   readonly #ends = batchLoader(async (keys: ChannelKey[]) =>
-    valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map((key) => this.#split(key))))), { size: MAX_CHANNELS, parallel: PARALLEL })
+    valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map((key) => ({ ...this.#split(key), copies: this.copiesOf(key) }))))), { size: MAX_CHANNELS, parallel: PARALLEL })
   readonly #behind = batchLoader(async (places: Place[]) =>
-    valuesOf(places, await this.#options.ask(async () => await this.#store.behind(places.map((place) => this.#rangeOf(place)), MAX_REPLAY + 1))),
+    valuesOf(places, await this.#options.ask(async () => await this.#store.behind(places.map((place) => this.#withCopies(place)), MAX_REPLAY + 1))),
   { size: MAX_RANGES, parallel: PARALLEL, keyOf: nameOfPlace })
   readonly #late = batchLoader(async (places: Place[]) =>
-    valuesOf(places, await this.#options.ask(async () => await Promise.all(places.map(async (place) => await this.#store.lateBelow(this.#rangeOf(place)))))),
+    valuesOf(places, await this.#options.ask(async () => await Promise.all(places.map(async (place) => await this.#store.lateBelow(this.#withCopies(place)))))),
   { size: 1, parallel: PARALLEL, keyOf: nameOfPlace })
   readonly #pages = batchLoader(async (requests: PageRequest[]) => {
-    const ranges = requests.map((request): PageRange => ({ ...this.#rangeOf(request), kind: request.kind, below: request.below, copies: this.#copiesFor(request) }))
+    const ranges = requests.map((request): PageRange => ({ ...this.#rangeOf(request), kind: request.kind, below: request.below, copies: request.kind === 'after' ? this.copiesOf(request.key) : null }))
     return valuesOf(requests, (await this.#options.ask(async () => await this.#store.pages(ranges, this.pageBytes))).map(encode))
-  }, { size: MAX_RANGES, parallel: PARALLEL, keyOf: ({ kind, since, below, copiesFrom, key }) => `${kind}/${since}/${below}/${copiesFrom}/${key}` })
+  }, { size: MAX_RANGES, parallel: PARALLEL, keyOf: ({ kind, since, below, key }) => `${kind}/${since}/${below}/${key}` })
   /** As many as come, with a rest between: a mass reconnect is a handful of statements. */
   readonly #firstWaiting = batchLoader(async (keys: ChannelKey[]) =>
     valuesOf(keys, (await this.#options.ask(async () => await this.#store.waiting(keys.map((key) => this.#split(key)), this.pageBytes))).map(encode)),
@@ -112,18 +112,16 @@ export class Replays {
   }
 
   /**
-   * A page of what comes after `since`; on a private channel with copies of what its owner sent, from an id on. A further page
-   * says what is below it.
+   * A page of what comes after `since`; on a private channel with copies of what its owner sent. A further page says what is
+   * below it.
    */
-  async after (key: ChannelKey, since: number, isFurther = false, copiesFrom = Infinity): Promise<Page> {
-    // Members of other channels share their pages, whatever was dropped for each.
-    const isPrivate = copiesFrom < Infinity && this.#copiesOf(key) !== null
-    return await this.#pages({ kind: 'after', key, since, below: isFurther, copiesFrom: isPrivate ? copiesFrom : Infinity }) ?? NO_PAGE
+  async after (key: ChannelKey, since: number, isFurther = false): Promise<Page> {
+    return await this.#pages({ kind: 'after', key, since, below: isFurther }) ?? NO_PAGE
   }
 
   /** The events with these ids, as far as they stand on the channel; a page of them. */
   async byIds (key: ChannelKey, ids: readonly number[]): Promise<Page> {
-    const range = { ...this.#split(key), ids, copies: this.#copiesOf(key) }
+    const range = { ...this.#split(key), ids, copies: this.copiesOf(key) }
     return encode(await this.#options.ask(async () => await this.#store.byIds(range, this.pageBytes)))
   }
 
@@ -134,7 +132,7 @@ export class Replays {
 
   /** A page of what waits on a user's own channel to be confirmed, above `since`; null: the first, for which many ask at once. */
   async waiting (key: ChannelKey, since: number | null): Promise<Page> {
-    const page = since === null ? this.#firstWaiting(key) : this.#pages({ kind: 'pending', key, since, below: true, copiesFrom: Infinity })
+    const page = since === null ? this.#firstWaiting(key) : this.#pages({ kind: 'pending', key, since, below: true })
     return await page ?? NO_PAGE
   }
 
@@ -158,8 +156,8 @@ export class Replays {
     const { head, floor, newest, position } = await this.#readEnds(key)
     if (since < floor || since > newest) return { position, recovered: false, isBehind: false, isLate: false }
     if (this.#isAtHead(key, since)) return startAtHead(since)
-    const { later, isLate } = since === 0 && head === 0 ? NOTHING : await this.#behind({ key, since }) ?? NOTHING
-    if (since === head && !isLate) hub.settle(key, head, arrivals)
+    const { later, isLate } = since === 0 && head === 0 && this.copiesOf(key) === null ? NOTHING : await this.#behind({ key, since }) ?? NOTHING
+    if (since === head && later === 0 && !isLate) hub.settle(key, head, arrivals)
     const recovered = later <= MAX_REPLAY
     return { position: Math.max(position, since), recovered, isBehind: recovered && (later > 0 || isLate), isLate: recovered && isLate }
   }
@@ -192,13 +190,8 @@ export class Replays {
     return { ...ends, position: hub.latestId(key) ?? ends.head }
   }
 
-  #copiesFor ({ key, copiesFrom }: PageRequest): PageRange['copies'] {
-    const copies = copiesFrom === Infinity ? null : this.#copiesOf(key)
-    return copies === null ? null : { ...copies, from: copiesFrom }
-  }
-
   /** What the owner of a private channel sends to others arrives on it, too, but stands on their channels. */
-  #copiesOf (key: ChannelKey): Copies | null {
+  copiesOf (key: ChannelKey): Copies | null {
     const userId = privateOwner(channelOf(key), this.#options.ids)
     const types = this.#options.copiedTypes()
     return userId === null || types.length === 0 ? null : { userId, types }
@@ -206,6 +199,10 @@ export class Replays {
 
   #split (key: ChannelKey): ReturnType<typeof splitKey> {
     return splitKey(key, this.#options.ids)
+  }
+
+  #withCopies (place: Place): CopiedPlace {
+    return { ...this.#rangeOf(place), copies: this.copiesOf(place.key) }
   }
 
   #rangeOf ({ key, since }: Place): ReturnType<typeof splitKey> & { since: number } {

@@ -1,16 +1,18 @@
-import { CompiledQuery, sql } from 'kysely'
-import { privateChannel } from '../channel-names.js'
+import { CompiledQuery, sql, type SelectQueryBuilder } from 'kysely'
+import { privateChannel, privateOwner } from '../channel-names.js'
 import { systemClock } from '../clock.js'
 import type { Database, Dialect, Executor } from '../database/dialect.js'
 import { isDeadlock } from '../database/failures.js'
-import { toSqlTime } from '../database/time.js'
+import type { Tables } from '../database/tables.js'
+import { fromSqlTime, toSqlTime } from '../database/time.js'
 import { upsert } from '../database/upsert.js'
 import type { Id, Ids } from '../ids.js'
 import { consecutiveRanges } from './consecutive-ranges.js'
-import { CLOCK_SKEW_MS, type Confirmation, type Confirmed, type StoredEvent } from './contract.js'
+import type { Confirmation, Confirmed, DueEvent, StoredEvent } from './contract.js'
 import { countByStatus, type StatusCounts } from './count-by-status.js'
 import { InsertStore, type EventKey, type KnownIds } from './insert-store.js'
 import type { AuditRow, EventRow } from './inserts.js'
+import type { Copies } from './replay-store.js'
 import { handedAt, STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
 
 /** Events that a node may have missed on channels of one tenant. */
@@ -29,9 +31,6 @@ export interface GapRange {
 /** Repeating a send with the same dedupe id within this time returns the original result. */
 export const DEDUPE_WINDOW_MS = 5 * 60_000
 
-/** Rows below `since` among which late commits are searched. */
-const LATE_COMMIT_ROWS = 1000
-
 /**
  * A condition that no index can be used for. By an index on the status, an update would visit and lock all pending rows and
  * block inserts.
@@ -41,6 +40,9 @@ const STILL_PENDING = "case when status = 'pending' then 1 else 0 end = 1"
 const CONFIRMED_IS_NOT_DUE = "due_at = case when status = 'delivered' then null else due_at end"
 const stillPending = sql.raw<boolean>(STILL_PENDING)
 const stored = [...STORED_COLUMNS, handedAt]
+
+/** A query of whole events. */
+type EventsQuery = SelectQueryBuilder<Tables, 'websocket_events', StoredRow>
 
 /** Reads and updates events (websocket_events). */
 export class EventStore {
@@ -63,6 +65,11 @@ export class EventStore {
   /** Inserts all rows with one statement and returns their ids, in order. */
   insert (rows: readonly EventRow[]): Promise<number[]> {
     return this.#inserts.insert(rows)
+  }
+
+  /** Inserts events that change messages, and changes those, in one transaction. Null for an event whose message is gone. */
+  insertChanges (rows: readonly EventRow[]): Promise<Array<number | null>> {
+    return this.#inserts.insertChanges(rows)
   }
 
   /** Inserts a row in a transaction of the host; the sweeper finds it after the commit. */
@@ -165,6 +172,14 @@ export class EventStore {
     })
   }
 
+  /** Durable events above `since` that a user sent to others, and that are told to the user's other connections: oldest first. */
+  async copiesAfter (tenantId: Id, { userId, types }: Copies, channel: string, since: number, limit: number): Promise<StoredEvent[]> {
+    const rows = await this.#db.selectFrom('websocket_events').select(stored)
+      .where('tenant_id', '=', tenantId).where('user_id', '=', userId).where('durable', '=', 1).where('event_type', 'in', types)
+      .where('channel', '<>', channel).where('channel', 'like', 'private-user.%').where('id', '>', since).orderBy('id').limit(limit).execute()
+    return rows.map(this.#toStored)
+  }
+
   /** Durable events of one channel above `since`, oldest first. */
   async after (tenantId: Id, channel: string, since: number, limit: number): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
@@ -173,30 +188,24 @@ export class EventStore {
     return rows.map(this.#toStored)
   }
 
-  /**
-   * Events with a smaller id than `since` that the client may have missed. Ids are assigned when an insert begins, but the
-   * events are published after the commit: node A may take id 10, node B id 11, and B's may be delivered first. A client that
-   * saw 11 and disconnected would ask for events after 11 and never get 10. It can only have missed an event below `since`
-   * that was published after the client saw `since`, hence after `since` was created. One node commits and publishes its
-   * events in the order of their ids, so only events of other nodes qualify. Those below `since` that were published after
-   * `since` was created (less the difference of clocks), or not yet, are replayed as well; the client drops known ids.
-   */
-  async lateCommitsBelow (tenantId: Id, channel: string, since: number): Promise<StoredEvent[]> {
-    const { rows } = await sql<StoredRow>`
-      select ${sql.join(STORED_COLUMNS.map((name) => sql.ref(`e.${name}`)))}, cast(e.handed_at as char) as handed_at from (
-        select * from websocket_events
-        where tenant_id = ${tenantId} and channel = ${channel} and durable = 1 and id < ${since}
-        order by id desc limit ${LATE_COMMIT_ROWS}
-      ) as e join websocket_events as s on s.id = ${since} and s.tenant_id = ${tenantId} and s.origin <> e.origin
-      where e.handed_at is null or e.handed_at >= ${this.#minus(sql.ref('s.created_at'), CLOCK_SKEW_MS)}
-      order by e.id`.execute(this.#db)
+  /** Those of these durable events that exist, oldest first. */
+  async byIds (ids: readonly number[]): Promise<StoredEvent[]> {
+    const rows = await this.#db.selectFrom('websocket_events').select(stored).where('id', 'in', ids).where('durable', '=', 1).orderBy('id').execute()
     return rows.map(this.#toStored)
   }
 
-  /** Durable events of several channels in a range, oldest first. */
-  async readGap ({ tenantId, channels, since, complete, publishedSince, limit }: GapRange): Promise<StoredEvent[]> {
-    const rows = await this.#db.selectFrom('websocket_events').select(stored)
-      .where('tenant_id', '=', tenantId).where('channel', 'in', channels).where('durable', '=', 1).where('id', '>', since)
+  /** Durable events of several channels in a range, oldest first; with events of the types `copied` that the owners of private channels sent. */
+  async readGap ({ tenantId, channels, since, complete, publishedSince, limit }: GapRange, copied: readonly string[]): Promise<StoredEvent[]> {
+    const owners = channels.flatMap((channel) => privateOwner(channel, this.#ids) ?? [])
+    const own = await this.#readGap({ tenantId, channels, since, complete, publishedSince, limit }, (query) => query.where('channel', 'in', channels))
+    if (owners.length === 0 || copied.length === 0) return own
+    const copies = await this.#readGap({ tenantId, channels, since, complete, publishedSince, limit },
+      (query) => query.where('user_id', 'in', owners).where('event_type', 'in', copied).where('channel', 'like', 'private-user.%'))
+    return [...new Map([...own, ...copies].map((event) => [event.id, event])).values()].sort((a, b) => a.id - b.id).slice(0, limit)
+  }
+
+  async #readGap ({ tenantId, since, complete, publishedSince, limit }: GapRange, of: (query: EventsQuery) => EventsQuery): Promise<StoredEvent[]> {
+    const rows = await of(this.#db.selectFrom('websocket_events').select(stored)).where('tenant_id', '=', tenantId).where('durable', '=', 1).where('id', '>', since)
       .where((eb) => eb.or([eb('id', '>', complete), eb('handed_at', 'is', null), eb('handed_at', '>=', toSqlTime(publishedSince))]))
       .orderBy('id').limit(limit).execute()
     return rows.map(this.#toStored)
@@ -215,12 +224,13 @@ export class EventStore {
     return Number(row?.purged_id ?? 0)
   }
 
-  /** Pending events that are due: those that became due first, or last. By id. */
-  async due (now: number, limit: number, which: 'first' | 'last' = 'first'): Promise<StoredEvent[]> {
+  /** Pending events that are due, and failed ones of which the host was not told: those that became due first, or last. By id. */
+  async due (now: number, limit: number, which: 'first' | 'last' = 'first'): Promise<DueEvent[]> {
     const order = which === 'first' ? 'asc' : 'desc'
-    const rows = await this.#db.selectFrom('websocket_events').select(stored)
-      .where('due_at', '<=', toSqlTime(now)).where('status', '=', 'pending').orderBy('due_at', order).orderBy('id', order).limit(limit).execute()
-    return rows.map(this.#toStored).sort((a, b) => a.id - b.id)
+    const rows = await this.#db.selectFrom('websocket_events').select([...stored, 'status', 'error_message', 'waiting_at', sql<string>`cast(created_at as char)`.as('created')])
+      .where('due_at', '<=', toSqlTime(now)).where('status', 'in', ['pending', 'failed']).orderBy('due_at', order).orderBy('id', order).limit(limit).execute()
+    return rows.map((row) => ({ ...this.#toStored(row), createdAt: fromSqlTime(row.created), isTold: row.waiting_at !== null, failure: row.status === 'failed' ? row.error_message ?? '' : null }))
+      .sort((a, b) => a.id - b.id)
   }
 
   /** Unpublished events of this node, oldest first, confirmed or not. */
@@ -235,6 +245,12 @@ export class EventStore {
   async unpublishedAmong (ids: number[]): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('id', 'in', ids).where('status', '=', 'pending').where('handed_at', 'is', null).orderBy('id').execute()
+    return rows.map(this.#toStored)
+  }
+
+  /** Those of these events that still wait to be confirmed, oldest first, with their current content. */
+  async pendingAmong (ids: readonly number[]): Promise<StoredEvent[]> {
+    const rows = await this.#db.selectFrom('websocket_events').select(stored).where('id', 'in', ids).where('status', '=', 'pending').orderBy('id').execute()
     return rows.map(this.#toStored)
   }
 
@@ -255,12 +271,6 @@ export class EventStore {
   async checkWritable (): Promise<void> {
     await sql`insert into websocket_events (tenant_id, user_id, event_type, channel, payload, created_at, updated_at, origin)
       select 0, 0, name, name, '{}', name, name, name from websocket_meta where 1 = 0`.execute(this.#db)
-  }
-
-  #minus (time: ReturnType<typeof sql.ref>, ms: number): ReturnType<typeof sql> {
-    return this.#dialect === 'mysql'
-      ? sql`${time} - interval ${ms * 1000} microsecond`
-      : sql`strftime('%Y-%m-%d %H:%M:%f', ${time}, ${`-${ms / 1000} seconds`})`
   }
 }
 

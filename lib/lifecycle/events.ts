@@ -33,12 +33,22 @@ export interface TypingState extends UserRef {
   expiresAt: number
 }
 
-/** An event that was given up. */
-export interface FailedEvent extends UserRef {
+/** A direct message or a notification that its recipient, `userId`, did not confirm. */
+export interface UnconfirmedEvent extends UserRef {
   messageId: number
-  channel: string
+  /** The user who sent it. */
+  senderId: Id
   /** The name of its frame, e.g. `message:direct`. */
   type: string
+  /** The frame's data. */
+  data: Record<string, unknown>
+}
+
+/** An event that was given up. */
+export interface FailedEvent extends UnconfirmedEvent {
+  channel: string
+  /** Why: nobody confirmed it in time, or too many were waiting. */
+  reason: string
   /** JSON of the frame's data without `messageId`. */
   payload: string
   /** @deprecated Use `messageId`. */
@@ -80,7 +90,12 @@ export interface LifecycleEvents {
   revoked: [{ tenantId: Id, userId: Id | null, tokenId: string | null, until: number | null }]
   /** A connection lost a channel by `kick`, or because `authorize` no longer allows it. */
   evicted: [UserRef & { connectionId: string, channel: string }]
-  /** A durable event was given up: nobody confirmed it, neither in its last retry nor within 7 days. */
+  /**
+   * The recipient of an unconfirmed direct message or notification, `userId`, has no connection, and the event is older than
+   * `waitingAfter`: the moment to send a push notification, an e-mail or an SMS. Once per event.
+   */
+  waiting: [UnconfirmedEvent]
+  /** A durable event was given up: its recipient, `userId`, confirmed it neither in its last retry nor within 7 days, or too many were waiting. */
   failed: [FailedEvent]
 }
 
@@ -161,6 +176,11 @@ export class LifecycleBus {
         this.#failed(event, err)
       }
     }
+  }
+
+  /** Whether there is a listener. */
+  isHeard (event: keyof InternalEvents): boolean {
+    return this.#of(event).length > 0
   }
 
   #of<Event extends keyof InternalEvents> (event: Event): ReadonlyArray<Listener<Event>> {

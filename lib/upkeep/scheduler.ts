@@ -1,4 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
+import type { Backfill } from '../event-log/backfill.js'
 import type { EventLog } from '../event-log/index.js'
 import type { LifecycleBus } from '../lifecycle/events.js'
 import type { Roster } from '../roster/contract.js'
@@ -9,6 +10,7 @@ export interface SchedulerOptions {
   roster: Roster
   eventLog: EventLog
   maintenance: Maintenance
+  backfill: Backfill
   events: LifecycleBus
   log: FastifyBaseLogger
   /** Within this time, in milliseconds, everything that this node holds is compared with the roster once. */
@@ -31,6 +33,7 @@ export class Scheduler {
   readonly #options: SchedulerOptions
   readonly #tasks: PeriodicTask[]
   #purgedAt = performance.now()
+  #isFilled = false
 
   constructor (options: SchedulerOptions) {
     this.#options = options
@@ -64,9 +67,10 @@ export class Scheduler {
 
   /** Apart from the other tasks: however much there is to purge, nobody's events wait for it. */
   async #upkeepTick (): Promise<void> {
-    const { roster, eventLog, maintenance, enabled } = this.#options
+    const { roster, eventLog, maintenance, backfill, enabled } = this.#options
     if (!enabled || !eventLog.healthy) return
     await eventLog.pendingLimit.look()
+    if (!this.#isFilled && await roster.lock('backfill', LOCK_TTL_MS)) this.#isFilled = await backfill.run()
     if (performance.now() - this.#purgedAt < PURGE_INTERVAL_MS || !await roster.lock('maintenance', LOCK_TTL_MS)) return
     this.#purgedAt = performance.now()
     await maintenance.run()

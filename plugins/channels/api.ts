@@ -26,7 +26,7 @@ interface Durable extends Sender {
   transaction?: HostTransaction
 }
 
-interface DirectMessage extends Durable { recipientId: Id, message: string, conversationId: string }
+interface DirectMessage extends Durable { recipientId: Id, message: string, conversationId: string, data?: Record<string, unknown> }
 
 interface Emitted<Name extends EventName> extends Sender { channel: string, event: Name, data: DataOf<Name> }
 
@@ -63,7 +63,7 @@ export interface ChannelsApi {
   /** @deprecated Use `direct`. */
   message (message: DirectMessage): Promise<Receipt>
   /** A message to the subscribers of a channel: `await channels.group({ tenantId: 1, channel: 'room.5', message: 'hi', conversationId: 'room.5' })`. */
-  group (message: Durable & { channel: string, message: string, conversationId: string }): Promise<Receipt>
+  group (message: Durable & { channel: string, message: string, conversationId: string, data?: Record<string, unknown> }): Promise<Receipt>
   /**
    * A notification for each recipient, any number of them. Resolves when all are stored, with one result per recipient; otherwise
    * rejects with a `RealtimeError` whose `stored` says how many are, and repeating the call with the same `dedupeId` stores the rest.
@@ -106,9 +106,9 @@ export function createApi ({ emit: emitNow, accessLog, ids }: Pick<Internals, 'e
       throw notJson(err)
     }
   }
-  const direct: ChannelsApi['direct'] = async ({ tenantId, userId = ids.system, recipientId, dedupeId, transaction, message, conversationId }) => {
+  const direct: ChannelsApi['direct'] = async ({ tenantId, userId = ids.system, recipientId, dedupeId, transaction, message, conversationId, data }) => {
     requireId(ids, recipientId, 'recipientId')
-    return await store({ tenantId, userId, channel: privateChannel(recipientId), event: 'message:direct', data: { message, conversationId }, dedupeId }, transaction)
+    return await store({ tenantId, userId, channel: privateChannel(recipientId), event: 'message:direct', data: { message, conversationId, data }, dedupeId }, transaction)
   }
   const decide = async (kind: AccessKind, tenantId: Id, userId: Id, channel: string): Promise<AccessResult> => {
     requireId(ids, tenantId, 'tenantId')
@@ -136,8 +136,8 @@ export function createApi ({ emit: emitNow, accessLog, ids }: Pick<Internals, 'e
     tell: emit,
     direct,
     message: direct,
-    group: async ({ tenantId, userId = ids.system, channel, dedupeId, transaction, message, conversationId }) =>
-      await store({ tenantId, userId, channel, event: 'message:group', data: { message, conversationId }, dedupeId }, transaction),
+    group: async ({ tenantId, userId = ids.system, channel, dedupeId, transaction, message, conversationId, data }) =>
+      await store({ tenantId, userId, channel, event: 'message:group', data: { message, conversationId, data }, dedupeId }, transaction),
     notify: async ({ tenantId, userId = ids.system, recipientIds, title, body, icon, tag, dedupeId, transaction }) => {
       requireIds(ids, recipientIds, 'recipientIds')
       const [first] = recipientIds

@@ -82,8 +82,8 @@ export type SentEvents<Events extends CustomEventMap> = {
 
 /** Built-in events that host code may publish, and what it has to say of them: the rest of the frame is added. */
 interface BuiltIn {
-  'message:group': Pick<GroupData, 'message' | 'conversationId'>
-  'message:direct': Pick<GroupData, 'message' | 'conversationId'>
+  'message:group': Pick<GroupData, 'message' | 'conversationId' | 'data'>
+  'message:direct': Pick<GroupData, 'message' | 'conversationId' | 'data'>
   'broadcast:message': Pick<BroadcastData, 'message' | 'messageType'>
   'notification:received': Partial<Pick<(typeof serverEvents)['notification:received']['static'], 'icon' | 'tag'>> &
     Pick<(typeof serverEvents)['notification:received']['static'], 'title' | 'body'>

@@ -6,7 +6,7 @@ import { OptionError } from '../../lib/errors.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { Resync } from '../../lib/plugin-kit/resync.js'
-import { readSettings } from '../../lib/settings.js'
+import { ms, readSettings } from '../../lib/settings.js'
 import { createApi, type ChannelsApi } from './api.js'
 import { Screening, type BeforePublish } from './before-publish.js'
 import { CustomEvents } from './custom-events.js'
@@ -17,6 +17,7 @@ import { Members, type MembersOption } from './members.js'
 import { Messages } from './messages.js'
 import { Outgoing } from './outgoing.js'
 import { sendWaiting } from './pending.js'
+import { retentionOf, type Retention } from './retention.js'
 import { routes } from './routes.js'
 import { SendingLimits } from './sending-limits.js'
 import { Subscriptions } from './subscriptions.js'
@@ -25,6 +26,7 @@ const ChannelsSettings = Type.Object({
   maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 0, description: 'Besides those subscribed by the suite; 0: no limit' }),
   messagesPerMinute: Type.Integer({ default: 3000, minimum: 0, description: 'Durable events of one user per minute, frames and REST together; 0: no limit' }),
   recipientsPerMinute: Type.Integer({ default: 10_000, minimum: 0, description: 'Recipients of the notifications of one user per minute; one that does not fit is refused as a whole. 0: no limit' }),
+  waitingAfter: ms('Age of an unconfirmed direct message or notification at which host code is told that its recipient is away (`waiting`)', 10_000, { minimum: 0 }),
   maxPending: Type.Integer({ default: 1000, minimum: 0, description: 'Unconfirmed events kept for one recipient; beyond it, the oldest of the sender with the most fail. 0: no limit' })
 })
 
@@ -36,10 +38,16 @@ export interface ChannelsOptions extends Partial<Static<typeof ChannelsSettings>
   beforePublish?: BeforePublish
   /** Channels whose members are known: subscribers of `'list'` are sent who they are, those of `'count'` how many. None by default. */
   members?: MembersOption
+  /**
+   * How many days an event is kept: stored with it. `null`: for good; `undefined`: `retentionDays`, or for good if it is a message
+   * and the conversations plugin is registered. Must return at once, for any number of events.
+   */
+  retention?: Retention
 }
 
 export type { ChannelMembersPage, ChannelsApi } from './api.js'
 export type { MembersOption } from './members.js'
+export type { Retention } from './retention.js'
 export type { BeforePublish, Publication } from './before-publish.js'
 export { defineEvents, type CustomEvent, type CustomEventMap, type HostEvents, type ReceivedEvents, type SentEvents } from './event-types.js'
 
@@ -51,14 +59,22 @@ declare module '../../lib/realtime.js' {
 
 async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOptions): Promise<void> {
   const internals = internalsFor(fastify, 'channels')
-  const settings = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events', 'beforePublish', 'members'] })
-  const { events = {}, beforePublish } = options
+  const settings = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events', 'beforePublish', 'members', 'retention'] })
+  const { events = {}, beforePublish, retention } = options
   const members = new Members(internals, options.members, fastify.log)
   const subscriptions = new Subscriptions(internals, members, settings.maxChannelsPerConnection === 0 ? Infinity : settings.maxChannelsPerConnection, fastify.log)
   if (beforePublish !== undefined && typeof beforePublish !== 'function') throw new OptionError('beforePublish', 'must be a function')
   const screening = new Screening(internals.access, beforePublish, fastify.log)
   internals.eventLog.pendingLimit.max = settings.maxPending
-  const messages = new Messages(internals, screening, new SendingLimits(internals, settings))
+  internals.eventLog.sweeper.waitingAfter = settings.waitingAfter
+  if (retention !== undefined && typeof retention !== 'function') throw new OptionError('retention', 'must be a function')
+  internals.eventLog.rows.retentionOf = retentionOf(internals, retention)
+  const limits = new SendingLimits(internals, settings)
+  internals.screening = {
+    screen: (...args) => screening.screen(...args),
+    count: (identity) => limits.message(identity)
+  }
+  const messages = new Messages(internals, screening, limits)
 
   if (typeof events !== 'object' || events === null) throw new OptionError('events', 'must be an object: event name → { data, durable, direction }')
   const customEvents = new CustomEvents(internals, messages, screening, events)

@@ -4,6 +4,7 @@ import { BROADCAST_CHANNEL, privateOwner } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
+import { requireMessageData } from '../../lib/wire/data-size.js'
 import { requireChannel, requireDedupeId, requireId, requireSender, wrongArgument } from '../../lib/wire/host-arguments.js'
 import type { CustomEvents } from './custom-events.js'
 
@@ -21,6 +22,7 @@ export interface FromHostCode {
 const STORED: Record<string, 'any' | 'private' | 'broadcast'> = {
   'message:group': 'any', 'message:direct': 'private', 'notification:received': 'private', 'broadcast:message': 'broadcast'
 }
+const MESSAGES: Record<string, true> = { 'message:group': true, 'message:direct': true }
 /** Replies to one connection: on a channel they would confuse every client. */
 const REPLIES = ['ack', 'error', 'authenticated', 'pong', 'subscribed', 'unsubscribed', 'token:expiring']
 
@@ -115,6 +117,7 @@ export class Outgoing {
       const error = check.Errors(complete).First()
       throw wrongArgument(`data.${error?.path.slice(1).replaceAll('/', '.') ?? ''}`, error?.message.toLowerCase() ?? 'not valid')
     }
+    if (event in MESSAGES) requireMessageData(complete.data as object | undefined)
     return complete
   }
 

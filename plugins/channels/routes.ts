@@ -18,6 +18,8 @@ const accepted = ({ messageId, timestamp }: Receipt) => ({ data: { message_id: m
 /** The optional `dedupe_id` of a body under its name in frames. */
 const dedupe = ({ dedupe_id: dedupeId }: { dedupe_id?: string }) => dedupeId === undefined ? {} : { dedupeId }
 
+const given = (data: Record<string, unknown> | undefined) => data === undefined ? {} : { data }
+
 export function routes (scope: RestScope, internals: Internals, subscriptions: Subscriptions, messages: Messages, members: Members): void {
   subscriptionRoutes(scope, subscriptions)
   messageRoutes(scope, messages)
@@ -83,18 +85,21 @@ function subscriptionRoutes (scope: RestScope, subscriptions: Subscriptions): vo
 
 function messageRoutes (scope: RestScope, messages: Messages): void {
   scope.post('/messages/direct', { schema: rest['POST /messages/direct'] }, async (request, reply) => {
-    const { recipient_id: recipientId, message, conversation_id: conversationId } = request.body
-    const { value } = await messages.direct(callerOf(request), { recipientId, message, conversationId, ...dedupe(request.body) })
+    const { recipient_id: recipientId, message, conversation_id: conversationId, data } = request.body
+    const { value } = await messages.direct(callerOf(request), { recipientId, message, conversationId, ...given(data), ...dedupe(request.body) })
     reply.code(202)
     return accepted(await value)
   })
 
   scope.post('/messages/group', { schema: rest['POST /messages/group'] }, async (request, reply) => {
-    const { channel, message, conversation_id: conversationId } = request.body
-    const { value } = await messages.group(callerOf(request), { channel, message, conversationId, ...dedupe(request.body) })
+    const { channel, message, conversation_id: conversationId, data } = request.body
+    const { value } = await messages.group(callerOf(request), { channel, message, conversationId, ...given(data), ...dedupe(request.body) })
     reply.code(202)
     return accepted(await value)
   })
+
+  scope.post('/messages/delivered', { schema: rest['POST /messages/delivered'] }, async (request) =>
+    ({ data: { delivered: await messages.deliveredAll(callerOf(request), request.body.message_ids) } }))
 
   scope.post('/broadcast', { schema: rest['POST /broadcast'] }, async (request, reply) => {
     const { message, message_type: messageType = 'info' } = request.body

@@ -2,6 +2,7 @@ import { Type, type Static } from '@sinclair/typebox'
 import {
   Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, Epoch, ErrorResponse, errorResponses, Id, MessageId, Nullable, PresenceStatus, SenderId, Timestamp
 } from '../../lib/schemas.js'
+import { MessageData } from '../../lib/wire/data-size.js'
 import { ServerFrame } from '../../lib/wire/protocol.js'
 
 const Message = Type.String({ minLength: 1, maxLength: 5000 })
@@ -15,6 +16,7 @@ const Body = Type.String({ minLength: 1, maxLength: 5000 })
 const Icon = Type.Optional(Nullable(Type.String({ maxLength: 2048 })))
 const Tag = Type.Optional(Nullable(Type.String({ maxLength: 255 })))
 const Dedupe = Type.Optional(DedupeId)
+const Data = Type.Optional(MessageData)
 
 /** The largest messageId seen on the channel; 0: from the start. */
 const Since = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })
@@ -78,10 +80,10 @@ export const SubscribeAnswer = Type.Object({ message: Type.String(), channel: Ch
 
 // Durable events, as frames …
 
-export const DirectData = Type.Object({ recipientId: Id, message: Message, conversationId: ConversationId, dedupeId: Dedupe })
+export const DirectData = Type.Object({ recipientId: Id, message: Message, conversationId: ConversationId, data: Data, dedupeId: Dedupe })
 export type DirectData = Static<typeof DirectData>
 
-export const GroupData = Type.Object({ channel: Channel, message: Message, conversationId: ConversationId, dedupeId: Dedupe })
+export const GroupData = Type.Object({ channel: Channel, message: Message, conversationId: ConversationId, data: Data, dedupeId: Dedupe })
 export type GroupData = Static<typeof GroupData>
 
 export const BroadcastData = Type.Object({ message: Message, messageType: Type.Optional(MessageType), dedupeId: Dedupe })
@@ -101,23 +103,25 @@ export const DeliveredAck = Type.Object({ messageId: MessageId })
 // … as requests …
 
 export const DirectBody = Type.Object({
-  recipient_id: Id, message: Message, conversation_id: ConversationId, dedupe_id: Dedupe
+  recipient_id: Id, message: Message, conversation_id: ConversationId, data: Data, dedupe_id: Dedupe
 })
-export const GroupBody = Type.Object({ channel: Channel, message: Message, conversation_id: ConversationId, dedupe_id: Dedupe })
+export const GroupBody = Type.Object({ channel: Channel, message: Message, conversation_id: ConversationId, data: Data, dedupe_id: Dedupe })
 export const BroadcastBody = Type.Object({ message: Message, message_type: Type.Optional(MessageType), dedupe_id: Dedupe })
 export const NotificationsBody = Type.Object({
   recipient_ids: UniqueRecipients, title: Title, body: Body, icon: Icon, tag: Tag, dedupe_id: Dedupe
 })
+export const DeliveredBody = Type.Object({ message_ids: Type.Array(MessageId, { minItems: 1, maxItems: 500 }) })
+export const DeliveredAnswer = Type.Object({ data: Type.Object({ delivered: Type.Array(MessageId, { description: 'Those that exist' }) }) })
 export const AcceptedAnswer = Type.Object({ data: Type.Object({ message_id: MessageId, timestamp: Timestamp }) })
 export const NotificationsAnswer = Type.Object({ data: Type.Object({ message_ids: Type.Array(MessageId), timestamp: Timestamp }) })
 
 // … and as clients receive them
 
 export const DirectMessage = Type.Object({
-  messageId: MessageId, senderId: SenderId, message: Message, conversationId: ConversationId, timestamp: Timestamp
+  messageId: MessageId, senderId: SenderId, recipientId: Id, message: Message, conversationId: ConversationId, data: Data, timestamp: Timestamp
 })
 export const GroupMessage = Type.Object({
-  messageId: MessageId, userId: SenderId, channel: Channel, message: Message, conversationId: ConversationId, timestamp: Timestamp
+  messageId: MessageId, userId: SenderId, channel: Channel, message: Message, conversationId: ConversationId, data: Data, timestamp: Timestamp
 })
 export const BroadcastMessage = Type.Object({
   messageId: MessageId, message: Message, messageType: MessageType, senderId: SenderId, timestamp: Timestamp
@@ -213,6 +217,12 @@ export const rest = {
   'POST /unsubscribe': { ...subscription, summary: 'Unsubscribe a connection, on whichever node it is' },
   'POST /messages/direct': { ...message, summary: 'Send a direct message', body: DirectBody },
   'POST /messages/group': { ...message, summary: 'Send a message to a channel', body: GroupBody },
+  'POST /messages/delivered': {
+    tags: ['messages'],
+    summary: 'Confirm messages and notifications of the caller: they are not sent again',
+    body: DeliveredBody,
+    response: { ...bodyErrorResponses, 200: DeliveredAnswer }
+  },
   'POST /broadcast': { ...message, summary: 'Send a message to everyone in the tenant', body: BroadcastBody },
   'POST /notifications': {
     tags: ['messages'],

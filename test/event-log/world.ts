@@ -165,12 +165,17 @@ export async function openStorage (t: Test, storage: Storage): Promise<OpenNode>
     const eventLog = new EventLog({
       ...db, backplane, hub, clock, log, maxQueued, timeout,
       meta, ids: new Ids(storage.ids), note: noPosition, askPeers: async () => [], epochChanged: () => {},
-      onlineAmong: async (users) => new Set(users.map(({ tenantId, userId }) => userKey(tenantId, userId)).filter((user) => online.has(user))),
+      connectedAmong: async (users) => new Set(users.map(({ tenantId, userId }) => userKey(tenantId, userId)).filter((user) => online.has(user))),
+      onWaiting: () => {},
+      isWaitingHeard: () => false,
+      onStored: () => {},
       onFailed: (event) => { failed.push(storage.ids === 'integer' ? event : fromDigits(event)) }
     })
     await backplane.start({
       onEvents: (key, frames) => { hub.deliver(key, frames) }, onGap: () => {}, onProbe: () => {}, onReconnected: () => {}, onRequest: async () => null
     })
+    // When the first retry is due: one sweep settles what waits for absent recipients.
+    eventLog.sweeper.waitingAfter = 5000
     eventLog.defineType('message:direct', { requiresConfirmation: true, copyToSender: true })
     eventLog.defineType('notification:received', { requiresConfirmation: true })
     t.teardown(async () => { await eventLog.close() })

@@ -1,0 +1,64 @@
+import type { FastifyBaseLogger } from 'fastify'
+import { privateOwner } from '../channel-names.js'
+import type { Clock } from '../clock.js'
+import type { Ids } from '../ids.js'
+import { userKey, type UserKey, type UserRef } from '../keys.js'
+import type { ClaimStore } from './claim-store.js'
+
+/** Milliseconds for which users who leave are collected. */
+const INTERVAL_MS = 200
+/** Users of one look. */
+const CHUNK = 100
+/** Users who are remembered at most; the events of the others are found at their next retry. */
+const MAX_USERS = 20_000
+
+export interface DeparturesOptions {
+  claims: ClaimStore
+  ids: Ids
+  clock: Clock
+  log: Pick<FastifyBaseLogger, 'debug'>
+  connectedAmong (users: readonly UserRef[]): Promise<Set<UserKey>>
+}
+
+/**
+ * Users whose last connection may have ended: what they did not confirm is due at once, because the host is told that it
+ * waits. Most left nothing behind, which costs a hundred of them one statement.
+ */
+export class Departures {
+  readonly #options: DeparturesOptions
+  #users = new Map<UserKey, UserRef>()
+  #timer: NodeJS.Timeout | null = null
+
+  constructor (options: DeparturesOptions) {
+    this.#options = options
+  }
+
+  /** One of the user's connections ended. */
+  add ({ tenantId, userId }: UserRef): void {
+    if (this.#users.size >= MAX_USERS) return
+    this.#users.set(userKey(tenantId, userId), { tenantId, userId })
+    this.#timer ??= setTimeout(() => {
+      this.#timer = null
+      this.#look().catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not look for events of users who left, their next retry will') })
+    }, INTERVAL_MS).unref()
+  }
+
+  stop (): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#users.clear()
+  }
+
+  async #look (): Promise<void> {
+    const { claims, ids, clock, connectedAmong } = this.#options
+    const all = [...this.#users.values()]
+    this.#users = new Map()
+    for (let at = 0; at < all.length; at += CHUNK) {
+      const now = clock.now()
+      const found = (await claims.untold(all.slice(at, at + CHUNK), now))
+        .map(({ id, tenantId, channel }) => ({ id, tenantId, userId: privateOwner(channel, ids) ?? ids.system }))
+      if (found.length === 0) continue
+      const connected = await connectedAmong(found)
+      await claims.makeDue(found.filter(({ tenantId, userId }) => !connected.has(userKey(tenantId, userId))).map(({ id }) => id), now)
+    }
+  }
+}

@@ -1,0 +1,71 @@
+import { Type, type Static } from '@sinclair/typebox'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { isDirectConversation } from '../../lib/conversation-keys.js'
+import { OptionError } from '../../lib/errors.js'
+import { hasPart, internalsFor } from '../../lib/parts.js'
+import { restScope } from '../../lib/plugin-kit/rest-scope.js'
+import { readSettings } from '../../lib/settings.js'
+import { ActivityTeller } from './activity.js'
+import { createApi, type ConversationsApi } from './api.js'
+import { Conversations } from './conversations.js'
+import { Edits, type Moderate } from './edits.js'
+import { Erasing } from './erasing.js'
+import { frames } from './frames.js'
+import { Members } from './members.js'
+import { OwnConnections } from './own-connections.js'
+import { routes } from './routes.js'
+import { ConversationStore } from './store.js'
+
+const ConversationsSettings = Type.Object({
+  editWindow: Type.Optional(Type.Integer({ minimum: 0, description: 'Time for which senders may edit and delete their messages, in milliseconds; absent: for good' })),
+  receiptsUpTo: Type.Integer({ default: 100, minimum: 0, description: 'Read marks are sent to channel conversations of at most so many participants; 0: to none' }),
+  activityUpTo: Type.Integer({ default: 100, minimum: 0, description: 'New messages are announced to the participants of channel conversations of at most so many; 0: of none' })
+})
+
+/** Options of the conversations plugin; every one has a default. */
+export interface ConversationsOptions extends Partial<Static<typeof ConversationsSettings>> {
+  /** Decides who may edit and delete messages of others: `event` is `message:edit` or `message:delete`. Absent: nobody. */
+  moderate?: Moderate
+}
+
+export type { ConversationsApi, Erased } from './api.js'
+export type { Moderate } from './edits.js'
+
+declare module '../../lib/realtime.js' {
+  interface RealtimeParts {
+    conversations: ConversationsApi
+  }
+}
+
+async function conversationsPlugin (fastify: FastifyInstance, options: ConversationsOptions): Promise<void> {
+  const internals = internalsFor(fastify, 'conversations')
+  const { editWindow, receiptsUpTo, activityUpTo } = readSettings(ConversationsSettings, options, { of: 'conversations', besides: ['moderate'] })
+  const { moderate } = options
+  if (moderate !== undefined && typeof moderate !== 'function') throw new OptionError('moderate', 'must be a function')
+  const store = new ConversationStore(internals.database, internals.ids)
+  const members = new Members(internals, store, fastify.log)
+  const activity = new ActivityTeller(internals, store, activityUpTo, fastify.log)
+  const conversations = new Conversations(internals, store, new OwnConnections(internals), receiptsUpTo)
+  const edits = new Edits(internals, store, { editWindow, moderate })
+
+  internals.conversations = { begin: (event, transaction) => members.begin(event, transaction) }
+  internals.bus.on('message', (message) => {
+    const conversation = members.sent(message)
+    if (conversation === null || isDirectConversation(conversation)) return
+    activity.add({ tenantId: message.tenantId, channel: conversation, messageId: message.messageId })
+  })
+  const erasing = new Erasing(internals, async ({ tenantId, userId }) => {
+    if (hasPart(fastify.realtime, 'connections')) await fastify.realtime.connections.closeUser(tenantId, userId)
+  }, fastify.log)
+  fastify.realtime.conversations = createApi(internals, store, members, async (user) => await erasing.erase(user))
+  frames(internals.frames, conversations, edits)
+  await restScope(fastify, internals, (scope) => { routes(scope, conversations, edits) })
+  internals.onBeforeClose(async () => {
+    activity.close()
+    erasing.close()
+    await members.close()
+  })
+}
+
+export default fp(conversationsPlugin, { name: 'realtime-conversations', fastify: '5.x' })

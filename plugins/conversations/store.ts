@@ -1,0 +1,157 @@
+import { CompiledQuery } from 'kysely'
+import { MESSAGE_TYPES } from '../../lib/conversation-keys.js'
+import { jsonText, type Database, type Dialect, type Executor } from '../../lib/database/dialect.js'
+import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
+import { upsert } from '../../lib/database/upsert.js'
+import type { Id, Ids } from '../../lib/ids.js'
+import type { StorageAccess } from '../../lib/resources.js'
+
+/** Unread messages are counted up to this number. */
+export const MAX_UNREAD = 100
+
+/** A message as it is now. */
+export interface StoredMessage { id: number, type: string, payload: Record<string, unknown> }
+
+/** Where a message is, and who sent it. */
+export interface MessagePlace { id: number, userId: Id, type: string, channel: string, conversation: string, createdAt: number }
+
+/** A conversation in a user's list. */
+export interface Entry { conversation: string, mark: number, lastId: number }
+
+/** A place in the list: what comes after it has a smaller `lastId`, or the same and a greater name. */
+export interface ListCursor { lastId: number, conversation: string }
+
+/** A user and one of the user's conversations. */
+export interface Mark { tenantId: Id, userId: Id, conversation: string, readUpTo: number }
+
+interface MessageRow { id: number, event_type: string, payload: unknown }
+
+/**
+ * Reads messages by their conversation, by one index (websocket_events), and reads and writes who has which conversation in
+ * the list, and what was read (websocket_conversations).
+ */
+export class ConversationStore {
+  readonly #db: Database
+  readonly #dialect: Dialect
+  readonly #ids: Ids
+  readonly #ask: StorageAccess['ask']
+
+  constructor ({ db, dialect, ask }: StorageAccess, ids: Ids) {
+    this.#db = db
+    this.#dialect = dialect
+    this.#ids = ids
+    this.#ask = ask
+  }
+
+  /** The newest messages below `before`, and deleted ones without their content, newest first. */
+  async history ({ tenantId, conversation, before, limit, conversationId }: {
+    tenantId: Id, conversation: string, before: number | undefined, limit: number, conversationId: string | undefined
+  }): Promise<StoredMessage[]> {
+    const labelled = conversationId === undefined ? '' : ` and ${this.#dialect === 'mysql' ? "json_unquote(json_extract(payload, '$.conversationId'))" : "json_extract(payload, '$.conversationId')"} = ?`
+    const part = (table: string): string => `select id, event_type, payload from ${table}
+      where tenant_id = ? and conversation = ?${before === undefined ? '' : ' and id < ?'}${labelled} order by id desc limit ${limit}`
+    const values = [tenantId, conversation, ...before === undefined ? [] : [before], ...conversationId === undefined ? [] : [conversationId]]
+    const rows = await this.#rows<MessageRow>(`select * from (${part('websocket_events')}) as present
+      union all select * from (${part('websocket_deleted_messages')}) as deleted order by id desc limit ${limit}`, [...values, ...values])
+    return rows.map(toMessage)
+  }
+
+  /** A page of a user's list, latest activity first. */
+  async list (tenantId: Id, userId: Id, after: ListCursor | null, limit: number): Promise<Entry[]> {
+    const rest = after === null ? '' : ' where last_id < ? or (last_id = ? and conversation > ?)'
+    const rows = await this.#rows<{ conversation: string, mark: number, last_id: number }>(`
+      select * from (
+        select p.conversation as conversation, p.read_up_to as mark, coalesce((
+          select e.id from websocket_events as e where e.tenant_id = p.tenant_id and e.conversation = p.conversation order by e.id desc limit 1), 0) as last_id
+        from websocket_conversations as p where p.tenant_id = ? and p.user_id = ? and p.is_listed = 1
+      ) as mine${rest} order by last_id desc, conversation limit ${limit}`,
+    [tenantId, userId, ...after === null ? [] : [after.lastId, after.lastId, after.conversation]])
+    return rows.map(({ conversation, mark, last_id: lastId }) => ({ conversation, mark: Number(mark), lastId: Number(lastId) }))
+  }
+
+  /** These messages, by id, with their senders and the time at which they were sent. */
+  async messages (ids: readonly number[]): Promise<Map<number, StoredMessage & { userId: Id, createdAt: number }>> {
+    if (ids.length === 0) return new Map()
+    const rows = await this.#rows<MessageRow & { user_id: Id, created: string }>(`
+      select id, event_type, payload, user_id, cast(created_at as char) as created from websocket_events where id in (${marksOf(ids)}) and durable = 1`, ids)
+    return new Map(rows.map((row) => [Number(row.id), { ...toMessage(row), userId: this.#ids.parse(row.user_id), createdAt: fromSqlTime(row.created) }]))
+  }
+
+  /**
+   * For each of these conversations how many messages of others come after the mark and after the user's own newest message,
+   * counted up to {@link MAX_UNREAD}, and the mark including that message. Reads at most so many entries of the index for each.
+   */
+  async unread (tenantId: Id, userId: Id, entries: readonly Entry[]): Promise<Array<{ unread: number, readUpTo: number }>> {
+    const open = entries.map((entry, n) => ({ ...entry, n })).filter(({ lastId, mark }) => lastId > mark)
+    if (open.length === 0) return entries.map(({ mark }) => ({ unread: 0, readUpTo: mark }))
+    const newest = `select id, user_id from websocket_events where tenant_id = ? and conversation = ? and id > ? order by id desc limit ${MAX_UNREAD}`
+    const text = open.map(({ n }) => `select ${n} as n, coalesce(sum(case when own is null or id > own then 1 else 0 end), 0) as unread, coalesce(max(own), 0) as own
+      from (select id, max(case when user_id = ? then id end) over () as own from (${newest}) as newest${n}) as counted${n}`).join(' union all ')
+    const rows = await this.#rows<{ n: number, unread: number, own: number }>(text, open.flatMap(({ conversation, mark }) => [userId, tenantId, conversation, mark]))
+    const found = new Map(rows.map((row) => [Number(row.n), row]))
+    return entries.map(({ mark }, n) => ({ unread: Number(found.get(n)?.unread ?? 0), readUpTo: Math.max(mark, Number(found.get(n)?.own ?? 0)) }))
+  }
+
+  /** A user's mark, the newest message of the conversation, and the newest id of the whole log. */
+  async markOf (tenantId: Id, userId: Id, conversation: string): Promise<{ mark: number | null, lastId: number, newest: number }> {
+    const [row] = await this.#rows<{ mark: number | null, last_id: number | null, newest: number | null }>(`
+      select (select read_up_to from websocket_conversations where tenant_id = ? and user_id = ? and conversation = ?) as mark,
+        (select id from websocket_events where tenant_id = ? and conversation = ? order by id desc limit 1) as last_id,
+        (select max(id) from websocket_events) as newest`, [tenantId, userId, conversation, tenantId, conversation])
+    return { mark: row?.mark === null || row?.mark === undefined ? null : Number(row.mark), lastId: Number(row?.last_id ?? 0), newest: Number(row?.newest ?? 0) }
+  }
+
+  /** Marks only move forward; the conversations are in the list again. */
+  async mark (marks: readonly Mark[], now: number): Promise<void> {
+    await upsert(this.#db, this.#dialect, 'websocket_conversations', marks.map((mark) => rowOf(mark, now)),
+      { keys: ['tenant_id', 'user_id', 'conversation'], update: ['is_listed', 'updated_at', 'read_up_to'], newest: 'read_up_to' })
+  }
+
+  /** The users have the conversations in their lists. What they have read stays read. */
+  async add (marks: readonly Mark[], now: number, executor: Executor = this.#db): Promise<void> {
+    await upsert(executor, this.#dialect, 'websocket_conversations', marks.map((mark) => rowOf(mark, now)),
+      { keys: ['tenant_id', 'user_id', 'conversation'], update: ['is_listed'] })
+  }
+
+  async remove (tenantId: Id, userIds: readonly Id[], conversation: string, now: number): Promise<void> {
+    if (userIds.length === 0) return
+    await this.#db.updateTable('websocket_conversations').set({ is_listed: 0, updated_at: toSqlTime(now) })
+      .where('tenant_id', '=', tenantId).where('conversation', '=', conversation).where('user_id', 'in', userIds).execute()
+  }
+
+  /** The users who have a conversation in their lists, at most `limit`. */
+  async participants (tenantId: Id, conversation: string, limit: number): Promise<Id[]> {
+    const rows = await this.#db.selectFrom('websocket_conversations').select('user_id')
+      .where('tenant_id', '=', tenantId).where('conversation', '=', conversation).where('is_listed', '=', 1).limit(limit).execute()
+    return rows.map((row) => this.#ids.parse(row.user_id))
+  }
+
+  /** A message that is not deleted; null if there is none. */
+  async find (tenantId: Id, id: number): Promise<MessagePlace | null> {
+    const [row] = await this.#rows<{ user_id: Id, event_type: string, channel: string, conversation: string, created: string }>(`
+      select user_id, event_type, channel, conversation, cast(created_at as char) as created from websocket_events
+      where id = ? and tenant_id = ? and durable = 1 and conversation is not null and event_type in (${marksOf(MESSAGE_TYPES)})`, [id, tenantId, ...MESSAGE_TYPES])
+    return row === undefined
+      ? null
+      : { id, userId: this.#ids.parse(row.user_id), type: row.event_type, channel: row.channel, conversation: row.conversation, createdAt: fromSqlTime(row.created) }
+  }
+
+  /** The newest message at the time of the migration: conversations that are listed later begin with what came after it. */
+  async from (): Promise<number> {
+    const row = await this.#db.selectFrom('websocket_meta').select('value').where('name', '=', 'conversations_from').executeTakeFirst()
+    return Number(row?.value ?? 0)
+  }
+
+  async #rows<Row> (text: string, values: readonly unknown[]): Promise<Row[]> {
+    return await this.#ask(async () => (await this.#db.executeQuery<Row>(CompiledQuery.raw(text, [...values]))).rows)
+  }
+}
+
+const toMessage = ({ id, event_type: type, payload }: MessageRow): StoredMessage =>
+  ({ id: Number(id), type, payload: JSON.parse(jsonText(payload)) as Record<string, unknown> })
+
+const rowOf = ({ tenantId, userId, conversation, readUpTo }: Mark, now: number) => ({
+  tenant_id: tenantId, user_id: userId, conversation, read_up_to: readUpTo, is_listed: 1, created_at: toSqlTime(now), updated_at: toSqlTime(now)
+})
+
+const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`
