@@ -128,7 +128,7 @@ overBackends((test, backend) => {
     const stranger = await connect(b, user(2, { tenantId: 2 }))
     const { messageId, timestamp } = await sender.request('message:direct', { recipientId: 2, message: 'hello', conversationId: 'c' })
     for (const client of [ownTab, ...recipients]) {
-      t.strictSame(await client.next('message:direct'), { messageId, senderId: 1, message: 'hello', conversationId: 'c', timestamp })
+      t.strictSame(await client.next('message:direct'), { messageId, senderId: 1, recipientId: 2, message: 'hello', conversationId: 'c', timestamp })
     }
     for (const client of [sender, stranger]) t.strictSame(await client.soFar('message:direct'), [])
   })
