@@ -22,8 +22,6 @@ import type { DeliveredBody, Id } from './wire.js'
 const HEARTBEAT = 25_000
 const SHORTEST = 50
 
-const queryOf = (query: object): string => '?' + Object.entries(snake(query)).map(([name, value]) => value === undefined ? '' : `${name}=${encodeURIComponent(value as string)}`).join('&')
-
 /** Connects the parts of a client: the methods of {@link WebSocketClient}. */
 export function createCore (options: WebSocketClientOptions): WebSocketClient<Record<string, object>> {
   const settings = readOptions(options)
@@ -100,6 +98,12 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     return await (state.link?.request ?? rest.carrier(state.user!))(event, data, onAck)
   }
   const get = (path: string): Promise<unknown> => rest.call((run && state.user) ?? life, path)
+  const query = (path: string) => (query: object = {}): Promise<never> => get(Object.entries(snake(query))
+    .reduce((path, [name, value]) => value === undefined ? path : `${path}&${name}=${encodeURIComponent(value as string)}`, path + '?')) as never
+  const queue = async (event: string, data: object): Promise<never> => {
+    require()
+    return outbox.add(event, data) as never
+  }
   const typing = createTyping(clock, settings.typingIdle, (sign) => {
     // A late typing update is worthless: beyond the rate it is dropped.
     request('user:typing', sign).catch((err: ClientError) => { if (err.code === 'RT_FORBIDDEN') failed(err) })
@@ -252,11 +256,10 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       return subscribed
     },
     unsubscribe: subscriptions.remove,
-    send: async (event: string, data: object) => {
-      require()
+    send: (event: string, data: object) => {
       const { conversationId } = data as { conversationId?: string }
       if (conversationId) typing.sent(conversationId)
-      return outbox.add(event, data) as never
+      return queue(event, data)
     },
     request,
     recordTyping: (conversationId, isTyping, audience) => {
@@ -268,17 +271,11 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       require()
       return watches.add(userIds)
     },
-    history: (query) => get(`/history${queryOf(query)}`) as never,
-    conversations: (query = {}) => get(`/conversations${queryOf(query)}`) as never,
+    history: query('/history'),
+    conversations: query('/conversations'),
     markRead: (conversation, messageId) => request('conversation:read', { ...conversation, messageId }) as never,
-    edit: async (messageId, message, data) => {
-      require()
-      return outbox.add('message:edit', { messageId, message, data }) as never
-    },
-    delete: async (messageId) => {
-      require()
-      return outbox.add('message:delete', { messageId }) as never
-    },
+    edit: (messageId, message, data) => queue('message:edit', { messageId, message, data }),
+    delete: (messageId) => queue('message:delete', { messageId }),
     getPresence: async (userId) => (await get(`/presence?user_ids=${encodeURIComponent(userId)}`) as { data: never }).data[0],
     getOnlineUsers: async () => (await get('/online-users?limit=500') as { data: never }).data,
     get
