@@ -1,5 +1,6 @@
-import type { Test } from 'tap'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { Test } from 'tap'
+import { internalsOf } from '../lib/internals.js'
 import { allowAll, buildNodes, connect, leave, overBackends, rest, until, user, type Backend, type Client, type Host, type HostSettings } from './helper.js'
 
 const settings = (backend: Backend, more: Partial<HostSettings> = {}): HostSettings => ({
@@ -45,9 +46,11 @@ overBackends((test, backend) => {
     const { client: bob } = await enter(b, 2)
     await bob.request('unsubscribe', { channel })
     const { client: eve } = await enter(a, 4)
-    a.clock.advance(1000)
-    const change = await follow(ann)
-    t.match([change.joined.map(({ userId }) => userId).filter((id) => id !== 2), change.count - change.left.length + change.joined.length > 0], [[4], true])
+    while (!seen.includes(4)) {
+      a.clock.advance(1000)
+      seen.push(...(await follow(ann)).joined.map(({ userId }) => userId))
+    }
+    t.strictSame(seen.filter((id) => id !== 2), [3, 4])
     await until('who was there for a moment is gone', async () => {
       a.clock.advance(1000)
       return (await listOf(a)).join() === '1,3,4'
@@ -151,11 +154,12 @@ overBackends((test, backend) => {
     t.equal(await b.app.realtime.channels.count(1, 'list.none'), 0)
   })
 
-  // 202 sockets take their time: once with each kind of backend.
+  // Not all are sockets, which would take their time; the roster takes the ids as they are.
   if (!backend.endsWith('string ids')) test('above 200 members only count and version are sent', async (t) => {
     const [a] = await nodes(t, backend)
     const { client: ann } = await enter(a, 1)
-    for (let i = 0; i < 200; i += 50) await Promise.all(Array.from({ length: 50 }, async (_, n) => await enter(a, 2 + i + n)))
+    const { roster } = internalsOf(a.app)
+    for (let i = 0; i < 200; i++) await roster.enter(1, channel, 2 + i)
     const { reply } = await enter(a, 300)
     t.equal(reply.count, 202)
     t.notHas(reply, { members: [] })

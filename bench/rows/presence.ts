@@ -9,6 +9,8 @@ const WARM_UP = 3000
 const WATCHED = 500
 const WATCHERS_OF_EACH = 20
 const FIRST_WATCHER = 1_000_000
+/** Users in all, at least. */
+const LEAST = 2000
 
 interface Arrival {
   /** Microseconds of the server's processor time for each user who came online. */
@@ -17,36 +19,43 @@ interface Arrival {
   frames: number
 }
 
-/** So many users of one tenant come online, each watched by 20 others. */
+/** So many users of a tenant come online, each watched by 20 others; in as many tenants, one after the other, as it takes for a figure. */
 export async function arrivals ({ users, everyone }: { users: number, everyone?: string }, env: Record<string, string>): Promise<Arrival> {
   const server = await suite.start({ ...everyone === undefined ? {} : { PRESENCE_EVERYONE: everyone }, ...env })
   const clients: RawClient[] = []
+  const tenants = Math.ceil(LEAST / users)
   try {
-    await inBatches(WARM_UP, async (i) => { (await suite.open(server.port, { id: 1, club: 2 + i })).close() })
-    for (let from = 1; from <= users; from += WATCHED) {
-      const userIds = Array.from({ length: Math.min(WATCHED, users - from + 1) }, (_, i) => from + i)
-      for (let i = 0; i < WATCHERS_OF_EACH; i++) {
-        const watcher = await suite.open(server.port, { id: FIRST_WATCHER + clients.length, club: 1 })
-        watcher.send(frameOf(JSON.stringify({ event: 'presence:watch', id: 1, data: { userIds } })))
-        await watcher.next((text) => text.startsWith('{"event":"ack"'))
-        clients.push(watcher)
-      }
-    }
+    await inBatches(WARM_UP, async (i) => { (await suite.open(server.port, { id: 1, club: 1000 + i })).close() })
+    for (let club = 1; club <= tenants; club++) await watch(club)
     await sleep(1500)
     let frames = 0
     const count = (client: RawClient): void => { client.onFrame = (payload) => { if (payload.subarray(0, 15).equals(CHANGE)) frames++ } }
     for (const client of clients) count(client)
     const before = server.cpu()
-    await inBatches(users, async (i) => {
-      const client = await suite.open(server.port, { id: 1 + i, club: 1 })
-      count(client)
-      clients.push(client)
-    })
+    for (let club = 1; club <= tenants; club++) {
+      await inBatches(users, async (i) => {
+        const client = await suite.open(server.port, { id: 1 + i, club })
+        count(client)
+        clients.push(client)
+      })
+    }
     await sleep(1500)
-    return { cpu: (server.cpu() - before) / users, frames: frames / users }
+    return { cpu: (server.cpu() - before) / users / tenants, frames: frames / users / tenants }
   } finally {
     for (const client of clients) client.close()
     await server.stop()
+  }
+
+  async function watch (club: number): Promise<void> {
+    for (let from = 1; from <= users; from += WATCHED) {
+      const userIds = Array.from({ length: Math.min(WATCHED, users - from + 1) }, (_, i) => from + i)
+      for (let i = 0; i < WATCHERS_OF_EACH; i++) {
+        const watcher = await suite.open(server.port, { id: FIRST_WATCHER + clients.length, club })
+        watcher.send(frameOf(JSON.stringify({ event: 'presence:watch', id: 1, data: { userIds } })))
+        await watcher.next((text) => text.startsWith('{"event":"ack"'))
+        clients.push(watcher)
+      }
+    }
   }
 }
 

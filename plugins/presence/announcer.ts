@@ -8,7 +8,7 @@ import type { PresenceChanged, PresenceCount, PresenceMode, UserEdge } from './s
 
 const NOBODY = { connectionId: null }
 
-type Changed = Pick<Presence, 'status' | 'device' | 'lastMessage' | 'data'>
+type Changed = Pick<Presence, 'status' | 'device' | 'lastMessage' | 'data' | 'seenAt'>
 
 /** The frames of presence, and to whom they go: to everyone in the tenant, or to those who watch the user. */
 export class Announcer {
@@ -34,8 +34,9 @@ export class Announcer {
     this.#internals.emit({ tenantId, channel: privateChannel(userId), event: 'user:presence', data: this.#changedData(userId, presence) })
   }
 
-  #changedData (userId: Id, { status, device, lastMessage, data }: Changed): PresenceChanged {
-    return { userId, status, device, lastMessage, data: parsed(data), timestamp: this.#now }
+  #changedData (userId: Id, { status, device, lastMessage, data, seenAt }: Changed): PresenceChanged {
+    // As in the reply to the update.
+    return { userId, status, device, lastMessage, data: parsed(data), timestamp: toIso(seenAt) }
   }
 
   #counted ({ tenantId, tell, everyone, online }: InternalEvents['counted'][0]): void {

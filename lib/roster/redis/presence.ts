@@ -60,7 +60,9 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
       if (!isLocal) this.#parts.presences.add(user, presence)
       this.#parts.modes.learn(tenantId, standing)
       const isFirstOfUser = isFirst && !this.#parts.isReported(user, this.#parts.lease.now)
-      return { isFirstOfUser, edge: isFirst && !isFirstOfUser ? null : edgeOf(wasVisible, isVisible), standing }
+      // If Redis lost the user alone, this node knows what others see.
+      const wasShown = isFirst && !isFirstOfUser ? isShown(before?.status ?? 'online') : wasVisible
+      return { isFirstOfUser, edge: edgeOf(wasShown, isVisible), standing }
     } catch (err) {
       if (!isLocal || !isUnavailable(err)) throw err
       const standing = { status: presence.status, ...this.#parts.modes.of(tenantId) }
