@@ -11,7 +11,9 @@ interface Shown { text: string }
 class Device {
   client: Client | null = null
   readonly shown = new Map<number, Shown>()
+  /** Up to here it has everything: what waits to be confirmed may come before a replay that is lost. */
   #since = 0
+  #newest = 0
 
   constructor (readonly userId: number) {}
 
@@ -44,7 +46,11 @@ class Device {
   }
 
   saw (id: number): void {
-    this.#since = Math.max(this.#since, id)
+    this.#newest = Math.max(this.#newest, id)
+  }
+
+  isComplete (): void {
+    this.#since = this.#newest
   }
 
   get texts (): string[] {
@@ -107,6 +113,7 @@ overBackends((test, backend) => {
       const expected = [...table].map(([id, { text }]) => `${id} ${text}`)
       for (const device of devices) {
         await until('the device shows what is in the table', () => JSON.stringify(device.texts) === JSON.stringify(expected)).catch(() => { t.strictSame(device.texts, expected, `a device of ${device.userId}`) })
+        device.isComplete()
       }
       for (const userId of [1, 2]) {
         const unread = [...table].filter(([id, { sender }]) => sender !== userId && id > (marks.get(userId) ?? 0)).length
