@@ -7,6 +7,9 @@ const FIRST_MS = 1000
  * Sends clients what they missed while this node did not hear the other nodes: soon after it hears them again, and once more
  * after two leases, when every node has written its state.
  */
+/** Timers take no more. */
+const MAX_DELAY_MS = 2 ** 31 - 1
+
 export class Resync {
   readonly #run: () => Promise<void>
   readonly #lease: number
@@ -23,7 +26,7 @@ export class Resync {
     this.close()
     this.#timers = [FIRST_MS, this.#lease / 2, this.#lease, 2 * this.#lease].map((delay) => setTimeout(() => {
       this.#run().catch((err: unknown) => { this.#log.debug({ err }, 'Cannot read what was missed yet') })
-    }, delay).unref())
+    }, Math.min(delay, MAX_DELAY_MS)).unref())
   }
 
   close (): void {

@@ -79,7 +79,8 @@ export class Members {
 
   /** Lists conversations, in a transaction of the host if there is one. */
   async add (marks: readonly Mark[], transaction?: Executor): Promise<void> {
-    this.#from ??= await this.#store.from()
+    // In the host's transaction, whose connection may be the only one.
+    this.#from ??= await this.#store.from(transaction)
     const from = this.#from
     await this.#store.add(marks.map((mark) => ({ ...mark, readUpTo: from })), this.#internals.clock.now(), transaction)
   }

@@ -137,8 +137,8 @@ export class ConversationStore {
   }
 
   /** The newest message at the time of the migration: conversations that are listed later begin with what came after it. */
-  async from (): Promise<number> {
-    const row = await this.#db.selectFrom('websocket_meta').select('value').where('name', '=', 'conversations_from').executeTakeFirst()
+  async from (executor: Executor = this.#db): Promise<number> {
+    const { rows: [row] } = await executor.executeQuery<{ value: string }>(CompiledQuery.raw("select value from websocket_meta where name = 'conversations_from'"))
     return Number(row?.value ?? 0)
   }
 
