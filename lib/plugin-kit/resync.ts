@@ -2,14 +2,13 @@ import type { FastifyBaseLogger } from 'fastify'
 
 /** Milliseconds until the first attempt: the other nodes reconnect at the same time. */
 const FIRST_MS = 1000
+/** Timers take no more. */
+const MAX_DELAY_MS = 2 ** 31 - 1
 
 /**
  * Sends clients what they missed while this node did not hear the other nodes: soon after it hears them again, and once more
  * after two leases, when every node has written its state.
  */
-/** Timers take no more. */
-const MAX_DELAY_MS = 2 ** 31 - 1
-
 export class Resync {
   readonly #run: () => Promise<void>
   readonly #lease: number
