@@ -122,25 +122,25 @@ overBackends((test, backend) => {
 
   test('read marks are told to the reader’s other devices, the peer, and small channels', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options, conversations: { receiptsUpTo: 2 } })
-    const [phone, laptop, peer] = [await connect(a, user(1)), await connect(b, user(1)), await connect(b, user(2))]
+    const [phone, laptop, tablet, peer] = [await connect(a, user(1)), await connect(b, user(1)), await connect(b, user(1)), await connect(b, user(2))]
     const { messageId } = await direct(peer, 1, 'hi')
     await phone.request('conversation:read', { with: 2, messageId })
-    for (const client of [laptop, peer]) t.match(await client.next('conversation:read'), { userId: 1, senderId: 1, recipientId: 2, readUpTo: messageId })
+    for (const client of [laptop, tablet, peer]) t.match(await client.next('conversation:read'), { userId: 1, senderId: 1, recipientId: 2, readUpTo: messageId })
     await phone.request('conversation:read', { with: 2, messageId })
     const said = await group(peer, 'x')
+    // The tablet hears it without a subscription.
     for (const client of [laptop, peer]) await client.request('subscribe', { channel: 'group.x' })
     await phone.request('conversation:read', { channel: 'group.x', messageId: said.messageId })
-    for (const client of [laptop, peer]) t.match(await client.next('conversation:read'), { userId: 1, channel: 'group.x', readUpTo: said.messageId })
-    await laptop.request('unsubscribe', { channel: 'group.x' })
+    for (const client of [laptop, tablet, peer]) t.match(await client.next('conversation:read'), { userId: 1, channel: 'group.x', readUpTo: said.messageId })
     const more = await group(peer, 'y')
     await phone.request('conversation:read', { channel: 'group.x', messageId: more.messageId })
-    for (const client of [laptop, peer]) t.match(await client.next('conversation:read'), { channel: 'group.x', readUpTo: more.messageId })
+    for (const client of [laptop, tablet, peer]) t.match(await client.next('conversation:read'), { channel: 'group.x', readUpTo: more.messageId })
     // A third participant is one too many.
     await a.app.realtime.conversations.add(1, [3], { channel: 'group.x' })
     const last = await group(peer, 'z')
     await phone.request('conversation:read', { channel: 'group.x', messageId: last.messageId })
-    t.match(await laptop.next('conversation:read'), { channel: 'group.x', readUpTo: last.messageId })
-    t.strictSame([await phone.soFar('conversation:read'), await peer.soFar('conversation:read'), await laptop.soFar('conversation:read')], [[], [], []])
+    for (const client of [laptop, tablet]) t.match(await client.next('conversation:read'), { channel: 'group.x', readUpTo: last.messageId })
+    t.strictSame([await phone.soFar('conversation:read'), await peer.soFar('conversation:read'), await laptop.soFar('conversation:read'), await tablet.soFar('conversation:read')], [[], [], [], []])
   })
 
   test('participants hear of activity in a channel without a subscription, at most once a second', async (t) => {

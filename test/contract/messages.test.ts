@@ -10,7 +10,7 @@ overTopologies({}, (test, { at }) => {
     const desk = await connect(at(1), tokenFor(2, club))
     const ack = await sender.request('message:direct', { recipientId: 2, message: 'Hello!', conversationId: 'conv_1' })
     t.match(ack, { messageId: Number, timestamp: /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/ })
-    const expected = { messageId: ack.messageId, senderId: 1, message: 'Hello!', conversationId: 'conv_1', timestamp: ack.timestamp }
+    const expected = { messageId: ack.messageId, senderId: 1, recipientId: 2, message: 'Hello!', conversationId: 'conv_1', timestamp: ack.timestamp }
     for (const client of [senderToo, phone, desk]) t.strictSame(await client.next('message:direct'), expected)
     t.strictSame(await sender.soFar('message:direct'), [], 'not to the connection that sent it')
   })
