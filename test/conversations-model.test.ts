@@ -5,7 +5,8 @@ import { seeded } from './seeded.js'
 const ACTIONS = 60
 const COMPARED_EVERY = 15
 
-interface Shown { text: string }
+/** `edit` is the id of the newest edit that was taken in: those of two devices may come in any order. */
+interface Shown { text: string, edit: number }
 
 /** What a device shows: it knows what it was told, live and when it came back. */
 class Device {
@@ -32,17 +33,17 @@ class Device {
   look (): void {
     for (const frame of this.client?.frames.splice(0) ?? []) {
       const { event, data } = frame as unknown as { event: string, data: { messageId: number, targetId: number, message: string } }
-      if (event === 'message:direct') this.shown.set(data.messageId, { text: data.message })
-      else if (event === 'message:edited') this.edited(data.targetId, data.message)
+      if (event === 'message:direct') this.shown.set(data.messageId, { text: data.message, edit: this.shown.get(data.messageId)?.edit ?? 0 })
+      else if (event === 'message:edited') this.edited(data.targetId, data.message, data.messageId)
       else if (event === 'message:deleted') this.shown.delete(data.targetId)
       else continue
       this.saw(data.messageId)
     }
   }
 
-  edited (id: number, text: string): void {
+  edited (id: number, text: string, edit: number): void {
     const known = this.shown.get(id)
-    if (known !== undefined) known.text = text
+    if (known !== undefined && edit > known.edit) this.shown.set(id, { text, edit })
   }
 
   saw (id: number): void {
@@ -77,7 +78,7 @@ overBackends((test, backend) => {
         const text = `m${serial++}`
         const { messageId } = await client.request('message:direct', { recipientId: 3 - device.userId, message: text, conversationId: 'c' }) as { messageId: number }
         table.set(messageId, { sender: device.userId, text })
-        device.shown.set(messageId, { text })
+        device.shown.set(messageId, { text, edit: 0 })
         raise(device.userId, messageId)
       },
       read: async (device, client) => {
@@ -93,9 +94,9 @@ overBackends((test, backend) => {
         if (own.length === 0) return
         const [id, message] = pick(own)
         const text = `e${serial++}`
-        await client.request('message:edit', { messageId: id, message: text })
+        const { messageId } = await client.request('message:edit', { messageId: id, message: text }) as { messageId: number }
         message.text = text
-        device.edited(id, text)
+        device.edited(id, text, messageId)
       },
       delete: async (device, client) => {
         const own = [...table].filter(([, { sender }]) => sender === device.userId)
