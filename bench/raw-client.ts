@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 
 const PONG = Buffer.from([0x8a, 0x80, 0, 0, 0, 0])
+const CLOSE = Buffer.from([0x88, 0x80, 0, 0, 0, 0])
 const ENGINE_PONG = frameOf('3')
 
 /** A client's text frame. The mask is zero: valid, and nothing to compute. */
@@ -21,6 +22,8 @@ export class RawClient {
   onCount: ((count: number) => void) | null = null
   /** Called for each frame with its payload; null: frames are only counted. */
   onFrame: ((payload: Buffer) => void) | null = null
+  /** Called with the code when the server closes; the close is answered. */
+  onClose: ((code: number) => void) | null = null
   #rest: Buffer | null = null
 
   private constructor (socket: Socket) {
@@ -47,14 +50,14 @@ export class RawClient {
   }
 
   /** The first frame that fits. */
-  async next (fits: (text: string) => boolean = () => true): Promise<string> {
+  async next (fits: (text: string, payload: Buffer) => boolean = () => true): Promise<string> {
     const { onFrame } = this
     try {
       return await new Promise((resolve, reject) => {
         const timer = setTimeout(() => { reject(new Error('the server does not answer')) }, 20_000)
         this.onFrame = (payload) => {
           const text = payload.toString()
-          if (!fits(text)) return
+          if (!fits(text, payload)) return
           clearTimeout(timer)
           resolve(text)
         }
@@ -66,6 +69,13 @@ export class RawClient {
 
   close (): void {
     this.socket.destroy()
+  }
+
+  #closed (code: number): void {
+    const { onClose } = this
+    this.onClose = null
+    this.socket.end(CLOSE)
+    onClose?.(code)
   }
 
   #take (chunk: Buffer): void {
@@ -89,7 +99,9 @@ export class RawClient {
       at = from + length
       if (opcode === 9) this.socket.write(PONG)
       else if (length === 1 && bytes[from] === 0x32) this.socket.write(ENGINE_PONG) // engine.io asks with a 2
-      else if (opcode !== 8) {
+      else if (opcode === 8) {
+        if (this.onClose !== null) this.#closed(length < 2 ? 1005 : bytes.readUInt16BE(from))
+      } else {
         count++
         this.onFrame?.(bytes.subarray(from, at))
       }

@@ -26,7 +26,7 @@ const began = Date.now()
 const room = ['--innodb-buffer-pool-size=1G', '--innodb-log-file-size=512M']
 const [database, redis] = await Promise.all([startMariadb({ args: room }), startRedis()])
 const strings = await createDatabase(database.url) // an own one: a database has one kind of ids
-const mariadb = { settled: async (ids?: 'strings') => await settled(ids === 'strings' ? strings.url : database.url) }
+const mariadb = { pid: database.pid, settled: async (ids?: 'strings') => await settled(ids === 'strings' ? strings.url : database.url) }
 const found = new Map<Row, Figures[]>()
 try {
   for (let round = 1; round <= rounds; round++) {
@@ -87,10 +87,10 @@ function median (values: number[]): number {
 
 /** By the median of the rounds' ratios: within a round the machine was the same for both, from one to the next it may not be. */
 function judge ({ of = 'suite', than, atMost, atLeast }: Bar, rounds: Figures[]): { text: string, held: boolean, ratio: number } {
-  const ratio = median(rounds.map((figures) => (figures[of] ?? NaN) / (figures[than] ?? NaN)))
+  const ratio = median(rounds.map((figures) => (figures[of] ?? NaN) / (than === undefined ? 1 : figures[than] ?? NaN)))
   const held = atMost !== undefined ? ratio <= atMost : ratio >= (atLeast ?? 0)
   const bar = atMost !== undefined ? `≤ ${show(atMost)}` : `≥ ${show(atLeast ?? 0)}`
-  return { text: `${of === 'suite' ? '' : `${of}: `}${show(ratio)} × ${than} (${bar})`, held, ratio }
+  return { text: `${of === 'suite' ? '' : `${of}: `}${show(ratio)}${than === undefined ? '' : ` × ${than}`} (${bar})`, held, ratio }
 }
 
 function versionOf (name: string): string {

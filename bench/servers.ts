@@ -16,6 +16,8 @@ export interface Target {
   /** Resident memory, in bytes. */
   memory (): number
   stop (): Promise<void>
+  /** Asks it to end, as a deploy does. */
+  close (): Promise<void>
 }
 
 async function start (command: string, args: string[], env: Record<string, string>): Promise<Target> {
@@ -33,7 +35,8 @@ async function start (command: string, args: string[], env: Record<string, strin
       return Number(match?.[1] ?? 0) * 1024
     },
     // A profile is written by a process that ends by itself.
-    stop: async () => { await (process.env.BENCH_NODE_FLAGS === undefined ? child.kill() : child.stop(6000)) }
+    stop: async () => { await (process.env.BENCH_NODE_FLAGS === undefined ? child.kill() : child.stop(6000)) },
+    close: async () => { await child.stop(20_000) }
   }
 }
 

@@ -81,3 +81,28 @@ t.test('a failed load rejects its callers, and not later ones', async (t) => {
   loads[1]?.answer()
   t.equal(await second, 'name 2')
 })
+
+t.test('with a limit of calls, the other keys wait in their order, and share a call until it begins', async (t) => {
+  const loads: Array<{ ids: number[], answer: () => void }> = []
+  const ask = batchLoader(async (ids: number[]) => await new Promise<Map<number, string>>((resolve) => {
+    loads.push({ ids, answer: () => { resolve(new Map(ids.map((id) => [id, `name ${id}`]))) } })
+  }), { size: 2, parallel: 2 })
+  const asked = [1, 2, 3, 4, 5, 6, 7].map(ask)
+  await turn()
+  t.strictSame(loads.map(({ ids }) => ids), [[1, 2], [3, 4]])
+  // Longer than one call holds up the next.
+  await new Promise((resolve) => setTimeout(resolve, 60))
+  asked.push(ask(6), ask(8))
+  t.equal(loads.length, 2)
+  loads[1]?.answer()
+  while (loads.length < 3) await turn()
+  loads[0]?.answer()
+  while (loads.length < 4) await turn()
+  t.strictSame(loads.slice(2).map(({ ids }) => ids), [[5, 6], [7, 8]])
+  for (const { answer } of loads) answer()
+  t.strictSame(await Promise.all(asked), [1, 2, 3, 4, 5, 6, 7, 6, 8].map((id) => `name ${id}`))
+  const last = ask(9)
+  while (loads.length < 5) await turn()
+  loads[4]?.answer()
+  t.equal(await last, 'name 9')
+})

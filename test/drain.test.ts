@@ -11,10 +11,11 @@ t.beforeEach(() => { mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'D
 t.afterEach(() => { mock.timers.reset() })
 
 /** A node with so many sockets, whose peers answer a close at once. When each was closed, in milliseconds after the drain began. */
-function nodeWith (count: number, options: Partial<ConnectionSettings>): { supervisor: Supervisor, closedAt: number[] } {
+function nodeWith (count: number, options: Partial<ConnectionSettings>): { supervisor: Supervisor, closedAt: number[], frames: unknown[] } {
   const settings = readSettings(ConnectionSettings, options, { of: 'connections', besides: [] })
   const supervisor = new Supervisor(settings, { now: () => Date.now() }, log)
   const closedAt: number[] = []
+  const frames: unknown[] = []
   const began = Date.now()
   for (let i = 0; i < count; i++) {
     const socket = {} as WebSocket
@@ -22,9 +23,9 @@ function nodeWith (count: number, options: Partial<ConnectionSettings>): { super
       if (code === 1012) closedAt.push(Date.now() - began)
       queueMicrotask(() => { supervisor.forget(socket) })
     }
-    supervisor.watch(socket, { close, terminate: () => {}, phase: { name: 'opening', since: began } } as unknown as Connection)
+    supervisor.watch(socket, { send: (frame: Buffer) => { frames.push(JSON.parse(frame.toString())) }, close, terminate: () => {}, phase: { name: 'opening', since: began } } as unknown as Connection)
   }
-  return { supervisor, closedAt }
+  return { supervisor, closedAt, frames }
 }
 
 async function drained ({ supervisor, closedAt }: ReturnType<typeof nodeWith>, deadline: number): Promise<number[]> {
@@ -53,4 +54,17 @@ t.test('Few clients are disconnected at the same time, and all within the deadli
   t.ok((short.at(-1) ?? 0) < 1500, `the last after ${short.at(-1)} ms of 1500`)
   const fast = await drained(nodeWith(5000, { drainSeconds: 0 }), 9500)
   t.strictSame([...new Set(fast)], [0], 'where the host wants that')
+})
+
+t.test('Whoever is sent away is told when to come back, not all at the same time', async (t) => {
+  const many = nodeWith(5000, {})
+  await drained(many, 9500)
+  t.match(many.frames[0], { event: 'error', data: { code: 'RT_UNAVAILABLE', message: 'This node restarts: connect again' } })
+  const seconds = new Map<number, number>()
+  for (const { data: { retryAfter } } of many.frames as Array<{ data: { retryAfter: number } }>) seconds.set(retryAfter, (seconds.get(retryAfter) ?? 0) + 1)
+  t.strictSame([...seconds.keys()].toSorted((a, b) => a - b), [1, 2, 3])
+  t.ok([...seconds.values()].every((count) => count > 1000), 'evenly')
+  const few = nodeWith(5, {})
+  await drained(few, 9500)
+  t.match(few.frames, Array.from({ length: 5 }, () => ({ data: { retryAfter: 1 } })), 'few come back soon')
 })

@@ -64,6 +64,7 @@ const plugins: Array<[name: string, plugin: AnyPlugin, wrong: Record<string, unk
     closeDeadline: [0, 99, '10s'],
     drainSeconds: [-1, 3601, '5s'],
     drainGrace: [-1, 0.5, '30s'],
+    maxLag: [-1, 0.5, '50ms'],
     maxPerAddress: [-1, 0.5, '1000'],
     maxPendingPerAddress: [-1, 0.5, '200'],
     limitPrivateAddresses: ['yes', 1, null],

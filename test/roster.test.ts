@@ -9,6 +9,7 @@ import { nodes } from './roster/nodes.js'
 import { presence } from './roster/presence.js'
 import { openCluster } from './roster/redis.js'
 import { tenants } from './roster/tenants.js'
+import { turns } from './roster/turns.js'
 import { typing } from './roster/typing.js'
 import { takingNumbers, times, type OpenWorld } from './roster/world.js'
 import { startRedis } from './servers.js'
@@ -39,6 +40,7 @@ for (const ids of ['integer', 'string'] as const) {
     obligations(t, open)
     nodes(t, open)
     interleaved(t, open)
+    turns(t, open)
   })
 
   t.test(`The roster over a Redis that loses everything, with ${ids} ids`, async (t) => {

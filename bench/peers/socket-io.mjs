@@ -27,6 +27,10 @@ io.on('connection', (socket) => {
     socket.join('room')
     socket.emit('j')
   })
+  socket.on('js', (rooms) => {
+    socket.join(rooms)
+    socket.emit('js')
+  })
   socket.on('m', (data) => { socket.to('room').emit('m', data) })
 })
 server.listen(0, '127.0.0.1', () => console.log(`listening on ${server.address().port}`))

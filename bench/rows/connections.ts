@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Dialect, User } from '../dialects.js'
+import { suite, type Dialect, type User } from '../dialects.js'
 import type { RawClient } from '../raw-client.js'
-import { JWT_SECRET } from '../servers.js'
+import { cpuOf, JWT_SECRET } from '../servers.js'
 
 const AT_ONCE = 50
 /** Before what is measured, until the code is compiled: a server runs for weeks. */
@@ -35,7 +35,19 @@ export async function idleMemory (dialect: Dialect, { connections }: { connectio
 
 /** Authenticated handshakes for each second of the server's processor time; nobody else is there to be told, and each is closed again. */
 export async function handshakes (dialect: Dialect, { count }: { count: number }, env: Record<string, string>): Promise<number> {
+  return 1000 / (await handshake(dialect, { count }, env)).node
+}
+
+/** Milliseconds of processor time of node and Redis for each handshake and the close that follows. */
+export async function handshakesOverRedis ({ count }: { count: number }, redis: { url: string, pid: number }): Promise<{ node: number, Redis: number }> {
+  const { node, other } = await handshake(suite, { count }, { REDIS_URL: redis.url }, redis.pid)
+  return { node, Redis: other }
+}
+
+/** Milliseconds of processor time of the server, and of another process, for each handshake. */
+async function handshake (dialect: Dialect, { count }: { count: number }, env: Record<string, string>, pid?: number): Promise<{ node: number, other: number }> {
   const server = await dialect.start({ JWT_SECRET, ...env })
+  const used = (): [number, number] => [server.cpu(), pid === undefined ? 0 : cpuOf(pid)]
   try {
     const round = async (from: number, count: number): Promise<void> => {
       for (let at = 0; at < count; at += AT_ONCE) {
@@ -44,10 +56,11 @@ export async function handshakes (dialect: Dialect, { count }: { count: number }
       }
     }
     await round(0, WARM_UP)
-    const before = server.cpu()
+    const before = used()
     await round(WARM_UP, count)
     await sleep(200)
-    return count / ((server.cpu() - before) / 1e6)
+    const after = used()
+    return { node: (after[0] - before[0]) / 1000 / count, other: (after[1] - before[1]) / 1000 / count }
   } finally {
     await server.stop()
   }

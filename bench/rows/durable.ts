@@ -28,8 +28,13 @@ export interface Pairs {
   confirmed?: boolean
 }
 
-/** Acked messages a second of `pairs` senders, each with one message under way, to as many receivers. */
-export async function directMessages (dialect: Dialect, { pairs, seconds, confirmed = false }: Pairs, env: Record<string, string>): Promise<number> {
+/**
+ * Acked messages a second of `pairs` senders, each with one message under way, to as many receivers; and the microseconds of
+ * the server's processor time for each of them, without the database.
+ */
+export async function directMessages (
+  dialect: Dialect, { pairs, seconds, confirmed = false }: Pairs, env: Record<string, string>
+): Promise<{ perSecond: number, cpu: number }> {
   const server = await dialect.start(env)
   const clients: RawClient[] = []
   try {
@@ -58,9 +63,10 @@ export async function directMessages (dialect: Dialect, { pairs, seconds, confir
     await sleep(500)
     for (const send of senders) send()
     await sleep(WARM_UP)
-    const from = acked
+    const [from, cpuBefore] = [acked, server.cpu()]
     await sleep(seconds * 1000)
-    return (acked - from) / seconds
+    const count = acked - from
+    return { perSecond: count / seconds, cpu: (server.cpu() - cpuBefore) / count }
   } finally {
     for (const client of clients) client.close()
     await server.stop()

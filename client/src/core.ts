@@ -187,7 +187,8 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     frame: ({ event, data }) => {
       // The `messageId` of a confirmation belongs to another event.
       if (Number(data.messageId) > 0 && event !== 'message:delivered') return delivery.take({ event, data } as Durable)
-      if (event === 'error') return failed(errorOf(data))
+      // The server is about to close the socket and says when to come back, which `disconnected` and `reconnecting` tell.
+      if (event === 'error') return data.code === 'RT_UNAVAILABLE' ? undefined : failed(errorOf(data))
       if (event === 'unsubscribed') subscriptions.left(data.channel as string)
       emitAny(event, data)
       if (event === 'token:expiring' && typeof source === 'function' && state.link) void prolong(state.link)

@@ -27,7 +27,7 @@ export interface RedisPubSub {
   /** Numbers and publishes messages, atomically for each topic. The order between topics is not kept. */
   publish (publications: Publication[]): Promise<void>
   subscribe (topics: string[]): Promise<void>
-  unsubscribe (topic: string): void
+  unsubscribe (topics: string[]): void
   counters (names: string[]): Promise<Counter[]>
   /** Replaces the connection of the subscriptions; with `all`, the one of the commands as well. */
   reconnect (all: boolean): void
@@ -115,8 +115,10 @@ export class SinglePubSub implements RedisPubSub {
     for (let at = 0; at < topics.length; at += CHUNK) await this.#subscriber.subscribe(...topics.slice(at, at + CHUNK))
   }
 
-  unsubscribe (topic: string): void {
-    this.#subscriber.unsubscribe(topic).catch(() => {}) // the subscription ends with the connection
+  unsubscribe (topics: string[]): void {
+    for (let at = 0; at < topics.length; at += CHUNK) {
+      this.#subscriber.unsubscribe(...topics.slice(at, at + CHUNK)).catch(() => {}) // the subscription ends with the connection
+    }
   }
 
   async counters (names: string[]): Promise<Counter[]> {
@@ -168,8 +170,8 @@ export class ClusterPubSub implements RedisPubSub {
     await all(topics.map(async (topic) => await this.#cluster.ssubscribe(topic)))
   }
 
-  unsubscribe (topic: string): void {
-    this.#cluster.sunsubscribe(topic).catch(() => {}) // the subscription ends with the connection
+  unsubscribe (topics: string[]): void {
+    for (const topic of topics) this.#cluster.sunsubscribe(topic).catch(() => {}) // the subscription ends with the connection
   }
 
   async counters (names: string[]): Promise<Counter[]> {

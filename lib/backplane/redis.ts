@@ -50,6 +50,7 @@ export class RedisBackplane implements Backplane {
   readonly #suspect = new Set<ChannelKey>()
   readonly #batches = new Batches(async (channels) => { await this.#send(channels) })
   readonly #timers: NodeJS.Timeout[] = []
+  readonly #leaving = new Set<ChannelKey>()
   #joining: { keys: Set<ChannelKey>, done: Promise<void> } | null = null
   #handlers: BackplaneHandlers | null = null
   /** Replaced by a new object with every transition: an attempt to subscribe is void if the state is not the one it set. */
@@ -125,7 +126,15 @@ export class RedisBackplane implements Backplane {
     this.#gapChecked.delete(key)
     this.#sequences.delete(key)
     if (!this.#subscriptions.delete(key) || this.#joining?.keys.delete(key) === true) return
-    this.#pubSub.unsubscribe(this.#topics.channel(key))
+    if (this.#leaving.size === 0) setImmediate(() => { this.#leave() })
+    this.#leaving.add(key)
+  }
+
+  /** Ends the subscriptions that were left in this turn of the event loop, with one command, unless they were begun again. */
+  #leave (): void {
+    const keys = [...this.#leaving].filter((key) => !this.#subscriptions.has(key))
+    this.#leaving.clear()
+    if (keys.length > 0 && this.#handlers !== null) this.#pubSub.unsubscribe(keys.map((key) => this.#topics.channel(key)))
   }
 
   async call (nodeId: string, op: string, data: unknown): Promise<unknown> {

@@ -159,6 +159,9 @@ export class EventLog {
     return this.#queue.queued
   }
 
+  /** More waits for the database than newcomers should add to. */
+  get isBehind (): boolean { return this.healthy && this.queued > this.#options.maxQueued / 4 }
+
   /** Defines properties of a type of events. Types without a definition need no confirmation. */
   defineType (type: string, options: EventType): void {
     this.#types.set(type, options)

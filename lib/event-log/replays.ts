@@ -16,6 +16,9 @@ import {
   MAX_CHANNELS, MAX_RANGES, MAX_WAITING_CHANNELS, ReplayStore, type ChannelEnds, type Copies, type PageRange, type PageRows
 } from './replay-store.js'
 
+/** Reads of one kind that run at the same time: a node that has many to make lets clients wait, and leaves connections to the database for its writes. */
+const PARALLEL = 3
+
 /** How long the sweeper leaves alone what is being replayed, in milliseconds, and how many events of one user at a time. */
 const POSTPONED = 60_000
 const POSTPONED_ROWS = 5000
@@ -40,7 +43,7 @@ export interface ReplaysOptions {
   hub: Hub
   outbox: Outbox
   /** The epoch of the log, and whether it gave a cursor out. */
-  epoch: Pick<LogEpoch, 'current' | 'gaveOut'>
+  epoch: Pick<LogEpoch, 'current' | 'gaveOut' | 'look'>
   /** Types of events that are also published on the sender's private channel. */
   copiedTypes (): readonly string[]
   /** Runs a read for a client; rejects with `RT_STORAGE_UNAVAILABLE`. */
@@ -63,22 +66,24 @@ export class Replays {
   pageBytes = 128 * 1024
   readonly #options: ReplaysOptions
   readonly #store: ReplayStore
+  /** The check of the log that was begun in this turn. */
+  #look: Promise<{ newest: number }> | null = null
   readonly #ends = batchLoader(async (keys: ChannelKey[]) =>
-    valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map((key) => this.#split(key))))), { size: MAX_CHANNELS })
+    valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map((key) => this.#split(key))))), { size: MAX_CHANNELS, parallel: PARALLEL })
   readonly #behind = batchLoader(async (places: Place[]) =>
     valuesOf(places, await this.#options.ask(async () => await this.#store.behind(places.map((place) => this.#rangeOf(place)), MAX_REPLAY + 1))),
-  { size: MAX_RANGES, keyOf: nameOfPlace })
+  { size: MAX_RANGES, parallel: PARALLEL, keyOf: nameOfPlace })
   readonly #late = batchLoader(async (places: Place[]) =>
     valuesOf(places, await this.#options.ask(async () => await Promise.all(places.map(async (place) => await this.#store.lateBelow(this.#rangeOf(place)))))),
-  { keyOf: nameOfPlace })
+  { size: 1, parallel: PARALLEL, keyOf: nameOfPlace })
   readonly #pages = batchLoader(async (requests: PageRequest[]) => {
     const ranges = requests.map((request): PageRange => ({ ...this.#rangeOf(request), kind: request.kind, below: request.below, copies: this.#copiesFor(request) }))
     return valuesOf(requests, (await this.#options.ask(async () => await this.#store.pages(ranges, this.pageBytes))).map(encode))
-  }, { size: MAX_RANGES, keyOf: ({ kind, since, below, copiesFrom, key }) => `${kind}/${since}/${below}/${copiesFrom}/${key}` })
+  }, { size: MAX_RANGES, parallel: PARALLEL, keyOf: ({ kind, since, below, copiesFrom, key }) => `${kind}/${since}/${below}/${copiesFrom}/${key}` })
   /** As many as come, with a rest between: a mass reconnect is a handful of statements. */
   readonly #firstWaiting = batchLoader(async (keys: ChannelKey[]) =>
     valuesOf(keys, (await this.#options.ask(async () => await this.#store.waiting(keys.map((key) => this.#split(key)), this.pageBytes))).map(encode)),
-  { size: MAX_WAITING_CHANNELS, pause: 10 })
+  { size: MAX_WAITING_CHANNELS, parallel: PARALLEL, pause: 10 })
 
   constructor (options: ReplaysOptions) {
     this.#options = options
@@ -96,10 +101,14 @@ export class Replays {
    * of the meantime are not missed.
    */
   start (key: ChannelKey, since: number, epoch?: string): MaybePromise<Start> {
-    const { hub, outbox, epoch: { current } } = this.#options
-    if (epoch !== undefined && epoch !== current) return this.#unrecovered(key)
-    if (outbox.isInOrder && hub.isSettledAt(key, since)) return { position: since, recovered: true, isBehind: false, isLate: false }
-    return this.#start(key, since, epoch)
+    if (epoch !== undefined && epoch !== this.#options.epoch.current) return this.#unrecovered(key)
+    return this.#isAtHead(key, since) ? startAtHead(since) : this.#start(key, since, epoch)
+  }
+
+  /** Whether nothing can have been missed by someone who has seen everything up to `since`, as far as this node knows. */
+  #isAtHead (key: ChannelKey, since: number): boolean {
+    const { hub, outbox } = this.#options
+    return outbox.isInOrder && hub.isSettledAt(key, since)
   }
 
   /**
@@ -142,14 +151,33 @@ export class Replays {
 
   async #start (key: ChannelKey, since: number, epoch?: string): Promise<Start> {
     const { hub } = this.#options
-    if (!await this.#options.ask(async () => await this.#options.epoch.gaveOut(since, epoch))) return await this.#unrecovered(key)
+    if (!await this.#gaveOut(since, epoch)) return await this.#unrecovered(key)
+    // Members of one channel come back together: after each wait, the first of them may have learned it.
+    if (this.#isAtHead(key, since)) return startAtHead(since)
     const arrivals = hub.arrivals(key)
     const { head, floor, newest, position } = await this.#readEnds(key)
     if (since < floor || since > newest) return { position, recovered: false, isBehind: false, isLate: false }
+    if (this.#isAtHead(key, since)) return startAtHead(since)
     const { later, isLate } = since === 0 && head === 0 ? NOTHING : await this.#behind({ key, since }) ?? NOTHING
     if (since === head && !isLate) hub.settle(key, head, arrivals)
     const recovered = later <= MAX_REPLAY
     return { position: Math.max(position, since), recovered, isBehind: recovered && (later > 0 || isLate), isLate: recovered && isLate }
+  }
+
+  /** Whether the cursor is of this log: asked of the database, once for all who ask in a turn. */
+  async #gaveOut (since: number, epoch?: string): Promise<boolean> {
+    const log = this.#options.epoch
+    if (epoch !== undefined) {
+      this.#look ??= this.#begin()
+      const { newest } = await this.#look
+      if (since <= newest && epoch === log.current) return true
+    }
+    return await this.#options.ask(async () => await log.gaveOut(since, epoch))
+  }
+
+  #begin (): Promise<{ newest: number }> {
+    setImmediate(() => { this.#look = null })
+    return this.#options.ask(async () => await this.#options.epoch.look())
   }
 
   async #unrecovered (key: ChannelKey): Promise<Start> {
@@ -186,6 +214,7 @@ export class Replays {
 }
 
 const NOTHING = { later: 0, isLate: false }
+const startAtHead = (since: number): Start => ({ position: since, recovered: true, isBehind: false, isLate: false })
 const NO_PAGE: Page = { ids: [], payloads: [], wire: Buffer.alloc(0), more: false, below: [] }
 
 function nameOfPlace ({ key, since }: Place): string {

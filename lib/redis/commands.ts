@@ -107,8 +107,13 @@ export class RedisCommands<Scripts extends Record<string, Script>> {
     try {
       return await reply as T
     } catch (cause) {
-      throw isInvalid(cause) ? this.#internalError(cause) : this.#toUnavailable(withoutCommand(cause))
+      throw this.toError(cause)
     }
+  }
+
+  /** The error with which a call rejects, for an error of Redis. */
+  toError (cause: unknown): RealtimeError {
+    return isInvalid(cause) ? this.#internalError(cause) : this.#toUnavailable(withoutCommand(cause))
   }
 
   #internalError (cause: Error): RealtimeError {

@@ -11,6 +11,8 @@ export interface Script<Parameter extends string = string, Column extends string
   readonly parameters: readonly Parameter[]
   /** Arguments of each row, for a script that takes rows; see {@link tableScript}. */
   readonly columns: readonly Column[]
+  /** The script without its prelude and the names of its arguments, see {@link sequenceScript}; absent for a script that takes any number of arguments. */
+  readonly body?: string
 }
 
 /** The arguments of one call, or of one row. */
@@ -31,7 +33,40 @@ export function script<Parameter extends string> (
   { prelude = '', parameters, more }: { prelude?: string, parameters: readonly Parameter[], more?: string }, body: string
 ): Script<Parameter, never> {
   const position = more === undefined ? '' : `local ${more} = ${FIRST + parameters.length}\n`
-  return { lua: `${prelude}${locals(parameters)}${position}${body}`, parameters, columns: [] }
+  return { lua: `${prelude}${locals(parameters)}${position}${body}`, parameters, columns: [], ...more === undefined ? { body } : {} }
+}
+
+/**
+ * A script that runs calls of these scripts one after the other. `KEYS` are those of the first call; keys of other tenants
+ * follow. The arguments of each call are the script's name, the number of the key with its tenant, and its own arguments.
+ * Returns the result of each call. A call that fails has its error there and does not end the others; if all fail, the
+ * first error is that of the whole script.
+ */
+export function sequenceScript (prelude: string, parts: Record<string, Script>): Script<never, never> {
+  const functions = Object.entries(parts).map(([name, { parameters, body = '' }]) => `
+sizes.${name} = ${parameters.length}
+function calls.${name}(${parameters.join(', ')})
+${body}
+end`)
+  const lua = `${prelude}
+local calls, sizes = {}, {}${functions.join('')}
+local results, failed = {}, 0
+local position = ${FIRST}
+while ARGV[position] do
+  local name = ARGV[position]
+  base = KEYS[tonumber(ARGV[position + 1])]
+  local ok, result = pcall(calls[name], unpack(ARGV, position + 2, position + 1 + sizes[name]))
+  if not ok then
+    failed = failed + 1
+    -- Before Redis 7, the error of a command is a text.
+    if type(result) ~= 'table' then result = { err = 'ERR script: ' .. tostring(result) } end
+  end
+  results[#results + 1] = result
+  position = position + 2 + sizes[name]
+end
+if failed == #results then return results[1] end
+return results`
+  return { lua, parameters: [], columns: [] }
 }
 
 /**

@@ -7,6 +7,7 @@ import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { requireClose, requireConnectionId, requireId } from '../../lib/wire/host-arguments.js'
 import { Admission } from './admission.js'
+import { Arrivals } from './arrivals.js'
 import { Connections } from './connections.js'
 import { closeRefused } from './decisions.js'
 import { dispatchTo, upgradeSource } from './dispatch.js'
@@ -59,6 +60,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const inspection = new Inspection(internals, store)
   const supervisor = new Supervisor(settings, internals.clock, fastify.log)
   const places = new Places(new Admission(settings, fastify.log), internals)
+  const arrivals = new Arrivals({ maxLag: settings.maxLag, isBehind: () => internals.eventLog.isBehind })
   const pipeline = new FramePipeline(internals, connections, frames(internals, connections), fastify.log)
 
   internals.purges.push(connectionPurge(internals.database.slow, internals.clock))
@@ -109,13 +111,15 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const upgrades = new Upgrades()
   upgrades.watch(fastify, ownServer ? dispatchTo(source, fastify) : null)
   await restScope(fastify, internals, (scope) => { routes(scope, internals, connections) })
-  await socketRoute(fastify, { internals, settings, origins, connections, pipeline, supervisor, places, ownServer })
+  await socketRoute(fastify, { internals, settings, origins, connections, pipeline, supervisor, places, arrivals, ownServer })
 
   fastify.addHook('onReady', async () => { supervisor.start(internals.hub, internals.settings.statsInterval) })
   fastify.addHook('preClose', async () => {
     const deadline = performance.now() + settings.closeDeadline - TIME_TO_FLUSH_MS
     upgrades.end(fastify, deadline)
-    await supervisor.drain(deadline)
+    const drained = supervisor.drain(deadline)
+    arrivals.end()
+    await drained
     // Before the other plugins close: they handle the events of closed connections.
     await connections.whenCleanedUp()
   })

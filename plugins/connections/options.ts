@@ -28,6 +28,7 @@ export const ConnectionSettings = Type.Object({
   limitPrivateAddresses: Type.Boolean({ default: false, description: 'Whether limits by address also hold for loopback and private addresses' }),
   connectRate: Type.Integer({ default: 0, minimum: 0, description: 'Upgrades per second of this node; beyond it they are answered with 503. 0: no limit' }),
   maxSockets: Type.Integer({ default: 0, minimum: 0, description: 'Sockets of this node; beyond it upgrades are answered with 503. 0: no limit' }),
+  maxLag: ms('Lag of the event loop above which this node lets new sockets in more slowly; those that would wait for more than 6 s are closed with 1013. 0: no limit', 50, { minimum: 0 }),
   drainGrace: ms('Time for which users stay online after app.close() closed their last connection with 1012', 30_000, { minimum: 0 }),
   perMessageDeflate: Type.Boolean({ default: false, description: 'Compression; costs much memory per socket' })
 })

@@ -9,6 +9,7 @@ import type { Internals } from '../../lib/internals.js'
 import { ownScope } from '../../lib/plugin-kit/own-scope.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { SOCKET_PATH } from '../../lib/wire/protocol.js'
+import type { Arrivals } from './arrivals.js'
 import { Connection, type ClientDescription } from './connection.js'
 import type { Connections } from './connections.js'
 import { countSilentFrame } from './flood.js'
@@ -35,6 +36,7 @@ export interface SocketRouteParts {
   pipeline: FramePipeline
   supervisor: Supervisor
   places: Places
+  arrivals: Arrivals
   /** This plugin registered @fastify/websocket, so that it also handles errors of the sockets. */
   ownServer: boolean
 }
@@ -44,7 +46,7 @@ export async function socketRoute (fastify: FastifyInstance, parts: SocketRouteP
   await ownScope(fastify, parts.internals.settings.prefix, (scope) => { addRoute(scope, parts) })
 }
 
-function addRoute (scope: FastifyInstance, { internals, settings, origins, connections, pipeline, supervisor, places, ownServer }: SocketRouteParts): void {
+function addRoute (scope: FastifyInstance, { internals, settings, origins, connections, pipeline, supervisor, places, arrivals, ownServer }: SocketRouteParts): void {
   // idle memory: one listener for all sockets, distinguished by `this`, instead of closures that stay as long as each socket.
   function onMessage (this: WebSocket, data: RawData, isBinary: boolean): void {
     const connection = supervisor.of(this)
@@ -108,16 +110,20 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     // Sockets have limits of their own. A host's limiter per address would refuse an office whose clients all reconnect.
     config: { realtime: {}, rateLimit: false },
     onRequest: (request, reply, done) => {
-      if (supervisor.draining) {
-        void reply.code(503).header('retry-after', 1).send({ message: 'This node restarts' })
-        return
-      }
+      if (supervisor.draining) return refuseDraining(reply)
       if (!request.ws) return done()
       if (!places.admit(request, reply)) return
-      corkUpgrade(request.raw.socket, reply)
-      // While no user is banned, the upgrade does not wait for `authenticate`.
-      if (internals.restrictions.hasBans) refuseBanned(request, reply, done)
-      else done()
+      const retryAfter = arrivals.arrive(() => {
+        if (supervisor.draining) return refuseDraining(reply)
+        corkUpgrade(request.raw.socket, reply)
+        // While no user is banned, the upgrade does not wait for `authenticate`.
+        if (internals.restrictions.hasBans) refuseBanned(request, reply, done)
+        else done()
+      })
+      if (retryAfter === null) return
+      // A browser does not see the response to an upgrade: the socket opens, and closes with 1013.
+      known.set(request, () => { throw new RealtimeError('RT_UNAVAILABLE', 'This node has more to do than it can: try again later', { retryAfter }) })
+      done()
     }
   }, (socket: WebSocket, request: FastifyRequest) => {
     excludeFromServer(scope.websocketServer, socket)
@@ -134,6 +140,10 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     if (!isAllowedOrigin(request, origins)) refuse(connection)
     else connection.enqueueFrame(() => pipeline.authenticateUpgrade(connection, tokenOf(request), known.get(request)))
   })
+}
+
+const refuseDraining = (reply: FastifyReply): void => {
+  void reply.code(503).header('retry-after', 1).send({ message: 'This node restarts' })
 }
 
 /** The peer was not let in, so it gets less time to answer the close than others. */

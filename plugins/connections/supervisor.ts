@@ -15,6 +15,8 @@ const CHECK_INTERVAL_MS = 1000
 /** Minimum number of sockets closed at once while draining, and the pause between batches, so that clients do not all reconnect at the same time. */
 const DRAIN_BATCH = 10
 const DRAIN_PAUSE_MS = 50
+/** Seconds after which clients should reconnect: one, up to this if many are sent away. */
+const RETRY_SECONDS = 3
 /** Share of the time until the deadline for closing; the rest is for clients to respond. */
 const DRAIN_SHARE = 0.6
 
@@ -72,16 +74,18 @@ export class Supervisor {
 
   /**
    * Closes every socket with 1012, over `drainSeconds` if there are many, and destroys those left at the deadline (by
-   * `performance.now()`). Sockets that are still open are supervised until then.
+   * `performance.now()`). Before it closes, each is told when to come back. Sockets that are still open are supervised until then.
    */
   async drain (deadline: number): Promise<void> {
     this.draining = true
     const span = Math.min(this.#settings.drainSeconds * 1000, Math.max(deadline - performance.now(), 0) * DRAIN_SHARE)
     const batch = Math.max(DRAIN_BATCH, Math.ceil(this.size * DRAIN_PAUSE_MS / Math.max(span, 1)))
+    const goodbyes = Array.from({ length: this.size > batch ? RETRY_SECONDS : 1 }, (_, i) => goodbye(1 + i))
     let closing = 0
     // Includes sockets whose upgrade was in progress.
     for (const connection of this.#connections.values()) {
       if (closing > 0 && closing % batch === 0) await sleep(DRAIN_PAUSE_MS)
+      connection.send(goodbyes[Math.floor(Math.random() * goodbyes.length)] as Buffer)
       connection.close(CloseCode.restarting, 'this node restarts')
       closing++
     }
@@ -147,4 +151,9 @@ export class Supervisor {
     if (connection.missedPings >= 2) connection.terminate()
     else connection.ping(now)
   }
+}
+
+function goodbye (retryAfter: number): Buffer {
+  const data: ErrorData = { code: 'RT_UNAVAILABLE', message: 'This node restarts: connect again', retryAfter }
+  return encodeFrame('error', data)
 }

@@ -29,7 +29,7 @@ export async function openCluster (t: Test, ids: IdKind, url?: string): Promise<
       t.teardown(async () => { await roster.close() })
     }
     const nodes = { here, there, third }
-    return { clock, ...ids === 'integer' ? nodes : takingNumbers(nodes), redis: redis[0] as RedisConnections }
+    return { clock, ...ids === 'integer' ? nodes : takingNumbers(nodes), redis: { ...redis[0] as RedisConnections, prefix } }
   }
 }
 

@@ -6,6 +6,7 @@ import { RedisCommands, type ArgumentsOf, type RowOf } from '../../redis/command
 import type { RedisConnections } from '../../redis/connect.js'
 import { inOrder, type Argument, type Named } from '../../redis/script.js'
 import type { ConnectionRef } from '../contract.js'
+import { ConnectionChanges } from './connection-changes.js'
 import * as dueScripts from './due-scripts.js'
 import * as healScripts from './heal-scripts.js'
 import { callsOf, type Part } from './parts.js'
@@ -40,6 +41,8 @@ export class RosterCommands {
   readonly prefix: string
   readonly nodesKey: string
   readonly dueKey: string
+  /** Joins and leaves, which are sent together once per turn of the event loop. */
+  readonly changes: ConnectionChanges
   readonly #nodeId: string
   readonly #clock: Clock
 
@@ -49,6 +52,7 @@ export class RosterCommands {
     this.prefix = redis.prefix
     this.nodesKey = `${redis.prefix}nodes`
     this.dueKey = `${redis.prefix}{due}`
+    this.changes = new ConnectionChanges(this)
     this.#nodeId = nodeId
     this.#clock = clock
   }
@@ -97,6 +101,8 @@ export class RosterCommands {
   async runOver<Name extends keyof TableScripts & string, P extends Part<unknown>> (
     name: Name, args: ArgumentsOf<TableScripts[Name]>, parts: P[], encode: (row: P['rows'][number]) => RowOf<TableScripts[Name]> | null
   ): Promise<Array<PartResult<P>>> {
+    // What has changed on this node is in Redis before it is compared with this node.
+    this.changes.flush()
     const columns: readonly string[] = scripts[name].columns
     const calls = callsOf(parts, this.redis.isCluster)
     const found: Array<PartResult<P>> = []
@@ -136,7 +142,7 @@ export class RosterCommands {
   }
 
   /** Runs a script that creates a deadline in `inMs`, and schedules the check of the tenant: in the same step, except on a cluster. */
-  async runScheduled<Name extends 'join' | 'leave' | 'setPresence' | 'startTyping'> (
+  async runScheduled<Name extends 'setPresence' | 'startTyping'> (
     name: Name, tenantId: Id, inMs: number, args: ArgumentsOf<Scripts[Name]>
   ): Promise<unknown> {
     const run = async (): Promise<unknown> => await this.run(name, this.keysOf(tenantId), args)
@@ -163,9 +169,9 @@ export class RosterCommands {
 
   /** Returns true if the connection was there. `held`: given if this node holds it. */
   async leave ({ tenantId, connectionId, generation }: ConnectionRef, offlineDelay: number, held: { userId: Id, nodeId: string } | null): Promise<boolean> {
-    return await this.runScheduled('leave', tenantId, offlineDelay, {
+    return await this.changes.add('leave', tenantId, {
       id: connectionId, generation, offlineDelay, heldUser: held?.userId ?? '', heldNode: held?.nodeId ?? '', tenant: tenantId
-    }) === 1
+    }, offlineDelay) === 1
   }
 
   /** The difference between the clock of this node, which tests move, and the system clock. */

@@ -278,9 +278,7 @@ export class RedisRoster implements Roster {
       id, user, node: entry.nodeId ?? '', generation, device, connectedAt, limit, registrationTtl, tenant: tenantId, isNewTenant: isNewTenant ? '1' : '0',
       defaultPresence: encodePresence(defaultPresence(device, this.#clock.now())), state: this.#lease.state
     }
-    const result = entry.nodeId === null
-      ? await this.#commands.runScheduled('join', tenantId, registrationTtl, args)
-      : await this.#commands.run('join', this.#commands.keysOf(tenantId), args)
+    const result = await this.#commands.changes.add('join', tenantId, args, entry.nodeId === null ? registrationTtl : null)
     const joined = toJoined(this.#commands.ids, entry, result)
     if (joined === null) throw unavailable('Redis lost data')
     return joined
