@@ -7,6 +7,7 @@ import { directMessages, loneMessage, oneRowEach } from './rows/durable.js'
 import { fanOut } from './rows/fan-out.js'
 import { latency } from './rows/latency.js'
 import { onlinePage } from './rows/online-list.js'
+import { arrivals, members } from './rows/presence.js'
 import { calls, ownRequests, restRequests, USERS } from './rows/rest.js'
 import { resume } from './rows/resume.js'
 
@@ -186,6 +187,43 @@ export const rows: Row[] = [
       const figures: Figures = {}
       for (const online of [100, 10_000, 100_000]) figures[`${online} online`] = await onlinePage({ online, count: 1000 }, redis)
       return figures
+    }
+  },
+  {
+    name: 'presence of a large tenant',
+    once: true,
+    work: '200, 2000 and 10,000 users come online where nobody is told of everyone, each watched by 20',
+    unit: 'µs CPU per user',
+    bars: [{ of: '10000 users', than: '200 users', atMost: 1.3 }],
+    round: async () => {
+      const figures: Figures = {}
+      for (const users of [200, 2000, 10_000]) {
+        const { cpu, frames } = await arrivals({ users, everyone: 'never' }, {})
+        Object.assign(figures, { [`${users} users`]: cpu, [`changes sent per user of ${users}`]: frames })
+      }
+      return figures
+    }
+  },
+  {
+    name: 'presence at the default',
+    once: true,
+    work: 'the same, with the default: everyone is told of everyone up to 1000',
+    unit: 'µs CPU per user',
+    bars: [{ of: '10000 users', than: '200 users, nobody told of everyone', atMost: 2 }],
+    round: async () => ({
+      '200 users, nobody told of everyone': (await arrivals({ users: 200, everyone: 'never' }, {})).cpu,
+      '10000 users': (await arrivals({ users: 10_000 }, {})).cpu
+    })
+  },
+  {
+    name: 'members of a large room',
+    once: true,
+    work: '5000 subscribe and unsubscribe a channel, with a list of its members and without',
+    unit: 'µs CPU per member',
+    bars: [{ of: 'with a list', than: 'without', atMost: 1.5 }],
+    round: async () => {
+      const [without, list] = [await members({ count: 5000, channel: 'conversation.bench' }, {}), await members({ count: 5000, channel: 'group.bench' }, {})]
+      return { without: without.cpu, 'with a list': list.cpu, 'frames per second and member': list.frames }
     }
   },
   {

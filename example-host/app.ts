@@ -92,11 +92,17 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
       const { allowedOrigins, framesPerSecond, maxPerAddress, maxPendingPerAddress, limitPrivateAddresses, connectRate } = settings
       await app.register(connections, { allowedOrigins, framesPerSecond, maxPerAddress, maxPendingPerAddress, limitPrivateAddresses, connectRate })
     },
-    presence: async () => { await app.register(presence) },
+    presence: async () => { await app.register(presence, { everyone: settings.presenceEveryone }) },
     typing: async () => { await app.register(typing) },
     channels: async () => {
       const { messagesPerMinute, recipientsPerMinute } = settings
-      await app.register(channels, { events, messagesPerMinute, recipientsPerMinute })
+      await app.register(channels, {
+        events,
+        messagesPerMinute,
+        recipientsPerMinute,
+        // Who is in a group is shown to its members.
+        members: (channel) => channel.startsWith('group.') ? 'list' : false
+      })
     },
     stats: async () => { await app.register(stats, settings.metrics === undefined ? {} : { metrics: settings.metrics }) }
   }

@@ -26,6 +26,7 @@ export interface Settings {
   limitPrivateAddresses: boolean
   failedAuthPerMinute: number
   audit: 'all' | 'durable'
+  presenceEveryone: number | 'always' | 'never'
   logLevel: string
   plugins: SuitePlugin[]
   metrics: string | undefined
@@ -56,6 +57,7 @@ export function readSettings (env: NodeJS.ProcessEnv): Settings {
     limitPrivateAddresses: flag(env, 'LIMIT_PRIVATE_ADDRESSES'),
     failedAuthPerMinute: number(env, 'FAILED_AUTH_PER_MINUTE', 60),
     audit: oneOf('AUDIT', env.AUDIT || 'all', ['all', 'durable']),
+    presenceEveryone: env.PRESENCE_EVERYONE === 'always' || env.PRESENCE_EVERYONE === 'never' ? env.PRESENCE_EVERYONE : number(env, 'PRESENCE_EVERYONE', 1000),
     logLevel: env.LOG_LEVEL ?? 'info',
     plugins: plugins(env.SUITE),
     // In production they are for a scraper, at a path that the proxy keeps to itself.

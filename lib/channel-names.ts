@@ -13,6 +13,17 @@ export const privateChannel = (userId: Id): string => PRIVATE + userId
 export const privateOwner = (channel: string, ids: Ids): Id | null =>
   channel.startsWith(PRIVATE) ? ids.read(channel.slice(PRIVATE.length)) : null
 
+const WATCH = '~user.'
+
+/** The hidden channel on which those who watch a user are sent changes. No client can name it: names begin with a letter or a digit. */
+export const watchChannel = (userId: Id): string => WATCH + userId
+
+export const isHidden = (channel: string): boolean => channel.startsWith('~')
+
+/** The user whose hidden channel this is; null for other channels. */
+export const watchedUser = (channel: string, ids: Ids): Id | null =>
+  channel.startsWith(WATCH) ? ids.read(channel.slice(WATCH.length)) : null
+
 /** Replaces `user:me` with the caller's private channel. */
 export const resolveAlias = (channel: string, userId: Id): string =>
   channel === 'user:me' ? privateChannel(userId) : channel

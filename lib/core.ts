@@ -9,7 +9,7 @@ import { SharedRates } from './access/shared-rates.js'
 import { TenantLimits } from './access/tenant-limits.js'
 import { UserDirectory } from './access/user-directory.js'
 import { isPromise } from './async/maybe-promise.js'
-import type { Backplane } from './backplane/contract.js'
+import type { Backplane, OutgoingEvent } from './backplane/contract.js'
 import { MemoryBackplane } from './backplane/memory.js'
 import { RedisBackplane } from './backplane/redis.js'
 import { systemClock } from './clock.js'
@@ -149,6 +149,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     bus,
     defaultChannels: new Set(),
     waiting: null,
+    channelLeft: null,
     localConnections: new Map(),
     purges: [],
     rpc: {
@@ -156,12 +157,14 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
       call: async (nodeId, op, data) => await backplane.call(nodeId, op, data)
     },
     onBeforeClose: (task) => { closing.push(task) },
-    emit: ({ tenantId, channel, event, data, excludeConnectionId = null }) => {
+    emit: ({ tenantId, channel, event, data, excludeConnectionId = null, about, withoutSelf }) => {
       const key = channelKey(tenantId, channel)
       if (!backplane.mayHaveSubscribers(key)) return
       const payload = encodeFrame(event, data)
       eventLog.requireSize(payload)
-      const published = backplane.publish(key, { payload, messageId: 0, excludeConnectionId, isRetry: false })
+      const outgoing: OutgoingEvent = { payload, messageId: 0, excludeConnectionId, isRetry: false }
+      if (about !== undefined) Object.assign(outgoing, { about: about.join(), withoutSelf })
+      const published = backplane.publish(key, outgoing)
       if (isPromise(published)) published.catch(() => {}) // the backplane has delivered it locally
     },
     health: async () => {
@@ -193,6 +196,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
         onReconnected: () => {
           void eventLog.catchUp()
           scheduler.renewSoon()
+          bus.emit('reconnected')
         },
         onRequest: async (op, data) => {
           const handler = rpcHandlers.get(op)

@@ -14,7 +14,7 @@ import type { PageSource } from './delivery/replayer.js'
 import type { EventLog } from './event-log/index.js'
 import type { FrameRouter } from './frame-router.js'
 import type { Id, Ids } from './ids.js'
-import type { ConnectionKey } from './keys.js'
+import type { ConnectionKey, UserRef } from './keys.js'
 import type { LifecycleBus } from './lifecycle/events.js'
 import type { Metrics } from './metrics.js'
 import type { StorageAccess } from './resources.js'
@@ -30,6 +30,9 @@ export interface EphemeralEvent {
   data: Record<string, unknown>
   /** The connection that does not receive it. */
   excludeConnectionId?: string | null
+  /** The users that it is about; see `OutgoingEvent`. */
+  about?: readonly Id[]
+  withoutSelf?: boolean
 }
 
 /** Shared by the plugins, see {@link internalsOf}. */
@@ -62,6 +65,11 @@ export interface Internals {
   readonly defaultChannels: Set<string>
   /** Events that wait for a connection's user, sent right after authentication and before newer ones; null without the channels plugin. */
   waiting: ((connection: LocalConnection) => PageSource) | null
+  /**
+   * Called when a connection has left a channel, with the time for which its user still counts as there, in milliseconds; null
+   * unless members of channels are known.
+   */
+  channelLeft: ((connection: LocalConnection, user: UserRef, channel: string, delay: number) => void) | null
   /** The connections whose socket is on this node, by {@link connectionKey}. Filled by the connections plugin. */
   readonly localConnections: Map<ConnectionKey, LocalConnection>
   /** Calls between nodes: `call(nodeId, op, data)` resolves to what the handler of `op` on that node returns. */

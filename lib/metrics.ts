@@ -57,6 +57,8 @@ export class Metrics {
   readonly rejected = { malformed: 0, version: 0, signature: 0 }
   /** Sockets of this node, authenticated or not; null without the connections plugin. */
   sockets: (() => number) | null = null
+  /** Channels of this node whose members are known; null without the channels plugin. */
+  rooms: (() => number) | null = null
   framesIn: FrameCounts | null = null
   framesOut: FrameCounts | null = null
   /** One statement of the log. */

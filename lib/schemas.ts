@@ -25,7 +25,8 @@ export const ConversationType = Type.Union([Type.Literal('direct'), Type.Literal
 export type ConversationType = Static<typeof ConversationType>
 
 export const PresenceStatus = Type.Union(
-  [Type.Literal('online'), Type.Literal('away'), Type.Literal('busy'), Type.Literal('offline')])
+  [Type.Literal('online'), Type.Literal('away'), Type.Literal('busy'), Type.Literal('offline'), Type.Literal('invisible')],
+  { description: 'invisible: others see the user as offline' })
 export type PresenceStatus = Static<typeof PresenceStatus>
 
 export const Device = Type.Union(

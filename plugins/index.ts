@@ -18,10 +18,10 @@ export type { HostTransaction } from '../lib/database/host-transaction.js'
 export type { Id, IdKind } from '../lib/ids.js'
 export type { Register } from '../lib/register.js'
 export {
-  default as channels, defineEvents, type BeforePublish, type ChannelsApi, type ChannelsOptions, type CustomEvent, type CustomEventMap, type HostEvents, type Publication,
+  default as channels, defineEvents, type BeforePublish, type ChannelMembersPage, type ChannelsApi, type ChannelsOptions, type CustomEvent, type CustomEventMap, type HostEvents, type MembersOption, type Publication,
   type ReceivedEvents, type SentEvents
 } from './channels/index.js'
 export { default as connections, type ConnectionDescription, type ConnectionsApi, type ConnectionsOptions } from './connections/index.js'
-export { default as presence, type HostPresence, type OnlinePage, type PresenceApi, type PresenceOptions } from './presence/index.js'
+export { default as presence, type HostPresence, type OnlinePage, type PresenceApi, type PresenceOptions, type Visible } from './presence/index.js'
 export { default as stats, type HostStats, type StatsApi, type StatsOptions } from './stats/index.js'
 export { default as typing, type Participants, type TypingApi, type TypingOptions } from './typing/index.js'

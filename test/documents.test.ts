@@ -24,9 +24,10 @@ const asyncapi = (await app.inject('/docs/asyncapi.json')).json()
 
 /** The names of the protocol's tables, client → server and server → client. */
 const CLIENT = ['auth', 'ping', 'subscribe', 'unsubscribe', 'message:direct', 'message:group', 'broadcast:message', 'notification:send',
-  'message:delivered', 'user:typing', 'user:presence']
+  'message:delivered', 'user:typing', 'user:presence', 'presence:watch', 'presence:unwatch']
 const SERVER = ['message:direct', 'message:group', 'broadcast:message', 'notification:received', 'message:delivered', 'user:typing',
-  'user:presence', 'user:online', 'user:offline', 'subscribed', 'unsubscribed', 'authenticated', 'pong', 'ack', 'error', 'token:expiring']
+  'user:presence', 'user:online', 'user:offline', 'subscribed', 'unsubscribed', 'authenticated', 'pong', 'ack', 'error', 'token:expiring',
+  'presence:count', 'presence:mode', 'channel:members', 'channel:count']
 
 t.test('The AsyncAPI document is valid, and has every event of the protocol with the schema that validates it', async (t) => {
   const { document, diagnostics } = await new Parser().parse(JSON.stringify(asyncapi))

@@ -144,7 +144,7 @@ for (const [name, create] of databases) {
       for (const _ of migrationNames) await migrate(db, 'down')
       const done = await Promise.all([migrate(db), migrate(other.db), migrate(db)])
       t.strictSame(done.flat(), migrationNames)
-      t.equal((await tables(other)).size, 7)
+      t.equal((await tables(other)).size, 8)
     })
   })
 }

@@ -72,12 +72,15 @@ const plugins: Array<[name: string, plugin: AnyPlugin, wrong: Record<string, unk
     maxSockets: [-1, 0.5, '10'],
     perMessageDeflate: ['yes', 1, {}]
   } satisfies Wrong<ConnectionsOptions>],
-  ['presence', presence, { updatesPerMinute: [-1, 0.5, '60'] } satisfies Wrong<PresenceOptions>],
+  ['presence', presence, {
+    updatesPerMinute: [-1, 0.5, '60'], maxWatched: [-1, 0.5, '10'], everyone: [-1, 0.5, 'some', null], visible: [5, null, 'all']
+  } satisfies Wrong<PresenceOptions>],
   ['typing', typing, {
     signsPerMinute: [-1, 0.5, '60'], expiry: [0, 999, '30s'], participants: [null, [1, 2], 'all']
   } satisfies Wrong<TypingOptions>],
   ['channels', channels, {
     beforePublish: [5, null],
+    members: [5, null],
     maxChannelsPerConnection: [0.5, -1, '100'],
     messagesPerMinute: [-1, 0.5, '3000'],
     recipientsPerMinute: [-1, 0.5, '10000'],

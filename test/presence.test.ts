@@ -71,7 +71,7 @@ overBackends((test, backend) => {
     const host = await buildHost(t, { backend })
     const [client, watcher] = [await connect(host, user(1)), await connect(host, user(9))]
     await client.request('user:presence', { status: 'offline' })
-    t.match(await watcher.next('user:presence'), { userId: 1, status: 'offline' })
+    t.match(await watcher.next('user:offline'), { userId: 1, status: 'offline' })
     t.match((await rest(host, user(9), 'GET', '/online-users')).body, { data: [{ user_id: 9 }], total: 1 })
     t.match(await presenceOf(host, 1), { status: 'offline', display_status: 'Offline' })
     await rest(host, user(1), 'POST', '/presence/update', { status: 'online', device: 'tablet' })
@@ -244,7 +244,7 @@ overBackends((test, backend) => {
     ])
     t.match(await presence.get(1, [4]), [{ userId: 4, status: 'away', device: 'tablet', displayStatus: 'Away for 0m', lastSeenAt: /Z$/ }])
     t.strictSame(await presence.listOnline(1, { limit: 1 }), {
-      users: [{ userId: 3, name: null, status: 'online', device: 'web', displayStatus: 'Online' }], total: 3, nextCursor: 3
+      users: [{ userId: 3, name: null, status: 'online', device: 'web', lastMessage: null, data: null, displayStatus: 'Online' }], total: 3, nextCursor: 3
     })
     t.match(await presence.online(1, { limit: 2 }), { data: [{ user_id: 3 }, { user_id: 4 }], total: 3, next_cursor: 4 })
     t.match(await presence.online(1, { cursor: 4 }), { data: [{ user_id: 5 }], total: 3, next_cursor: null })

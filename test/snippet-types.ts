@@ -50,6 +50,7 @@ declare global {
   const typing: typeof suite.typing, channels: typeof suite.channels, stats: typeof suite.stats
   const orders: Map<number, unknown>, members: Set<number>
   const countAgainstYourOwnLimit: (address: string) => void
+  const friendsAmong: (tenantId: suite.Id, viewerId: suite.Id, userIds: suite.Id[]) => Promise<suite.Id[]>
 }`
 
 /** And one of a page. */

@@ -116,6 +116,20 @@ const runs: Record<string, (t: Test) => Promise<void>> = {
     await runHere(t, 'string-ids', { app, ...host, ...plugins })
     t.equal(internalsOf(app).ids.kind, 'string')
   },
+  async 'presence-visible' (t) {
+    const app = await appWithout(t, 'presence')
+    await runHere(t, 'presence-visible', { app, presence, friendsAmong: async (_tenantId: number, viewerId: number, userIds: number[]) => userIds.filter(() => viewerId !== 1) })
+    const [client, other] = await two(app)
+    const statusOf = async (viewer: TestClient, userId: number): Promise<string> => (await viewer.request('presence:watch', { userIds: [userId] })).users[0].status as string
+    t.strictSame([await statusOf(client, 2), await statusOf(other, 1)], ['offline', 'online'])
+  },
+  async 'channel-members' (t) {
+    const app = await appWithout(t, 'channels')
+    await runHere(t, 'channel-members', { app, channels })
+    const client = await connect(app, ann)
+    t.match(await client.request('subscribe', { channel: 'group.x' }), { count: 1, members: [{ userId: 1 }] })
+    t.notHas(await client.request('subscribe', { channel: 'stream.x' }), { members: [] })
+  },
   async metrics (t) {
     const app = await appWithout(t, 'stats')
     await runHere(t, 'metrics', { app, stats })

@@ -20,7 +20,7 @@ const numberOf = (high: string, low: string): number => parseInt(high + low, 16)
 
 /** Fields that hold an id, or a list of ids. */
 const FIELDS = new Set(['tenantId', 'userId', 'clubId', 'senderId', 'recipientId', 'recipientIds', 'userIds', 'offline', 'tenant_id', 'user_id', 'club_id',
-  'recipient_id', 'recipient_ids', 'cursor', 'next_cursor', 'nextCursor', 'after', 'next', 'club', 'sub'])
+  'recipient_id', 'recipient_ids', 'cursor', 'next_cursor', 'nextCursor', 'after', 'next', 'club', 'sub', 'user_ids', 'left', 'viewerId'])
 
 type Translate = (value: unknown, isId: boolean) => unknown
 
@@ -115,7 +115,7 @@ const isPromiseLike = (value: unknown): value is Promise<unknown> => value insta
 
 /** Options of a host whose functions take and return numbers, as a suite with string ids asks them. */
 export const optionsOf = <Options extends object>(options: Options): Options => Object.fromEntries(Object.entries(options).map(([name, option]) => {
-  if (typeof option !== 'function' || !['authenticate', 'authorize', 'authorizeMany', 'beforePublish', 'resolveUsers', 'participants'].includes(name)) return [name, option]
+  if (typeof option !== 'function' || !['authenticate', 'authorize', 'authorizeMany', 'beforePublish', 'resolveUsers', 'participants', 'visible'].includes(name)) return [name, option]
   return [name, (...args: unknown[]): unknown => {
     const answer: unknown = Reflect.apply(option, options, args.map((arg) => deep(arg, numbersOf, true)))
     const back = (value: unknown): unknown => deep(value, stringsOf, true)

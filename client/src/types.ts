@@ -1,7 +1,7 @@
 import type { ClientError } from './errors.js'
 import type {
-  Accepted, BroadcastData, BroadcastMessage, Delivered, Device, DirectData, DirectMessage, GroupData, GroupMessage, Id, Notification, NotificationData,
-  NotificationsAccepted, PresenceChanged, PresenceData, PresenceStatus, Stats, Subscribed, TokenExpiring, TypingChanged, TypingData, UserEdge
+  Accepted, BroadcastData, BroadcastMessage, ChannelCount, ChannelMembers, Delivered, Device, DirectData, DirectMessage, GroupData, GroupMessage, Id, Notification, NotificationData,
+  NotificationsAccepted, PresenceChanged, PresenceCount, PresenceData, PresenceMode, PresenceStatus, Stats, Subscribed, TokenExpiring, TypingChanged, TypingData, UserEdge
 } from './wire.js'
 
 /** Events from the server. */
@@ -15,6 +15,10 @@ export interface ServerEvents {
   'user:presence': PresenceChanged
   'user:online': UserEdge
   'user:offline': UserEdge
+  'presence:count': PresenceCount
+  'presence:mode': PresenceMode
+  'channel:members': ChannelMembers
+  'channel:count': ChannelCount
   'token:expiring': TokenExpiring
 }
 

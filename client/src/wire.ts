@@ -33,6 +33,8 @@ export interface Authenticated {
   heartbeatInterval: number
   /** The epoch of the log. Absent on older servers, which lack the features that were added with it. */
   epoch?: string
+  /** With the presence plugin: how it is sent, the number of users online, and the client's own status. */
+  presence?: { everyone: boolean, online: number, status: PresenceStatus }
 }
 
 /** The data of `auth`. */
@@ -45,7 +47,13 @@ export interface Subscribed {
   /** False if events were lost: reload. */
   recovered?: boolean
   epoch?: string
+  /** Of a channel with members: their number, its version, and up to 200 of them. */
+  count?: number
+  version?: number
+  members?: Member[]
 }
+
+export interface Member { userId: Id, name: string | null }
 
 // What clients send
 
@@ -91,6 +99,12 @@ export interface Delivered { messageId: number, userId: Id, timestamp: string }
 export interface TypingChanged { userId: Id, isTyping: boolean, conversationId: string, conversationType: ConversationType, timestamp: string }
 export interface PresenceChanged { userId: Id, status: PresenceStatus, device: Device, lastMessage: string | null, data?: object | null, timestamp: string }
 export interface UserEdge { userId: Id, status: 'online' | 'offline', timestamp: string }
+export interface PresenceCount { online: number, timestamp: string }
+/** With `everyone`, every change is sent from now on: read the list again. */
+export interface PresenceMode { everyone: boolean, online: number }
+/** If `version` is not the next one, or above 200 users, read the list. */
+export interface ChannelMembers { channel: string, joined?: Member[], left?: Id[], count: number, version: number }
+export interface ChannelCount { channel: string, count: number }
 export interface TokenExpiring { expiresAt: string }
 
 // REST, and acks
@@ -112,5 +126,21 @@ export interface Stats {
   pending_events: number
   failed_events: number
 }
-export interface UserPresence { user_id: Id, status: PresenceStatus, device: Device | null, display_status: string, last_seen_at: string | null }
-export interface OnlineUser { user_id: Id, name: string | null, status: PresenceStatus, device: Device | null, display_status: string }
+export interface UserPresence {
+  user_id: Id
+  status: PresenceStatus
+  device: Device | null
+  last_message?: string | null
+  data?: object | null
+  display_status: string
+  last_seen_at: string | null
+}
+export interface OnlineUser {
+  user_id: Id
+  name: string | null
+  status: PresenceStatus
+  device: Device | null
+  last_message?: string | null
+  data?: object | null
+  display_status: string
+}

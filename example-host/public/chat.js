@@ -43,6 +43,7 @@ function enter (who) {
   const people = new Map() // user id → status
   const talks = new Map() // conversation → what was said there
   const delivered = new Set() // ids of messages
+  const rooms = new Map() // group → who is there: version, and user ids
   let current = 'lobby'
 
   // A line that can be dropped by hand: while it is, nothing goes out and nothing comes in.
@@ -171,9 +172,37 @@ function enter (who) {
     const online = others.filter(([, status]) => status !== 'offline').length
     $('count').textContent = `${online} here`
     const peer = peerOf(current)
-    $('about').textContent = peer === null ? 'Everyone in the club reads along' : people.get(peer) ?? 'offline'
+    $('about').textContent = peer === null ? whoIsIn(current) : people.get(peer) ?? 'offline'
     const unread = [...talks.values()].reduce((sum, one) => sum + one.unread, 0)
     document.title = `${unread > 0 ? `(${unread}) ` : ''}${who.name} · fastify-realtime`
+  }
+
+  function whoIsIn (group) {
+    const { members, count } = rooms.get(group) ?? {}
+    if (members === undefined) return 'Everyone in the club reads along'
+    const names = [...members].filter((id) => id !== who.userId).map(nameOf)
+    return `${['You', ...names.slice(0, 5)].join(', ')}${count > 6 ? ` and ${count - 6} more` : ''} ${count > 1 ? 'are' : 'is'} here`.replace('You is', 'You are')
+  }
+
+  function setRoom (channel, { members, count, version }) {
+    for (const { userId, name } of members ?? []) if (name) names.set(userId, name)
+    rooms.set(channel.slice('group.'.length), { count, version, members: new Set((members ?? []).map(({ userId }) => userId)) })
+    showLists()
+  }
+
+  async function readRoom (channel) {
+    const { data, total, version } = await client.get(`/channels/${encodeURIComponent(channel)}/members?limit=200`)
+    setRoom(channel, { members: data.map(({ user_id: userId, name }) => ({ userId, name })), count: total, version })
+  }
+
+  // Changes of the people shown, however many are online.
+  let watch = null
+  async function watchPeople () {
+    const before = watch
+    watch = await client.watch([...people.keys()].slice(0, 500))
+    before?.stop()
+    for (const { userId, status } of watch.users) people.set(userId, status)
+    showLists()
   }
 
   async function readPeople () {
@@ -186,6 +215,7 @@ function enter (who) {
       }
       showMessages()
       showLists()
+      if (client.transport === 'websocket' && people.size > 0) await watchPeople()
     } catch {} // shown by the strip
   }
   const meet = (id) => { if (!names.has(id) && id !== SYSTEM) void readPeople() }
@@ -228,6 +258,20 @@ function enter (who) {
   client.on('user:presence', ({ userId, status }) => {
     people.set(userId, status)
     if (userId === who.userId) $('status').value = status
+    showLists()
+  })
+  client.on('presence:mode', ({ everyone }) => { if (everyone) void readPeople() })
+  client.on('subscribed', (subscribed) => { if (subscribed.members !== undefined) setRoom(subscribed.channel, subscribed) })
+  client.on('channel:members', ({ channel, joined, left, count, version }) => {
+    const room = rooms.get(channel.slice('group.'.length))
+    if (joined === undefined || room === undefined || version !== room.version + 1) return void readRoom(channel).catch(() => {})
+    const ids = new Set(room.members)
+    for (const id of left) ids.delete(id)
+    for (const { userId, name } of joined) {
+      ids.add(userId)
+      if (name) names.set(userId, name)
+    }
+    rooms.set(channel.slice('group.'.length), { count, version, members: ids })
     showLists()
   })
   client.on('notification:received', ({ title, body }) => toast(`${title} ${body}`))

@@ -16,7 +16,8 @@ const short = (value) => value === null || value === undefined ? '–' : value >
 
 const TOTALS = [
   ['Connections', 'connections', sum], ['Messages/s', 'messages', sum], ['Deliveries/s', 'deliveries', sum], ['Event-loop delay, ms', 'delay', max],
-  ['Pending events', 'pending', newest], ['Failed events', 'failed', newest], ['Waiting for the database', 'queued', sum], ['Refused frames/s', 'refused', sum]
+  ['Pending events', 'pending', newest], ['Failed events', 'failed', newest], ['Waiting for the database', 'queued', sum], ['Refused frames/s', 'refused', sum],
+  ['Watched users', 'watched', sum], ['Channels with members', 'rooms', sum]
 ]
 const COLUMNS = ['connections', 'users', 'messages', 'deliveries', 'delay']
 const OF_NODES = [['Connections', 'connections'], ['Messages per second', 'messages'], ['Deliveries per second', 'deliveries'], ['Event-loop delay, p99, ms', 'delay'], ['Refused frames/s', 'refused']]

@@ -106,9 +106,14 @@ export class AccessLog {
     return this.#count
   }
 
-  /** Sets the effect of a kind of entries. One effect per kind. */
+  /** Adds an effect of a kind of entries. */
   on (kind: AccessKind, effect: AccessEffect): void {
-    this.#effects.set(kind, effect)
+    const before = this.#effects.get(kind)
+    this.#effects.set(kind, before === undefined ? effect : async (...args) => {
+      const [first, second] = await Promise.all([before(...args), effect(...args)])
+      // Both may concern the same connections.
+      return { connections: Math.max(first.connections, second.connections), complete: first.complete && second.complete }
+    })
   }
 
   /** Reads the entries in force. Rejects if the database does not respond: a node without the bans must not start. */

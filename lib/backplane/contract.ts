@@ -11,6 +11,10 @@ export interface OutgoingEvent {
   excludeConnectionId: string | null
   /** It is sent again because it was not confirmed: not dropped as a duplicate. */
   isRetry: boolean
+  /** The users that the event is about, separated by commas. On the `presence` channel, those who watch the user get it too. */
+  about?: string | undefined
+  /** Connections of these users get the event without themselves in `data.joined`, or not at all without such a list. */
+  withoutSelf?: boolean | undefined
 }
 
 export interface BackplaneHandlers {

@@ -14,7 +14,9 @@ import type { Signer } from './signer.js'
  * On a channel's topic the content is a sequence of events. Each has a small binary header for routing, so that a node writes
  * the payload to its sockets without parsing it:
  *
- *     { flags u8, messageId f64, excluded length u8, excluded id, payload length u32, payload } …
+ *     { flags u8, messageId f64, excluded length u8, excluded id, { about length u16, about }, payload length u32, payload } …
+ *
+ * `about` is there if the flags say so.
  */
 
 /** Why a message was dropped. */
@@ -39,7 +41,8 @@ const MAX_DIGITS = 16
 const OPENING = 0x7b226576
 const CLOSING = 0x7d
 
-const RETRY = 1
+const [RETRY, ABOUT, WITHOUT_SELF] = [1, 2, 4]
+const ALL_FLAGS = RETRY | ABOUT | WITHOUT_SELF
 const FIXED = 1 + 8 + 1 + 4
 
 /** A message with events of one channel. With `isNumbered` the first line is left out: Redis adds it. */
@@ -47,15 +50,21 @@ export function sealEvents (events: readonly OutgoingEvent[], topic: string, isN
   const excluded = events.map(({ excludeConnectionId }) => excludeConnectionId === null ? null : Buffer.from(excludeConnectionId))
   let size = UNNUMBERED.length + 1 + signer.length
   const begin = size
-  events.forEach(({ payload }, i) => { size += FIXED + (excluded[i]?.length ?? 0) + payload.length })
+  events.forEach(({ payload, about }, i) => {
+    size += FIXED + (excluded[i]?.length ?? 0) + payload.length + (about === undefined ? 0 : 2 + about.length)
+  })
   const out = Buffer.allocUnsafe(size)
   let at = begin
-  events.forEach(({ payload, messageId, isRetry }, i) => {
+  events.forEach(({ payload, messageId, isRetry, about, withoutSelf }, i) => {
     const excludeConnectionId = excluded[i] ?? null
-    at = out.writeUInt8(isRetry ? RETRY : 0, at)
+    at = out.writeUInt8((isRetry ? RETRY : 0) | (about === undefined ? 0 : ABOUT) | (withoutSelf === true ? WITHOUT_SELF : 0), at)
     at = out.writeDoubleBE(messageId, at)
     at = out.writeUInt8(excludeConnectionId?.length ?? 0, at)
     if (excludeConnectionId !== null) at += excludeConnectionId.copy(out, at)
+    if (about !== undefined) {
+      at = out.writeUInt16BE(about.length, at)
+      at += out.write(about, at, 'latin1')
+    }
     at = out.writeUInt32BE(payload.length, at)
     at += payload.copy(out, at)
   })
@@ -109,14 +118,24 @@ export function readEvents (content: Buffer): OutgoingEvent[] | null {
     const messageId = content.readDoubleBE(at + 1)
     const excludedLength = content.readUInt8(at + 9)
     at += 10
-    if (flags > RETRY || !Number.isSafeInteger(messageId) || messageId < 0 || content.length - at < excludedLength + 4) return null
+    if (flags > ALL_FLAGS || !Number.isSafeInteger(messageId) || messageId < 0 || content.length - at < excludedLength + 4) return null
     const excludeConnectionId = excludedLength === 0 ? null : content.toString('latin1', at, at + excludedLength)
     at += excludedLength
+    let about: string | undefined
+    if ((flags & ABOUT) !== 0) {
+      const end = at + 2 + content.readUInt16BE(at)
+      if (content.length < end + 4) return null
+      about = content.toString('latin1', at + 2, end)
+      at = end
+    }
     const length = content.readUInt32BE(at)
     at += 4
     if (length < 5 || content.length - at < length) return null
     if (content.readUInt32BE(at) !== OPENING || content[at + length - 1] !== CLOSING) return null
-    events.push({ payload: content.subarray(at, at + length), messageId, excludeConnectionId, isRetry: flags === RETRY })
+    const event: OutgoingEvent = { payload: content.subarray(at, at + length), messageId, excludeConnectionId, isRetry: (flags & RETRY) !== 0 }
+    if (about !== undefined) event.about = about
+    if ((flags & WITHOUT_SELF) !== 0) event.withoutSelf = true
+    events.push(event)
     at += length
   }
   return events.length === 0 ? null : events

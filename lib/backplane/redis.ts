@@ -6,6 +6,7 @@ import { Batches } from './batches.js'
 import { hasWarned, type ConnectionState } from './connection-state.js'
 import type { Backplane, BackplaneHandlers, OutgoingEvent } from './contract.js'
 import { open, readEvents, type Opened, type Rejection } from './envelope.js'
+import { Leaving } from './leaving.js'
 import { NodeRpc } from './node-rpc.js'
 import { isProbe, Probe } from './probe.js'
 import { createPubSub, type RedisPubSub } from './redis-pub-sub.js'
@@ -50,7 +51,7 @@ export class RedisBackplane implements Backplane {
   readonly #suspect = new Set<ChannelKey>()
   readonly #batches = new Batches(async (channels) => { await this.#send(channels) })
   readonly #timers: NodeJS.Timeout[] = []
-  readonly #leaving = new Set<ChannelKey>()
+  readonly #leaving = new Leaving((key) => this.#subscriptions.has(key), (keys) => { if (this.#handlers !== null) this.#pubSub.unsubscribe(this.#topics.channels(keys)) })
   #joining: { keys: Set<ChannelKey>, done: Promise<void> } | null = null
   #handlers: BackplaneHandlers | null = null
   /** Replaced by a new object with every transition: an attempt to subscribe is void if the state is not the one it set. */
@@ -125,16 +126,7 @@ export class RedisBackplane implements Backplane {
     this.#unconfirmed.forget(key)
     this.#gapChecked.delete(key)
     this.#sequences.delete(key)
-    if (!this.#subscriptions.delete(key) || this.#joining?.keys.delete(key) === true) return
-    if (this.#leaving.size === 0) setImmediate(() => { this.#leave() })
-    this.#leaving.add(key)
-  }
-
-  /** Ends the subscriptions that were left in this turn of the event loop, with one command, unless they were begun again. */
-  #leave (): void {
-    const keys = [...this.#leaving].filter((key) => !this.#subscriptions.has(key))
-    this.#leaving.clear()
-    if (keys.length > 0 && this.#handlers !== null) this.#pubSub.unsubscribe(keys.map((key) => this.#topics.channel(key)))
+    if (this.#subscriptions.delete(key) && this.#joining?.keys.delete(key) !== true) this.#leaving.add(key)
   }
 
   async call (nodeId: string, op: string, data: unknown): Promise<unknown> {
@@ -249,7 +241,7 @@ export class RedisBackplane implements Backplane {
 
   async #subscribeAll (keys: ChannelKey[]): Promise<void> {
     try {
-      await this.#pubSub.subscribe(keys.map((key) => this.#topics.channel(key)))
+      await this.#pubSub.subscribe(this.#topics.channels(keys))
       await this.#sequences.initialise(keys)
     } catch {
       // If Redis is away, #resubscribe subscribes to everything in #subscriptions. If it rejected only this command, try again.
@@ -268,7 +260,7 @@ export class RedisBackplane implements Backplane {
     const state: ConnectionState = this.#state = this.#isConnected ? { name: 'connected' } : { name: 'resubscribing', hasWarned: hasWarned(this.#state) }
     try {
       const keys = [...this.#subscriptions.keys()]
-      await this.#pubSub.subscribe([this.#topics.node(this.nodeId), ...keys.map((key) => this.#topics.channel(key))])
+      await this.#pubSub.subscribe([this.#topics.node(this.nodeId), ...this.#topics.channels(keys)])
       if (this.#state !== state) return
       this.#sequences.reset()
       this.#state = { name: 'connected' }

@@ -19,6 +19,10 @@ export class Topics {
     return `${this.#prefix}channel:{${key}}`
   }
 
+  channels (keys: readonly ChannelKey[]): string[] {
+    return keys.map((key) => this.channel(key))
+  }
+
   counter (key: ChannelKey): string {
     return `${this.#prefix}sequence:{${key}}`
   }

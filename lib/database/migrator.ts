@@ -4,6 +4,7 @@ import * as eventsByStatus from '../../migrations/002-events-by-status.js'
 import * as meta from '../../migrations/003-meta.js'
 import * as access from '../../migrations/004-access.js'
 import * as ids from '../../migrations/005-ids.js'
+import * as invisible from '../../migrations/007-invisible.js'
 import { sleep } from '../async/timers.js'
 import type { IdKind } from '../ids.js'
 import type { Database, Dialect } from './dialect.js'
@@ -15,7 +16,7 @@ import { openDatabase, type OpenDatabase } from './open.js'
 interface Migration { up (db: Kysely<unknown>, ids: IdKind): Promise<void>, down (db: Kysely<unknown>): Promise<void> }
 
 const migrations: Record<string, Migration> = {
-  '001-initial': initial, '002-events-by-status': eventsByStatus, '003-meta': meta, '004-access': access, '005-ids': ids
+  '001-initial': initial, '002-events-by-status': eventsByStatus, '003-meta': meta, '004-access': access, '005-ids': ids, '007-invisible': invisible
 }
 
 /** All migrations, in their order. */

@@ -81,6 +81,15 @@ export interface PresenceTable {
   updated_at: string
 }
 
+/** A user who is invisible to others, until the user sets another status. */
+export interface InvisibleTable {
+  id: Generated<number>
+  tenant_id: Id
+  user_id: Id
+  /** When others saw the user last, in milliseconds since 1970; 0: never. */
+  since: number
+}
+
 /** The id up to which events of a channel were purged: a client that resumes from a lower one may have missed events. */
 export interface ChannelFloorsTable {
   tenant_id: Id
@@ -118,4 +127,5 @@ export interface Tables {
   websocket_channel_floors: ChannelFloorsTable
   websocket_meta: MetaTable
   websocket_access: AccessTable
+  websocket_invisible: InvisibleTable
 }

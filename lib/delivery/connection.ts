@@ -11,6 +11,8 @@ export interface LocalConnection {
   readonly authenticatedAt: number
   /** The channels it is subscribed to, by name. */
   readonly channels: ReadonlySet<string>
+  /** The hidden channels it is subscribed to. */
+  readonly hidden: ReadonlySet<string>
   /** Whether fastify-realtime itself subscribed the channel: such channels do not count against the limit. */
   isAutomatic (channel: string): boolean
   /** Subscribes. Events wait for `begin`, which must follow each `join`, with the same `since` or none, unless the channel is left. */

@@ -1,9 +1,11 @@
-import type { MaybePromise } from '../async/maybe-promise.js'
+import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import type { Backplane, OutgoingEvent } from '../backplane/contract.js'
+import { isHidden, PRESENCE_CHANNEL, watchChannel } from '../channel-names.js'
 import type { Clock } from '../clock.js'
-import type { ChannelKey } from '../keys.js'
+import type { Id } from '../ids.js'
+import { channelKey, channelOf, type ChannelKey } from '../keys.js'
 import type { Joining } from './joining.js'
-import { LocalChannel, type Member } from './local-channel.js'
+import { LocalChannel, type LocalEvent, type Member } from './local-channel.js'
 
 export type { Joining } from './joining.js'
 export type { Member } from './local-channel.js'
@@ -23,6 +25,9 @@ const UNSETTLED_MS = 10_000
  * members that is a fifth of the cost. After a slow flush (several frames, 64 members or more) the channel is not flushed
  * again until the queue is as long as the last flush, or the pause is over. Publishers that wait for their own message then
  * share one write again.
+ *
+ * The changes of a user are published on `presence` while everyone is sent them, and otherwise on the user's hidden channel. A
+ * node with members of the hidden channel receives both, and writes each change once per connection.
  *
  * A frame is written to exactly those who were members when it arrived. Before writing to a member directly, call `flushFor`:
  * it keeps the order of replies and frames.
@@ -61,11 +66,7 @@ export class Hub {
    * the events after `since`. A member that joins again waits for its reply again.
    */
   join (key: ChannelKey, member: Member, since = 0): MaybePromise<Joining> {
-    let channel = this.#channels.get(key)
-    if (channel === undefined) {
-      channel = new LocalChannel(key, this.#clock.now(), this.#backplane.subscribe(key))
-      this.#channels.set(key, channel)
-    }
+    const channel = this.#channels.get(key) ?? this.#open(key)
     this.delivered += channel.flushFor(member)
     const joining = channel.join(member, since, this.newest, this.#count)
     return channel.ready?.then(() => joining) ?? joining
@@ -75,10 +76,42 @@ export class Hub {
     const channel = this.#channels.get(key)
     if (channel === undefined) return
     this.delivered += channel.leave(member)
-    if (channel.isEmpty) {
-      this.#channels.delete(key)
-      this.#backplane.unsubscribe(key)
+    this.#closeIfEmpty(channel)
+  }
+
+  #open (key: ChannelKey): LocalChannel {
+    let ready = this.#backplane.subscribe(key)
+    if (isHidden(channelOf(key))) {
+      const everyone = this.#channels.get(everyoneOf(key)) ?? this.#open(everyoneOf(key))
+      everyone.watches++
+      if (isPromise(ready) || everyone.ready !== null) ready = Promise.all([ready, everyone.ready]).then(() => {})
     }
+    const channel = new LocalChannel(key, this.#clock.now(), ready)
+    this.#channels.set(key, channel)
+    return channel
+  }
+
+  #closeIfEmpty (channel: LocalChannel): void {
+    const { key } = channel
+    if (!channel.isEmpty) return
+    this.#channels.delete(key)
+    this.#backplane.unsubscribe(key)
+    if (!channel.isHidden) return
+    const everyone = this.#channels.get(everyoneOf(key))
+    if (everyone === undefined) return
+    everyone.watches--
+    this.#closeIfEmpty(everyone)
+  }
+
+  /** The hidden channels that have members here, with the latest change of each. */
+  get watched (): Array<{ key: ChannelKey, latest: Buffer | null }> {
+    return [...this.#channels.values()].filter(({ isHidden }) => isHidden)
+  }
+
+  /** How a watched user is, until a change arrives. */
+  noteLatest (tenantId: Id, userId: Id, latest: Buffer): void {
+    const channel = this.#channels.get(channelKey(tenantId, watchChannel(userId)))
+    if (channel !== undefined) channel.latest ??= latest
   }
 
   /** Delivers frames from the backplane, or from the log if the backplane lost them. */
@@ -92,7 +125,8 @@ export class Hub {
   /** Holds back frames of this channel until `fillGap` delivers those before them. Returns the time since which it has members here, or null. */
   startGap (key: ChannelKey): number | null {
     const channel = this.#channels.get(key)
-    if (channel === undefined) return null
+    // The log has no changes of presence.
+    if (channel === undefined || channel.isHidden) return null
     channel.gap ??= []
     return channel.since
   }
@@ -162,15 +196,26 @@ export class Hub {
   }
 
 
-  #accept (channel: LocalChannel, frames: readonly OutgoingEvent[]): void {
+  /** A change that everyone is sent: those who watch the user get it, too. */
+  #share (everyone: LocalChannel, frame: OutgoingEvent): LocalEvent {
+    const watch = this.#channels.get(everyone.key.slice(0, -PRESENCE_CHANNEL.length) + watchChannel(frame.about as unknown as Id) as ChannelKey)
+    if (watch === undefined) return frame
+    // If the reply to `presence:watch` is not written yet, the change follows it.
+    const waiting = [...watch.joining].filter((member) => everyone.includes(member))
+    this.#accept(watch, [{ ...frame, skip: new Set([...watch.members].filter((member) => everyone.includes(member))) }])
+    return waiting.length === 0 ? frame : { ...frame, skip: new Set(waiting) }
+  }
+
+  #accept (channel: LocalChannel, frames: readonly LocalEvent[]): void {
     const wasClean = channel.queued === 0
     for (const frame of frames) {
       if (frame.messageId > this.newest) {
         this.newest = frame.messageId
         this.newestFrame = frame
       }
-      if (!channel.accept(frame)) this.repeated(channel.key, frame)
+      if (!channel.accept(frame.about !== undefined && channel.watches > 0 ? this.#share(channel, frame) : frame)) this.repeated(channel.key, frame)
     }
+    if (channel.isHidden) channel.latest = frames.at(-1)?.payload ?? null
     if (channel.queued === 0) return
     const pause = this.#paused.get(channel)
     if (pause === undefined ? !wasClean : channel.queued < pause.flushAt) return
@@ -197,3 +242,6 @@ export class Hub {
     this.#paused.set(channel, { flushAt, timer })
   }
 }
+
+/** The channel `presence` of the tenant of a hidden channel. */
+const everyoneOf = (key: ChannelKey): ChannelKey => key.slice(0, key.indexOf('/') + 1) + PRESENCE_CHANNEL as ChannelKey

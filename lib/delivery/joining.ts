@@ -1,7 +1,7 @@
 import type { OutgoingEvent } from '../backplane/contract.js'
 import type { ChannelKey } from '../keys.js'
 import { DedupeWindow } from './dedupe-window.js'
-import type { LocalChannel, Member } from './local-channel.js'
+import type { LocalChannel, LocalEvent, Member } from './local-channel.js'
 
 /** Stored events, encoded once for all replays that read the same events at the same time. */
 export interface Page {
@@ -159,8 +159,8 @@ export class Joining {
   }
 
   /** A frame of the channel arrived. */
-  accept (frame: OutgoingEvent): void {
-    if (frame.excludeConnectionId === this.member.id) return
+  accept (frame: LocalEvent): void {
+    if (frame.excludeConnectionId === this.member.id || frame.skip?.has(this.member) === true) return
     if (frame.messageId === 0 && this.#hasReply) {
       this.#count(this.#channel.write(this.member, [frame]))
       return
@@ -239,6 +239,11 @@ export class Joining {
     }
     const frames = framesOf(page).filter((_, i) => isNew[i])
     this.#count(this.#channel.write(this.member, frames))
+  }
+
+  /** Drops kept ephemeral events that the reply has made obsolete. */
+  discard (isObsolete: (payload: Buffer) => boolean): void {
+    if (this.#kept.length > 0) this.#keep(this.#kept.filter(({ messageId, payload }) => messageId > 0 || !isObsolete(payload)))
   }
 
   /** Makes the member live, unless the log must be read or a reply is awaited. */

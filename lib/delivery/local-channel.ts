@@ -1,14 +1,24 @@
 import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import type { OutgoingEvent } from '../backplane/contract.js'
-import type { ChannelKey } from '../keys.js'
+import { isHidden } from '../channel-names.js'
+import { channelOf, type ChannelKey } from '../keys.js'
 import { websocketFrame } from '../wire/websocket-frame.js'
+import { personal } from '../wire/personal.js'
 import { DedupeWindow } from './dedupe-window.js'
 import { Joining } from './joining.js'
+
+/** An event on its way to the members of a channel on this node. */
+export interface LocalEvent extends OutgoingEvent {
+  /** Members that get it by another channel. */
+  skip?: ReadonlySet<Member>
+}
 
 /** A local receiver of frames: a socket, adapted by connections/. */
 export interface Member {
   /** The connection id. */
   readonly id: string
+  /** The id of its user, as text. */
+  readonly user?: string
   /**
    * Writes encoded frames. `wire` contains the complete WebSocket frames one after the other; `payloads` contains their
    * payloads, for a socket that does the framing itself. The frames may be dropped if all are ephemeral (`ephemeral`).
@@ -37,24 +47,39 @@ export class LocalChannel {
   arrivals = 0
   /** Frames held back while a gap before them is filled; null if there is no gap. */
   gap: OutgoingEvent[] | null = null
+  /** Number of hidden channels that need this one, see `Hub`. */
+  watches = 0
+  /** Of a hidden channel: the latest change. */
+  latest: Buffer | null = null
+  readonly isHidden: boolean
   #joining: Map<Member, Joining> | null = null
   /** Until this time, by `performance.now()`, events may arrive in another order than on other nodes. */
   #unsettledUntil = 0
   /** Detects ids that arrive a second time. */
   #dedupe: DedupeWindow | null = null
   /** Frames to write to all members at the next flush. */
-  #queue: OutgoingEvent[] = []
+  #queue: LocalEvent[] = []
   /** Number of queued frames already written to a member. */
   #alreadyWritten: Map<Member, number> | null = null
 
   constructor (key: ChannelKey, since: number, ready: MaybePromise<void>) {
     this.key = key
     this.since = since
+    this.isHidden = isHidden(channelOf(key))
     this.ready = isPromise(ready) ? ready.then(() => { this.ready = null }) : null
   }
 
   get isEmpty (): boolean {
-    return this.members.size === 0 && (this.#joining?.size ?? 0) === 0
+    return this.members.size === 0 && (this.#joining?.size ?? 0) === 0 && this.watches === 0
+  }
+
+  /** Members that wait for a reply or a replay. */
+  get joining (): Iterable<Member> {
+    return this.#joining?.keys() ?? []
+  }
+
+  includes (member: Member): boolean {
+    return this.members.has(member) || this.#joining?.has(member) === true
   }
 
   /** Number of frames that wait for a flush. */
@@ -105,7 +130,7 @@ export class LocalChannel {
   }
 
   /** Queues a frame for the current members. False if it has arrived before. */
-  accept (frame: OutgoingEvent): boolean {
+  accept (frame: LocalEvent): boolean {
     if (frame.messageId > 0 && !this.#isNew(frame)) return false
     if (this.#joining !== null) for (const joining of this.#joining.values()) joining.accept(frame)
     if (this.members.size > 0) this.#queue.push(frame)
@@ -133,11 +158,12 @@ export class LocalChannel {
     this.#queue = []
     this.#alreadyWritten = null
     const senders = sendersOf(frames)
+    const special = specialOf(frames)
     let batch: WireBatch | null = null
     let delivered = 0
     for (const member of this.members) {
       const had = alreadyWritten?.get(member) ?? 0
-      if (had > 0 || senders?.has(member.id) === true) {
+      if (had > 0 || senders?.has(member.id) === true || special?.(member) === true) {
         delivered += this.write(member, had > 0 ? frames.slice(had) : frames)
         continue
       }
@@ -184,8 +210,9 @@ export class LocalChannel {
   }
 
   /** Writes frames to one member, except its own. Returns the number of frames delivered. */
-  write (member: Member, frames: readonly OutgoingEvent[]): number {
-    const own = frames.filter(({ excludeConnectionId }) => excludeConnectionId !== member.id)
+  write (member: Member, frames: readonly LocalEvent[]): number {
+    let own = frames.filter(({ excludeConnectionId, skip }) => excludeConnectionId !== member.id && skip?.has(member) !== true)
+    if (own.some(({ withoutSelf }) => withoutSelf === true)) own = own.flatMap((frame) => personal(frame, member.user) ?? [])
     if (own.length === 0) return 0
     const { wire, payloads, ephemeral } = batchOf(own)
     member.write(wire, payloads, ephemeral)
@@ -204,6 +231,14 @@ function batchOf (frames: readonly OutgoingEvent[]): WireBatch {
     payloads,
     ephemeral: frames.every(({ messageId }) => messageId === 0)
   }
+}
+
+/** Whether a member gets these frames otherwise than the others; null: nobody does. */
+function specialOf (frames: readonly LocalEvent[]): ((member: Member) => boolean) | null {
+  const differing = frames.filter(({ skip, withoutSelf }) => skip !== undefined || withoutSelf === true)
+  if (differing.length === 0) return null
+  const users = new Set(differing.flatMap(({ about, withoutSelf }) => withoutSelf === true && about !== undefined ? about.split(',') : []))
+  return (member) => (users.size > 0 && users.has(member.user ?? '')) || differing.some(({ skip }) => skip?.has(member) === true)
 }
 
 /** The connections that sent some of these frames; null: none. Comparing with one or two ids instead of a set was measured, and gained nothing. */

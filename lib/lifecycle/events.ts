@@ -3,7 +3,7 @@ import type { LocalConnection } from '../delivery/connection.js'
 import type { ErrorCode } from '../errors.js'
 import type { Id } from '../ids.js'
 import type { UserRef } from '../keys.js'
-import type { Displaced, RosterConnection, TypingEntry } from '../roster/contract.js'
+import type { Displaced, Mode, RoomChange, RosterConnection, TypingEntry } from '../roster/contract.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
 /** What a user last set, or an update set for them. */
@@ -11,8 +11,12 @@ export interface PresenceState {
   status: PresenceStatus
   device: Device
   lastMessage: string | null
+  /** JSON of the object that the user set; null: none. */
+  data: string | null
   /** When `away` began, in milliseconds since 1970; null in any other status. */
   awaySince: number | null
+  /** When `offline` or `invisible` began, in milliseconds since 1970; null in any other status. */
+  hiddenSince: number | null
   /** When the user was last heard from, in milliseconds since 1970. */
   seenAt: number
 }
@@ -50,8 +54,11 @@ export interface LifecycleEvents {
   connected: [UserRef & { connectionId: string }]
   /** A connection is gone: closed, replaced, or expired. */
   disconnected: [UserRef & { connectionId: string }]
-  /** A user's first connection; `connectionId` is that connection, null where a status update over REST came first. */
-  online: [UserRef & { connectionId: string | null }]
+  /**
+   * A user's first connection; `connectionId` is that connection, null where a status update over REST came first. Also emitted
+   * for users who are `invisible` to others; `status` is undefined where it is not known.
+   */
+  online: [UserRef & { connectionId: string | null, status?: PresenceStatus }]
   /** The user's last connection has been gone for longer than `presenceGrace`. `presence` is what the user showed last, null where that is not known. */
   offline: [UserRef & { presence: PresenceState | null }]
   /** A status was set. */
@@ -79,6 +86,14 @@ export interface LifecycleEvents {
 
 /** Events between the plugins; hosts do not see them. */
 export interface InternalEvents extends LifecycleEvents {
+  /** The members of a channel changed. */
+  roomChanged: [{ tenantId: Id, change: RoomChange }]
+  /** This node hears the others again, and may have missed ephemeral events. */
+  reconnected: []
+  /** A user who had set `offline` has a new connection. */
+  appeared: [UserRef & { connectionId: string | null }]
+  /** What everyone in a tenant is to be sent: how presence is sent, if that has changed, or how many users are online. */
+  counted: [Mode & { tenantId: Id, tell: 'mode' | 'count' }]
   /** A socket on this node is authenticated, and `authenticated` was sent. */
   opened: [LocalConnection]
   /** A live connection showed newer credentials; the channels plugin asks `authorize` again. */

@@ -49,12 +49,12 @@ export class RedisCommands<Scripts extends Record<string, Script>> {
     return () => { this.#redis.off('close', listener) }
   }
 
-  /** Runs a script. `offset` is added to Redis' clock; `more` are arguments after those with names. */
+  /** Runs a script. `lead`: the arguments before those with names, see {@link Script}; `more`: those after them. */
   async run<Name extends keyof Scripts & string> (
-    name: Name, keys: string[], offset: number, args: ArgumentsOf<Scripts[Name]>, more: readonly Argument[] = []
+    name: Name, keys: string[], lead: readonly [number, Argument], args: ArgumentsOf<Scripts[Name]>, more: readonly Argument[] = []
   ): Promise<unknown> {
     const named = inOrder(this.#scripts[name]?.parameters ?? [], args)
-    return await this.#attempt(this.#redis[`rt_${name}`]?.(keys.length, ...keys, offset, ...named, ...more))
+    return await this.#attempt(this.#redis[`rt_${name}`]?.(keys.length, ...keys, ...lead, ...named, ...more))
   }
 
   async hget (key: string, field: string): Promise<string | null> {

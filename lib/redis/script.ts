@@ -21,8 +21,8 @@ export type Named<Name extends string> = { readonly [name in Name]: Argument }
 /** In the order of the script's names. */
 export const inOrder = <Name extends string>(names: readonly Name[], values: Named<Name>): Argument[] => names.map((name) => values[name])
 
-/** Arguments before the named ones: the offset of the clock, see the roster's prelude. */
-const FIRST = 2
+/** Position of the first named argument: before it are the offset of the clock and the limit of presence, see the roster's prelude. */
+const FIRST = 3
 
 function locals (names: readonly string[]): string {
   return names.length === 0 ? '' : `local ${names.join(', ')} = ${names.map((_, i) => `ARGV[${FIRST + i}]`).join(', ')}\n`

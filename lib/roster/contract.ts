@@ -27,6 +27,9 @@ export interface JoinResult {
   isNew: boolean
   /** It is the user's first connection in the cluster: the caller must emit `online`. */
   isFirstOfUser: boolean
+  /** Others see the user as online from now on: the user was offline, or had set `offline`. */
+  hasAppeared: boolean
+  standing: Standing
   /** The earlier socket with the same id; its node must close it. */
   replaced: RosterConnection | null
   /** Connections over the limit per user, already removed; their nodes must close them. Those without a socket come first, then the oldest. */
@@ -48,13 +51,66 @@ export interface Renewed {
   displaced: Displaced[]
 }
 
+/** A user's status, and how presence is sent in the tenant. */
+export interface Standing extends Mode { status: PresenceStatus }
+
+/** How presence is sent in a tenant. */
+export interface Mode {
+  /** Whether every change is sent to everyone; otherwise only to those who watch the user. */
+  everyone: boolean
+  /** Users whom others see as online. */
+  online: number
+}
+
+/** What a change of status did to what others see: the user came online, went offline, or neither. */
+export type Edge = 'appeared' | 'vanished' | null
+
+/** How the plugin sends presence, and who is invisible. */
+export interface PresenceRulesOfRoster {
+  /** While at most this many users are online in a tenant, everyone is sent every change. 0: never; Infinity: always. */
+  everyone: number
+  /** All invisible users, from the database. */
+  loadInvisible (): Promise<Array<UserRef & { since: number }>>
+}
+
+/** Users of a channel up to whose number they are listed. */
+export const MAX_LISTED = 200
+/** Milliseconds between two counts of a tenant, or two changes of a channel's members. */
+export const TELL_INTERVAL = 1000
+
+/** How the members of a channel changed, to be sent to its subscribers. */
+export interface RoomChange {
+  channel: string
+  /** One more than that of the change before it. */
+  version: number
+  count: number
+  /** Null where there are too many. */
+  joined: Id[] | null
+  left: Id[] | null
+}
+
+/** What is to be sent now, and after how many milliseconds `tell` is to be called; null: nothing. */
+export interface Told { change: RoomChange | null, tellIn: number | null }
+
+/** The members of a channel. */
+export interface Room {
+  count: number
+  version: number
+  /** By id; null where there are too many. */
+  users: Id[] | null
+}
+
 export interface UsersOfTenant { tenantId: Id, userIds: Id[] }
 
 export interface Presence {
   status: PresenceStatus
   device: Device
   lastMessage: string | null
+  /** JSON of an object; null: none. */
+  data: string | null
   awaySince: number | null
+  /** When the user became `offline` or `invisible`; null with another status. */
+  hiddenSince: number | null
   /** The user's last activity. */
   seenAt: number
 }
@@ -102,6 +158,12 @@ export interface Due {
   typing: TypingEntry[]
   /** Connections without a socket whose registration expired, already removed. */
   expiredConnections: RosterConnection[]
+  /** How presence is sent in the tenant. */
+  mode: Mode
+  /** Changes of the members of channels. */
+  rooms: RoomChange[]
+  /** `mode`: that has changed. `count`: the number of users online has, and only that is sent to everyone. Null: nothing to send. */
+  tell: 'mode' | 'count' | null
 }
 
 export interface OnlinePage {
@@ -134,7 +196,8 @@ export interface RosterConnections {
   /** On the node that has the socket this works while shared state is away. */
   find (tenantId: Id, connectionId: string): Promise<RosterConnection | null>
   connectionsOf (tenantId: Id, userId: Id): Promise<RosterConnection[]>
-  counts (tenantId: Id): Promise<Counts>
+  /** `shown`: without users who are offline or invisible to others, and their connections. */
+  counts (tenantId: Id, shown?: boolean): Promise<Counts>
 
   /** Records a channel for when the socket opens. Returns false if the connection has `limit` channels. */
   addChannel (tenantId: Id, connectionId: string, channel: string, limit: number): Promise<boolean>
@@ -148,12 +211,31 @@ export interface RosterPresence {
    * Sets the presence. A user without a connection is online for `registrationTtl` from then; `isFirstOfUser` as for `join`.
    * Synchronous in a single process (bench row "REST: presence update"); so is `presence`.
    */
-  setPresence (tenantId: Id, userId: Id, presence: Presence): MaybePromise<{ isFirstOfUser: boolean }>
+  setPresence (tenantId: Id, userId: Id, presence: Presence): MaybePromise<{ isFirstOfUser: boolean, edge: Edge, standing: Standing }>
+  /** While Redis is away, as far as this node knows. */
+  standing (tenantId: Id, userId: Id): MaybePromise<Standing>
   /** The presence of each user in the given order; null for users who are offline. */
   presence (tenantId: Id, userIds: Id[]): MaybePromise<Array<Presence | null>>
   online (tenantId: Id, page: { limit: number, after: Id }): Promise<OnlinePage>
+  /** Without this call nobody is invisible, and counts are not sent. Resolves when invisible users are known. */
+  usePresence (rules: PresenceRulesOfRoster): Promise<void>
+  /** Whether every change is sent to everyone in the tenant, as far as this node knows. */
+  tellsEveryone (tenantId: Id): boolean
   /** A number that changes with every change of what `online` returns for the tenant; null if the node cannot know that. */
   version (tenantId: Id): number | null
+}
+
+/** The members of channels: users, from the first subscribed connection to the last. Hidden users are none. */
+export interface RosterRooms {
+  /** A connection of this node subscribed the channel. While shared state is away, the room is what this node knows of it. */
+  enter (tenantId: Id, channel: string, userId: Id): MaybePromise<Room & Told>
+  /** It left the channel. A user without a further connection in it stays a member for `delay` milliseconds. */
+  exit (tenantId: Id, channel: string, userId: Id, delay: number): MaybePromise<Told>
+  /** Returns the changes that are due. */
+  tell (tenantId: Id, channel: string): MaybePromise<Told>
+  members (tenantId: Id, channel: string, page: { limit: number, after: Id }): Promise<{ users: Id[], total: number, version: number, next: Id | null }>
+  /** Members of each channel, and their connections. */
+  roomSizes (tenantId: Id, channels: readonly string[]): Promise<Array<{ users: number, connections: number }>>
 }
 
 export interface RosterTyping {
@@ -187,7 +269,7 @@ export interface RosterLocks {
  *   what belongs to no living node. Nobody is reported online or offline because of that alone.
  * - This node knows its own sockets without shared state: it finds them, and refuses their ids to other users.
  */
-export interface Roster extends RosterConnections, RosterPresence, RosterTyping, RosterLocks {
+export interface Roster extends RosterConnections, RosterPresence, RosterRooms, RosterTyping, RosterLocks {
   readonly nodeId: string
   readonly healthy: boolean
   start (): Promise<void>
@@ -226,4 +308,7 @@ export function createGenerations (): () => string {
 
 /** The presence of a user who has not set one: online, on the device they connected with. */
 export const defaultPresence = (device: Device, seenAt: number): Presence =>
-  ({ status: 'online', device, lastMessage: null, awaySince: null, seenAt })
+  ({ status: 'online', device, lastMessage: null, data: null, awaySince: null, hiddenSince: null, seenAt })
+
+/** Whether other users see a user with this status as online. */
+export const isShown = (status: PresenceStatus): boolean => status !== 'offline' && status !== 'invisible'

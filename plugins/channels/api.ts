@@ -5,8 +5,10 @@ import type { HostTransaction } from '../../lib/database/host-transaction.js'
 import type { NewEvent, Receipt } from '../../lib/event-log/index.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
+import type { PresenceStatus } from '../../lib/schemas.js'
 import { notJson, requireChannel, requireId, requireIds } from '../../lib/wire/host-arguments.js'
 import type { DataOf, EventName } from './event-types.js'
+import type { Members } from './members.js'
 import type { Messages } from './messages.js'
 import type { FromHostCode, Outgoing } from './outgoing.js'
 import type { StoredData } from './schemas.js'
@@ -27,6 +29,16 @@ interface Durable extends Sender {
 interface DirectMessage extends Durable { recipientId: Id, message: string, conversationId: string }
 
 interface Emitted<Name extends EventName> extends Sender { channel: string, event: Name, data: DataOf<Name> }
+
+/** A page of a channel's members. */
+export interface ChannelMembersPage {
+  users: Array<{ userId: Id, name: string | null, status: PresenceStatus }>
+  /** All members, on every page. */
+  total: number
+  version: number
+  /** The `cursor` of the next page; null on the last one. */
+  nextCursor: Id | null
+}
 
 /**
  * `app.realtime.channels`: what clients can send, and more, without asking `authorize`. All but `emit` resolve with
@@ -67,11 +79,15 @@ export interface ChannelsApi {
   join (tenantId: Id, userId: Id, channel: string): Promise<AccessResult>
   /** Unsubscribes every live connection of a user from a channel, on every node; each gets `unsubscribed` with the reason `revoked`. Resolves within 2 s. */
   kick (tenantId: Id, userId: Id, channel: string): Promise<AccessResult>
+  /** A page of a channel's members, by user id; `limit` is 100 unless given. Empty for channels without members. */
+  members (tenantId: Id, channel: string, page?: { limit?: number, cursor?: Id }): Promise<ChannelMembersPage>
+  /** How many members a channel has; 0 for channels without. */
+  count (tenantId: Id, channel: string): Promise<number>
   /** A message to everyone in the tenant. `messageType` is `info` by default. `await channels.broadcast({ tenantId: 1, message: 'hi' })` */
   broadcast (broadcast: Durable & { message: string, messageType?: string }): Promise<Receipt>
 }
 
-export function createApi ({ emit: emitNow, accessLog, ids }: Pick<Internals, 'emit' | 'accessLog' | 'ids'>, messages: Messages, outgoing: Outgoing): ChannelsApi {
+export function createApi ({ emit: emitNow, accessLog, ids }: Pick<Internals, 'emit' | 'accessLog' | 'ids'>, messages: Messages, members: Members, outgoing: Outgoing): ChannelsApi {
   const eventOf = ({ event: type, ...sent }: FromHostCode): NewEvent =>
     ({ ...sent, type, data: outgoing.stored({ ...sent, event: type }) })
   const store = async (sent: FromHostCode, transaction: HostTransaction | undefined): Promise<Receipt> => {
@@ -101,6 +117,17 @@ export function createApi ({ emit: emitNow, accessLog, ids }: Pick<Internals, 'e
     return await accessLog.record({ kind, tenantId, userId, channel: resolveAlias(channel, userId) })
   }
   return {
+    members: async (tenantId, channel, page = {}) => {
+      requireId(ids, tenantId, 'tenantId')
+      requireChannel(ids, channel)
+      const { members: users, next: nextCursor, total, version } = await members.page(tenantId, channel, page)
+      return { users, total, version, nextCursor }
+    },
+    count: async (tenantId, channel) => {
+      requireId(ids, tenantId, 'tenantId')
+      requireChannel(ids, channel)
+      return (await members.page(tenantId, channel, { limit: 0 })).total
+    },
     join: async (tenantId, userId, channel) => await decide('join', tenantId, userId, channel),
     kick: async (tenantId, userId, channel) => await decide('kick', tenantId, userId, channel),
     publish: async ({ tenantId, userId = ids.system, channel, event, data, dedupeId, transaction }) =>

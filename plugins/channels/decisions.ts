@@ -8,6 +8,7 @@ import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { Internals } from '../../lib/internals.js'
 import { channelKey } from '../../lib/keys.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
+import type { Members } from './members.js'
 import type { Subscribed, Unsubscribed } from './schemas.js'
 
 /**
@@ -15,7 +16,7 @@ import type { Subscribed, Unsubscribed } from './schemas.js'
  * `recheck` calls `authorize` again for existing subscriptions. Each runs between the frames of its connection, so that it also
  * applies to a subscription in progress.
  */
-export function channelDecisions (internals: Internals, log: FastifyBaseLogger): void {
+export function channelDecisions (internals: Internals, members: Members, log: FastifyBaseLogger): void {
   const { accessLog, access, eventLog, bus, localConnections, metrics, roster } = internals
 
   const concerned = ({ tenantId, userId }: AccessEntry): LocalConnection[] => [...localConnections.values()]
@@ -81,8 +82,10 @@ export function channelDecisions (internals: Internals, log: FastifyBaseLogger):
       if (connection.channels.has(channel)) return true
       const joining = await connection.join(channel)
       const position = await catchMaybe(() => eventLog.replays.position(channelKey(entry.tenantId, channel)), () => 0)
-      const data: Subscribed = { channel, position, epoch: eventLog.epoch.current }
+      const room = await members.enter(connection, channel)
+      const data: Subscribed = { channel, position, epoch: eventLog.epoch.current, ...room }
       connection.send(encodeFrame('subscribed', data))
+      if (room !== null) members.discardOlder(joining, room)
       connection.begin(joining)
       return true
     }))

@@ -5,6 +5,7 @@ import { BROADCAST_CHANNEL } from '../../lib/channel-names.js'
 import { OptionError } from '../../lib/errors.js'
 import { internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
+import { Resync } from '../../lib/plugin-kit/resync.js'
 import { readSettings } from '../../lib/settings.js'
 import { createApi, type ChannelsApi } from './api.js'
 import { Screening, type BeforePublish } from './before-publish.js'
@@ -12,6 +13,7 @@ import { CustomEvents } from './custom-events.js'
 import { channelDecisions } from './decisions.js'
 import type { CustomEventMap } from './event-types.js'
 import { frames } from './frames.js'
+import { Members, type MembersOption } from './members.js'
 import { Messages } from './messages.js'
 import { Outgoing } from './outgoing.js'
 import { sendWaiting } from './pending.js'
@@ -32,9 +34,12 @@ export interface ChannelsOptions extends Partial<Static<typeof ChannelsSettings>
   events?: CustomEventMap
   /** Called with each durable or custom event of a client before it is stored or sent; not with events of host code. */
   beforePublish?: BeforePublish
+  /** Channels whose members are known: subscribers of `'list'` are sent who they are, those of `'count'` how many. None by default. */
+  members?: MembersOption
 }
 
-export type { ChannelsApi } from './api.js'
+export type { ChannelMembersPage, ChannelsApi } from './api.js'
+export type { MembersOption } from './members.js'
 export type { BeforePublish, Publication } from './before-publish.js'
 export { defineEvents, type CustomEvent, type CustomEventMap, type HostEvents, type ReceivedEvents, type SentEvents } from './event-types.js'
 
@@ -46,9 +51,10 @@ declare module '../../lib/realtime.js' {
 
 async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOptions): Promise<void> {
   const internals = internalsFor(fastify, 'channels')
-  const settings = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events', 'beforePublish'] })
+  const settings = readSettings(ChannelsSettings, options, { of: 'channels', besides: ['events', 'beforePublish', 'members'] })
   const { events = {}, beforePublish } = options
-  const subscriptions = new Subscriptions(internals, settings.maxChannelsPerConnection === 0 ? Infinity : settings.maxChannelsPerConnection, fastify.log)
+  const members = new Members(internals, options.members, fastify.log)
+  const subscriptions = new Subscriptions(internals, members, settings.maxChannelsPerConnection === 0 ? Infinity : settings.maxChannelsPerConnection, fastify.log)
   if (beforePublish !== undefined && typeof beforePublish !== 'function') throw new OptionError('beforePublish', 'must be a function')
   const screening = new Screening(internals.access, beforePublish, fastify.log)
   internals.eventLog.pendingLimit.max = settings.maxPending
@@ -58,11 +64,18 @@ async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOption
   const customEvents = new CustomEvents(internals, messages, screening, events)
 
   internals.defaultChannels.add(BROADCAST_CHANNEL)
-  fastify.realtime.channels = createApi(internals, messages, new Outgoing(internals, customEvents))
+  fastify.realtime.channels = createApi(internals, messages, members, new Outgoing(internals, customEvents))
   frames(internals.frames, subscriptions, messages)
   sendWaiting(internals, fastify.log)
-  channelDecisions(internals, fastify.log)
-  await restScope(fastify, internals, (scope) => { routes(scope, internals, subscriptions, messages) })
+  channelDecisions(internals, members, fastify.log)
+  internals.metrics.rooms = () => members.size
+  const resync = new Resync(async () => { await members.resync() }, internals.settings.presenceLease, fastify.log)
+  internals.bus.on('reconnected', () => { resync.begin() })
+  internals.onBeforeClose(async () => {
+    resync.close()
+    members.close()
+  })
+  await restScope(fastify, internals, (scope) => { routes(scope, internals, subscriptions, messages, members) })
 }
 
 export default fp(channelsPlugin, { name: 'realtime-channels', fastify: '5.x' })

@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
 import {
-  Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, Epoch, ErrorResponse, errorResponses, Id, MessageId, Nullable, SenderId, Timestamp
+  Accepted, bodyErrorResponses, Channel, ConnectionId, ConversationId, DedupeId, Epoch, ErrorResponse, errorResponses, Id, MessageId, Nullable, PresenceStatus, SenderId, Timestamp
 } from '../../lib/schemas.js'
 import { ServerFrame } from '../../lib/wire/protocol.js'
 
@@ -33,11 +33,23 @@ export const SubscribeData = Type.Object({
 }, { anyOf: [{ required: ['channel'] }, { required: ['channels'] }] })
 export type SubscribeData = Static<typeof SubscribeData>
 
+export const Member = Type.Object({ userId: Id, name: Nullable(Type.String()) })
+export type Member = Static<typeof Member>
+
+/** What the reply to a subscription says of a channel with members. */
+export const RoomState = Type.Object({
+  count: Type.Integer({ description: 'Users in the channel, the caller included' }),
+  version: Type.Integer({ description: 'Of the members; a `channel:members` whose version is not the next one means: read the list' }),
+  members: Type.Optional(Type.Array(Member, { description: 'By user id; absent above 200' }))
+})
+export type RoomState = Static<typeof RoomState>
+
 export const Subscribed = Type.Object({
   channel: Channel,
   position: Type.Integer({ description: 'The next `since` if no event arrives until then' }),
   recovered: Type.Optional(Type.Boolean({ description: 'False: events were lost, reload' })),
-  epoch: Type.Optional(Epoch)
+  epoch: Type.Optional(Epoch),
+  ...Type.Partial(RoomState).properties
 })
 export type Subscribed = Static<typeof Subscribed>
 
@@ -116,6 +128,36 @@ export const Notification = Type.Object({
 export const Delivered = Type.Object({ messageId: MessageId, userId: Id, timestamp: Timestamp })
 export type Delivered = Static<typeof Delivered>
 
+/** At most one per second and channel, with what changed since the last. Above 200 users without `joined` and `left`. */
+export const ChannelMembers = Type.Object({
+  channel: Channel,
+  joined: Type.Optional(Type.Array(Member)),
+  left: Type.Optional(Type.Array(Id)),
+  count: Type.Integer(),
+  version: Type.Integer()
+})
+export type ChannelMembers = Static<typeof ChannelMembers>
+export const ChannelCount = Type.Object({ channel: Channel, count: Type.Integer() })
+export type ChannelCount = Static<typeof ChannelCount>
+
+export const MembersParams = Type.Object({ channel: Channel })
+export const MembersQuery = Type.Object({
+  limit: Type.Optional(Type.Integer({ minimum: 1, maximum: 500, default: 100 })),
+  cursor: Type.Optional(Id)
+})
+export const MembersAnswer = Type.Object({
+  data: Type.Array(Type.Object({ user_id: Id, name: Nullable(Type.String()), status: PresenceStatus })),
+  total: Type.Integer({ description: 'All members, on every page' }),
+  version: Type.Integer(),
+  next_cursor: Nullable(Id)
+})
+
+/** 1 to 100 names, separated by commas; each is checked as `Channel` is. */
+export const NamesQuery = Type.Object({ names: Type.String({ minLength: 1, maxLength: 25_600 }) })
+export const SizesAnswer = Type.Object({
+  data: Type.Array(Type.Object({ channel: Channel, users: Nullable(Type.Integer()), connections: Nullable(Type.Integer()) }))
+})
+
 // History
 
 export const EventsQuery = Type.Object({
@@ -151,7 +193,9 @@ export const serverEvents = {
   'message:group': GroupMessage,
   'broadcast:message': BroadcastMessage,
   'notification:received': Notification,
-  'message:delivered': Delivered
+  'message:delivered': Delivered,
+  'channel:members': ChannelMembers,
+  'channel:count': ChannelCount
 } as const
 
 /** The stored data of a durable event; the log adds id and time. */
@@ -181,5 +225,18 @@ export const rest = {
     summary: 'The durable events of a channel, oldest first: the same cursor as subscribe with since',
     querystring: EventsQuery,
     response: { ...errorResponses, 200: EventsAnswer }
+  },
+  'GET /channels/:channel/members': {
+    tags: ['channels'],
+    summary: 'The members of a channel, by user id',
+    params: MembersParams,
+    querystring: MembersQuery,
+    response: { ...errorResponses, 200: MembersAnswer, 404: ErrorResponse }
+  },
+  'GET /channels': {
+    tags: ['channels'],
+    summary: 'How many users and connections are in up to 100 channels; null for channels without members',
+    querystring: NamesQuery,
+    response: { ...errorResponses, 200: SizesAnswer }
   }
 } as const

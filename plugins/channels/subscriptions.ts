@@ -14,12 +14,13 @@ import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey, channelKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
-import { SubscribeEntry, type NotSubscribed, type SubscribeAck, type SubscribeData, type Subscribed } from './schemas.js'
+import type { Members } from './members.js'
+import { SubscribeEntry, type NotSubscribed, type RoomState, type SubscribeAck, type SubscribeData, type Subscribed } from './schemas.js'
 
 interface RemoteSubscription { tenantId: Id, connectionId: string, channel: string }
 
 /** A new subscription: its reply, and the replay that follows. */
-interface Made { answer: Subscribed, joining: Joining, replay: ReplayOptions }
+interface Made { answer: Subscribed, joining: Joining, replay: ReplayOptions, room: RoomState | null }
 
 /** Maximum length of a name that is repeated in an error. */
 const MAX_NAME = 255
@@ -30,16 +31,21 @@ export class Subscriptions {
   readonly #maxChannels: number
   readonly #log: FastifyBaseLogger
   readonly #entry: TypeCheck<typeof SubscribeEntry>
+  readonly #members: Members
 
-  constructor (internals: Internals, maxChannels: number, log: FastifyBaseLogger) {
+  constructor (internals: Internals, members: Members, maxChannels: number, log: FastifyBaseLogger) {
     this.#internals = internals
+    this.#members = members
     this.#maxChannels = maxChannels
     this.#log = log
     this.#entry = TypeCompiler.Compile(withIds(SubscribeEntry, internals.ids.kind))
     internals.rpc.handle('channels.subscribe', async (data) => {
       await this.#onLocal(data as RemoteSubscription, async (connection, channel) => {
         this.#requireRoom(connection, channel)
-        if (!connection.channels.has(channel)) connection.begin(await connection.join(channel))
+        if (connection.channels.has(channel)) return
+        const joining = await connection.join(channel)
+        await members.enter(connection, channel)
+        connection.begin(joining)
       })
     })
     internals.rpc.handle('channels.unsubscribe', async (data) => {
@@ -59,7 +65,11 @@ export class Subscriptions {
   async subscribe (context: FrameContext, { channels, epoch, ...single }: SubscribeData): Promise<FrameResult<SubscribeAck>> {
     const made = await this.#subscribeAll(context, channels ?? [single], epoch)
     const afterReply = (): void => {
-      for (const one of made) if ('joining' in one) context.connection.begin(one.joining, one.replay)
+      for (const one of made) {
+        if (!('joining' in one)) continue
+        if (one.room !== null) this.#members.discardOlder(one.joining, one.room)
+        context.connection.begin(one.joining, one.replay)
+      }
     }
     const [only] = made
     if (channels === undefined && only !== undefined) {
@@ -147,9 +157,14 @@ export class Subscriptions {
     try {
       const { replays } = this.#internals.eventLog
       const key = channelKey(connection.identity.tenantId, channel)
-      if (since === undefined) return { answer: { channel, position: await replays.position(key) }, joining, replay: {} }
+      if (since === undefined) {
+        const position = await replays.position(key)
+        const room = await this.#members.enter(connection, channel)
+        return { answer: { channel, position, ...room }, joining, replay: {}, room }
+      }
       const { position, recovered, isBehind, isLate } = await replays.start(key, since, epoch)
-      return { answer: { channel, position, recovered }, joining, replay: isBehind ? { since, isLate } : {} }
+      const room = await this.#members.enter(connection, channel)
+      return { answer: { channel, position, recovered, ...room }, joining, replay: isBehind ? { since, isLate } : {}, room }
     } catch (err) {
       if (before) connection.begin(joining)
       else connection.leave(channel)

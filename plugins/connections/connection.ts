@@ -2,7 +2,7 @@ import { Socket } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
 import { thenMaybe, isPromise, type MaybePromise } from '../../lib/async/maybe-promise.js'
-import { privateChannel } from '../../lib/channel-names.js'
+import { isHidden, privateChannel } from '../../lib/channel-names.js'
 import type { Clock } from '../../lib/clock.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { Hub } from '../../lib/delivery/hub.js'
@@ -10,7 +10,6 @@ import type { Joining } from '../../lib/delivery/joining.js'
 import { Replayer, type PageReader, type PageSource, type Reader, type ReplayOptions } from '../../lib/delivery/replayer.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
-import type { Internals } from '../../lib/internals.js'
 import { channelKey, channelOf, type ChannelKey } from '../../lib/keys.js'
 import type { Metrics } from '../../lib/metrics.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
@@ -20,7 +19,7 @@ import type { RawSocket } from './node/raw-socket.js'
 import { progressOf } from './node/socket-progress.js'
 import { hasRoom, Pace, type Paced } from './pace.js'
 import { ReplyQueue } from './reply-queue.js'
-import type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
+import { NO_CHANNELS, type ClientDescription, type ConnectionInternals, type ConnectionOptions, type Phase, type Session, type Upgraded } from './session.js'
 
 export type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
 
@@ -36,6 +35,8 @@ export class Connection implements Reader, LocalConnection, Paced {
   /** The connection id; empty before authentication. A field, because a fan-out compares it for each member. */
   id = ''
   readonly channels = new Set<string>()
+  // idle memory: most connections watch nobody.
+  #hidden: Set<string> | null = null
   readonly replies: ReplyQueue
   /** Time of the last ping. */
   pingedAt: number
@@ -51,7 +52,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   readonly #clock: Clock
   readonly #metrics: Metrics
   readonly #maxBuffered: number
-  readonly #defaultChannels: ReadonlySet<string>
+  readonly #internals: ConnectionInternals
   #limiter: FrameLimiter | null = null
   readonly #limits: FrameLimits
   /** Null while there is nothing to replay. */
@@ -62,7 +63,8 @@ export class Connection implements Reader, LocalConnection, Paced {
   #tasks: Array<() => MaybePromise<void>> | null = null
   #working = false
 
-  constructor ({ socket, raw, request, client }: Upgraded, { hub, eventLog, clock, metrics, defaultChannels }: Pick<Internals, 'hub' | 'eventLog' | 'clock' | 'metrics' | 'defaultChannels'>, options: ConnectionOptions) {
+  constructor ({ socket, raw, request, client }: Upgraded, internals: ConnectionInternals, options: ConnectionOptions) {
+    const { hub, eventLog, clock, metrics } = internals
     this.#socket = socket
     this.#raw = raw
     this.request = request
@@ -72,7 +74,7 @@ export class Connection implements Reader, LocalConnection, Paced {
     this.#clock = clock
     this.#metrics = metrics
     this.#maxBuffered = options.maxBuffered
-    this.#defaultChannels = defaultChannels
+    this.#internals = internals
     this.#limits = options
     this.replies = new ReplyQueue(this)
     this.pingedAt = clock.now()
@@ -117,6 +119,15 @@ export class Connection implements Reader, LocalConnection, Paced {
     return this.#phase.session.identity
   }
 
+  get hidden (): ReadonlySet<string> {
+    return this.#hidden ?? NO_CHANNELS
+  }
+
+  /** The user's id as text; empty before authentication. */
+  get user (): string {
+    return this.#phase.name === 'open' ? String(this.#phase.session.identity.userId) : ''
+  }
+
   /** Distinguishes the sockets that used this connection id one after the other; empty before authentication. */
   get generation (): string {
     return this.#phase.name === 'opening' ? '' : this.#phase.session?.generation ?? ''
@@ -127,14 +138,16 @@ export class Connection implements Reader, LocalConnection, Paced {
   }
 
   isAutomatic (channel: string): boolean {
-    return this.#defaultChannels.has(channel) || channel === privateChannel(this.identity.userId)
+    return this.#internals.defaultChannels.has(channel) || channel === privateChannel(this.identity.userId)
   }
 
   /** Resolves synchronously if the node is already subscribed (bench row "connect"). */
   join (channel: string, since?: number): MaybePromise<Joining> {
     const key = channelKey(this.identity.tenantId, channel)
-    this.channels.add(channel)
-    this.#onChannelsChanged?.(this)
+    const hidden = isHidden(channel)
+    if (hidden) (this.#hidden ??= new Set()).add(channel)
+    else this.channels.add(channel)
+    if (!hidden) this.#onChannelsChanged?.(this)
     return thenMaybe(this.#hub.join(key, this, since), (joining) => {
       // Closed while the backplane subscribed: the cleanup of the socket has already run.
       if (this.#phase.name !== 'open') this.#hub.leave(key, this)
@@ -148,10 +161,14 @@ export class Connection implements Reader, LocalConnection, Paced {
     if (this.#replayer.isIdle) this.#replayer = null
   }
 
-  leave (channel: string): void {
-    if (this.#phase.name === 'opening' || this.#phase.session === null || !this.channels.delete(channel)) return
-    this.#hub.leave(channelKey(this.#phase.session.identity.tenantId, channel), this)
-    if (this.#phase.name === 'open') this.#onChannelsChanged?.(this)
+  /** `delay`: how long the user still counts as a member of the channel, in milliseconds. */
+  leave (channel: string, delay = 0): void {
+    if (this.#phase.name === 'opening' || this.#phase.session === null) return
+    if (isHidden(channel) ? this.#hidden?.delete(channel) !== true : !this.channels.delete(channel)) return
+    const { identity } = this.#phase.session
+    this.#hub.leave(channelKey(identity.tenantId, channel), this)
+    this.#internals.channelLeft?.(this, identity, channel, delay)
+    if (this.#phase.name === 'open' && !isHidden(channel)) this.#onChannelsChanged?.(this)
   }
 
   /** Writes one frame. Queued frames of the hub are written first, so that a reply does not overtake earlier events. */
@@ -233,7 +250,7 @@ export class Connection implements Reader, LocalConnection, Paced {
 
   /** Whether bytes are waiting and the client has taken none of them for too long. Called periodically. */
   isStuck (now: number): boolean {
-    if (this.waiting > 0) return this.pace.isStuck(this.#progress, now)
+    if (this.waiting > 0) return this.pace.isStuck(this.request.raw.socket instanceof Socket ? progressOf(this.request.raw.socket) : -this.waiting, now)
     this.#pace?.isDone()
     return false
   }
@@ -244,11 +261,6 @@ export class Connection implements Reader, LocalConnection, Paced {
 
   get waiting (): number {
     return this.#raw?.waiting ?? this.#socket.bufferedAmount
-  }
-
-  get #progress (): number {
-    const { socket } = this.request.raw
-    return socket instanceof Socket ? progressOf(socket) : -this.waiting
   }
 
   #beginAgain (key: ChannelKey, first: PageSource): void {

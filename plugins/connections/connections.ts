@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { thenMaybe, isPromise, catchMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
-import { privateChannel } from '../../lib/channel-names.js'
+import { PRESENCE_CHANNEL, privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import type { Joining } from '../../lib/delivery/joining.js'
 import { RealtimeError } from '../../lib/errors.js'
@@ -9,7 +9,7 @@ import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
-import type { RosterConnection, JoinResult } from '../../lib/roster/contract.js'
+import type { RosterConnection, JoinResult, Standing } from '../../lib/roster/contract.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { Closing } from './closing.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
@@ -86,18 +86,18 @@ export class Connections {
     const { tenantId, userId } = identity
     const now = this.#internals.clock.now()
     const entry = { tenantId, userId, connectionId, nodeId: this.#internals.nodeId, device: connection.client.device, connectedAt: now }
-    return thenMaybe(this.#join(entry), ({ isNew, generation }) =>
-      this.#opened(connection, { identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false }, isNew))
+    return thenMaybe(this.#join(entry), ({ isNew, generation, standing }) =>
+      this.#opened(connection, { identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false }, isNew, standing))
   }
 
-  #opened (connection: Connection, session: Session, isNew: boolean): MaybePromise<OpenResult> {
+  #opened (connection: Connection, session: Session, isNew: boolean, standing: Standing): MaybePromise<OpenResult> {
     if (connection.closed) return this.#abandonOpen(session)
     connection.open(session)
     this.#internals.localConnections.set(connectionKey(session.identity.tenantId, session.connectionId), connection)
     this.#requireUnrestricted(connection)
     // Channels that were requested by REST before the socket opened.
     const requested = isNew ? NO_CHANNELS : channelsStillAllowed(this.#internals, connection)
-    return thenMaybe(requested, (channels) => this.#subscribe(connection, channels))
+    return thenMaybe(requested, (channels) => this.#subscribe(connection, channels, standing))
   }
 
   /** A ban or a revocation during the awaits of the caller did not find this connection, or not these credentials. */
@@ -107,20 +107,20 @@ export class Connections {
   }
 
   /** Subscribes the first channels of a connection. */
-  #subscribe (connection: Connection, requested: readonly string[]): MaybePromise<OpenResult> {
+  #subscribe (connection: Connection, requested: readonly string[], standing: Standing): MaybePromise<OpenResult> {
     const joins: Array<MaybePromise<Joining>> = []
     for (const channel of [privateChannel(connection.identity.userId), ...this.#internals.defaultChannels, ...requested]) {
       if (!connection.channels.has(channel)) joins.push(connection.join(channel))
     }
     const joined = joins.every(isJoined) ? joins : Promise.all(joins.map(async (joining) => await joining))
-    return thenMaybe(joined, (joinings) => this.#subscribed(connection, joinings))
+    return thenMaybe(joined, (joinings) => this.#subscribed(connection, joinings, standing))
   }
 
-  #subscribed (connection: Connection, [own, ...others]: readonly Joining[]): OpenResult {
+  #subscribed (connection: Connection, [own, ...others]: readonly Joining[], standing: Standing): OpenResult {
     connection.onChannelsChanged(this.#record)
     this.#record(connection)
     return {
-      answer: this.describe(connection),
+      answer: this.#describe(connection, standing),
       live: () => {
         for (const joining of others) connection.begin(joining)
         // Events that were waiting for the user are older than live events.
@@ -138,17 +138,17 @@ export class Connections {
   }
 
   /** Replaces the credentials with newer ones of the same user. Throws `RT_IDENTITY_MISMATCH`. */
-  renew (connection: Connection, identity: Identity): Authenticated {
+  async renew (connection: Connection, identity: Identity): Promise<Authenticated> {
     const { tenantId, userId } = connection.identity
     if (identity.tenantId !== tenantId || identity.userId !== userId) throw new RealtimeError('RT_IDENTITY_MISMATCH')
     if (connection.renew(identity)) {
       this.#requireUnrestricted(connection)
       this.#internals.bus.emit('renewed', connection)
     }
-    return this.describe(connection)
+    return this.#describe(connection, await this.#internals.roster.standing(tenantId, userId))
   }
 
-  describe (connection: Connection): Authenticated {
+  #describe (connection: Connection, standing: Standing): Authenticated {
     const { identity, id, channels } = connection
     return {
       status: 'ok',
@@ -158,7 +158,8 @@ export class Connections {
       channels: [...channels],
       expiresAt: expiryOf(identity) === Infinity ? null : toIso(expiryOf(identity)),
       heartbeatInterval: this.#settings.pingInterval,
-      epoch: this.#internals.eventLog.epoch.current
+      epoch: this.#internals.eventLog.epoch.current,
+      ...(this.#internals.defaultChannels.has(PRESENCE_CHANNEL) ? { presence: standing } : {})
     }
   }
 
@@ -188,8 +189,9 @@ export class Connections {
     const key = connectionKey(tenantId, connectionId)
     const channels = [...connection.channels]
     if (this.#internals.localConnections.get(key) === connection) this.#internals.localConnections.delete(key)
-    for (const channel of channels) connection.leave(channel)
     const grace = connection.phase.name === 'closing' ? this.#graceAfter(connection.phase.code) : undefined
+    for (const channel of channels) connection.leave(channel, grace ?? this.#internals.settings.presenceGrace)
+    for (const channel of connection.hidden) connection.leave(channel)
     return thenMaybe(this.#wasReplaced({ tenantId, userId, connectionId, generation }, grace), (wasReplaced) => {
       if (!wasReplaced) {
         this.#store.putSession(session, connection.client, channels, 'disconnected')
@@ -248,7 +250,7 @@ export class Connections {
   }
 
   /** Synchronous like `open`, and for the same bench row. */
-  #join (entry: NewConnection): MaybePromise<{ isNew: boolean, generation: string }> {
+  #join (entry: NewConnection): MaybePromise<{ isNew: boolean, generation: string, standing: Standing }> {
     const { tenantId, connectionId } = entry
     const { roster, tenantLimits } = this.#internals
     return thenMaybe(tenantLimits.openConnection(tenantId, connectionId, () => roster.join(entry, this.#settings.maxConnectionsPerUser)), (joined) => {
@@ -260,12 +262,13 @@ export class Connections {
     })
   }
 
-  #announce ({ tenantId, userId, connectionId }: NewConnection, { isNew, isFirstOfUser }: JoinResult): void {
+  #announce ({ tenantId, userId, connectionId }: NewConnection, { isNew, isFirstOfUser, hasAppeared, standing: { status } }: JoinResult): void {
     if (isNew) {
       this.#internals.bus.emit('connected', { tenantId, userId, connectionId })
       this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection registered')
     }
-    if (isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId })
+    if (isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId, status })
+    else if (hasAppeared) this.#internals.bus.emit('appeared', { tenantId, userId, connectionId })
   }
 
   /** Closes the connections that a new one replaces. */

@@ -46,7 +46,7 @@ export function frames (internals: Internals, connections: Connections): Readonl
     const isRenewal = connection.phase.name === 'open'
     try {
       const identity = await identify(credentials, connection)
-      if (isRenewal) return { ack: connections.renew(connection, identity), replyEvent: 'authenticated' }
+      if (isRenewal) return { ack: await connections.renew(connection, identity), replyEvent: 'authenticated' }
       const { answer, live } = await connections.open(connection, identity, credentials.connectionId ?? randomUUID())
       return { ack: answer, replyEvent: 'authenticated', afterReply: live }
     } catch (err) {

@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { bodyErrorResponses, Channel, ClaimedId, ConnectionId, Device, Epoch, ErrorResponse, Id, Nullable, TenantStats, Timestamp } from '../../lib/schemas.js'
+import { bodyErrorResponses, Channel, ClaimedId, ConnectionId, Device, Epoch, ErrorResponse, Id, Nullable, PresenceStatus, TenantStats, Timestamp } from '../../lib/schemas.js'
 import { AckData, ErrorData } from '../../lib/wire/protocol.js'
 
 export const ConnectBody = Type.Object({
@@ -43,7 +43,12 @@ export const Authenticated = Type.Object({
   channels: Type.Array(Channel),
   expiresAt: Nullable(Timestamp),
   heartbeatInterval: Type.Integer({ description: 'milliseconds' }),
-  epoch: Epoch
+  epoch: Epoch,
+  presence: Type.Optional(Type.Object({
+    everyone: Type.Boolean({ description: 'Whether every change of presence is sent to everyone in the tenant; otherwise watch users' }),
+    online: Type.Integer({ description: 'Users online in the tenant, the caller included' }),
+    status: PresenceStatus
+  }, { description: 'With the presence plugin; status is the caller’s own' }))
 })
 export type Authenticated = Static<typeof Authenticated>
 

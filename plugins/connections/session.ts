@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import type { WebSocket } from 'ws'
 import type { Identity } from '../../lib/identity.js'
+import type { Internals } from '../../lib/internals.js'
 import type { Device } from '../../lib/schemas.js'
 import type { FrameLimits } from './frame-limiter.js'
 import type { RawSocket } from './node/raw-socket.js'
@@ -40,6 +41,11 @@ export type Phase =
   | { name: 'open', session: Session }
   /** `code`: the code with which this node closed it; null if the client did. */
   | { name: 'closing', since: number, session: Session | null, code: number | null }
+
+/** The shared parts that a connection uses. */
+export type ConnectionInternals = Pick<Internals, 'hub' | 'eventLog' | 'clock' | 'metrics' | 'defaultChannels' | 'channelLeft'>
+
+export const NO_CHANNELS: ReadonlySet<string> = new Set()
 
 export interface ConnectionOptions extends FrameLimits {
   /** Bytes that may wait for a slow reader. */

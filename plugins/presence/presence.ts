@@ -1,96 +1,170 @@
-import type { MaybePromise } from '../../lib/async/maybe-promise.js'
+import { isPromise, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { PRESENCE_CHANNEL } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
+import { RealtimeError } from '../../lib/errors.js'
 import type { Caller } from '../../lib/identity.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
-import type { Presence } from '../../lib/roster/contract.js'
+import { isShown, type Presence } from '../../lib/roster/contract.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
+import { parsed, type Announcer } from './announcer.js'
 import { displayStatus, displayStatusValidUntil } from './display-status.js'
 import { OnlinePageCache } from './online-page-cache.js'
-import type { OnlineUsers, PresenceAck, PresenceChanged, UserEdge, UserPresence } from './schemas.js'
+import type { OnlineUsers, PresenceAck, UserPresence } from './schemas.js'
 import type { PresenceStore } from './store.js'
+import type { Visibility } from './visibility.js'
 
 /** What a user sets. */
-export interface Update { status: PresenceStatus, device?: Device | undefined, lastMessage?: string | null | undefined }
+export interface Update {
+  status: PresenceStatus
+  device?: Device | undefined
+  lastMessage?: string | null | undefined
+  data?: object | null | undefined
+}
 
 /** A page of the online list: at most `limit` users (100), with ids after `cursor`. */
 export interface PageQuery { limit?: number, cursor?: Id }
 
-/** The rules of presence: who is online, away or busy, and the events that say so. */
+/** A user as somebody else sees them, or as they see themselves. */
+export interface SeenUser {
+  userId: Id
+  status: PresenceStatus
+  device: Device | null
+  lastMessage: string | null
+  data: Record<string, unknown> | null
+  displayStatus: string
+  lastSeenAt: string | null
+}
+
+/** The most bytes of `data`, as JSON. */
+const MAX_DATA = 1024
+
+/** The rules of presence: who is online, away, busy or invisible, and who sees it. */
 export class PresenceRules {
   readonly #internals: Internals
   readonly #store: PresenceStore
+  readonly #announcer: Announcer
+  readonly #visibility: Visibility
   readonly #pages = new OnlinePageCache()
 
-  constructor (internals: Internals, store: PresenceStore) {
+  constructor (internals: Internals, store: PresenceStore, announcer: Announcer, visibility: Visibility) {
     this.#internals = internals
     this.#store = store
+    this.#announcer = announcer
+    this.#visibility = visibility
     internals.defaultChannels.add(PRESENCE_CHANNEL)
-    internals.bus.on('online', ({ tenantId, userId, connectionId }) => {
-      this.#emitEdge('user:online', tenantId, userId, connectionId)
-      void this.#writeOnline(tenantId, userId)
+    internals.bus.on('online', ({ tenantId, userId, connectionId, status }) => {
+      if (status !== undefined && isShown(status)) announcer.edge('user:online', tenantId, userId, { connectionId })
+      if (status === undefined || isShown(status)) void this.#writeOnline(tenantId, userId, status === undefined ? connectionId : undefined)
     })
+    internals.bus.on('appeared', ({ tenantId, userId, connectionId }) => { announcer.edge('user:online', tenantId, userId, { connectionId }) })
     internals.bus.on('offline', ({ tenantId, userId, presence }) => {
-      this.#emitEdge('user:offline', tenantId, userId, null)
+      // Others were told when the user hid.
+      if (presence !== null && !isShown(presence.status)) return
+      announcer.edge('user:offline', tenantId, userId)
       if (presence !== null) this.#store.put({ tenantId, userId, ...presence, status: 'offline' })
     })
   }
 
-  /** Sets the caller's status, and sends it to the tenant. */
-  async update ({ identity }: Caller, { status, device, lastMessage }: Update): Promise<PresenceAck> {
+  /** Sets the caller's status, and sends it to those who may see it. Rejects with `RT_INVALID_DATA` if `data` is too large. */
+  async update ({ identity }: Caller, update: Update): Promise<PresenceAck> {
     const { tenantId, userId } = identity
+    const { status } = update
     const now = this.#internals.clock.now()
-    const [before] = await this.#internals.roster.presence(tenantId, [userId])
+    const [before = null] = await this.#internals.roster.presence(tenantId, [userId])
+    const statusBefore = before?.status ?? await this.#statusOfAbsent(tenantId, userId)
     const presence: Presence = {
       status,
-      device: device ?? before?.device ?? 'web',
-      lastMessage: lastMessage ?? null,
+      device: update.device ?? before?.device ?? 'web',
+      lastMessage: update.lastMessage ?? null,
+      data: encoded(update.data),
       // Repeating `away` does not start it anew.
       awaySince: status === 'away' ? (before?.status === 'away' ? before.awaySince : null) ?? now : null,
+      hiddenSince: isShown(status) ? null : await this.#hiddenSince(tenantId, userId, before, now),
       seenAt: now
     }
-    const { isFirstOfUser } = await this.#internals.roster.setPresence(tenantId, userId, presence)
-    if (isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId: null })
-    this.#store.put({ tenantId, userId, ...presence })
-    const timestamp = toIso(now)
-    const changed: PresenceChanged = { userId, status, device: presence.device, lastMessage: presence.lastMessage, timestamp }
-    this.#emit('user:presence', tenantId, userId, changed)
+    if (status === 'invisible' && statusBefore !== 'invisible') await this.#store.hide(tenantId, userId, presence.hiddenSince ?? now)
+    if (status !== 'invisible' && statusBefore === 'invisible') await this.#store.unhide(tenantId, userId)
+    const { isFirstOfUser, edge } = await this.#internals.roster.setPresence(tenantId, userId, presence)
+    if (isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId: null, status })
+    else if (edge === 'appeared') this.#announcer.edge('user:online', tenantId, userId)
+    if (isShown(status)) {
+      this.#store.put({ tenantId, userId, ...presence })
+      const saysMore = status !== 'online' || presence.lastMessage !== null || presence.data !== null
+      if (saysMore || statusBefore === null || isShown(statusBefore)) this.#announcer.changed(tenantId, userId, presence)
+    } else {
+      if (before !== null && isShown(before.status)) this.#store.put({ tenantId, userId, ...presence, status: 'offline', lastMessage: null })
+      if (edge === 'vanished') this.#announcer.edge('user:offline', tenantId, userId, 'own')
+      this.#announcer.changedPrivately(tenantId, userId, presence)
+    }
     this.#internals.bus.emit('presence', { tenantId, userId, presence })
-    return { status, device: presence.device, updatedAt: timestamp }
+    return { status, device: presence.device, updatedAt: toIso(now) }
   }
 
-  /** The presence of these users, in the order given; for users who are offline, when and where they were last seen. */
-  async of (tenantId: Id, userIds: Id[]): Promise<UserPresence[]> {
+  /** Users without a connection may be invisible. Null: they are offline. */
+  async #statusOfAbsent (tenantId: Id, userId: Id): Promise<PresenceStatus | null> {
+    const { status } = await this.#internals.roster.standing(tenantId, userId)
+    return status === 'invisible' ? status : null
+  }
+
+  /** When others saw the user last; 0: never. Somebody who is offline already was not seen now. */
+  async #hiddenSince (tenantId: Id, userId: Id, before: Presence | null, now: number): Promise<number> {
+    if (before !== null) return isShown(before.status) ? now : before.hiddenSince ?? now
+    return (await this.#store.lastSeen(tenantId, [userId])).get(userId)?.seenAt ?? 0
+  }
+
+  /** The presence of these users as the caller sees it, in the order given; `null` is host code. For users who are offline, when and where they were last seen. */
+  async of (tenantId: Id, userIds: Id[], caller: Caller | null): Promise<SeenUser[]> {
     const now = this.#internals.clock.now()
+    const visible = await this.#visibility.among(caller, userIds)
     const live = await this.#internals.roster.presence(tenantId, userIds)
-    const away = await this.#store.lastSeen(tenantId, userIds.filter((_, i) => live[i] === null))
-    return userIds.map((userId, i) => {
+    const shown = userIds.map((userId, i) => {
       const presence = live[i] ?? null
+      return presence === null || userId === caller?.identity.userId || isShown(presence.status) ? presence : null
+    })
+    const away = await this.#store.lastSeen(tenantId, userIds.filter((id, i) => shown[i] === null && visible?.has(id) !== false))
+    return userIds.map((userId, i) => {
+      if (visible?.has(userId) === false) return unseen(userId)
+      const presence = shown[i] ?? null
       const last = presence ?? away.get(userId) ?? null
+      // Where the row is not written yet.
+      const hidden = presence === null ? live[i] ?? null : presence
+      const seenAt = hidden?.hiddenSince ?? last?.seenAt ?? 0
       return {
-        user_id: userId,
+        userId,
         status: presence?.status ?? 'offline',
-        device: last?.device ?? null,
-        display_status: displayStatus(presence, now, { withDevice: true }),
-        last_seen_at: last === null ? null : toIso(last.seenAt)
+        device: last?.device ?? (seenAt === 0 ? null : hidden?.device) ?? null,
+        lastMessage: presence?.lastMessage ?? null,
+        data: parsed(presence?.data ?? null),
+        displayStatus: displayStatus(presence, now, { withDevice: true }),
+        lastSeenAt: seenAt === 0 ? null : toIso(seenAt)
       }
     })
   }
 
-  /** A page of the online users, by user id. */
-  async online (tenantId: Id, page: PageQuery): Promise<OnlineUsers> {
-    return (await this.#online(tenantId, page)).online
+  /** The same as REST sends it. */
+  async rows (tenantId: Id, userIds: Id[], caller: Caller | null): Promise<UserPresence[]> {
+    return (await this.of(tenantId, userIds, caller)).map(({ userId, lastMessage, displayStatus, lastSeenAt, ...user }) =>
+      ({ user_id: userId, ...user, last_message: lastMessage, display_status: displayStatus, last_seen_at: lastSeenAt }))
+  }
+
+  /** A page of the online users, by user id. Without those whom the caller may not see, who count in `total`. */
+  async online (tenantId: Id, page: PageQuery, caller: Caller | null = null): Promise<OnlineUsers> {
+    const { online } = await this.#online(tenantId, page)
+    const visible = await this.#visibility.among(caller, online.data.map(({ user_id: id }) => id))
+    return visible === null ? online : { ...online, data: online.data.filter(({ user_id: id }) => visible.has(id)) }
   }
 
   /** The same page as JSON. Synchronously from a cache while the page is unchanged (bench row "REST: online list"). */
-  onlineBytes (tenantId: Id, page: PageQuery): MaybePromise<Buffer> {
+  onlineBytes (caller: Caller, page: PageQuery): MaybePromise<Buffer> {
+    const { tenantId } = caller.identity
+    if (this.#visibility.isLimited) return this.online(tenantId, page, caller).then(toBytes)
     const key = `${tenantId}/${page.limit}/${page.cursor}`
     const version = this.#internals.roster.version(tenantId)
     const kept = version === null ? null : this.#pages.find(key, version, this.#internals.clock.now())
     if (kept !== null) return kept
     return this.#online(tenantId, page).then(({ online, until }) => {
-      const bytes = Buffer.from(JSON.stringify(online))
+      const bytes = toBytes(online)
       if (version !== null) this.#pages.keep(key, { bytes, version, until }, this.#internals.clock.now())
       return bytes
     })
@@ -106,6 +180,8 @@ export class PresenceRules {
         name: names[i] ?? null,
         status: presence.status,
         device: presence.device,
+        last_message: presence.lastMessage,
+        data: parsed(presence.data),
         display_status: displayStatus(presence, now, { withDevice: false })
       })),
       total,
@@ -114,22 +190,28 @@ export class PresenceRules {
     return { online, until: users.reduce((until, { presence }) => Math.min(until, displayStatusValidUntil(presence, now)), until) }
   }
 
-  #emitEdge (event: 'user:online' | 'user:offline', tenantId: Id, userId: Id, excludeConnectionId: string | null): void {
-    const data: UserEdge = { userId, status: event === 'user:online' ? 'online' : 'offline', timestamp: toIso(this.#internals.clock.now()) }
-    this.#emit(event, tenantId, userId, data, excludeConnectionId)
-  }
-
-  #emit (event: string, tenantId: Id, userId: Id, data: Record<string, unknown>, excludeConnectionId: string | null = null): void {
-    this.#internals.emit({ tenantId, channel: PRESENCE_CHANNEL, event, data, excludeConnectionId })
-    this.#internals.eventLog.audit({ tenantId, userId, type: event, channel: PRESENCE_CHANNEL, data })
-  }
-
-  async #writeOnline (tenantId: Id, userId: Id): Promise<void> {
+  /** `connectionId`: given if others are to be sent `user:online` unless the user is hidden, except that connection. */
+  async #writeOnline (tenantId: Id, userId: Id, connectionId?: string | null): Promise<void> {
     let presence: Presence | null | undefined
     try {
-      [presence] = await this.#internals.roster.presence(tenantId, [userId])
+      const found = this.#internals.roster.presence(tenantId, [userId]);
+      [presence] = isPromise(found) ? await found : found
     } catch {} // Redis is away: the next update writes the row
+    if (presence !== undefined && presence !== null && !isShown(presence.status)) return
+    if (connectionId !== undefined) this.#announcer.edge('user:online', tenantId, userId, { connectionId })
     // Null: they went offline meanwhile, and the `offline` listener has written the row.
     if (presence !== undefined && presence !== null) this.#store.put({ tenantId, userId, ...presence })
   }
+}
+
+const unseen = (userId: Id): SeenUser =>
+  ({ userId, status: 'offline', device: null, lastMessage: null, data: null, displayStatus: 'Offline', lastSeenAt: null })
+
+const toBytes = (online: OnlineUsers): Buffer => Buffer.from(JSON.stringify(online))
+
+function encoded (data: object | null | undefined): string | null {
+  if (data === null || data === undefined) return null
+  const text = JSON.stringify(data)
+  if (Buffer.byteLength(text) <= MAX_DATA) return text
+  throw new RealtimeError('RT_INVALID_DATA', `data must not be longer than ${MAX_DATA} bytes as JSON`)
 }

@@ -1,12 +1,15 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { bodyErrorResponses, Device, errorResponses, Id, IdList, Nullable, PresenceStatus, Timestamp } from '../../lib/schemas.js'
+import { bodyErrorResponses, ConnectionId, Device, ErrorResponse, errorResponses, Id, IdList, Nullable, PresenceStatus, Timestamp } from '../../lib/schemas.js'
 
 const LastMessage = Type.String({ maxLength: 1000 })
+/** Its size is checked by the rule. */
+const Data = Type.Record(Type.String(), Type.Unknown(), { description: 'Any object, at most 1024 bytes as JSON' })
 
 export const UpdateBody = Type.Object({
   status: PresenceStatus,
   device: Type.Optional(Device),
-  last_message: Type.Optional(Nullable(LastMessage))
+  last_message: Type.Optional(Nullable(LastMessage)),
+  data: Type.Optional(Nullable(Data))
 })
 
 export const Updated = Type.Object({
@@ -19,6 +22,8 @@ export const UserPresence = Type.Object({
   user_id: Id,
   status: PresenceStatus,
   device: Nullable(Device),
+  last_message: Nullable(Type.String()),
+  data: Nullable(Data),
   display_status: DisplayStatus,
   last_seen_at: Nullable(Timestamp)
 })
@@ -40,6 +45,8 @@ export const OnlineUsers = Type.Object({
     name: Nullable(Type.String()),
     status: PresenceStatus,
     device: Nullable(Device),
+    last_message: Nullable(Type.String()),
+    data: Nullable(Data),
     display_status: DisplayStatus
   })),
   total: Type.Integer({ description: 'All users who are online, on every page' }),
@@ -50,7 +57,8 @@ export type OnlineUsers = Static<typeof OnlineUsers>
 export const PresenceData = Type.Object({
   status: PresenceStatus,
   device: Type.Optional(Device),
-  lastMessage: Type.Optional(Nullable(LastMessage))
+  lastMessage: Type.Optional(Nullable(LastMessage)),
+  data: Type.Optional(Nullable(Data))
 })
 export type PresenceData = Static<typeof PresenceData>
 
@@ -59,7 +67,7 @@ export type PresenceAck = Static<typeof PresenceAck>
 
 /** server → client `user:presence` */
 export const PresenceChanged = Type.Object({
-  userId: Id, status: PresenceStatus, device: Device, lastMessage: Nullable(Type.String()), timestamp: Timestamp
+  userId: Id, status: PresenceStatus, device: Device, lastMessage: Nullable(Type.String()), data: Nullable(Data), timestamp: Timestamp
 })
 export type PresenceChanged = Static<typeof PresenceChanged>
 
@@ -69,9 +77,60 @@ export const UserEdge = Type.Object({
 })
 export type UserEdge = Static<typeof UserEdge>
 
-export const clientEvents = { 'user:presence': { data: PresenceData, ack: PresenceAck } } as const
+/** server → client `presence:count`, at most one per second while not every change is sent to everyone */
+export const PresenceCount = Type.Object({ online: Type.Integer(), timestamp: Timestamp })
+export type PresenceCount = Static<typeof PresenceCount>
 
-export const serverEvents = { 'user:presence': PresenceChanged, 'user:online': UserEdge, 'user:offline': UserEdge } as const
+/** server → client `presence:mode`. True: every change is sent to everyone from now on, read the list again. */
+export const PresenceMode = Type.Object({ everyone: Type.Boolean(), online: Type.Integer() })
+export type PresenceMode = Static<typeof PresenceMode>
+
+const WatchedIds = Type.Array(Id, { minItems: 1, maxItems: 500 })
+
+export const WatchData = Type.Object({ userIds: WatchedIds })
+export const UnwatchData = Type.Object({ userIds: Type.Optional(Type.Array(Id, { minItems: 1, maxItems: 500, description: 'All if absent' })) })
+
+export const WatchedUser = Type.Object({
+  userId: Id,
+  status: PresenceStatus,
+  device: Nullable(Device),
+  lastMessage: Nullable(Type.String()),
+  data: Nullable(Data),
+  lastSeenAt: Nullable(Timestamp)
+})
+export type WatchedUser = Static<typeof WatchedUser>
+
+/** In the order asked. Every change after it is sent. */
+export const WatchAck = Type.Object({ users: Type.Array(WatchedUser) })
+export type WatchAck = Static<typeof WatchAck>
+export const UnwatchAck = Type.Object({ watching: Type.Integer({ description: 'Users who are still watched' }) })
+
+export const WatchBody = Type.Object({ connection_id: ConnectionId, user_ids: WatchedIds })
+export const UnwatchBody = Type.Object({ connection_id: ConnectionId, user_ids: UnwatchData.properties.userIds })
+
+/** As in `WatchedUser`, in REST's names. */
+export const WatchedRow = Type.Object({
+  user_id: Id,
+  status: PresenceStatus,
+  device: Nullable(Device),
+  last_message: Nullable(Type.String()),
+  data: Nullable(Data),
+  last_seen_at: Nullable(Timestamp)
+})
+
+export const clientEvents = {
+  'user:presence': { data: PresenceData, ack: PresenceAck },
+  'presence:watch': { data: WatchData, ack: WatchAck },
+  'presence:unwatch': { data: UnwatchData, ack: UnwatchAck }
+} as const
+
+export const serverEvents = {
+  'user:presence': PresenceChanged,
+  'user:online': UserEdge,
+  'user:offline': UserEdge,
+  'presence:count': PresenceCount,
+  'presence:mode': PresenceMode
+} as const
 
 const tags = ['presence'] as const
 
@@ -93,5 +152,17 @@ export const rest = {
   },
   'POST /presence/update': {
     tags, summary: 'Set the caller’s status', body: UpdateBody, response: { ...bodyErrorResponses, 200: Updated }
+  },
+  'POST /presence/watch': {
+    tags,
+    summary: 'Send a connection the changes of up to 500 users',
+    body: WatchBody,
+    response: { ...bodyErrorResponses, 200: Type.Object({ data: Type.Object({ users: Type.Array(WatchedRow) }) }), 404: ErrorResponse, 409: ErrorResponse }
+  },
+  'POST /presence/unwatch': {
+    tags,
+    summary: 'Stop that, for some users or for all',
+    body: UnwatchBody,
+    response: { ...bodyErrorResponses, 200: Type.Object({ data: UnwatchAck }), 404: ErrorResponse }
   }
 } as const

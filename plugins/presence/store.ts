@@ -5,7 +5,7 @@ import { fromSqlTime, toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
 import type { Id, Ids } from '../../lib/ids.js'
-import { userKey } from '../../lib/keys.js'
+import { userKey, type UserRef } from '../../lib/keys.js'
 import type { StorageAccess } from '../../lib/resources.js'
 import type { Device, PresenceStatus } from '../../lib/schemas.js'
 
@@ -19,7 +19,10 @@ export interface PresenceRecord {
   seenAt: number
 }
 
-/** websocket_presence: one row per user, written behind; read only for those who are not online now. */
+/**
+ * websocket_presence: one row per user, written behind; read only for those who are not online now. websocket_invisible: who is
+ * invisible, written before it takes effect.
+ */
 export class PresenceStore {
   readonly #rows: WriteBehind<PresenceRecord>
   readonly #storage: StorageAccess
@@ -73,6 +76,28 @@ export class PresenceStore {
       if (waiting !== undefined) found.set(userId, waiting)
     }
     return found
+  }
+
+  /** All users who are invisible. */
+  async invisible (): Promise<Array<UserRef & { since: number }>> {
+    const { db, ask } = this.#storage
+    const rows = await ask(async () => await db.selectFrom('websocket_invisible').select(['tenant_id', 'user_id', 'since']).execute())
+    return rows.map((row) => ({ tenantId: this.#ids.parse(row.tenant_id), userId: this.#ids.parse(row.user_id), since: Number(row.since) }))
+  }
+
+  /** The user is invisible from now on. Rejects with `RT_STORAGE_UNAVAILABLE`. */
+  async hide (tenantId: Id, userId: Id, since: number): Promise<void> {
+    const { db, dialect, ask } = this.#storage
+    await ask(async () => {
+      await upsert(db, dialect, 'websocket_invisible', [{ tenant_id: tenantId, user_id: userId, since }], { keys: ['tenant_id', 'user_id'], update: ['since'] })
+    })
+  }
+
+  async unhide (tenantId: Id, userId: Id): Promise<void> {
+    const { db, ask } = this.#storage
+    await ask(async () => {
+      await db.deleteFrom('websocket_invisible').where('tenant_id', '=', tenantId).where('user_id', '=', userId).execute()
+    })
   }
 
   async close (): Promise<void> {

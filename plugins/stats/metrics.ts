@@ -86,6 +86,8 @@ function sizes (registry: Registry, internals: Internals): void {
   gauge(registry, 'realtime_host_calls_running', 'Calls of host functions under way', () => access.load.map(({ lane, running }) => [{ lane }, running]), 'lane')
   gauge(registry, 'realtime_host_calls_waiting', 'Calls of host functions that wait for a place', () => access.load.map(({ lane, waiting }) => [{ lane }, waiting]), 'lane')
   gauge(registry, 'realtime_channels', 'Channels that connections of this node are subscribed to', () => [[{}, hub.size]])
+  gauge(registry, 'realtime_presence_watched', 'Users whom connections of this node watch', () => [[{}, hub.watched.length]])
+  gauge(registry, 'realtime_channels_with_members', 'Channels of this node whose members are known', () => [[{}, metrics.rooms?.() ?? 0]])
   gauge(registry, 'realtime_log_queued_events', 'Durable events that wait for the database', () => [[{}, eventLog.queued]])
   gauge(registry, 'realtime_healthy', '1: it answers this node; 0: it is away', () => [
     [{ part: 'database' }, Number(eventLog.healthy)],

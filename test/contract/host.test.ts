@@ -10,7 +10,8 @@ overTopologies({}, (test, { at }) => {
     t.equal((await fetch(`${at(0)}/docs`)).status, 200)
     const { paths } = await (await fetch(`${at(0)}/docs/json`)).json() as { paths: Record<string, Record<string, { responses: object }>> }
     const routes = ['connect', 'disconnect', 'heartbeat', 'presence/{userId}', 'presence', 'online-users', 'presence/update', 'typing',
-      'typing/{conversationId}', 'subscribe', 'unsubscribe', 'stats', 'messages/direct', 'messages/group', 'broadcast', 'notifications', 'events']
+      'typing/{conversationId}', 'subscribe', 'unsubscribe', 'stats', 'messages/direct', 'messages/group', 'broadcast', 'notifications', 'events',
+      'presence/watch', 'presence/unwatch', 'channels', 'channels/{channel}/members']
     for (const route of routes) {
       const methods = paths[`/api/websocket/${route}`]
       t.ok(methods, route)

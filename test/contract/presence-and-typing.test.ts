@@ -26,7 +26,7 @@ overTopologies({}, (test, { at }) => {
     const ack = await client.request('user:presence', { status: 'away', device: 'mobile', lastMessage: 'Lunch break' })
     t.match(ack, { status: 'away', device: 'mobile', updatedAt: /\.\d{3}Z$/ })
     t.strictSame(await watcher.next('user:presence'),
-      { userId: 1, status: 'away', device: 'mobile', lastMessage: 'Lunch break', timestamp: ack.updatedAt })
+      { userId: 1, status: 'away', device: 'mobile', lastMessage: 'Lunch break', data: null, timestamp: ack.updatedAt })
     const expected = { user_id: 1, status: 'away', device: 'mobile', display_status: 'Away for 0m', last_seen_at: /Z$/ }
     t.match(await get(1, tokenFor(2, club), '/presence/1'), { data: expected })
     const updated = await rest(at(1), tokenFor(1, club), 'POST', '/presence/update', { status: 'busy' })

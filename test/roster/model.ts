@@ -67,6 +67,8 @@ export class Model {
     const { ownedByOther, isFirstOfUser, replaced, generation } = await node.roster.join(entry, LIMIT)
     if (ownedByOther) throw new Error(`${connectionId} is taken`)
     node.sockets.set(keyOf(entry), { ...entry, generation })
+    // It ends with the next connection.
+    if (this.said.get(`${tenantId}/${userId}`) === 'offline') this.said.delete(`${tenantId}/${userId}`)
     if (isFirstOfUser) this.#tell(`${tenantId}/${userId} online`)
     if (replaced !== null) await this.close(replaced)
   }
@@ -87,7 +89,7 @@ export class Model {
   async say (node: ModelNode, { tenantId, userId }: RosterConnection, status: Status): Promise<void> {
     const seenAt = this.clock.now()
     try {
-      const { isFirstOfUser } = await node.roster.setPresence(tenantId, userId, { status, device: 'web', lastMessage: null, awaySince: null, seenAt })
+      const { isFirstOfUser } = await node.roster.setPresence(tenantId, userId, { status, device: 'web', lastMessage: null, data: null, awaySince: null, hiddenSince: null, seenAt })
       if (isFirstOfUser) this.#tell(`${tenantId}/${userId} online`)
       this.said.set(`${tenantId}/${userId}`, status)
     } catch (err) {

@@ -18,7 +18,7 @@ export function presence (t: Test, open: OpenWorld): void {
     const { clock, here, there } = await open(t)
     for (const userId of [7, 8, 9]) await enter(here, `c${userId}`, { userId })
     const away = saying('away', { device: 'desktop', lastMessage: 'zpátky v 5 👋 "\\', awaySince: clock.now() - 60_000, seenAt: clock.now() })
-    t.strictSame(await there.setPresence(1, 8, away), { isFirstOfUser: false })
+    t.match(await there.setPresence(1, 8, away), { isFirstOfUser: false, edge: null })
     await here.setPresence(1, 9, saying('busy'))
     const found = await there.presence(1, [9, 404, 8, 7, 8])
     t.match(found, [{ status: 'busy' }, null, { status: 'away' }, { status: 'online' }, { status: 'away' }])
@@ -48,12 +48,12 @@ export function presence (t: Test, open: OpenWorld): void {
   t.test('a user who sets a status without a connection is online for the registration time, then goes offline once', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
-    t.strictSame(await here.setPresence(1, 7, saying('away')), { isFirstOfUser: true })
-    t.strictSame(await there.setPresence(1, 7, saying('busy')), { isFirstOfUser: false })
+    t.match(await here.setPresence(1, 7, saying('away')), { isFirstOfUser: true, edge: 'appeared' })
+    t.match(await there.setPresence(1, 7, saying('busy')), { isFirstOfUser: false })
     t.match(await here.counts(1), { total: 0, active: 0, users: 0 })
     clock.advance(times.registrationTtl - SOON)
     t.strictSame(await sweepBoth(world), nothing)
-    t.strictSame(await there.setPresence(1, 7, saying('busy')), { isFirstOfUser: false })
+    t.match(await there.setPresence(1, 7, saying('busy')), { isFirstOfUser: false })
     clock.advance(times.registrationTtl - SOON)
     t.strictSame(await sweepBoth(world), nothing, 'each sign counts anew')
     t.match(await here.presence(1, [7]), [{ status: 'busy' }])
@@ -62,7 +62,7 @@ export function presence (t: Test, open: OpenWorld): void {
     clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweepBoth(world), { ...nothing, offline: [7] })
     t.strictSame(await there.presence(1, [7]), [null])
-    t.strictSame(await there.setPresence(1, 7, saying('busy')), { isFirstOfUser: true })
+    t.match(await there.setPresence(1, 7, saying('busy')), { isFirstOfUser: true })
   })
 
   t.test('a user who connects after that does not go online twice, and goes offline with the connection', async (t) => {
@@ -83,7 +83,7 @@ export function presence (t: Test, open: OpenWorld): void {
     const world = await open(t)
     const { clock, here, there } = world
     await here.leave(await enter(here, 'a'))
-    t.strictSame(await there.setPresence(1, 7, saying('away')), { isFirstOfUser: false })
+    t.match(await there.setPresence(1, 7, saying('away')), { isFirstOfUser: false })
     clock.advance(times.offlineDelay + SOON)
     t.strictSame(await sweepBoth(world), nothing)
     clock.advance(times.registrationTtl)
@@ -132,13 +132,37 @@ export function presence (t: Test, open: OpenWorld): void {
   t.test('a user with the status offline is not in the list, but can be read, until the status changes', async (t) => {
     const { here, there } = await open(t)
     for (const userId of [7, 8]) await enter(here, `c${userId}`, { userId })
-    await here.setPresence(1, 7, saying('offline'))
     await enter(there, 'more')
+    t.match(await here.setPresence(1, 7, saying('offline')), { edge: 'vanished' })
     t.match(await there.online(1, { limit: 9, after: 0 }), { users: [{ userId: 8 }], total: 1 })
     t.match(await there.presence(1, [7]), [{ status: 'offline' }])
     t.match(await there.counts(1), { users: 2 })
     await there.setPresence(1, 7, saying('away'))
     t.match(await here.online(1, { limit: 9, after: 0 }), { users: [{ userId: 7 }, { userId: 8 }], total: 2 })
+  })
+
+  t.test('offline ends with the next connection; invisible does not, and outlives the last one', async (t) => {
+    const world = await open(t)
+    const { clock, here, there } = world
+    for (const roster of new Set([here, there])) await roster.usePresence({ everyone: 1000, loadInvisible: async () => [] })
+    const first = await enter(here, 'a')
+    await here.setPresence(1, 7, saying('offline', { hiddenSince: clock.now() }))
+    t.match(await there.join(socket(there, 'b'), LIMIT), { isFirstOfUser: false, hasAppeared: true, standing: { status: 'online', online: 1 } })
+    t.match(await there.setPresence(1, 7, saying('invisible', { hiddenSince: clock.now() })), { edge: 'vanished', standing: { online: 0 } })
+    t.match(await here.join(socket(here, 'c'), LIMIT), { hasAppeared: false, standing: { status: 'invisible', online: 0 } })
+    t.match([await there.counts(1), await there.counts(1, true)], [{ total: 3, users: 1 }, { total: 0, active: 0, users: 0 }])
+    t.match(await there.online(1, { limit: 9, after: 0 }), { users: [], total: 0 })
+    await here.leave(first)
+    for (const id of ['b', 'c']) {
+      const found = await here.find(1, id)
+      if (found !== null) await (found.nodeId === here.nodeId ? here : there).leave(found)
+    }
+    clock.advance(times.offlineDelay + SOON)
+    t.strictSame((await sweepBoth(world)).offline, [7])
+    t.match(await here.standing(1, 7), { status: 'invisible' })
+    t.match(await there.join(socket(there, 'd'), LIMIT), { isFirstOfUser: true, hasAppeared: false, standing: { status: 'invisible', online: 0 } })
+    t.match(await here.presence(1, [7]), [{ status: 'invisible', hiddenSince: Number }])
+    t.match(await here.setPresence(1, 7, saying('busy')), { edge: 'appeared', standing: { status: 'busy', online: 1 } })
   })
 
   t.test('a user in the offline delay is in the list until the offline is confirmed', async (t) => {

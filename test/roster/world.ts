@@ -19,7 +19,7 @@ export interface World {
 export type OpenWorld = (t: Test) => Promise<World>
 
 /** How many of the first arguments of a method are ids, or lists of ids. */
-const IDS: Partial<Record<string, number>> = { connectionsOf: 2, setPresence: 2, presence: 2, countRequest: 0, lock: 0, renew: 0, repair: 0 }
+const IDS: Partial<Record<string, number>> = { connectionsOf: 2, setPresence: 2, presence: 2, standing: 2, usePresence: 0, countRequest: 0, lock: 0, renew: 0, repair: 0 }
 
 /** Rosters with string ids, for tests that say numbers. */
 export const takingNumbers = <Rosters extends Record<string, Roster>>(rosters: Rosters): Rosters =>
@@ -72,7 +72,7 @@ export const socket = (roster: Roster, connectionId: string, rest: Partial<Omit<
   ({ tenantId: 1, userId: 7, connectionId, nodeId: roster.nodeId, device: 'web', connectedAt: 1, ...rest })
 
 export const saying = (status: Presence['status'], rest: Partial<Presence> = {}): Presence =>
-  ({ status, device: 'mobile', lastMessage: null, awaySince: null, seenAt: 0, ...rest })
+  ({ status, device: 'mobile', lastMessage: null, data: null, awaySince: null, hiddenSince: null, seenAt: 0, ...rest })
 
 export const LIMIT = 20
 

@@ -1,10 +1,13 @@
 import type { Clock } from '../../clock.js'
 import type { Id, Ids } from '../../ids.js'
 import {
-  createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
-  type Renewed, type Roster, type RosterConnection, type RosterTimes, type TypingEntry, type TypingKey, type UsersOfTenant
+  createGenerations, defaultPresence, isShown, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
+  type Renewed, type Roster, type RosterConnection, type RosterTimes, type UsersOfTenant
 } from '../contract.js'
-import { remove, scheduleCheck, collectDue, type OnlineUser, type Tenant } from './tenant.js'
+import { collectRooms, MemoryRooms } from './rooms.js'
+import { evict, remove, scheduleCheck, collectDue, collectTell, countShown, type OnlineUser, type Tenant } from './tenant.js'
+import { MemoryTyping } from './typing.js'
+import { MemoryUsers, NOTHING_JOINED, standingOf } from './users.js'
 
 /** The roster of one process. */
 export class MemoryRoster implements Roster {
@@ -15,7 +18,9 @@ export class MemoryRoster implements Roster {
   readonly #times: RosterTimes
   readonly #newGeneration = createGenerations()
   readonly #tenants = new Map<Id, Tenant>()
-  #version = 0
+  readonly #rooms: MemoryRooms
+  readonly #typing: MemoryTyping
+  readonly #users: MemoryUsers
   readonly #rateCounts = new Map<string, { count: number, until: number }>()
 
   constructor (nodeId: string, ids: Ids, clock: Clock, times: RosterTimes) {
@@ -23,6 +28,10 @@ export class MemoryRoster implements Roster {
     this.nodeId = nodeId
     this.#clock = clock
     this.#times = times
+    const tenantOf = (tenantId: Id): Tenant => this.#tenant(tenantId)
+    this.#users = new MemoryUsers(this.#tenants, tenantOf, clock, times)
+    this.#rooms = new MemoryRooms(this.#tenants, tenantOf, ids, clock)
+    this.#typing = new MemoryTyping(this.#tenants, tenantOf, clock)
   }
 
   async start (): Promise<void> {}
@@ -32,9 +41,12 @@ export class MemoryRoster implements Roster {
     const generation = this.#newGeneration()
     const known = tenant.connections.get(entry.connectionId)
     if (known !== undefined && known.userId !== entry.userId) {
-      return { ownedByOther: true, isNew: false, isFirstOfUser: false, replaced: null, evicted: [], generation }
+      return { ...NOTHING_JOINED, ownedByOther: true, generation }
     }
-    const { user, isFirstOfUser } = this.#markOnline(tenant, entry.userId, entry.device)
+    const { user, isFirstOfUser } = this.#users.markOnline(tenant, entry.tenantId, entry.userId, entry.device)
+    // `offline` ends with the next connection.
+    const hasReturned = user.presence.status === 'offline'
+    if (hasReturned) this.#users.show(tenant, entry.userId, user, defaultPresence(entry.device, this.#clock.now()))
     // idle memory: a spread would give each entry a hidden class of its own for its lifetime.
     tenant.connections.set(entry.connectionId, {
       tenantId: entry.tenantId,
@@ -52,10 +64,20 @@ export class MemoryRoster implements Roster {
     if (!user.connections.includes(entry.connectionId)) user.connections = user.connections.concat(entry.connectionId)
     user.statusOnlyUntil = null
     if (entry.nodeId === null) scheduleCheck(tenant, this.#clock.now() + this.#times.registrationTtl)
-    const evicted = user.connections.length > limit ? this.#evict(tenant, user, entry.connectionId, limit) : []
+    const evicted = user.connections.length > limit ? evict(tenant, user, entry.connectionId, limit, this.#times.offlineDelay, this.#clock.now()) : []
     const kept = tenant.connections.get(entry.connectionId)?.generation ?? generation
     const replaced = entry.nodeId !== null && known !== undefined && known.nodeId !== null ? known : null
-    return { ownedByOther: false, isNew: known === undefined, isFirstOfUser, replaced, evicted, generation: kept }
+    const standing = standingOf(tenant, user)
+    return {
+      ownedByOther: false,
+      isNew: known === undefined,
+      isFirstOfUser,
+      hasAppeared: hasReturned || (isFirstOfUser && isShown(standing.status)),
+      standing,
+      replaced,
+      evicted,
+      generation: kept
+    }
   }
 
   leave ({ tenantId, connectionId, generation }: ConnectionRef, offlineDelay = this.#times.offlineDelay): boolean {
@@ -101,17 +123,13 @@ export class MemoryRoster implements Roster {
     return [...this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels ?? []]
   }
 
-  setPresence (tenantId: Id, userId: Id, presence: Presence): { isFirstOfUser: boolean } {
-    const tenant = this.#tenant(tenantId)
-    const { user, isFirstOfUser } = this.#markOnline(tenant, userId, presence.device)
-    user.presence = presence
-    tenant.version = ++this.#version
-    if (user.connections.length === 0) {
-      user.statusOnlyUntil = this.#clock.now() + this.#times.registrationTtl
-      scheduleCheck(tenant, user.statusOnlyUntil)
-    }
-    return { isFirstOfUser }
+  readonly usePresence: Roster['usePresence'] = async (rules) => { await this.#users.usePresence(rules) }
+  readonly tellsEveryone: Roster['tellsEveryone'] = (tenantId) => this.#users.tellsEveryone(tenantId)
+  setPresence (...args: Parameters<MemoryUsers['setPresence']>): ReturnType<MemoryUsers['setPresence']> {
+    return this.#users.setPresence(...args)
   }
+
+  readonly standing: Roster['standing'] = (...args) => this.#users.standing(...args)
 
   presence (tenantId: Id, userIds: Id[]): Array<Presence | null> {
     const users = this.#tenants.get(tenantId)?.users
@@ -120,7 +138,7 @@ export class MemoryRoster implements Roster {
 
   async online (tenantId: Id, { limit, after }: { limit: number, after: Id }): Promise<OnlinePage> {
     const visible = [...this.#tenants.get(tenantId)?.users ?? []]
-      .filter(([, { presence }]) => presence.status !== 'offline').sort(([a], [b]) => this.#ids.compare(a, b))
+      .filter(([, { presence }]) => isShown(presence.status)).sort(([a], [b]) => this.#ids.compare(a, b))
     const from = visible.findIndex(([id]) => id > after)
     const page = from < 0 ? [] : visible.slice(from, from + limit)
     const last = page.at(-1)?.[0]
@@ -135,55 +153,41 @@ export class MemoryRoster implements Roster {
     return this.#tenants.get(tenantId)?.version ?? 0
   }
 
-  async counts (tenantId: Id): Promise<Counts> {
+  async counts (tenantId: Id, shown = false): Promise<Counts> {
     const tenant = this.#tenants.get(tenantId)
     if (tenant === undefined) return { total: 0, active: 0, users: 0 }
     const since = this.#clock.now() - this.#times.registrationTtl / 2
-    const entries = [...tenant.connections.values()]
+    const counted = (user: OnlineUser | undefined): boolean => !shown || isShown(user?.presence.status ?? 'online')
+    const entries = [...tenant.connections.values()].filter(({ userId }) => counted(tenant.users.get(userId)))
     return {
       total: entries.length,
       active: entries.filter(({ nodeId, activeAt }) => nodeId !== null || activeAt >= since).length,
-      users: [...tenant.users.values()].filter(({ connections }) => connections.length > 0).length
+      users: [...tenant.users.values()].filter((user) => user.connections.length > 0 && counted(user)).length
     }
   }
 
-  startTyping (entry: TypingEntry): boolean {
-    const tenant = this.#tenant(entry.tenantId)
-    const { typing } = tenant
-    const key = `${entry.userId}:${entry.conversationId}`
-    const known = typing.get(key)
-    const isTyping = known !== undefined && known.expiresAt > this.#clock.now()
-    if (isTyping) known.expiresAt = entry.expiresAt
-    else typing.set(key, { ...entry })
-    scheduleCheck(tenant, entry.expiresAt)
-    return !isTyping
-  }
+  readonly enter: Roster['enter'] = (...args) => this.#rooms.enter(...args)
+  readonly exit: Roster['exit'] = (...args) => this.#rooms.exit(...args)
+  readonly tell: Roster['tell'] = (...args) => this.#rooms.tell(...args)
+  readonly members: Roster['members'] = async (...args) => await this.#rooms.members(...args)
+  readonly roomSizes: Roster['roomSizes'] = async (...args) => await this.#rooms.roomSizes(...args)
 
-  async stopTyping (keys: TypingKey[]): Promise<TypingEntry[]> {
-    return keys.flatMap(({ tenantId, userId, conversationId }) => {
-      const typing = this.#tenants.get(tenantId)?.typing
-      const entry = typing?.get(`${userId}:${conversationId}`)
-      if (entry === undefined) return []
-      typing?.delete(`${userId}:${conversationId}`)
-      return [entry]
-    })
-  }
-
-  async typing (tenantId: Id, conversationId: string): Promise<TypingEntry[]> {
-    const now = this.#clock.now()
-    return [...this.#tenants.get(tenantId)?.typing.values() ?? []]
-      .filter((entry) => entry.conversationId === conversationId && entry.expiresAt > now)
-      .sort((a, b) => a.startedAt - b.startedAt)
-  }
+  readonly startTyping: Roster['startTyping'] = (entry) => this.#typing.startTyping(entry)
+  readonly stopTyping: Roster['stopTyping'] = async (keys) => await this.#typing.stopTyping(keys)
+  readonly typing: Roster['typing'] = async (...args) => await this.#typing.typing(...args)
 
   async claimDue (): Promise<Due[]> {
     const now = this.#clock.now()
     const found: Due[] = []
     for (const [tenantId, tenant] of this.#tenants) {
-      if (tenant.users.size + tenant.connections.size + tenant.typing.size === 0) this.#tenants.delete(tenantId)
+      if (tenant.users.size + tenant.connections.size + tenant.typing.size + tenant.rooms.size === 0 && tenant.tellAt === null) this.#tenants.delete(tenantId)
       if (tenant.dueAt > now) continue
       const due = collectDue(tenant, this.#times, now)
-      if (due.expiredConnections.length + due.typing.length + due.offline.length > 0) found.push({ tenantId, ...due })
+      const rooms = collectRooms(tenant, now)
+      const tell = collectTell(tenant, now)
+      if (due.expiredConnections.length + due.typing.length + due.offline.length + rooms.length > 0 || tell !== null) {
+        found.push({ tenantId, ...due, rooms, mode: { everyone: tenant.everyone, online: tenant.shown }, tell })
+      }
     }
     for (const [key, { until }] of this.#rateCounts) if (until <= now) this.#rateCounts.delete(key)
     return found
@@ -192,10 +196,11 @@ export class MemoryRoster implements Roster {
   async confirmOffline (users: UsersOfTenant[]): Promise<UsersOfTenant[]> {
     return users.flatMap(({ tenantId, userIds }) => {
       const tenant = this.#tenants.get(tenantId)
-      if (tenant !== undefined) tenant.version = ++this.#version
+      if (tenant !== undefined) tenant.version = ++this.#users.version
       const back = userIds.filter((id) => {
         const user = tenant?.users.get(id)
         if (user !== undefined && user.offlineAt === null) return true
+        if (tenant !== undefined && user !== undefined && isShown(user.presence.status)) countShown(tenant, -1, this.#users.everyone, this.#clock.now())
         tenant?.users.delete(id)
         return false
       })
@@ -241,34 +246,21 @@ export class MemoryRoster implements Roster {
   #tenant (tenantId: Id): Tenant {
     let tenant = this.#tenants.get(tenantId)
     if (tenant === undefined) {
-      tenant = { connections: new Map(), users: new Map(), typing: new Map(), version: ++this.#version, dueAt: Infinity }
+      tenant = {
+        connections: new Map(),
+        users: new Map(),
+        typing: new Map(),
+        rooms: new Map(),
+        version: ++this.#users.version,
+        dueAt: Infinity,
+        shown: 0,
+        everyone: this.#users.everyone > 0,
+        tellAt: null,
+        hasFlipped: false,
+        toldAt: 0
+      }
       this.#tenants.set(tenantId, tenant)
     }
     return tenant
-  }
-
-  #markOnline (tenant: Tenant, userId: Id, device: RosterConnection['device']): { user: OnlineUser, isFirstOfUser: boolean } {
-    const known = tenant.users.get(userId)
-    const user = known ?? {
-      connections: [], presence: defaultPresence(device, this.#clock.now()), offlineAt: null, statusOnlyUntil: null
-    }
-    user.offlineAt = null
-    user.presence.seenAt = this.#clock.now()
-    if (known === undefined) tenant.version = ++this.#version
-    tenant.users.set(userId, user)
-    return { user, isFirstOfUser: known === undefined }
-  }
-
-  /** Removes the user's connections over the limit: those without a socket first, then the oldest; never the newest. */
-  #evict (tenant: Tenant, user: OnlineUser, newest: string, limit: number): RosterConnection[] {
-    const hasSocket = ({ nodeId }: RosterConnection): boolean => nodeId !== null
-    const others = user.connections.map((id) => tenant.connections.get(id)).filter((entry) => entry !== undefined)
-      .filter(({ connectionId }) => connectionId !== newest)
-      .sort((a, b) => Number(hasSocket(a)) - Number(hasSocket(b)) || a.connectedAt - b.connectedAt)
-    // An open socket is not evicted for a connection that may never have one.
-    const candidates = tenant.connections.get(newest)?.nodeId === null ? others.filter((entry) => !hasSocket(entry)) : others
-    const evicted = candidates.slice(0, user.connections.length - limit)
-    for (const entry of evicted) remove(tenant, entry, this.#times.offlineDelay, this.#clock.now())
-    return evicted
   }
 }

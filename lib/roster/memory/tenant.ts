@@ -1,5 +1,6 @@
 import type { Id } from '../../ids.js'
-import type { Due, RosterConnection, Presence, RosterTimes, TypingEntry } from '../contract.js'
+import { TELL_INTERVAL, type Due, type RosterConnection, type Presence, type RosterTimes, type TypingEntry } from '../contract.js'
+import type { Room } from './rooms.js'
 
 /** A user who counts as online: with connections, by a status update, or until `offlineAt`. */
 export interface OnlineUser {
@@ -16,10 +17,45 @@ export interface Tenant {
   users: Map<Id, OnlineUser>
   /** `{user}:{conversation}` */
   typing: Map<string, TypingEntry>
+  /** By channel. */
+  rooms: Map<string, Room>
   /** Unique over all tenants; changes when a user goes online or offline, or sets a presence. */
   version: number
   /** No deadline of the tenant is before this time. */
   dueAt: number
+  /** Number of users whom others see as online. */
+  shown: number
+  /** Whether every change of presence is sent to everyone. */
+  everyone: boolean
+  /** When the count, or the mode, is to be sent to everyone; null: nothing has changed. */
+  tellAt: number | null
+  hasFlipped: boolean
+  toldAt: number
+}
+
+/** A user came into sight of others, or went out of it. `limit`: up to this number everyone is sent every change. */
+export function countShown (tenant: Tenant, difference: number, limit: number, now: number): void {
+  tenant.shown += difference
+  const everyone = limit > 0 && tenant.shown <= (tenant.everyone ? limit : Math.floor(limit * 0.9))
+  tenant.hasFlipped ||= everyone !== tenant.everyone
+  tenant.everyone = everyone
+  if (everyone && !tenant.hasFlipped) return
+  tenant.tellAt = tenant.hasFlipped ? now : tenant.tellAt ?? Math.max(now, tenant.toldAt + TELL_INTERVAL)
+  scheduleCheck(tenant, tenant.tellAt)
+}
+
+/** What is to be sent to everyone now. */
+export function collectTell (tenant: Tenant, now: number): Due['tell'] {
+  if (tenant.tellAt === null) return null
+  if (tenant.tellAt > now) {
+    scheduleCheck(tenant, tenant.tellAt)
+    return null
+  }
+  const tell = tenant.hasFlipped ? 'mode' : 'count'
+  tenant.tellAt = null
+  tenant.hasFlipped = false
+  tenant.toldAt = now
+  return tell
 }
 
 /** Records a deadline. */
@@ -40,8 +76,21 @@ export function remove (tenant: Tenant, entry: RosterConnection, offlineDelay: n
   scheduleCheck(tenant, user.offlineAt)
 }
 
+/** Removes the user's connections over the limit: those without a socket first, then the oldest; never the newest. */
+export function evict (tenant: Tenant, user: OnlineUser, newest: string, limit: number, offlineDelay: number, now: number): RosterConnection[] {
+  const hasSocket = ({ nodeId }: RosterConnection): boolean => nodeId !== null
+  const others = user.connections.map((id) => tenant.connections.get(id)).filter((entry) => entry !== undefined)
+    .filter(({ connectionId }) => connectionId !== newest)
+    .sort((a, b) => Number(hasSocket(a)) - Number(hasSocket(b)) || a.connectedAt - b.connectedAt)
+  // An open socket is not evicted for a connection that may never have one.
+  const candidates = tenant.connections.get(newest)?.nodeId === null ? others.filter((entry) => !hasSocket(entry)) : others
+  const evicted = candidates.slice(0, user.connections.length - limit)
+  for (const entry of evicted) remove(tenant, entry, offlineDelay, now)
+  return evicted
+}
+
 /** Returns what is due. Call it only once `dueAt` has passed: going through all users each second is noticeable with many tenants. */
-export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId'> {
+export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId' | 'mode' | 'tell' | 'rooms'> {
   const expiredConnections: RosterConnection[] = []
   const offline: Id[] = []
   const presences: Presence[] = []

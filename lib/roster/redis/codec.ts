@@ -1,6 +1,8 @@
 import type { Id, Ids } from '../../ids.js'
 import type { Device } from '../../schemas.js'
-import type { JoinResult, OnlinePage, Presence, RosterConnection } from '../contract.js'
+import type { PresenceStatus } from '../../schemas.js'
+import { isShown, type JoinResult, type OnlinePage, type Presence, type RosterConnection, type Standing } from '../contract.js'
+import { NOTHING_JOINED } from '../memory/users.js'
 
 /** Arguments and results of the scripts, as types of the contract. */
 
@@ -13,20 +15,37 @@ export interface Joined extends JoinResult {
   generation: string
   /** When its socket opened, by Redis' clock. */
   openedAt: number
+  /** The user had set `offline`, which ended with this connection. */
+  hasReturned: boolean
+  /** Since when the user is invisible; null: the user is not. */
+  invisibleSince: number | null
 }
 
 export const ownedByOther = (generation: string): Joined =>
-  ({ ownedByOther: true, isNew: false, isFirstOfUser: false, replaced: null, evicted: [], generation, openedAt: 0 })
+  ({ ...NOTHING_JOINED, ownedByOther: true, generation, openedAt: 0, hasReturned: false, invisibleSince: null })
+
+/** The beginning of a script's standing: mode, number of visible users, status. */
+export function toStanding (text: string): Standing {
+  const [everyone, online, status] = text.split(',')
+  return { everyone: everyone === '1', online: Number(online), status: status as PresenceStatus }
+}
+
 
 /** The result of the `join` script; null if Redis lost data. */
 export function toJoined (ids: Ids, { tenantId, generation }: RosterConnection, result: unknown): Joined | null {
-  const [outcome, isNew, isFirstOfUser, replaced, kept, openedAt, ...evicted] = result as [string, number, number, string, string, string, ...string[]]
+  const [outcome, isNew, isFirstOfUser, replaced, kept, openedAt, summary, ...evicted] = result as [string, number, number, string, string, string, string, ...string[]]
   if (outcome === 'lost') return null
   if (outcome === 'taken') return ownedByOther(generation)
+  const standing = toStanding(summary)
+  const [, , , hasReturned, since = ''] = summary.split(',')
   return {
     ownedByOther: false,
     isNew: isNew === 1,
     isFirstOfUser: isFirstOfUser === 1,
+    hasAppeared: hasReturned === '1' || (isFirstOfUser === 1 && isShown(standing.status)),
+    hasReturned: hasReturned === '1',
+    invisibleSince: since === '' ? null : Number(since),
+    standing,
     replaced: replaced === '' ? null : toConnection(ids, tenantId, replaced),
     evicted: evicted.map((text) => toConnection(ids, tenantId, text)),
     generation: kept,
@@ -34,8 +53,9 @@ export function toJoined (ids: Ids, { tenantId, generation }: RosterConnection, 
   }
 }
 
-export const encodePresence = ({ status, device, lastMessage, awaySince }: Presence): string =>
-  JSON.stringify({ status, device, lastMessage, awaySince })
+export const encodePresence = ({ status, device, lastMessage, data, awaySince, hiddenSince }: Presence): string =>
+  // The status first: scripts read it there.
+  JSON.stringify({ status, device, lastMessage, data, awaySince, hiddenSince })
 
 /** `now` is used as the last activity if Redis evicted that. */
 export function decodePresence (text: string | undefined, seenAt: string | null | undefined, now: number): Presence | null {

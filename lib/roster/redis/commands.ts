@@ -12,12 +12,14 @@ import * as healScripts from './heal-scripts.js'
 import { callsOf, type Part } from './parts.js'
 import { forIds } from './prelude.js'
 import * as repairScripts from './repair-scripts.js'
+import * as roomScriptsAndPrelude from './room-scripts.js'
 import * as sharedScripts from './shared-scripts.js'
 import * as tenantScripts from './tenant-scripts.js'
 import * as typingScripts from './typing-scripts.js'
 
-const tableScripts = { ...dueScripts, ...healScripts, ...repairScripts }
-const scripts = { ...tenantScripts, ...typingScripts, ...sharedScripts, ...tableScripts }
+const { roomPrelude: _, setRoom, tellRoom, members, roomSizes, ...roomTables } = roomScriptsAndPrelude
+const tableScripts = { ...dueScripts, ...healScripts, ...repairScripts, ...roomTables }
+const scripts = { ...tenantScripts, setRoom, tellRoom, members, roomSizes, ...typingScripts, ...sharedScripts, ...tableScripts }
 
 type Scripts = typeof scripts
 type TableScripts = typeof tableScripts
@@ -45,6 +47,8 @@ export class RosterCommands {
   readonly changes: ConnectionChanges
   readonly #nodeId: string
   readonly #clock: Clock
+  /** `''`: presence is not used; -1: everyone is sent every change; otherwise, in tenants with at most this many users online. */
+  #everyone: Argument = ''
 
   constructor (redis: RedisConnections, nodeId: string, ids: Ids, clock: Clock, log: FastifyBaseLogger) {
     this.redis = new RedisCommands(redis, forIds(scripts, ids.kind), unavailable, log)
@@ -94,7 +98,7 @@ export class RosterCommands {
   async run<Name extends keyof Scripts & string> (
     name: Name, keys: string | string[], args: ArgumentsOf<Scripts[Name]>, more?: readonly Argument[]
   ): Promise<unknown> {
-    return await this.redis.run(name, typeof keys === 'string' ? [keys] : keys, this.#offset, args, more)
+    return await this.redis.run(name, typeof keys === 'string' ? [keys] : keys, [this.#offset, this.#everyone], args, more)
   }
 
   /** Runs a script over several tenants. A row is left out if `encode` returns null; it is called right before the row is sent. */
@@ -142,7 +146,7 @@ export class RosterCommands {
   }
 
   /** Runs a script that creates a deadline in `inMs`, and schedules the check of the tenant: in the same step, except on a cluster. */
-  async runScheduled<Name extends 'setPresence' | 'startTyping'> (
+  async runScheduled<Name extends 'setPresence' | 'startTyping' | 'setRoom'> (
     name: Name, tenantId: Id, inMs: number, args: ArgumentsOf<Scripts[Name]>
   ): Promise<unknown> {
     const run = async (): Promise<unknown> => await this.run(name, this.keysOf(tenantId), args)
@@ -161,6 +165,11 @@ export class RosterCommands {
     return outcome
   }
 
+  /** Schedules a check of what everyone in these tenants is to be sent. */
+  async scheduleTell (...tenantIds: Id[]): Promise<void> {
+    await this.run('scheduleIn', this.dueKey, { delay: 0 }, tenantIds)
+  }
+
   /** Has the tenants checked by then. */
   async scheduleAt (deadlines: Iterable<readonly [tenantId: Id, at: Argument]>): Promise<void> {
     const args = [...deadlines].flatMap(([tenantId, at]) => [at, tenantId])
@@ -172,6 +181,10 @@ export class RosterCommands {
     return await this.changes.add('leave', tenantId, {
       id: connectionId, generation, offlineDelay, heldUser: held?.userId ?? '', heldNode: held?.nodeId ?? '', tenant: tenantId
     }, offlineDelay) === 1
+  }
+
+  set everyone (limit: number) {
+    this.#everyone = limit === Infinity ? -1 : limit
   }
 
   /** The difference between the clock of this node, which tests move, and the system clock. */

@@ -1,13 +1,16 @@
 import { tableScript } from '../../redis/script.js'
 import { prelude } from './prelude.js'
+import { roomPrelude } from './room-scripts.js'
 
 /**
  * Collects what is due in each tenant: returns offline users, their presence and last activity (alternating), typing
- * entries, expired connections, and the next deadline or ''. Users stay in `grace` until `confirmOffline`, due again after
+ * entries, expired connections, the next deadline or '', the mode, the number of visible users,
+ * 'mode' or 'count' if everyone is to be sent that, or '', and changes of
+ * channels' members, see `setRoom`. Users stay in `grace` until `confirmOffline`, due again after
  * `claim`: if the node stops before it reported them, another node does.
  */
 export const collectDue = tableScript({
-  prelude,
+  prelude: roomPrelude,
   parameters: ['offlineDelay', 'claim'],
   columns: [],
   setup: `
@@ -18,6 +21,7 @@ local function dueIn(name)
   return found
 end
 local offlineAt = now + tonumber(offlineDelay)
+local lostPresence = '{"status":"online","device":"web","lastMessage":null,"data":null,"awaySince":null,"hiddenSince":null}'
 local results = {}`,
   result: 'results'
 }, `
@@ -44,11 +48,25 @@ local results = {}`,
     else
       redis.call('ZADD', base .. 'grace', now + tonumber(claim), user)
       table.insert(offline, user)
-      table.insert(presences, redis.call('HGET', base .. 'presence', user) or '')
+      local presence = redis.call('HGET', base .. 'presence', user)
+      local since = not presence and redis.call('HGET', base .. 'invisible', user)
+      table.insert(presences, since and asInvisible(lostPresence, since) or presence or '')
       table.insert(presences, redis.call('HGET', base .. 'seen', user) or '')
     end
   end
-  results[i] = { offline, presences, stopped, expired, nextDeadline() }`)
+  for _, member in ipairs(dueIn('leaving')) do
+    local user, channel = string.match(member, '^([^/]*)/(.*)$')
+    redis.call('ZREM', base .. 'leaving', member)
+    if redis.call('HEXISTS', base .. 'holders:' .. channel, user) == 0 then setMember(channel, user, false) end
+  end
+  local rooms = tellDue(500)
+  local toldMode, tellAt = '', tonumber(redis.call('HGET', base .. 'mode', 'tellAt') or nil)
+  if tellAt and tellAt <= now then
+    toldMode = redis.call('HGET', base .. 'mode', 'tell')
+    redis.call('HDEL', base .. 'mode', 'tell', 'tellAt')
+    redis.call('HSET', base .. 'mode', 'toldAt', toText(now))
+  end
+  results[i] = { offline, presences, stopped, expired, nextDeadline(), modeOf(), redis.call('ZCARD', base .. 'visible'), toldMode, rooms }`)
 
 /** Removes users who were reported offline. Returns for each tenant the users who came back before this call. */
 export const confirmOffline = tableScript({ prelude, parameters: [], columns: ['user'], setup: 'local results = {}', result: 'results' }, `
@@ -69,7 +87,7 @@ export const confirmOffline = tableScript({ prelude, parameters: [], columns: ['
  * are left: one call removes 500 at most, so that a large node does not block Redis.
  */
 export const reap = tableScript({
-  prelude, parameters: ['node', 'offlineDelay', 'isRepair'], columns: [], setup: 'local results = {}\nlocal left = 500', result: 'results'
+  prelude: roomPrelude, parameters: ['node', 'offlineDelay', 'isRepair'], columns: [], setup: 'local results = {}\nlocal left = 500', result: 'results'
 }, `
   local key = base .. 'node:' .. node
   if left > 0 then
@@ -80,4 +98,12 @@ export const reap = tableScript({
       left = left - 1
     end
   end
-  results[i] = redis.call('SCARD', key)`)
+  local crowd = base .. 'crowd:' .. node
+  if left > 0 then
+    for _, member in ipairs(redis.call('SRANDMEMBER', crowd, left)) do
+      local user, channel = string.match(member, '^([^/]*)/(.*)$')
+      setHolder(channel, user, node, 0, now + tonumber(offlineDelay))
+      left = left - 1
+    end
+  end
+  results[i] = redis.call('SCARD', key) + redis.call('SCARD', crowd)`)

@@ -95,15 +95,34 @@ export const restore = tableScript({
       redis.call('ZREM', base .. 'signs', user)
       local theirs = tonumber(redis.call('HGET', base .. 'said', user))
       local text = redis.call('HGET', base .. 'presence', user)
-      local isDefault = contains(text, '"status":"online"') and contains(text, '"lastMessage":null')
+      local isDefault = contains(text, '"status":"online"') and contains(text, '"lastMessage":null,"data":null')
       if setAt ~= '' and (not theirs or theirs < tonumber(setAt)) and (presence ~= '' or theirs or not isDefault) then
         redis.call('HSET', base .. 'presence', user, presence ~= '' and presence or defaultPresence)
         if presence ~= '' then redis.call('HSET', base .. 'said', user, setAt) else redis.call('HDEL', base .. 'said', user) end
+      end
+      local stored, said = redis.call('HGET', base .. 'presence', user), tonumber(redis.call('HGET', base .. 'said', user))
+      if stored and said and statusOf(stored) == 'offline' and tonumber(openedAt) > said then
+        redis.call('HSET', base .. 'presence', user, defaultPresence)
+        redis.call('HSET', base .. 'said', user, openedAt)
       end
       updateVisible(user)
       local isReported = isFirst and isArrival == '1'
       if isReported then redis.call('HSET', base .. 'seen', user, toText(now)) end
       table.insert(results[i], { 'ok', isReported and '1' or '0', replaced })
+    end
+  end`)
+
+/** Writes who is invisible. Users who are present are corrected. */
+export const restoreInvisible = tableScript({ prelude, parameters: [], columns: ['user', 'since'], result: '1' }, `
+  for n = 1, rows do
+    local COLUMNS = row(n)
+    if redis.call('HSET', base .. 'invisible', user, since) == 1 then
+      local text = redis.call('HGET', base .. 'presence', user)
+      if text and statusOf(text) == 'online' then
+        redis.call('HSET', base .. 'presence', user, asInvisible(text, since))
+        redis.call('HSET', base .. 'said', user, since)
+        updateVisible(user)
+      end
     end
   end`)
 

@@ -6,11 +6,13 @@ import { defaultPresence, type Renewed, type RosterTimes } from '../contract.js'
 import { decodePresence, encodePresence, toConnection } from './codec.js'
 import type { RosterCommands } from './commands.js'
 import type { restore } from './heal-scripts.js'
+import type { Invisible } from './invisible.js'
 import type { Lease } from './lease.js'
 import type { LocalSocket, LocalState } from './local-state.js'
 import type { OfflineReconciler } from './offline-reconciler.js'
 import { MAX_ROWS, partsOf, type Part } from './parts.js'
 import type { RecentPresences } from './recent-presences.js'
+import type { RedisRooms } from './rooms.js'
 import type { RedisTyping } from './typing.js'
 
 /** Sockets of one tenant to compare with Redis; `isLast`: with these, all sockets of the tenant were compared. */
@@ -20,6 +22,7 @@ interface SocketPart extends Part<LocalSocket> { isLast: boolean }
 const REPORTED_FIRST = 2000
 
 export interface HealingParts {
+  invisible: Invisible
   nodeId: string
   commands: RosterCommands
   lease: Lease
@@ -27,6 +30,7 @@ export interface HealingParts {
   offline: OfflineReconciler
   typing: RedisTyping
   presences: RecentPresences
+  rooms: RedisRooms
   /** Connections that are joining: Redis may have a newer state of them than this node. */
   joining: ReadonlySet<string>
   times: RosterTimes
@@ -65,6 +69,8 @@ export class Healing {
     const found: Renewed = { arrived: [], displaced: [] }
     await this.#renewLease()
     const hasLost = this.#openLoss === 'lost'
+    // Before any user is written: nobody may appear who is invisible.
+    await this.#parts.invisible.restore(hasLost)
     // First, because the next steps remove connections, and users who left must be known apart from users who were reported.
     found.arrived.push(...await offline.reconcile(hasLost))
     let missed = 0
@@ -75,6 +81,8 @@ export class Healing {
     missed += await this.#compareOpened(found)
     if (isDue) missed += await this.#continueComparison(this.#openLoss === null ? Math.ceil(this.#parts.local.size * share) : Infinity, found)
     await presences.write(hasLost)
+    // After the users, whose statuses decide whether they are members.
+    await this.#parts.rooms.compare(this.#openLoss !== null)
     if (missed > 0) log.info({ missed }, 'Wrote state of this node that was missing in Redis')
     this.#openLoss = null
     lease.markComplete()

@@ -8,14 +8,14 @@ import type { Script } from '../../redis/script.js'
 const order: Record<IdKind, string> = {
   integer: `
 local function scoreOf(user) return user end
-local function visibleAfter(after, limit)
-  return redis.call('ZRANGEBYSCORE', base .. 'visible', '(' .. after, '+inf', 'LIMIT', 0, limit)
+local function usersAfter(name, after, limit)
+  return redis.call('ZRANGEBYSCORE', base .. name, '(' .. after, '+inf', 'LIMIT', 0, limit)
 end
 `,
   string: `
 local function scoreOf() return '0' end
-local function visibleAfter(after, limit)
-  return redis.call('ZRANGEBYLEX', base .. 'visible', after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, limit)
+local function usersAfter(name, after, limit)
+  return redis.call('ZRANGEBYLEX', base .. name, after == '' and '-' or '(' .. after, '+', 'LIMIT', 0, limit)
 end
 `
 }
@@ -29,7 +29,8 @@ export function forIds<Scripts extends Record<string, Script>> (scripts: Scripts
 
 /**
  * The beginning of every script of the roster: the tenant's base, the time, and the functions that several scripts use.
- * `ARGV[1]` is the difference between the node's clock and the system clock, which tests use to move time.
+ * `ARGV[1]` is the difference between the node's clock and the system clock, which tests use to move time; `ARGV[2]` is the
+ * number of users online up to which everyone is sent every change: -1 without a limit, '' if presence is not used.
  */
 export const prelude = `
 local base = KEYS[1]
@@ -47,8 +48,65 @@ local function encodeConnection(id, entry)
 end
 local function contains(text, part) return string.find(text, part, 1, true) ~= nil end
 local function inList(list, name) return contains(',' .. list .. ',', ',' .. name .. ',') end
+-- The status of a presence; its text begins with it.
+local function statusOf(presence) return string.match(presence, '^{"status":"(%a+)"') or 'online' end
 -- Whether this presence shows the user in lists of online users.
-local function isVisible(presence) return not contains(presence, '"status":"offline"') end
+local function isVisible(presence)
+  local status = statusOf(presence)
+  return status ~= 'offline' and status ~= 'invisible'
+end
+-- A presence that was not set, for a user who is invisible.
+local function asInvisible(presence, since)
+  local text = string.gsub(presence, '"status":"online"', '"status":"invisible"', 1)
+  return (string.gsub(text, '"hiddenSince":null', '"hiddenSince":' .. since, 1))
+end
+local everyoneLimit = tonumber(ARGV[2])
+-- Whether every change is sent to everyone, '1' or '0'.
+local function modeOf() return redis.call('HGET', base .. 'mode', 'everyone') or (everyoneLimit == 0 and '0' or '1') end
+-- The number of visible users changed. Decides the mode, and when everyone is to be sent the mode or the number.
+local function noteCount()
+  if not everyoneLimit then return end
+  local key, before, everyone = base .. 'mode', modeOf(), '0'
+  if everyoneLimit < 0 then everyone = '1'
+  elseif everyoneLimit > 0 then
+    local online = redis.call('ZCARD', base .. 'visible')
+    if online <= (before == '1' and everyoneLimit or math.floor(everyoneLimit * 0.9)) then everyone = '1' end
+  end
+  if everyone ~= before then
+    redis.call('HSET', key, 'everyone', everyone, 'tell', 'mode', 'tellAt', toText(now))
+  elseif everyone == '0' and redis.call('HEXISTS', key, 'tellAt') == 0 then
+    local toldAt = tonumber(redis.call('HGET', key, 'toldAt')) or 0
+    redis.call('HSET', key, 'tell', 'count', 'tellAt', toText(math.max(now, toldAt + 1000)))
+  end
+end
+-- A user became a member of a channel, or is none any more. Schedules when that is sent: tell of room-scripts.ts.
+local function setMember(channel, user, isMember)
+  local key = base .. 'room:' .. channel
+  if not isMember then redis.call('ZREM', base .. 'leaving', user .. '/' .. channel) end
+  local changed
+  if isMember then changed = redis.call('ZADD', key, scoreOf(user), user) else changed = redis.call('ZREM', key, user) end
+  if changed == 0 then return end
+  local deltaKey, sign = base .. 'delta:' .. channel, isMember and '+' or '-'
+  local before = redis.call('HGET', deltaKey, user)
+  if before and before ~= sign then redis.call('HDEL', deltaKey, user) else redis.call('HSET', deltaKey, user, sign) end
+  if not redis.call('ZSCORE', base .. 'tells', channel) then
+    local toldAt = tonumber(string.match(redis.call('HGET', base .. 'rooms', channel) or '', ',(%d+)$')) or 0
+    redis.call('ZADD', base .. 'tells', toText(math.max(now, toldAt + 1000)), channel)
+  end
+end
+local function show(user)
+  redis.call('SREM', base .. 'hidden', user)
+  if redis.call('ZADD', base .. 'visible', scoreOf(user), user) == 0 then return end
+  noteCount()
+  for _, channel in ipairs(redis.call('SMEMBERS', base .. 'in:' .. user)) do
+    if redis.call('HEXISTS', base .. 'holders:' .. channel, user) == 1 then setMember(channel, user, true) end
+  end
+end
+local function hide(user)
+  if redis.call('ZREM', base .. 'visible', user) == 0 then return end
+  noteCount()
+  for _, channel in ipairs(redis.call('SMEMBERS', base .. 'in:' .. user)) do setMember(channel, user, false) end
+end
 local function isConnected(user)
   return redis.call('SCARD', base .. 'of:' .. user) > 0 or redis.call('ZSCORE', base .. 'signs', user)
 end
@@ -63,7 +121,16 @@ local function countConnections(user)
 end
 local function updateVisible(user)
   local text = redis.call('HGET', base .. 'presence', user)
-  if text and isVisible(text) then redis.call('ZADD', base .. 'visible', scoreOf(user), user) else redis.call('ZREM', base .. 'visible', user) end
+  if text and isVisible(text) then show(user)
+  else
+    hide(user)
+    if text then redis.call('SADD', base .. 'hidden', user) end
+  end
+end
+-- What a user sees of the tenant and of their own status: mode, number of visible users, status.
+local function standingOf(user)
+  local text = redis.call('HGET', base .. 'presence', user)
+  return modeOf() .. ',' .. redis.call('ZCARD', base .. 'visible') .. ',' .. (text and statusOf(text) or redis.call('HEXISTS', base .. 'invisible', user) == 1 and 'invisible' or 'online')
 end
 -- Marks the user as online, with the given presence if none is stored. Returns true if the user was offline before. Any key
 -- may have been evicted: the user counts as known if any of them still names the user, so that nobody is reported twice.
@@ -75,9 +142,11 @@ local function markOnline(user, presence, seenAt)
     redis.call('ZADD', base .. 'present', scoreOf(user), user)
     if isInGrace or isConnected(user) then isFirst = false end
   end
+  local since = redis.call('HGET', base .. 'invisible', user)
+  if since then presence = asInvisible(presence, since) end
   if redis.call('HSETNX', base .. 'presence', user, presence) == 1 then
-    redis.call('HDEL', base .. 'said', user)
-    redis.call('ZADD', base .. 'visible', scoreOf(user), user)
+    if since then redis.call('HSET', base .. 'said', user, since) else redis.call('HDEL', base .. 'said', user) end
+    updateVisible(user)
   elseif isFirst then
     updateVisible(user)
   end
@@ -100,7 +169,8 @@ end
 local function removeUser(user)
   redis.call('ZREM', base .. 'grace', user)
   redis.call('ZREM', base .. 'present', user)
-  redis.call('ZREM', base .. 'visible', user)
+  hide(user)
+  redis.call('SREM', base .. 'hidden', user)
   redis.call('HDEL', base .. 'presence', user)
   redis.call('HDEL', base .. 'seen', user)
   redis.call('HDEL', base .. 'said', user)
@@ -131,10 +201,17 @@ local function scheduleCheck(tenant, inMs)
   redis.call('ZADD', KEYS[3], 'LT', toText(now + tonumber(inMs)), tenant)
   redis.call('HINCRBY', KEYS[3] .. ':marks', tenant, 1)
 end
+-- Schedules what everyone is to be sent.
+local function scheduleTell(tenant)
+  local at = tonumber(redis.call('HGET', base .. 'mode', 'tellAt') or nil)
+  local room = redis.call('ZRANGE', base .. 'tells', 0, 0, 'WITHSCORES')
+  if room[2] and (not at or tonumber(room[2]) < at) then at = tonumber(room[2]) end
+  if at then scheduleCheck(tenant, math.max(0, at - now)) end
+end
 -- The time of the tenant's next deadline, or ''.
 local function nextDeadline()
-  local soonest = nil
-  for _, name in ipairs({ 'rest', 'signs', 'typing', 'grace' }) do
+  local soonest = tonumber(redis.call('HGET', base .. 'mode', 'tellAt') or nil)
+  for _, name in ipairs({ 'rest', 'signs', 'typing', 'grace', 'leaving', 'tells' }) do
     local head = redis.call('ZRANGE', base .. name, 0, 0, 'WITHSCORES')
     if head[2] and (not soonest or tonumber(head[2]) < soonest) then soonest = tonumber(head[2]) end
   end

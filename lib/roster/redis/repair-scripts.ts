@@ -8,11 +8,12 @@ import { prelude } from './prelude.js'
 
 const repairPrelude = prelude + `
 -- Used for a user whose presence was evicted, until a node that knows better writes it.
-local fallbackPresence = '{"status":"online","device":"web","lastMessage":null,"awaySince":null}'
+local fallbackPresence = '{"status":"online","device":"web","lastMessage":null,"data":null,"awaySince":null,"hiddenSince":null}'
 local function keepOnline(user)
   redis.call('ZREM', base .. 'grace', user)
   redis.call('ZADD', base .. 'present', scoreOf(user), user)
-  if redis.call('HSETNX', base .. 'presence', user, fallbackPresence) == 1 then redis.call('HDEL', base .. 'said', user) end
+  local since = redis.call('HGET', base .. 'invisible', user)
+  if redis.call('HSETNX', base .. 'presence', user, since and asInvisible(fallbackPresence, since) or fallbackPresence) == 1 then redis.call('HDEL', base .. 'said', user) end
   updateVisible(user)
 end
 `
@@ -122,7 +123,7 @@ local results = {}`,
   results[i] = { { connectionCursor, userCursor, typingCursor }, names, deadline }`)
 
 /**
- * Takes names of keys without the tenant's base (`of:…`, `channels:…`, `typers:…`, `node:…`) and removes what belongs to
+ * Takes names of keys without the tenant's base (`of:…`, `channels:…`, `typers:…`, `node:…`, `room:…`, `holders:…`, `crowd:…`) and removes what belongs to
  * nobody. Returns for each tenant the nodes that are named and not living.
  */
 export const repairKeys = tableScript({
@@ -141,7 +142,20 @@ export const repairKeys = tableScript({
         local text = redis.call('HGET', base .. 'types', typer)
         if not text or stoppedAt(text) then redis.call('SREM', base .. keyName, typer) end
       end
-    elseif kind == 'node' and not inList(livingNodes, name) then
+    elseif kind == 'room' then
+      for _, user in ipairs(redis.call('ZRANGE', base .. keyName, 0, -1)) do
+        if redis.call('HEXISTS', base .. 'holders:' .. name, user) == 0 and not redis.call('ZSCORE', base .. 'leaving', user .. '/' .. name) then
+          setMember(name, user, false)
+        end
+      end
+    elseif kind == 'holders' then
+      for _, user in ipairs(redis.call('HKEYS', base .. keyName)) do
+        for holder in string.gmatch(redis.call('HGET', base .. keyName, user), '([^,=]+)=') do
+          redis.call('SADD', base .. 'crowd:' .. holder, user .. '/' .. name)
+          if not inList(livingNodes, holder) then table.insert(results[i], holder) end
+        end
+      end
+    elseif (kind == 'node' or kind == 'crowd') and not inList(livingNodes, name) then
       table.insert(results[i], name)
     end
   end`)

@@ -7,7 +7,7 @@ import { partsOf, type Part } from './parts.js'
 /** Keys that one SCAN looks at. */
 const SCAN_SIZE = 1000
 /** Keys of which a tenant has many; they are repaired one by one. */
-const MANY_PER_TENANT = /^(?:of|channels|typers|node):/
+const MANY_PER_TENANT = /^(?:of|channels|typers|node|room|holders|crowd):/
 
 /** The progress in one tenant: cursors through its connections, users and typing, '' for what is done. */
 type Cursors = [connections: string, users: string, typing: string]

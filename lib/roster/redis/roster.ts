@@ -4,27 +4,29 @@ import type { Id, Ids } from '../../ids.js'
 import { connectionKey, type UserRef } from '../../keys.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import {
-  createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
-  type Renewed, type Roster, type RosterConnection, type RosterTimes, type TypingEntry, type TypingKey, type UsersOfTenant
+  createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type Presence, type RateCount, type Renewed,
+  type Roster, type RosterConnection, type RosterTimes, type Standing, type UsersOfTenant
 } from '../contract.js'
 import { MemoryRoster } from '../memory/roster.js'
-import { decodePresence, encodePresence, ownedByOther, toConnection, toJoined, toOnlinePage, type Joined } from './codec.js'
+import { NOTHING_JOINED } from '../memory/users.js'
+import { encodePresence, ownedByOther, toConnection, toJoined, type Joined } from './codec.js'
 import { isUnavailable, RosterCommands, unavailable } from './commands.js'
 import { Healing } from './heal.js'
+import { Invisible } from './invisible.js'
 import { Lease } from './lease.js'
 import { LocalState, type LocalSocket } from './local-state.js'
+import { Modes } from './modes.js'
 import { OfflineReconciler } from './offline-reconciler.js'
+import { RedisPresence } from './presence.js'
 import { RecentDepartures } from './recent-departures.js'
 import { RecentPresences } from './recent-presences.js'
 import { RedisRepair } from './repair.js'
+import { RedisRooms } from './rooms.js'
 import { RedisSweep } from './sweep.js'
 import { RedisTyping } from './typing.js'
 
 /** Upper bound of the time between two renewals, in milliseconds. */
 const RENEWAL_INTERVAL = 1000
-
-/** Results of the script `setPresence`. */
-const [FIRST_OF_USER, NOT_CONNECTED, LOST] = [1, 2, 3]
 
 /** The roster of all nodes, on one Redis. */
 export class RedisRoster implements Roster {
@@ -38,10 +40,12 @@ export class RedisRoster implements Roster {
   readonly #departures: RecentDepartures
   readonly #joining = new Set<string>()
   readonly #typing: RedisTyping
-  readonly #presences: RecentPresences
+  readonly #presence: RedisPresence
   readonly #healing: Healing
   readonly #sweep: RedisSweep
   readonly #repair: RedisRepair
+  readonly #modes = new Modes()
+  readonly #rooms: RedisRooms
   /** Counts requests on this node while Redis is away. */
   readonly #fallback: MemoryRoster
 
@@ -59,9 +63,12 @@ export class RedisRoster implements Roster {
     this.#lease = lease
     this.#departures = departures
     this.#typing = typing
-    this.#presences = presences
-    this.#healing = new Healing({ nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
-    this.#sweep = new RedisSweep({ commands, lease, departures, typing, times, log })
+    const invisible = new Invisible(commands)
+    const isReported = (user: UserRef, at: number): boolean => this.#isReported(user, at)
+    this.#presence = new RedisPresence({ commands, lease, local: this.#local, presences, modes: this.#modes, invisible, clock, times, isReported })
+    this.#rooms = new RedisRooms(nodeId, commands, lease)
+    this.#healing = new Healing({ invisible, rooms: this.#rooms, nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
+    this.#sweep = new RedisSweep({ modes: this.#modes, commands, lease, departures, typing, times, log })
     this.#repair = new RedisRepair(commands, lease, times)
     this.#fallback = new MemoryRoster(nodeId, ids, clock, times)
   }
@@ -89,13 +96,22 @@ export class RedisRoster implements Roster {
       const joined = await this.#join(mine, limit, isNewTenant)
       if (joined.ownedByOther) return joined
       if (before !== undefined) this.#correct(joined, mine, before.entry)
-      if (this.#isReported(entry, this.#lease.now)) joined.isFirstOfUser = false
+      if (this.#isReported(entry, this.#lease.now)) {
+        joined.isFirstOfUser = false
+        joined.hasAppeared = joined.hasReturned
+      }
+      this.#modes.learn(entry.tenantId, joined.standing)
       if (entry.nodeId !== null) this.#add({ entry: mine, openedAt: joined.openedAt, isInRedis: true }, joined.isFirstOfUser)
+      this.#learnStatus(mine, joined)
       return joined
     } catch (err) {
       if (entry.nodeId === null || !isUnavailable(err)) throw err
       this.#add({ entry: mine, openedAt: this.#lease.now, isInRedis: false }, false)
-      return { ownedByOther: false, isNew: before === undefined, isFirstOfUser: false, replaced: before?.entry ?? null, evicted: [], generation }
+      // `offline` ends with the next connection.
+      const hasAppeared = this.#local.presence(entry)?.status === 'offline'
+      if (hasAppeared) this.#local.setPresence(entry, defaultPresence(entry.device, this.#lease.now))
+      const standing: Standing = { ...this.#modes.of(entry.tenantId), status: this.#local.presence(entry)?.status ?? 'online' }
+      return { ...NOTHING_JOINED, hasAppeared, standing, isNew: before === undefined, replaced: before?.entry ?? null, generation }
     } finally {
       this.#joining.delete(key)
     }
@@ -105,6 +121,17 @@ export class RedisRoster implements Roster {
   #correct (joined: JoinResult, mine: RosterConnection, before: RosterConnection): void {
     joined.isNew = false
     if (mine.nodeId !== null) joined.replaced ??= before
+  }
+
+  /** Keeps a status that no node has set since the user's first connection, so that Redis can be written anew. */
+  #learnStatus (entry: RosterConnection, { hasReturned, invisibleSince, openedAt }: Joined): void {
+    const known = this.#local.presence(entry)
+    const presence = defaultPresence(entry.device, openedAt)
+    if (invisibleSince !== null && known?.status !== 'invisible') {
+      this.#local.setPresence(entry, { ...presence, status: 'invisible', hiddenSince: invisibleSince, seenAt: invisibleSince })
+    } else if (hasReturned) {
+      this.#local.setPresence(entry, presence)
+    }
   }
 
   /** Whether the user is known to have been reported online and not offline: by a socket here, or because the last one ended less than `offlineDelay` before `at`. */
@@ -139,7 +166,7 @@ export class RedisRoster implements Roster {
   /** The user's last socket on this node has ended. */
   #remember ({ tenantId, userId }: RosterConnection, { isReported, presence }: { isReported: boolean, presence: Presence | null }): void {
     if (isReported) this.#departures.add({ tenantId, userId, at: this.#lease.now, isReported: false })
-    if (presence !== null) this.#presences.add({ tenantId, userId }, presence)
+    if (presence !== null) this.#presence.keep({ tenantId, userId }, presence)
   }
 
   async heartbeat (tenantId: Id, connectionId: string): Promise<void> {
@@ -174,52 +201,33 @@ export class RedisRoster implements Roster {
     return await this.#commands.redis.smembers(`${this.#commands.base(tenantId)}channels:${connectionId}`)
   }
 
-  async setPresence (tenantId: Id, userId: Id, presence: Presence): Promise<{ isFirstOfUser: boolean }> {
-    const user = { tenantId, userId }
-    const isLocal = this.#local.has(user)
-    this.#local.setPresence(user, presence)
-    try {
-      const isFirst = await this.#setPresence(tenantId, userId, presence, isLocal)
-      if (!isLocal) this.#presences.add(user, presence)
-      return { isFirstOfUser: isFirst && !this.#isReported(user, this.#lease.now) }
-    } catch (err) {
-      if (!isLocal || !isUnavailable(err)) throw err
-      return { isFirstOfUser: false }
-    }
-  }
-
-  async presence (tenantId: Id, userIds: Id[]): Promise<Array<Presence | null>> {
-    const found = await this.#commands.run('presence', this.#commands.base(tenantId), {}, userIds) as string[]
-    return userIds.map((_, i) => decodePresence(found[2 * i], found[2 * i + 1], this.#clock.now()))
-  }
-
-  async online (tenantId: Id, { limit, after }: { limit: number, after: Id }): Promise<OnlinePage> {
-    const found = await this.#commands.run('online', this.#commands.base(tenantId), { after, limit }) as [number, ...string[]]
-    return toOnlinePage(this.#commands.ids, found, limit, this.#clock.now())
-  }
+  readonly usePresence: Roster['usePresence'] = async (rules) => { await this.#presence.usePresence(rules) }
+  readonly tellsEveryone: Roster['tellsEveryone'] = (tenantId) => this.#presence.tellsEveryone(tenantId)
+  readonly setPresence: Roster['setPresence'] = async (...args) => await this.#presence.setPresence(...args)
+  readonly standing: Roster['standing'] = async (...args) => await this.#presence.standing(...args)
+  readonly presence: Roster['presence'] = async (...args) => await this.#presence.presence(...args)
+  readonly online: Roster['online'] = async (...args) => await this.#presence.online(...args)
 
   /** Null: other nodes change the list, too. */
   version (): null {
     return null
   }
 
-  async counts (tenantId: Id): Promise<Counts> {
-    const found = await this.#commands.run('counts', this.#commands.base(tenantId), { activeTtl: this.#times.registrationTtl / 2 })
+  async counts (tenantId: Id, shown = false): Promise<Counts> {
+    const found = await this.#commands.run('counts', this.#commands.base(tenantId), { activeTtl: this.#times.registrationTtl / 2, shown: shown ? '1' : '0' })
     const [total, active, users] = found as [number, number, number]
     return { total, active, users }
   }
 
-  async startTyping (entry: TypingEntry): Promise<boolean> {
-    return await this.#typing.start(entry)
-  }
+  readonly enter: Roster['enter'] = (...args) => this.#rooms.enter(...args)
+  readonly exit: Roster['exit'] = (...args) => this.#rooms.exit(...args)
+  readonly tell: Roster['tell'] = (...args) => this.#rooms.tell(...args)
+  readonly members: Roster['members'] = (...args) => this.#rooms.members(...args)
+  readonly roomSizes: Roster['roomSizes'] = (...args) => this.#rooms.roomSizes(...args)
 
-  async stopTyping (keys: TypingKey[]): Promise<TypingEntry[]> {
-    return await this.#typing.stop(keys)
-  }
-
-  async typing (tenantId: Id, conversationId: string): Promise<TypingEntry[]> {
-    return await this.#typing.list(tenantId, conversationId)
-  }
+  readonly startTyping: Roster['startTyping'] = async (entry) => await this.#typing.start(entry)
+  readonly stopTyping: Roster['stopTyping'] = async (keys) => await this.#typing.stop(keys)
+  readonly typing: Roster['typing'] = async (...args) => await this.#typing.list(...args)
 
   async claimDue (): Promise<Due[]> {
     return await this.#sweep.claimDue()
@@ -281,16 +289,7 @@ export class RedisRoster implements Roster {
     const result = await this.#commands.changes.add('join', tenantId, args, entry.nodeId === null ? registrationTtl : null)
     const joined = toJoined(this.#commands.ids, entry, result)
     if (joined === null) throw unavailable('Redis lost data')
+    if (this.#commands.redis.isCluster && joined.isFirstOfUser) await this.#commands.scheduleTell(tenantId)
     return joined
-  }
-
-  async #setPresence (tenantId: Id, userId: Id, presence: Presence, isLocal: boolean): Promise<boolean> {
-    const { registrationTtl } = this.#times
-    const args = { user: userId, presence: encodePresence(presence), registrationTtl, setAt: presence.seenAt, state: this.#lease.state, tenant: tenantId }
-    // A connected user needs no scheduled check. Redis may have lost the connection; then the status lease must end, too.
-    let outcome = isLocal ? await this.#commands.run('setPresence', this.#commands.keysOf(tenantId), { ...args, onlyConnected: '1' }) : NOT_CONNECTED
-    if (outcome === NOT_CONNECTED) outcome = await this.#commands.runScheduled('setPresence', tenantId, registrationTtl, { ...args, onlyConnected: '0' })
-    if (outcome === LOST) throw unavailable('Redis lost data')
-    return outcome === FIRST_OF_USER
   }
 }

@@ -4,8 +4,10 @@ import type { Due, RosterTimes, TypingEntry, UsersOfTenant } from '../contract.j
 import { decodePresence, toConnection } from './codec.js'
 import type { RosterCommands } from './commands.js'
 import type { Lease } from './lease.js'
+import type { Modes } from './modes.js'
 import type { Part } from './parts.js'
 import type { RecentDepartures } from './recent-departures.js'
+import { toChange, type ChangeResult } from './rooms.js'
 import type { RedisTyping } from './typing.js'
 
 /** Milliseconds within which a node reports what it claimed; then another node may. */
@@ -14,6 +16,7 @@ const CLAIM = 5000
 const REAP_TENANTS = 200
 
 export interface SweepParts {
+  modes: Modes
   commands: RosterCommands
   lease: Lease
   departures: RecentDepartures
@@ -31,9 +34,9 @@ export class RedisSweep {
   }
 
   async claimDue (): Promise<Due[]> {
-    const { commands, lease, typing } = this.#parts
+    const { commands, lease, typing, modes } = this.#parts
     const expiredHere = typing.takeExpired(commands.redis.ready && !lease.isIncomplete).map(({ entry }): Due =>
-      ({ tenantId: entry.tenantId, offline: [], presences: [], typing: [entry], expiredConnections: [] }))
+      ({ tenantId: entry.tenantId, offline: [], presences: [], typing: [entry], expiredConnections: [], mode: modes.of(entry.tenantId), rooms: [], tell: null }))
     // After a loss, users may look offline whose nodes have not written them back yet.
     if (lease.isIncomplete) return expiredHere
     try {
@@ -48,7 +51,7 @@ export class RedisSweep {
   }
 
   async #claimPart (): Promise<{ found: Due[], more: boolean }> {
-    const { commands, lease, times } = this.#parts
+    const { commands, lease, times, modes } = this.#parts
     const [claimEnd = '', ...claimed] = await commands.run('claimTenants', commands.dueKey, { claim: CLAIM }) as string[]
     const parts: Array<Part<never> & { mark: string }> = []
     for (let i = 0; i + 1 < claimed.length; i += 2) parts.push({ tenantId: commands.ids.parse(claimed[i] ?? ''), rows: [], mark: claimed[i + 1] ?? '0' })
@@ -57,15 +60,22 @@ export class RedisSweep {
     const found: Due[] = []
     const released: Array<string | number> = []
     for (const { part: { tenantId, mark }, result } of results) {
-      const [offline, presences, typing, expired, nextCheck] = result as [string[], string[], string[], string[], string]
+      const [offline, presences, typing, expired, nextCheck, everyone, online, tell, changes] =
+        result as [string[], string[], string[], string[], string, string, number, '' | 'mode' | 'count', Array<[channel: string, ChangeResult]>]
+      const rooms = changes.flatMap(([channel, change]) => toChange((id) => commands.ids.parse(id), channel, change) ?? [])
+      const mode = { everyone: everyone === '1', online }
+      modes.learn(tenantId, mode)
       released.push(tenantId, mark, nextCheck)
-      if (offline.length + typing.length + expired.length === 0) continue
+      if (offline.length + typing.length + expired.length + rooms.length === 0 && tell === '') continue
       found.push({
         tenantId,
         offline: offline.map((user) => commands.ids.parse(user)),
         presences: offline.map((_, i) => decodePresence(presences[2 * i], presences[2 * i + 1], lease.now)),
         typing: typing.map((text) => JSON.parse(text) as TypingEntry),
-        expiredConnections: expired.map((text) => toConnection(commands.ids, tenantId, text))
+        expiredConnections: expired.map((text) => toConnection(commands.ids, tenantId, text)),
+        mode,
+        rooms,
+        tell: tell === '' ? null : tell
       })
     }
     await commands.run('releaseTenants', commands.dueKey, { claimEnd }, released)
@@ -77,6 +87,8 @@ export class RedisSweep {
     const parts = users.filter(({ userIds }) => userIds.length > 0).map(({ tenantId, userIds }) => ({ tenantId, rows: userIds }))
     if (parts.length === 0) return []
     const results = await commands.runOver('confirmOffline', {}, parts, (userId) => ({ user: userId }))
+    // Fewer are online now.
+    await commands.scheduleTell(...parts.map(({ tenantId }) => tenantId))
     const at = lease.now
     return results.flatMap(({ part: { tenantId }, rows, result }) => {
       const back = (result as string[]).map((user) => commands.ids.parse(user))

@@ -12,12 +12,23 @@ import { prelude } from './prelude.js'
  *     rest          zset   connection ids without a socket, by the end of their registration
  *     channels:{id} set    channels requested before the socket opened
  *     present       zset   users who count as online, in the order of their ids
- *     visible       zset   the same without those whose status is "offline"
+ *     visible       zset   the same without those whose status is "offline" or "invisible"
+ *     hidden        set    users with such a status
+ *     invisible     hash   users who are invisible, also while they are not connected → since when
+ *     mode          hash   everyone: whether everyone is sent every change; tell, tellAt, toldAt: what everyone is to be sent
  *     grace         zset   users without connections, by the time at which they go offline
  *     signs         zset   users who are online by a REST status update alone, by its end
  *     presence      hash   user → presence
  *     said          hash   user → when the presence was set
  *     seen          hash   user → last activity
+ *     room:{chan}   zset   members of a channel, in the order of their ids
+ *     holders:{…}   hash   users with connections in it, hidden ones too → node=number of connections, …
+ *     in:{user}     set    channels of which the user is a member, or would be if not hidden
+ *     crowd:{boot}  set    user/channel whose connections are on the node
+ *     leaving       zset   user/channel without a connection, by the time at which the user leaves
+ *     delta:{chan}  hash   user → + or -, since the change that was sent last
+ *     rooms         hash   channel → version,time of the change that was sent last
+ *     tells         zset   channels with changes to be sent, by when
  *     typing        zset   user:conversation, by its end
  *     types         hash   user:conversation → nodes and entry, or '-' and the time at which it was stopped
  *     typers:{conv} set    user:conversation
@@ -35,7 +46,8 @@ const isLost = "KEYS[2] and redis.call('GET', KEYS[2]) ~= state"
  *
  * Returns `{'lost'}` if Redis lost data, since a user who seems to be new may have been online all along; `{'taken'}` if the
  * id belongs to another user; else `{'ok', isNew, isFirstOfUser, replaced connection or '', generation, socket opened at,
- * evicted connection, …}`.
+ * standing, evicted connection, …}`. The standing is the mode, the number of visible users, the user's status, '1' if the user
+ * had set `offline`, which ends now, and since when the user is invisible or ''; separated by commas.
  */
 export const join = script({
   prelude,
@@ -49,6 +61,12 @@ if isNewTenant == '1' and KEYS[4] then redis.call('SADD', KEYS[4], tenant) end
 if node == '' then scheduleCheck(tenant, registrationTtl) end
 local isFirst = markOnline(user, defaultPresence)
 redis.call('ZREM', base .. 'signs', user)
+local hasReturned = string.find(redis.call('HGET', base .. 'presence', user) or '', '^{"status":"offline"')
+if hasReturned then
+  redis.call('HSET', base .. 'presence', user, defaultPresence)
+  redis.call('HSET', base .. 'said', user, toText(now))
+  updateVisible(user)
+end
 local entry = { u = user, n = node, g = generation, d = device, c = connectedAt, o = toText(now) }
 local replaced = ''
 if known then
@@ -70,7 +88,9 @@ else
   redis.call('ZREM', base .. 'rest', id)
   redis.call('SADD', base .. 'node:' .. entry.n, id)
 end
-local result = { 'ok', known and 0 or 1, isFirst and 1 or 0, replaced, entry.g, entry.o or '' }
+local standing = standingOf(user) .. ',' .. (hasReturned and '1' or '0') .. ',' .. (redis.call('HGET', base .. 'invisible', user) or '')
+scheduleTell(tenant)
+local result = { 'ok', known and 0 or 1, isFirst and 1 or 0, replaced, entry.g, entry.o or '', standing }
 if redis.call('SCARD', base .. 'of:' .. user) > limit then
   local others = {}
   for _, other in ipairs(redis.call('SMEMBERS', base .. 'of:' .. user)) do
@@ -142,14 +162,17 @@ return 1`)
 /**
  * Sets a user's presence. With `onlyConnected` '1' it does nothing for a user without a connection on a cluster, because the
  * caller has not scheduled the end of that user's status lease. Returns 1: the user was offline before; 2: the user has no connection;
- * 3: Redis lost data; 0: set.
+ * 3: Redis lost data; 0: set; and whether others saw the user as online before, '1' or '0', and the standing, see `join`.
  */
 export const setPresence = script({
   prelude, parameters: ['user', 'presence', 'registrationTtl', 'setAt', 'onlyConnected', 'state', 'tenant']
 }, `
-if ${isLost} then return 3 end
+if ${isLost} then return { 3 } end
 local hasConnection = redis.call('SCARD', base .. 'of:' .. user) > 0
-if onlyConnected == '1' and not hasConnection and not KEYS[3] then return 2 end
+if onlyConnected == '1' and not hasConnection and not KEYS[3] then return { 2 } end
+local before = redis.call('HGET', base .. 'presence', user)
+local wasVisible = redis.call('ZSCORE', base .. 'present', user) and (not before or isVisible(before))
+if statusOf(presence) == 'invisible' then redis.call('HSET', base .. 'invisible', user, string.match(presence, '"hiddenSince":(%d+)')) else redis.call('HDEL', base .. 'invisible', user) end
 local isFirst = markOnline(user, presence)
 redis.call('HSET', base .. 'said', user, setAt)
 redis.call('HSET', base .. 'presence', user, presence)
@@ -158,7 +181,11 @@ if not hasConnection then
   redis.call('ZADD', base .. 'signs', now + tonumber(registrationTtl), user)
   scheduleCheck(tenant, registrationTtl)
 end
-return isFirst and 1 or 0`)
+scheduleTell(tenant)
+return { isFirst and 1 or 0, wasVisible and '1' or '0', standingOf(user) }`)
+
+/** Returns the standing of a user, see `join`. */
+export const standing = script({ prelude, parameters: ['user'] }, 'return standingOf(user)')
 
 /** Takes user ids. Returns presence and last activity of each, '' for users who are not online. */
 export const presence = script({ prelude, parameters: [], more: 'firstUser' }, `
@@ -173,7 +200,7 @@ return found`)
 /** Returns the number of visible users, then user, presence and last activity of up to `limit + 1` users whose id follows `after`. */
 export const online = script({ prelude, parameters: ['after', 'limit'] }, `
 local found = { redis.call('ZCARD', base .. 'visible') }
-local users = visibleAfter(after, tonumber(limit) + 1)
+local users = usersAfter('visible', after, tonumber(limit) + 1)
 if #users == 0 then return found end
 local presences = redis.call('HMGET', base .. 'presence', unpack(users))
 local seen = redis.call('HMGET', base .. 'seen', unpack(users))
@@ -184,11 +211,24 @@ for i, user in ipairs(users) do
 end
 return found`)
 
-/** Returns the numbers of connections, of active connections, and of users with a connection. A connection without a socket is active if its registration lasts for longer than `activeTtl`. */
-export const counts = script({ prelude, parameters: ['activeTtl'] }, `
+/**
+ * Returns the numbers of connections, of active connections, and of users with a connection. A connection
+ * without a socket is active if its registration lasts for longer than `activeTtl`. `shown` '1': without hidden users.
+ */
+export const counts = script({ prelude, parameters: ['activeTtl', 'shown'] }, `
 local total = redis.call('HLEN', base .. 'connections')
+local hidden, hiddenActive, hiddenUsers = 0, 0, 0
+for _, user in ipairs(shown == '1' and redis.call('SMEMBERS', base .. 'hidden') or {}) do
+  local ids = redis.call('SMEMBERS', base .. 'of:' .. user)
+  hidden = hidden + #ids
+  if #ids > 0 then hiddenUsers = hiddenUsers + 1 end
+  for _, id in ipairs(ids) do
+    local rests = tonumber(redis.call('ZSCORE', base .. 'rest', id) or nil)
+    if not rests or rests > now + tonumber(activeTtl) then hiddenActive = hiddenActive + 1 end
+  end
+end
 return {
-  total,
-  total - redis.call('ZCOUNT', base .. 'rest', '-inf', now + tonumber(activeTtl)),
-  redis.call('ZCARD', base .. 'present') - redis.call('ZCARD', base .. 'grace') - redis.call('ZCARD', base .. 'signs')
+  total - hidden,
+  total - hiddenActive - redis.call('ZCOUNT', base .. 'rest', '-inf', now + tonumber(activeTtl)),
+  redis.call('ZCARD', base .. 'present') - redis.call('ZCARD', base .. 'grace') - redis.call('ZCARD', base .. 'signs') - hiddenUsers
 }`)

@@ -1,0 +1,34 @@
+import type { FastifyBaseLogger } from 'fastify'
+
+/** Milliseconds until the first attempt: the other nodes reconnect at the same time. */
+const FIRST_MS = 1000
+/** Timers take no more. */
+const MAX_DELAY_MS = 2 ** 31 - 1
+
+/**
+ * Sends clients what they missed while this node did not hear the other nodes: soon after it hears them again, and once more
+ * after two leases, when every node has written its state.
+ */
+export class Resync {
+  readonly #run: () => Promise<void>
+  readonly #lease: number
+  readonly #log: FastifyBaseLogger
+  #timers: NodeJS.Timeout[] = []
+
+  constructor (run: () => Promise<void>, lease: number, log: FastifyBaseLogger) {
+    this.#run = run
+    this.#lease = lease
+    this.#log = log
+  }
+
+  begin (): void {
+    this.close()
+    this.#timers = [FIRST_MS, this.#lease / 2, this.#lease, 2 * this.#lease].map((delay) => setTimeout(() => {
+      this.#run().catch((err: unknown) => { this.#log.debug({ err }, 'Cannot read what was missed yet') })
+    }, Math.min(delay, MAX_DELAY_MS)).unref())
+  }
+
+  close (): void {
+    for (const timer of this.#timers) clearTimeout(timer)
+  }
+}
