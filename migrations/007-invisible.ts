@@ -9,13 +9,16 @@ export async function up (db: Kysely<unknown>, ids: 'integer' | 'string'): Promi
   const number: ColumnDataType | RawBuilder<unknown> = isMysql ? sql`bigint unsigned` : 'integer'
   const text: ColumnDataType | RawBuilder<unknown> = isMysql ? sql`varchar(64) character set ascii collate ascii_bin` : 'text'
   const owner = ids === 'string' ? text : number
-  await db.schema.createTable(TABLE).ifNotExists()
+  const table = db.schema.createTable(TABLE)
     .addColumn('id', number, (column) => column.primaryKey().autoIncrement().notNull())
     .addColumn('tenant_id', owner, (column) => column.notNull())
     .addColumn('user_id', owner, (column) => column.notNull())
     .addColumn('since', number, (column) => column.notNull())
     .addUniqueConstraint('websocket_invisible_tenant_id_user_id', ['tenant_id', 'user_id'])
-    .execute()
+  const found = await (isMysql
+    ? sql`select 1 from information_schema.tables where table_schema = database() and table_name = ${TABLE}`
+    : sql`select 1 from sqlite_master where name = ${TABLE}`).execute(db)
+  if (found.rows.length === 0) await (isMysql ? table.modifyEnd(sql`engine = innodb default charset = utf8mb4 collate = utf8mb4_bin`) : table).execute()
 }
 
 export async function down (db: Kysely<unknown>): Promise<void> {

@@ -188,7 +188,9 @@ function cpu ({ pid }: Node): number {
   return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6
 }
 
-const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed()} MB`
+function megabytes (bytes: number): string {
+  return `${(bytes / 1e6).toFixed()} MB`
+}
 
 function report (what: string, figure: string): void {
   console.log(`${what.padEnd(70)} ${figure}`)

@@ -12,14 +12,14 @@ import * as healScripts from './heal-scripts.js'
 import { callsOf, type Part } from './parts.js'
 import { forIds } from './prelude.js'
 import * as repairScripts from './repair-scripts.js'
-import * as roomScriptsAndPrelude from './room-scripts.js'
+import * as roomRepairScripts from './room-repair-scripts.js'
+import * as roomScripts from './room-scripts.js'
 import * as sharedScripts from './shared-scripts.js'
 import * as tenantScripts from './tenant-scripts.js'
 import * as typingScripts from './typing-scripts.js'
 
-const { roomPrelude: _, setRoom, tellRoom, members, roomSizes, ...roomTables } = roomScriptsAndPrelude
-const tableScripts = { ...dueScripts, ...healScripts, ...repairScripts, ...roomTables }
-const scripts = { ...tenantScripts, setRoom, tellRoom, members, roomSizes, ...typingScripts, ...sharedScripts, ...tableScripts }
+const tableScripts = { ...dueScripts, ...healScripts, ...repairScripts, ...roomRepairScripts }
+const scripts = { ...tenantScripts, ...roomScripts, ...typingScripts, ...sharedScripts, ...tableScripts }
 
 type Scripts = typeof scripts
 type TableScripts = typeof tableScripts

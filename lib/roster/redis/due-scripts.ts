@@ -1,6 +1,6 @@
 import { tableScript } from '../../redis/script.js'
 import { prelude } from './prelude.js'
-import { roomPrelude } from './room-scripts.js'
+import { roomPrelude } from './room-prelude.js'
 
 /**
  * Collects what is due in each tenant: returns offline users, their presence and last activity (alternating), typing

@@ -65,8 +65,7 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
       return { isFirstOfUser, edge: edgeOf(wasShown, isVisible), standing }
     } catch (err) {
       if (!isLocal || !isUnavailable(err)) throw err
-      const standing = { status: presence.status, ...this.#parts.modes.of(tenantId) }
-      return { isFirstOfUser: false, edge: edgeOf(isShown(before?.status ?? 'online'), isVisible), standing }
+      return { isFirstOfUser: false, edge: edgeOf(isShown(before?.status ?? 'online'), isVisible), standing: this.localStanding(user) }
     }
   }
 
@@ -77,8 +76,13 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
       return standing
     } catch (err) {
       if (!isUnavailable(err)) throw err
-      return { ...this.#parts.modes.of(tenantId), status: this.#parts.local.presence({ tenantId, userId })?.status ?? 'online' }
+      return this.localStanding({ tenantId, userId })
     }
+  }
+
+  /** While Redis is unavailable: as far as this node knows. */
+  localStanding (user: UserRef): Standing {
+    return { ...this.#parts.modes.of(user.tenantId), status: this.#parts.local.presence(user)?.status ?? 'online' }
   }
 
   async presence (tenantId: Id, userIds: Id[]): Promise<Array<Presence | null>> {

@@ -5,7 +5,7 @@ import { connectionKey, type UserRef } from '../../keys.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import {
   createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type Presence, type RateCount, type Renewed,
-  type Roster, type RosterConnection, type RosterTimes, type Standing, type UsersOfTenant
+  type Roster, type RosterConnection, type RosterTimes, type UsersOfTenant
 } from '../contract.js'
 import { MemoryRoster } from '../memory/roster.js'
 import { NOTHING_JOINED } from '../memory/users.js'
@@ -110,8 +110,7 @@ export class RedisRoster implements Roster {
       // `offline` ends with the next connection.
       const hasAppeared = this.#local.presence(entry)?.status === 'offline'
       if (hasAppeared) this.#local.setPresence(entry, defaultPresence(entry.device, this.#lease.now))
-      const standing: Standing = { ...this.#modes.of(entry.tenantId), status: this.#local.presence(entry)?.status ?? 'online' }
-      return { ...NOTHING_JOINED, hasAppeared, standing, isNew: before === undefined, replaced: before?.entry ?? null, generation }
+      return { ...NOTHING_JOINED, hasAppeared, standing: this.#presence.localStanding(entry), isNew: before === undefined, replaced: before?.entry ?? null, generation }
     } finally {
       this.#joining.delete(key)
     }
