@@ -5,13 +5,16 @@ import { seeded } from './seeded.js'
 const ACTIONS = 60
 const COMPARED_EVERY = 15
 
-/** `edit` is the id of the newest edit that was taken in: those of two devices may come in any order. */
-interface Shown { text: string, edit: number }
+interface Told { messageId: number, targetId: number, message: string, editedAt?: string }
 
-/** What a device shows: it knows what it was told, live and when it came back. */
+/** What a device shows: it knows what it was told, live and when it came back, in whatever order. */
 class Device {
   client: Client | null = null
-  readonly shown = new Map<number, Shown>()
+  /** By message, `editedAt` is empty until it is edited. Of several texts of one message, the newest counts. */
+  readonly #texts = new Map<number, { text: string, editedAt: string }>()
+  readonly #deleted = new Set<number>()
+  /** Messages that were told themselves, not only their edits. */
+  readonly #known = new Set<number>()
   /** Up to here it has everything: what waits to be confirmed may come before a replay that is lost. */
   #since = 0
   #newest = 0
@@ -23,8 +26,9 @@ class Device {
     await this.client.request('subscribe', { channel: 'user:me', since: this.#since })
   }
 
-  async offline (): Promise<void> {
-    this.look()
+  /** What came and was not looked at is lost, as when a page is closed. */
+  async offline (looks: boolean): Promise<void> {
+    if (looks) this.look()
     await this.client?.end()
     this.client = null
   }
@@ -32,22 +36,26 @@ class Device {
   /** Takes in what has arrived. */
   look (): void {
     for (const frame of this.client?.frames.splice(0) ?? []) {
-      const { event, data } = frame as unknown as { event: string, data: { messageId: number, targetId: number, message: string } }
-      if (event === 'message:direct') this.shown.set(data.messageId, { text: data.message, edit: this.shown.get(data.messageId)?.edit ?? 0 })
-      else if (event === 'message:edited') this.edited(data.targetId, data.message, data.messageId)
-      else if (event === 'message:deleted') this.shown.delete(data.targetId)
+      const { event, data } = frame as unknown as { event: string, data: Told }
+      if (event === 'message:direct') this.message(data.messageId, data.message, data.editedAt)
+      else if (event === 'message:edited') this.text(data.targetId, data.message, data.editedAt)
+      else if (event === 'message:deleted') this.deleted(data.targetId)
       else continue
-      this.saw(data.messageId)
+      this.#newest = Math.max(this.#newest, data.messageId)
     }
   }
 
-  edited (id: number, text: string, edit: number): void {
-    const known = this.shown.get(id)
-    if (known !== undefined && edit > known.edit) this.shown.set(id, { text, edit })
+  message (id: number, text: string, editedAt?: string): void {
+    this.#known.add(id)
+    this.text(id, text, editedAt)
   }
 
-  saw (id: number): void {
-    this.#newest = Math.max(this.#newest, id)
+  text (id: number, text: string, editedAt = ''): void {
+    if (editedAt >= (this.#texts.get(id)?.editedAt ?? '')) this.#texts.set(id, { text, editedAt })
+  }
+
+  deleted (id: number): void {
+    this.#deleted.add(id)
   }
 
   isComplete (): void {
@@ -56,7 +64,7 @@ class Device {
 
   get texts (): string[] {
     this.look()
-    return [...this.shown].toSorted(([a], [b]) => a - b).map(([id, { text }]) => `${id} ${text}`)
+    return [...this.#known].filter((id) => !this.#deleted.has(id)).toSorted((a, b) => a - b).map((id) => `${id} ${this.#texts.get(id)?.text}`)
   }
 }
 
@@ -78,7 +86,7 @@ overBackends((test, backend) => {
         const text = `m${serial++}`
         const { messageId } = await client.request('message:direct', { recipientId: 3 - device.userId, message: text, conversationId: 'c' }) as { messageId: number }
         table.set(messageId, { sender: device.userId, text })
-        device.shown.set(messageId, { text, edit: 0 })
+        device.message(messageId, text)
         raise(device.userId, messageId)
       },
       read: async (device, client) => {
@@ -94,9 +102,9 @@ overBackends((test, backend) => {
         if (own.length === 0) return
         const [id, message] = pick(own)
         const text = `e${serial++}`
-        const { messageId } = await client.request('message:edit', { messageId: id, message: text }) as { messageId: number }
+        const { editedAt } = await client.request('message:edit', { messageId: id, message: text }) as { editedAt: string }
         message.text = text
-        device.edited(id, text, messageId)
+        device.text(id, text, editedAt)
       },
       delete: async (device, client) => {
         const own = [...table].filter(([, { sender }]) => sender === device.userId)
@@ -104,9 +112,9 @@ overBackends((test, backend) => {
         const [id] = pick(own)
         await client.request('message:delete', { messageId: id })
         table.delete(id)
-        device.shown.delete(id)
+        device.deleted(id)
       },
-      offline: async (device) => { await device.offline() }
+      offline: async (device) => { await device.offline(random(2) === 0) }
     }
 
     const compare = async (): Promise<void> => {

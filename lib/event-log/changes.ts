@@ -1,4 +1,5 @@
 import { CompiledQuery } from 'kysely'
+import { toIso } from '../clock.js'
 import { editsOf, MESSAGE_TYPES } from '../conversation-keys.js'
 import { jsonText, type Database, type Dialect } from '../database/dialect.js'
 import { toSqlTime } from '../database/time.js'
@@ -65,20 +66,24 @@ export class Changes {
   }
 
   #apply (row: EventRow): boolean {
-    const { change, tenantId, createdAt } = row
+    const { change, tenantId } = row
     const target = change === null ? undefined : this.#targets.get(change.targetId)
     if (change === null || target === undefined || target.state === 'deleted' || this.#tenants.get(target.id) !== tenantId) return false
-    target.updatedAt = createdAt
     if (change.content === null) {
+      target.updatedAt = row.createdAt
       target.state = 'deleted'
       return true
     }
+    // Clients keep the text with the newest time: it grows from edit to edit, although the nodes' clocks may differ.
+    if (typeof target.payload.editedAt === 'string') row.createdAt = Math.max(row.createdAt, Date.parse(target.payload.editedAt) + 1)
+    target.updatedAt = row.createdAt
+    const editedAt = toIso(row.createdAt)
     const { message, data = target.payload.data } = change.content
     const event = JSON.parse(row.payload) as Record<string, unknown>
     const { data: _before, ...payload } = target.payload
-    target.payload = { ...payload, message, ...data === undefined || data === null ? {} : { data }, editedAt: event.editedAt }
+    target.payload = { ...payload, message, ...data === undefined || data === null ? {} : { data }, editedAt }
     target.state = 'edited'
-    row.payload = JSON.stringify({ ...event, message, data: data ?? null })
+    row.payload = JSON.stringify({ ...event, message, data: data ?? null, editedAt, timestamp: editedAt })
     return true
   }
 
