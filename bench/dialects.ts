@@ -82,7 +82,7 @@ export const suite: Dialect = {
 const uuidOf = (n: number): string => `3f2504e0-4f89-41d3-9a0c-${n.toString(16).padStart(12, '0')}`
 const withUuids = ({ id, club }: User): User => ({ id: uuidOf(Number(id)), club: uuidOf(Number(club)) })
 
-/** The suite where tenants and users have UUIDs. */
+/** fastify-realtime where tenants and users have UUIDs. */
 export const suiteWithUuids: Dialect = {
   ...suite,
   name: 'suite, UUIDs',

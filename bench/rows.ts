@@ -43,7 +43,7 @@ async function each (dialects: Dialect[], measure: (dialect: Dialect) => Promise
 }
 
 const load = { members: 500, publishers: 2, inFlight: 8, seconds: 2 }
-/** The suite stores what it always does, in the database of a deployment; the peers store nothing. */
+/** fastify-realtime stores what it always does, in the database of a deployment; the peers store nothing. */
 const log = async ({ name }: Dialect, mariadb: Servers['mariadb']): Promise<Record<string, string>> => name === 'suite' ? await stored(mariadb) : {}
 const stored = async (mariadb: Servers['mariadb']) => ({ DATABASE_URL: await mariadb.settled() })
 const storedWithUuids = async (mariadb: Servers['mariadb']) => ({ DATABASE_URL: await mariadb.settled('strings') })
@@ -82,7 +82,7 @@ export const rows: Row[] = [
   },
   {
     name: 'across nodes',
-    work: 'published on one, 500 members on the other, through Redis; MariaDB for the suite',
+    work: 'published on one, 500 members on the other, through Redis; MariaDB for fastify-realtime',
     unit: 'µs CPU of the receiving node per delivery',
     bars: [{ than: 'socket-io', atMost: 1 / 5 }],
     round: async (servers) => ({
@@ -128,7 +128,7 @@ export const rows: Row[] = [
   },
   {
     name: 'idle memory',
-    work: '10,000 connections; the suite’s authenticated and present',
+    work: '10,000 connections; fastify-realtime’s authenticated and present',
     once: true,
     unit: 'KiB per connection',
     bars: [{ than: 'fastify-ws', atMost: 1.25 }, { than: 'socket-io', atMost: 0.75 }],

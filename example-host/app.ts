@@ -33,13 +33,13 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   const app = Fastify({ logger: { level: settings.logLevel }, forceCloseConnections: true })
 
   // The host's own things: auth, CORS, documents.
-  // An expired token is told apart from a wrong one: the suite compares `expiresAt` itself.
+  // An expired token is told apart from a wrong one: fastify-realtime compares `expiresAt` itself.
   await app.register(jwt, { secret: settings.jwtSecret, sign: { expiresIn: '12h' }, verify: { ignoreExpiration: true } })
   await app.register(cors, { origin: settings.allowedOrigins, credentials: true })
   if (settings.production) guard(app)
   await documents(app)
 
-  // One database for the host's own table and the suite's. What the host opened, the host closes.
+  // One database for the host's own table and fastify-realtime's. What the host opened, the host closes.
   const database = openDatabase(settings.database)
   app.addHook('onClose', async () => { await database.close() })
 

@@ -26,7 +26,7 @@ export async function documents (app: FastifyInstance): Promise<void> {
         { name: 'operators', description: 'Who is connected; kick, close and ban, for those who run the host' },
         { name: 'host', description: 'The example host’s own' }
       ],
-      // How people log in is the host's business, and so is its description; every route of the suite needs it.
+      // How people log in is the host's business, and so is its description; every route of fastify-realtime needs it.
       components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' } } },
       security: [{ bearer: [] }]
     }

@@ -13,7 +13,7 @@ import { addSuite, otherHost, type OtherHost } from './other-hosts.js'
 import { selfSigned } from './self-signed.js'
 import { tcpTo, timeToClose, upgradeRequest } from './tcp-peers.js'
 
-/** What hosts set for themselves, and the suite within it: REST, sockets, messages, and an end in time. */
+/** What hosts set for themselves, and fastify-realtime within it: REST, sockets, messages, and an end in time. */
 
 const DEADLINE = 2000
 /** On a busy machine the last steps take a moment. */
@@ -92,7 +92,7 @@ const hosts: Record<string, OtherHost & { prefix?: string }> = {
       }
     }
   },
-  'compilers, parsers and an error handler that it sets after the suite': {
+  'compilers, parsers and an error handler that it sets after fastify-realtime': {
     after: (app) => {
       app.setValidatorCompiler(() => () => ({ error: new Error('never') }))
       app.setSerializerCompiler(() => () => '"by the host"')
@@ -113,13 +113,13 @@ const hosts: Record<string, OtherHost & { prefix?: string }> = {
     }
   },
   'CORS that refuses': { before: async (app) => { await app.register(cors, { origin: ['https://app.example.com'], credentials: true, strictPreflight: false }) } },
-  'a limiter that it registers after the suite': { after: async (app) => { await app.register(rateLimit, { max: 1 }) } },
+  'a limiter that it registers after fastify-realtime': { after: async (app) => { await app.register(rateLimit, { max: 1 }) } },
   'a prefix with parameters': { core: { prefix: '/api/:region/live' }, prefix: '/api/eu/live' },
   'no prefix': { core: { prefix: '' }, prefix: '' },
-  'the suite in a scope with a prefix': {
+  'fastify-realtime in a scope with a prefix': {
     register: async (app, addSuite) => { await app.register(async (scope) => { await addSuite(scope) }, { prefix: '/v1' }) }, prefix: `/v1${PREFIX}`
   },
-  'the suite in a scope, and sockets of its own': {
+  'fastify-realtime in a scope, and sockets of its own': {
     before: async (app) => { await app.register(websocket) },
     register: async (app, addSuite) => { await app.register(async (scope) => { await addSuite(scope) }, { prefix: '/v1' }) },
     prefix: `/v1${PREFIX}`
@@ -181,7 +181,7 @@ for (const own of [false, true]) {
   })
 }
 
-t.test('errors of the host’s hooks reach the error handler that it sets after the suite, whether that answers, waits or throws', { buffered: true }, async (t) => {
+t.test('errors of the host’s hooks reach the error handler that it sets after fastify-realtime, whether that answers, waits or throws', { buffered: true }, async (t) => {
   const handlers: Array<[handler: (request: FastifyRequest) => unknown, status: number, body: unknown]> = [
     [() => ({ mine: true }), 403, { mine: true }],
     [async () => await Promise.resolve({ mine: true }), 403, { mine: true }],

@@ -18,10 +18,10 @@ export interface OtherHost extends SuiteOptions {
   fastify?: object
   /** Where it listens; 127.0.0.1 by default. */
   address?: string
-  /** What the host sets up before the suite, and after it. */
+  /** What the host sets up before fastify-realtime, and after it. */
   before?: (app: FastifyInstance) => unknown
   after?: (app: FastifyInstance) => unknown
-  /** How the host registers the suite; at the top by default. */
+  /** How the host registers fastify-realtime; at the top by default. */
   register?: (app: FastifyInstance, addSuite: (scope: FastifyInstance) => Promise<void>) => unknown
 }
 
@@ -39,7 +39,7 @@ export async function otherHost (t: Test, { fastify = {}, address = '127.0.0.1',
   return { app, url: `${scheme}://${address.includes(':') ? `[${address}]` : address}:${(app.server.address() as AddressInfo).port}` }
 }
 
-/** Registers the suite, in memory and with the identities of the test kit. */
+/** Registers fastify-realtime, in memory and with the identities of the test kit. */
 export async function addSuite (app: FastifyInstance, { core, ...options }: SuiteOptions = {}): Promise<void> {
   await app.register(realtime, { database: 'sqlite::memory:', authenticate: ({ token }) => identityOf(token), ...core })
   await app.register(connections, options.connections ?? {})

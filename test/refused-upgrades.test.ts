@@ -95,7 +95,7 @@ const refusals: Record<string, Refusal> = {
     after: (app) => { app.setNotFoundHandler(async (_request, reply) => await reply.code(404).send('nothing here')) }
   },
   'a route that is no socket': { status: 200, path: '/hello', before: async (app) => { await app.register(async (scope) => { scope.get('/hello', async () => 'hello') }) }, isAlone: true },
-  'a route that is no socket, from after the suite': { status: 101, path: '/hello', after: (app) => { app.get('/hello', async () => 'hello') }, isAlone: true },
+  'a route that is no socket, from after fastify-realtime': { status: 101, path: '/hello', after: (app) => { app.get('/hello', async () => 'hello') }, isAlone: true },
   'a path that is no URL': { status: 400, path: '/%zz' },
   'a path that is no URL, in words of the host': {
     status: 422, path: '/%zz', fastify: { frameworkErrors: (_error, _request, reply) => { void (reply as FastifyReply).code(422).send('what?') } }

@@ -24,7 +24,7 @@ const WARM_UP = 1500
 export interface Pairs {
   pairs: number
   seconds: number
-  /** The receivers say that they have each message, as the suite's own client does. */
+  /** The receivers say that they have each message, as fastify-realtime's own client does. */
   confirmed?: boolean
 }
 

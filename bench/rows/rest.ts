@@ -21,7 +21,7 @@ export const calls = {
 const userOf = (i: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / 100) })
 const agent = new Agent({ keepAlive: true, maxSockets: AT_ONCE })
 
-/** Requests for each second of processor time, of the suite alone. */
+/** Requests for each second of processor time, of fastify-realtime alone. */
 export async function ownRequests (dialect: Dialect, call: Call, { count, sockets }: { count: number, sockets: number }, env: Record<string, string>): Promise<number> {
   const host = await dialect.start({ JWT_SECRET, ...env })
   const online: RawClient[] = []
@@ -38,7 +38,7 @@ export async function ownRequests (dialect: Dialect, call: Call, { count, socket
   }
 }
 
-/** Requests for each second of processor time: the suite's, and those of a bare route that answers the same bytes, also with the suite's guards. */
+/** Requests for each second of processor time: fastify-realtime's, and those of a bare route that answers the same bytes, also with fastify-realtime's guards. */
 export async function restRequests (call: Call, { count, sockets }: { count: number, sockets: number }, env: Record<string, string>): Promise<{ 'suite': number, 'bare': number, 'bare, guarded': number }> {
   const host = await startSuite(env)
   const online: RawClient[] = []

@@ -30,7 +30,7 @@ const routes: Readonly<Record<string, string>> = {
   'user:typing': '/typing',
   'user:presence': '/presence/update'
 }
-/** What a status says where the suite says nothing: refusals of the host or a proxy. */
+/** What a status says where fastify-realtime says nothing: refusals of the host or a proxy. */
 const codes: Readonly<Record<number, ClientErrorCode>> = {
   401: 'RT_UNAUTHENTICATED', 429: 'RT_RATE_LIMITED'
 }

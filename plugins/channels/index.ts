@@ -23,7 +23,7 @@ import { SendingLimits } from './sending-limits.js'
 import { Subscriptions } from './subscriptions.js'
 
 const ChannelsSettings = Type.Object({
-  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 0, description: 'Besides those subscribed by the suite; 0: no limit' }),
+  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 0, description: 'Besides those subscribed by fastify-realtime; 0: no limit' }),
   messagesPerMinute: Type.Integer({ default: 3000, minimum: 0, description: 'Durable events of one user per minute, frames and REST together; 0: no limit' }),
   recipientsPerMinute: Type.Integer({ default: 10_000, minimum: 0, description: 'Recipients of the notifications of one user per minute; one that does not fit is refused as a whole. 0: no limit' }),
   waitingAfter: ms('Age of an unconfirmed direct message or notification at which host code is told that its recipient is away (`waiting`)', 10_000, { minimum: 0 }),

@@ -3,12 +3,12 @@ import type { IncomingMessage, Server } from 'node:http'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 
-/** Marks the suite's own listeners to upgrades. */
+/** Marks fastify-realtime's own listeners to upgrades. */
 const OWN = Symbol('own')
 
 export const asOwnListener = <Listener extends (...args: never[]) => void>(listener: Listener): Listener => Object.assign(listener, { [OWN]: true })
 
-/** Whether anybody but the suite listens to the upgrades of a server. */
+/** Whether anybody but fastify-realtime listens to the upgrades of a server. */
 export const othersListen = (server: Server): boolean => server.listeners('upgrade').some((listener) => !(OWN in listener))
 
 /** Hands an upgrade on; false: it is not for the WebSockets of this app. */

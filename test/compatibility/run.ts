@@ -44,7 +44,7 @@ async function check (what: string, ran: string, task: () => Promise<unknown>): 
 
 const NPM = ['npm', 'install', '--no-audit', '--no-fund', '--prefer-offline']
 
-/** An empty project with these packages and the suite. */
+/** An empty project with these packages and fastify-realtime. */
 async function project (name: string, packages: string[], [command = '', ...args]: readonly string[] = NPM): Promise<string> {
   const path = join(folder, name)
   mkdirSync(path)
@@ -158,7 +158,7 @@ writeFileSync(PAGE, `${page.slice(0, page.indexOf(began) + began.length)}\n\nRun
 process.exit(rows.some(({ outcome }) => outcome !== 'works') ? 1 : 0)
 
 /**
- * A file of CommonJS imports the suite, which is an ES module, only where TypeScript knows that Node can: not by `node16`.
+ * A file of CommonJS imports fastify-realtime, which is an ES module, only where TypeScript knows that Node can: not by `node16`.
  *
  * Two programs: the README's host has string ids, the other the default. Both are strict; what others declare is theirs.
  */
