@@ -67,6 +67,7 @@ export async function up (db: Kysely<unknown>, ids: 'integer' | 'string'): Promi
     await db.schema.createIndex(BY_AGE).on(DELETED).columns(['retention_days', 'created_at']).execute().catch(unless('ER_DUP_KEYNAME'))
   }
   for (const name of ['conversations_from', 'conversations_left']) {
+    if (await found(sql`select 1 from websocket_meta where name = ${name}`, db)) continue
     // Another node may be faster: its position is kept.
     await sql`insert ${sql.raw(isMysql ? 'ignore' : 'or ignore')} into websocket_meta (name, value)
       select ${name}, coalesce(max(id), 0) from websocket_events`.execute(db)
