@@ -151,7 +151,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     roster,
     eventLog,
     metrics,
-    database: { db, slow, dialect, ask: async (statement) => await eventLog.ask(statement) },
+    database: { db, slow, dialect, behind: [eventLog.audits], ask: async (statement) => await eventLog.ask(statement) },
     bus,
     defaultChannels: new Set(),
     waiting: null,

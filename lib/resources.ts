@@ -18,6 +18,8 @@ export interface StorageAccess {
   /** For statements that may take longer: counts of large tables, purges. */
   readonly slow: Database
   readonly dialect: Dialect
+  /** What is written behind, to be written before a user is erased. */
+  readonly behind: Array<{ drain (): Promise<void> }>
   /** A statement for a client that waits for it: rejects with `RT_STORAGE_UNAVAILABLE` where the database fails. */
   ask<T> (statement: () => Promise<T>): Promise<T>
 }

@@ -9,6 +9,7 @@ import { EpochStore } from '../lib/event-log/epoch-store.js'
 import { withIds } from '../lib/id-schemas.js'
 import { Ids, isIdKind } from '../lib/ids.js'
 import { livingLeases } from '../lib/redis/older-nodes.js'
+import { eraseFromRedis } from '../lib/roster/redis/erasure.js'
 import { eraseUser } from '../lib/upkeep/erasure.js'
 import { Maintenance } from '../lib/upkeep/maintenance.js'
 import { asyncapi } from '../lib/wire/asyncapi.js'
@@ -32,7 +33,9 @@ const usage = `usage: fastify-realtime <command>
   --ids integer|string  the ids of tenants and users, as the option ids of the host: integer unless given
 
 The database is DATABASE_URL: mysql://user:password@host:port/db or sqlite:path.
-Coming from version 0.1, migrate looks for nodes that still run in REDIS_URL, under KEY_PREFIX (rt), or in the tables.`
+Coming from version 0.1, migrate looks for nodes that still run in REDIS_URL, under KEY_PREFIX (rt), or in the tables.
+erase also removes what Redis has of the user, if REDIS_URL, and KEY_PREFIX unless it is rt, are those of the host. It prints
+{ total, rows } as JSON. Close or ban the user first: a connection that is open leaves traces when it ends.`
 
 async function run (args: string[]): Promise<number> {
   const { positionals: [command, direction], values: { ids, tenant, user } } =
@@ -78,14 +81,17 @@ async function run (args: string[]): Promise<number> {
       return 0
     }
     if (command === 'erase') {
-      const ids = new Ids((await readMeta(database.db)).ids)
+      const meta = await readMeta(database.db)
+      const ids = new Ids(meta.ids)
       const [tenantId, userId] = [ids.read(tenant ?? ''), ids.read(user ?? '')]
       if (tenantId === null || userId === null) {
         console.error(`erase needs --tenant and --user, each ${ids.description}`)
         return 2
       }
-      const { total, rows } = await eraseUser(database.db, ids, { tenantId, userId })
-      console.log([`total: ${total}`, ...Object.entries(rows).map(([table, count]) => `${table}: ${count}`)].join(', '))
+      const { REDIS_URL, KEY_PREFIX = 'rt' } = process.env
+      const erased = await eraseUser(database, ids, { tenantId, userId })
+      if (REDIS_URL) await eraseFromRedis(REDIS_URL, `${KEY_PREFIX}:${meta.identity}`, ids, { tenantId, userId }, silent)
+      console.log(JSON.stringify(erased))
       return 0
     }
     const clock = systemClock

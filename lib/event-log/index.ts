@@ -95,7 +95,7 @@ export class EventLog {
   readonly #queue: CommitQueue
   readonly #claims: ClaimStore
   readonly #counts = new TenantCounts(async (tenantId) => await this.ask(async () => await this.store.countByStatus(tenantId)))
-  readonly #audit: WriteBehind<AuditRow>
+  readonly audits: WriteBehind<AuditRow>
   readonly #types = new Map<string, EventType>()
   #copiedTypes: readonly string[] = []
   readonly #options: EventLogOptions
@@ -146,7 +146,7 @@ export class EventLog {
       committed: (event, committed) => this.#committed(event, committed),
       announced: ({ row: { tenantId, userId, type, channel }, data }, id) => { options.onStored({ tenantId, userId, type, channel, data }, id) }
     })
-    this.#audit = new WriteBehind({
+    this.audits = new WriteBehind({
       name: 'audit', log, interval: 1000, flushAt: MAX_AUDIT_ROWS.mysql, most: MAX_AUDIT_ROWS[dialect],
       write: async (rows) => { await this.store.insertAudit(rows) }
     })
@@ -232,7 +232,7 @@ export class EventLog {
   audit (event: Omit<NewEvent, 'excludeConnectionId' | 'dedupeId'>): void {
     if (this.#options.auditsEphemeral === false) return
     const { tenantId, userId, type, channel, data } = event
-    this.#audit.put({ tenantId, userId, type, channel, payload: wellFormedJson(data), createdAt: this.#options.clock.now() })
+    this.audits.put({ tenantId, userId, type, channel, payload: wellFormedJson(data), createdAt: this.#options.clock.now() })
   }
 
   /** At most `limit` events of a channel after `since`, oldest first, and late ones before it. None if the cursor (`since` and `epoch`) is not from this log. */
@@ -302,7 +302,7 @@ export class EventLog {
     // Publishing ends with the turn of the event loop; then everything published is marked.
     await new Promise<void>((resolve) => setImmediate(() => setImmediate(resolve)))
     await this.outbox.drain()
-    await this.#audit.close()
+    await this.audits.close()
   }
 
   #queuedOf (event: NewEvent, resolve: (receipt: Receipt) => void, reject: (err: Error) => void): QueuedEvent {

@@ -22,10 +22,10 @@ export class RedisCommands<Scripts extends Record<string, Script>> {
   readonly #scripts: Scripts
   readonly #health: RedisConnections['health']
   readonly #toUnavailable: (cause: unknown) => RealtimeError
-  readonly #log: FastifyBaseLogger
+  readonly #log: Pick<FastifyBaseLogger, 'error'>
   readonly #logged = new Set<string>()
 
-  constructor ({ commands, health }: RedisConnections, scripts: Scripts, toUnavailable: (cause: unknown) => RealtimeError, log: FastifyBaseLogger) {
+  constructor ({ commands, health }: RedisConnections, scripts: Scripts, toUnavailable: (cause: unknown) => RealtimeError, log: Pick<FastifyBaseLogger, 'error'>) {
     for (const [name, { lua }] of Object.entries(scripts)) commands.defineCommand(`rt_${name}`, { lua })
     this.#redis = commands as Client
     this.#scripts = scripts
@@ -88,6 +88,17 @@ export class RedisCommands<Scripts extends Record<string, Script>> {
 
   async del (key: string): Promise<number> {
     return await this.#attempt(this.#redis.del(key))
+  }
+
+  /** Deletes the fields of a hash that match. */
+  async hdelMatching (key: string, pattern: string): Promise<void> {
+    let cursor = '0'
+    do {
+      const [next, found] = await this.#attempt(this.#redis.hscan(key, cursor, 'MATCH', pattern, 'COUNT', 1000))
+      cursor = next
+      const fields = found.filter((_, i) => i % 2 === 0)
+      if (fields.length > 0) await this.#attempt(this.#redis.hdel(key, ...fields))
+    } while (cursor !== '0')
   }
 
   /** All keys that match, page by page, from every server of a cluster. A key can be found more than once. */

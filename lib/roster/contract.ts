@@ -291,6 +291,11 @@ export interface Roster extends RosterConnections, RosterPresence, RosterRooms, 
   /** Searches a part of shared state for what belongs to no living node, and removes it. Only one node may do this at a time. */
   repair (share?: number): Promise<void>
 
+  /** A user without connections is not invisible any more, and goes offline with the next `claimDue` instead of after `offlineDelay`. */
+  dismiss (user: UserRef): Promise<void>
+  /** Removes everything that shared state has of a user. Nobody is told. */
+  forget (user: UserRef): Promise<void>
+
   aliveNodes (): Promise<string[]>
   /** Removes this node's connections and lease. */
   close (): Promise<void>

@@ -1,8 +1,8 @@
 import { CompiledQuery } from 'kysely'
 import { privateChannel } from '../channel-names.js'
 import { systemClock } from '../clock.js'
-import { editsOf, MESSAGE_TYPES } from '../conversation-keys.js'
-import type { Database } from '../database/dialect.js'
+import { editsOf, isDirectConversation, MESSAGE_TYPES } from '../conversation-keys.js'
+import type { Database, Dialect } from '../database/dialect.js'
 import { toSqlTime } from '../database/time.js'
 import type { Id, Ids } from '../ids.js'
 import type { UserRef } from '../keys.js'
@@ -15,7 +15,8 @@ export interface Erased { total: number, rows: Record<string, number> }
 
 /** The tables that have rows of users, besides the events. */
 const TABLES = [
-  'websocket_connections', 'websocket_presence', 'websocket_typing_indicators', 'websocket_access', 'websocket_conversations', 'websocket_deleted_messages'
+  'websocket_connections', 'websocket_presence', 'websocket_invisible', 'websocket_typing_indicators', 'websocket_access', 'websocket_conversations',
+  'websocket_deleted_messages'
 ] as const
 
 /** What others wrote to a user stays, with those who wrote it. */
@@ -25,19 +26,37 @@ const OF_OTHERS = [...MESSAGE_TYPES, 'message:edited', 'message:deleted']
  * Removes what a user wrote, with what others made of it, and every trace of the user from all tables. Messages of others stay.
  * In small statements, each committed by itself: it may be interrupted and started again.
  */
-export async function eraseUser (db: Database, ids: Ids, { tenantId, userId }: UserRef): Promise<Erased> {
+export async function eraseUser ({ db, dialect }: { db: Database, dialect: Dialect }, ids: Ids, { tenantId, userId }: UserRef): Promise<Erased> {
   const rows: Record<string, number> = { websocket_events: 0 }
   const newest = await db.selectFrom('websocket_events').select((eb) => eb.fn.max('id').as('id')).executeTakeFirst()
   const events = new Events(db, ids, tenantId, Number(newest?.id ?? 0))
+  const own = privateChannel(userId)
+  // Who wrote a message that another user deleted.
+  const sender = `${dialect === 'mysql' ? 'json_unquote' : ''}(json_extract(payload, '$.senderId'))`
   rows.websocket_events = await events.erase('user_id = ?', [userId]) +
-    await events.erase(`channel = ? and event_type not in (${OF_OTHERS.map(() => '?').join(', ')})`, [privateChannel(userId), ...OF_OTHERS])
+    await events.erase(`channel = ? and event_type not in (${OF_OTHERS.map(() => '?').join(', ')})`, [own, ...OF_OTHERS]) +
+    await events.erase(`channel = ? and event_type = 'message:deleted' and ${sender} = ?`, [own, dialect === 'mysql' ? String(userId) : userId])
+  await events.settle(own)
+  const conversations = await db.selectFrom('websocket_conversations').select('conversation').where('tenant_id', '=', tenantId).where('user_id', '=', userId).execute()
   for (const table of TABLES) {
     const { numAffectedRows = 0n } = await db.executeQuery(CompiledQuery.raw(`delete from ${table} where tenant_id = ? and user_id = ?`, [tenantId, userId]))
     rows[table] = Number(numAffectedRows)
   }
-  const floors = await db.deleteFrom('websocket_channel_floors').where('tenant_id', '=', tenantId).where('channel', '=', privateChannel(userId)).executeTakeFirst()
+  for (const { conversation } of conversations) {
+    if (isDirectConversation(conversation)) rows.websocket_conversations = (rows.websocket_conversations ?? 0) + await removeIfEmpty(db, tenantId, conversation)
+  }
+  const floors = await db.deleteFrom('websocket_channel_floors').where('tenant_id', '=', tenantId).where('channel', '=', own).executeTakeFirst()
   rows.websocket_channel_floors = Number(floors.numDeletedRows)
   return { total: Object.values(rows).reduce((sum, count) => sum + count, 0), rows }
+}
+
+/** The other user keeps a direct conversation only with messages in it: its name contains both ids. */
+async function removeIfEmpty (db: Database, tenantId: Id, conversation: string): Promise<number> {
+  for (const table of ['websocket_events', 'websocket_deleted_messages'] as const) {
+    if (await db.selectFrom(table).select('id').where('tenant_id', '=', tenantId).where('conversation', '=', conversation).limit(1).executeTakeFirst() !== undefined) return 0
+  }
+  const { numDeletedRows } = await db.deleteFrom('websocket_conversations').where('tenant_id', '=', tenantId).where('conversation', '=', conversation).executeTakeFirst()
+  return Number(numDeletedRows)
 }
 
 /** Deletes events of a tenant. The newest row of the log is emptied instead: its id is the end of the log. */
@@ -63,6 +82,13 @@ class Events {
       if (found.length > 0) erased += await this.#remove([...found, ...await this.#editsOf(found)])
       if (rows.length < CHUNK) return erased
     }
+  }
+
+  /** Nobody confirms what waits for the user any more. */
+  async settle (channel: string): Promise<void> {
+    await this.#db.updateTable('websocket_events').set((eb) => ({
+      status: 'delivered' as const, due_at: null, handed_at: eb.fn.coalesce('handed_at', eb.val(toSqlTime(systemClock.now())))
+    })).where('tenant_id', '=', this.#tenantId).where('channel', '=', channel).where('status', '=', 'pending').execute()
   }
 
   /** Edits of these messages, by whomever: they repeat their text. */

@@ -42,6 +42,7 @@ export class ConnectionStore {
     this.#storage = storage
     this.#rows = new WriteBehind<ConnectionRecord>({ name: 'connection', log, key: keyOf, write: async (rows) => { await this.#write(rows) } })
     this.#gone = new WriteBehind<Gone>({ name: 'disconnection', log, key: keyOf, write: async (rows) => { await this.#writeGone(rows) } })
+    storage.behind.push(this.#rows, this.#gone)
   }
 
   put (record: ConnectionRecord): void {

@@ -1,34 +1,45 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { sleep } from '../../lib/async/timers.js'
+import { callNodes } from '../../lib/backplane/call-nodes.js'
 import type { Internals } from '../../lib/internals.js'
 import type { UserRef } from '../../lib/keys.js'
 import { eraseUser, type Erased } from '../../lib/upkeep/erasure.js'
 
-/** Milliseconds in which a closed connection leaves its last rows. */
-const TO_LEAVE_MS = 2000
-/** Milliseconds between two looks for connections that are left. */
-const LOOK_MS = 100
-/** How long the connections of a user may take to close, in milliseconds. */
-const TO_CLOSE_MS = 5000
+/** The RPC that has a node write what waits to be written, and forget what it knows of a user. */
+const SETTLE = 'conversations.settle'
+/** How long nodes may take for that, in milliseconds. */
+const SETTLE_MS = 5000
+/** Milliseconds between two looks for what a user leaves behind. */
+const LOOK_MS = 50
+/** How long a user's connections may take to close, and the user to go offline, in milliseconds. */
+const TO_LEAVE_MS = 5000
+/** A node that did not answer has written by then what it had. */
+const AGAIN_MS = 5000
 
-/** Erases users who may be connected: their connections are ended first, and what those leave behind is erased a little later. */
+/**
+ * Erases users who may be connected. Whatever ends their presence leaves rows: it ends first, and every node writes what it has
+ * of them, which is then erased with the rest.
+ */
 export class Erasing {
   readonly #internals: Internals
   readonly #close: (user: UserRef) => Promise<void>
+  readonly #forget: (user: UserRef) => void
   readonly #log: FastifyBaseLogger
   readonly #timers = new Set<NodeJS.Timeout>()
 
-  constructor (internals: Internals, close: (user: UserRef) => Promise<void>, log: FastifyBaseLogger) {
+  constructor (internals: Internals, { close, forget }: { close: (user: UserRef) => Promise<void>, forget: (user: UserRef) => void }, log: FastifyBaseLogger) {
     this.#internals = internals
     this.#close = close
     this.#log = log
+    this.#forget = forget
+    internals.rpc.handle(SETTLE, async (data) => { await this.#settle(data as UserRef) })
   }
 
   async erase (user: UserRef): Promise<Erased> {
-    const { settings } = this.#internals
-    const wasConnected = await this.#disconnect(user)
+    await this.#disconnect(user)
     const erased = await this.#run(user)
-    if (wasConnected) this.#eraseAgain(user, settings.presenceGrace + TO_LEAVE_MS)
+    // A node that hung, or a request that was under way.
+    this.#eraseAgain(user)
     return erased
   }
 
@@ -37,26 +48,40 @@ export class Erasing {
     this.#timers.clear()
   }
 
-  /** Going offline is the last thing that is written of a user. */
-  #eraseAgain (user: UserRef, delay: number): void {
+  #eraseAgain (user: UserRef): void {
     const timer = setTimeout(() => {
       this.#timers.delete(timer)
       this.#run(user).catch((err: unknown) => { this.#log.error({ err }, 'Could not erase what an erased user’s connections left behind: erase the user again') })
-    }, delay).unref()
+    }, AGAIN_MS).unref()
     this.#timers.add(timer)
   }
 
   async #run (user: UserRef): Promise<Erased> {
-    const { database, ids } = this.#internals
-    return await eraseUser(database.slow, ids, user)
+    const { database, ids, roster, rpc, nodeId } = this.#internals
+    const others = (await roster.aliveNodes().catch(() => [])).filter((node) => node !== nodeId)
+    await Promise.all([this.#settle(user), callNodes(rpc, others, { op: SETTLE, data: user, timeout: SETTLE_MS })])
+    const erased = await eraseUser({ db: database.slow, dialect: database.dialect }, ids, user)
+    await roster.forget(user)
+    return erased
   }
 
-  async #disconnect (user: UserRef): Promise<boolean> {
+  async #settle (user: UserRef): Promise<void> {
+    for (const rows of this.#internals.database.behind) await rows.drain()
+    this.#forget(user)
+  }
+
+  async #disconnect (user: UserRef): Promise<void> {
     const { roster } = this.#internals
-    const connections = async (): Promise<number> => (await roster.connectionsOf(user.tenantId, user.userId).catch(() => [])).length
-    if (await connections() === 0) return false
+    const { tenantId, userId } = user
     await this.#close(user)
-    for (const deadline = performance.now() + TO_CLOSE_MS; await connections() > 0 && performance.now() < deadline;) await sleep(LOOK_MS)
-    return true
+    await this.#until(async () => (await roster.connectionsOf(tenantId, userId)).length === 0)
+    // Others see the user go offline now, not after the grace.
+    await roster.dismiss(user)
+    await this.#until(async () => (await roster.presence(tenantId, [userId]))[0] === null)
+  }
+
+  /** Waits for a while. Rejects where Redis is away: what it has of the user cannot be erased. */
+  async #until (isDone: () => Promise<boolean>): Promise<void> {
+    for (const deadline = performance.now() + TO_LEAVE_MS; !await isDone() && performance.now() < deadline;) await sleep(LOOK_MS)
   }
 }

@@ -55,8 +55,11 @@ async function conversationsPlugin (fastify: FastifyInstance, options: Conversat
     if (conversation === null || isDirectConversation(conversation)) return
     activity.add({ tenantId: message.tenantId, channel: conversation, messageId: message.messageId })
   })
-  const erasing = new Erasing(internals, async ({ tenantId, userId }) => {
-    if (hasPart(fastify.realtime, 'connections')) await fastify.realtime.connections.closeUser(tenantId, userId)
+  const erasing = new Erasing(internals, {
+    close: async ({ tenantId, userId }) => {
+      if (hasPart(fastify.realtime, 'connections')) await fastify.realtime.connections.closeUser(tenantId, userId)
+    },
+    forget: (user) => { members.forget(user) }
   }, fastify.log)
   fastify.realtime.conversations = createApi(internals, store, members, async (user) => await erasing.erase(user))
   frames(internals.frames, conversations, edits)

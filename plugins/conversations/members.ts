@@ -8,6 +8,7 @@ import { WriteBehind } from '../../lib/database/write-behind.js'
 import type { NewEvent } from '../../lib/event-log/index.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
+import type { UserRef } from '../../lib/keys.js'
 import type { ConversationStore, Mark } from './store.js'
 
 /** Conversations of users that are known to be in the table, and for how long, in milliseconds. */
@@ -42,6 +43,7 @@ export class Members {
       name: 'conversations', log, limit: MAX_MARKS, key: keyOfMark,
       write: async (marks) => { await store.mark(marks, internals.clock.now()) }
     })
+    internals.database.behind.push(this.#marks)
   }
 
   /** The users of a message have its conversation in their lists when this returns, or resolves. */
@@ -83,6 +85,14 @@ export class Members {
     this.#from ??= await this.#store.from(transaction)
     const from = this.#from
     await this.#store.add(marks.map((mark) => ({ ...mark, readUpTo: from })), this.#internals.clock.now(), transaction)
+  }
+
+  /** The user is not in the table any more, and conversations without messages are not either. */
+  forget ({ tenantId, userId }: UserRef): void {
+    for (const key of this.#known.keys()) {
+      const [tenant, user, ...conversation] = key.split('/')
+      if (tenant === String(tenantId) && [user, ...conversation].includes(String(userId))) this.#known.delete(key)
+    }
   }
 
   async close (): Promise<void> {

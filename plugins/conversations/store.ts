@@ -48,25 +48,31 @@ export class ConversationStore {
     tenantId: Id, conversation: string, before: number | undefined, limit: number, conversationId: string | undefined
   }): Promise<StoredMessage[]> {
     const labelled = conversationId === undefined ? '' : ` and ${this.#dialect === 'mysql' ? "json_unquote(json_extract(payload, '$.conversationId'))" : "json_extract(payload, '$.conversationId')"} = ?`
-    const part = (table: string): string => `select id, event_type, payload from ${table}
+    const of = (table: string): string => `select id, event_type, payload from ${table}
       where tenant_id = ? and conversation = ?${before === undefined ? '' : ' and id < ?'}${labelled} order by id desc limit ${limit}`
     const values = [tenantId, conversation, ...before === undefined ? [] : [before], ...conversationId === undefined ? [] : [conversationId]]
-    const rows = await this.#rows<MessageRow>(`select * from (${part('websocket_events')}) as present
-      union all select * from (${part('websocket_deleted_messages')}) as deleted order by id desc limit ${limit}`, [...values, ...values])
-    return rows.map(toMessage)
+    // Not one statement: its result would be a table on disk, because of the payloads. One that is deleted in between is in both.
+    const present = await this.#rows<MessageRow>(of(`websocket_events ${this.#byConversation}`), values)
+    const deleted = await this.#rows<MessageRow>(of('websocket_deleted_messages'), values)
+    if (deleted.length === 0) return present.map(toMessage)
+    const all = new Map([...present, ...deleted].map((row) => [Number(row.id), toMessage(row)]))
+    return [...all.values()].sort((a, b) => b.id - a.id).slice(0, limit)
   }
 
   /** A page of a user's list, latest activity first. */
   async list (tenantId: Id, userId: Id, after: ListCursor | null, limit: number): Promise<Entry[]> {
-    const rest = after === null ? '' : ' where last_id < ? or (last_id = ? and conversation > ?)'
-    const rows = await this.#rows<{ conversation: string, mark: number, last_id: number }>(`
+    // Without messages it is null, which comes last: another value for it would make the ids decimals, which are slow.
+    const rest = after === null
+      ? ''
+      : after.lastId === 0 ? ' where last_id is null and conversation > ?' : ' where last_id < ? or (last_id = ? and conversation > ?) or last_id is null'
+    const rows = await this.#rows<{ conversation: string, mark: number, last_id: number | null }>(`
       select * from (
-        select p.conversation as conversation, p.read_up_to as mark, coalesce((
-          select e.id from websocket_events as e where e.tenant_id = p.tenant_id and e.conversation = p.conversation order by e.id desc limit 1), 0) as last_id
+        select p.conversation as conversation, p.read_up_to as mark, (
+          select e.id from websocket_events as e ${this.#byConversation} where e.tenant_id = p.tenant_id and e.conversation = p.conversation order by e.id desc limit 1) as last_id
         from websocket_conversations as p where p.tenant_id = ? and p.user_id = ? and p.is_listed = 1
       ) as mine${rest} order by last_id desc, conversation limit ${limit}`,
-    [tenantId, userId, ...after === null ? [] : [after.lastId, after.lastId, after.conversation]])
-    return rows.map(({ conversation, mark, last_id: lastId }) => ({ conversation, mark: Number(mark), lastId: Number(lastId) }))
+    [tenantId, userId, ...after === null ? [] : after.lastId === 0 ? [after.conversation] : [after.lastId, after.lastId, after.conversation]])
+    return rows.map(({ conversation, mark, last_id: lastId }) => ({ conversation, mark: Number(mark), lastId: Number(lastId ?? 0) }))
   }
 
   /** These messages, by id, with their senders and the time at which they were sent. */
@@ -82,14 +88,39 @@ export class ConversationStore {
    * counted up to {@link MAX_UNREAD}, and the mark including that message. Reads at most so many entries of the index for each.
    */
   async unread (tenantId: Id, userId: Id, entries: readonly Entry[]): Promise<Array<{ unread: number, readUpTo: number }>> {
-    const open = entries.map((entry, n) => ({ ...entry, n })).filter(({ lastId, mark }) => lastId > mark)
-    if (open.length === 0) return entries.map(({ mark }) => ({ unread: 0, readUpTo: mark }))
-    const newest = `select id, user_id from websocket_events where tenant_id = ? and conversation = ? and id > ? order by id desc limit ${MAX_UNREAD}`
-    const text = open.map(({ n }) => `select ${n} as n, coalesce(sum(case when own is null or id > own then 1 else 0 end), 0) as unread, coalesce(max(own), 0) as own
-      from (select id, max(case when user_id = ? then id end) over () as own from (${newest}) as newest${n}) as counted${n}`).join(' union all ')
-    const rows = await this.#rows<{ n: number, unread: number, own: number }>(text, open.flatMap(({ conversation, mark }) => [userId, tenantId, conversation, mark]))
-    const found = new Map(rows.map((row) => [Number(row.n), row]))
-    return entries.map(({ mark }, n) => ({ unread: Number(found.get(n)?.unread ?? 0), readUpTo: Math.max(mark, Number(found.get(n)?.own ?? 0)) }))
+    const found = await this.#count(tenantId, userId, entries)
+    const moved = entries.map((entry, n) => ({ ...entry, mark: Math.max(entry.mark, found[n]?.own ?? 0) }))
+    // Rarely: the mark that the user's own message moves is written within a second.
+    const again = moved.map((entry, n) => entry.mark > (entries[n]?.mark ?? 0) ? entry : null)
+    const counts = again.some((entry) => entry !== null) ? await this.#count(tenantId, userId, again) : []
+    return moved.map(({ mark }, n) => ({ unread: (again[n] === null ? found[n] : counts[n])?.count ?? 0, readUpTo: mark }))
+  }
+
+  /** For each of these conversations how many messages come after the mark, and the newest one of the user's own among them. */
+  async #count (tenantId: Id, userId: Id, entries: ReadonlyArray<Entry | null>): Promise<Array<{ count: number, own: number } | undefined>> {
+    const open = entries.flatMap((entry, n) => entry !== null && entry.lastId > entry.mark ? { ...entry, n } : [])
+    if (open.length === 0) return []
+    // Counted here: within the statement it would take a temporary table, which takes longer than to read the index.
+    const text = open.map(({ n }) => this.#limited(`select ${n} as n, id, user_id from websocket_events ${this.#byConversation}
+      where tenant_id = ? and conversation = ? and id > ? order by id desc limit ${MAX_UNREAD}`)).join(' union all ')
+    const rows = await this.#rows<{ n: number, id: number, user_id: Id }>(text, open.flatMap(({ conversation, mark }) => [tenantId, conversation, mark]))
+    const counts: Array<{ count: number, own: number } | undefined> = []
+    for (const { n, id, user_id: sender } of rows) {
+      const counted = counts[Number(n)] ??= { count: 0, own: 0 }
+      counted.count++
+      if (this.#ids.parse(sender) === userId) counted.own = Math.max(counted.own, Number(id))
+    }
+    return counts
+  }
+
+  /** A part of a union that has a limit of its own. */
+  #limited (select: string): string {
+    return this.#dialect === 'mysql' ? `(${select})` : `select * from (${select})`
+  }
+
+  /** Saves the planner a comparison of all indexes for each conversation. */
+  get #byConversation (): string {
+    return this.#dialect === 'mysql' ? 'force index (websocket_events_tenant_id_conversation_id)' : ''
   }
 
   /** A user's mark, the newest message of the conversation, and the newest id of the whole log. */

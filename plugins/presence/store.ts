@@ -54,6 +54,7 @@ export class PresenceStore {
         })
       }
     })
+    storage.behind.push(this.#rows)
   }
 
   put (record: PresenceRecord): void {

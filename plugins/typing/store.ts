@@ -14,7 +14,7 @@ interface TypingRecord { entry: TypingEntry, isTyping: boolean, expiresAt: numbe
 export class TypingStore {
   readonly #rows: WriteBehind<TypingRecord>
 
-  constructor ({ db, dialect }: StorageAccess, clock: Clock, log: FastifyBaseLogger) {
+  constructor ({ db, dialect, behind }: StorageAccess, clock: Clock, log: FastifyBaseLogger) {
     this.#rows = new WriteBehind({
       name: 'typing',
       log,
@@ -37,6 +37,7 @@ export class TypingStore {
         })
       }
     })
+    behind.push(this.#rows)
   }
 
   put (record: TypingRecord): void {

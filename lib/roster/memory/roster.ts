@@ -1,11 +1,12 @@
 import type { Clock } from '../../clock.js'
 import type { Id, Ids } from '../../ids.js'
+import type { UserRef } from '../../keys.js'
 import {
   createGenerations, defaultPresence, isShown, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
   type Renewed, type Roster, type RosterConnection, type RosterTimes, type UsersOfTenant
 } from '../contract.js'
 import { collectRooms, MemoryRooms } from './rooms.js'
-import { evict, remove, scheduleCheck, collectDue, collectTell, countShown, type OnlineUser, type Tenant } from './tenant.js'
+import { dismiss, evict, remove, scheduleCheck, collectDue, collectTell, countShown, type OnlineUser, type Tenant } from './tenant.js'
 import { MemoryTyping } from './typing.js'
 import { MemoryUsers, NOTHING_JOINED, standingOf } from './users.js'
 
@@ -217,6 +218,14 @@ export class MemoryRoster implements Roster {
   }
 
   async repair (): Promise<void> {}
+
+  async dismiss ({ tenantId, userId }: UserRef): Promise<void> {
+    this.#users.reveal(tenantId, userId)
+    const tenant = this.#tenants.get(tenantId)
+    if (tenant !== undefined) dismiss(tenant, userId, this.#clock.now())
+  }
+
+  async forget (): Promise<void> {}
 
   countRequest (key: string, window: number): RateCount {
     const now = this.#clock.now()

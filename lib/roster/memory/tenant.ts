@@ -76,6 +76,15 @@ export function remove (tenant: Tenant, entry: RosterConnection, offlineDelay: n
   scheduleCheck(tenant, user.offlineAt)
 }
 
+/** A user without connections goes offline, leaves channels and stops typing with the next `collectDue`. */
+export function dismiss (tenant: Tenant, userId: Id, now: number): void {
+  const user = tenant.users.get(userId)
+  if (user !== undefined && user.connections.length === 0) Object.assign(user, { statusOnlyUntil: null, offlineAt: now })
+  for (const { leaving } of tenant.rooms.values()) if (leaving.has(userId)) leaving.set(userId, now)
+  for (const entry of tenant.typing.values()) if (entry.userId === userId) entry.expiresAt = now
+  scheduleCheck(tenant, now)
+}
+
 /** Removes the user's connections over the limit: those without a socket first, then the oldest; never the newest. */
 export function evict (tenant: Tenant, user: OnlineUser, newest: string, limit: number, offlineDelay: number, now: number): RosterConnection[] {
   const hasSocket = ({ nodeId }: RosterConnection): boolean => nodeId !== null

@@ -39,6 +39,11 @@ export class MemoryUsers {
     for (const { tenantId, userId, since } of await loadInvisible()) this.#invisibleIn(tenantId).set(userId, since)
   }
 
+  /** The user is not invisible from the next connection on. */
+  reveal (tenantId: Id, userId: Id): void {
+    this.#invisible.get(tenantId)?.delete(userId)
+  }
+
   tellsEveryone (tenantId: Id): boolean {
     return this.#tenants.get(tenantId)?.everyone ?? this.everyone > 0
   }

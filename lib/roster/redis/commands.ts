@@ -8,6 +8,7 @@ import { inOrder, type Argument, type Named } from '../../redis/script.js'
 import type { ConnectionRef } from '../contract.js'
 import { ConnectionChanges } from './connection-changes.js'
 import * as dueScripts from './due-scripts.js'
+import * as erasureScripts from './erasure-scripts.js'
 import * as healScripts from './heal-scripts.js'
 import { callsOf, type Part } from './parts.js'
 import { forIds } from './prelude.js'
@@ -19,7 +20,7 @@ import * as tenantScripts from './tenant-scripts.js'
 import * as typingScripts from './typing-scripts.js'
 
 const tableScripts = { ...dueScripts, ...healScripts, ...repairScripts, ...roomRepairScripts }
-const scripts = { ...tenantScripts, ...roomScripts, ...typingScripts, ...sharedScripts, ...tableScripts }
+const scripts = { ...tenantScripts, ...roomScripts, ...typingScripts, ...sharedScripts, ...erasureScripts, ...tableScripts }
 
 type Scripts = typeof scripts
 type TableScripts = typeof tableScripts
@@ -50,7 +51,7 @@ export class RosterCommands {
   /** `''`: presence is not used; -1: everyone is sent every change; otherwise, in tenants with at most this many users online. */
   #everyone: Argument = ''
 
-  constructor (redis: RedisConnections, nodeId: string, ids: Ids, clock: Clock, log: FastifyBaseLogger) {
+  constructor (redis: RedisConnections, nodeId: string, ids: Ids, clock: Clock, log: Pick<FastifyBaseLogger, 'error'>) {
     this.redis = new RedisCommands(redis, forIds(scripts, ids.kind), unavailable, log)
     this.ids = ids
     this.prefix = redis.prefix

@@ -45,4 +45,5 @@ export class Invisible {
   }
 }
 
-const escaped = (prefix: string): string => prefix.replace(/[\\*?[\]]/g, '\\$&')
+/** For a pattern of SCAN. */
+export const escaped = (prefix: string): string => prefix.replace(/[\\*?[\]]/g, '\\$&')

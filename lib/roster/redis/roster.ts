@@ -11,6 +11,7 @@ import { MemoryRoster } from '../memory/roster.js'
 import { NOTHING_JOINED } from '../memory/users.js'
 import { encodePresence, ownedByOther, toConnection, toJoined, type Joined } from './codec.js'
 import { isUnavailable, RosterCommands, unavailable } from './commands.js'
+import { dismiss, forget } from './erasure.js'
 import { Healing } from './heal.js'
 import { Invisible } from './invisible.js'
 import { Lease } from './lease.js'
@@ -243,6 +244,9 @@ export class RedisRoster implements Roster {
   async reap (): Promise<boolean> {
     return await this.#sweep.reap()
   }
+
+  readonly dismiss: Roster['dismiss'] = async (user) => { await dismiss(this.#commands, user) }
+  readonly forget: Roster['forget'] = async (user) => { await forget(this.#commands, user) }
 
   async repair (share = 1): Promise<void> {
     await this.#repair.repair(share)

@@ -1,0 +1,57 @@
+import { script } from '../../redis/script.js'
+import { roomPrelude } from './room-prelude.js'
+
+/** What the scripts of this file share. */
+const prelude = roomPrelude + `
+local function startsWith(text, part) return string.sub(text, 1, #part) == part end
+-- Calls \`use\` for the fields of a hash, or the members of a sorted set, that begin with the user's id and this sign.
+local function eachOf(user, command, name, sign, use)
+  local cursor = '0'
+  repeat
+    local page = redis.call(command, base .. name, cursor, 'COUNT', 1000)
+    cursor = page[1]
+    for n = 1, #page[2], 2 do if startsWith(page[2][n], user .. sign) then use(page[2][n], page[2][n + 1]) end end
+  until cursor == '0'
+end
+`
+
+/**
+ * The user is not invisible any more, and a user without connections goes offline, leaves channels, and stops typing as soon as
+ * that is looked at. Returns 1.
+ */
+export const dismissUser = script({ prelude, parameters: ['user', 'tenant'] }, `
+redis.call('HDEL', base .. 'invisible', user)
+redis.call('ZREM', base .. 'signs', user)
+if redis.call('ZSCORE', base .. 'present', user) and not isConnected(user) then redis.call('ZADD', base .. 'grace', toText(now), user) end
+eachOf(user, 'ZSCAN', 'leaving', '/', function (member) redis.call('ZADD', base .. 'leaving', toText(now), member) end)
+eachOf(user, 'ZSCAN', 'typing', ':', function (member) redis.call('ZADD', base .. 'typing', toText(now), member) end)
+scheduleCheck(tenant, 0)
+return 1`)
+
+/** Removes everything that names the user, connected or not. Nobody is told. Returns 1. */
+export const forgetUser = script({ prelude, parameters: ['user', 'tenant'] }, `
+for _, id in ipairs(redis.call('SMEMBERS', base .. 'of:' .. user)) do
+  local entry = findConnection(id)
+  if entry and entry.u == user then removeConnection(id, entry, now, true) end
+end
+redis.call('DEL', base .. 'of:' .. user)
+eachOf(user, 'HSCAN', 'types', ':', function (key, text)
+  redis.call('ZREM', base .. 'typing', key)
+  redis.call('HDEL', base .. 'types', key)
+  redis.call('SREM', base .. 'typers:' .. conversationOf(key), key)
+end)
+eachOf(user, 'ZSCAN', 'typing', ':', function (key) redis.call('ZREM', base .. 'typing', key) end)
+eachOf(user, 'ZSCAN', 'leaving', '/', function (member) setMember(string.sub(member, #user + 2), user, false) end)
+for _, channel in ipairs(redis.call('SMEMBERS', base .. 'in:' .. user)) do
+  for node in string.gmatch(redis.call('HGET', base .. 'holders:' .. channel, user) or '', '([^,=]+)=%d+') do
+    redis.call('SREM', base .. 'crowd:' .. node, user .. '/' .. channel)
+  end
+  redis.call('HDEL', base .. 'holders:' .. channel, user)
+  setMember(channel, user, false)
+end
+redis.call('DEL', base .. 'in:' .. user)
+removeUser(user)
+redis.call('ZREM', base .. 'signs', user)
+redis.call('HDEL', base .. 'invisible', user)
+scheduleTell(tenant)
+return 1`)
