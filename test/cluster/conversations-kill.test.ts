@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { Client, rest } from './client.js'
 import { clusterFor } from './cluster.js'
+import { until } from './until.js'
 
 const GROUP = 'group.killed'
 const MESSAGES = 60
@@ -25,7 +26,7 @@ t.test('a node that is killed while messages are edited and deleted leaves each 
       await sender.request('message:delete', { messageId }).then(() => deleted.add(messageId), () => {})
     }
   })
-  await sleep(90)
+  await until('some are acked', 10_000, () => edited.size + deleted.size >= 10)
   await a.kill()
   await Promise.race([Promise.all(changes), sleep(3000)])
 
