@@ -3,7 +3,6 @@ import { BoundedMap } from '../async/bounded-map.js'
 import type { Clock } from '../clock.js'
 import type { Id, Ids } from '../ids.js'
 import { channelKey, splitKey, type ChannelKey } from '../keys.js'
-import type { StoredEvent } from './contract.js'
 import type { PendingStore } from './pending-store.js'
 
 /** Milliseconds between two looks: well within the minute that is promised. */
@@ -21,7 +20,6 @@ export interface PendingLimitOptions {
   ids: Ids
   clock: Clock
   log: FastifyBaseLogger
-  onFailed (event: StoredEvent, reason: string): void
 }
 
 /**
@@ -78,11 +76,10 @@ export class PendingLimit {
   }
 
   async #giveUp (key: ChannelKey, now: number): Promise<void> {
-    const { store, ids, log, onFailed } = this.#options
+    const { store, ids, log } = this.#options
     const waiting = await store.pendingOf(splitKey(key, ids), this.max + MAX_EXCESS)
-    const failed = await store.giveUp(tooMany(waiting, this.max), TOO_MANY, now)
-    for (const event of failed) onFailed(event, TOO_MANY)
-    log.warn({ channel: key, events: failed.length }, 'Too many events wait for one recipient, gave up the oldest of who sent most')
+    const events = await store.giveUp(tooMany(waiting, this.max), TOO_MANY, now)
+    log.warn({ channel: key, events }, 'Too many events wait for one recipient, gave up the oldest of who sent most')
   }
 }
 

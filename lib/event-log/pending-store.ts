@@ -2,8 +2,6 @@ import { CompiledQuery, sql } from 'kysely'
 import type { Database } from '../database/dialect.js'
 import { toSqlTime } from '../database/time.js'
 import type { Id, Ids } from '../ids.js'
-import type { StoredEvent } from './contract.js'
-import { handedAt, STORED_COLUMNS, toStored } from './rows.js'
 
 /** Rows of one statement. */
 const CHUNK = 500
@@ -38,17 +36,14 @@ export class PendingStore {
     return rows.map((row) => ({ id: Number(row.id), userId: this.#ids.parse(row.user_id) }))
   }
 
-  /** Marks these events as failed. Returns those that still waited. */
-  async giveUp (ids: readonly number[], reason: string, now: number): Promise<StoredEvent[]> {
-    const ended: StoredEvent[] = []
+  /** Marks those of these events as failed that still wait, and returns how many. They stay due: the sweeper tells the host of each, once. */
+  async giveUp (ids: readonly number[], reason: string, now: number): Promise<number> {
+    let ended = 0
     for (let at = 0; at < ids.length; at += CHUNK) {
-      const some = ids.slice(at, at + CHUNK)
-      const rows = await this.#db.selectFrom('websocket_events').select([...STORED_COLUMNS, handedAt])
-        .where('id', 'in', some).where('status', '=', 'pending').execute()
-      await this.#db.updateTable('websocket_events')
-        .set({ status: 'failed', error_message: reason, due_at: null, updated_at: toSqlTime(now) })
-        .where('id', 'in', some).where(sql<boolean>`case when status = 'pending' then 1 else 0 end = 1`).execute()
-      ended.push(...rows.map((row) => toStored(row, this.#ids)))
+      const { numUpdatedRows } = await this.#db.updateTable('websocket_events')
+        .set({ status: 'failed', error_message: reason, due_at: toSqlTime(now), updated_at: toSqlTime(now) })
+        .where('id', 'in', ids.slice(at, at + CHUNK)).where(sql<boolean>`case when status = 'pending' then 1 else 0 end = 1`).executeTakeFirst()
+      ended += Number(numUpdatedRows)
     }
     return ended
   }

@@ -293,7 +293,7 @@ export interface Roster extends RosterConnections, RosterPresence, RosterRooms, 
 
   /** A user without connections is not invisible any more, and goes offline with the next `claimDue` instead of after `offlineDelay`. */
   dismiss (user: UserRef): Promise<void>
-  /** Removes everything that shared state has of a user. Nobody is told. */
+  /** Removes everything that shared state has of a user, and what this node would write there again. Nobody is told. */
   forget (user: UserRef): Promise<void>
 
   aliveNodes (): Promise<string[]>

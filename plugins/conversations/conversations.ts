@@ -32,7 +32,7 @@ export class Conversations {
   }): Promise<History> {
     const { tenantId } = caller.identity
     const conversation = await this.#readable(caller, where)
-    const found = await this.#store.history({ tenantId, conversation, before, limit: limit + 1, conversationId })
+    const found = await this.#store.history({ tenantId, conversation, before, limit: limit + 1, label: conversationId })
     const data = found.slice(0, limit).reverse().map((message) => this.#frameOf(message, conversation))
     return { data, more: found.length > limit }
   }
@@ -71,6 +71,8 @@ export class Conversations {
     // A mark in the future would hide messages that are not there yet.
     const asked = Math.min(messageId, newest)
     const moved = Math.max(mark ?? 0, asked)
+    // Where nobody wrote, there is nothing to read, and nothing to list: names of conversations can be made up.
+    if (mark === null && lastId === 0) return { unread: 0, readUpTo: 0 }
     if (mark === null || moved > mark) {
       await this.#internals.database.ask(async () => {
         await this.#store.mark([{ tenantId, userId, conversation, readUpTo: moved }], this.#internals.clock.now())

@@ -37,9 +37,8 @@ export class Erasing {
 
   async erase (user: UserRef): Promise<Erased> {
     await this.#disconnect(user)
-    const erased = await this.#run(user)
-    // A node that hung, or a request that was under way.
-    this.#eraseAgain(user)
+    const { erased, isComplete } = await this.#run(user)
+    if (!isComplete) this.#eraseAgain(user)
     return erased
   }
 
@@ -51,23 +50,30 @@ export class Erasing {
   #eraseAgain (user: UserRef): void {
     const timer = setTimeout(() => {
       this.#timers.delete(timer)
-      this.#run(user).catch((err: unknown) => { this.#log.error({ err }, 'Could not erase what an erased user’s connections left behind: erase the user again') })
+      this.#runUnlessBack(user).catch((err: unknown) => { this.#log.error({ err }, 'Could not erase what an erased user’s connections left behind: erase the user again') })
     }, AGAIN_MS).unref()
     this.#timers.add(timer)
   }
 
-  async #run (user: UserRef): Promise<Erased> {
+  /** What a user who came back does is not erased. */
+  async #runUnlessBack (user: UserRef): Promise<void> {
+    if ((await this.#internals.roster.connectionsOf(user.tenantId, user.userId)).length === 0) await this.#run(user)
+  }
+
+  /** Complete: every node has written what it had before. */
+  async #run (user: UserRef): Promise<{ erased: Erased, isComplete: boolean }> {
     const { database, ids, roster, rpc, nodeId } = this.#internals
     const others = (await roster.aliveNodes().catch(() => [])).filter((node) => node !== nodeId)
-    await Promise.all([this.#settle(user), callNodes(rpc, others, { op: SETTLE, data: user, timeout: SETTLE_MS })])
+    const [settled] = await Promise.all([callNodes(rpc, others, { op: SETTLE, data: user, timeout: SETTLE_MS }), this.#settle(user)])
     const erased = await eraseUser({ db: database.slow, dialect: database.dialect }, ids, user)
     await roster.forget(user)
-    return erased
+    return { erased, isComplete: others.every((node) => settled.has(node)) }
   }
 
   async #settle (user: UserRef): Promise<void> {
     for (const rows of this.#internals.database.behind) await rows.drain()
     this.#forget(user)
+    await this.#internals.roster.forget(user)
   }
 
   async #disconnect (user: UserRef): Promise<void> {

@@ -9,11 +9,18 @@ import type { StorageAccess } from '../../lib/resources.js'
 /** Unread messages are counted up to this number. */
 export const MAX_UNREAD = 100
 
+/** Messages that are looked through at a time for those with a label, and how often for one page. */
+const WINDOW = 2000
+const MAX_WINDOWS = 25
+
 /** A message as it is now. */
 export interface StoredMessage { id: number, type: string, payload: Record<string, unknown> }
 
 /** Where a message is, and who sent it. */
 export interface MessagePlace { id: number, userId: Id, type: string, channel: string, conversation: string, createdAt: number }
+
+/** A page of a conversation. */
+interface HistoryPage { tenantId: Id, conversation: string, before: number | undefined, limit: number }
 
 /** A conversation in a user's list. */
 export interface Entry { conversation: string, mark: number, lastId: number }
@@ -44,19 +51,39 @@ export class ConversationStore {
   }
 
   /** The newest messages below `before`, and deleted ones without their content, newest first. */
-  async history ({ tenantId, conversation, before, limit, conversationId }: {
-    tenantId: Id, conversation: string, before: number | undefined, limit: number, conversationId: string | undefined
-  }): Promise<StoredMessage[]> {
-    const labelled = conversationId === undefined ? '' : ` and ${this.#dialect === 'mysql' ? "json_unquote(json_extract(payload, '$.conversationId'))" : "json_extract(payload, '$.conversationId')"} = ?`
-    const of = (table: string): string => `select id, event_type, payload from ${table}
-      where tenant_id = ? and conversation = ?${before === undefined ? '' : ' and id < ?'}${labelled} order by id desc limit ${limit}`
-    const values = [tenantId, conversation, ...before === undefined ? [] : [before], ...conversationId === undefined ? [] : [conversationId]]
+  async history ({ label, ...page }: HistoryPage & { label: string | undefined }): Promise<StoredMessage[]> {
     // Not one statement: its result would be a table on disk, because of the payloads. One that is deleted in between is in both.
-    const present = await this.#rows<MessageRow>(of(`websocket_events ${this.#byConversation}`), values)
-    const deleted = await this.#rows<MessageRow>(of('websocket_deleted_messages'), values)
-    if (deleted.length === 0) return present.map(toMessage)
-    const all = new Map([...present, ...deleted].map((row) => [Number(row.id), toMessage(row)]))
-    return [...all.values()].sort((a, b) => b.id - a.id).slice(0, limit)
+    const present = label === undefined ? await this.#page('websocket_events', page) : await this.#labelled({ ...page, label })
+    const deleted = await this.#page('websocket_deleted_messages', { ...page, label })
+    if (deleted.length === 0) return present
+    const all = new Map([...present, ...deleted].map((message) => [message.id, message]))
+    return [...all.values()].sort((a, b) => b.id - a.id).slice(0, page.limit)
+  }
+
+  /** No index has the label: so many messages at a time are looked through, and so many in all. A label that is rare must not keep the database busy. */
+  async #labelled ({ tenantId, conversation, before, limit, label }: HistoryPage & { label: string }): Promise<StoredMessage[]> {
+    const found: StoredMessage[] = []
+    for (let below = before, windows = 0; found.length < limit && windows < MAX_WINDOWS; windows++) {
+      const [first] = await this.#rows<{ id: number | null }>(`
+        select min(id) as id from (select id from websocket_events ${this.#byConversation}
+          where tenant_id = ? and conversation = ?${below === undefined ? '' : ' and id < ?'} order by id desc limit ${WINDOW}) as some`,
+      [tenantId, conversation, ...below === undefined ? [] : [below]])
+      if (first?.id === null || first === undefined) break
+      const from = Number(first.id)
+      found.push(...await this.#page('websocket_events', { tenantId, conversation, before: below, limit: limit - found.length, label, from }))
+      below = from
+    }
+    return found
+  }
+
+  async #page (table: 'websocket_events' | 'websocket_deleted_messages', { tenantId, conversation, before, limit, from, label }: HistoryPage & { from?: number, label?: string | undefined }): Promise<StoredMessage[]> {
+    const conditions: Array<[text: string, value: unknown]> = [['tenant_id = ?', tenantId], ['conversation = ?', conversation]]
+    if (before !== undefined) conditions.push(['id < ?', before])
+    if (from !== undefined) conditions.push(['id >= ?', from])
+    if (label !== undefined) conditions.push([`${this.#dialect === 'mysql' ? 'json_unquote' : ''}(json_extract(payload, '$.conversationId')) = ?`, label])
+    const rows = await this.#rows<MessageRow>(`select id, event_type, payload from ${table} ${table === 'websocket_events' ? this.#byConversation : ''}
+      where ${conditions.map(([text]) => text).join(' and ')} order by id desc limit ${limit}`, conditions.map(([, value]) => value))
+    return rows.map(toMessage)
   }
 
   /** A page of a user's list, latest activity first. */

@@ -1,4 +1,6 @@
 import { BoundedMap } from '../../async/bounded-map.js'
+import { privateChannel } from '../../channel-names.js'
+import type { UserRef } from '../../keys.js'
 import type { TypingEntry, TypingKey } from '../contract.js'
 
 export interface LocalTypingEntry {
@@ -38,6 +40,14 @@ export class LocalTyping {
   takeExpired (now: number, isRedisReliable: boolean): LocalTypingEntry[] {
     return this.take([...this.#entries.values()]
       .filter(({ entry, isInRedis }) => entry.expiresAt <= now && (isRedisReliable || !isInRedis)).map(({ entry }) => entry))
+  }
+
+  /** Typing of a user, and of others for that user alone. */
+  forget ({ tenantId, userId }: UserRef): void {
+    const own = privateChannel(userId)
+    for (const [key, { entry }] of this.#entries) {
+      if (entry.tenantId === tenantId && (entry.userId === userId || entry.channels.includes(own))) this.#entries.delete(key)
+    }
   }
 
   get all (): LocalTypingEntry[] {

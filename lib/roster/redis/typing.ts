@@ -1,5 +1,6 @@
 import type { Clock } from '../../clock.js'
 import type { Id } from '../../ids.js'
+import type { UserRef } from '../../keys.js'
 import type { ArgumentsOf } from '../../redis/commands.js'
 import type { TypingEntry, TypingKey } from '../contract.js'
 import { isUnavailable, type RosterCommands } from './commands.js'
@@ -71,6 +72,11 @@ export class RedisTyping {
       }
     }))
     return stopped.flat()
+  }
+
+  /** This node does not write typing of the user again. */
+  forget (user: UserRef): void {
+    this.#local.forget(user)
   }
 
   async list (tenantId: Id, conversationId: string): Promise<TypingEntry[]> {
