@@ -1,7 +1,8 @@
 import { Type, type Static } from '@sinclair/typebox'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import { RealtimeError, type Id as IdType, type IdKind, type Identity } from '../plugins/index.js'
 import { ErrorResponse, Id, withIds } from '../plugins/schemas.js'
+import { bearerOf } from './bearer.js'
 import { isOperator } from './figures.js'
 
 const Member = Type.Object({ clubId: Id, userId: Id })
@@ -31,7 +32,7 @@ const SHOWN = 100
 export async function operators (app: FastifyInstance, ids: IdKind): Promise<void> {
   await app.register(async (scope) => {
     scope.addHook('onRequest', async (request) => {
-      const identity: Identity | null = await app.realtime.access.identify(tokenOf(request), request)
+      const identity: Identity | null = await app.realtime.access.identify(bearerOf(request), request)
       if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
       if (!isOperator(identity)) throw new RealtimeError('RT_FORBIDDEN')
     })
@@ -61,5 +62,3 @@ export async function operators (app: FastifyInstance, ids: IdKind): Promise<voi
     }, async ({ body: { clubId: tenantId, userId } }) => await app.realtime.access.unban({ tenantId, userId }))
   }, { prefix: '/operators' })
 }
-
-const tokenOf = ({ headers: { authorization } }: FastifyRequest): string | undefined => /^Bearer (\S+)$/.exec(authorization ?? '')?.[1]

@@ -1,5 +1,5 @@
 /// <reference lib="dom" />
-import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from 'playwright-core'
+import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Locator, type Page } from 'playwright-core'
 import type { Test } from 'tap'
 import { locateCommands } from '../install-packages.js'
 
@@ -50,6 +50,7 @@ export async function comeIn (t: Test, browser: Browser, url: string, { name, us
   const context = shared ?? await browser.newContext({ viewport: DESKTOP, locale: 'en-GB', ...options })
   const page = await openPage(t, context, name)
   await page.goto(url)
+  await page.locator('#login details').evaluate((details: HTMLDetailsElement) => { details.open = true })
   await page.fill('[name=name]', name)
   await page.fill('[name=userId]', String(userId))
   await page.fill('[name=clubId]', String(clubId))
@@ -67,14 +68,19 @@ export async function says ({ page }: Person, text: string): Promise<void> {
   await page.press('#text', 'Enter')
 }
 
-/** Opens a group, or the talk with a person. */
-export async function opens ({ page }: Person, name: string): Promise<void> {
-  await page.click(`aside li button:has(.name:text-is("${name}"))`)
+/** A group or a person in the list. */
+export const entry = ({ page }: Person, name: string): Locator =>
+  page.locator('#nav li button', { has: page.locator('.name', { hasText: new RegExp(`^${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}$`) }) })
+
+/** Opens a group, or the talk with a person; on a phone, from the list. */
+export async function opens (person: Person, name: string): Promise<void> {
+  if (await person.page.isVisible('#back')) await person.page.click('#back')
+  await entry(person, name).click()
 }
 
 /** How somebody stands in a person's list: online, away, busy or offline. */
-export async function sees ({ page }: Person, name: string, status: string): Promise<void> {
-  await page.waitForSelector(`#people button:has(.name:text-is("${name}")):has(.dot.${status})`)
+export async function sees (person: Person, name: string, status: string): Promise<void> {
+  await entry(person, name).locator(`.dot.${status}`).waitFor()
 }
 
 /** Texts whose contrast with what is behind them is less than WCAG's 4.5. Runs in the page. */

@@ -6,7 +6,7 @@ import { clusterFor } from '../cluster/cluster.js'
 import { startProxy } from '../cluster/proxy.js'
 import { until } from '../cluster/until.js'
 import { startBalancer } from './balancer.js'
-import { comeIn, DESKTOP, faintTexts, openBrowser, openPage, opens, PHONE, says, texts } from './browser.js'
+import { comeIn, DESKTOP, faintTexts, openBrowser, openPage, opens, PHONE, says, sees, texts } from './browser.js'
 
 t.test('Two nodes behind a load balancer', async (t) => {
   const { nodes: [a, b] } = await clusterFor(t, [{ env: { NODE_NAME: 'node-a' } }, { env: { NODE_NAME: 'node-b' } }])
@@ -53,7 +53,7 @@ t.test('Two nodes behind a load balancer', async (t) => {
       t.equal(new Set(shown).size, shown.length, 'once')
       t.strictSame(shown.filter((text) => sent.includes(text)), sent, 'in order')
     }
-    await ann.page.waitForSelector('#people button:has(.name:text-is("Ben")):has(.dot.online)')
+    await sees(ann, 'Ben', 'online')
   })
 
   await t.test('the dashboard shows which node is down, and counts the connections that are left', async (t) => {

@@ -47,7 +47,7 @@ for (const kind of ['integer', 'string'] as const) {
       await opens(ann, 'Ben')
       await says(ann, 'You were out')
       // What comes later has come: the other message would have come before it.
-      await ben.page.waitForSelector('#people .unread')
+      await ben.page.waitForSelector('#talks .unread')
       t.strictSame(await texts(ben), [])
     })
 

@@ -52,7 +52,7 @@ t.test('Pictures of the club and of the dashboard', { skip: FOLDER === undefined
   await opens(clara, ines.name)
   await said(clara, 'Do you still have my umbrella?')
   await opens(clara, 'coffee')
-  await ines.page.waitForSelector('#people .unread')
+  await ines.page.waitForSelector('#talks .unread')
   await sees(ines, davide.name, 'busy')
   await sees(ines, yuki.name, 'away')
   await clara.page.locator('#text').pressSequentially('Trains are')
