@@ -136,7 +136,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   }
 
   people(app, users, settings.ids)
-  if (['connections', 'presence', 'channels'].every((name) => settings.plugins.includes(name as typeof settings.plugins[number]))) await operators(app, settings.ids)
+  if (['connections', 'presence', 'channels'].every((name) => settings.plugins.includes(name as typeof settings.plugins[number]))) await operators(app, settings)
   await page(app, settings.ids)
   return app
 }
