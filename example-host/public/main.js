@@ -71,8 +71,8 @@ function enter (who, first) {
 
   const view = (name) => { document.body.dataset.view = name }
   const open = (key) => {
-    if (keyIn() === key) show()
-    else location.hash = encodeURIComponent(key)
+    if (keyIn() !== key) location.hash = encodeURIComponent(key)
+    show()
     $('text').focus()
   }
   function show () {
@@ -81,7 +81,8 @@ function enter (who, first) {
     sidebar.clear()
     side('')
     for (const line of document.querySelectorAll('#toasts button')) if (line.dataset.key === state.current) line.remove()
-    state.changed()
+    // At once: what is typed next belongs there.
+    state.show()
   }
   window.addEventListener('hashchange', show)
   $('back').addEventListener('click', () => {

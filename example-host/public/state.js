@@ -32,13 +32,14 @@ export function createState (me) {
     onNameless: () => {},
 
     onChange: (listener) => { listeners.add(listener) },
-    changed () {
-      timer ??= setTimeout(() => {
-        timer = null
-        for (const listener of listeners) listener()
-        if (nameless.size > 0) state.onNameless([...nameless])
-        nameless.clear()
-      }, TOGETHER)
+    changed () { timer ??= setTimeout(state.show, TOGETHER) },
+    /** Shows all changes at once. */
+    show () {
+      clearTimeout(timer)
+      timer = null
+      for (const listener of listeners) listener()
+      if (nameless.size > 0) state.onNameless([...nameless])
+      nameless.clear()
     },
 
     nameOf (id) {
