@@ -21,24 +21,25 @@ export function arrange (list, wanted) {
  * the buttons have changed.
  */
 export function rove (box, selector) {
-  const all = () => [...box.querySelectorAll(selector)].filter((one) => one.getClientRects().length > 0)
-  const stop = (chosen) => { for (const one of box.querySelectorAll(selector)) one.tabIndex = one === chosen ? 0 : -1 }
+  const all = () => [...box.querySelectorAll(selector)]
+  const stopAt = (chosen) => { for (const one of all()) one.tabIndex = one === chosen ? 0 : -1 }
   box.addEventListener('keydown', (event) => {
     const list = all()
     const at = list.indexOf(document.activeElement)
-    if (at < 0) return
     const next = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: list.length - 1 }[event.key]
-    if (next === undefined) return
+    if (at < 0 || next === undefined) return
     event.preventDefault()
     list[Math.max(0, Math.min(next, list.length - 1))].focus()
   })
-  box.addEventListener('focusin', (event) => { if (event.target.matches(selector)) stop(event.target) })
+  box.addEventListener('focusin', ({ target }) => { if (target.matches(selector)) stopAt(target) })
   return () => {
     const list = all()
-    if (!list.some((one) => one.tabIndex === 0)) stop(list[0])
-    for (const one of list) if (one.tabIndex === 0 && one !== document.activeElement && list.includes(document.activeElement)) stop(document.activeElement)
+    if (list.filter(({ tabIndex }) => tabIndex === 0).length !== 1) stopAt(list.find((one) => one === document.activeElement || one.ariaCurrent === 'true') ?? list[0])
   }
 }
+
+/** Compares names as people sort them. */
+export const byName = new Intl.Collator().compare
 
 /** Initials on a colour of one's own. */
 export function face (id, name, ...more) {
@@ -80,7 +81,7 @@ export function followConnection (client, connected = 'Connected') {
   })
   client.on('disconnected', ({ code, willReconnect }) => show(willReconnect ? `Disconnected (${code}): coming back…` : `Ended (${code})`))
   client.on('reconnecting', ({ attempt, delay }) => {
-    if (client.state !== 'connected') show(`Disconnected: attempt ${attempt} in ${(delay / 1000).toFixed(1)} s…`)
+    if (client.state !== 'connected') show(`Offline: attempt ${attempt} in ${(delay / 1000).toFixed(1)} s…`)
   })
   show('Connecting…')
 }

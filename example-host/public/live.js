@@ -171,8 +171,8 @@ export function follow ({ client, state, token, toast, news }) {
   }
   on('connected', refresh)
   setInterval(() => { if (client.transport === 'polling') quietly(readPeople()) }, EVERY)
-  // The strip shows that there is no connection.
-  on('error', ({ code, message }) => { if (code !== 'RT_SERVER_UNREACHABLE') toast(`${message} (${code})`) })
+  // The strip shows that there is no connection; the token function needs one, too.
+  on('error', ({ code, message }) => { if (!['RT_SERVER_UNREACHABLE', 'RT_TOKEN_FAILED'].includes(code)) toast(`${message} (${code})`) })
   on('notification:received', ({ title, body }) => toast(`${title} ${body}`))
   on('broadcast:message', ({ message, senderId }) => toast(`${state.nameOf(senderId)} to everyone: ${message}`, 'broadcast'))
   for (const room of ROOMS) quietly(join(room))

@@ -69,11 +69,13 @@ function enter (who, first) {
   })
   followConnection(client)
 
+  // On a phone the keyboard would cover what is to be read.
+  const focus = () => $(matchMedia('(hover: hover)').matches ? 'text' : 'scroller').focus()
   const view = (name) => { document.body.dataset.view = name }
   const open = (key) => {
     if (keyIn() !== key) location.hash = encodeURIComponent(key)
     show()
-    $('text').focus()
+    focus()
   }
   function show () {
     state.current = keyIn()
@@ -141,5 +143,5 @@ function enter (who, first) {
   $('door').hidden = true
   $('strip').hidden = $('club').hidden = false
   view('room')
-  $('text').focus()
+  focus()
 }

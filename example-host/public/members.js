@@ -1,5 +1,5 @@
 // Who is in the room.
-import { $, arrange, bidi, face, make, rove } from '/dom.js'
+import { $, arrange, bidi, byName, face, make, rove } from '/dom.js'
 
 /** Returns a function that shows the members of a conversation. */
 export function createMembers ({ state, open }) {
@@ -23,7 +23,7 @@ export function createMembers ({ state, open }) {
     $('in-room').hidden = talk.members === null
     if (talk.members === null) return
     const { ids, count } = talk.members
-    arrange($('members'), [...ids].sort((a, b) => state.nameOf(a).localeCompare(state.nameOf(b))).map(row))
+    arrange($('members'), [...ids].sort((a, b) => byName(state.nameOf(a), state.nameOf(b))).map(row))
     $('members-more').textContent = count > ids.size ? `and ${count - ids.size} more` : ''
     settle()
   }

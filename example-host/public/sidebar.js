@@ -1,5 +1,5 @@
 // Conversations and people, and the box that finds them.
-import { $, arrange, bidi, face, make, rove } from '/dom.js'
+import { $, arrange, bidi, byName, face, make, rove } from '/dom.js'
 import { roomName } from '/state.js'
 import { whenOf } from '/message.js'
 
@@ -56,7 +56,7 @@ export function showSidebar ({ state, token, open }) {
     const others = [...new Set([...state.people.keys(), ...sought === '' ? [] : found.keys()])].filter((id) => id !== me.userId)
     const rank = (id) => state.statusOf(id) === 'offline' ? 1 : 0
     const shown = others.filter((id) => !withTalk.has(id) && matches(state.nameOf(id)))
-      .sort((a, b) => rank(a) - rank(b) || state.nameOf(a).localeCompare(state.nameOf(b)) || (a < b ? -1 : 1))
+      .sort((a, b) => rank(a) - rank(b) || byName(state.nameOf(a), state.nameOf(b)) || (a < b ? -1 : 1))
     arrange($('people'), shown.slice(0, SHOWN).map((id) => person(id)))
     $('more').textContent = shown.length > SHOWN ? `and ${shown.length - SHOWN} more: type a name above` : ''
     $('nobody').hidden = shown.length > 0 || listed.length > 0 && sought !== ''

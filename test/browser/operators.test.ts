@@ -32,6 +32,8 @@ for (const kind of ['integer', 'string'] as const) {
       t.equal(await page.locator('#people-online tr').count(), 3)
       t.match(await page.textContent(`${rowOf('Ben')} td`), /^desktop, 127\.0\.0\.1$/)
       t.strictSame(await page.locator(`${rowOf('Ben')} option`).allTextContents().then((names) => names.toSorted()), ['group.coffee', 'group.lobby'])
+      await page.waitForSelector('#rooms li:text-is("group.lobby: 3 members")')
+      t.strictSame(await page.locator('#club-figures dd').allTextContents(), ['3', '3', '3', '0', '0', '3'])
       for (const colorScheme of ['light', 'dark'] as const) {
         await page.emulateMedia({ colorScheme })
         t.strictSame(await page.evaluate(faintTexts), [], colorScheme)

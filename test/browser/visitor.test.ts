@@ -74,6 +74,7 @@ t.test('A visitor and a friend', async (t) => {
     await ben.page.waitForSelector('#frames .resumed:has-text("nothing is missing")')
     for (const person of [ann, ben]) await until('both are there', 10_000, async () => (await texts(person)).slice(-2).join() === 'While you were away,Written without a line')
     t.equal(await ben.page.textContent('#drop'), 'Drop the line')
+    t.equal(await ben.page.locator('#frames .refused').count(), 0, 'and nothing was refused')
     t.ok(await ben.page.locator('#frames .ack:has-text("message:direct")').count() > 0, 'an ack with its time')
     t.equal(await ben.page.getByText(tokenOf({ userId: 2 }).slice(0, 20)).count(), 0, 'tokens are not shown')
   })
