@@ -21,7 +21,7 @@ for (const kind of ['integer', 'string'] as const) {
     await page.goto(`${a.url}/dashboard.html`)
     await page.fill('#of-club', String(club))
     await page.press('#of-club', 'Tab')
-    const rowOf = (name: string): string => `#people-online tr:has(th:text-is("${name} (${String({ Ann: annId, Ben: benId, Cleo: cleoId }[name])})"))`
+    const rowOf = (name: string): string => `#people-online tr:has(th bdi:text-is("${name} (${String({ Ann: annId, Ben: benId, Cleo: cleoId }[name])})"))`
     const does = async (label: string, outcome: RegExp): Promise<void> => {
       await page.click(`button[aria-label="${label}"]`)
       await until(label, 10_000, async () => outcome.test(await page.textContent('#outcome') ?? ''))
