@@ -42,6 +42,8 @@ async function come (who) {
   try {
     const first = await login(who)
     sessionStorage.setItem('session', JSON.stringify(who))
+    // A reload enters again, instead of asking.
+    history.replaceState(null, '', `/${location.hash}`)
     enter(who, first)
   } catch (err) {
     $('refused').textContent = err.message

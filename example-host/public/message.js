@@ -73,6 +73,7 @@ export function createRows ({ state, actions }) {
       if (remove.textContent === 'Delete') remove.textContent = remove.ariaLabel = 'Really delete?'
       else actions.remove(message)
     })
+    remove.addEventListener('blur', () => { remove.textContent = remove.ariaLabel = 'Delete' })
     const all = [button('Edit', () => actions.edit(message)), remove]
     for (const one of all) one.tabIndex = -1
     return all

@@ -86,7 +86,7 @@ export function showRoom ({ client, state, loadOlder, actions, showMembers, toas
   let marking = false
   async function markRead () {
     const id = newestId()
-    if (marking || document.hidden || talk.unread === 0 || document.body.dataset.view === 'list' && matchMedia('(max-width: 44rem)').matches) return
+    if (marking || document.hidden || !talk.isLoaded || talk.unread === 0 || document.body.dataset.view === 'list' && matchMedia('(max-width: 44rem)').matches) return
     marking = true
     const marked = talk
     marked.unread = 0

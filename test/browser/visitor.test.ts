@@ -25,6 +25,8 @@ t.test('A visitor and a friend', async (t) => {
     const [second] = await Promise.all([ben.context.waitForEvent('page'), ben.page.click('#second')])
     await second.click('#login button')
     const device: Person = { ...ben, page: second }
+    await second.waitForSelector('#light.on')
+    await second.reload()
     await entry(device, 'Ann').locator('.unread').waitFor()
     await own(ann, 'Lunch at noon?').locator('.mark[aria-label=delivered]').waitFor()
     await own(ann, 'Lunch at noon?').hover()
