@@ -11,6 +11,7 @@ import { events, mayWatch, publishFigures } from './figures.js'
 import { guard } from './guard.js'
 import { operators } from './operators.js'
 import { page } from './page.js'
+import { people } from './people.js'
 import { Health, LoggedIn, Login } from './schemas.js'
 import type { Settings } from './settings.js'
 import { openUsers } from './users.js'
@@ -134,7 +135,8 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     })
   }
 
-  if (['connections', 'presence', 'channels'].every((name) => settings.plugins.includes(name as typeof settings.plugins[number]))) await operators(app, settings.ids)
+  people(app, users, settings.ids)
+  if (['connections', 'presence', 'channels'].every((name) => settings.plugins.includes(name as typeof settings.plugins[number]))) await operators(app, settings)
   await page(app, settings.ids)
   return app
 }

@@ -29,6 +29,8 @@ const Figures = Type.Object({
   queued: Type.Integer({ minimum: 0, description: 'Events that wait for the database' }),
   pending: Stored,
   failed: Stored,
+  database: Type.Boolean({ description: 'Whether the node can use it now' }),
+  redis: Type.Boolean({ description: 'The same; true without Redis' }),
   delay: Type.Number({ minimum: 0, description: 'Of the event loop: p99, milliseconds' })
 })
 
@@ -61,6 +63,7 @@ async function read (app: FastifyInstance, node: string): Promise<Static<typeof 
       for (const key of [metricName, ...Object.values(labels).map((label) => `${metricName} ${label}`)]) samples.set(key, value + (samples.get(key) ?? 0))
     }
   }
+  const { database, redis } = await app.realtime.health()
   const of = (sample: string): number => samples.get(`realtime_${sample}`) ?? 0
   return {
     node,
@@ -74,6 +77,8 @@ async function read (app: FastifyInstance, node: string): Promise<Static<typeof 
     queued: of('log_queued_events'),
     pending: samples.get('realtime_log_events pending') ?? null,
     failed: samples.get('realtime_log_events failed') ?? null,
+    database,
+    redis,
     delay: 1000 * of('event_loop_delay_seconds p99')
   }
 }

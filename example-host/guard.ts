@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyRequest, onRequestAsyncHookHandler } from 'fastify'
 import { RealtimeError, type Identity } from '../plugins/index.js'
 
-const GUARDED = new Set(['/dashboard.html', '/dashboard.js', '/chart.js', '/operators.js'])
+const GUARDED = new Set(['/dashboard.html', '/dashboard.js', '/chart.js', '/operators.js', '/dashboard.css'])
 const DOCUMENTS = '/docs'
 
 const isGuarded = (url: string): boolean => GUARDED.has(url) || url === DOCUMENTS || url.startsWith(`${DOCUMENTS}/`)

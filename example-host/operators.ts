@@ -1,8 +1,10 @@
 import { Type, type Static } from '@sinclair/typebox'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { RealtimeError, type Id as IdType, type IdKind, type Identity } from '../plugins/index.js'
+import type { FastifyInstance } from 'fastify'
+import { RealtimeError, type HostStats, type Id as IdType, type Identity } from '../plugins/index.js'
 import { ErrorResponse, Id, withIds } from '../plugins/schemas.js'
+import { bearerOf } from './bearer.js'
 import { isOperator } from './figures.js'
+import type { Settings } from './settings.js'
 
 const Member = Type.Object({ clubId: Id, userId: Id })
 const Kick = Type.Object({ clubId: Id, userId: Id, channel: Type.String({ minLength: 1, maxLength: 255 }) })
@@ -20,18 +22,24 @@ const Connection = Type.Object({
 })
 const Online = Type.Object({
   users: Type.Array(Type.Object({ userId: Id, name: Type.Union([Type.String(), Type.Null()]), connections: Type.Array(Connection) })),
-  total: Type.Integer()
+  total: Type.Integer(),
+  figures: Type.Union([Type.Object({
+    totalConnections: Type.Integer(), activeConnections: Type.Integer(), uniqueUsers: Type.Integer(), pendingEvents: Type.Integer(), failedEvents: Type.Integer()
+  }), Type.Null()], { description: 'Of the club, over all nodes; null while they cannot be read' }),
+  rooms: Type.Array(Type.Object({ channel: Type.String(), members: Type.Integer() }), { description: 'Groups of the users above, and how many members they have' })
 })
 
 const errors = { 400: ErrorResponse, 401: ErrorResponse, 403: ErrorResponse, 500: ErrorResponse, 503: ErrorResponse }
 /** Users shown at once. */
 const SHOWN = 100
+const ROOMS = 20
 
 /** What the dashboard lets operators do: see who is connected, and kick, close and ban. Also with `curl`. */
-export async function operators (app: FastifyInstance, ids: IdKind): Promise<void> {
+export async function operators (app: FastifyInstance, { ids, plugins }: Settings): Promise<void> {
+  const figuresOf = async (clubId: IdType): Promise<HostStats | null> => plugins.includes('stats') ? await app.realtime.stats.get(clubId).catch(() => null) : null
   await app.register(async (scope) => {
     scope.addHook('onRequest', async (request) => {
-      const identity: Identity | null = await app.realtime.access.identify(tokenOf(request), request)
+      const identity: Identity | null = await app.realtime.access.identify(bearerOf(request), request)
       if (identity === null) throw new RealtimeError('RT_UNAUTHENTICATED')
       if (!isOperator(identity)) throw new RealtimeError('RT_FORBIDDEN')
     })
@@ -43,7 +51,9 @@ export async function operators (app: FastifyInstance, ids: IdKind): Promise<voi
       const { users: online, total } = await app.realtime.presence.listOnline(clubId, { limit: SHOWN })
       const users = await Promise.all(online.map(async ({ userId, name }) =>
         ({ userId, name, connections: await app.realtime.connections.of(clubId, userId) })))
-      return { users, total }
+      const groups = new Set(users.flatMap(({ connections }) => connections.flatMap(({ channels }) => channels ?? [])).filter((channel) => channel.startsWith('group.')))
+      const rooms = await Promise.all([...groups].slice(0, ROOMS).map(async (channel) => ({ channel, members: await app.realtime.channels.count(clubId, channel) })))
+      return { users, total, figures: await figuresOf(clubId), rooms }
     })
     scope.post<{ Body: Static<typeof Kick> }>('/kick', {
       schema: { ...schema, summary: 'Take a user out of a channel', body: withIds(Kick, ids), response: { ...errors, 200: Outcome } }
@@ -61,5 +71,3 @@ export async function operators (app: FastifyInstance, ids: IdKind): Promise<voi
     }, async ({ body: { clubId: tenantId, userId } }) => await app.realtime.access.unban({ tenantId, userId }))
   }, { prefix: '/operators' })
 }
-
-const tokenOf = ({ headers: { authorization } }: FastifyRequest): string | undefined => /^Bearer (\S+)$/.exec(authorization ?? '')?.[1]

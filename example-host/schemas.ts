@@ -6,11 +6,19 @@ import { Id } from '../plugins/schemas.js'
 export const Login = Type.Object({
   userId: Id,
   clubId: Id,
-  name: Type.Optional(Type.String({ minLength: 1, maxLength: 100 })),
+  name: Type.Optional(Type.String({ minLength: 1, maxLength: 100, pattern: '\\S', description: 'Not only spaces' })),
   admin: Type.Optional(Type.Boolean())
 })
 
 export const LoggedIn = Type.Object({ token: Type.String(), userId: Id, clubId: Id, name: Type.String() })
+
+/** Either of the two: users by id, separated by commas, or those whose name begins with a text or has a word that does. */
+export const PeopleQuery = Type.Object({
+  ids: Type.Optional(Type.String({ maxLength: 7000, pattern: '^[^,]+(,[^,]+){0,99}$' })),
+  search: Type.Optional(Type.String({ minLength: 1, maxLength: 100 }))
+})
+
+export const People = Type.Object({ people: Type.Array(Type.Object({ userId: Id, name: Type.String() })) })
 
 export const Health = Type.Object({ ok: Type.Boolean(), database: Type.Boolean(), redis: Type.Boolean() })
 

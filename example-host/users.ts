@@ -1,6 +1,9 @@
 import { setTimeout } from 'node:timers/promises'
 import type { Id, IdKind, OpenDatabase } from '../plugins/index.js'
 
+/** People that a search finds at most. */
+const FOUND = 20
+
 type Users = { demo_users: { club_id: Id, user_id: Id, name: string } }
 
 /** The host's directory of users: a table of its own, since a name told to one node is asked for on another. */
@@ -25,6 +28,18 @@ export async function openUsers (database: OpenDatabase, ids: IdKind) {
       const rows = await db.selectFrom('demo_users').select(['user_id', 'name'])
         .where('club_id', '=', clubId).where('user_id', 'in', userIds).execute()
       return new Map(rows.map(({ user_id: userId, name }) => [read(userId), { name }]))
+    },
+    /** An id as text says it; null if it is none. */
+    parse: (text: string): Id | null => ids === 'string' ? text as unknown as Id : /^[1-9]\d{0,15}$/.test(text) ? read(text as unknown as Id) : null,
+    /** Users of a club with a word in their name that begins with this text. */
+    async search (clubId: Id, text: string): Promise<Array<{ userId: Id, name: string }>> {
+      // Without wildcards, which databases escape in different ways.
+      const begin = text.trim().toLowerCase().replace(/[%_\\]/g, '')
+      if (begin === '') return []
+      const rows = await db.selectFrom('demo_users').select(['user_id', 'name']).where('club_id', '=', clubId)
+        .where((eb) => eb.or([`${begin}%`, `% ${begin}%`].map((pattern) => eb(eb.fn<string>('lower', ['name']), 'like', pattern))))
+        .orderBy('name').limit(FOUND).execute()
+      return rows.map(({ user_id: userId, name }) => ({ userId: read(userId), name }))
     }
   }
 }

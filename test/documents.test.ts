@@ -71,7 +71,7 @@ t.test('The OpenAPI document is valid 3.1, and every operation is complete', asy
     t.ok(operation.summary, `${name} has a summary`)
     t.ok(operation.tags?.length > 0 && operation.tags.every((tag: string) => names.includes(tag)), `${name} has a described tag`)
     const [scheme] = Object.keys((operation.security ?? openapi.security)[0] ?? {})
-    t.equal(scheme, / \/(api\/websocket|operators)\//.test(name) ? 'bearer' : undefined, `${name} says whether it asks for a token`)
+    t.equal(scheme, / \/(api\/websocket\/|operators\/|people$)/.test(name) ? 'bearer' : undefined, `${name} says whether it asks for a token`)
     for (const [status, { content }] of Object.entries<any>(operation.responses)) { // eslint-disable-line @typescript-eslint/no-explicit-any
       const { schema } = content['application/json']
       t.ok(schema.properties ?? schema.additionalProperties, `${name} types its ${status}`)

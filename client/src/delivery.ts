@@ -75,8 +75,8 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
         if (entry?.cursor !== undefined && !entry.replay) advance(entry, data.messageId)
         const isNew = delivery.see(data.messageId)
         if (isNew) emit(event, data)
-        // An event that the server repeats has not been confirmed, even if this client sent it.
-        if (isToMe(frame) || (!isNew && event === 'message:direct')) confirmed.push(data.messageId)
+        // On older servers, which name no recipient, a message that is repeated has not been confirmed, even if this client sent it.
+        if (isToMe(frame) || (!isNew && event === 'message:direct' && data.recipientId === undefined)) confirmed.push(data.messageId)
       }
       confirm(confirmed)
     },

@@ -20,6 +20,7 @@ const TOTALS = [
   ['Watched users', 'watched', sum], ['Channels with members', 'rooms', sum]
 ]
 const COLUMNS = ['connections', 'users', 'messages', 'deliveries', 'delay']
+const HEALTH = ['database', 'redis']
 const OF_NODES = [['Connections', 'connections'], ['Messages per second', 'messages'], ['Deliveries per second', 'deliveries'], ['Event-loop delay, p99, ms', 'delay'], ['Refused frames/s', 'refused']]
 const OF_DATABASE = [['pending', 5], ['failed', 4]] // and their colours
 
@@ -69,7 +70,7 @@ client.on('node:figures', (figures) => {
 function meet (name) {
   const used = new Set([...nodes.values()].map(({ color }) => color))
   const color = [1, 2, 3, 4, 5, 6].find((one) => !used.has(one)) ?? 1 + nodes.size % 6
-  const row = make('tr', {}, make('th', { scope: 'row' }, make('i', { className: `swatch c${color}` }), name, make('span', { className: 'hidden' })), ...COLUMNS.map(() => make('td')))
+  const row = make('tr', {}, make('th', { scope: 'row' }, make('i', { className: `swatch c${color}` }), name, make('span', { className: 'hidden' })), ...[...COLUMNS, ...HEALTH].map(() => make('td')))
   nodes.set(name, { name, color, row, history: Object.fromEntries(OF_NODES.map(([, figure]) => [figure, times.map(() => null)])) })
 }
 
@@ -94,6 +95,11 @@ function tick () {
     row.className = gone ? 'gone' : ''
     row.firstChild.lastChild.textContent = gone ? ', gone' : ''
     COLUMNS.forEach((figure, i) => { row.children[i + 1].textContent = gone ? '–' : short(node.latest[figure]) })
+    HEALTH.forEach((part, i) => {
+      const cell = row.children[COLUMNS.length + 1 + i]
+      cell.textContent = gone ? '–' : node.latest[part] ? 'ok' : 'away'
+      cell.className = !gone && !node.latest[part] ? 'bad' : ''
+    })
     // Five minutes later nothing of it is left to be shown.
     if (history.connections.every((value) => value === null)) nodes.delete(node.name)
   }

@@ -1,11 +1,25 @@
 // Who of a club is connected, and what operators do about it.
-import { $, arrange, hasIntegerIds, make, readId } from '/dom.js'
+import { $, arrange, bidi, count, hasIntegerIds, make, readId } from '/dom.js'
 
 const AGAIN = 3000
+const FIGURES = [
+  ['Connections', 'totalConnections'], ['Active connections', 'activeConnections'], ['Users', 'uniqueUsers'], ['Pending events', 'pendingEvents'], ['Failed events', 'failedEvents']
+]
 
 /** `token` resolves with an operator's token. */
 export function showOperators (token) {
   const rows = new Map() // connection id → row
+  const groups = new Map() // channel → li
+  const room = (channel, text) => {
+    if (!groups.has(channel)) groups.set(channel, make('li'))
+    groups.get(channel).textContent = text
+    return groups.get(channel)
+  }
+  const cells = [...FIGURES, ['Visible users']].map(([title]) => {
+    const value = make('dd', { textContent: '–' })
+    $('club-figures').append(make('div', {}, make('dt', { textContent: title }), value))
+    return value
+  })
   const say = (text) => { $('outcome').textContent = text }
   const call = async (path, body) => {
     const response = await fetch(`/operators/${path}`, {
@@ -30,7 +44,7 @@ export function showOperators (token) {
   function rowOf (clubId, { userId, name }, { connectionId, device, ipAddress, channels }) {
     const who = name ?? `User ${userId}`
     const choice = make('select', { ariaLabel: `Channel of ${who}` })
-    const row = rows.get(connectionId) ?? make('tr', {}, make('th', { scope: 'row', textContent: `${who} (${userId})` }), make('td'), make('td', {}, choice), make('td', {},
+    const row = rows.get(connectionId) ?? make('tr', {}, make('th', { scope: 'row' }, bidi(`${who} (${userId})`)), make('td'), make('td', {}, choice), make('td', {},
       button('Kick', `Kick ${who} out of the channel`, act('Kicked', 'kick', () => ({ clubId, userId, channel: row.querySelector('select').value }))),
       button('Close', `Close this connection of ${who}`, act('Closed', 'close', () => ({ clubId, connectionId }))),
       button('Ban', `Ban ${who}`, act('Banned', 'ban', () => ({ clubId, userId })))))
@@ -46,11 +60,14 @@ export function showOperators (token) {
     const clubId = readId($('of-club').value)
     if (!clubId) return
     try {
-      const { users } = await call(`online?clubId=${encodeURIComponent(clubId)}`)
+      const { users, total, figures, rooms } = await call(`online?clubId=${encodeURIComponent(clubId)}`)
       const shown = users.flatMap((user) => user.connections.map((connection) => [connection.connectionId, rowOf(clubId, user, connection)]))
       const ids = new Set(shown.map(([id]) => id))
       for (const id of rows.keys()) if (!ids.has(id)) rows.delete(id)
       arrange($('people-online'), shown.map(([, row]) => row))
+      FIGURES.forEach(([, figure], i) => { cells[i].textContent = figures === null ? '–' : figures[figure] })
+      cells.at(-1).textContent = total
+      arrange($('rooms'), rooms.sort((a, b) => b.members - a.members).map(({ channel, members }) => room(channel, `${channel}: ${count(members, 'member')}`)))
     } catch (err) {
       say(err.message)
     }

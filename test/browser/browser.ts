@@ -1,5 +1,6 @@
 /// <reference lib="dom" />
-import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Page } from 'playwright-core'
+import { chromium, type Browser, type BrowserContext, type BrowserContextOptions, type Locator, type Page } from 'playwright-core'
+import axe from 'axe-core'
 import type { Test } from 'tap'
 import { locateCommands } from '../install-packages.js'
 
@@ -33,7 +34,7 @@ export async function openBrowser (t: Test): Promise<Browser> {
   return browser
 }
 
-/** A page on which no script fails, no dialog opens and nothing breaks the page's own policy. */
+/** A page on which no script fails, no dialog opens and no error is logged, also none about the page's own policy. */
 export async function openPage (t: Test, context: BrowserContext, name: string): Promise<Page> {
   const page = await context.newPage()
   page.setDefaultTimeout(15_000)
@@ -41,7 +42,8 @@ export async function openPage (t: Test, context: BrowserContext, name: string):
   await page.addInitScript('globalThis.__name = (named) => named')
   page.on('pageerror', (err) => { t.fail(`${name}: ${err.stack ?? err.message}`) })
   page.on('dialog', (dialog) => { t.fail(`${name}: a script ran: ${dialog.message()}`) })
-  page.on('console', (message) => { if (message.text().includes('Content Security Policy')) t.fail(`${name}: ${message.text()}`) })
+  // Of what the network does, the page itself says what matters.
+  page.on('console', (message) => { if (message.type() === 'error' && !/Failed to load resource|WebSocket connection to/.test(message.text())) t.fail(`${name}: ${message.text()}`) })
   return page
 }
 
@@ -50,6 +52,7 @@ export async function comeIn (t: Test, browser: Browser, url: string, { name, us
   const context = shared ?? await browser.newContext({ viewport: DESKTOP, locale: 'en-GB', ...options })
   const page = await openPage(t, context, name)
   await page.goto(url)
+  await page.locator('#login details').evaluate((details: HTMLDetailsElement) => { details.open = true })
   await page.fill('[name=name]', name)
   await page.fill('[name=userId]', String(userId))
   await page.fill('[name=clubId]', String(clubId))
@@ -67,14 +70,19 @@ export async function says ({ page }: Person, text: string): Promise<void> {
   await page.press('#text', 'Enter')
 }
 
-/** Opens a group, or the talk with a person. */
-export async function opens ({ page }: Person, name: string): Promise<void> {
-  await page.click(`aside li button:has(.name:text-is("${name}"))`)
+/** A group or a person in the list. */
+export const entry = ({ page }: Person, name: string): Locator =>
+  page.locator('#nav li button', { has: page.locator('.name', { hasText: new RegExp(`^${name.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')}$`) }) })
+
+/** Opens a group, or the talk with a person; on a phone, from the list. */
+export async function opens (person: Person, name: string): Promise<void> {
+  if (await person.page.isVisible('#back')) await person.page.click('#back')
+  await entry(person, name).click()
 }
 
 /** How somebody stands in a person's list: online, away, busy or offline. */
-export async function sees ({ page }: Person, name: string, status: string): Promise<void> {
-  await page.waitForSelector(`#people button:has(.name:text-is("${name}")):has(.dot.${status})`)
+export async function sees (person: Person, name: string, status: string): Promise<void> {
+  await entry(person, name).locator(`.dot.${status}`).waitFor()
 }
 
 /** Texts whose contrast with what is behind them is less than WCAG's 4.5. Runs in the page. */
@@ -100,4 +108,22 @@ export function faintTexts (): string[] {
     if (contrast < 4.5) faint.add(`${element.outerHTML.slice(0, 80)}: ${contrast.toFixed(2)}`)
   }
   return [...faint]
+}
+
+/** Nothing is wider than the screen. Runs in the page. */
+export const fits = (): boolean => document.documentElement.scrollWidth <= innerWidth
+
+/** Whether an element is on the screen as a whole. Runs in the page. */
+export function isVisibleIn (id: string): boolean {
+  const { top = -1, bottom = 0, left = 0, right = 0, width = 0 } = document.getElementById(id)?.getBoundingClientRect() ?? {}
+  return width > 0 && top >= 0 && bottom <= innerHeight && left >= 0 && right <= innerWidth
+}
+
+/** What axe-core finds wrong with the page as it is now. */
+export async function accessibility (page: Page): Promise<string[]> {
+  await page.evaluate(axe.source)
+  return await page.evaluate(async () => {
+    const { violations } = await (globalThis as unknown as { axe: typeof axe }).axe.run(document)
+    return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).slice(0, 3).join(' | ')}`)
+  })
 }

@@ -21,7 +21,7 @@ for (const kind of ['integer', 'string'] as const) {
     await page.goto(`${a.url}/dashboard.html`)
     await page.fill('#of-club', String(club))
     await page.press('#of-club', 'Tab')
-    const rowOf = (name: string): string => `#people-online tr:has(th:text-is("${name} (${String({ Ann: annId, Ben: benId, Cleo: cleoId }[name])})"))`
+    const rowOf = (name: string): string => `#people-online tr:has(th bdi:text-is("${name} (${String({ Ann: annId, Ben: benId, Cleo: cleoId }[name])})"))`
     const does = async (label: string, outcome: RegExp): Promise<void> => {
       await page.click(`button[aria-label="${label}"]`)
       await until(label, 10_000, async () => outcome.test(await page.textContent('#outcome') ?? ''))
@@ -32,6 +32,8 @@ for (const kind of ['integer', 'string'] as const) {
       t.equal(await page.locator('#people-online tr').count(), 3)
       t.match(await page.textContent(`${rowOf('Ben')} td`), /^desktop, 127\.0\.0\.1$/)
       t.strictSame(await page.locator(`${rowOf('Ben')} option`).allTextContents().then((names) => names.toSorted()), ['group.coffee', 'group.lobby'])
+      await page.waitForSelector('#rooms li:text-is("group.lobby: 3 members")')
+      t.strictSame(await page.locator('#club-figures dd').allTextContents(), ['3', '3', '3', '0', '0', '3'])
       for (const colorScheme of ['light', 'dark'] as const) {
         await page.emulateMedia({ colorScheme })
         t.strictSame(await page.evaluate(faintTexts), [], colorScheme)
@@ -47,7 +49,7 @@ for (const kind of ['integer', 'string'] as const) {
       await opens(ann, 'Ben')
       await says(ann, 'You were out')
       // What comes later has come: the other message would have come before it.
-      await ben.page.waitForSelector('#people .unread')
+      await ben.page.waitForSelector('#talks .unread')
       t.strictSame(await texts(ben), [])
     })
 
