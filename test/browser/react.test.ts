@@ -1,0 +1,171 @@
+/// <reference lib="dom" />
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import type { Page } from 'playwright-core'
+import { createServer } from 'vite'
+import { WebSocket } from 'ws'
+import { WebSocketClient } from '../../client/src/index.js'
+import { temporaryFolder } from '../exit-hooks.js'
+import { freePort } from '../free-port.js'
+import { startHost, type Host } from '../hosts.js'
+import { until } from '../cluster/until.js'
+import { openBrowser, openPage } from './browser.js'
+
+/* The app of example-react, as Vite serves it while one works on it: in StrictMode, every component is mounted twice. */
+
+const port = await freePort()
+const env = { SOCKET_PORT: String(port), DATABASE_URL: `sqlite:${join(temporaryFolder('react'), 'realtime.db')}` }
+let host: Host = await startHost({ env })
+process.env.HOST_URL = host.url
+const server = await createServer({
+  root: 'example-react',
+  configFile: 'example-react/vite.config.ts',
+  cacheDir: temporaryFolder('vite'),
+  logLevel: 'error',
+  // The page must not reload while it is offline.
+  server: { port: 0, host: '127.0.0.1', hmr: false }
+})
+await server.listen()
+t.teardown(async () => {
+  await server.close()
+  await host.stop()
+})
+const url = server.resolvedUrls?.local[0] ?? ''
+const browser = await openBrowser(t)
+
+async function enter (t: Test, userId: number, name: string, context = browser.newContext()): Promise<Page> {
+  const page = await openPage(t, await context, name)
+  page.setDefaultTimeout(30_000)
+  await page.goto(url)
+  await page.fill('[name=userId]', String(userId))
+  await page.fill('[name=name]', name)
+  await page.click('button')
+  await connected(page)
+  return page
+}
+const connected = async (page: Page): Promise<void> => { await page.waitForSelector('#state:text-is("connected")') }
+const say = async (page: Page, text: string): Promise<void> => {
+  await page.fill('[placeholder=Message]', text)
+  await page.press('[placeholder=Message]', 'Enter')
+}
+const texts = async (page: Page): Promise<string[]> => await page.locator('li .text').allTextContents()
+const shows = async (page: Page, ...expected: string[]): Promise<void> => {
+  await until(`${expected.join()} is shown`, 20_000, async () => (await texts(page)).join() === expected.join())
+}
+const socketsOf = async (userId: number): Promise<number> => {
+  const { token } = await (await fetch(`${host.url}/login`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ userId, clubId: 1 }) })).json() as { token: string }
+  const { data } = await (await fetch(`${host.url}/api/websocket/stats`, { headers: { authorization: `Bearer ${token}` } })).json() as { data: { total_connections: number } }
+  return data.total_connections
+}
+
+t.test('A chat room of React components', async (t) => {
+  const ann = await enter(t, 1, 'Ann')
+  const ben = await enter(t, 2, 'Ben')
+
+  await t.test('opens one socket per page in StrictMode', async (t) => {
+    await until('both are connected', 10_000, async () => await socketsOf(1) === 2)
+    t.equal(await socketsOf(1), 2)
+  })
+
+  await t.test('shows who is there, with their presence, and who is typing', async (t) => {
+    for (const page of [ann, ben]) await page.waitForSelector('#members:has-text("2 here"):has-text("Ann (online)"):has-text("Ben (online)")')
+    await ben.type('[placeholder=Message]', 'Hi')
+    await ann.waitForSelector('#typing:text-is("Ben typing…")')
+    t.equal(await ben.textContent('#typing'), '')
+    await say(ben, 'Hi')
+    await ann.waitForSelector('#typing:text-is("")', { state: 'attached' })
+  })
+
+  await t.test('shows every message once, and own ones at once', async () => {
+    await say(ann, 'Hello')
+    for (const page of [ann, ben]) await shows(page, 'Hi', 'Hello')
+  })
+
+  await t.test('two tabs of one user show the same', async (t) => {
+    const tab = await enter(t, 1, 'Ann', Promise.resolve(ann.context()))
+    await shows(tab, 'Hi', 'Hello')
+    await say(tab, 'From the other tab')
+    for (const page of [ann, ben, tab]) await shows(page, 'Hi', 'Hello', 'From the other tab')
+    await tab.close()
+    await ann.waitForSelector('#members:has-text("2 here")')
+  })
+
+  await t.test('messages that are written offline are sent when the network is back, and missed ones arrive', async () => {
+    await ann.context().setOffline(true)
+    await ann.waitForSelector('#state:has-text("connecting")')
+    await say(ann, 'Written offline')
+    await ann.waitForSelector('li.sending:has-text("Written offline")')
+    await say(ben, 'Meanwhile')
+    await ann.context().setOffline(false)
+    await connected(ann)
+    await ann.waitForSelector('li.sent:has-text("Written offline")')
+    for (const page of [ann, ben]) await shows(page, 'Hi', 'Hello', 'From the other tab', 'Meanwhile', 'Written offline')
+  })
+
+  await t.test('a restart of the node loses nothing, and everybody is there again', async () => {
+    await host.stop()
+    await ann.waitForSelector('#state:has-text("connecting")')
+    await say(ann, 'During the restart')
+    host = await startHost({ env: { ...env, MESSAGES_PER_MINUTE: '0', FRAMES_PER_SECOND: '0' } })
+    for (const page of [ann, ben]) {
+      await connected(page)
+      await shows(page, 'Hi', 'Hello', 'From the other tab', 'Meanwhile', 'Written offline', 'During the restart')
+      await page.waitForSelector('#members:has-text("2 here"):has-text("Ann (online)"):has-text("Ben (online)")')
+    }
+    await say(ben, 'After it')
+    await ann.waitForSelector('li:has-text("After it")')
+  })
+
+  await t.test('an unread message in another room is counted, and read there', async () => {
+    await ann.click('button:has-text("group.coffee")')
+    await say(ann, 'Coffee?')
+    await ann.waitForSelector('li.sent:has-text("Coffee?")')
+    await ann.click('button:has-text("group.lobby")')
+    await shows(ann, 'Hi', 'Hello', 'From the other tab', 'Meanwhile', 'Written offline', 'During the restart', 'After it')
+    await ben.click('button:has-text("group.coffee")')
+    await say(ben, 'Yes')
+    await ann.waitForSelector('button:has-text("group.coffee") b:text-is("1")')
+    await ann.click('button:has-text("group.coffee")')
+    await shows(ann, 'Coffee?', 'Yes')
+    await ann.click('button:has-text("group.lobby")')
+    await ann.waitForSelector('button:has-text("group.coffee") b:text-is("")', { state: 'attached' })
+  })
+
+  await t.test('1000 messages are rendered without making the page wait', async (t) => {
+    await ben.close()
+    const [watched] = [ann]
+    const writer = new WebSocketClient({ baseUrl: `${host.url}/api/websocket`, WebSocket, token: async () => {
+      const answer = await fetch(`${host.url}/login`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ userId: 3, clubId: 1 }) })
+      return (await answer.json() as { token: string }).token
+    } })
+    t.teardown(async () => { await writer.disconnect() })
+    await watched.evaluate(() => {
+      const counts = { renders: 0 }
+      Object.assign(window, { counts })
+      new MutationObserver(() => { counts.renders++ }).observe(document.querySelector('ol')!, { childList: true })
+    })
+    const started = performance.now()
+    await Promise.all(Array.from({ length: 1000 }, async (_, i) => await writer.send('message:group', { channel: 'group.lobby', message: `message ${i}`, conversationId: 'lobby' })))
+    await watched.waitForSelector('li:has-text("message 999")')
+    const seconds = (performance.now() - started) / 1000
+    t.equal(await watched.locator('li').count(), 1007)
+    const { counts: { renders } } = await watched.evaluate(() => window as unknown as { counts: { renders: number } })
+    t.comment(`${renders} renders in ${seconds} s`)
+    t.ok(renders <= seconds * 20 + 2, 'at most one every 50 ms')
+    const delays = await watched.evaluate(async () => {
+      const input = document.querySelector<HTMLInputElement>('[placeholder=Message]')!
+      const setValue = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value')!.set!
+      const delays: number[] = []
+      for (let i = 1; i <= 20; i++) {
+        const from = performance.now()
+        setValue.call(input, 'x'.repeat(i))
+        input.dispatchEvent(new Event('input', { bubbles: true }))
+        await new Promise((resolve) => { requestAnimationFrame(() => { setTimeout(resolve) }) })
+        delays.push(performance.now() - from)
+      }
+      return delays.sort((a, b) => a - b)
+    })
+    t.comment(`a keystroke is shown after ${delays[10]} ms`)
+    t.ok(delays[10]! < 200, `${delays[10]} ms`)
+  })
+})
