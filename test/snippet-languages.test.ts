@@ -26,7 +26,7 @@ const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as
 const PACKAGES = ['fastify', 'fastify-realtime', 'fastify-realtime-client']
 
 t.test('every snippet is in a language that a test runs', (t) => {
-  const known = ['ts', 'js', 'json', 'sh', 'http', 'console', 'sql', 'promql', 'nginx', 'caddy', 'yaml', 'text']
+  const known = ['ts', 'tsx', 'js', 'html', 'json', 'sh', 'http', 'console', 'sql', 'promql', 'nginx', 'caddy', 'yaml', 'text']
   for (const snippet of all) t.ok(known.includes(snippet.language), `${placeOf(snippet)} is ${snippet.language || 'in no language'}`)
   t.end()
 })
