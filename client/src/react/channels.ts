@@ -133,7 +133,6 @@ export function useTyping (target: Target, options: { conversationId?: string | 
   }))
   const record = useCallback((isTyping = true) => {
     if (target) client.recordTyping(label, isTyping, channel ? { channel } : { recipientId: peer })
-  // eslint-disable-next-line -- equal targets are one
   }, [client, channel, label])
   return { users, record }
 }

@@ -65,7 +65,7 @@ export function useRealtime (): Realtime {
 }
 
 /** The client itself, e.g. to send. */
-export const useClient = <Own extends object = OwnEvents>(): WebSocketClient<Own> => useRealtime().client as WebSocketClient<object> as WebSocketClient<Own>
+export const useClient = <Own extends object = OwnEvents>(): WebSocketClient<Own> => useRealtime().client as WebSocketClient<Own>
 
 /** A value that components read with `useSyncExternalStore`. */
 export interface Store<Value> {
@@ -146,8 +146,8 @@ export function share<Value, More = object> ({ stores, client }: Realtime, name:
 export const useStore = <Value>({ subscribe, get, initial }: Store<Value>): Value => useSyncExternalStore(subscribe, get, () => initial)
 
 /** Calls the listener for each such event while the component is mounted. The newest listener is called: it need not be memoized. */
-export function useEvent<Own extends object = OwnEvents, Name extends EventName<Own> = EventName<Own>> (event: Name, listener: (data: Events<Own>[Name]) => void): void {
-  const client = useClient<Own>()
+export function useEvent<Name extends EventName<OwnEvents>> (event: Name, listener: (data: Events<OwnEvents>[Name]) => void): void {
+  const client = useClient()
   const newest = useRef(listener)
   useInsertionEffect(() => { newest.current = listener })
   useEffect(() => client.on(event, (data) => { newest.current(data) }), [client, event])

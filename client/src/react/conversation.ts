@@ -199,7 +199,6 @@ function conversationStore (realtime: Realtime, name: string, target: Target, { 
 export function useConversation (target: Target, options: ConversationOptions = {}): Conversation {
   const realtime = useRealtime()
   const name = JSON.stringify([target, options])
-  // eslint-disable-next-line -- equal targets and options have one name
   const store = useMemo(() => conversationStore(realtime, name, target, options), [realtime, name])
   return { ...useStore(store), ...store.actions }
 }

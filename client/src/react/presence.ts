@@ -75,9 +75,8 @@ export function usePresence (who: readonly Id[] | Id | null | undefined): Presen
   const store = realtime.presence ??= presenceStore(realtime)
   const isList = Array.isArray(who)
   const subscribe = useCallback((listener: () => void) => {
-    const ends = [store.subscribe(listener), store.look([who ?? []].flat() as Id[])]
+    const ends = [store.subscribe(listener), store.look(([] as Id[]).concat(who ?? []))]
     return () => { for (const end of ends) end() }
-  // eslint-disable-next-line -- equal lists are one
   }, [store, JSON.stringify(who)])
   const read = (all: Presences): Presences | WatchedUser | undefined => isList ? all : all.get(who as Id)
   return useSyncExternalStore(subscribe, () => read(store.get()), () => read(NOBODY))
