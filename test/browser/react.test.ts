@@ -5,6 +5,7 @@ import type { Page } from 'playwright-core'
 import { createServer } from 'vite'
 import { WebSocket } from 'ws'
 import { WebSocketClient } from '../../client/src/index.js'
+import { doorTo } from '../client/harness.js'
 import { temporaryFolder } from '../exit-hooks.js'
 import { freePort } from '../free-port.js'
 import { startHost, type Host } from '../hosts.js'
@@ -16,7 +17,8 @@ import { openBrowser, openPage } from './browser.js'
 const port = await freePort()
 const env = { SOCKET_PORT: String(port), DATABASE_URL: `sqlite:${join(temporaryFolder('react'), 'realtime.db')}` }
 let host: Host = await startHost({ env })
-process.env.HOST_URL = host.url
+const door = await doorTo(t, host)
+process.env.HOST_URL = door.url
 const server = await createServer({
   root: 'example-react',
   configFile: 'example-react/vite.config.ts',
@@ -91,12 +93,15 @@ t.test('A chat room of React components', async (t) => {
   })
 
   await t.test('messages that are written offline are sent when the network is back, and missed ones arrive', async () => {
-    await ann.context().setOffline(true)
+    await ann.route(/\/(api|login)/, async (route) => { await route.abort('internetdisconnected') })
+    door.cut()
+    await connected(ben)
     await ann.waitForSelector('#state:has-text("connecting")')
     await say(ann, 'Written offline')
     await ann.waitForSelector('li.sending:has-text("Written offline")')
     await say(ben, 'Meanwhile')
-    await ann.context().setOffline(false)
+    await ann.unroute(/\/(api|login)/)
+    await ann.evaluate(() => { dispatchEvent(new Event('online')) })
     await connected(ann)
     await ann.waitForSelector('li.sent:has-text("Written offline")')
     for (const page of [ann, ben]) await shows(page, 'Hi', 'Hello', 'From the other tab', 'Meanwhile', 'Written offline')

@@ -21,7 +21,7 @@ export const statusStore = (realtime: Realtime): Store<Status> => share(realtime
     const { state, transport, userId } = client
     set({ state, transport, userId, error })
   }
-  for (const event of ['disconnected', 'reconnecting', 'max-reconnect-attempts-reached'] as const) on(event, update)
+  for (const event of ['disconnected', 'max-reconnect-attempts-reached'] as const) on(event, update)
   on('transport', () => {
     error = undefined
     update()

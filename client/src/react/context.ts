@@ -60,7 +60,7 @@ export function RealtimeProvider ({ client, options, children }: RealtimeProvide
 
 export function useRealtime (): Realtime {
   const realtime = useContext(Context)
-  if (!realtime) throw new Error('No <RealtimeProvider>')
+  if (!realtime) throw new Error('No RealtimeProvider')
   return realtime
 }
 

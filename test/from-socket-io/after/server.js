@@ -6,6 +6,7 @@ const app = Fastify({ forceCloseConnections: true })
 await app.register(realtime, {
   database: process.env.DATABASE_URL ?? 'sqlite:./chat.db',
   ids: 'string',
+  presenceGrace: 500, // a user who leaves is gone as fast as with Socket.IO
   authenticate: ({ token }) => token ? { tenantId: 'acme', userId: token } : null,
   authorize: ({ channel }) => channel.startsWith('room.')
 })
