@@ -65,7 +65,7 @@ export function useRealtime (): Realtime {
 }
 
 /** The client itself, e.g. to send. */
-export const useClient = <Own extends object = OwnEvents>(): WebSocketClient<Own> => useRealtime().client as WebSocketClient<Own>
+export const useClient = <Own extends object = OwnEvents>(): WebSocketClient<Own> => useRealtime().client
 
 /** A value that components read with `useSyncExternalStore`. */
 export interface Store<Value> {
