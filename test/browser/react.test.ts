@@ -52,7 +52,11 @@ const say = async (page: Page, text: string): Promise<void> => {
 }
 const texts = async (page: Page): Promise<string[]> => await page.locator('li .text').allTextContents()
 const shows = async (page: Page, ...expected: string[]): Promise<void> => {
-  await until(`${expected.join()} is shown`, 20_000, async () => (await texts(page)).join() === expected.join())
+  await until(`${expected.join()} is shown`, 20_000, async () => {
+    const found = (await texts(page)).join()
+    if (found !== expected.join()) throw new Error(found)
+    return true
+  })
 }
 const socketsOf = async (userId: number): Promise<number> => {
   const { token } = await (await fetch(`${host.url}/login`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ userId, clubId: 1 }) })).json() as { token: string }
@@ -100,6 +104,7 @@ t.test('A chat room of React components', async (t) => {
     await say(ann, 'Written offline')
     await ann.waitForSelector('li.sending:has-text("Written offline")')
     await say(ben, 'Meanwhile')
+    await ben.waitForSelector('li.sent:has-text("Meanwhile")')
     await ann.unroute(/\/(api|login)/)
     await ann.evaluate(() => { dispatchEvent(new Event('online')) })
     await connected(ann)

@@ -42,7 +42,7 @@ export const channelStore = (realtime: Realtime, channel: string): Store<Channel
   on('unsubscribed', ({ channel: name, reason }) => { if (name === channel && reason) failed(new ClientError('RT_FORBIDDEN', reason, { channel })) })
   on('error', (error) => { if (error.channel === channel) failed(error) })
   // It writes errors to the console.
-  onEnd(statusStore(realtime).subscribe(NOTHING))
+  onEnd(statusStore(realtime).subscribe(() => {}))
   onEnd(() => {
     isOver = true
     if (stage === 'held' && !realtime.isOver) release()
@@ -96,7 +96,7 @@ export function useMembers (channel: ChannelName | null | undefined): Members {
     }
     for (const event of ['subscribed', 'channel:members', 'channel:count'] as const) on(event, heard)
     const subscription = channelStore(realtime, channel)
-    onEnd(subscription.subscribe(NOTHING))
+    onEnd(subscription.subscribe(() => {}))
     if (subscription.get().status === 'subscribed') read()
   }))
 }
@@ -129,7 +129,7 @@ export function useTyping (target: Target, options: { conversationId?: string | 
       if (isHere && userId !== client.userId) set(all = [...all.filter((id) => id !== userId), ...isTyping ? [userId] : []])
     })
     on('disconnected', () => { set(all = noOne) })
-    if (channel) onEnd(channelStore(realtime, channel).subscribe(NOTHING))
+    if (channel) onEnd(channelStore(realtime, channel).subscribe(() => {}))
   }))
   const record = useCallback((isTyping = true) => {
     if (target) client.recordTyping(label, isTyping, channel ? { channel } : { recipientId: peer })

@@ -73,6 +73,7 @@ export interface Store<Value> {
   get: () => Value
   /** What a server renders, and the page until it is hydrated. */
   readonly initial: Value
+  /** Each listener must be a function of its own. */
   subscribe: (listener: () => void) => () => void
 }
 
