@@ -118,8 +118,8 @@ async function problemOf (command: string): Promise<string | null> {
   if (program === 'export') return null
   if (program === 'npm') {
     const [action = '', ...rest] = args
-    if (action === 'ci') return null
-    if (action === 'install') return rest.find((name) => !PACKAGES.includes(name)) ?? null
+    if (['ci', 'init', 'pkg'].includes(action)) return null
+    if (action === 'install') return rest.find((name) => name !== '--save-dev' && !PACKAGES.includes(name) && !(name in manifest.devDependencies)) ?? null
     const script = action === 'run' ? rest[0] ?? '' : action
     if (!(script in manifest.scripts)) return `no script ${script}`
     return rest.filter((word) => /\.ts$/.test(word)).find((file) => !existsSync(join(ROOT, file))) ?? null

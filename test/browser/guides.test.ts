@@ -44,7 +44,7 @@ t.test('the chat room of the React page', async (t) => {
   const html = snippets().find(({ page, language }) => page === 'docs/react.md' && language === 'html')
   t.equal(tsx.length, 3)
   for (const [i, name] of ['main.tsx', 'Room.tsx', 'Board.tsx'].entries()) writeFileSync(join(folder, name), tsx[i] ?? '')
-  writeFileSync(join(folder, 'types.ts'), `import type {} from 'fastify-realtime-client'\n${example('react-types')}`)
+  writeFileSync(join(folder, 'types.ts'), example('react-types'))
   writeFileSync(join(folder, 'index.html'), html?.code ?? '')
   writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ extends: '../../example-react/tsconfig.json', include: ['*'] }))
 
