@@ -6,11 +6,14 @@ import { createServer } from 'vite'
 import { WebSocket } from 'ws'
 import { WebSocketClient } from '../../client/src/index.js'
 import { doorTo } from '../client/harness.js'
+import { ROOT } from '../examples.js'
 import { temporaryFolder } from '../exit-hooks.js'
 import { freePort } from '../free-port.js'
 import { startHost, type Host } from '../hosts.js'
 import { until } from '../cluster/until.js'
 import { openBrowser, openPage } from './browser.js'
+import type * as Probe from './hooks-probe.js'
+import type { Hooks } from './hooks-probe.js'
 
 /* The app of example-react, as Vite serves it while one works on it: in StrictMode, every component is mounted twice. */
 
@@ -177,5 +180,66 @@ t.test('A chat room of React components', async (t) => {
     })
     t.comment(`a keystroke is shown after ${delays[10]} ms`)
     t.ok(delays[10]! < 200, `${delays[10]} ms`)
+  })
+})
+
+declare const hooks: Hooks
+
+t.test('The hooks of a direct conversation', async (t) => {
+  const open = async (userId: number, peer: number): Promise<Page> => {
+    const page = await openPage(t, await browser.newContext(), `user ${userId}`)
+    page.setDefaultTimeout(30_000)
+    await page.goto(url)
+    await page.evaluate(async ([file, token, peer]) => {
+      const { start } = await import(file) as typeof Probe
+      start(token, { with: peer })
+    }, [`/@fs${join(ROOT, 'test/browser/hooks-probe.ts')}`, await tokenOf(userId), peer] as const)
+    await page.waitForFunction(() => hooks.status.transport === 'websocket' && hooks.conversation.status === 'ready')
+    return page
+  }
+  const [ann, ben] = [await open(1, 2), await open(2, 1)]
+  const both = [ann, ben]
+  const texts = async (page: Page): Promise<string[]> => await page.evaluate(() => hooks.conversation.messages.map(({ message, isMine, isDeleted, editedAt }) =>
+    `${isMine ? 'me: ' : ''}${isDeleted ? 'deleted' : message}${editedAt ? ' (edited)' : ''}`))
+
+  await t.test('messages are unread until they are marked, and the sender sees the mark', async (t) => {
+    for (const text of ['one', 'two', 'three']) await ann.evaluate((text) => { hooks.conversation.send(text) }, text)
+    await ben.waitForFunction(() => hooks.conversation.messages.length === 3 && hooks.unread.total === 3)
+    t.strictSame([await texts(ann), await texts(ben)], [['me: one', 'me: two', 'me: three'], ['one', 'two', 'three']])
+    await ben.evaluate(() => { hooks.conversation.markRead() })
+    await ben.waitForFunction(() => hooks.unread.total === 0)
+    await ann.waitForFunction(() => hooks.conversation.reads.get(2) === hooks.conversation.messages[2]?.id)
+  })
+  await t.test('edits and deletes show on both sides', async (t) => {
+    await ann.evaluate(async () => {
+      const [one, two] = hooks.conversation.messages
+      await hooks.conversation.edit(one!.id!, 'ONE')
+      await hooks.conversation.remove(two!.id!)
+    })
+    for (const page of both) await page.waitForFunction(() => hooks.conversation.messages[0]?.editedAt && hooks.conversation.messages[1]?.isDeleted)
+    t.strictSame([await texts(ann), await texts(ben)], [['me: ONE (edited)', 'me: deleted', 'me: three'], ['ONE (edited)', 'deleted', 'three']])
+  })
+  await t.test('typing and presence of the other are shown', async () => {
+    await ben.evaluate(() => { hooks.typing.record() })
+    await ann.waitForFunction(() => hooks.typing.users.join() === '2' && (hooks.presence as { status: string }).status === 'online')
+    await ben.evaluate(() => { hooks.typing.record(false) })
+    await ann.waitForFunction(() => hooks.typing.users.length === 0)
+  })
+  await t.test('history comes page by page', async (t) => {
+    await ben.close()
+    const again = await open(2, 1)
+    t.strictSame(await texts(again), ['deleted', 'three'])
+    t.ok(await again.evaluate(() => hooks.conversation.hasMore))
+    await again.evaluate(async () => { await hooks.conversation.loadMore() })
+    await again.waitForFunction(() => hooks.conversation.messages.length === 3 && !hooks.conversation.hasMore)
+    t.strictSame(await texts(again), ['ONE (edited)', 'deleted', 'three'])
+  })
+  await t.test('a message that the server refuses fails, and a refused channel says so', async (t) => {
+    await ann.evaluate(() => { hooks.conversation.send('x'.repeat(5001)) })
+    await ann.waitForFunction(() => hooks.conversation.messages.at(-1)?.status === 'failed')
+    t.equal(await ann.evaluate(() => hooks.conversation.messages.at(-1)?.error?.code), 'RT_INVALID_DATA')
+    await ann.evaluate(() => { hooks.conversation.discard(hooks.conversation.messages.at(-1)!) })
+    await ann.waitForFunction(() => hooks.conversation.messages.length === 3)
+    t.strictSame(await ann.evaluate(() => [hooks.refused.status, hooks.refused.error?.code]), ['failed', 'RT_FORBIDDEN'])
   })
 })
