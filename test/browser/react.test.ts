@@ -204,10 +204,10 @@ t.test('The hooks of a direct conversation', async (t) => {
 
   await t.test('messages are unread until they are marked, and the sender sees the mark', async (t) => {
     for (const text of ['one', 'two', 'three']) await ann.evaluate((text) => { hooks.conversation.send(text) }, text)
-    await ben.waitForFunction(() => hooks.conversation.messages.length === 3 && hooks.unread.total === 3)
+    await ben.waitForFunction(() => hooks.conversation.messages.length === 3 && hooks.unread.conversations.find((one) => one.with === 1)?.unread === 3)
     t.strictSame([await texts(ann), await texts(ben)], [['me: one', 'me: two', 'me: three'], ['one', 'two', 'three']])
     await ben.evaluate(() => { hooks.conversation.markRead() })
-    await ben.waitForFunction(() => hooks.unread.total === 0)
+    await ben.waitForFunction(() => hooks.unread.conversations.find((one) => one.with === 1)?.unread === 0)
     await ann.waitForFunction(() => hooks.conversation.reads.get(2) === hooks.conversation.messages[2]?.id)
   })
   await t.test('edits and deletes show on both sides', async (t) => {
