@@ -21,6 +21,10 @@ const FROM_CLIENT = {
   regex: '^(?!\\./)',
   message: 'The client has no dependencies, not even of types: it is a package of its own.'
 }
+const FROM_REACT = {
+  regex: '^(?!\\./|\\.\\./(index|globals)\\.js$|react$)',
+  message: 'The hooks use React and what the client exports.'
+}
 // `depth` folders up from the file is `plugins` itself, where only the other plugins are.
 const fromPlugin = (depth) => ({
   regex: `^(\\.\\./){${depth}}(?!\\.\\./)|(^|/)(plugins|example-host)/`,
@@ -100,6 +104,7 @@ export default defineConfig(
   },
   ...rooms.flatMap(restrict),
   forbid(['client/src/**'], FROM_CLIENT),
+  forbid(['client/src/react/**'], FROM_REACT),
   forbid(['plugins/*.ts'], KYSELY, IOREDIS),
   forbid(['plugins/*/*'], fromPlugin(1), KYSELY, IOREDIS),
   forbid(['plugins/*/*/*'], fromPlugin(2), KYSELY, IOREDIS),

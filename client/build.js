@@ -1,4 +1,4 @@
-// Builds the package: one file of modules and one of CommonJS, each with its types, in dist/.
+// Builds the package: for each entry one file of modules and one of CommonJS, each with its types, in dist/.
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -7,14 +7,15 @@ import { build } from 'esbuild'
 
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
 const cwd = fileURLToPath(new URL('.', import.meta.url))
-
 rmSync(new URL('dist', import.meta.url), { recursive: true, force: true })
 await Promise.all(['esm', 'cjs'].map(async (format) => {
   execFileSync(process.execPath, [tsc, '-p', '.', '--emitDeclarationOnly', '--outDir', `dist/${format}`], { cwd, stdio: 'inherit' })
-  await build({
-    absWorkingDir: cwd, entryPoints: ['src/index.ts'], bundle: true, format, target: 'es2020', outfile: `dist/${format}/index.js`, logLevel: 'warning',
-    mangleProps: /./, reserveProps: new RegExp(`^(${[...keptNames(format)].join('|')})$`)
+  const bundle = async (name, options) => await build({
+    absWorkingDir: cwd, entryPoints: [`src/${name}.ts`], bundle: true, format, target: 'es2020', outfile: `dist/${format}/${name}.js`, logLevel: 'warning', ...options
   })
+  await bundle('index', { mangleProps: /./, reserveProps: new RegExp(`^(${[...keptNames(format)].join('|')})$`) })
+  // Where components are rendered on a server, too, the first line says that the hooks also run in the page.
+  await bundle('react/index', { external: ['react', '../index.js'], banner: { js: "'use client'" } })
 }))
 writeFileSync(new URL('dist/cjs/package.json', import.meta.url), '{ "type": "commonjs" }\n')
 

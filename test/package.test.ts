@@ -26,7 +26,7 @@ const inProject = async (command: string, args: string[], variables: object = {}
 const modules = ['lib', 'plugins', 'migrations'].flatMap((name) => filesOf(join(ROOT, name)).map((file) => join(name, file.replace(/\.ts$/, ''))))
 const clientModules = filesOf(join(ROOT, 'client/src')).map((file) => file.replace(/\.ts$/, ''))
 /** Of the client, which is also a package of its own: one file of each kind, and its types. */
-const clientBuilt = ['dist/cjs/package.json', ...['esm', 'cjs'].flatMap((kind) => [`dist/${kind}/index.js`, ...clientModules.map((name) => `dist/${kind}/${name}.d.ts`)])]
+const clientBuilt = ['dist/cjs/package.json', ...['esm', 'cjs'].flatMap((kind) => [`dist/${kind}/index.js`, `dist/${kind}/react/index.js`, ...clientModules.map((name) => `dist/${kind}/${name}.d.ts`)])]
 const built = [...modules.flatMap((name) => [`dist/${name}.js`, `dist/${name}.d.ts`]), ...clientBuilt.map((name) => `client/${name}`)]
 
 // Packing builds first; where that was done a moment ago, as in CI, it need not be done again.
@@ -35,7 +35,7 @@ await run('npm', ['pack', '--pack-destination', folder, '--ignore-scripts'], { c
 const [tarball = '', clientTarball = ''] = readdirSync(folder).filter((name) => name.endsWith('.tgz')).sort().map((name) => join(folder, name))
 mkdirSync(project)
 writeFileSync(join(project, 'package.json'), '{ "private": true, "type": "module" }')
-await inProject('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', 'fastify', tarball])
+await inProject('npm', ['install', '--prefer-offline', '--no-audit', '--no-fund', 'fastify', 'react', tarball])
 
 const manifest = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8')) as {
   exports: Record<string, string | object>, dependencies: Record<string, string>, peerDependencies: Record<string, string>

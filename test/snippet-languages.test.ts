@@ -26,7 +26,7 @@ const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as
 const PACKAGES = ['fastify', 'fastify-realtime', 'fastify-realtime-client']
 
 t.test('every snippet is in a language that a test runs', (t) => {
-  const known = ['ts', 'js', 'json', 'sh', 'http', 'console', 'sql', 'promql', 'nginx', 'caddy', 'yaml', 'text']
+  const known = ['ts', 'tsx', 'js', 'html', 'json', 'sh', 'http', 'console', 'sql', 'promql', 'nginx', 'caddy', 'yaml', 'text']
   for (const snippet of all) t.ok(known.includes(snippet.language), `${placeOf(snippet)} is ${snippet.language || 'in no language'}`)
   t.end()
 })
@@ -118,8 +118,8 @@ async function problemOf (command: string): Promise<string | null> {
   if (program === 'export') return null
   if (program === 'npm') {
     const [action = '', ...rest] = args
-    if (action === 'ci') return null
-    if (action === 'install') return rest.find((name) => !PACKAGES.includes(name)) ?? null
+    if (['ci', 'init', 'pkg'].includes(action)) return null
+    if (action === 'install') return rest.find((name) => name !== '--save-dev' && !PACKAGES.includes(name) && !(name in manifest.devDependencies)) ?? null
     const script = action === 'run' ? rest[0] ?? '' : action
     if (!(script in manifest.scripts)) return `no script ${script}`
     return rest.filter((word) => /\.ts$/.test(word)).find((file) => !existsSync(join(ROOT, file))) ?? null

@@ -38,6 +38,8 @@ const ELSEWHERE: Record<string, string> = {
   events: 'test/readme.test.ts',
   transaction: 'test/readme.test.ts',
   'move-to-string-ids': 'test/move-to-string-ids.test.ts',
+  ...Object.fromEntries(['react-server', 'react-vite', 'react-types', 'socket-io-before-server', 'socket-io-before-page', 'socket-io-after-server', 'socket-io-after-page']
+    .map((name) => [name, 'test/browser/guides.test.ts'])),
   'host-ids': 'test/package.test.ts',
   'host-events': 'test/package.test.ts',
   schemas: 'test/package.test.ts'

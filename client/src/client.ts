@@ -2,7 +2,7 @@ import { createCore } from './core.js'
 import type { WebSocketClientOptions } from './options.js'
 import type { Audience, EventName, Events, PresenceDetails, SendAck, SendData, SendName, Transport, Watch } from './types.js'
 import type {
-  ConversationPage, DeleteAck, EditAck, History, HistoryQuery, Id, OnlineUser, PresenceAck, PresenceStatus, ReadAck, Subscribed, UserPresence, Where
+  ConversationPage, DeleteAck, EditAck, History, HistoryQuery, Id, OnlineUser, OwnEvents, PresenceAck, PresenceStatus, ReadAck, Subscribed, UserPresence, Where
 } from './wire.js'
 
 /** The state of a client. Polling counts as connected, waiting for the next attempt as connecting. */
@@ -12,7 +12,7 @@ export type ClientState = 'connecting' | 'connected' | 'stopped'
  * The connection of a user. It connects, authenticates, subscribes, resumes, and reconnects automatically. `Own` declares the
  * host's custom events and their data: `new WebSocketClient<{ 'order:paid': { order: number } }>(…)`.
  */
-export interface WebSocketClient<Own extends object = object> {
+export interface WebSocketClient<Own extends object = OwnEvents> {
   /** The id of this device or tab. */
   readonly connectionId: string
   readonly state: ClientState
@@ -22,6 +22,8 @@ export interface WebSocketClient<Own extends object = object> {
   readonly cursors: Record<string, number | undefined>
   /** The epoch of the log to which the cursors belong; undefined if the server sends none. */
   readonly epoch: string | undefined
+  /** The user behind the credentials; undefined until the server has said who it is. */
+  readonly userId: Id | undefined
 
   /** Returns a function that removes the listener. */
   on<K extends EventName<Own>> (event: K, listener: (data: Events<Own>[K]) => void): () => void
@@ -93,7 +95,7 @@ export interface WebSocketClient<Own extends object = object> {
 }
 
 // eslint-disable-next-line @typescript-eslint/no-unsafe-declaration-merging, @typescript-eslint/no-unused-vars -- the constructor adds what the interface names
-export class WebSocketClient<Own extends object = object> {
+export class WebSocketClient<Own extends object = OwnEvents> {
   /** The client starts in the next turn of the event loop, so that listeners can be added first. */
   constructor (options: WebSocketClientOptions) {
     return Object.setPrototypeOf(createCore(options), new.target.prototype) as this
@@ -101,4 +103,4 @@ export class WebSocketClient<Own extends object = object> {
 }
 
 /** The same, with the type of the host's events: `createClient<AppEvents>({ baseUrl })`. */
-export const createClient = <Own extends object = object>(options: WebSocketClientOptions): WebSocketClient<Own> => new WebSocketClient<Own>(options)
+export const createClient = <Own extends object = OwnEvents>(options: WebSocketClientOptions): WebSocketClient<Own> => new WebSocketClient<Own>(options)

@@ -240,6 +240,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       return cursors
     },
     get epoch () { return state.epoch },
+    get userId () { return state.me },
     on,
     connect,
     disconnect: async () => {

@@ -6,8 +6,8 @@ export type { Fetch, RequestOptions, ResponseLike, SocketClass, SocketLike } fro
 export type { WebSocketClientOptions } from './options.js'
 export type { TokenSource } from './tokens.js'
 export type {
-  Audience, ClientEvents, PresenceDetails, SendAck, SendData, Sends, ServerEvents, Told, Transport, Watch, WatchedUser
+  Audience, ClientEvents, EventName, Events, PresenceDetails, SendAck, SendData, Sends, ServerEvents, Told, Transport, Watch, WatchedUser
 } from './types.js'
 export type {
-  Accepted, Conversation, ConversationPage, DeleteAck, EditAck, History, HistoryQuery, Id, NotificationsAccepted, OnlineUser, PresenceAck, PresenceStatus, ReadAck, Register, Stats, Subscribed, UserPresence, Where
+  Accepted, Conversation, ConversationPage, DeleteAck, EditAck, History, HistoryQuery, Id, Member, NotificationsAccepted, OnlineUser, OwnEvents, PresenceAck, PresenceStatus, ReadAck, Register, Stats, Subscribed, UserPresence, Where
 } from './wire.js'

@@ -83,8 +83,8 @@ export interface WatchedUser {
 export interface Watch {
   /** Their presence at the start. */
   users: WatchedUser[]
-  /** Stops watching. A user who is also watched by another component stays watched. */
-  stop (): void
+  /** Stops watching these users, or all of them. A user who is also watched by another component stays watched. */
+  stop (userIds?: readonly Id[]): void
 }
 
 /** The fields that the server adds to a custom event. */

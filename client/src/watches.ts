@@ -34,12 +34,11 @@ export function createWatches (state: State, emit: (event: string, data: unknown
   return {
     add: async (userIds) => {
       const mine = counts
-      const ids = [...new Set(userIds)]
-      let isOn = true
-      const stop = (): void => {
-        if (!isOn) return
-        isOn = false
-        const gone = ids.filter((id) => {
+      const held = new Set(userIds)
+      const ids = [...held]
+      const stop = (some: readonly Id[] = ids): void => {
+        const gone = some.filter((id) => {
+          if (!held.delete(id)) return false
           const left = mine.get(id)! - 1
           mine.set(id, left)
           return !left && mine.delete(id)

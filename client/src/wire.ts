@@ -3,12 +3,21 @@
  * compares them with the schemas of the server.
  */
 
-/** For servers with string ids: `declare module 'fastify-realtime-client' { interface Register { ids: 'string' } }`. */
+/**
+ * What the types of an application depend on, by declaration merging:
+ * `declare module 'fastify-realtime-client' { interface Register { ids: 'string', events: AppEvents, channels: `group.${string}` } }`.
+ *
+ * - `ids`: `'string'` where the server has string ids.
+ * - `events`: the host's custom events and their data, for clients whose type names none.
+ * - `channels`: the names of channels that the React hooks take.
+ */
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the application
 export interface Register {}
 
 /** The id of a tenant or a user. */
 export type Id = Register extends { ids: 'string' } ? string : number
+/** The host's custom events, as declared. */
+export type OwnEvents = Register extends { events: infer Own extends object } ? Own : object
 
 /** The server's error codes. */
 export type ServerErrorCode =

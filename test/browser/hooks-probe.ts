@@ -1,0 +1,34 @@
+/// <reference lib="dom" />
+import { createElement, StrictMode } from 'react'
+import { createRoot } from 'react-dom/client'
+import {
+  RealtimeProvider, useChannel, useConversation, usePresence, useStatus, useTyping, useUnread, type Target
+} from '../../client/src/react/index.js'
+
+/** Shows a test what the hooks return, as `window.hooks`. */
+export interface Hooks {
+  conversation: ReturnType<typeof useConversation>
+  unread: ReturnType<typeof useUnread>
+  typing: ReturnType<typeof useTyping>
+  presence: ReturnType<typeof usePresence> | undefined
+  refused: ReturnType<typeof useChannel>
+  status: ReturnType<typeof useStatus>
+}
+
+function Probe ({ target }: { target: Target }): null {
+  const hooks: Hooks = {
+    conversation: useConversation(target, { pageSize: 2 }),
+    unread: useUnread(),
+    typing: useTyping(target),
+    presence: usePresence(2),
+    refused: useChannel('forbidden'),
+    status: useStatus()
+  }
+  Object.assign(window, { hooks })
+  return null
+}
+
+export function start (token: string, target: Target): void {
+  const props = { options: { baseUrl: '/api/websocket', token }, children: createElement(Probe, { target }) }
+  createRoot(document.getElementById('root')!).render(createElement(StrictMode, null, createElement(RealtimeProvider, props)))
+}

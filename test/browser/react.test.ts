@@ -1,0 +1,245 @@
+/// <reference lib="dom" />
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import type { Page } from 'playwright-core'
+import { createServer } from 'vite'
+import { WebSocket } from 'ws'
+import { WebSocketClient } from '../../client/src/index.js'
+import { doorTo } from '../client/harness.js'
+import { ROOT } from '../examples.js'
+import { temporaryFolder } from '../exit-hooks.js'
+import { freePort } from '../free-port.js'
+import { startHost, type Host } from '../hosts.js'
+import { until } from '../cluster/until.js'
+import { openBrowser, openPage } from './browser.js'
+import type * as Probe from './hooks-probe.js'
+import type { Hooks } from './hooks-probe.js'
+
+/* The app of example-react, as Vite serves it while one works on it: in StrictMode, every component is mounted twice. */
+
+const port = await freePort()
+const env = { SOCKET_PORT: String(port), DATABASE_URL: `sqlite:${join(temporaryFolder('react'), 'realtime.db')}` }
+let host: Host = await startHost({ env })
+const door = await doorTo(t, host)
+process.env.HOST_URL = door.url
+const server = await createServer({
+  root: 'example-react',
+  configFile: 'example-react/vite.config.ts',
+  cacheDir: temporaryFolder('vite'),
+  logLevel: 'error',
+  // The page must not reload while it is offline.
+  server: { port: 0, host: '127.0.0.1', hmr: false }
+})
+await server.listen()
+t.teardown(async () => {
+  await server.close()
+  await host.stop()
+})
+const url = server.resolvedUrls?.local[0] ?? ''
+const browser = await openBrowser(t)
+
+async function enter (t: Test, userId: number, name: string, context = browser.newContext()): Promise<Page> {
+  const page = await openPage(t, await context, name)
+  page.setDefaultTimeout(30_000)
+  await page.goto(url)
+  await page.fill('[name=userId]', String(userId))
+  await page.fill('[name=name]', name)
+  await page.click('button')
+  await connected(page)
+  return page
+}
+const connected = async (page: Page): Promise<void> => { await page.waitForSelector('#state:text-is("connected")') }
+const say = async (page: Page, text: string): Promise<void> => {
+  await page.fill('[placeholder=Message]', text)
+  await page.press('[placeholder=Message]', 'Enter')
+}
+const texts = async (page: Page): Promise<string[]> => await page.locator('li .text').allTextContents()
+const shows = async (page: Page, ...expected: string[]): Promise<void> => {
+  await until(`${expected.join()} is shown`, 20_000, async () => {
+    const found = (await texts(page)).join()
+    if (found !== expected.join()) throw new Error(found)
+    return true
+  })
+}
+async function tokenOf (userId: number): Promise<string> {
+  const answer = await fetch(`${host.url}/login`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ userId, clubId: 1 }) })
+  return (await answer.json() as { token: string }).token
+}
+async function connections (): Promise<number> {
+  const answer = await fetch(`${host.url}/api/websocket/stats`, { headers: { authorization: `Bearer ${await tokenOf(1)}` } })
+  return (await answer.json() as { data: { total_connections: number } }).data.total_connections
+}
+
+t.test('A chat room of React components', async (t) => {
+  const ann = await enter(t, 1, 'Ann')
+  const ben = await enter(t, 2, 'Ben')
+
+  await t.test('opens one socket per page in StrictMode', async (t) => {
+    t.equal(await connections(), 2)
+  })
+
+  await t.test('shows who is there, with their presence, and who is typing', async (t) => {
+    for (const page of [ann, ben]) await page.waitForSelector('#members:has-text("2 here"):has-text("Ann (online)"):has-text("Ben (online)")')
+    await ben.type('[placeholder=Message]', 'Hi')
+    await ann.waitForSelector('#typing:text-is("Ben typing…")')
+    t.equal(await ben.textContent('#typing'), '')
+    await say(ben, 'Hi')
+    await ann.waitForSelector('#typing:text-is("")', { state: 'attached' })
+  })
+
+  await t.test('shows every message once, and own ones at once', async () => {
+    await say(ann, 'Hello')
+    for (const page of [ann, ben]) await shows(page, 'Hi', 'Hello')
+  })
+
+  await t.test('two tabs of one user show the same', async (t) => {
+    const tab = await enter(t, 1, 'Ann', Promise.resolve(ann.context()))
+    await shows(tab, 'Hi', 'Hello')
+    await say(tab, 'From the other tab')
+    for (const page of [ann, ben, tab]) await shows(page, 'Hi', 'Hello', 'From the other tab')
+    await tab.close()
+    await ann.waitForSelector('#members:has-text("2 here")')
+  })
+
+  await t.test('messages that are written offline are sent when the network is back, and missed ones arrive', async () => {
+    await ann.route(/\/(api|login)/, async (route) => { await route.abort('internetdisconnected') })
+    door.cut()
+    await connected(ben)
+    await ann.waitForSelector('#state:has-text("connecting")')
+    await say(ann, 'Written offline')
+    await ann.waitForSelector('li.sending:has-text("Written offline")')
+    await say(ben, 'Meanwhile')
+    await ben.waitForSelector('li.sent:has-text("Meanwhile")')
+    await ann.unroute(/\/(api|login)/)
+    await ann.evaluate(() => { dispatchEvent(new Event('online')) })
+    await connected(ann)
+    await ann.waitForSelector('li.sent:has-text("Written offline")')
+    for (const page of [ann, ben]) await shows(page, 'Hi', 'Hello', 'From the other tab', 'Meanwhile', 'Written offline')
+  })
+
+  await t.test('a node that crashes and starts again loses nothing, and everybody is there again', async () => {
+    await host.kill()
+    await ann.waitForSelector('#state:has-text("connecting")')
+    await say(ann, 'During the restart')
+    host = await startHost({ env: { ...env, MESSAGES_PER_MINUTE: '0', FRAMES_PER_SECOND: '0' } })
+    for (const page of [ann, ben]) {
+      // The next attempt may be far off by now; a look at the page brings it forward.
+      await page.evaluate(() => { dispatchEvent(new Event('pageshow')) })
+      await connected(page)
+      await shows(page, 'Hi', 'Hello', 'From the other tab', 'Meanwhile', 'Written offline', 'During the restart')
+      await page.waitForSelector('#members:has-text("2 here"):has-text("Ann (online)"):has-text("Ben (online)")')
+    }
+    await say(ben, 'After it')
+    await ann.waitForSelector('li:has-text("After it")')
+  })
+
+  await t.test('an unread message in another room is counted, and read there', async () => {
+    await ann.click('button:has-text("group.coffee")')
+    await say(ann, 'Coffee?')
+    await ann.waitForSelector('li.sent:has-text("Coffee?")')
+    await ann.click('button:has-text("group.lobby")')
+    await shows(ann, 'Hi', 'Hello', 'From the other tab', 'Meanwhile', 'Written offline', 'During the restart', 'After it')
+    await ben.click('button:has-text("group.coffee")')
+    await say(ben, 'Yes')
+    await ann.waitForSelector('button:has-text("group.coffee") b:text-is("1")')
+    await ann.click('button:has-text("group.coffee")')
+    await shows(ann, 'Coffee?', 'Yes')
+    await ann.click('button:has-text("group.lobby")')
+    await ann.waitForSelector('button:has-text("group.coffee") b:text-is("")', { state: 'attached' })
+  })
+
+  await t.test('1000 messages are rendered without making the page wait', async (t) => {
+    await ben.close()
+    const writers = Array.from({ length: 10 }, (_, i) => new WebSocketClient({ baseUrl: `${host.url}/api/websocket`, WebSocket, token: async () => await tokenOf(11 + i) }))
+    t.teardown(async () => { for (const writer of writers) await writer.disconnect() })
+    await ann.evaluate(() => {
+      const counts = { renders: 0 }
+      Object.assign(window, { counts })
+      new MutationObserver(() => { counts.renders++ }).observe(document.querySelector('ol')!, { childList: true })
+    })
+    const started = performance.now()
+    await Promise.all(writers.flatMap((writer, i) => Array.from({ length: 100 }, async (_, j) =>
+      await writer.send('message:group', { channel: 'group.lobby', message: `message ${i} ${j}`, conversationId: 'lobby' }))))
+    await ann.waitForFunction(() => document.querySelectorAll('li').length === 1007)
+    const seconds = (performance.now() - started) / 1000
+    const renders = await ann.evaluate(() => (window as unknown as { counts: { renders: number } }).counts.renders)
+    t.comment(`${renders} renders in ${seconds} s`)
+    t.ok(renders <= seconds * 20 + 2, 'at most one every 50 ms')
+    const delays = await ann.evaluate(async () => {
+      const input = document.querySelector<HTMLInputElement>('[placeholder=Message]')!
+      const setValue = Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value')!.set!
+      const delays: number[] = []
+      for (let i = 1; i <= 20; i++) {
+        const from = performance.now()
+        setValue.call(input, 'x'.repeat(i))
+        input.dispatchEvent(new Event('input', { bubbles: true }))
+        await new Promise((resolve) => { requestAnimationFrame(() => { setTimeout(resolve) }) })
+        delays.push(performance.now() - from)
+      }
+      return delays.sort((a, b) => a - b)
+    })
+    t.comment(`a keystroke is shown after ${delays[10]} ms`)
+    t.ok(delays[10]! < 200, `${delays[10]} ms`)
+  })
+})
+
+declare const hooks: Hooks
+
+t.test('The hooks of a direct conversation', async (t) => {
+  const open = async (userId: number, peer: number): Promise<Page> => {
+    const page = await openPage(t, await browser.newContext(), `user ${userId}`)
+    page.setDefaultTimeout(30_000)
+    await page.goto(url)
+    await page.evaluate(async ([file, token, peer]) => {
+      const { start } = await import(file) as typeof Probe
+      start(token, { with: peer })
+    }, [`/@fs${join(ROOT, 'test/browser/hooks-probe.ts')}`, await tokenOf(userId), peer] as const)
+    await page.waitForFunction(() => hooks.status.transport === 'websocket' && hooks.conversation.status === 'ready')
+    return page
+  }
+  const [ann, ben] = [await open(1, 2), await open(2, 1)]
+  const both = [ann, ben]
+  const texts = async (page: Page): Promise<string[]> => await page.evaluate(() => hooks.conversation.messages.map(({ message, isMine, isDeleted, editedAt }) =>
+    `${isMine ? 'me: ' : ''}${isDeleted ? 'deleted' : message}${editedAt ? ' (edited)' : ''}`))
+
+  await t.test('messages are unread until they are marked, and the sender sees the mark', async (t) => {
+    for (const text of ['one', 'two', 'three']) await ann.evaluate((text) => { hooks.conversation.send(text) }, text)
+    await ben.waitForFunction(() => hooks.conversation.messages.length === 3 && hooks.unread.conversations.find((one) => one.with === 1)?.unread === 3)
+    t.strictSame([await texts(ann), await texts(ben)], [['me: one', 'me: two', 'me: three'], ['one', 'two', 'three']])
+    await ben.evaluate(() => { hooks.conversation.markRead() })
+    await ben.waitForFunction(() => hooks.unread.conversations.find((one) => one.with === 1)?.unread === 0)
+    await ann.waitForFunction(() => hooks.conversation.reads.get(2) === hooks.conversation.messages[2]?.id)
+  })
+  await t.test('edits and deletes show on both sides', async (t) => {
+    await ann.evaluate(async () => {
+      const [one, two] = hooks.conversation.messages
+      await hooks.conversation.edit(one!.id!, 'ONE')
+      await hooks.conversation.remove(two!.id!)
+    })
+    for (const page of both) await page.waitForFunction(() => hooks.conversation.messages[0]?.editedAt && hooks.conversation.messages[1]?.isDeleted)
+    t.strictSame([await texts(ann), await texts(ben)], [['me: ONE (edited)', 'me: deleted', 'me: three'], ['ONE (edited)', 'deleted', 'three']])
+  })
+  await t.test('typing and presence of the other are shown', async () => {
+    await ben.evaluate(() => { hooks.typing.record() })
+    await ann.waitForFunction(() => hooks.typing.users.join() === '2' && (hooks.presence as { status: string }).status === 'online')
+    await ben.evaluate(() => { hooks.typing.record(false) })
+    await ann.waitForFunction(() => hooks.typing.users.length === 0)
+  })
+  await t.test('history comes page by page', async (t) => {
+    await ben.close()
+    const again = await open(2, 1)
+    t.strictSame(await texts(again), ['deleted', 'three'])
+    t.ok(await again.evaluate(() => hooks.conversation.hasMore))
+    await again.evaluate(async () => { await hooks.conversation.loadMore() })
+    await again.waitForFunction(() => hooks.conversation.messages.length === 3 && !hooks.conversation.hasMore)
+    t.strictSame(await texts(again), ['ONE (edited)', 'deleted', 'three'])
+  })
+  await t.test('a message that the server refuses fails, and a refused channel says so', async (t) => {
+    await ann.evaluate(() => { hooks.conversation.send('x'.repeat(5001)) })
+    await ann.waitForFunction(() => hooks.conversation.messages.at(-1)?.status === 'failed')
+    t.equal(await ann.evaluate(() => hooks.conversation.messages.at(-1)?.error?.code), 'RT_INVALID_DATA')
+    await ann.evaluate(() => { hooks.conversation.discard(hooks.conversation.messages.at(-1)!) })
+    await ann.waitForFunction(() => hooks.conversation.messages.length === 3)
+    t.strictSame(await ann.evaluate(() => [hooks.refused.status, hooks.refused.error?.code]), ['failed', 'RT_FORBIDDEN'])
+  })
+})
