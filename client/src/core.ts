@@ -38,6 +38,8 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   let identity: Identity | undefined
   let transport: Transport | null = null
   let ping = (): void => {}
+  /** There is a stream, or one is being opened. */
+  let isDetouring = false
 
   const failed = (err: ClientError): void => {
     if (reported.size < reported.add(err.code).size) emit('error', err)
@@ -169,10 +171,29 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     carry('polling')
     await poller.start(scope)
   }
+  /** Without sockets: a stream, or polling until there is one. */
+  const detour = async (scope: Scope): Promise<void> => {
+    isDetouring = true
+    try {
+      const link = await connection.stream(scope)
+      const { closeCode } = await link.closed
+      // Not if something else took its place.
+      if (state.link === link) {
+        closed(closeCode!, link.reason, true)
+        connection.wake()
+      }
+    } catch {
+      if (!scope.ended && !state.link && (!state.polled || state.polled.ended)) void poll(state.polled = state.user!.child())
+    }
+    scope.end()
+    isDetouring = false
+  }
   const connection = createConnection(life, rest, tokens, settings, {
     mayRename: () => !options.connectionId || identity !== undefined,
     identified,
-    opened: (link, { userId, clubId, channels = [], heartbeatInterval, connectionId, epoch }) => {
+    opened: (link, { userId, clubId, channels = [], heartbeatInterval, connectionId, epoch }, way) => {
+      // A socket takes the place of a stream.
+      state.link?.scope.end()
       settings.connectionId = connectionId
       stopPolling()
       identified(userId, clubId)
@@ -188,7 +209,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
         // The counts of the tenant, only if there is a listener.
         if (has('heartbeat')) rest.call(link.scope, '/heartbeat', { connection_id: connectionId }).then((answer) => { emit('heartbeat', (answer as { data: never }).data) }, () => {})
       })
-      carry('websocket')
+      carry(way)
     },
     frame: ({ event, data }) => {
       // The `messageId` of these belongs to another event.
@@ -201,7 +222,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     },
     closed,
     blocked: () => {
-      if (settings.polling && (!state.polled || state.polled.ended)) void poll(state.polled = state.user!.child())
+      if (settings.polling && !isDetouring) void detour(state.user!.child())
       return settings.polling
     },
     failed,

@@ -24,6 +24,12 @@ export interface OpenResult {
   live: () => void
 }
 
+/** A stream that authenticated: the channels of every connection, and the data of its first event. */
+export interface OpenStream {
+  joined: ReadonlyMap<string, Joining>
+  describe: () => Authenticated
+}
+
 type NewConnection = Omit<RosterConnection, 'generation'>
 
 const NO_CHANNELS: readonly string[] = []
@@ -92,12 +98,32 @@ export class Connections {
 
   #opened (connection: Connection, session: Session, isNew: boolean, standing: Standing): MaybePromise<OpenResult> {
     if (connection.closed) return this.#abandonOpen(session)
-    connection.open(session)
-    this.#internals.localConnections.set(connectionKey(session.identity.tenantId, session.connectionId), connection)
-    this.#requireUnrestricted(connection)
+    this.#enter(connection, session)
     // Channels that were requested by REST before the socket opened.
     const requested = isNew ? NO_CHANNELS : channelsStillAllowed(this.#internals, connection)
     return thenMaybe(requested, (channels) => this.#subscribe(connection, channels, standing))
+  }
+
+  #enter (connection: Connection, session: Session): void {
+    connection.open(session)
+    this.#internals.localConnections.set(connectionKey(session.identity.tenantId, session.connectionId), connection)
+    this.#requireUnrestricted(connection)
+  }
+
+  /** The same for a stream, without channels that were requested by REST. `since` is for `connection.join`. */
+  async openStream (connection: Connection, identity: Identity, connectionId: string, since: number): Promise<OpenStream> {
+    const { tenantId, userId } = identity
+    const { nodeId, clock, defaultChannels } = this.#internals
+    const now = clock.now()
+    const { generation, standing } = await this.#join({ tenantId, userId, connectionId, nodeId, device: connection.client.device, connectedAt: now })
+    const session = { identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false }
+    if (connection.closed) return await this.#abandonOpen(session)
+    this.#enter(connection, session)
+    const channels = [privateChannel(userId), ...defaultChannels]
+    const joinings = await Promise.all(channels.map(async (channel) => await connection.join(channel, since)))
+    connection.onChannelsChanged(this.#record)
+    this.#record(connection)
+    return { joined: new Map(channels.map((channel, i) => [channel, joinings[i] as Joining])), describe: () => this.#describe(connection, standing) }
   }
 
   /** A ban or a revocation during the awaits of the caller did not find this connection, or not these credentials. */
