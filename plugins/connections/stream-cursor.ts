@@ -34,9 +34,9 @@ export interface CursorSource {
 export class StreamCursor {
   /** Set when the connection exists. */
   source: CursorSource | null = null
-  /** The largest id that was written, and the largest that was sent as a cursor. */
-  #written = 0
-  #sent = 0
+  /** The largest id that was written, and the largest that was sent as a cursor; -1: none yet. An empty log is at 0. */
+  #written = -1
+  #sent = -1
   /** Both belong to this epoch. */
   #epoch = ''
   #isActive = false
@@ -77,6 +77,6 @@ export class StreamCursor {
     const epoch = this.source?.epoch ?? ''
     if (epoch === this.#epoch) return
     this.#epoch = epoch
-    this.#written = this.#sent = 0
+    this.#written = this.#sent = -1
   }
 }
