@@ -27,7 +27,7 @@ const CLIENT = ['auth', 'ping', 'subscribe', 'unsubscribe', 'message:direct', 'm
   'message:delivered', 'user:typing', 'user:presence', 'presence:watch', 'presence:unwatch',
   'history', 'conversation:read', 'message:edit', 'message:delete']
 const SERVER = ['message:direct', 'message:group', 'broadcast:message', 'notification:received', 'message:delivered', 'user:typing',
-  'user:presence', 'user:online', 'user:offline', 'subscribed', 'unsubscribed', 'authenticated', 'pong', 'ack', 'error', 'token:expiring',
+  'user:presence', 'user:online', 'user:offline', 'subscribed', 'unsubscribed', 'authenticated', 'pong', 'ack', 'error', 'token:expiring', 'close',
   'presence:count', 'presence:mode', 'channel:members', 'channel:count', 'message:edited', 'message:deleted', 'conversation:read', 'conversation:activity']
 
 t.test('The AsyncAPI document is valid, and has every event of the protocol with the schema that validates it', async (t) => {

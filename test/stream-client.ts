@@ -121,5 +121,5 @@ export async function refused (host: Pick<Host, 'url'>, identity: Identity | nul
   const response = await streamResponse(host, identity, query, headers)
   let body = ''
   for await (const chunk of response.setEncoding('utf8')) body += chunk as string
-  return { status: response.statusCode ?? 0, body: JSON.parse(body) as unknown, headers: response.headers }
+  return { status: response.statusCode ?? 0, body: JSON.parse(body), headers: response.headers }
 }

@@ -45,6 +45,8 @@ export interface Connection {
   start (run: Scope): Promise<void>
   /** Opens a stream with the current token, while sockets are blocked. Rejects if there is none. */
   stream (scope: Scope): Promise<Link>
+  /** A socket is being opened: it takes the place of a stream. */
+  readonly opening: boolean
   /** Attempts to connect at once. */
   wake (): void
   /** Registers the connection by REST with this token, which later requests use too. */
@@ -62,6 +64,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
   /** A request that ends one connection must not end the next one with the same id. */
   let ending: Promise<unknown> = Promise.resolve()
   let attemptedAt = -Infinity
+  let opening = false
   let openedAt = 0
   let blocked = 0
 
@@ -95,7 +98,10 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
     try {
       scope.check()
       const Socket = settings.WebSocket ?? globals.WebSocket
-      if (!isStream) attemptedAt = clock.now()
+      if (!isStream) {
+        attemptedAt = clock.now()
+        opening = true
+      }
       if (!Socket && !isStream) throw new Error('There is none: pass the option WebSocket')
       return await new Promise((resolve, reject) => {
         const socket = isStream
@@ -122,6 +128,8 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
       scope.end()
       const err = toClientError(thrown, 'RT_SOCKET_BLOCKED')
       throw err.closeCode === 1006 ? new ClientError('RT_SOCKET_BLOCKED') : err
+    } finally {
+      if (!isStream) opening = false
     }
   }
 
@@ -175,6 +183,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
         await pause.wait(run, delay, least)
       }
     },
+    get opening () { return opening },
     stream: (scope) => open(scope, tokens.current, true),
     wake: () => { pause.end() },
     register,

@@ -26,7 +26,7 @@ export interface ResponseLike {
   readonly headers: { get (name: string): string | null }
   json (): Promise<unknown>
   /** Without it, as in React Native, there are no streams. */
-  readonly body?: { getReader (): { read (): Promise<{ done: boolean, value?: any }> } } | null // eslint-disable-line @typescript-eslint/no-explicit-any -- bytes, as TextDecoder takes them
+  readonly body?: { getReader (): { read (): Promise<{ done: boolean, value?: unknown }> } } | null
 }
 
 interface Target {

@@ -1,7 +1,7 @@
-import type { Fetch, ResponseLike, SocketLike } from './globals.js'
-import { globals } from './globals.js'
+import { globals, type Fetch, type ResponseLike, type SocketLike } from './globals.js'
 import type { Rest } from './rest.js'
 import type { Scope } from './scope.js'
+import type { FramesBody } from './wire.js'
 
 /** Frames of one request. */
 const FRAMES = 50
@@ -48,7 +48,7 @@ export function createStream (rest: Rest, fetch: Fetch, scope: Scope, token: str
     while (queue.length && !isOver) {
       const frames = queue
       queue = frames.splice(FRAMES)
-      await rest.call(scope, '/frames', { connection_id: connectionId, frames })
+      await rest.call(scope, '/frames', { connection_id: connectionId, frames } satisfies FramesBody)
     }
     isSending = false
   }

@@ -10,7 +10,8 @@ import type { CheckedChannel, Internals } from '../../lib/internals.js'
 import { channelKey, type ChannelKey } from '../../lib/keys.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
 import { Connection } from './connection.js'
-import type { Connections, OpenStream } from './connections.js'
+import type { Connections } from './connections.js'
+import { openStream, type OpenStream } from './open-stream.js'
 import type { ConnectionSettings } from './options.js'
 import type { StreamQuery } from './schemas.js'
 import type { ConnectionStore } from './store.js'
@@ -69,12 +70,13 @@ export class Streams {
     const cursor = new StreamCursor()
     const transport = new StreamTransport(request, reply, cursor)
     const connection = new Connection({ transport, request, client: describeClient(request) }, internals, settings)
+    // The client left while the host was asked.
+    if (reply.raw.destroyed) return
     supervisor.watch(connection)
     reply.raw.on('close', this.#onClose)
-    if (reply.raw.destroyed) return
 
     const since = position?.id ?? 0
-    const opened = await connections.openStream(connection, identity, connectionId, since)
+    const opened = await openStream(connections, internals, connection, { identity, connectionId, since })
     const joined = await this.#join(connection, opened, checked, since)
     // Joined before the question, so that a decision of the host in between finds the channel.
     const outcomes = accessLog.count === decisions ? joined : await this.#checkAgain(caller, connection, joined)

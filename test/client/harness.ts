@@ -72,7 +72,7 @@ export interface Door {
   requests: string[]
   /** Sockets are refused, as by a proxy that knows nothing of them. */
   blocked: boolean
-  /** While sockets are refused, streams are not. */
+  /** Streams are passed on. */
   streams: boolean
   /** Nothing is passed on, in no direction; connections stay. */
   silent: boolean
@@ -122,7 +122,7 @@ export async function doorTo (t: Test, host: Pick<Host, 'url'>): Promise<Door> {
   const pass = (request: IncomingMessage, response: ServerResponse): void => {
     if (request.url?.endsWith('/connect') === true) door.connects.push(performance.now())
     door.requests.push(`${request.method} ${request.url}`)
-    if (door.blocked && !door.streams && request.url?.includes('/stream') === true) {
+    if (!door.streams && request.url?.includes('/stream') === true) {
       response.writeHead(404).end('{}')
       return
     }
