@@ -73,7 +73,7 @@ export class StreamClient {
   }
 
   of (event: string): Array<Block['data']> {
-    return this.blocks.filter((block) => block.event === event).map(({ data }) => data as Block['data'])
+    return this.blocks.filter((block) => block.event === event).map(({ data }) => data)
   }
 
   pause (): void {
