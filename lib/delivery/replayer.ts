@@ -71,7 +71,7 @@ export class Replayer {
   readonly #log: PageReader
   readonly #again: (key: ChannelKey, first: PageSource) => void
   readonly #replays = new Map<Joining, Replay>()
-  /** A replay over several channels; it is the first. */
+  /** A replay over several channels. */
   #merged: MergedReplay | null = null
   #isRunning = false
 
@@ -113,12 +113,14 @@ export class Replayer {
 
   async #run (): Promise<void> {
     this.#isRunning = true
-    if (this.#merged !== null) await this.#merged.run()
-    this.#merged = null
-    // Includes replays that are begun during the iteration.
-    for (const replay of this.#replays.values()) {
-      while (this.#isGoing(replay)) await this.#step(replay)
-      this.#replays.delete(replay.joining)
+    while (!this.isIdle) {
+      await this.#merged?.run()
+      this.#merged = null
+      // Includes replays that are begun during the iteration.
+      for (const replay of this.#replays.values()) {
+        while (this.#isGoing(replay)) await this.#step(replay)
+        this.#replays.delete(replay.joining)
+      }
     }
     this.#isRunning = false
     this.#reader.replayed()

@@ -106,10 +106,10 @@ export const rest = {
     tags,
     summary: 'Events as a stream of server-sent events, instead of a socket',
     querystring: StreamQuery,
-    produces: ['text/event-stream'],
     response: {
-      200: Type.String({ description: 'Server-sent events; the events are those of the socket' }),
-      ...errorResponses, 409: ErrorResponse
+      ...errorResponses,
+      200: { description: 'Server-sent events; the events are those of the socket', content: { 'text/event-stream': { schema: Type.String() } } },
+      409: ErrorResponse
     }
   },
   'POST /frames': {

@@ -148,8 +148,10 @@ export class Streams {
     const answers: Buffer[] = []
     const subscribed: Array<Subscribed & { isAsked: boolean }> = []
     for (const outcome of outcomes) {
-      if ('error' in outcome) answers.push(encodeFrame('error', { channel: outcome.channel, ...errorData(outcome.error) }))
-      else subscribed.push({ ...outcome, isAsked: true })
+      // The host may have taken the connection off the channel again.
+      const error = 'error' in outcome ? outcome.error : outcome.joining.isOver ? new RealtimeError('RT_FORBIDDEN') : null
+      if (error !== null) answers.push(encodeFrame('error', { channel: outcome.channel, ...errorData(error) }))
+      else if ('joining' in outcome) subscribed.push({ ...outcome, isAsked: true })
     }
     const names = new Set(outcomes.map(({ channel }) => channel))
     for (const [channel, joining] of joined) if (!names.has(channel)) subscribed.push({ channel, joining, members: null, begun: () => {}, isAsked: false })
