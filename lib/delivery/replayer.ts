@@ -43,6 +43,8 @@ export interface PageSource {
   skip (): void
 }
 
+const NONE: readonly never[] = []
+
 /** The events to replay before a member goes live. */
 export interface ReplayOptions {
   /** All events after this id. */
@@ -71,8 +73,8 @@ export class Replayer {
   readonly #log: PageReader
   readonly #again: (key: ChannelKey, first: PageSource) => void
   readonly #replays = new Map<Joining, Replay>()
-  /** A replay over several channels. */
-  #merged: MergedReplay | null = null
+  /** Replays over several channels. */
+  #merged: readonly MergedReplay[] = NONE
   #isRunning = false
 
   /** `again` is called later with a channel that went live although its first pages could not be read. */
@@ -83,7 +85,7 @@ export class Replayer {
   }
 
   get isIdle (): boolean {
-    return this.#replays.size === 0 && this.#merged === null
+    return this.#replays.size === 0 && this.#merged.length === 0
   }
 
   /** The reply to a subscription was written. Replays the events, and makes the channel live; at once if there is nothing to replay. */
@@ -104,18 +106,18 @@ export class Replayer {
 
   /**
    * The same for several channels, whose events after `since`, and late ones, are replayed in the order of their ids. Each has its
-   * `first` pages before. They go live together. Once per connection, before any other replay.
+   * `first` pages before. They go live together.
    */
   beginTogether (channels: readonly MergedChannel[], since: number): void {
-    this.#merged = new MergedReplay(this.#reader, this.#log, channels, since)
+    this.#merged = [...this.#merged, new MergedReplay(this.#reader, this.#log, channels, since)]
     if (!this.#isRunning) void this.#run()
   }
 
   async #run (): Promise<void> {
     this.#isRunning = true
     while (!this.isIdle) {
-      await this.#merged?.run()
-      this.#merged = null
+      await this.#merged[0]?.run()
+      this.#merged = this.#merged.length > 1 ? this.#merged.slice(1) : NONE
       // Includes replays that are begun during the iteration.
       for (const replay of this.#replays.values()) {
         while (this.#isGoing(replay)) await this.#step(replay)
