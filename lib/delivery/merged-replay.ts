@@ -48,6 +48,16 @@ export class MergedReplay {
     }
   }
 
+  /** The channel was asked for again, with a position of its own. Returns its first pages. */
+  release (joining: Joining): PageSource | undefined {
+    if (!this.#channels.some((channel) => channel.joining === joining)) return undefined
+    this.#channels = this.#channels.filter((channel) => channel.joining !== joining)
+    joining.collect = null
+    joining.unhold()
+    const at = this.#firsts.findIndex((first) => first.joining === joining)
+    return at < 0 ? undefined : this.#firsts.splice(at, 1)[0]?.source
+  }
+
   async run (): Promise<void> {
     while (this.#isGoing()) {
       const room = this.#reader.room(this.#log.pageBytes)
@@ -61,7 +71,6 @@ export class MergedReplay {
         // An unavailable database is logged by the event log.
         await sleep(RETRY_MS, { ref: false })
       }
-      this.#write()
     }
     for (const { joining } of this.#channels) joining.unhold()
     this.#write()
@@ -86,11 +95,14 @@ export class MergedReplay {
   async #first (joining: Joining, source: PageSource): Promise<void> {
     const page = await source.read()
     await this.#reader.room(page.batch.bytes)
-    if (this.#reader.closed) return
-    const count = joining.isOver ? 0 : joining.writeFirst(page)
-    if (!joining.isOver) source.written(page, count)
-    if (!joining.isOver && count < page.ids.length) source.skip()
-    else if (!joining.isOver && page.more) return
+    if (this.#reader.closed || this.#firsts[0]?.source !== source) return
+    if (!joining.isOver) {
+      const count = joining.writeFirst(page)
+      this.#write()
+      source.written(page, count)
+      if (count < page.ids.length) source.skip()
+      else if (page.more) return
+    }
     joining.endFirst()
     this.#firsts.shift()
   }
@@ -107,23 +119,28 @@ export class MergedReplay {
     await this.#room(pages)
     asked.forEach(({ joining, ids }, i) => {
       const page = pages[i]
-      if (page !== undefined && !joining.isOver) joining.endLate(ids.filter((id) => id <= end), { ...upTo(page, end), more: false })
+      if (page !== undefined && isPart(joining)) joining.endLate(ids.filter((id) => id <= end), { ...upTo(page, end), more: false })
     })
+    this.#write()
   }
 
   async #next (): Promise<void> {
     const due = this.#channels.filter(({ joining }) => joining.isDue).map(({ joining }) => joining)
-    const pages = await this.#log.together(due.map((joining) => ({ key: joining.key, ...joining.beginRead() })))
+    const places = due.map((joining) => ({ key: joining.key, ...joining.beginRead() }))
+    // Beginning to read writes what was kept and is below.
+    this.#write()
+    const pages = await this.#log.together(places)
     await this.#room(pages)
     if (this.#reader.closed) return
     const left = due.flatMap((joining, i) => {
       const page = pages[i]
-      return page === undefined || joining.isOver ? [] : [{ joining, page }]
+      return page !== undefined && isPart(joining) ? [{ joining, page }] : []
     })
     // Each has to look, so that all late ones are known.
     if (left.map(({ joining, page }) => joining.findLate(page)).some(Boolean)) return
-    const end = endOf(pages, this.#log.pageBytes)
+    const end = endOf(left.map(({ page }) => page), this.#log.pageBytes)
     for (const { joining, page } of left) joining.endRead(upTo(page, end))
+    this.#write()
   }
 
   async #room (pages: readonly Page[]): Promise<void> {
@@ -137,6 +154,9 @@ export class MergedReplay {
     if (!this.#reader.closed) this.#reader.write(batchOf(frames))
   }
 }
+
+/** Not released, nor left. */
+const isPart = (joining: Joining): boolean => joining.collect !== null && !joining.isOver
 
 /** The id up to which these pages can be written: where the first of them ends, or where they are as large as one page may be. */
 function endOf (pages: readonly Page[], bytes: number): number {

@@ -90,6 +90,12 @@ export class Replayer {
 
   /** The reply to a subscription was written. Replays the events, and makes the channel live; at once if there is nothing to replay. */
   begin (joining: Joining, { since, isLate = false, first }: ReplayOptions = {}): void {
+    if (since !== undefined) {
+      for (const merged of this.#merged) {
+        const released = merged.release(joining)
+        first ??= released
+      }
+    }
     if (first !== undefined) joining.beginFirst()
     joining.replied(since)
     if (joining.isOver || (first === undefined && !joining.isDue)) return
