@@ -105,8 +105,8 @@ export class RawClient {
       count++
       end = at + MESSAGE.length
     }
-    // The beginning of one may be at the end.
-    this.#rest = bytes.subarray(Math.max(end, bytes.length - MESSAGE.length + 1))
+    // The beginning of one may be at the end, unless that is the end of a chunk.
+    this.#rest = bytes.at(-1) === 0x0a && bytes.at(-2) === 0x0d ? null : bytes.subarray(Math.max(end, bytes.length - MESSAGE.length + 1))
     if (count === 0) return
     this.count += count
     this.onCount?.(count)

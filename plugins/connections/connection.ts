@@ -201,11 +201,15 @@ export class Connection implements Reader, LocalConnection, Paced {
   /** Above half of `maxBuffered` ephemeral frames are dropped; above all of it the reader is too slow. */
   #admit (bytes: number, isOneFrame: boolean, isEphemeral: boolean): Admission {
     const half = this.#maxBuffered / 2
-    // Corked bytes were not offered to the kernel yet, so they do not show that a reader is slow.
-    if (this.waiting + bytes > half) this.transport.flush()
+    let { waiting } = this
+    if (waiting + bytes > half) {
+      // Corked bytes were not offered to the kernel yet, so they do not show that a reader is slow.
+      this.transport.flush()
+      waiting = this.waiting
+    }
     // Includes the frames to be written: a single large one must not exceed the limit.
-    if (this.waiting + bytes + (this.#pace?.aside ?? 0) <= half) return 'send'
-    const { waiting, pace } = this
+    if (waiting + bytes + (this.#pace?.aside ?? 0) <= half) return 'send'
+    const { pace } = this
     if (!(isEphemeral && waiting > 0) && pace.mayWrite(bytes, waiting, isOneFrame)) return 'send'
     if (!isOneFrame) return 'split'
     return isEphemeral ? 'drop' : 'close'
