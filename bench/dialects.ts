@@ -79,6 +79,25 @@ export const suite: Dialect = {
   message: (message) => frameOf(JSON.stringify({ event: 'message:group', data: { channel: CHANNEL, message, conversationId: 'bench' } }))
 }
 
+/** The suite with members that read server-sent events; publishers, whose ids begin at 100,000, have sockets. */
+export const suiteStreams: Dialect = {
+  ...suite,
+  name: 'suite, streams',
+  open: async (port, user, localAddress) => Number(user.id) >= 100_000
+    ? await suite.open(port, user, localAddress)
+    : await openStream(port, user, `?channels=${CHANNEL}`, localAddress),
+  join: async () => {}
+}
+
+/** The same without the room. */
+export const idleStreams: Dialect = {
+  ...suiteStreams,
+  open: async (port, user, localAddress) => await openStream(port, user, '', localAddress)
+}
+
+const openStream = async (port: number, user: User, query: string, localAddress?: string): Promise<RawClient> =>
+  await RawClient.stream(port, `/api/websocket/stream${query}`, { headers: { authorization: `Bearer ${tokenOf(user)}` }, localAddress })
+
 const uuidOf = (n: number): string => `3f2504e0-4f89-41d3-9a0c-${n.toString(16).padStart(12, '0')}`
 const withUuids = ({ id, club }: User): User => ({ id: uuidOf(Number(id)), club: uuidOf(Number(club)) })
 

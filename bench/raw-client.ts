@@ -4,6 +4,7 @@ import { connect, type Socket } from 'node:net'
 const PONG = Buffer.from([0x8a, 0x80, 0, 0, 0, 0])
 const CLOSE = Buffer.from([0x88, 0x80, 0, 0, 0, 0])
 const ENGINE_PONG = frameOf('3')
+const MESSAGE = Buffer.from('event: message:group')
 
 /** A client's text frame. The mask is zero: valid, and nothing to compute. */
 export function frameOf (text: string): Buffer {
@@ -25,10 +26,24 @@ export class RawClient {
   /** Called with the code when the server closes; the close is answered. */
   onClose: ((code: number) => void) | null = null
   #rest: Buffer | null = null
+  #onCursor: (() => void) | null = null
 
-  private constructor (socket: Socket) {
+  private constructor (socket: Socket, isStream = false) {
     this.socket = socket
-    socket.on('data', (bytes: Buffer) => { this.#take(bytes) })
+    socket.on('data', isStream ? (bytes: Buffer) => { this.#takeEvents(bytes) } : (bytes: Buffer) => { this.#take(bytes) })
+  }
+
+  /** A stream of server-sent events, of which it counts the messages. */
+  static async stream (port: number, path: string, { headers = {}, localAddress }: { headers?: Record<string, string>, localAddress?: string | undefined } = {}): Promise<RawClient> {
+    const socket = connect({ port, host: '127.0.0.1', noDelay: true, ...localAddress === undefined ? {} : { localAddress } })
+    socket.setMaxListeners(0)
+    await once(socket, 'connect')
+    socket.write(`GET ${path} HTTP/1.1\r\nhost: 127.0.0.1:${port}\r\n${Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n`)
+    const { rest } = await readHead(socket, '200')
+    const client = new RawClient(socket, true)
+    // The cursor is sent when everything is subscribed.
+    if (!rest.includes('\nid: ')) await new Promise<void>((resolve) => { client.#onCursor = resolve })
+    return client
   }
 
   static async open (port: number, path: string, { headers = {}, localAddress }: { headers?: Record<string, string>, localAddress?: string | undefined } = {}): Promise<RawClient> {
@@ -78,6 +93,25 @@ export class RawClient {
     onClose?.(code)
   }
 
+  #takeEvents (chunk: Buffer): void {
+    const bytes = this.#rest === null ? chunk : Buffer.concat([this.#rest, chunk])
+    if (this.#onCursor !== null && bytes.includes('\nid: ')) {
+      this.#onCursor()
+      this.#onCursor = null
+    }
+    let count = 0
+    let end = 0
+    for (let at = bytes.indexOf(MESSAGE); at >= 0; at = bytes.indexOf(MESSAGE, end)) {
+      count++
+      end = at + MESSAGE.length
+    }
+    // The beginning of one may be at the end, unless that is the end of a chunk.
+    this.#rest = bytes.at(-1) === 0x0a && bytes.at(-2) === 0x0d ? null : bytes.subarray(Math.max(end, bytes.length - MESSAGE.length + 1))
+    if (count === 0) return
+    this.count += count
+    this.onCount?.(count)
+  }
+
   #take (chunk: Buffer): void {
     const bytes = this.#rest === null ? chunk : Buffer.concat([this.#rest, chunk])
     let at = 0
@@ -113,7 +147,7 @@ export class RawClient {
   }
 }
 
-async function readHead (socket: Socket): Promise<{ rest: Buffer }> {
+async function readHead (socket: Socket, status = '101'): Promise<{ rest: Buffer }> {
   let head = Buffer.alloc(0)
   return await new Promise((resolve, reject) => {
     const onData = (bytes: Buffer): void => {
@@ -121,7 +155,7 @@ async function readHead (socket: Socket): Promise<{ rest: Buffer }> {
       const end = head.indexOf('\r\n\r\n')
       if (end < 0) return
       socket.off('data', onData)
-      if (head.toString('latin1', 9, 12) === '101') resolve({ rest: head.subarray(end + 4) })
+      if (head.toString('latin1', 9, 12) === status) resolve({ rest: head.subarray(end + 4) })
       else reject(new Error(head.toString('latin1', 0, end)))
     }
     socket.on('data', onData)

@@ -1,5 +1,5 @@
 import { createDatabase } from '../test/servers.js'
-import { bun, fastifyWs, socketIo, suite, suiteWithUuids, ws, type Dialect } from './dialects.js'
+import { bun, fastifyWs, idleStreams, socketIo, suite, suiteStreams, suiteWithUuids, ws, type Dialect } from './dialects.js'
 import { acrossNodes } from './rows/across-nodes.js'
 import { comingBack, comingBackToSocketIo, ROOMS } from './rows/coming-back.js'
 import { handshakes, handshakesOverRedis, idleMemory } from './rows/connections.js'
@@ -58,6 +58,21 @@ export const rows: Row[] = [
     bars: [{ than: 'socket-io', atMost: 1 / 6 }, { than: 'bun', atMost: 1.3 }],
     round: async ({ mariadb }) => await each([socketIo, ws, bun, suite], async (dialect) =>
       await fanOut(dialect, load, await log(dialect, mariadb)))
+  },
+  {
+    name: 'fan-out to streams',
+    work: '500 members with sockets, with server-sent events; 2 publishers × 8 in flight, 128 B',
+    unit: 'µs CPU per delivery',
+    bars: [{ of: 'suite, streams', than: 'suite', atMost: 1.2 }],
+    round: async ({ mariadb }) => await each([suite, suiteStreams], async (dialect) => await fanOut(dialect, load, await stored(mariadb)))
+  },
+  {
+    name: 'idle memory of streams',
+    work: '5000 connections with sockets, with server-sent events',
+    unit: 'KiB',
+    once: true,
+    bars: [{ of: 'suite, streams', than: 'suite', atMost: 1.5 }],
+    round: async ({ mariadb }) => await each([suite, idleStreams], async (dialect) => await idleMemory(dialect, { connections: 5000 }, await stored(mariadb)) / 1024)
   },
   {
     name: 'fan-out, one at a time',

@@ -157,6 +157,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     waiting: null,
     channelLeft: null,
     screening: null,
+    streamSubscriptions: null,
     conversations: null,
     localConnections: new Map(),
     purges: [],

@@ -12,7 +12,9 @@ import type { Clock } from './clock.js'
 import type { Executor } from './database/dialect.js'
 import type { LocalConnection } from './delivery/connection.js'
 import type { Hub } from './delivery/hub.js'
+import type { Joining } from './delivery/joining.js'
 import type { PageSource } from './delivery/replayer.js'
+import type { RealtimeError } from './errors.js'
 import type { EventLog, NewEvent } from './event-log/index.js'
 import type { FrameRouter } from './frame-router.js'
 import type { Caller, Identity } from './identity.js'
@@ -44,6 +46,20 @@ export interface Screening {
   count (identity: Identity): MaybePromise<void>
   /** The data to publish. Throws, or rejects with, `RT_REJECTED`, `RT_UNAVAILABLE`, or `RT_INTERNAL` where the host's data break the schema. */
   screen<Data extends object> (caller: Caller, event: string, channel: string, data: Data, faultIn: (data: Record<string, unknown>) => string | null): MaybePromise<Data>
+}
+
+/** A channel that a stream was asked for: its name, and why it is refused; null: it is not. */
+export interface CheckedChannel { channel: string, error: RealtimeError | null }
+
+/** Subscriptions of streams, which the channels plugin makes. */
+export interface StreamSubscriptions {
+  /** Whether the caller may subscribe to these channels, each of which is named once in the result. Never rejects. */
+  check (caller: Caller, names: readonly string[]): Promise<CheckedChannel[]>
+  /**
+   * Subscribes; `connection.begin` must follow `begun`. `since`: see `LocalConnection.join`. Rejects with `RT_LIMIT_EXCEEDED` and what
+   * the roster throws.
+   */
+  join (connection: LocalConnection, channel: string, since: number): Promise<{ joining: Joining, members: object | null, begun: () => void }>
 }
 
 /** What the conversations plugin does with messages. */
@@ -89,6 +105,8 @@ export interface Internals {
   channelLeft: ((connection: LocalConnection, user: UserRef, channel: string, delay: number) => void) | null
   /** Asks the host before a client's event is stored, see plugins/channels/before-publish.ts; null without the channels plugin. */
   screening: Screening | null
+  /** Subscribes the channels of streams; null without the channels plugin. */
+  streamSubscriptions: StreamSubscriptions | null
   /** Adds what a message does to its conversation; null without the conversations plugin. */
   conversations: ConversationHooks | null
   /** The connections whose socket is on this node, by {@link connectionKey}. Filled by the connections plugin. */

@@ -23,7 +23,7 @@ function nodeWith (count: number, options: Partial<ConnectionSettings>): { super
       if (code === 1012) closedAt.push(Date.now() - began)
       queueMicrotask(() => { supervisor.forget(socket) })
     }
-    supervisor.watch(socket, { send: (frame: Buffer) => { frames.push(JSON.parse(frame.toString())) }, close, terminate: () => {}, phase: { name: 'opening', since: began } } as unknown as Connection)
+    supervisor.watch({ transport: { source: socket }, send: (frame: Buffer) => { frames.push(JSON.parse(frame.toString())) }, close, terminate: () => {}, phase: { name: 'opening', since: began } } as unknown as Connection)
   }
   return { supervisor, closedAt, frames }
 }

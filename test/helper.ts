@@ -133,6 +133,9 @@ export async function until<T> (what: string, ask: () => T | Promise<T>): Promis
   }
 }
 
+/** Whether the host has string ids, which clients of tests translate. */
+export const isTranslated = ({ url }: Pick<Host, 'url'>): boolean => hostsWithStrings.has(url)
+
 /** A socket that is opening. */
 export const socketTo = ({ url }: Pick<Host, 'url'>, { protocols = [], ...options }: ClientOptions & { protocols?: string[] } = {}): TestClient =>
   new TestClient(new (hostsWithStrings.has(url) ? TranslatingSocket : WebSocket)(`${url.replace(/^http/, 'ws')}${PREFIX}/ws`, protocols, options))

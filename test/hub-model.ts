@@ -1,5 +1,6 @@
 import type { OutgoingEvent } from '../lib/backplane/contract.js'
 import { systemClock } from '../lib/clock.js'
+import type { Batch } from '../lib/delivery/batch.js'
 import { Hub, type Joining, type Member } from '../lib/delivery/hub.js'
 import type { ChannelKey } from '../lib/keys.js'
 import { websocketFrame } from '../lib/wire/websocket-frame.js'
@@ -13,9 +14,11 @@ export class Listener implements Member {
   readonly writes: Array<{ count: number, ephemeral: boolean }> = []
   broken = ''
 
+  waitsOn = 0
+
   constructor (readonly id: string) {}
 
-  write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
+  write ({ wire, payloads, isEphemeral: ephemeral }: Batch): void {
     if (!wire.equals(Buffer.concat(payloads.map(websocketFrame)))) this.broken = `${this.id}: the wire form is not that of its payloads`
     const lines = payloads.map((payload) => JSON.parse(payload.toString()) as Line & { id: number })
     if (ephemeral !== lines.every(({ id }) => id === 0)) this.broken = `${this.id}: ephemeral is ${ephemeral}`

@@ -1,6 +1,7 @@
 import { mock } from 'node:test'
 import t from 'tap'
 import type { OutgoingEvent } from '../lib/backplane/contract.js'
+import { Batch } from '../lib/delivery/batch.js'
 import { channelKey, type ChannelKey } from '../lib/keys.js'
 import { frameOn, Listener, Model, newHub } from './hub-model.js'
 import { seeded, turn } from './suites.js'
@@ -72,7 +73,7 @@ for (const [count, rounds, size] of [['few', 300, 5], ['so many that channels re
         const member = pick(members)
         const reply = frameOn('direct', String(serial++), { messageId: 1 })
         hub.flushFor(member)
-        member.write(Buffer.concat([Buffer.from([0x81, reply.payload.length]), reply.payload]), [reply.payload], false)
+        member.write(Batch.ofReply(reply.payload))
         model.wrote(member, { on: 'direct', text: String(serial - 1) })
       }
     ]

@@ -1,12 +1,12 @@
 import type { OutgoingEvent } from '../lib/backplane/contract.js'
 import { privateOwner } from '../lib/channel-names.js'
 import { systemClock } from '../lib/clock.js'
+import { Batch } from '../lib/delivery/batch.js'
 import { Hub } from '../lib/delivery/hub.js'
 import type { Joining, Page } from '../lib/delivery/joining.js'
-import { Replayer, type PageReader, type PageSource, type Reader } from '../lib/delivery/replayer.js'
+import { Replayer, type PagePlace, type PageReader, type PageSource, type Reader } from '../lib/delivery/replayer.js'
 import { Ids } from '../lib/ids.js'
 import { channelOf, type ChannelKey } from '../lib/keys.js'
-import { websocketFrame } from '../lib/wire/websocket-frame.js'
 
 const integers = new Ids('integer')
 
@@ -87,6 +87,10 @@ export class Log implements PageReader {
     return this.events.filter(({ committed }) => committed).sort((a, b) => a.id - b.id)
   }
 
+  async together (places: readonly PagePlace[]): Promise<Page[]> {
+    return await Promise.all(places.map(async ({ key, since, isFurther }) => await this.after(key, since, isFurther)))
+  }
+
   #late (key: ChannelKey, since: number): Event[] {
     const last = this.events.find(({ id }) => id === since)
     return last === undefined
@@ -101,7 +105,7 @@ export class Log implements PageReader {
     if (this.#random(2) === 0) await new Promise<void>((resolve) => { this.#waiting.push(resolve) })
     const events = found.slice(0, most)
     const payloads = events.map((event) => textOf(event, key))
-    return { events, ids: events.map(({ id }) => id), payloads, wire: Buffer.concat(payloads.map(websocketFrame)), more: found.length > most, below: below.map(({ id }) => id) }
+    return { events, ids: events.map(({ id }) => id), batch: new Batch(payloads, false, events.at(-1)?.id ?? 0), more: found.length > most, below: below.map(({ id }) => id) }
   }
 }
 
@@ -112,6 +116,7 @@ export class SlowReader implements Reader {
   readonly replayer: Replayer
   closed = false
   waiting = 0
+  waitsOn = 0
   aside = 0
   most = 0
   readonly #rooms: Array<() => void> = []
@@ -122,7 +127,7 @@ export class SlowReader implements Reader {
     this.replayer = new Replayer(this, log, again)
   }
 
-  write (_wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
+  write ({ payloads, isEphemeral: ephemeral }: Batch): void {
     if (this.closed || ephemeral) return
     this.waiting += payloads.reduce((sum, { length }) => sum + length, 0)
     if (this.waiting + this.aside > this.capacity) this.giveUp()

@@ -176,6 +176,29 @@ class World {
     }
   }
 
+  /** A stream comes back with one cursor over all channels, having heard what was handed on until some moment. */
+  comeBack (): void {
+    const reader = this.pick(this.readers)
+    if ([...this.subscriptions.values()].some((one) => one.reader === reader)) return
+    const before = this.handed.slice(0, this.random(this.handed.length + 1))
+    const cursor = Math.max(0, ...before.map(({ id }) => id))
+    const storedAt = this.log.events.find(({ id }) => id === cursor)?.createdAt ?? 0
+    // Wherever reading begins: what is below it is read one by one.
+    const since = Math.max(0, cursor - this.random(6))
+    reader.replayer.beginTogether(KEYS.map((key) => {
+      const joining = this.hub.join(key, reader, cursor) as Subscription['joining']
+      if (!this.since.has(key)) this.since.set(key, this.underWay[0]?.handedAt ?? this.log.now++)
+      const withWaiting = key === OWN && this.random(2) === 0
+      this.subscriptions.set(`${reader.id}/${key}`, {
+        reader, key, joining, startedBefore: cursor, replies: [], seen: new Set(before.filter((event) => event.key === key).map(({ id }) => id)), withWaiting,
+        arrived: new Set(), isLate: false, heardBefore: reader.heard.get(key)?.length ?? 0
+      })
+      const late = this.log.committed.filter((event) => event.key === key && event.id <= since && (event.handedAt ?? Infinity) >= storedAt)
+      return { joining, late: late.map(({ id }) => id), first: withWaiting ? this.#waiting(key) : undefined }
+    }), since)
+    this.#letGoOfClosed()
+  }
+
   reply (): void {
     const waiting = [...this.subscriptions.values()].filter(({ replies }) => replies.length > 0)
     const subscription = this.pick(waiting)
@@ -298,7 +321,7 @@ t.test('However commits, gaps, slow reads and slower readers interleave, each re
       () => { world.subscribe() }, () => { world.subscribe() }, () => { world.reply() }, () => { world.reply() }, () => { world.reply() },
       () => { world.take() }, () => { world.take() }, () => { world.take() },
       () => { world.leave() }, () => { world.hold() }, () => { world.fill() }, () => { world.fill() }, () => { world.sendAgain() },
-      () => { world.confirm() }, async () => { await world.retry() }
+      () => { world.confirm() }, () => { world.comeBack() }, async () => { await world.retry() }
     ]
     for (let step = 0; step < 400; step++) await world.pick(steps)()
     await world.settle()

@@ -65,8 +65,8 @@ overBackends((test, backend) => {
     const missing = (): string[] => told.filter((event) => !here().some((frame) => frame.event === event))
     await until('every event was told', () => missing().length === 0).catch(() => { t.strictSame(missing(), [], 'every event was told') })
     for (const { event, data } of here()) fits(t, serverEvents[event as keyof typeof serverEvents], data, event)
-    // Of large tenants, and of channels with members: in the tests of those.
-    const elsewhere = ['presence:count', 'presence:mode', 'channel:members', 'channel:count']
+    // Of large tenants, of channels with members, and of streams: in the tests of those.
+    const elsewhere = ['presence:count', 'presence:mode', 'channel:members', 'channel:count', 'close']
     t.strictSame([...told, ...elsewhere, 'ack'].sort(), Object.keys(serverEvents).sort(), 'and there are no others')
   })
 

@@ -85,7 +85,7 @@ t.test('the requests of the documents get the responses that they show', async (
 })
 
 t.test('the sessions of the documents go as they show', async (t) => {
-  const sessions = inLanguage('console')
+  const sessions = inLanguage('console').filter(({ code }) => code.includes('wscat'))
   t.ok(sessions.length > 0)
   for (const session of sessions) {
     const { app, token } = await exampleHost(t)
@@ -101,6 +101,28 @@ t.test('the sessions of the documents go as they show', async (t) => {
       t.equal(difference(shown, await client.take(shown.event, ({ event }) => event === shown.event)), null, `${placeOf(session)} ${shown.event}`)
     }
     client.socket.terminate()
+  }
+})
+
+t.test('the sessions with curl go as they show', async (t) => {
+  const sessions = inLanguage('console').filter(({ code }) => !code.includes('wscat'))
+  t.ok(sessions.length > 1)
+  for (const session of sessions) {
+    const { app } = await exampleHost(t)
+    await app.listen({ port: 0, host: '127.0.0.1' })
+    const { port } = app.server.address() as AddressInfo
+    // A line that ends with a backslash goes on in the next.
+    const lines = session.code.replaceAll('\\\n', ' ').replaceAll('localhost:3000', `127.0.0.1:${port}`).trimEnd().split('\n')
+    const script = lines.filter((line) => line.startsWith('$ ')).map((line) => line.slice(2)).join('\n')
+    const { stdout } = await run('bash', ['-c', `${script}\ntrue`])
+    const shown = lines.filter((line) => !line.startsWith('$ ') && line !== '')
+    const found = stdout.replace(/\}(?=event: )/g, '}\n').split('\n').filter((line) => line !== '')
+    t.equal(found.length, shown.length, `${placeOf(session)}: ${stdout}`)
+    for (const [i, line] of shown.entries()) {
+      const json = /^(?:data: )?(\{.*)$/.exec(line)?.[1]
+      if (json === undefined) t.equal(found[i]?.replace(/^id: .*/, 'id'), line.replace(/^id: .*/, 'id'), placeOf(session))
+      else t.equal(difference(JSON.parse(json), JSON.parse(found[i]?.replace(/^data: /, '') ?? '')), null, placeOf(session))
+    }
   }
 })
 

@@ -6,6 +6,7 @@ import type { Settings } from './options.js'
 import { createPause } from './pause.js'
 import type { Rest } from './rest.js'
 import type { Scope } from './scope.js'
+import { createStream } from './stream.js'
 import type { Tokens } from './tokens.js'
 import { isFinal, isLater, isTokenRefused, leastDelay } from './verdicts.js'
 import type { Authenticated, AuthData, Connected, ConnectionBody, Frame, Id } from './wire.js'
@@ -24,7 +25,7 @@ export interface Hooks {
   mayRename (): boolean
   /** The user of the credentials is known; called before queued sends are sent with them. */
   identified (userId: Id, clubId: Id | undefined): void
-  opened (link: Link, answer: Authenticated): void
+  opened (link: Link, answer: Authenticated, transport: 'websocket' | 'sse'): void
   /** A frame that is not a reply. */
   frame (frame: Frame): void
   /** The socket is closed, and another is opened. */
@@ -42,6 +43,10 @@ export interface Hooks {
 export interface Connection {
   /** Connects and reconnects until `run` ends. */
   start (run: Scope): Promise<void>
+  /** Opens a stream with the current token, while sockets are blocked. Rejects if there is none. */
+  stream (scope: Scope): Promise<Link>
+  /** A socket is being opened: it takes the place of a stream. */
+  readonly opening: boolean
   /** Attempts to connect at once. */
   wake (): void
   /** Registers the connection by REST with this token, which later requests use too. */
@@ -59,6 +64,7 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
   /** A request that ends one connection must not end the next one with the same id. */
   let ending: Promise<unknown> = Promise.resolve()
   let attemptedAt = -Infinity
+  let opening = false
   let openedAt = 0
   let blocked = 0
 
@@ -84,27 +90,36 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
   const check = (scope: Scope): Promise<unknown> =>
     post(scope, undefined, '/heartbeat').catch((err: ClientError) => { if (!/FOUND|FORBIDDEN/.test(err.code)) throw err })
 
-  /** Opens and authenticates a socket. Rejects with the server's refusal, or `RT_SOCKET_BLOCKED` if no message arrives. */
-  const open = async (run: Scope, token: string | undefined): Promise<Link> => {
-    await (token ? register(run, token) : check(run))
+  /** Opens and authenticates a socket, or a stream. Rejects with the server's refusal, or `RT_SOCKET_BLOCKED` if no message arrives. */
+  const open = async (run: Scope, token: string | undefined, isStream?: boolean): Promise<Link> => {
+    // A stream takes the place of a socket that was tried just now.
+    if (!isStream) await (token ? register(run, token) : check(run))
     const scope = run.child()
     try {
       scope.check()
       const Socket = settings.WebSocket ?? globals.WebSocket
-      attemptedAt = clock.now()
-      if (!Socket) throw new Error('There is none: pass the option WebSocket')
+      if (!isStream) {
+        attemptedAt = clock.now()
+        opening = true
+      }
+      if (!Socket && !isStream) throw new Error('There is none: pass the option WebSocket')
       return await new Promise((resolve, reject) => {
-        const link = createLink(new Socket(rest.url('/ws').replace('http', 'ws')), clock, scope, settings, () => {
+        const socket = isStream
+          ? createStream(rest, settings.fetch, scope, token, settings.connectionId)
+          : new Socket!(rest.url('/ws').replace('http', 'ws'))
+        const link = createLink(socket, clock, scope, settings, () => {
           const welcome = (answer: unknown): void => {
             stop()
-            openedAt = clock.now()
-            blocked = 0
+            if (!isStream) {
+              openedAt = clock.now()
+              blocked = 0
+            }
             tokens.current = token
             registered = Promise.resolve(token)
-            hooks.opened(link, answer as Authenticated)
+            hooks.opened(link, answer as Authenticated, isStream ? 'sse' : 'websocket')
             resolve(link)
           }
-          (token ? link.request('auth', { token, connectionId: settings.connectionId } satisfies AuthData, welcome) : link.expect('authenticated', welcome)).catch(reject)
+          (token && !isStream ? link.request('auth', { token, connectionId: settings.connectionId } satisfies AuthData, welcome) : link.expect('authenticated', welcome)).catch(reject)
         }, hooks.frame)
         const stop = scope.after(DEADLINE, link.drop)
         void link.closed.then(reject)
@@ -113,6 +128,8 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
       scope.end()
       const err = toClientError(thrown, 'RT_SOCKET_BLOCKED')
       throw err.closeCode === 1006 ? new ClientError('RT_SOCKET_BLOCKED') : err
+    } finally {
+      if (!isStream) opening = false
     }
   }
 
@@ -166,6 +183,8 @@ export function createConnection (life: Scope, rest: Rest, tokens: Tokens, setti
         await pause.wait(run, delay, least)
       }
     },
+    get opening () { return opening },
+    stream: (scope) => open(scope, tokens.current, true),
     wake: () => { pause.end() },
     register,
     end: async (isEnded) => {

@@ -1,6 +1,7 @@
 import type { WebSocketClient } from './client.js'
 import { createConnection } from './connection.js'
 import { createDelivery } from './delivery.js'
+import { createDetour } from './detour.js'
 import { createEmitter } from './emitter.js'
 import { ClientError } from './errors.js'
 import { beat, onWake } from './heartbeat.js'
@@ -155,24 +156,18 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     failed(err)
     if (err.code === 'RT_SERVER_UNREACHABLE') closed(1006, '', true)
   })
-  /** Switches to REST, as soon as the user is known. */
-  const poll = async (scope: Scope): Promise<void> => {
-    const carrier = rest.carrier(scope)
-    try {
-      await verify(scope)
-      scope.check()
-    } catch (err) {
-      if (!scope.ended) failed(err as ClientError)
-      return scope.end()
-    }
-    outbox.carry((...frame) => verify(scope).then(() => carrier(...frame)))
-    carry('polling')
-    await poller.start(scope)
+  const ended = (err: ClientError, isLast: boolean, reason?: string): void => {
+    stop(isLast ? err : new ClientError('RT_CLIENT_STOPPED'), err.closeCode ?? 1006, reason)
+    if (!isLast) emit('max-reconnect-attempts-reached', { attempts: settings.maxReconnectAttempts })
+    // A close by request is no error, and the error may have been emitted before the close.
+    else if (err.closeCode !== 4000 && !(err.closeCode === 4401 && reported.size)) failed(err)
   }
   const connection = createConnection(life, rest, tokens, settings, {
     mayRename: () => !options.connectionId || identity !== undefined,
     identified,
-    opened: (link, { userId, clubId, channels = [], heartbeatInterval, connectionId, epoch }) => {
+    opened: (link, { userId, clubId, channels = [], heartbeatInterval, connectionId, epoch }, way) => {
+      // A socket takes the place of a stream.
+      state.link?.scope.end()
       settings.connectionId = connectionId
       stopPolling()
       identified(userId, clubId)
@@ -188,7 +183,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
         // The counts of the tenant, only if there is a listener.
         if (has('heartbeat')) rest.call(link.scope, '/heartbeat', { connection_id: connectionId }).then((answer) => { emit('heartbeat', (answer as { data: never }).data) }, () => {})
       })
-      carry('websocket')
+      carry(way)
     },
     frame: ({ event, data }) => {
       // The `messageId` of these belongs to another event.
@@ -201,18 +196,14 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     },
     closed,
     blocked: () => {
-      if (settings.polling && (!state.polled || state.polled.ended)) void poll(state.polled = state.user!.child())
+      if (settings.polling) detour.begin()
       return settings.polling
     },
     failed,
     reconnecting: (attempt, delay) => { emit('reconnecting', { attempt, delay }) },
-    ended: (err, isFinal, reason) => {
-      stop(isFinal ? err : new ClientError('RT_CLIENT_STOPPED'), err.closeCode ?? 1006, reason)
-      if (!isFinal) emit('max-reconnect-attempts-reached', { attempts: settings.maxReconnectAttempts })
-      // A close by request is no error, and the error may have been emitted before the close.
-      else if (err.closeCode !== 4000 && !(err.closeCode === 4401 && reported.size)) failed(err)
-    }
+    ended
   })
+  const detour = createDetour(state, rest, outbox, poller, () => connection, verify, carry, closed, ended, failed)
   const connect = (): void => {
     if (run) return
     reported.clear()

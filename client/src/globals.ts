@@ -25,6 +25,8 @@ export interface ResponseLike {
   readonly status: number
   readonly headers: { get (name: string): string | null }
   json (): Promise<unknown>
+  /** Without it, as in React Native, there are no streams. */
+  readonly body?: { getReader (): { read (): Promise<{ done: boolean, value?: unknown }> } } | null
 }
 
 interface Target {
@@ -40,6 +42,7 @@ interface Globals extends Target {
   fetch?: Fetch
   WebSocket?: SocketClass
   AbortController?: new () => { signal: unknown, abort (): void }
+  TextDecoder?: new () => { decode (bytes: unknown, options: { stream: boolean }): string }
   URL?: new (url: string, base?: string) => { href: string }
   performance?: { now (): number }
   location?: { href: string }

@@ -30,7 +30,7 @@ export interface ServerEvents {
 /** The identity behind the credentials. `clubId` is unknown if an older server was only used by REST. */
 export interface Identity { userId: Id, clubId?: Id | undefined }
 
-export type Transport = 'websocket' | 'polling'
+export type Transport = 'websocket' | 'sse' | 'polling'
 
 /** Events of the client itself. */
 export interface ClientEvents {
@@ -48,7 +48,7 @@ export interface ClientEvents {
   unsubscribed: { channel: string, reason?: string }
   /** Events of this channel cannot be recovered: the application must reload it. */
   gap: { channel: string, position: number }
-  /** The transport changed. `polling` is used if sockets are blocked, and receives neither typing nor presence. */
+  /** The transport changed. If sockets are blocked, `sse` is used; if streams are, too, `polling`, which receives neither typing nor presence. */
   transport: { transport: Transport }
   /** The presence of watched users, after each reconnect. */
   watched: { users: WatchedUser[] }

@@ -139,6 +139,7 @@ export interface DeleteAck { messageId: number, targetId: number }
 export interface Connected { data: { user_id: Id, club_id?: Id } }
 export interface ConnectionBody { connection_id: string }
 export interface DeliveredBody { message_ids: number[] }
+export interface FramesBody { connection_id: string, frames: unknown[] }
 /** The ack of a subscription to one channel, or to several. */
 export interface SubscribeAnswer extends Subscribed { error?: object, channels?: SubscribeAnswer[] }
 export interface Page { data: Frame[], position: number, recovered: boolean, more: boolean, epoch?: string }

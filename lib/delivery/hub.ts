@@ -42,6 +42,8 @@ export class Hub {
   #scheduled = false
   /** Channels in a pause, which ends early when `flushAt` frames are queued. */
   readonly #paused = new Map<LocalChannel, { flushAt: number, timer: NodeJS.Timeout }>()
+  /** Channels on which events are missing that were published before. */
+  readonly #gaps = new Set<ChannelKey>()
   /** Deliveries since start, for the stats line. */
   delivered = 0
   /** The largest durable id that has arrived on any channel. */
@@ -95,6 +97,7 @@ export class Hub {
     const { key } = channel
     if (!channel.isEmpty) return
     this.#channels.delete(key)
+    this.#gaps.delete(key)
     this.#backplane.unsubscribe(key)
     if (!channel.isHidden) return
     const everyone = this.#channels.get(everyoneOf(key))
@@ -128,11 +131,13 @@ export class Hub {
     // The log has no changes of presence.
     if (channel === undefined || channel.isHidden) return null
     channel.gap ??= []
+    this.#gaps.add(key)
     return channel.since
   }
 
-  /** Delivers missed frames, and then those held back behind them. */
-  fillGap (key: ChannelKey, missed: readonly OutgoingEvent[]): void {
+  /** Delivers missed frames, and then those held back behind them. `isComplete`: false if the missed ones could not be read yet. */
+  fillGap (key: ChannelKey, missed: readonly OutgoingEvent[], isComplete = true): void {
+    if (isComplete) this.#gaps.delete(key)
     const channel = this.#channels.get(key)
     if (channel === undefined) return
     const held = channel.gap ?? []
@@ -140,6 +145,12 @@ export class Hub {
     channel.unsettle(performance.now() + UNSETTLED_MS)
     this.#accept(channel, missed)
     this.#accept(channel, held)
+  }
+
+  /** Whether events are missing on one of these channels of a tenant. */
+  hasGap (tenantId: Id, channels: Iterable<string>): boolean {
+    if (this.#gaps.size > 0) for (const channel of channels) if (this.#gaps.has(channelKey(tenantId, channel))) return true
+    return false
   }
 
   /** Writes queued frames, except those of paused channels. */

@@ -1,5 +1,6 @@
 import type { OutgoingEvent } from '../backplane/contract.js'
 import type { ChannelKey } from '../keys.js'
+import type { Batch } from './batch.js'
 import { DedupeWindow } from './dedupe-window.js'
 import type { LocalChannel, LocalEvent, Member } from './local-channel.js'
 
@@ -7,9 +8,8 @@ import type { LocalChannel, LocalEvent, Member } from './local-channel.js'
 export interface Page {
   /** Message ids, ascending. */
   ids: readonly number[]
-  payloads: readonly Buffer[]
-  /** The payloads as WebSocket frames, one after the other. */
-  wire: Buffer
+  /** The events, encoded. */
+  batch: Batch
   /** The log has further events after the last of these. */
   more: boolean
   /** Ids of the newest events at or below the position from which the page was read, at the time of the read. */
@@ -46,6 +46,11 @@ export class Joining {
   turn = 0
   /** Too many late ids: the member cannot be given everything. */
   isLost = false
+  /**
+   * Where durable events go instead of to the member: a replay over several channels collects them, to write them in the order of
+   * their ids.
+   */
+  collect: ((frames: readonly OutgoingEvent[]) => void) | null = null
   readonly #channel: LocalChannel
   readonly #count: (delivered: number) => void
   /** Number of replies that must be written before live events. */
@@ -215,6 +220,17 @@ export class Joining {
     this.#missed = Infinity
   }
 
+  /** Becomes part of a replay over several channels: it goes live with the others. */
+  hold (): void {
+    this.#replies++
+  }
+
+  /** The replay over several channels is done. */
+  unhold (): void {
+    this.#replies--
+    this.goLive()
+  }
+
   /** Writes the events of these late ids, as far as they exist. */
   endLate (ids: readonly number[], page: Page): void {
     this.#writePage(page)
@@ -229,13 +245,12 @@ export class Joining {
     if (page.ids.length === 0) return
     const written = this.#written ??= new DedupeWindow()
     const isNew = page.ids.map((id) => written.add(id))
-    if (isNew.every(Boolean)) {
+    if (isNew.every(Boolean) && this.collect === null) {
       this.#count(page.ids.length)
-      this.member.write(page.wire, page.payloads, false)
+      this.member.write(page.batch)
       return
     }
-    const frames = framesOf(page).filter((_, i) => isNew[i])
-    this.#count(this.#channel.write(this.member, frames))
+    this.#write(framesOf(page).filter((_, i) => isNew[i]))
   }
 
   /** Drops kept ephemeral events that the reply has made obsolete. */
@@ -295,17 +310,22 @@ export class Joining {
     const passing = this.#kept.filter(({ messageId }) => messageId === 0)
     if (passing.length === 0) return
     this.#keep(this.#kept.filter(({ messageId }) => messageId > 0))
-    this.#writeFrames(passing)
+    this.#count(this.#channel.write(this.member, passing))
   }
 
   #writeFrames (frames: readonly OutgoingEvent[]): void {
     const written = this.#isReplaying ? this.#written ??= new DedupeWindow() : null
     const fresh = written === null ? frames : frames.filter(({ messageId }) => messageId === 0 || written.add(messageId))
-    this.#count(this.#channel.write(this.member, fresh))
+    this.#write(fresh)
+  }
+
+  #write (frames: readonly OutgoingEvent[]): void {
+    if (this.collect === null) this.#count(this.#channel.write(this.member, frames))
+    else this.collect(this.#channel.ownOf(this.member, frames))
   }
 }
 
-const framesOf = ({ ids, payloads }: Page): OutgoingEvent[] =>
-  payloads.map((payload, i) => ({ payload, messageId: ids[i] ?? 0, excludeConnectionId: null, isRetry: false }))
+const framesOf = ({ ids, batch }: Page): OutgoingEvent[] =>
+  batch.payloads.map((payload, i) => ({ payload, messageId: ids[i] ?? 0, excludeConnectionId: null, isRetry: false }))
 
 const sizeOf = ({ payload }: OutgoingEvent): number => payload.length + OVERHEAD

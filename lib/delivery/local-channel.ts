@@ -2,8 +2,8 @@ import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import type { OutgoingEvent } from '../backplane/contract.js'
 import { isHidden } from '../channel-names.js'
 import { channelOf, type ChannelKey } from '../keys.js'
-import { websocketFrame } from '../wire/websocket-frame.js'
 import { personal } from '../wire/personal.js'
+import { Batch } from './batch.js'
 import { DedupeWindow } from './dedupe-window.js'
 import { Joining } from './joining.js'
 
@@ -13,21 +13,20 @@ export interface LocalEvent extends OutgoingEvent {
   skip?: ReadonlySet<Member>
 }
 
-/** A local receiver of frames: a socket, adapted by connections/. */
+/** A local receiver of frames: a socket or a stream, adapted by connections/. */
 export interface Member {
   /** The connection id. */
   readonly id: string
   /** The id of its user, as text. */
   readonly user?: string
-  /**
-   * Writes encoded frames. `wire` contains the complete WebSocket frames one after the other; `payloads` contains their
-   * payloads, for a socket that does the framing itself. The frames may be dropped if all are ephemeral (`ephemeral`).
-   */
-  write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void
+  /** Writes encoded frames. They may be dropped if all are ephemeral. */
+  write (batch: Batch): void
   /** Reserves buffer space for frames that wait for this member. False if there is not enough: they must not be kept. */
   hold (bytes: number): boolean
   /** Releases reserved buffer space. */
   release (bytes: number): void
+  /** Channels on which it waits for a reply or a replay. Counted here. */
+  waitsOn: number
 }
 
 // idle memory: most channels are private ones, idle, with one member. What few channels need is created when needed.
@@ -99,6 +98,7 @@ export class LocalChannel {
       joining = new Joining(this, member, newest, count)
       this.#joining ??= new Map()
       this.#joining.set(member, joining)
+      member.waitsOn++
     }
     joining.awaitReply(since)
     return joining
@@ -110,6 +110,7 @@ export class LocalChannel {
 
   endJoining (joining: Joining): void {
     if (!this.isJoining(joining)) return
+    joining.member.waitsOn--
     this.#joining?.delete(joining.member)
     if (this.#joining?.size === 0) this.#joining = null
   }
@@ -159,7 +160,7 @@ export class LocalChannel {
     this.#alreadyWritten = null
     const senders = sendersOf(frames)
     const special = specialOf(frames)
-    let batch: WireBatch | null = null
+    let batch: Batch | null = null
     let delivered = 0
     for (const member of this.members) {
       const had = alreadyWritten?.get(member) ?? 0
@@ -170,7 +171,7 @@ export class LocalChannel {
       // Built only when needed: the one member of a private channel is often the sender, who gets nothing.
       batch ??= batchOf(frames)
       delivered += frames.length
-      member.write(batch.wire, batch.payloads, batch.ephemeral)
+      member.write(batch)
     }
     return delivered
   }
@@ -211,26 +212,23 @@ export class LocalChannel {
 
   /** Writes frames to one member, except its own. Returns the number of frames delivered. */
   write (member: Member, frames: readonly LocalEvent[]): number {
-    let own = frames.filter(({ excludeConnectionId, skip }) => excludeConnectionId !== member.id && skip?.has(member) !== true)
-    if (own.some(({ withoutSelf }) => withoutSelf === true)) own = own.flatMap((frame) => personal(frame, member.user) ?? [])
+    const own = this.ownOf(member, frames)
     if (own.length === 0) return 0
-    const { wire, payloads, ephemeral } = batchOf(own)
-    member.write(wire, payloads, ephemeral)
+    member.write(batchOf(own))
     return own.length
+  }
+
+  /** Frames as this member gets them, without its own. */
+  ownOf (member: Member, frames: readonly LocalEvent[]): readonly LocalEvent[] {
+    const own = frames.filter(({ excludeConnectionId, skip }) => excludeConnectionId !== member.id && skip?.has(member) !== true)
+    return own.some(({ withoutSelf }) => withoutSelf === true) ? own.flatMap((frame) => personal(frame, member.user) ?? []) : own
   }
 }
 
-/** The arguments of `Member.write`. */
-interface WireBatch { wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean }
-
-function batchOf (frames: readonly OutgoingEvent[]): WireBatch {
-  const payloads = frames.map(({ payload }) => payload)
-  const [only] = payloads
-  return {
-    wire: payloads.length === 1 && only !== undefined ? websocketFrame(only) : Buffer.concat(payloads.map(websocketFrame)),
-    payloads,
-    ephemeral: frames.every(({ messageId }) => messageId === 0)
-  }
+export function batchOf (frames: readonly OutgoingEvent[]): Batch {
+  let newest = 0
+  for (const { messageId } of frames) if (messageId > newest) newest = messageId
+  return new Batch(frames.map(({ payload }) => payload), newest === 0, newest)
 }
 
 /** Whether a member gets these frames otherwise than the others; null: nobody does. */

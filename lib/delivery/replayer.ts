@@ -3,6 +3,7 @@ import { sleep } from '../async/timers.js'
 import type { ChannelKey } from '../keys.js'
 import type { Joining, Page } from './joining.js'
 import type { Member } from './local-channel.js'
+import { LATE_IDS, MergedReplay, RETRY_MS, type MergedChannel } from './merged-replay.js'
 
 /** A member that is sent replays at the speed at which it reads. */
 export interface Reader extends Member {
@@ -22,9 +23,15 @@ export interface PageReader {
   readonly pageBytes: number
   /** `isFurther`: the page also lists the ids `below` it. */
   after (key: ChannelKey, since: number, isFurther: boolean): Promise<Page>
-  byIds (key: ChannelKey, ids: readonly number[]): Promise<Page>
+  /** `share`: of how many reads at the same time this is one. */
+  byIds (key: ChannelKey, ids: readonly number[], share?: number): Promise<Page>
   lateBelow (key: ChannelKey, since: number): Promise<number[]>
+  /** For each of these, like `after`; of all of them together about one page in size. */
+  together (places: readonly PagePlace[]): Promise<Page[]>
 }
+
+/** Where a page begins. */
+export interface PagePlace { key: ChannelKey, since: number, isFurther: boolean }
 
 /** Pages to write before those of the log: events that were waiting for a user. */
 export interface PageSource {
@@ -35,6 +42,8 @@ export interface PageSource {
   /** The events after them are sent by a replay from the log. */
   skip (): void
 }
+
+const NONE: readonly never[] = []
 
 /** The events to replay before a member goes live. */
 export interface ReplayOptions {
@@ -53,10 +62,6 @@ interface Replay {
   lateBelow: number | null
 }
 
-/** Pause after a failed read. */
-const RETRY_MS = 2000
-/** Maximum number of late ids per read. */
-const LATE_IDS = 100
 
 /**
  * The replays of one connection. They run one after the other, so that only one page is in memory: the next one is read when
@@ -68,6 +73,8 @@ export class Replayer {
   readonly #log: PageReader
   readonly #again: (key: ChannelKey, first: PageSource) => void
   readonly #replays = new Map<Joining, Replay>()
+  /** Replays over several channels. */
+  #merged: readonly MergedReplay[] = NONE
   #isRunning = false
 
   /** `again` is called later with a channel that went live although its first pages could not be read. */
@@ -78,11 +85,17 @@ export class Replayer {
   }
 
   get isIdle (): boolean {
-    return this.#replays.size === 0
+    return this.#replays.size === 0 && this.#merged.length === 0
   }
 
   /** The reply to a subscription was written. Replays the events, and makes the channel live; at once if there is nothing to replay. */
   begin (joining: Joining, { since, isLate = false, first }: ReplayOptions = {}): void {
+    if (since !== undefined) {
+      for (const merged of this.#merged) {
+        const released = merged.release(joining)
+        first ??= released
+      }
+    }
     if (first !== undefined) joining.beginFirst()
     joining.replied(since)
     if (joining.isOver || (first === undefined && !joining.isDue)) return
@@ -97,12 +110,25 @@ export class Replayer {
     if (!this.#isRunning) void this.#run()
   }
 
+  /**
+   * The same for several channels, whose events after `since`, and late ones, are replayed in the order of their ids. Each has its
+   * `first` pages before. They go live together.
+   */
+  beginTogether (channels: readonly MergedChannel[], since: number): void {
+    this.#merged = [...this.#merged, new MergedReplay(this.#reader, this.#log, channels, since)]
+    if (!this.#isRunning) void this.#run()
+  }
+
   async #run (): Promise<void> {
     this.#isRunning = true
-    // Includes replays that are begun during the iteration.
-    for (const replay of this.#replays.values()) {
-      while (this.#isGoing(replay)) await this.#step(replay)
-      this.#replays.delete(replay.joining)
+    while (!this.isIdle) {
+      await this.#merged[0]?.run()
+      this.#merged = this.#merged.length > 1 ? this.#merged.slice(1) : NONE
+      // Includes replays that are begun during the iteration.
+      for (const replay of this.#replays.values()) {
+        while (this.#isGoing(replay)) await this.#step(replay)
+        this.#replays.delete(replay.joining)
+      }
     }
     this.#isRunning = false
     this.#reader.replayed()
@@ -135,7 +161,7 @@ export class Replayer {
     const { turn } = joining
     const { since, isFurther } = joining.beginRead()
     const page = await this.#log.after(joining.key, since, isFurther)
-    await this.#reader.room(page.wire.length)
+    await this.#reader.room(page.batch.bytes)
     if (this.#takes(joining) && joining.turn === turn && !joining.findLate(page)) joining.endRead(page)
   }
 
@@ -143,7 +169,7 @@ export class Replayer {
     const { turn } = joining
     const ids = joining.late.slice(0, LATE_IDS)
     const page = await this.#log.byIds(joining.key, ids)
-    await this.#reader.room(page.wire.length)
+    await this.#reader.room(page.batch.bytes)
     if (this.#takes(joining) && joining.turn === turn) joining.endLate(ids, page)
   }
 
@@ -163,7 +189,7 @@ export class Replayer {
       if (this.#postpone(replay, source)) return
       throw err
     }
-    await this.#reader.room(page.wire.length)
+    await this.#reader.room(page.batch.bytes)
     if (!this.#takes(joining) || joining.findLate(page)) return
     const count = joining.writeFirst(page)
     source.written(page, count)

@@ -10,6 +10,9 @@ export const CLOCK_SKEW_MS = 1000
  */
 export const LATE_PUBLISH_IDS = 100_000
 
+/** How long before a cursor the events of a stream are read again, in milliseconds: the clocks' differences are part of it. */
+export const REREAD_MS = 15_000
+
 /** With more events than this after `since`, the client must reload instead. */
 export const MAX_REPLAY = 1000
 

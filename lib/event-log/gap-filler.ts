@@ -101,7 +101,7 @@ export class GapFiller {
         for (const key of keys) this.#gaps.add(key)
         log.warn({ err, channels: this.#gaps.size }, 'Cannot read missed events, retrying')
         // Live events continue; the missed ones follow later, and clients sort them by id.
-        for (const key of this.#gaps) hub.fillGap(key, [])
+        for (const key of this.#gaps) hub.fillGap(key, [], false)
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS).unref())
         if (this.#stopped) return
         for (const key of this.#gaps) hub.startGap(key)

@@ -1,7 +1,8 @@
 import { CompiledQuery } from 'kysely'
 import { jsonText, type Database, type Dialect } from '../database/dialect.js'
 import type { Id, IdKind } from '../ids.js'
-import { CLOCK_SKEW_MS, LATE_PUBLISH_IDS } from './contract.js'
+import { fromSqlTime, toSqlTime } from '../database/time.js'
+import { CLOCK_SKEW_MS, LATE_PUBLISH_IDS, REREAD_MS } from './contract.js'
 
 /** A channel of a tenant, and a position on it. */
 export interface Place {
@@ -161,6 +162,38 @@ export class ReplayStore {
     const parts = [this.#late(place, 'e.id as id'), ...copies === null ? [] : [this.#lateCopies(place, copies, 'e.id as id')]]
     const rows = await this.#all<{ id: number }>(parts)
     return rows.map(({ id }) => Number(id)).sort((a, b) => a - b)
+  }
+
+  /** When the newest event up to `id` was stored, in milliseconds since 1970; null if there is none. */
+  async storedAt (id: number): Promise<number | null> {
+    const { rows } = await this.#db.executeQuery<{ at: string }>(CompiledQuery.raw(
+      `select ${this.#dialect === 'mysql' ? 'cast(created_at as char)' : 'created_at'} as at from websocket_events where id <= ? order by id desc limit 1`, [id]))
+    return rows[0] === undefined ? null : fromSqlTime(rows[0].at)
+  }
+
+  /**
+   * For each of these places, the ids up to `since` of what was stored, or handed on, in the {@link REREAD_MS} before `storedAt` or
+   * later, ascending. Null: there are more than `most` of them. As for a replay's late events, `LATE_PUBLISH_IDS` bounds the search.
+   */
+  async reread (places: ReadonlyArray<CopiedPlace & { storedAt: number }>, most: number): Promise<Array<{ id: number, isRecent: boolean }[] | null>> {
+    const part = (n: number, from: string, text: string, values: unknown[]): Part => ({
+      text: `select ${n} as n, id, case when created_at >= ? then 1 else 0 end as recent from (${text}) as e${n}
+        where created_at >= ? or handed_at is null or handed_at >= ?`,
+      values: [from, ...values, from, from]
+    })
+    const columns = 'id, created_at, handed_at'
+    const rows = await this.#all<{ n: number, id: number, recent: number }>(places.flatMap(({ tenantId, channel, since, storedAt, copies }, n) => {
+      const from = toSqlTime(storedAt - REREAD_MS)
+      const range = [since, since - LATE_PUBLISH_IDS]
+      const own = part(n, from, `select ${columns} from websocket_events where ${DURABLE} and id <= ? and id > ? order by id desc limit ${most + 1}`, [tenantId, channel, ...range])
+      if (copies === null) return [own]
+      return [own, part(n, from, `select * from (select ${columns}, event_type, channel, durable from websocket_events
+        where tenant_id = ? and user_id = ? and id <= ? and id > ? order by id desc limit ${most + 1}) as own where ${isCopy(copies, 'own')}`,
+      [tenantId, copies.userId, ...range, ...copies.types, channel])]
+    }))
+    const found = places.map((): { id: number, isRecent: boolean }[] => [])
+    for (const { n, id, recent } of rows) found[Number(n)]?.push({ id: Number(id), isRecent: Number(recent) === 1 })
+    return found.map((ids) => ids.length > most ? null : ids.sort((a, b) => a.id - b.id))
   }
 
   /** A page of each of these ranges, of at most `bytes` of payload, or of one event that is larger. */

@@ -3,12 +3,13 @@ import type { MaybePromise } from '../async/maybe-promise.js'
 import { privateOwner } from '../channel-names.js'
 import type { Clock } from '../clock.js'
 import type { Database, Dialect } from '../database/dialect.js'
+import { Batch } from '../delivery/batch.js'
 import type { Hub } from '../delivery/hub.js'
 import type { Page } from '../delivery/joining.js'
+import type { PagePlace } from '../delivery/replayer.js'
 import type { Ids } from '../ids.js'
 import { channelOf, splitKey, type ChannelKey } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
-import { websocketFrame } from '../wire/websocket-frame.js'
 import { MAX_REPLAY } from './contract.js'
 import type { LogEpoch } from './log-epoch.js'
 import type { Outbox } from './outbox.js'
@@ -18,6 +19,10 @@ import {
 
 /** Reads of one kind that run at the same time: a node that has many to make lets clients wait, and leaves connections to the database for its writes. */
 const PARALLEL = 3
+
+/** Events of one channel that a stream which comes back reads again, besides those after its cursor; and how many of them one by one. */
+const MAX_REREAD = 5000
+const MAX_LATE_READ = 900
 
 /** How long the sweeper leaves alone what is being replayed, in milliseconds, and how many events of one user at a time. */
 const POSTPONED = 60_000
@@ -33,6 +38,14 @@ export interface Start {
   isBehind: boolean
   /** Some of it is below `since`. */
   isLate: boolean
+}
+
+/** Where the channels of a stream begin again. */
+export interface Resumption {
+  /** All of them are read after this id. */
+  since: number
+  /** In the order of the channels; with the ids of late events up to `since`. */
+  starts: ReadonlyArray<Start & { late: readonly number[] }>
 }
 
 export interface ReplaysOptions {
@@ -80,6 +93,20 @@ export class Replays {
     const ranges = requests.map((request): PageRange => ({ ...this.#rangeOf(request), kind: request.kind, below: request.below, copies: request.kind === 'after' ? this.copiesOf(request.key) : null }))
     return valuesOf(requests, (await this.#options.ask(async () => await this.#store.pages(ranges, this.pageBytes))).map(encode))
   }, { size: MAX_RANGES, parallel: PARALLEL, keyOf: ({ kind, since, below, key }) => `${kind}/${since}/${below}/${key}` })
+  readonly #together = batchLoader(async (requests: Array<readonly PagePlace[]>) => {
+    const pages = await Promise.all(requests.map(async (places) => {
+      const ranges = places.map(({ key, since, isFurther }): PageRange => ({ ...this.#rangeOf({ key, since }), kind: 'after', below: isFurther, copies: this.copiesOf(key) }))
+      const chunks = chunksOf(ranges, MAX_RANGES)
+      return (await Promise.all(chunks.map(async (chunk) => await this.#options.ask(async () => await this.#store.pages(chunk, this.pageBytes / places.length))))).flat().map(encode)
+    }))
+    return valuesOf(requests, pages)
+  }, { size: 1, parallel: PARALLEL, keyOf: (places) => places.map(({ key, since, isFurther }) => `${since}/${isFurther}/${key}`).join(' ') })
+  readonly #storedAt = batchLoader(async (ids: number[]) =>
+    valuesOf(ids, await this.#options.ask(async () => await Promise.all(ids.map(async (id) => await this.#store.storedAt(id) ?? 0)))), { size: 1, parallel: PARALLEL })
+  readonly #reread = batchLoader(async (places: Array<Place & { storedAt: number }>) => {
+    const found = await this.#options.ask(async () => await this.#store.reread(places.map((place) => ({ ...this.#withCopies(place), storedAt: place.storedAt })), MAX_REREAD))
+    return valuesOf(places, found)
+  }, { size: MAX_RANGES, parallel: PARALLEL, keyOf: ({ key, since }) => `${since}/${key}` })
   /** As many as come, with a rest between: a mass reconnect is a handful of statements. */
   readonly #firstWaiting = batchLoader(async (keys: ChannelKey[]) =>
     valuesOf(keys, (await this.#options.ask(async () => await this.#store.waiting(keys.map((key) => this.#split(key)), this.pageBytes))).map(encode)),
@@ -105,6 +132,40 @@ export class Replays {
     return this.#isAtHead(key, since) ? startAtHead(since) : this.#start(key, since, epoch)
   }
 
+  /**
+   * Where a stream begins that comes back with a cursor over all of its channels; null: it was of another log, or none. The channels
+   * must have been joined before. `stream-cursor.ts` of the connections says what is read again, and why.
+   */
+  async resume (keys: readonly ChannelKey[], cursor: { epoch: string, id: number } | null): Promise<Resumption> {
+    if (cursor === null || !await this.#gaveOut(cursor.id, cursor.epoch)) {
+      return { since: 0, starts: await Promise.all(keys.map(async (key) => ({ ...await this.#unrecovered(key), late: [] }))) }
+    }
+    const { id } = cursor
+    // Nothing is at or below an id before the first event.
+    const storedAt = await this.#storedAt(id) ?? 0
+    const found = await Promise.all(keys.map(async (key) => await this.#resumeOne(key, id, storedAt)))
+    const since = Math.min(id, ...found.flatMap(({ again }) => again.filter(({ isRecent }) => isRecent).map((one) => one.id - 1)))
+    return {
+      since,
+      starts: found.map(({ again, recovered, later, position }) => {
+        const late = again.flatMap((one) => one.id <= since ? one.id : [])
+        // Rows whose mark is missing for good, so many that they cannot be read again one by one, mean that something is wrong.
+        const isRecovered = recovered && late.length < MAX_LATE_READ
+        const isBehind = isRecovered && (later > 0 || again.length > 0)
+        return { position: Math.max(position, id), recovered: isRecovered, isBehind, isLate: isBehind && late.length > 0, late: isBehind ? late : [] }
+      })
+    }
+  }
+
+  async #resumeOne (key: ChannelKey, since: number, storedAt: number): Promise<{ again: ReadonlyArray<{ id: number, isRecent: boolean }>, recovered: boolean, later: number, position: number }> {
+    const [{ floor, newest, position }, behind, again] = await Promise.all([
+      this.#readEnds(key), this.#behind({ key, since }), this.#reread({ key, since, storedAt })
+    ])
+    const later = behind?.later ?? 0
+    const recovered = since >= floor && since <= newest && later <= MAX_REPLAY && again !== undefined && again !== null
+    return { again: recovered ? again : [], recovered, later, position }
+  }
+
   /** Whether nothing can have been missed by someone who has seen everything up to `since`, as far as this node knows. */
   #isAtHead (key: ChannelKey, since: number): boolean {
     const { hub, outbox } = this.#options
@@ -119,10 +180,15 @@ export class Replays {
     return await this.#pages({ kind: 'after', key, since, below: isFurther }) ?? NO_PAGE
   }
 
-  /** The events with these ids, as far as they stand on the channel; a page of them. */
-  async byIds (key: ChannelKey, ids: readonly number[]): Promise<Page> {
+  /** The events with these ids, as far as they stand on the channel; a page of them, or the share of one. */
+  async byIds (key: ChannelKey, ids: readonly number[], share = 1): Promise<Page> {
     const range = { ...this.#split(key), ids, copies: this.copiesOf(key) }
-    return encode(await this.#options.ask(async () => await this.#store.byIds(range, this.pageBytes)))
+    return encode(await this.#options.ask(async () => await this.#store.byIds(range, this.pageBytes / share)))
+  }
+
+  /** What comes after each of these places; all of it together is about one page. */
+  async together (places: readonly PagePlace[]): Promise<Page[]> {
+    return await this.#together(places) ?? []
   }
 
   /** Ids of events below `since` that someone who has seen `since` may have missed. */
@@ -210,9 +276,13 @@ export class Replays {
   }
 }
 
+function chunksOf<T> (all: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size))
+}
+
 const NOTHING = { later: 0, isLate: false }
 const startAtHead = (since: number): Start => ({ position: since, recovered: true, isBehind: false, isLate: false })
-const NO_PAGE: Page = { ids: [], payloads: [], wire: Buffer.alloc(0), more: false, below: [] }
+const NO_PAGE: Page = { ids: [], batch: new Batch([], false, 0), more: false, below: [] }
 
 function nameOfPlace ({ key, since }: Place): string {
   return `${since}/${key}`
@@ -230,5 +300,5 @@ function valuesOf<Key, Value> (keys: readonly Key[], values: readonly Value[]): 
 function encode ({ rows, more, below }: PageRows): Page {
   if (rows.length === 0 && !more && below.length === 0) return NO_PAGE
   const payloads = rows.map(({ type, id, payload }) => encodeStored(type, id, payload))
-  return { ids: rows.map(({ id }) => id), payloads, wire: Buffer.concat(payloads.map(websocketFrame)), more, below }
+  return { ids: rows.map(({ id }) => id), batch: new Batch(payloads, false, rows.at(-1)?.id ?? 0), more, below }
 }

@@ -52,12 +52,16 @@ export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: Ma
  * Registers a plugin's routes under the common prefix. Requests are authenticated first, then counted per user. Errors have
  * Fastify's shape, with codes of {@link RealtimeError}. The scope is independent of the host's settings.
  */
-export async function restScope (fastify: FastifyInstance, internals: Internals, routes: (scope: RestScope) => void): Promise<void> {
-  const general = limitBy({ kind: 'rest', max: internals.settings.requestsPerMinute, window: 60_000 })
+/** `before`: the routes have limits of their own, which this hook applies before the caller is authenticated. */
+export async function restScope (
+  fastify: FastifyInstance, internals: Internals, routes: (scope: RestScope) => void, before?: onRequestHookHandler
+): Promise<void> {
+  const general = before === undefined && limitBy({ kind: 'rest', max: internals.settings.requestsPerMinute, window: 60_000 })
   // A host that validates with another library also documents its routes with it; these routes are documented by their schemas.
   const describesItself = fastify.validatorCompiler === undefined ? {} : { swaggerTransform: false }
   await ownScope(fastify, internals.settings.prefix, async (scope) => {
     scope.decorateRequest(caller, null)
+    if (before !== undefined) scope.addHook('onRequest', before)
     scope.addHook('onRequest', authenticated(internals))
     // After the hook of the host's limiter, which skipped these routes, and before the hook of the limiter below.
     scope.addHook('onRoute', (route) => {
@@ -67,7 +71,7 @@ export async function restScope (fastify: FastifyInstance, internals: Internals,
       for (const part of [params, query, body]) assertWellFormed(part)
       done()
     })
-    await scope.register(rateLimit, {
+    if (before === undefined) await scope.register(rateLimit, {
       store: internals.rates.store,
       errorResponseBuilder: (_request, { ttl }) => rateLimited(ttl),
       // While Redis is unavailable, requests are not limited.

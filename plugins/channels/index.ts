@@ -83,6 +83,7 @@ async function channelsPlugin (fastify: FastifyInstance, options: ChannelsOption
   fastify.realtime.channels = createApi(internals, messages, members, new Outgoing(internals, customEvents))
   frames(internals.frames, subscriptions, messages)
   sendWaiting(internals, fastify.log)
+  internals.streamSubscriptions = subscriptions
   channelDecisions(internals, members, fastify.log)
   internals.metrics.rooms = () => members.size
   const resync = new Resync(async () => { await members.resync() }, internals.settings.presenceLease, fastify.log)

@@ -11,7 +11,7 @@ import type { Verdict } from '../../lib/host-functions.js'
 import { withIds } from '../../lib/id-schemas.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 import type { Id } from '../../lib/ids.js'
-import type { Internals } from '../../lib/internals.js'
+import type { CheckedChannel, Internals } from '../../lib/internals.js'
 import { connectionKey, channelKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
 import type { Members } from './members.js'
@@ -116,6 +116,31 @@ export class Subscriptions {
     return channel
   }
 
+  /** For a stream: see `StreamSubscriptions`. */
+  async check (caller: Caller, names: readonly string[]): Promise<CheckedChannel[]> {
+    const { userId } = caller.identity
+    const [valid, others] = partition([...new Set(names)], (channel) => this.#entry.Check({ channel }))
+    const channels = [...new Set(valid.map((name) => resolveAlias(name, userId)))]
+    const refusals = await this.#refusals({ ...caller }, channels)
+    return [
+      ...channels.map((channel) => ({ channel, error: refusals.get(channel) ?? null })),
+      ...others.map((name) => ({ channel: name.slice(0, MAX_NAME), error: invalidData(this.#entry.Errors({ channel: name }).First()) }))
+    ]
+  }
+
+  /** The same. */
+  async join (connection: LocalConnection, channel: string, since: number): Promise<{ joining: Joining, members: RoomState | null, begun: () => void }> {
+    this.#requireRoom(connection, channel)
+    const joining = await connection.join(channel, since)
+    try {
+      const room = await this.#members.enter(connection, channel)
+      return { joining, members: room, begun: () => { if (room !== null) this.#members.discardOlder(joining, room) } }
+    } catch (err) {
+      connection.leave(channel)
+      throw err
+    }
+  }
+
   async unsubscribeConnection (identity: Identity, connectionId: string, name: string): Promise<string> {
     const channel = resolveAlias(name, identity.userId)
     const { nodeId } = await ownedConnection(this.#internals.roster, identity, connectionId)
@@ -144,7 +169,7 @@ export class Subscriptions {
     }))
   }
 
-  async #refusals (context: FrameContext, channels: readonly string[]): Promise<Map<string, RealtimeError | null>> {
+  async #refusals (context: Caller & Pick<Partial<FrameContext>, 'prefetched'>, channels: readonly string[]): Promise<Map<string, RealtimeError | null>> {
     const refusals = await this.#internals.access.requireEach(context, channels, context.prefetched as MaybePromise<Verdict> | undefined)
     return new Map(channels.map((channel, i) => [channel, refusals[i] ?? null]))
   }
@@ -198,4 +223,8 @@ export class Subscriptions {
     const channel = typeof entry === 'object' && entry !== null && 'channel' in entry && typeof entry.channel === 'string' ? entry.channel.slice(0, MAX_NAME) : ''
     return { channel, error: retryAfter === undefined ? { code, message } : { code, message, retryAfter } }
   }
+}
+
+function partition<T> (all: readonly T[], is: (one: T) => boolean): [T[], T[]] {
+  return [all.filter((one) => is(one)), all.filter((one) => !is(one))]
 }

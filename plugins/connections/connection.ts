@@ -1,27 +1,25 @@
-import { Socket } from 'node:net'
 import type { FastifyRequest } from 'fastify'
-import type { WebSocket } from 'ws'
 import { thenMaybe, isPromise, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { isHidden, privateChannel } from '../../lib/channel-names.js'
 import type { Clock } from '../../lib/clock.js'
+import { Batch } from '../../lib/delivery/batch.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { Hub } from '../../lib/delivery/hub.js'
 import type { Joining } from '../../lib/delivery/joining.js'
+import type { MergedChannel } from '../../lib/delivery/merged-replay.js'
 import { Replayer, type PageReader, type PageSource, type Reader, type ReplayOptions } from '../../lib/delivery/replayer.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
 import { channelKey, channelOf, type ChannelKey } from '../../lib/keys.js'
 import type { Metrics } from '../../lib/metrics.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
-import { websocketFrame } from '../../lib/wire/websocket-frame.js'
 import { FrameLimiter, type FrameLimits } from './frame-limiter.js'
-import type { RawSocket } from './node/raw-socket.js'
-import { progressOf } from './node/socket-progress.js'
 import { hasRoom, Pace, type Paced } from './pace.js'
 import { ReplyQueue } from './reply-queue.js'
-import { NO_CHANNELS, type ClientDescription, type ConnectionInternals, type ConnectionOptions, type Phase, type Session, type Upgraded } from './session.js'
+import { NO_CHANNELS, type ClientDescription, type ConnectionInternals, type ConnectionOptions, type Phase, type Session, type Opening } from './session.js'
+import type { Transport } from './transport.js'
 
-export type { ClientDescription, ConnectionOptions, Phase, Session, Upgraded } from './session.js'
+export type { ClientDescription, ConnectionOptions, Phase, Session, Opening } from './session.js'
 
 /** Tasks that may wait for their turn. With more than these the socket is paused until half of them are done. */
 const MAX_WAITING = 256
@@ -29,7 +27,7 @@ const MAX_WAITING = 256
 /** What happens to frames that are to be written: `split` writes frames one by one that do not fit as one. */
 type Admission = 'send' | 'split' | 'drop' | 'close'
 
-/** One socket: its phase, its channels, and the order of incoming and outgoing frames. */
+/** One socket or stream: its phase, its channels, and the order of incoming and outgoing frames. */
 export class Connection implements Reader, LocalConnection, Paced {
   #phase: Phase
   /** The connection id; empty before authentication. A field, because a fan-out compares it for each member. */
@@ -40,13 +38,13 @@ export class Connection implements Reader, LocalConnection, Paced {
   readonly replies: ReplyQueue
   /** Time of the last ping. */
   pingedAt: number
+  waitsOn = 0
   /** Pings since the peer was last active. */
   missedPings = 0
   #onChannelsChanged: ((connection: Connection) => void) | null = null
   readonly request: FastifyRequest
   readonly client: ClientDescription
-  readonly #socket: WebSocket
-  readonly #raw: RawSocket | null
+  readonly transport: Transport
   readonly #hub: Hub
   readonly #log: PageReader
   readonly #clock: Clock
@@ -63,10 +61,9 @@ export class Connection implements Reader, LocalConnection, Paced {
   #tasks: Array<() => MaybePromise<void>> | null = null
   #working = false
 
-  constructor ({ socket, raw, request, client }: Upgraded, internals: ConnectionInternals, options: ConnectionOptions) {
+  constructor ({ transport, request, client }: Opening, internals: ConnectionInternals, options: ConnectionOptions) {
     const { hub, eventLog, clock, metrics } = internals
-    this.#socket = socket
-    this.#raw = raw
+    this.transport = transport
     this.request = request
     this.client = client
     this.#hub = hub
@@ -161,6 +158,12 @@ export class Connection implements Reader, LocalConnection, Paced {
     if (this.#replayer.isIdle) this.#replayer = null
   }
 
+  /** Like `begin` for several channels of a stream, which are replayed together in the order of ids. */
+  beginTogether (channels: readonly MergedChannel[], since: number): void {
+    this.#replayer ??= new Replayer(this, this.#log, (key, first) => { this.#beginAgain(key, first) })
+    this.#replayer.beginTogether(channels, since)
+  }
+
   /** `delay`: how long the user still counts as a member of the channel, in milliseconds. */
   leave (channel: string, delay = 0): void {
     if (this.#phase.name === 'opening' || this.#phase.session === null) return
@@ -174,48 +177,48 @@ export class Connection implements Reader, LocalConnection, Paced {
   /** Writes one frame. Queued frames of the hub are written first, so that a reply does not overtake earlier events. */
   send (payload: Buffer): void {
     this.#hub.flushFor(this)
-    this.write(websocketFrame(payload), [payload], false)
+    this.write(Batch.ofReply(payload))
   }
 
-  /**
-   * Collects everything written until the end of this turn into one write (bench row "direct messages, durable"). Must not be
-   * called in a turn in which frames are read: the last of them may be a close frame, which `ws` answers at once, and nothing
-   * may be written after that answer.
-   */
+  /** Collects everything written until the end of this turn into one write (bench row "direct messages, durable"). */
   cork (): void {
-    this.#raw?.cork()
+    this.transport.cork()
   }
 
-  write (wire: Buffer, payloads: readonly Buffer[], ephemeral: boolean): void {
+  write (batch: Batch): void {
     const { dropped, framesOut } = this.#metrics
-    if (this.closed || this.#socket.readyState !== this.#socket.OPEN) {
+    const { payloads } = batch
+    if (this.closed || !this.transport.isOpen) {
       dropped.closing += payloads.length
       return
     }
-    const admission = this.#admit(wire.length, payloads.length === 1, ephemeral)
-    if (admission !== 'send') return this.#withhold(admission, payloads, ephemeral)
+    const admission = this.#admit(this.transport.sizeOf(batch), payloads.length === 1, batch.isEphemeral)
+    if (admission !== 'send') return this.#withhold(admission, batch)
     if (framesOut !== null) for (const payload of payloads) framesOut.addPayload(payload)
-    if (this.#raw !== null) this.#raw.write(wire)
-    else for (const payload of payloads) this.#socket.send(payload, { binary: false })
+    this.transport.write(batch)
   }
 
   /** Above half of `maxBuffered` ephemeral frames are dropped; above all of it the reader is too slow. */
   #admit (bytes: number, isOneFrame: boolean, isEphemeral: boolean): Admission {
     const half = this.#maxBuffered / 2
-    // Corked bytes were not offered to the kernel yet, so they do not show that a reader is slow.
-    if (this.waiting + bytes > half) this.#raw?.flush()
+    let { waiting } = this
+    if (waiting + bytes > half) {
+      // Corked bytes were not offered to the kernel yet, so they do not show that a reader is slow.
+      this.transport.flush()
+      waiting = this.waiting
+    }
     // Includes the frames to be written: a single large one must not exceed the limit.
-    if (this.waiting + bytes + (this.#pace?.aside ?? 0) <= half) return 'send'
-    const { waiting, pace } = this
+    if (waiting + bytes + (this.#pace?.aside ?? 0) <= half) return 'send'
+    const { pace } = this
     if (!(isEphemeral && waiting > 0) && pace.mayWrite(bytes, waiting, isOneFrame)) return 'send'
     if (!isOneFrame) return 'split'
     return isEphemeral ? 'drop' : 'close'
   }
 
-  #withhold (admission: Exclude<Admission, 'send'>, payloads: readonly Buffer[], ephemeral: boolean): void {
+  #withhold (admission: Exclude<Admission, 'send'>, batch: Batch): void {
     if (admission === 'split') {
       // A client that reads takes them one by one, and only what it does not take waits.
-      for (const payload of payloads) this.write(websocketFrame(payload), [payload], ephemeral)
+      for (const one of batch.split()) this.write(one)
     } else if (admission === 'drop') {
       this.#metrics.dropped.ephemeral++
     } else {
@@ -246,11 +249,12 @@ export class Connection implements Reader, LocalConnection, Paced {
 
   replayed (): void {
     this.#replayer = null
+    this.transport.replayed()
   }
 
   /** Whether bytes are waiting and the client has taken none of them for too long. Called periodically. */
   isStuck (now: number): boolean {
-    if (this.waiting > 0) return this.pace.isStuck(this.request.raw.socket instanceof Socket ? progressOf(this.request.raw.socket) : -this.waiting, now)
+    if (this.waiting > 0) return this.pace.isStuck(this.transport.progress, now)
     this.#pace?.isDone()
     return false
   }
@@ -260,7 +264,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   }
 
   get waiting (): number {
-    return this.#raw?.waiting ?? this.#socket.bufferedAmount
+    return this.transport.waiting
   }
 
   #beginAgain (key: ChannelKey, first: PageSource): void {
@@ -281,7 +285,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   enqueueFrame (task: () => MaybePromise<void>): void {
     if (!this.#working) return this.#work(task)
     this.#tasks ??= []
-    if (this.#tasks.push(task) > MAX_WAITING) this.#socket.pause()
+    if (this.#tasks.push(task) > MAX_WAITING) this.transport.pause()
   }
 
   /** The peer sent something. */
@@ -291,17 +295,16 @@ export class Connection implements Reader, LocalConnection, Paced {
 
   ping (now: number): void {
     this.pingedAt = now
-    this.missedPings++
-    if (this.#socket.readyState === this.#socket.OPEN) this.#socket.ping()
+    if (this.transport.ping()) this.missedPings++
   }
 
   /** Stops writing to the socket, and closes it. The `close` event does the cleanup. */
   close (code: number, reason: string): void {
     if (this.#phase.name === 'closing') return
     this.#hub.flushFor(this)
-    this.#raw?.flush()
+    this.transport.flush()
     this.#phase = { name: 'closing', since: this.#clock.now(), session: this.#phase.name === 'open' ? this.#phase.session : null, code }
-    this.#socket.close(code, reason)
+    this.transport.close(code, reason)
   }
 
   /** The socket was closed, by either side. Returns its session for the cleanup; null if it was never authenticated. */
@@ -313,13 +316,13 @@ export class Connection implements Reader, LocalConnection, Paced {
 
   /** Destroys a socket whose peer does not answer the close. */
   terminate (): void {
-    this.#socket.terminate()
+    this.transport.terminate()
   }
 
   #work (first: (() => MaybePromise<void>) | undefined): void {
     this.#working = true
     for (let task = first; task !== undefined; task = this.#tasks?.shift()) {
-      if (this.#socket.isPaused && (this.#tasks?.length ?? 0) <= MAX_WAITING / 2) this.#socket.resume()
+      if (this.transport.isPaused && (this.#tasks?.length ?? 0) <= MAX_WAITING / 2) this.transport.resume()
       const done = task()
       if (isPromise(done)) {
         void done.then(() => { this.#work(this.#tasks?.shift()) })

@@ -24,7 +24,7 @@ export interface OpenResult {
   live: () => void
 }
 
-type NewConnection = Omit<RosterConnection, 'generation'>
+export type NewConnection = Omit<RosterConnection, 'generation'>
 
 const NO_CHANNELS: readonly string[] = []
 
@@ -57,7 +57,7 @@ export class Connections {
     const now = this.#internals.clock.now()
     const known = await this.#internals.roster.find(tenantId, connectionId)
     const device = body.device_type ?? client.device
-    const joined = await this.#join({ tenantId, userId, connectionId, nodeId: null, device, connectedAt: now })
+    const joined = await this.join({ tenantId, userId, connectionId, nodeId: null, device, connectedAt: now })
     const connectedAt = known?.connectedAt ?? now
     // The row of an open socket is written by its node, which knows the channels.
     if (known !== null && known.nodeId !== null) return { isNew: false, connectedAt }
@@ -86,18 +86,23 @@ export class Connections {
     const { tenantId, userId } = identity
     const now = this.#internals.clock.now()
     const entry = { tenantId, userId, connectionId, nodeId: this.#internals.nodeId, device: connection.client.device, connectedAt: now }
-    return thenMaybe(this.#join(entry), ({ isNew, generation, standing }) =>
+    return thenMaybe(this.join(entry), ({ isNew, generation, standing }) =>
       this.#opened(connection, { identity, connectionId, generation, connectedAt: now, authenticatedAt: now, warned: false }, isNew, standing))
   }
 
   #opened (connection: Connection, session: Session, isNew: boolean, standing: Standing): MaybePromise<OpenResult> {
-    if (connection.closed) return this.#abandonOpen(session)
-    connection.open(session)
-    this.#internals.localConnections.set(connectionKey(session.identity.tenantId, session.connectionId), connection)
-    this.#requireUnrestricted(connection)
+    if (connection.closed) return this.abandonOpen(session)
+    this.enter(connection, session)
     // Channels that were requested by REST before the socket opened.
     const requested = isNew ? NO_CHANNELS : channelsStillAllowed(this.#internals, connection)
     return thenMaybe(requested, (channels) => this.#subscribe(connection, channels, standing))
+  }
+
+  /** The connection belongs to its user from now on. Throws the reason if the user is banned, or the credentials are revoked. */
+  enter (connection: Connection, session: Session): void {
+    connection.open(session)
+    this.#internals.localConnections.set(connectionKey(session.identity.tenantId, session.connectionId), connection)
+    this.#requireUnrestricted(connection)
   }
 
   /** A ban or a revocation during the awaits of the caller did not find this connection, or not these credentials. */
@@ -117,10 +122,10 @@ export class Connections {
   }
 
   #subscribed (connection: Connection, [own, ...others]: readonly Joining[], standing: Standing): OpenResult {
-    connection.onChannelsChanged(this.#record)
-    this.#record(connection)
+    connection.onChannelsChanged(this.record)
+    this.record(connection)
     return {
-      answer: this.#describe(connection, standing),
+      answer: this.describe(connection, standing),
       live: () => {
         for (const joining of others) connection.begin(joining)
         // Events that were waiting for the user are older than live events.
@@ -131,7 +136,7 @@ export class Connections {
   }
 
   /** The socket closed while the roster was being asked: its cleanup found no session. */
-  async #abandonOpen ({ identity: { tenantId, userId }, connectionId, generation }: Session): Promise<never> {
+  async abandonOpen ({ identity: { tenantId, userId }, connectionId, generation }: Session): Promise<never> {
     await this.#internals.roster.leave({ tenantId, connectionId, generation })
     this.#internals.bus.emit('disconnected', { tenantId, userId, connectionId })
     throw new RealtimeError('RT_UNAUTHENTICATED')
@@ -145,10 +150,11 @@ export class Connections {
       this.#requireUnrestricted(connection)
       this.#internals.bus.emit('renewed', connection)
     }
-    return this.#describe(connection, await this.#internals.roster.standing(tenantId, userId))
+    return this.describe(connection, await this.#internals.roster.standing(tenantId, userId))
   }
 
-  #describe (connection: Connection, standing: Standing): Authenticated {
+  /** The data of `authenticated`. */
+  describe (connection: Connection, standing: Standing): Authenticated {
     const { identity, id, channels } = connection
     return {
       status: 'ok',
@@ -164,7 +170,7 @@ export class Connections {
   }
 
   /** Writes the connection's row behind, with its current channels. */
-  readonly #record = (connection: Connection): void => {
+  readonly record = (connection: Connection): void => {
     if (connection.phase.name !== 'open') return
     this.#store.putSession(connection.phase.session, connection.client, [...connection.channels], 'connected')
   }
@@ -249,8 +255,8 @@ export class Connections {
     return entries.length
   }
 
-  /** Synchronous like `open`, and for the same bench row. */
-  #join (entry: NewConnection): MaybePromise<{ isNew: boolean, generation: string, standing: Standing }> {
+  /** Registers a connection in the roster, and closes those that it replaces. Synchronous like `open`, and for the same bench row. */
+  join (entry: NewConnection): MaybePromise<{ isNew: boolean, generation: string, standing: Standing }> {
     const { tenantId, connectionId } = entry
     const { roster, tenantLimits } = this.#internals
     return thenMaybe(tenantLimits.openConnection(tenantId, connectionId, () => roster.join(entry, this.#settings.maxConnectionsPerUser)), (joined) => {

@@ -20,8 +20,11 @@ import { Places } from './places.js'
 import { routes } from './routes.js'
 import { socketRoute } from './socket-route.js'
 import { connectionPurge, ConnectionStore } from './store.js'
+import { streamRoute } from './stream-route.js'
+import { Streams } from './streams.js'
 import { Supervisor } from './supervisor.js'
 import { Upgrades } from './upgrades.js'
+import { Uplink } from './uplink.js'
 
 /** Pongs that may wait to be written, besides those of a burst within the rate. */
 const MAX_AUTO_PONGS = 1000
@@ -110,7 +113,9 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   }
   const upgrades = new Upgrades()
   upgrades.watch(fastify, ownServer ? dispatchTo(source, fastify) : null)
-  await restScope(fastify, internals, (scope) => { routes(scope, internals, connections) })
+  await restScope(fastify, internals, (scope) => { routes(scope, internals, connections, new Uplink(internals, pipeline)) })
+  const streams = new Streams({ internals, settings, connections, supervisor, store })
+  await streamRoute(fastify, { internals, origins, streams, supervisor, places, arrivals })
   await socketRoute(fastify, { internals, settings, origins, connections, pipeline, supervisor, places, arrivals, ownServer })
 
   fastify.addHook('onReady', async () => { supervisor.start(internals.hub, internals.settings.statsInterval) })

@@ -1,3 +1,4 @@
+import type { EventEmitter } from 'node:events'
 import { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { errorBody, RealtimeError } from '../../lib/errors.js'
@@ -5,27 +6,29 @@ import type { Internals } from '../../lib/internals.js'
 import { isRefusal, type Admission, type Place } from './admission.js'
 import { Connection } from './connection.js'
 
-/** The places of this node's sockets. They belong to the TCP sockets, so that a refused upgrade gives its place back too. */
+/**
+ * The places of this node's sockets and streams. They belong to the TCP sockets of upgrades, so that a refused one gives its place
+ * back too, and to the responses of streams, of which a TCP socket may carry several.
+ */
 export class Places {
   readonly #admission: Admission
-  readonly #places = new WeakMap<Socket, Place>()
+  readonly #places = new WeakMap<object, Place>()
   // One function for all sockets: a closure for each would stay as long as the socket does.
-  readonly #onClose: (this: Socket) => void
+  readonly #onClose: (this: object) => void
 
   constructor (admission: Admission, { bus }: Pick<Internals, 'bus'>) {
     this.#admission = admission
     const places = this.#places
     this.#onClose = function () { places.get(this)?.release() }
     bus.on('opened', (connection) => {
-      if (connection instanceof Connection) places.get(connection.request.raw.socket)?.authenticated()
+      if (connection instanceof Connection) (places.get(connection.transport.source) ?? places.get(connection.request.raw.socket))?.authenticated()
     })
   }
 
-  /** Takes a place for an upgrade. False: there was none, and the request is answered. */
-  admit (request: FastifyRequest, reply: FastifyReply): boolean {
-    const { socket } = request.raw
+  /** Takes a place for an upgrade, or for a stream, until `holder` closes. False: there was none, and the request is answered. */
+  admit (request: FastifyRequest, reply: FastifyReply, holder: EventEmitter = request.raw.socket): boolean {
     // A test's stream comes from nowhere.
-    if (!(socket instanceof Socket)) return true
+    if (!(request.raw.socket instanceof Socket)) return true
     const outcome = this.#admission.admit(request.ip)
     if (isRefusal(outcome)) {
       const { status, retryAfter, message } = outcome
@@ -33,8 +36,8 @@ export class Places {
       void reply.code(status).header('retry-after', retryAfter).send(errorBody(error))
       return false
     }
-    this.#places.set(socket, outcome)
-    socket.once('close', this.#onClose)
+    this.#places.set(holder, outcome)
+    holder.once('close', this.#onClose)
     return true
   }
 }

@@ -5,9 +5,10 @@ import { tenantStats } from '../../lib/plugin-kit/tenant-stats.js'
 import type { RestScope } from '../../lib/plugin-kit/typebox-provider.js'
 import type { Connections } from './connections.js'
 import { rest } from './schemas.js'
+import type { Uplink } from './uplink.js'
 import { readUserAgent } from './user-agent.js'
 
-export function routes (scope: RestScope, internals: Internals, connections: Connections): void {
+export function routes (scope: RestScope, internals: Internals, connections: Connections, uplink: Uplink): void {
   scope.post('/connect', { schema: rest['POST /connect'] }, async (request, reply) => {
     const { identity } = callerOf(request)
     const client = { ...readUserAgent(request.headers['user-agent']), ipAddress: request.ip }
@@ -27,6 +28,14 @@ export function routes (scope: RestScope, internals: Internals, connections: Con
   scope.post('/disconnect', { schema: rest['POST /disconnect'] }, async (request) => {
     await connections.disconnect(callerOf(request).identity, request.body.connection_id)
     return { message: 'Disconnected successfully' }
+  })
+
+  // Counted by the rate of the connection's frames.
+  scope.post('/frames', { schema: rest['POST /frames'], config: { realtime: { rate: false } } }, async (request, reply) => {
+    const { connection_id: connectionId, frames } = request.body
+    await uplink.send(callerOf(request).identity, connectionId, frames)
+    reply.code(202)
+    return { data: { accepted: frames.length } }
   })
 
   scope.post('/heartbeat', { schema: rest['POST /heartbeat'] }, async (request) => {

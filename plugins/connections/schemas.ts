@@ -1,6 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { bodyErrorResponses, Channel, ClaimedId, ConnectionId, Device, Epoch, ErrorResponse, Id, Nullable, PresenceStatus, TenantStats, Timestamp } from '../../lib/schemas.js'
-import { AckData, ErrorData } from '../../lib/wire/protocol.js'
+import { bodyErrorResponses, errorResponses, Channel, ClaimedId, ConnectionId, Device, Epoch, ErrorResponse, Id, Nullable, PresenceStatus, TenantStats, Timestamp } from '../../lib/schemas.js'
+import { AckData, ClientFrame, ErrorData } from '../../lib/wire/protocol.js'
 
 export const ConnectBody = Type.Object({
   connection_id: ConnectionId,
@@ -21,6 +21,13 @@ export const Connected = Type.Object({
 })
 
 export const ConnectionBody = Type.Object({ connection_id: ConnectionId })
+
+export const FramesBody = Type.Object({
+  connection_id: ConnectionId,
+  frames: Type.Array(ClientFrame, { minItems: 1, maxItems: 100, description: 'As on a socket; the replies are events of the stream' })
+})
+
+export const FramesAccepted = Type.Object({ data: Type.Object({ accepted: Type.Integer() }) })
 
 export const Disconnected = Type.Object({ message: Type.String() })
 
@@ -52,6 +59,19 @@ export const Authenticated = Type.Object({
 })
 export type Authenticated = Static<typeof Authenticated>
 
+export const StreamQuery = Type.Object({
+  channels: Type.Optional(Type.String({ maxLength: 4096, description: 'Names of channels, separated by commas' })),
+  connection_id: Type.Optional(ConnectionId),
+  cursor: Type.Optional(Type.String({ maxLength: 64, description: 'The last `id` of an earlier stream; the header `Last-Event-ID` precedes it' }))
+})
+export type StreamQuery = Static<typeof StreamQuery>
+
+/** The last event of a stream that this node closes. */
+export const Close = Type.Object({
+  code: Type.Integer({ description: 'A close code, as of a socket' }),
+  reason: Type.String()
+})
+
 export const PingData = Type.Object({})
 export const Pong = Type.Object({ timestamp: Timestamp })
 export type Pong = Static<typeof Pong>
@@ -64,7 +84,7 @@ export const clientEvents = {
 } as const
 
 export const serverEvents = {
-  authenticated: Authenticated, pong: Pong, 'token:expiring': TokenExpiring, ack: AckData, error: ErrorData
+  authenticated: Authenticated, pong: Pong, 'token:expiring': TokenExpiring, close: Close, ack: AckData, error: ErrorData
 } as const
 
 const tags = ['connections'] as const
@@ -81,6 +101,22 @@ export const rest = {
     summary: 'End a connection; its socket, on whichever node, is closed with 4000',
     body: ConnectionBody,
     response: { ...bodyErrorResponses, 200: Disconnected, 404: ErrorResponse }
+  },
+  'GET /stream': {
+    tags,
+    summary: 'Events as a stream of server-sent events, instead of a socket',
+    querystring: StreamQuery,
+    response: {
+      ...errorResponses,
+      200: { description: 'Server-sent events; the events are those of the socket', content: { 'text/event-stream': { schema: Type.String() } } },
+      409: ErrorResponse
+    }
+  },
+  'POST /frames': {
+    tags,
+    summary: 'Send frames on a stream, as on a socket: in their order, with the replies on the stream',
+    body: FramesBody,
+    response: { ...bodyErrorResponses, 202: FramesAccepted, 404: ErrorResponse }
   },
   'POST /heartbeat': {
     tags,

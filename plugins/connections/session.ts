@@ -1,10 +1,9 @@
 import type { FastifyRequest } from 'fastify'
-import type { WebSocket } from 'ws'
 import type { Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
 import type { Device } from '../../lib/schemas.js'
 import type { FrameLimits } from './frame-limiter.js'
-import type { RawSocket } from './node/raw-socket.js'
+import type { Transport } from './transport.js'
 
 /** An authenticated connection, as registered in the roster. */
 export interface Session {
@@ -25,12 +24,10 @@ export interface ClientDescription {
   ipAddress: string | null
 }
 
-/** The parts of a connection after the upgrade. */
-export interface Upgraded {
-  socket: WebSocket
-  /** Writes encoded frames to the TCP socket; null with compression, or for a test's stream. */
-  raw: RawSocket | null
-  /** The upgrade request: passed to `authenticate` with later `auth` frames. */
+/** The parts of a new connection. */
+export interface Opening {
+  transport: Transport
+  /** The upgrade request, or the request for a stream: passed to `authenticate` with later `auth` frames. */
   request: FastifyRequest
   client: ClientDescription
 }

@@ -1,4 +1,3 @@
-import { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { RawData, WebSocket } from 'ws'
 import { bearerToken } from '../../lib/access/access.js'
@@ -10,21 +9,21 @@ import { ownScope } from '../../lib/plugin-kit/own-scope.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { SOCKET_PATH } from '../../lib/wire/protocol.js'
 import type { Arrivals } from './arrivals.js'
-import { Connection, type ClientDescription } from './connection.js'
+import { Connection } from './connection.js'
 import type { Connections } from './connections.js'
 import { countSilentFrame } from './flood.js'
 import type { FramePipeline } from './frame-pipeline.js'
 import { corkUpgrade } from './node/cork-upgrade.js'
 import { excludeFromServer } from './node/exclude-from-server.js'
-import { RawSocket } from './node/raw-socket.js'
 import { fragmentListener } from './node/receiver.js'
 import { releaseHead } from './node/release-head.js'
 import { replaceErrorListener } from './node/replace-error-listener.js'
 import { REFUSAL_TIMEOUT_MS, type ConnectionSettings } from './options.js'
 import { isAllowedOrigin } from './origin.js'
 import type { Places } from './places.js'
+import { SocketTransport } from './socket-transport.js'
 import type { Supervisor } from './supervisor.js'
-import { readUserAgent } from './user-agent.js'
+import { describeClient } from './user-agent.js'
 import { whileConnected } from './waiting-upgrade.js'
 
 export interface SocketRouteParts {
@@ -127,10 +126,9 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     }
   }, (socket: WebSocket, request: FastifyRequest) => {
     excludeFromServer(scope.websocketServer, socket)
-    // Frames are written directly to the TCP socket, except with compression and in injectWS.
-    const raw = request.raw.socket instanceof Socket && !settings.perMessageDeflate ? new RawSocket(request.raw.socket) : null
-    const connection = new Connection({ socket, raw, request, client: describeClient(request) }, internals, settings)
-    supervisor.watch(socket, connection)
+    const transport = new SocketTransport(socket, request, settings.perMessageDeflate)
+    const connection = new Connection({ transport, request, client: describeClient(request) }, internals, settings)
+    supervisor.watch(connection)
     releaseHead(request.raw)
     if (ownServer) replaceErrorListener(socket, onError)
     // Attached before anything asynchronous begins: frames that arrive early wait until the socket is authenticated.
@@ -163,10 +161,3 @@ function subprotocolToken (header: string | undefined): string | undefined {
 }
 
 const textOf = (data: RawData): string => Buffer.isBuffer(data) ? data.toString() : ''
-
-function describeClient (request: FastifyRequest): ClientDescription {
-  const address = request.raw.socket instanceof Socket ? request.ip : null
-  const { browser, device } = readUserAgent(request.headers['user-agent'])
-  // idle memory: no spread, which would create a hidden class per client.
-  return { browser, device, ipAddress: address }
-}

@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../../lib/clock.js'
-import type { Database } from '../../lib/database/dialect.js'
+import { jsonText, type Database } from '../../lib/database/dialect.js'
 import { toSqlTime } from '../../lib/database/time.js'
 import { upsert } from '../../lib/database/upsert.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
@@ -84,6 +84,15 @@ export class ConnectionStore {
       if (waiting !== undefined) found.set(connectionId, waiting.ipAddress)
     }
     return found
+  }
+
+  /** The channels of a connection of this user that has ended, as far as they are known and the database responds. */
+  async channelsOf (tenantId: Id, userId: Id, connectionId: string): Promise<readonly string[]> {
+    const waiting = this.#rows.peek(keyOf({ tenantId, connectionId }))
+    if (waiting !== undefined) return waiting.userId === userId ? waiting.channels : []
+    const row = await this.#storage.db.selectFrom('websocket_connections').select('subscribed_channels')
+      .where('tenant_id', '=', tenantId).where('connection_id', '=', connectionId).where('user_id', '=', userId).executeTakeFirst().catch(() => undefined)
+    return row === undefined ? [] : JSON.parse(jsonText(row.subscribed_channels)) as string[]
   }
 
   async close (): Promise<void> {

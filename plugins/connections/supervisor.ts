@@ -1,5 +1,4 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { WebSocket } from 'ws'
 import { sleep } from '../../lib/async/timers.js'
 import { toIso, type Clock } from '../../lib/clock.js'
 import type { Hub } from '../../lib/delivery/hub.js'
@@ -7,7 +6,6 @@ import { expiryOf } from '../../lib/identity.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { encodeFrame, type ErrorData } from '../../lib/wire/protocol.js'
 import type { Connection } from './connection.js'
-import { isMidMessage } from './node/receiver.js'
 import { CLOSE_TIMEOUT_MS, EXPIRY_WARNING_MS, FRAME_TIMEOUT_MS, type ConnectionSettings } from './options.js'
 import type { TokenExpiring } from './schemas.js'
 
@@ -20,14 +18,14 @@ const RETRY_SECONDS = 3
 /** Share of the time until the deadline for closing; the rest is for clients to respond. */
 const DRAIN_SHARE = 0.6
 
-/** Supervises all sockets of this node with one timer: pings, timeouts, expiring credentials. Also drains them. */
+/** Supervises all sockets and streams of this node with one timer: pings, timeouts, expiring credentials. Also drains them. */
 export class Supervisor {
-  readonly #connections = new Map<WebSocket, Connection>()
+  readonly #connections = new Map<object, Connection>()
   readonly #settings: ConnectionSettings
   readonly #clock: Clock
   readonly #log: FastifyBaseLogger
   /** Sockets on which a message has arrived in part, and since when. */
-  readonly #incomplete = new Map<WebSocket, number>()
+  readonly #incomplete = new Map<object, number>()
   readonly #timers: NodeJS.Timeout[] = []
   #empty: (() => void) | null = null
   /** New sockets are refused. */
@@ -52,23 +50,23 @@ export class Supervisor {
     }, statsInterval))
   }
 
-  watch (socket: WebSocket, connection: Connection): void {
-    this.#connections.set(socket, connection)
+  watch (connection: Connection): void {
+    this.#connections.set(connection.transport.source, connection)
   }
 
   /** A message of this socket is complete. */
-  noteMessage (socket: WebSocket): void {
-    if (this.#incomplete.size > 0) this.#incomplete.delete(socket)
+  noteMessage (source: object): void {
+    if (this.#incomplete.size > 0) this.#incomplete.delete(source)
   }
 
-  /** The connection of a socket that is watched. */
-  of (socket: WebSocket): Connection | undefined {
-    return this.#connections.get(socket)
+  /** The connection of a WebSocket or a response that is watched. */
+  of (source: object): Connection | undefined {
+    return this.#connections.get(source)
   }
 
-  forget (socket: WebSocket): void {
-    this.#incomplete.delete(socket)
-    this.#connections.delete(socket)
+  forget (source: object): void {
+    this.#incomplete.delete(source)
+    this.#connections.delete(source)
     if (this.#connections.size === 0) this.#empty?.()
   }
 
@@ -101,21 +99,22 @@ export class Supervisor {
 
   #checkAll (): void {
     const now = this.#clock.now()
-    for (const [socket, connection] of this.#connections) {
-      if (this.#isTooLong(socket, now)) connection.close(CloseCode.badFrames, 'a frame did not become complete')
+    for (const connection of this.#connections.values()) {
+      if (this.#isTooLong(connection, now)) connection.close(CloseCode.badFrames, 'a frame did not become complete')
       this.#check(connection, now)
     }
   }
 
   /** A message began to arrive long ago, and has not ended. */
-  #isTooLong (socket: WebSocket, now: number): boolean {
+  #isTooLong ({ transport }: Connection, now: number): boolean {
+    const { source } = transport
     // What this node does not read cannot become complete.
-    if (socket.isPaused || !isMidMessage(socket)) {
-      this.#incomplete.delete(socket)
+    if (transport.isPaused || !transport.isMidMessage) {
+      this.#incomplete.delete(source)
       return false
     }
-    const since = this.#incomplete.get(socket)
-    if (since === undefined) this.#incomplete.set(socket, now)
+    const since = this.#incomplete.get(source)
+    if (since === undefined) this.#incomplete.set(source, now)
     return since !== undefined && now - since >= FRAME_TIMEOUT_MS
   }
 

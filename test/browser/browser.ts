@@ -6,6 +6,17 @@ import { locateCommands } from '../install-packages.js'
 
 const FLAGS = ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
+/** As behind a proxy that lets no WebSocket through: each fails without a word. */
+const BLOCKED = `globalThis.WebSocket = class extends EventTarget {
+  readyState = 0
+  constructor () {
+    super()
+    setTimeout(() => { for (const event of [new Event('error'), new CloseEvent('close', { code: 1006 })]) this.dispatchEvent(event) }, 5)
+  }
+  send () {}
+  close () {}
+}`
+
 export const DESKTOP = { width: 1200, height: 780 }
 export const PHONE = { width: 390, height: 800 }
 
@@ -40,6 +51,7 @@ export async function openPage (t: Test, context: BrowserContext, name: string):
   page.setDefaultTimeout(15_000)
   // tsx marks the names of functions by a helper, which functions that run in the page must find there.
   await page.addInitScript('globalThis.__name = (named) => named')
+  if (process.env.SOCKETS_BLOCKED === '1') await page.addInitScript(BLOCKED)
   page.on('pageerror', (err) => { t.fail(`${name}: ${err.stack ?? err.message}`) })
   page.on('dialog', (dialog) => { t.fail(`${name}: a script ran: ${dialog.message()}`) })
   // Of what the network does, the page itself says what matters.

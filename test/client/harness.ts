@@ -72,6 +72,8 @@ export interface Door {
   requests: string[]
   /** Sockets are refused, as by a proxy that knows nothing of them. */
   blocked: boolean
+  /** Streams are passed on. */
+  streams: boolean
   /** Nothing is passed on, in no direction; connections stay. */
   silent: boolean
   /** Nothing is passed on from the host. */
@@ -95,6 +97,7 @@ export async function doorTo (t: Test, host: Pick<Host, 'url'>): Promise<Door> {
     upgrades: [],
     requests: [],
     blocked: false,
+    streams: false,
     silent: false,
     mute: false,
     cut: () => { for (const socket of sockets) socket.destroy() },
@@ -119,12 +122,17 @@ export async function doorTo (t: Test, host: Pick<Host, 'url'>): Promise<Door> {
   const pass = (request: IncomingMessage, response: ServerResponse): void => {
     if (request.url?.endsWith('/connect') === true) door.connects.push(performance.now())
     door.requests.push(`${request.method} ${request.url}`)
+    if (!door.streams && request.url?.includes('/stream') === true) {
+      response.writeHead(404).end('{}')
+      return
+    }
     const { method, url, headers } = request
     const onward = forward({ host: target.hostname, port: target.port, method, path: url, headers, agent: false }, (answer) => {
       response.writeHead(answer.statusCode ?? 500, answer.headers)
       answer.pipe(response)
     })
     onward.on('error', () => { response.destroy() })
+    response.on('close', () => { onward.destroy() })
     request.pipe(onward)
   }
   const upgrade = (request: IncomingMessage, socket: Socket): void => {

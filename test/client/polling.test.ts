@@ -71,9 +71,9 @@ t.test('polling continues from the cursors of the last socket, and the next sock
   t.equal(client.transport, 'websocket')
 })
 
-t.test('without a WebSocket class the client polls, and without polling it keeps trying', { buffered: true }, async (t) => {
-  const polls = clientOf(t, host, user(21), { WebSocket: class { constructor () { throw new Error('none here') } } as never })
-  t.match(await polls.next('transport'), { transport: 'polling' })
+t.test('without a WebSocket class the client reads a stream, and without polling it keeps trying', { buffered: true }, async (t) => {
+  const reads = clientOf(t, host, user(21), { WebSocket: class { constructor () { throw new Error('none here') } } as never })
+  t.match(await reads.next('transport'), { transport: 'sse' })
   const door = await doorTo(t, host)
   door.blocked = true
   const tries = clientOf(t, door, user(22), { polling: false, maxReconnectAttempts: 2 })

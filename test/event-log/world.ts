@@ -7,6 +7,7 @@ import { readMeta } from '../../lib/database/meta.js'
 import { migrate } from '../../lib/database/migrator.js'
 import { openDatabase, type OpenDatabase } from '../../lib/database/open.js'
 import type { Tables } from '../../lib/database/tables.js'
+import type { Batch } from '../../lib/delivery/batch.js'
 import { Hub, type Member } from '../../lib/delivery/hub.js'
 import { EventLog, type EventLogOptions, type NewEvent, type StoredEvent } from '../../lib/event-log/index.js'
 import { noPosition } from '../../lib/event-log/redis-position.js'
@@ -64,9 +65,11 @@ export class CuttableBackplane implements Backplane {
 export class Reader implements Member {
   readonly frames: Array<{ event: string, data: Record<string, unknown> & { messageId: number } }> = []
 
+  waitsOn = 0
+
   constructor (readonly id: string) {}
 
-  write (_wire: Buffer, payloads: readonly Buffer[]): void {
+  write ({ payloads }: Batch): void {
     for (const payload of payloads) this.frames.push(JSON.parse(payload.toString()) as Reader['frames'][number])
   }
 
@@ -248,7 +251,7 @@ export async function missed (
   }
   return {
     ids: pages.flatMap(({ ids }) => ids),
-    frames: pages.flatMap(({ payloads }) => payloads.map((payload) => JSON.parse(payload.toString()) as Reader['frames'][number])),
+    frames: pages.flatMap(({ batch }) => batch.payloads.map((payload) => JSON.parse(payload.toString()) as Reader['frames'][number])),
     position,
     recovered
   }

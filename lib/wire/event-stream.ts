@@ -1,0 +1,49 @@
+import type { FrameId } from './protocol.js'
+
+const OPENING = Buffer.from('{"event":"')
+const DATA = Buffer.from(',"data":')
+const END = Buffer.from('\n\n')
+const [QUOTE, BACKSLASH, LF, CR] = [0x22, 0x5c, 0x0a, 0x0d]
+
+/** Server-sent events as they leave: `blocks` as text of the stream, `chunk` with the framing of HTTP/1.1 around it. */
+export interface StreamBytes {
+  readonly chunk: Buffer
+  readonly blocks: Buffer
+}
+
+/** A comment, which keeps proxies awake. */
+export const COMMENT = chunkOf([Buffer.from(':\n\n')])
+
+/**
+ * Events as a stream, built once per node: the payload of a WebSocket frame is `{"event":…,"data":…}`, and its data are copied as
+ * they are, without parsing them. `cursor` follows as a block of its own, so that a client that has it has all events before it.
+ */
+export function streamBytes (payloads: readonly Buffer[], cursor: string | null = null): StreamBytes {
+  const parts = payloads.flatMap(blockOf)
+  if (cursor !== null) parts.push(Buffer.from(`id: ${cursor}\n\n`))
+  return chunkOf(parts)
+}
+
+function chunkOf (parts: readonly Buffer[]): StreamBytes {
+  const length = parts.reduce((sum, part) => sum + part.length, 0)
+  const header = Buffer.from(`${length.toString(16)}\r\n`)
+  const chunk = Buffer.concat([header, ...parts, Buffer.from('\r\n')])
+  return { chunk, blocks: chunk.subarray(header.length, header.length + length) }
+}
+
+/** `event:` and `data:` of one payload. */
+function blockOf (payload: Buffer): Buffer[] {
+  const from = OPENING.length
+  const end = payload.indexOf(QUOTE, from)
+  const isPlain = payload.subarray(0, from).equals(OPENING) && payload.subarray(end + 1, end + 1 + DATA.length).equals(DATA) &&
+    !payload.subarray(from, end).includes(BACKSLASH) && !payload.includes(LF) && !payload.includes(CR)
+  if (!isPlain) {
+    // A payload of another form: a reply, or an event whose JSON a database has stored with line breaks. The field `reply` is none that
+    // readers know, and they skip it.
+    const { event, id, data } = JSON.parse(payload.toString()) as { event: string, id?: FrameId, data: unknown }
+    const reply = id === undefined ? '' : `reply: ${JSON.stringify(id)}\n`
+    return [Buffer.from(`event: ${event}\n${reply}data: ${JSON.stringify(data)}\n\n`)]
+  }
+  const name = payload.toString('latin1', from, end)
+  return [Buffer.from(`event: ${name}\ndata: `, 'latin1'), payload.subarray(end + 1 + DATA.length, payload.length - 1), END]
+}

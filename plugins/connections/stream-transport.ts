@@ -1,0 +1,135 @@
+import type { ServerResponse } from 'node:http'
+import type { Http2ServerResponse } from 'node:http2'
+import { Socket } from 'node:net'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Batch } from '../../lib/delivery/batch.js'
+import { COMMENT, streamBytes, type StreamBytes } from '../../lib/wire/event-stream.js'
+import { encodeFrame } from '../../lib/wire/protocol.js'
+import { RawSocket } from './node/raw-socket.js'
+import { progressOf } from './node/socket-progress.js'
+import type { StreamCursor } from './stream-cursor.js'
+import type { Transport } from './transport.js'
+
+const HEADERS = {
+  'content-type': 'text/event-stream',
+  'cache-control': 'no-cache, no-transform',
+  // nginx would collect the events otherwise.
+  'x-accel-buffering': 'no'
+}
+
+/** A response with server-sent events. What the client sends goes by REST. */
+export class StreamTransport implements Transport {
+  readonly source: ServerResponse
+  readonly #cursor: StreamCursor
+  readonly #reply: FastifyReply
+  /** The TCP socket below HTTP/1; null for HTTP/2, and for a test's stream. */
+  readonly #tcp: Socket | null
+  /** Writes ready chunks to the TCP socket; null where the response has to. */
+  #raw: RawSocket | null = null
+  #isChunked = false
+  #state: 'opening' | 'open' | 'ended' = 'opening'
+
+  constructor (request: FastifyRequest, reply: FastifyReply, cursor: StreamCursor) {
+    const { socket, httpVersionMajor } = request.raw
+    this.source = reply.raw
+    this.#reply = reply
+    this.#cursor = cursor
+    this.#tcp = socket instanceof Socket && httpVersionMajor < 2 ? socket : null
+  }
+
+  /** Sends the head of the response. From now on events can be written. */
+  start (): void {
+    const { source } = this
+    this.#state = 'open'
+    this.#reply.hijack()
+    // Headers that hooks of the host have set, as for CORS, are part of the response.
+    for (const [name, value] of Object.entries({ ...this.#reply.getHeaders(), ...HEADERS })) if (value !== undefined) source.setHeader(name, value)
+    source.writeHead(200)
+    source.flushHeaders()
+    // An idle stream is none to be closed.
+    this.#tcp?.setTimeout(0)
+    // Behind another response of the same connection, what is written has to wait.
+    if (this.#tcp === null || source.socket !== this.#tcp) return
+    this.#raw = new RawSocket(this.#tcp)
+    this.#isChunked = source.chunkedEncoding
+  }
+
+  get isOpen (): boolean {
+    return this.#state === 'open' && !this.source.destroyed
+  }
+
+  get waiting (): number {
+    return this.#raw?.waiting ?? streamOf(this.source)?.writableLength ?? this.source.writableLength
+  }
+
+  get progress (): number {
+    return this.#raw !== null && this.#tcp !== null ? progressOf(this.#tcp) : -this.waiting
+  }
+
+  readonly isPaused = false
+  readonly isMidMessage = false
+
+  sizeOf (batch: Batch): number {
+    return batch.stream.chunk.length
+  }
+
+  write (batch: Batch): void {
+    const epoch = batch.newest > 0 ? this.#cursor.mark(batch.newest) : null
+    this.#put(epoch === null ? batch.stream : batch.marked(epoch))
+    if (epoch === null) this.#sendCursor()
+  }
+
+  cork (): void {
+    this.#raw?.cork()
+  }
+
+  flush (): void {
+    this.#raw?.flush()
+  }
+
+  ping (): boolean {
+    if (!this.isOpen) return false
+    this.#put(COMMENT)
+    this.replayed()
+    return false
+  }
+
+  replayed (): void {
+    this.#cursor.advance()
+    this.#sendCursor()
+  }
+
+  pause (): void {}
+
+  resume (): void {}
+
+  close (code: number, reason: string): void {
+    if (this.#state === 'open') {
+      this.#put(streamBytes([encodeFrame('close', { code, reason })]))
+      this.#raw?.flush()
+      this.source.end()
+    }
+    this.#state = 'ended'
+  }
+
+  terminate (): void {
+    this.#state = 'ended'
+    streamOf(this.source)?.destroy()
+    this.source.destroy()
+  }
+
+  /** Where it is due, and could not be part of what was written. */
+  #sendCursor (): void {
+    const cursor = this.isOpen ? this.#cursor.due() : null
+    if (cursor !== null) this.#put(streamBytes([], cursor))
+  }
+
+  #put ({ chunk, blocks }: StreamBytes): void {
+    if (this.#raw !== null) this.#raw.write(this.#isChunked ? chunk : blocks)
+    else this.source.write(blocks)
+  }
+}
+
+/** The stream of HTTP/2, whose responses have the type of HTTP/1 in Fastify. */
+const streamOf = (response: ServerResponse): Http2ServerResponse['stream'] | null =>
+  'stream' in response ? (response as unknown as Http2ServerResponse).stream : null

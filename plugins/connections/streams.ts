@@ -1,0 +1,242 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { PRESENCE_CHANNEL, privateChannel } from '../../lib/channel-names.js'
+import type { MergedChannel } from '../../lib/delivery/merged-replay.js'
+import type { Joining } from '../../lib/delivery/joining.js'
+import type { PageSource } from '../../lib/delivery/replayer.js'
+import { errorData, RealtimeError, toRealtimeError } from '../../lib/errors.js'
+import type { Caller, Identity } from '../../lib/identity.js'
+import type { CheckedChannel, Internals } from '../../lib/internals.js'
+import { channelKey, type ChannelKey } from '../../lib/keys.js'
+import { encodeFrame } from '../../lib/wire/protocol.js'
+import { Connection } from './connection.js'
+import type { Connections } from './connections.js'
+import { openStream, type OpenStream } from './open-stream.js'
+import type { ConnectionSettings } from './options.js'
+import type { StreamQuery } from './schemas.js'
+import type { ConnectionStore } from './store.js'
+import { StreamCursor, type CursorSource } from './stream-cursor.js'
+import { StreamTransport } from './stream-transport.js'
+import type { Supervisor } from './supervisor.js'
+import { describeClient } from './user-agent.js'
+
+export interface StreamsParts {
+  internals: Internals
+  settings: ConnectionSettings
+  connections: Connections
+  supervisor: Supervisor
+  store: ConnectionStore
+}
+
+/** A channel of a new stream: subscribed, or refused. */
+type Outcome =
+  | { channel: string, joining: Joining, members: object | null, begun: () => void }
+  | { channel: string, error: RealtimeError }
+
+interface Cursor { epoch: string, id: number }
+
+const CURSOR = /^([A-Za-z0-9_-]{1,32})\.(\d{1,15})$/
+
+/** The rules of streams: connections whose frames go one way, with one cursor for all of their channels. */
+export class Streams {
+  readonly #parts: StreamsParts
+  readonly #onClose: (this: object) => void
+
+  constructor (parts: StreamsParts) {
+    this.#parts = parts
+    const { supervisor, internals, connections } = parts
+    // One function for all streams: a closure for each would stay as long as the stream does.
+    this.#onClose = function () {
+      const connection = supervisor.of(this)
+      if (connection === undefined) return
+      supervisor.forget(this)
+      internals.access.release(connection)
+      const session = connection.end()
+      if (session !== null) connections.onSocketClosed(connection, session)
+    }
+  }
+
+  /** Answers a request with a stream. Rejects if it cannot be opened, or if all of its channels are refused (`RT_FORBIDDEN`). */
+  async open (caller: Caller, request: FastifyRequest, reply: FastifyReply, query: StreamQuery): Promise<void> {
+    const { internals, settings, connections, supervisor } = this.#parts
+    const { accessLog, bus } = internals
+    const { identity } = caller
+    const position = cursorOf(request, query)
+    const connectionId = query.connection_id ?? randomUUID()
+    const decisions = accessLog.count
+    const checked = await this.#check(caller, [...namesIn(query.channels), ...await this.#requested(identity, query, position !== undefined)])
+    requireOne(checked.map(({ error }) => error))
+
+    const cursor = new StreamCursor()
+    const transport = new StreamTransport(request, reply, cursor)
+    const connection = new Connection({ transport, request, client: describeClient(request) }, internals, settings)
+    // The client left while the host was asked.
+    if (reply.raw.destroyed) return
+    supervisor.watch(connection)
+    reply.raw.on('close', this.#onClose)
+
+    const since = position?.id ?? 0
+    const opened = await openStream(connections, internals, connection, { identity, connectionId, since })
+    const joined = await this.#join(connection, opened, checked, since)
+    // Joined before the question, so that a decision of the host in between finds the channel.
+    const outcomes = accessLog.count === decisions ? joined : await this.#checkAgain(caller, connection, joined)
+    requireOne(outcomes.map((outcome) => 'error' in outcome ? outcome.error : null))
+    const { answers, live } = await this.#positions(connection, opened, outcomes, position)
+    if (connection.closed) throw new RealtimeError('RT_UNAVAILABLE', 'The connection was closed', { retryAfter: 1 })
+
+    transport.start()
+    cursor.source = new Source(internals, connection)
+    connection.send(encodeFrame('authenticated', opened.describe()))
+    for (const answer of answers) connection.send(answer)
+    live()
+    cursor.begin()
+    transport.replayed()
+    bus.emit('opened', connection)
+  }
+
+  /** Channels that were requested by REST; of a connection that comes back, those that it had. */
+  async #requested (identity: Identity, { connection_id: connectionId }: StreamQuery, isBack: boolean): Promise<readonly string[]> {
+    if (connectionId === undefined) return []
+    const { roster } = this.#parts.internals
+    const { tenantId, userId } = identity
+    const known = await roster.find(tenantId, connectionId)
+    if (known !== null && known.userId !== userId) throw new RealtimeError('RT_CONNECTION_TAKEN')
+    const requested = await roster.channels(tenantId, connectionId).catch(() => [])
+    const before = isBack ? await this.#parts.store.channelsOf(tenantId, userId, connectionId) : []
+    const { defaultChannels } = this.#parts.internals
+    return [...requested, ...before].filter((channel) => channel !== privateChannel(userId) && !defaultChannels.has(channel))
+  }
+
+  async #check (caller: Caller, names: readonly string[]): Promise<CheckedChannel[]> {
+    const { streamSubscriptions } = this.#parts.internals
+    if (names.length === 0) return []
+    return await streamSubscriptions?.check(caller, names) ??
+      names.map((channel) => ({ channel, error: new RealtimeError('RT_FORBIDDEN', 'This server has no channels') }))
+  }
+
+  async #join (connection: Connection, { joined }: OpenStream, checked: readonly CheckedChannel[], since: number): Promise<Outcome[]> {
+    return await Promise.all(checked.map(async ({ channel, error }): Promise<Outcome> => {
+      if (error !== null) return { channel, error }
+      const known = joined.get(channel)
+      if (known !== undefined) return { channel, joining: known, members: null, begun: () => {} }
+      try {
+        const { streamSubscriptions } = this.#parts.internals
+        if (streamSubscriptions === null) throw new RealtimeError('RT_FORBIDDEN')
+        return { channel, ...await streamSubscriptions.join(connection, channel, since) }
+      } catch (err) {
+        return { channel, error: toRealtimeError(err) }
+      }
+    }))
+  }
+
+  /** A kick, a ban or a recheck in the meantime: the answers of `authorize` are older. */
+  async #checkAgain (caller: Caller, connection: Connection, outcomes: readonly Outcome[]): Promise<Outcome[]> {
+    const again = new Map((await this.#check(caller, outcomes.map(({ channel }) => channel))).map(({ channel, error }) => [channel, error]))
+    return outcomes.map((outcome) => {
+      const error = again.get(outcome.channel) ?? null
+      if ('error' in outcome || error === null) return outcome
+      connection.leave(outcome.channel)
+      return { channel: outcome.channel, error }
+    })
+  }
+
+  /** The events that answer each channel, and a function that starts the delivery of events. */
+  async #positions (connection: Connection, { joined }: OpenStream, outcomes: readonly Outcome[], cursor: Cursor | null | undefined): Promise<{ answers: Buffer[], live: () => void }> {
+    const { eventLog, waiting } = this.#parts.internals
+    const { tenantId, userId } = connection.identity
+    const own = privateChannel(userId)
+    const answers: Buffer[] = []
+    const subscribed: Array<Subscribed & { isAsked: boolean }> = []
+    for (const outcome of outcomes) {
+      // The host may have taken the connection off the channel again.
+      const error = 'error' in outcome ? outcome.error : outcome.joining.isOver ? new RealtimeError('RT_FORBIDDEN') : null
+      if (error !== null) answers.push(encodeFrame('error', { channel: outcome.channel, ...errorData(error) }))
+      else if ('joining' in outcome) subscribed.push({ ...outcome, isAsked: true })
+    }
+    const names = new Set(outcomes.map(({ channel }) => channel))
+    for (const [channel, joining] of joined) if (!names.has(channel)) subscribed.push({ channel, joining, members: null, begun: () => {}, isAsked: false })
+
+    const { replays, epoch } = eventLog
+    const keyOf = ({ channel }: { channel: string }): ChannelKey => channelKey(tenantId, channel)
+    const answer = ({ channel, members }: Subscribed, start: { position: number, recovered?: boolean }): void => {
+      answers.push(encodeFrame('subscribed', { channel, ...start, ...members, epoch: epoch.current }))
+    }
+    const first = ({ channel }: Subscribed): { first?: PageSource } => channel === own && waiting !== null ? { first: waiting(connection) } : {}
+    if (cursor === undefined) {
+      const asked = subscribed.filter(({ isAsked }) => isAsked)
+      const positions = await Promise.all(asked.map(async (one) => await replays.position(keyOf(one))))
+      asked.forEach((one, i) => { answer(one, { position: positions[i] ?? 0 }) })
+      return { answers, live: () => { for (const one of subscribed) beginAlone(connection, one, first(one)) } }
+    }
+    // Changes of presence are not in the log.
+    const resumed = subscribed.filter(({ channel, isAsked }) => isAsked || channel !== PRESENCE_CHANNEL)
+    const { since, starts } = await replays.resume(resumed.map(keyOf), cursor)
+    const isAnyBehind = starts.some(({ isBehind }) => isBehind)
+    const together: MergedChannel[] = []
+    const alone = subscribed.filter((one) => !resumed.includes(one))
+    resumed.forEach((one, i) => {
+      const { position = 0, recovered = false, isBehind = false, late = [] } = starts[i] ?? {}
+      answer(one, { position, recovered })
+      // What waits for the user is part of the order of the replay.
+      if (!isBehind && !(isAnyBehind && recovered && one.channel === own)) return alone.push(one)
+      one.begun()
+      together.push({ joining: one.joining, late, ...first(one) })
+    })
+    return {
+      answers,
+      live: () => {
+        for (const one of alone) beginAlone(connection, one, first(one))
+        if (together.length > 0) connection.beginTogether(together, since)
+      }
+    }
+  }
+}
+
+type Subscribed = Extract<Outcome, { joining: Joining }>
+
+function beginAlone (connection: Connection, { joining, begun }: Subscribed, options: { first?: PageSource }): void {
+  begun()
+  connection.begin(joining, options)
+}
+
+/** What a cursor of a connection depends on. */
+class Source implements CursorSource {
+  readonly #internals: Internals
+  readonly #connection: Connection
+
+  constructor (internals: Internals, connection: Connection) {
+    this.#internals = internals
+    this.#connection = connection
+  }
+
+  get isSettled (): boolean {
+    const { hub, backplane } = this.#internals
+    const { waitsOn, channels, phase } = this.#connection
+    return waitsOn === 0 && phase.name === 'open' && backplane.healthy && !hub.hasGap(phase.session.identity.tenantId, channels)
+  }
+
+  get epoch (): string {
+    return this.#internals.eventLog.epoch.current
+  }
+
+  get newest (): number {
+    return this.#internals.eventLog.epoch.newest
+  }
+}
+
+/** Where a stream comes back from: undefined: it is a new one; null: from a cursor that cannot be read. A client that comes back by itself repeats its URL, so the header is newer. */
+function cursorOf ({ headers }: FastifyRequest, { cursor }: StreamQuery): Cursor | null | undefined {
+  const header = headers['last-event-id']
+  const text = typeof header === 'string' && header !== '' ? header : cursor
+  if (text === undefined || text === '') return undefined
+  const [, epoch, id] = CURSOR.exec(text) ?? []
+  return epoch === undefined || id === undefined ? null : { epoch, id: Number(id) }
+}
+
+const namesIn = (channels: string | undefined): string[] => (channels ?? '').split(',').filter((name) => name !== '')
+
+/** Throws if there are errors alone: then the request has failed. */
+function requireOne (errors: ReadonlyArray<RealtimeError | null>): void {
+  if (errors.length === 0 || errors.includes(null)) return
+  throw errors.find((error) => error?.code === 'RT_FORBIDDEN') ?? errors[0] ?? new RealtimeError('RT_FORBIDDEN')
+}

@@ -1,0 +1,47 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import { RealtimeError } from '../../lib/errors.js'
+import { Id, withIds } from '../../lib/id-schemas.js'
+import type { Identity } from '../../lib/identity.js'
+import type { Internals } from '../../lib/internals.js'
+import { connectionKey } from '../../lib/keys.js'
+import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
+import type { ClientFrame } from '../../lib/wire/protocol.js'
+import { Connection } from './connection.js'
+import type { FramePipeline } from './frame-pipeline.js'
+
+const Frames = Type.Object({ tenantId: Id, connectionId: Type.String(), frames: Type.Array(Type.String()) })
+type Frames = Static<typeof Frames>
+const FRAMES = 'connections.frames'
+
+/** What clients send by REST on a connection whose frames otherwise go one way: their frames, which are answered on the stream. */
+export class Uplink {
+  readonly #internals: Internals
+  readonly #pipeline: FramePipeline
+
+  constructor (internals: Internals, pipeline: FramePipeline) {
+    this.#internals = internals
+    this.#pipeline = pipeline
+    const schema = withIds(Frames, internals.ids.kind)
+    internals.rpc.handle(FRAMES, async (data) => {
+      if (!Value.Check(schema, data)) throw new RealtimeError('RT_INVALID_DATA')
+      this.#receive(data)
+    })
+  }
+
+  /** Handles frames of one of the caller's connections in their order, on the node that has it. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
+  async send (identity: Identity, connectionId: string, frames: readonly ClientFrame[]): Promise<void> {
+    const { roster, rpc } = this.#internals
+    const { tenantId } = identity
+    const { nodeId } = await ownedConnection(roster, identity, connectionId)
+    if (nodeId === null) throw new RealtimeError('RT_NOT_FOUND', 'The connection has no stream yet')
+    await rpc.call(nodeId, FRAMES, { tenantId, connectionId, frames: frames.map((frame) => JSON.stringify(frame)) } satisfies Frames)
+  }
+
+  #receive ({ tenantId, connectionId, frames }: Frames): void {
+    const connection = this.#internals.localConnections.get(connectionKey(tenantId, connectionId))
+    if (!(connection instanceof Connection) || connection.closed) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
+    connection.noteActivity()
+    for (const frame of frames) this.#pipeline.receive(connection, frame)
+  }
+}
