@@ -7,7 +7,7 @@ import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { Hub } from '../../lib/delivery/hub.js'
 import type { Joining } from '../../lib/delivery/joining.js'
 import type { MergedChannel } from '../../lib/delivery/merged-replay.js'
-import { Replayer, type PageReader, type PageSource, type Reader, type ReplayOptions } from '../../lib/delivery/replayer.js'
+import { Replayer, type PageSource, type Reader, type ReplayOptions } from '../../lib/delivery/replayer.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { Identity } from '../../lib/identity.js'
 import { channelKey, channelOf, type ChannelKey } from '../../lib/keys.js'
@@ -46,7 +46,6 @@ export class Connection implements Reader, LocalConnection, Paced {
   readonly client: ClientDescription
   readonly transport: Transport
   readonly #hub: Hub
-  readonly #log: PageReader
   readonly #clock: Clock
   readonly #metrics: Metrics
   readonly #maxBuffered: number
@@ -62,12 +61,11 @@ export class Connection implements Reader, LocalConnection, Paced {
   #working = false
 
   constructor ({ transport, request, client }: Opening, internals: ConnectionInternals, options: ConnectionOptions) {
-    const { hub, eventLog, clock, metrics } = internals
+    const { hub, clock, metrics } = internals
     this.transport = transport
     this.request = request
     this.client = client
     this.#hub = hub
-    this.#log = eventLog.replays
     this.#clock = clock
     this.#metrics = metrics
     this.#maxBuffered = options.maxBuffered
@@ -153,14 +151,14 @@ export class Connection implements Reader, LocalConnection, Paced {
   }
 
   begin (joining: Joining, options?: ReplayOptions): void {
-    this.#replayer ??= new Replayer(this, this.#log, (key, first) => { this.#beginAgain(key, first) })
+    this.#replayer ??= new Replayer(this, this.#internals.eventLog.replays, (key, first) => { this.#beginAgain(key, first) })
     this.#replayer.begin(joining, options)
     if (this.#replayer.isIdle) this.#replayer = null
   }
 
   /** Like `begin` for several channels of a stream, which are replayed together in the order of ids. */
   beginTogether (channels: readonly MergedChannel[], since: number): void {
-    this.#replayer ??= new Replayer(this, this.#log, (key, first) => { this.#beginAgain(key, first) })
+    this.#replayer ??= new Replayer(this, this.#internals.eventLog.replays, (key, first) => { this.#beginAgain(key, first) })
     this.#replayer.beginTogether(channels, since)
   }
 
@@ -273,9 +271,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   }
 
   async runInOrder<T> (task: () => Promise<T>): Promise<T> {
-    return await new Promise<T>((resolve, reject) => {
-      this.enqueueFrame(() => task().then(resolve, reject))
-    })
+    return await new Promise<T>((resolve, reject) => { this.enqueueFrame(() => task().then(resolve, reject)) })
   }
 
   /**
