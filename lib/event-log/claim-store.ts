@@ -23,13 +23,13 @@ export class ClaimStore {
     this.#ids = ids
   }
 
-  /** Those of these events that are due, which are due again at `until`: for one node of those that ask. */
-  async claimDue (ids: readonly number[], now: number, until: number): Promise<Set<number>> {
+  /** Those of these events that are due and still have this status, which are due again at `until`: for one node of those that ask. */
+  async claimDue (ids: readonly number[], status: 'pending' | 'failed', now: number, until: number): Promise<Set<number>> {
     if (ids.length === 0) return new Set()
     return await this.#db.transaction().execute(async (trx) => {
       const { rows } = await trx.executeQuery<{ id: number }>(CompiledQuery.raw(`
-        select id from websocket_events where id in (${marksOf(ids)}) and status in ('pending', 'failed') and due_at <= ?
-        ${this.#dialect === 'mysql' ? ' for update' : ''}`, [...ids, toSqlTime(now)]))
+        select id from websocket_events where id in (${marksOf(ids)}) and status = ? and due_at <= ?
+        ${this.#dialect === 'mysql' ? ' for update' : ''}`, [...ids, status, toSqlTime(now)]))
       const claimed = rows.map(({ id }) => Number(id))
       if (claimed.length > 0) await trx.updateTable('websocket_events').set({ due_at: toSqlTime(until) }).where('id', 'in', claimed).execute()
       return new Set(claimed)

@@ -98,7 +98,7 @@ export class Sweeper {
   /** Told before it is recorded: if this node dies in between, another one tells it again. */
   async #fail (events: readonly DueEvent[], reason: string, now: number): Promise<void> {
     const { store, claims, onFailed } = this.#options
-    const claimed = await claims.claimDue(idsOf(events), now, now + TELL_LEASE_MS)
+    const claimed = await claims.claimDue(idsOf(events), 'pending', now, now + TELL_LEASE_MS)
     const own = events.filter(({ id }) => claimed.has(id))
     for (const event of own) onFailed(event, reason)
     await store.markFailed(idsOf(own), reason, now)
@@ -107,7 +107,7 @@ export class Sweeper {
   /** Given up by somebody who cannot tell the host, such as the command line. */
   async #tellFailed (events: readonly DueEvent[], now: number): Promise<void> {
     const { claims, onFailed } = this.#options
-    const claimed = await claims.claimDue(idsOf(events), now, now + TELL_LEASE_MS)
+    const claimed = await claims.claimDue(idsOf(events), 'failed', now, now + TELL_LEASE_MS)
     const own = events.filter(({ id }) => claimed.has(id))
     for (const event of own) onFailed(event, event.failure ?? '')
     await claims.settleFailed(idsOf(own))
@@ -139,7 +139,7 @@ export class Sweeper {
       return
     }
     const lease = now + TELL_LEASE_MS
-    const claimed = await claims.claimDue(idsOf(old), now, lease)
+    const claimed = await claims.claimDue(idsOf(old), 'pending', now, lease)
     const own = old.filter(({ id }) => claimed.has(id))
     for (const event of own) onWaiting(event)
     await claims.markTold(idsOf(own), lease, now)
