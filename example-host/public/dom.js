@@ -77,6 +77,7 @@ export function followConnection (client, connected = 'Connected') {
   }
   client.on('transport', ({ transport }) => {
     if (transport === 'polling') show('Connected by polling: sockets are blocked', 'polling')
+    else if (transport === 'sse') show('Connected by server-sent events: sockets are blocked', 'polling')
     else show(connected, 'on')
   })
   client.on('disconnected', ({ code, willReconnect }) => show(willReconnect ? `Disconnected (${code}): coming back…` : `Ended (${code})`))

@@ -70,7 +70,7 @@ t.test('Two nodes behind a load balancer', async (t) => {
     await until('it fits a phone', 10_000, async () => await dashboard.evaluate(() => document.documentElement.scrollWidth <= innerWidth))
   })
 
-  await t.test('where sockets are blocked, the page works by polling and says so', async (t) => {
+  await t.test('where sockets are blocked, the page works by server-sent events and says so', async (t) => {
     const proxy = await startProxy(a.port)
     t.teardown(async () => { await proxy.close() })
     proxy.inspect = (bytes, link) => {
@@ -79,7 +79,7 @@ t.test('Two nodes behind a load balancer', async (t) => {
       return !isUpgrade
     }
     const cleo = await comeIn(t, browser, `http://127.0.0.1:${proxy.port}`, { name: 'Cleo', userId: 3 })
-    t.equal(await cleo.page.textContent('#state'), 'Connected by polling: sockets are blocked')
+    t.equal(await cleo.page.textContent('#state'), 'Connected by server-sent events: sockets are blocked')
     await says(cleo, 'Can you hear me?')
     await ann.page.waitForSelector('#messages .text:text-is("Can you hear me?")')
     await says(ann, 'Loud and clear')

@@ -80,11 +80,11 @@ t.test('a page with a strict policy needs nothing but its own origin', async (t)
   await context.close()
 })
 
-t.test('a page whose policy forbids sockets polls instead of waiting for ever', async (t) => {
+t.test('a page whose policy forbids sockets hears by server-sent events instead of waiting for ever', async (t) => {
   const host = await site(t, (port) => `default-src 'none'; script-src 'self'; connect-src http://127.0.0.1:${port}`)
   const context = await browser.newContext()
   const page = await open(context, host, 1)
-  await page.waitForFunction(() => client.transport === 'polling')
+  await page.waitForFunction(() => client.transport === 'sse')
   await connected(page)
   await say(host, 'hello')
   await until('it is told', async () => (await messages(page)).length > 0)
