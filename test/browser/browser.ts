@@ -45,8 +45,11 @@ export async function openBrowser (t: Test): Promise<Browser> {
   return browser
 }
 
-/** A page on which no script fails, no dialog opens and no error is logged, also none about the page's own policy. */
-export async function openPage (t: Test, context: BrowserContext, name: string): Promise<Page> {
+/**
+ * A page on which no script fails, no dialog opens and no error is logged, also none about the page's own policy. `logs`: errors
+ * that a test causes, which the page logs.
+ */
+export async function openPage (t: Test, context: BrowserContext, name: string, logs?: RegExp): Promise<Page> {
   const page = await context.newPage()
   page.setDefaultTimeout(15_000)
   // tsx marks the names of functions by a helper, which functions that run in the page must find there.
@@ -55,7 +58,7 @@ export async function openPage (t: Test, context: BrowserContext, name: string):
   page.on('pageerror', (err) => { t.fail(`${name}: ${err.stack ?? err.message}`) })
   page.on('dialog', (dialog) => { t.fail(`${name}: a script ran: ${dialog.message()}`) })
   // Of what the network does, the page itself says what matters.
-  page.on('console', (message) => { if (message.type() === 'error' && !/Failed to load resource|WebSocket connection to/.test(message.text())) t.fail(`${name}: ${message.text()}`) })
+  page.on('console', (message) => { if (message.type() === 'error' && !/Failed to load resource|WebSocket connection to/.test(message.text()) && logs?.test(message.text()) !== true) t.fail(`${name}: ${message.text()}`) })
   return page
 }
 

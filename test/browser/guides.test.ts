@@ -30,7 +30,10 @@ async function serve (t: Test, root: string, config: InlineConfig): Promise<stri
 
 const browser = await openBrowser(t)
 async function visit (t: Test, url: string, name: string): Promise<Page> {
-  const page = await openPage(t, await browser.newContext(), name)
+  const context = await browser.newContext()
+  // Before its server ends, which a page would log.
+  t.teardown(async () => { await context.close() })
+  const page = await openPage(t, context, name)
   page.setDefaultTimeout(30_000)
   await page.goto(url)
   return page

@@ -30,5 +30,5 @@ function Probe ({ target }: { target: Target }): null {
 
 export function start (token: string, target: Target): void {
   const props = { options: { baseUrl: '/api/websocket', token }, children: createElement(Probe, { target }) }
-  createRoot(document.getElementById('root')!).render(createElement(StrictMode, null, createElement(RealtimeProvider, props)))
+  createRoot(document.body.appendChild(document.createElement('div'))).render(createElement(StrictMode, null, createElement(RealtimeProvider, props)))
 }

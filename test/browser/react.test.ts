@@ -37,9 +37,11 @@ t.teardown(async () => {
 })
 const url = server.resolvedUrls?.local[0] ?? ''
 const browser = await openBrowser(t)
+/** The client logs errors for which a component has no listener. */
+const CUT_OFF = /^ClientError/
 
 async function enter (t: Test, userId: number, name: string, context = browser.newContext()): Promise<Page> {
-  const page = await openPage(t, await context, name)
+  const page = await openPage(t, await context, name, CUT_OFF)
   page.setDefaultTimeout(30_000)
   await page.goto(url)
   await page.fill('[name=userId]', String(userId))
@@ -187,7 +189,7 @@ declare const hooks: Hooks
 
 t.test('The hooks of a direct conversation', async (t) => {
   const open = async (userId: number, peer: number): Promise<Page> => {
-    const page = await openPage(t, await browser.newContext(), `user ${userId}`)
+    const page = await openPage(t, await browser.newContext(), `user ${userId}`, CUT_OFF)
     page.setDefaultTimeout(30_000)
     await page.goto(url)
     await page.evaluate(async ([file, token, peer]) => {
