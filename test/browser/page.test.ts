@@ -132,6 +132,8 @@ t.test('After a reload, private talks, the own status and the conversation are t
   const ben = await arrive(2, clubId, 'Ben')
   const zoe = await arrive(3, clubId, 'Zoe')
   await writes(zoe, 'I must go')
+  // In no list any more, at once.
+  await zoe.request('user:presence', { status: 'invisible' })
   await zoe.close()
   const ann = await come({ name: 'Ann', userId: 1, clubId })
   await opens(ann, 'Ben')
