@@ -79,7 +79,7 @@ export const suite: Dialect = {
   message: (message) => frameOf(JSON.stringify({ event: 'message:group', data: { channel: CHANNEL, message, conversationId: 'bench' } }))
 }
 
-/** The suite with members that read server-sent events; publishers, whose ids begin at 100,000, have sockets. */
+/** fastify-realtime with members that read server-sent events; publishers, whose ids begin at 100,000, have sockets. */
 export const suiteStreams: Dialect = {
   ...suite,
   name: 'suite, streams',

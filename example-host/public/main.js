@@ -1,4 +1,4 @@
-// The demo page: a chat over the suite's own client.
+// The demo page: a chat over fastify-realtime's own client.
 import { WebSocketClient } from '/client.js'
 import { showComposer } from '/composer.js'
 import { $, followConnection, hasIntegerIds, login, make, readId } from '/dom.js'
