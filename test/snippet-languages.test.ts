@@ -161,9 +161,10 @@ t.test('the commands of the documents work', async (t) => {
   }
 })
 
-t.test('the rights of the documents are enough: one user migrates, the other serves', async (t) => {
-  const [grants, ...more] = inLanguage('sql')
-  if (grants === undefined || more.length > 0) throw new Error('one snippet in SQL is expected: the rights of the database user')
+t.test('the rights of the documents are enough: one user migrates, the other serves, and runs what else is SQL there', async (t) => {
+  const snippets = inLanguage('sql')
+  const grants = snippets.find(({ code }) => code.includes('GRANT'))
+  if (grants === undefined) throw new Error('a snippet in SQL with the rights of the database user is expected')
   const { url, drop } = await createDatabase(process.env.DATABASE_URL ?? '')
   const { pathname, hostname, port } = new URL(url)
   const serial = Math.random().toString(36).slice(2, 8)
@@ -186,6 +187,9 @@ t.test('the rights of the documents are enough: one user migrates, the other ser
   await app.register(channels)
   t.match(await app.realtime.channels.broadcast({ tenantId: 1, message: 'hi' }), { messageId: Number })
   const serving = await createConnection(urlOf('app'))
+  for (const { code } of snippets.filter((snippet) => snippet !== grants)) {
+    for (const statement of code.split(';').map((text) => text.trim()).filter((text) => text !== '')) await t.resolves(serving.query(statement), statement)
+  }
   await t.rejects(serving.query('create table not_allowed (id int)'), { code: 'ER_TABLEACCESS_DENIED_ERROR' })
   await serving.end()
 })
