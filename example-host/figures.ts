@@ -63,7 +63,6 @@ async function read (app: FastifyInstance, node: string): Promise<Static<typeof 
       for (const key of [metricName, ...Object.values(labels).map((label) => `${metricName} ${label}`)]) samples.set(key, value + (samples.get(key) ?? 0))
     }
   }
-  const { database, redis } = await app.realtime.health()
   const of = (sample: string): number => samples.get(`realtime_${sample}`) ?? 0
   return {
     node,
@@ -77,8 +76,9 @@ async function read (app: FastifyInstance, node: string): Promise<Static<typeof 
     queued: of('log_queued_events'),
     pending: samples.get('realtime_log_events pending') ?? null,
     failed: samples.get('realtime_log_events failed') ?? null,
-    database,
-    redis,
+    // As last seen: `health()` would write to the database each time.
+    database: of('healthy database') === 1,
+    redis: of('healthy backplane') === 1 && of('healthy roster') === 1,
     delay: 1000 * of('event_loop_delay_seconds p99')
   }
 }
