@@ -14,7 +14,7 @@ const LOOK_MS = 50
 /** How long a user's connections may take to close, and the user to go offline, in milliseconds. */
 const TO_LEAVE_MS = 5000
 /** A node that did not answer has written by then what it had. */
-const AGAIN_MS = 5000
+const AGAIN_MS = 3000
 
 /**
  * Erases users who may be connected. Whatever ends their presence leaves rows: it ends first, and every node writes what it has
@@ -38,7 +38,7 @@ export class Erasing {
   async erase (user: UserRef): Promise<Erased> {
     await this.#disconnect(user)
     const { erased, isComplete } = await this.#run(user)
-    if (!isComplete) this.#eraseAgain(user)
+    this.#eraseAgain(user, isComplete)
     return erased
   }
 
@@ -47,27 +47,38 @@ export class Erasing {
     this.#timers.clear()
   }
 
-  #eraseAgain (user: UserRef): void {
+  /** A node that is slow may report an end of a connection after Redis forgot the user. */
+  #eraseAgain (user: UserRef, isComplete: boolean): void {
     const timer = setTimeout(() => {
       this.#timers.delete(timer)
-      this.#runUnlessBack(user).catch((err: unknown) => { this.#log.error({ err }, 'Could not erase what an erased user’s connections left behind: erase the user again') })
+      this.#runUnlessBack(user, isComplete).catch((err: unknown) => { this.#log.error({ err }, 'Could not erase what an erased user’s connections left behind: erase the user again') })
     }, AGAIN_MS).unref()
     this.#timers.add(timer)
   }
 
   /** What a user who came back does is not erased. */
-  async #runUnlessBack (user: UserRef): Promise<void> {
-    if ((await this.#internals.roster.connectionsOf(user.tenantId, user.userId)).length === 0) await this.#run(user)
+  async #runUnlessBack (user: UserRef, isComplete: boolean): Promise<void> {
+    const { roster } = this.#internals
+    if ((await roster.connectionsOf(user.tenantId, user.userId)).length > 0) return
+    if (!isComplete) await this.#run(user)
+    else await this.#settleAll(user)
   }
 
   /** Complete: every node has written what it had before. */
   async #run (user: UserRef): Promise<{ erased: Erased, isComplete: boolean }> {
-    const { database, ids, roster, rpc, nodeId } = this.#internals
-    const others = (await roster.aliveNodes().catch(() => [])).filter((node) => node !== nodeId)
-    const [settled] = await Promise.all([callNodes(rpc, others, { op: SETTLE, data: user, timeout: SETTLE_MS }), this.#settle(user)])
+    const { database, ids, roster } = this.#internals
+    const isComplete = await this.#settleAll(user)
     const erased = await eraseUser({ db: database.slow, dialect: database.dialect }, ids, user)
     await roster.forget(user)
-    return { erased, isComplete: others.every((node) => settled.has(node)) }
+    return { erased, isComplete }
+  }
+
+  /** False if a node did not answer. */
+  async #settleAll (user: UserRef): Promise<boolean> {
+    const { roster, rpc, nodeId } = this.#internals
+    const others = (await roster.aliveNodes().catch(() => [])).filter((node) => node !== nodeId)
+    const [settled] = await Promise.all([callNodes(rpc, others, { op: SETTLE, data: user, timeout: SETTLE_MS }), this.#settle(user)])
+    return others.every((node) => settled.has(node))
   }
 
   async #settle (user: UserRef): Promise<void> {
@@ -81,9 +92,14 @@ export class Erasing {
     const { tenantId, userId } = user
     await this.#close(user)
     await this.#until(async () => (await roster.connectionsOf(tenantId, userId)).length === 0)
-    // Others see the user go offline now, not after the grace.
+    await this.#leave(user)
+  }
+
+  /** Others see the user go offline now, not after the grace. */
+  async #leave (user: UserRef): Promise<void> {
+    const { roster } = this.#internals
     await roster.dismiss(user)
-    await this.#until(async () => (await roster.presence(tenantId, [userId]))[0] === null)
+    await this.#until(async () => (await roster.presence(user.tenantId, [user.userId]))[0] === null)
   }
 
   /** Waits for a while. Rejects where Redis is away: what it has of the user cannot be erased. */

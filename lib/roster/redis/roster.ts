@@ -246,7 +246,7 @@ export class RedisRoster implements Roster {
   }
 
   readonly dismiss: Roster['dismiss'] = async (user) => { await dismiss(this.#commands, user) }
-  readonly forget: Roster['forget'] = async (user) => { await forget(this.#commands, user, this.#typing) }
+  readonly forget: Roster['forget'] = async (user) => { await forget(this.#commands, user, this.#typing, this.#departures) }
 
   async repair (share = 1): Promise<void> {
     await this.#repair.repair(share)
