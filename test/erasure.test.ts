@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { Redis } from 'ioredis'
 import { sql } from 'kysely'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { internalsOf } from '../lib/internals.js'
 import { MovableClock } from '../plugins/testing.js'
 import { connect, rest, startNode, store, until, user, type Host } from './helper.js'
@@ -49,6 +49,16 @@ async function tracesInDatabase (host: Host): Promise<string[]> {
   return traces
 }
 
+/** Two nodes, and a look into their Redis. */
+async function twoNodes (t: Test): Promise<{ a: Host, b: Host, shared: Awaited<ReturnType<typeof store>>, clock: MovableClock, redis: Redis }> {
+  const shared = await store(t, 'servers')
+  const clock = new MovableClock()
+  const [a, b] = [await startNode(t, settings, shared, clock), await startNode(t, settings, shared, clock)]
+  const redis = new Redis(process.env.REDIS_URL ?? '')
+  t.teardown(() => { redis.disconnect() })
+  return { a, b, shared, clock, redis }
+}
+
 /** Leaves a trace of the user everywhere; returns the id of a message of another user. */
 async function live (a: Host, b: Host): Promise<number> {
   const { app: { realtime } } = a
@@ -83,11 +93,7 @@ const options = { authorize: () => true, presenceGrace: 30_000 }
 const settings = { backend: 'servers', options, conversations: { moderate: () => true }, channels: { members: () => 'list' as const } } as const
 
 void t.test('after an erasure nothing in the database or in Redis names the user, except what others wrote', { buffered: true }, async (t) => {
-  const shared = await store(t, 'servers')
-  const clock = new MovableClock()
-  const [a, b] = [await startNode(t, settings, shared, clock), await startNode(t, settings, shared, clock)]
-  const redis = new Redis(process.env.REDIS_URL ?? '')
-  t.teardown(() => { redis.disconnect() })
+  const { a, b, shared, redis } = await twoNodes(t)
   const kept = await live(a, b)
   const watcher = await connect(b, user(OTHER))
   await rest(b, user(ME), 'POST', '/presence/update', { status: 'online' })
@@ -117,11 +123,7 @@ void t.test('after an erasure nothing in the database or in Redis names the user
 })
 
 void t.test('the command erases a user from the database and from Redis', { buffered: true }, async (t) => {
-  const shared = await store(t, 'servers')
-  const clock = new MovableClock()
-  const [a, b] = [await startNode(t, settings, shared, clock), await startNode(t, settings, shared, clock)]
-  const redis = new Redis(process.env.REDIS_URL ?? '')
-  t.teardown(() => { redis.disconnect() })
+  const { a, b, shared, clock, redis } = await twoNodes(t)
   const kept = await live(a, b)
   for (const { app } of [a, b]) await app.realtime.connections.closeUser(1, ME)
   await until('the connections are gone', async () => (await a.app.realtime.connections.of(1, ME)).length === 0)

@@ -50,9 +50,9 @@ export function sendJson (reply: Pick<FastifyReply, 'header' | 'send'>, json: Ma
 
 /**
  * Registers a plugin's routes under the common prefix. Requests are authenticated first, then counted per user. Errors have
- * Fastify's shape, with codes of {@link RealtimeError}. The scope is independent of the host's settings.
+ * Fastify's shape, with codes of {@link RealtimeError}. The scope is independent of the host's settings. `before`: the routes
+ * have limits of their own, which this hook applies before the caller is authenticated.
  */
-/** `before`: the routes have limits of their own, which this hook applies before the caller is authenticated. */
 export async function restScope (
   fastify: FastifyInstance, internals: Internals, routes: (scope: RestScope) => void, before?: onRequestHookHandler
 ): Promise<void> {

@@ -1,8 +1,7 @@
-import { Type, type Static, type TSchema } from '@sinclair/typebox'
-import { Value } from '@sinclair/typebox/value'
+import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyBaseLogger } from 'fastify'
 import { callNodes } from '../../lib/backplane/call-nodes.js'
-import { RealtimeError } from '../../lib/errors.js'
+import { checkedData } from '../../lib/backplane/rpc-data.js'
 import { Id, withIds } from '../../lib/id-schemas.js'
 import type { Id as IdType } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
@@ -37,8 +36,8 @@ export class Closing {
     this.#internals = internals
     this.#log = log
     const [connection, user] = withIds([CloseConnection, CloseUser] as const, internals.ids.kind)
-    internals.rpc.handle('connections.close', async (data) => this.#closeHere(checked(connection, data)))
-    internals.rpc.handle('connections.closeUser', async (data) => this.#closeUserHere(checked(user, data)))
+    internals.rpc.handle('connections.close', async (data) => this.#closeHere(checkedData(connection, data)))
+    internals.rpc.handle('connections.closeUser', async (data) => this.#closeUserHere(checkedData(user, data)))
   }
 
   /** Closes the socket of an entry of the roster, but no newer one with the same id. */
@@ -92,10 +91,4 @@ export class Closing {
     })
     return [...results.values()]
   }
-}
-
-/** Data from another node, which may run another version. */
-function checked<T extends TSchema> (schema: T, data: unknown): Static<T> {
-  if (!Value.Check(schema, data)) throw new RealtimeError('RT_INVALID_DATA')
-  return data
 }

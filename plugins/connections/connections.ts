@@ -175,8 +175,11 @@ export class Connections {
     this.#store.putSession(connection.phase.session, connection.client, [...connection.channels], 'connected')
   }
 
-  /** Releases everything a socket held after it closed, for whatever reason. Never throws. */
-  onSocketClosed (connection: Connection, session: Session): void {
+  /** Releases everything that a connection held after its socket or stream closed, for whatever reason. Never throws. */
+  onClosed (connection: Connection): void {
+    this.#internals.access.release(connection)
+    const session = connection.end()
+    if (session === null) return
     const cleanup = this.#cleanUp(connection, session)
     if (!isPromise(cleanup)) return
     this.#cleanups.add(cleanup)

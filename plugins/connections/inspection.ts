@@ -1,8 +1,7 @@
 import { Type } from '@sinclair/typebox'
-import { Value } from '@sinclair/typebox/value'
 import { withTimeout } from '../../lib/async/with-timeout.js'
 import { callNodes } from '../../lib/backplane/call-nodes.js'
-import { RealtimeError } from '../../lib/errors.js'
+import { checkedData } from '../../lib/backplane/rpc-data.js'
 import { withIds } from '../../lib/id-schemas.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
@@ -39,8 +38,8 @@ export class Inspection {
     this.#store = store
     const schema = withIds(UserOfTenant, internals.ids.kind)
     internals.rpc.handle(OF, async (data) => {
-      if (!Value.Check(schema, data)) throw new RealtimeError('RT_INVALID_DATA')
-      return this.#here(data.tenantId, data.userId)
+      const { tenantId, userId } = checkedData(schema, data)
+      return this.#here(tenantId, userId)
     })
   }
 

@@ -76,9 +76,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     const connection = supervisor.of(this)
     if (connection === undefined) return
     supervisor.forget(this)
-    internals.access.release(connection)
-    const session = connection.end()
-    if (session !== null) connections.onSocketClosed(connection, session)
+    connections.onClosed(connection)
   }
 
   /** The result of `authenticate`, for requests that were authenticated before the upgrade. */

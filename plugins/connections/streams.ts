@@ -44,15 +44,13 @@ export class Streams {
 
   constructor (parts: StreamsParts) {
     this.#parts = parts
-    const { supervisor, internals, connections } = parts
+    const { supervisor, connections } = parts
     // One function for all streams: a closure for each would stay as long as the stream does.
     this.#onClose = function () {
       const connection = supervisor.of(this)
       if (connection === undefined) return
       supervisor.forget(this)
-      internals.access.release(connection)
-      const session = connection.end()
-      if (session !== null) connections.onSocketClosed(connection, session)
+      connections.onClosed(connection)
     }
   }
 

@@ -1,5 +1,5 @@
 import { Type, type Static } from '@sinclair/typebox'
-import { Value } from '@sinclair/typebox/value'
+import { checkedData } from '../../lib/backplane/rpc-data.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { Id, withIds } from '../../lib/id-schemas.js'
 import type { Identity } from '../../lib/identity.js'
@@ -23,10 +23,7 @@ export class Uplink {
     this.#internals = internals
     this.#pipeline = pipeline
     const schema = withIds(Frames, internals.ids.kind)
-    internals.rpc.handle(FRAMES, async (data) => {
-      if (!Value.Check(schema, data)) throw new RealtimeError('RT_INVALID_DATA')
-      this.#receive(data)
-    })
+    internals.rpc.handle(FRAMES, async (data) => { this.#receive(checkedData(schema, data)) })
   }
 
   /** Handles frames of one of the caller's connections in their order, on the node that has it. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
