@@ -23,6 +23,9 @@ const table = {
   RT_REJECTED: [422, 'The server does not accept this content']
 } as const satisfies Record<string, readonly [status: number, message: string]>
 
+/** What an error says unless it is given a message of its own. */
+export const messageOf = (code: ErrorCode): string => table[code][1]
+
 export type Outcome = 'none' | 'unknown'
 
 /** The code of a {@link RealtimeError}, as it stands in REST errors and in `error` frames. */

@@ -1,6 +1,6 @@
 import { rmSync } from 'node:fs'
 import { cp } from 'node:fs/promises'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { build } from 'esbuild'
 import { atExit } from './exit-hooks.js'
 
@@ -27,4 +27,12 @@ export async function bundle (): Promise<{ host: string, cli: string }> {
   // Not beside the builds: both make the folder `public`, and whoever comes second would fail.
   await cp('example-host/public', join(FOLDER, 'public'), { recursive: true })
   return { host: join(FOLDER, 'server.js'), cli: join(FOLDER, 'cli.js') }
+}
+
+/** A script of the tests as one file of plain JavaScript, for a process under measurement. Its path. */
+export async function bundleScript (script: string): Promise<string> {
+  atExit(() => { rmSync(FOLDER, { recursive: true, force: true }) })
+  const outfile = join(FOLDER, `${basename(script, '.ts')}.js`)
+  await build({ entryPoints: [script], bundle: true, packages: 'external', platform: 'node', format: 'esm', outfile })
+  return outfile
 }

@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import type { IncomingMessage } from 'node:http'
 import { connect as connectTcp, createServer, type AddressInfo, type Socket } from 'node:net'
+import { Duplex, Writable } from 'node:stream'
 import t, { type Test } from 'tap'
 import type { WebSocket } from 'ws'
 import { responseOn } from '../plugins/connections/node/pending-response.js'
@@ -102,6 +103,39 @@ t.test('@fastify/websocket does not know the sockets that the connections plugin
   t.equal(opened.length, 1)
   t.equal(it.app.websocketServer.clients.size, 0)
 })
+
+for (const closer of ['client', 'server'] as const) {
+  t.test(`A connection that its ${closer} closes costs no errors that nobody gets`, async (t) => {
+    const { host: it, opened } = await host(t)
+    const socket = await upgrade(t, it)
+    await once(socket, 'data')
+    const [server] = opened
+    const errors = countErrorsOfNode(t)
+    if (closer === 'client') {
+      socket.write('\x88\x80\0\0\0\0', 'latin1')
+    } else {
+      server?.socket.close()
+      await once(socket, 'data')
+      socket.write('\x88\x80\0\0\0\0', 'latin1')
+    }
+    await Promise.all([once(socket.resume(), 'close'), once(server?.socket as WebSocket, 'close')])
+    t.equal(errors(), 0)
+  })
+}
+
+/** Node makes an error for each end of a stream that has ended, whether or not somebody waits for it. */
+function countErrorsOfNode (t: Test): () => number {
+  let errors = 0
+  for (const prototype of [Writable.prototype, Duplex.prototype]) {
+    const { end } = prototype
+    prototype.end = function (this: Writable, ...args: unknown[]) {
+      if (this.writableFinished) errors++
+      return Reflect.apply(end, this, args) as typeof this
+    }
+    t.teardown(() => { prototype.end = end })
+  }
+  return () => errors
+}
 
 t.test('The pending response of a socket is found', async (t) => {
   const it = await buildHost(t, {

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { bundle } from './bundle.js'
@@ -7,8 +8,8 @@ import { locateCommands, type Command } from './install-packages.js'
 import { runFile, type FileResults } from './run-file.js'
 import { startMariadb, startRedis, type Server } from './servers.js'
 
-/** Most files wait for leases and timers: one more than the cores of a small machine keeps it busy. */
-const JOBS = 3
+/** Files wait for leases and timers a third of their time: two more than there are cores keep a machine busy. */
+const JOBS = availableParallelism() + 2
 /**
  * A file that fails beside others is run once more, alone, and then its result counts: on a small machine three files at
  * once can starve each other past their deadlines. With more failures than this, nothing is run again.

@@ -1,5 +1,5 @@
 import type { Clock } from '../clock.js'
-import { RealtimeError } from '../errors.js'
+import { RealtimeError, type ErrorCode } from '../errors.js'
 import type { Identity } from '../identity.js'
 import type { Id } from '../ids.js'
 import { userKey, type UserKey } from '../keys.js'
@@ -9,6 +9,10 @@ interface Ban { until: number | null, reason: string | null }
 
 /** Identities of a user that were issued before this time are refused, until the entry itself ends. */
 interface Revocation { issuedBefore: number, until: number }
+
+export interface Reason { code: ErrorCode, message?: string | undefined }
+
+const REVOKED: Reason = { code: 'RT_TOKEN_REVOKED' }
 
 /** Times of an identity are milliseconds or a Date. */
 export const toMs = (time: number | Date): number => typeof time === 'number' ? time : time.getTime()
@@ -57,21 +61,27 @@ export class Restrictions {
     this.#tokens.set(key, Math.max(until, this.#tokens.get(key) ?? 0))
   }
 
+  /** The error with which an identity is refused, or null; see `reason`. */
+  refusal (identity: Identity, shownAt: number): RealtimeError | null {
+    const reason = this.reason(identity, shownAt)
+    return reason === null ? null : new RealtimeError(reason.code, reason.message)
+  }
+
   /**
-   * The error with which an identity is refused, or null. `shownAt` is the time of the authentication, which counts as the time
+   * Why an identity is refused, or null, without the stack trace of an error: a decision may concern thousands. `shownAt` is the time of the authentication, which counts as the time
    * of issue if the host provides none.
    */
-  refusal (identity: Identity, shownAt: number): RealtimeError | null {
+  reason (identity: Identity, shownAt: number): Reason | null {
     if (this.#bans.size > 0 || this.#users.size > 0) {
       const key = userKey(identity.tenantId, identity.userId)
       const ban = this.#bans.get(key)
-      if (ban !== undefined && (ban.until === null || ban.until > this.#clock.now())) return new RealtimeError('RT_BANNED', ban.reason ?? undefined)
+      if (ban !== undefined && (ban.until === null || ban.until > this.#clock.now())) return { code: 'RT_BANNED', message: ban.reason ?? undefined }
       const revoked = this.#users.get(key)
-      if (revoked !== undefined && issuedAt(identity, shownAt) < revoked.issuedBefore && revoked.until > this.#clock.now()) return new RealtimeError('RT_TOKEN_REVOKED')
+      if (revoked !== undefined && issuedAt(identity, shownAt) < revoked.issuedBefore && revoked.until > this.#clock.now()) return REVOKED
     }
     if (this.#tokens.size > 0 && typeof identity.tokenId === 'string') {
       const until = this.#tokens.get(`${identity.tenantId}/${identity.tokenId}`)
-      if (until !== undefined && until > this.#clock.now()) return new RealtimeError('RT_TOKEN_REVOKED')
+      if (until !== undefined && until > this.#clock.now()) return REVOKED
     }
     return null
   }

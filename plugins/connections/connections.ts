@@ -108,7 +108,7 @@ export class Connections {
   /** A ban or a revocation during the awaits of the caller did not find this connection, or not these credentials. */
   #requireUnrestricted (connection: Connection): void {
     const refusal = endIfRefused(this.#internals.restrictions, connection)
-    if (refusal !== null) throw refusal
+    if (refusal !== null) throw new RealtimeError(refusal.code, refusal.message)
   }
 
   /** Subscribes the first channels of a connection. */

@@ -1,9 +1,10 @@
 import { isYes } from '../../lib/access/access.js'
 import { EFFECT_WITHIN, type AccessResult } from '../../lib/access/log.js'
+import type { Reason } from '../../lib/access/restrictions.js'
 import type { AccessEntry } from '../../lib/access/store.js'
 import { withTimeout } from '../../lib/async/with-timeout.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
-import type { RealtimeError } from '../../lib/errors.js'
+import { messageOf } from '../../lib/errors.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
@@ -49,14 +50,17 @@ export async function channelsStillAllowed ({ access, roster }: Internals, conne
   })
 }
 
-/** Closes a connection whose user is banned or whose credentials were revoked, and returns the reason; null: neither. */
-export function endIfRefused (restrictions: Internals['restrictions'], connection: LocalConnection): RealtimeError | null {
-  const refusal = restrictions.refusal(connection.identity, connection.authenticatedAt)
+/** Closes a connection whose user is banned or whose credentials were revoked, and returns why; null: neither. */
+export function endIfRefused (restrictions: Internals['restrictions'], connection: LocalConnection): Reason | null {
+  const refusal = restrictions.reason(connection.identity, connection.authenticatedAt)
   if (refusal === null) return null
-  const reason = Buffer.from(refusal.message).subarray(0, MAX_REASON_BYTES).toString().replace(/\uFFFD+$/, '')
-  connection.close(refusal.code === 'RT_BANNED' ? CloseCode.forbidden : CloseCode.unauthenticated, reason)
+  const { code, message } = refusal
+  const text = message ?? messageOf(code)
+  connection.close(code === 'RT_BANNED' ? CloseCode.forbidden : CloseCode.unauthenticated, Buffer.byteLength(text) > MAX_REASON_BYTES ? shortened(text) : text)
   return refusal
 }
 
 /** Of a close frame. */
 const MAX_REASON_BYTES = 120
+
+const shortened = (text: string): string => Buffer.from(text).subarray(0, MAX_REASON_BYTES).toString().replace(/\uFFFD+$/, '')

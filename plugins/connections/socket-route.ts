@@ -14,8 +14,9 @@ import type { Connections } from './connections.js'
 import { countSilentFrame } from './flood.js'
 import type { FramePipeline } from './frame-pipeline.js'
 import { corkUpgrade } from './node/cork-upgrade.js'
+import { endOnce } from './node/end-once.js'
 import { excludeFromServer } from './node/exclude-from-server.js'
-import { fragmentListener } from './node/receiver.js'
+import { fragmentListener, receiverStream } from './node/receiver.js'
 import { releaseHead } from './node/release-head.js'
 import { replaceErrorListener } from './node/replace-error-listener.js'
 import { REFUSAL_TIMEOUT_MS, type ConnectionSettings } from './options.js'
@@ -128,6 +129,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     const connection = new Connection({ transport, request, client: describeClient(request) }, internals, settings)
     supervisor.watch(connection)
     releaseHead(request.raw)
+    for (const stream of [request.raw.socket, receiverStream(socket)]) if (stream !== null) endOnce(stream)
     if (ownServer) replaceErrorListener(socket, onError)
     // Attached before anything asynchronous begins: frames that arrive early wait until the socket is authenticated.
     listenToFragments(socket)

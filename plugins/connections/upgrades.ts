@@ -5,7 +5,6 @@ import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import type { WebSocket } from 'ws'
 import { asOwnListener, asRequest, othersListen, type Dispatch } from './dispatch.js'
-import { endsNothing } from './node/closed-socket.js'
 import { responseOn } from './node/pending-response.js'
 import { REFUSAL_TIMEOUT_MS } from './options.js'
 
@@ -36,7 +35,6 @@ export class Upgrades {
     const forget = (socket: Duplex): void => { this.#forget(socket) }
     this.#onGone = function () {
       forget(this)
-      endsNothing(this)
     }
   }
 

@@ -26,7 +26,7 @@ export interface Process {
 export async function startProcess (script: string, env: Record<string, string> = {}): Promise<Process> {
   const { PATH, HOME } = process.env
   const flags = process.env.AUTHORITY_NODE_FLAGS?.split(' ') ?? []
-  const child = fork(script, { execArgv: ['--import', 'tsx', ...flags], env: { PATH, HOME, NODE_ENV: 'production', ...env } })
+  const child = fork(script, { execArgv: flags, env: { PATH, HOME, NODE_ENV: 'production', ...env } })
   const forget = atExit(() => child.kill('SIGKILL'))
   const waiting = new Map<number, { resolve: (value: unknown) => void, reject: (err: Error) => void }>()
   child.on('message', ({ id, value, error }: Answer) => {

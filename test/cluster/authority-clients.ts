@@ -11,7 +11,7 @@ const AT_ONCE = 100
 type Sight = 'subscribed' | 'unsubscribed' | 'closed'
 const seen: Record<Sight, { count: number, lastAt: number }> = { subscribed: none(), unsubscribed: none(), closed: none() }
 const clients = new Set<RawClient>()
-let wake: () => void = () => {}
+let awaited: { sight: Sight, count: number, wake: () => void } | null = null
 
 function none (): { count: number, lastAt: number } {
   return { count: 0, lastAt: 0 }
@@ -20,7 +20,7 @@ function none (): { count: number, lastAt: number } {
 function see (sight: Sight): void {
   seen[sight].count++
   seen[sight].lastAt = Date.now()
-  wake()
+  if (awaited?.sight === sight && seen[sight].count >= awaited.count) awaited.wake()
 }
 
 /** Frames that came in one chunk: nothing here is ever so long or so much that one is cut. */
@@ -48,11 +48,17 @@ async function open (port: number, headers: Record<string, string>): Promise<Raw
 }
 
 async function expect (sight: Sight, count: number): Promise<number> {
-  const deadline = Date.now() + 20_000
-  while (seen[sight].count < count && Date.now() < deadline) {
+  if (seen[sight].count < count) {
     await new Promise<void>((resolve) => {
-      wake = resolve
-      setTimeout(resolve, 1000)
+      const timer = setTimeout(resolve, 20_000)
+      awaited = {
+        sight,
+        count,
+        wake: () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      }
     })
   }
   const { count: found, lastAt } = seen[sight]

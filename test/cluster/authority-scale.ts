@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Restrictions } from '../../lib/access/restrictions.js'
 import type { AccessResult } from '../../lib/access/log.js'
 import { systemClock } from '../../lib/clock.js'
+import { bundleScript } from '../bundle.js'
 import { startMariadb, startRedis } from '../servers.js'
 import { startProcess } from './authority-calls.js'
 
@@ -11,11 +12,13 @@ import { startProcess } from './authority-calls.js'
  */
 
 const CONNECTIONS = Number(process.env.CONNECTIONS ?? 10_000)
-const BAR_MS = 1000
+const REACHED_WITHIN_MS = 1000
+/** What the documents promise to the host. */
+const RESOLVED_WITHIN_MS = 2000
 const CHANNEL = 'group.x'
 /** One user with every connection, and a tenant of as many users. */
 const [CROWD_OF_ONE, CROWD] = [1, 2]
-const script = (name: string): string => new URL(`./${name}.ts`, import.meta.url).pathname
+const script = async (name: string): Promise<string> => await bundleScript(new URL(`./${name}.ts`, import.meta.url).pathname)
 
 let missed = false
 function report (what: string, figure: string, isMet: boolean): void {
@@ -26,13 +29,14 @@ function report (what: string, figure: string, isMet: boolean): void {
 checkOfBans()
 const [mariadb, redis] = await Promise.all([startMariadb(), startRedis()])
 const env = { DATABASE_URL: mariadb.url, REDIS_URL: redis.url }
-const first = await startProcess(script('authority-node'), env)
+const [node, client] = [await script('authority-node'), await script('authority-clients')]
+const first = await startProcess(node, env)
 // The first one migrates.
 const ports = [Number(await first.call('port'))]
-const second = await startProcess(script('authority-node'), env)
+const second = await startProcess(node, env)
 ports.push(Number(await second.call('port')))
 const nodes = [first, second] as const
-const clients = await startProcess(script('authority-clients'))
+const clients = await startProcess(client)
 
 await loginsWhileOthersHang()
 
@@ -70,7 +74,7 @@ async function decide (what: string, sight: 'unsubscribed' | 'closed', name: str
   const cpu = await cpuOfNodes() - cpuBefore
   const isRight = result.connections === CONNECTIONS && result.complete
   report(`${what}: ${CONNECTIONS} connections`, `reached in ${reached} ms, resolved in ${resolved} ms, ${cpu.toFixed()} ms of processor time of the nodes${isRight ? '' : `: ${JSON.stringify(result)}`}`,
-    isRight && Math.max(reached, resolved) <= BAR_MS)
+    isRight && reached <= REACHED_WITHIN_MS && resolved <= RESOLVED_WITHIN_MS)
   await sleep(2000)
 }
 

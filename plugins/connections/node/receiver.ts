@@ -1,3 +1,4 @@
+import { Writable } from 'node:stream'
 import type { WebSocket } from 'ws'
 
 /** The part of a `ws` connection that reads frames, as far as it is looked at here. ws emits messages, but not their fragments. */
@@ -25,6 +26,12 @@ function receiverOf (socket: WebSocket): Receiver | null {
 export function isMidMessage (socket: WebSocket): boolean {
   const receiver = receiverOf(socket)
   return receiver !== null && (receiver._state !== 0 || receiver._fragmented !== 0 || receiver._bufferedBytes > 0)
+}
+
+/** The stream in which ws reads frames; null where ws does not say. */
+export function receiverStream (socket: WebSocket): Writable | null {
+  const receiver = receiverOf(socket)
+  return receiver instanceof Writable ? receiver : null
 }
 
 /** Returns a function that makes `onFragment` be called with each fragment of a socket's messages but the last. */
