@@ -144,7 +144,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     directory: new UserDirectory({ resolveUsers: options.resolveUsers, clock, log, ttl: settings.userCacheTime }),
     rates,
     sharedRates,
-    tenantLimits: new TenantLimits(options.tenantLimits, { roster, rates, clock, log, timeout: settings.hostTimeout }),
+    tenantLimits: new TenantLimits(options.tenantLimits, { rates, clock, log, timeout: settings.hostTimeout }),
     frames: new FrameRouter(rates, ids.kind),
     hub,
     backplane,

@@ -1,8 +1,12 @@
 import { once } from 'node:events'
-import { createServer } from 'node:http'
+import { createServer, get as getByHttp, type IncomingMessage, type RequestOptions } from 'node:http'
 import { connect as connectHttp2 } from 'node:http2'
+import { get as getByTls } from 'node:https'
 import cors from '@fastify/cors'
+import helmet from '@fastify/helmet'
 import rateLimit from '@fastify/rate-limit'
+import sensible from '@fastify/sensible'
+import underPressure from '@fastify/under-pressure'
 import websocket from '@fastify/websocket'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
@@ -10,6 +14,7 @@ import { WebSocket, WebSocketServer } from 'ws'
 import { allowAll, PREFIX, tokenOf, until, user, type Host } from './helper.js'
 import { TestClient } from '../plugins/testing.js'
 import { addSuite, otherHost, type OtherHost } from './other-hosts.js'
+import { StreamClient } from './stream-client.js'
 import { selfSigned } from './self-signed.js'
 import { tcpTo, timeToClose, upgradeRequest } from './tcp-peers.js'
 
@@ -19,6 +24,15 @@ const DEADLINE = 2000
 /** On a busy machine the last steps take a moment. */
 const MARGIN = 3000
 const bearer = { authorization: `Bearer ${tokenOf(user(1))}` }
+
+/** A stream whose client accepts compressed responses. */
+async function openStream ({ url }: Omit<Host, 'clock'>, prefix: string, userId: number): Promise<StreamClient> {
+  const get = url.startsWith('https') ? getByTls : getByHttp
+  const headers = { authorization: `Bearer ${tokenOf(user(userId))}`, 'accept-encoding': 'gzip, br' }
+  const request = get(`${url}${prefix}/stream?channels=group.x&connection_id=stream`, { agent: false, rejectUnauthorized: false, headers } as RequestOptions)
+  const [response] = await once(request, 'response') as [IncomingMessage]
+  return new StreamClient(response)
+}
 
 async function open (host: Omit<Host, 'clock'>, prefix: string, userId: number): Promise<TestClient> {
   const client = new TestClient(new WebSocket(`${host.url.replace('http', 'ws')}${prefix}/ws`, {
@@ -46,6 +60,17 @@ async function works (t: Test, host: Omit<Host, 'clock'>, prefix = PREFIX): Prom
   for (const client of [ann, ben]) await client.request('subscribe', { channel: 'group.x' })
   const { messageId } = await ann.request('message:group', { channel: 'group.x', message: 'hello', conversationId: 'c' })
   t.match(await ben.next('message:group'), { messageId, message: 'hello' })
+  const eve = await openStream(host, prefix, 1)
+  t.match([eve.status, await eve.next('subscribed')], [200, { channel: 'group.x' }])
+  t.match(eve.headers, { 'content-type': 'text/event-stream', 'content-encoding': undefined })
+  const frames = [{ event: 'message:group', data: { channel: 'group.x', message: 'by REST', conversationId: 'c' }, id: 1 }]
+  // Twice what the host lets others do.
+  for (let i = 0; i < 2; i++) t.match(await ask('POST', '/frames', { connection_id: 'stream', frames }), { status: 202, body: { data: { accepted: 1 } } })
+  const ack = await eve.next('ack') as { messageId: number }
+  t.match(await ben.next('message:group'), { messageId: ack.messageId, message: 'by REST' })
+  const answer = ann.request('message:group', { channel: 'group.x', message: 'to the stream', conversationId: 'c' })
+  t.match(await eve.next('message:group'), { message: 'to the stream' })
+  await answer
   t.ok(await timeToClose(host) < DEADLINE + MARGIN)
 }
 
@@ -112,7 +137,41 @@ const hosts: Record<string, OtherHost & { prefix?: string }> = {
       app.addHook('onSend', async (_request, _reply, payload) => { await wait(); return payload })
     }
   },
+  'a small limit on bodies, and handlers of its own for all that is not found': {
+    fastify: { bodyLimit: 10 },
+    before: (app) => { app.setNotFoundHandler(async (_request, reply) => await reply.code(418).send('by the host')) }
+  },
+  'other options of Ajv and of the serializer': {
+    fastify: {
+      ajv: { customOptions: { strict: true, strictTypes: true, strictRequired: true, coerceTypes: false, removeAdditional: 'all', useDefaults: false, allErrors: true } },
+      serializerOpts: { rounding: 'floor' }
+    }
+  },
+  'proxies that it trusts': { fastify: { trustProxy: true } },
+  'a policy for contents, limits on load, and errors of @fastify/sensible': {
+    before: async (app) => {
+      await app.register(helmet, { contentSecurityPolicy: { directives: { defaultSrc: ["'none'"] } }, crossOriginResourcePolicy: { policy: 'same-origin' } })
+      await app.register(underPressure, { maxEventLoopDelay: 60_000, exposeStatusRoute: true })
+      await app.register(sensible)
+    }
+  },
+  'fastify-realtime in scopes within scopes, each with hooks and handlers': {
+    register: async (app, addSuite) => {
+      app.setErrorHandler(async (_error, _request, reply) => await reply.code(500).send('by the outer one'))
+      await app.register(async (outer) => {
+        outer.addHook('onRequest', async () => {})
+        outer.setNotFoundHandler(async (_request, reply) => await reply.code(404).send('by the inner one'))
+        await outer.register(async (inner) => {
+          inner.setErrorHandler(async (_error, _request, reply) => await reply.code(500).send('by the inner one'))
+          inner.addHook('onSend', async (_request, reply, payload) => { reply.header('x-inner', '1'); return payload })
+          await addSuite(inner)
+        }, { prefix: '/in' })
+      }, { prefix: '/out' })
+    },
+    prefix: `/out/in${PREFIX}`
+  },
   'CORS that refuses': { before: async (app) => { await app.register(cors, { origin: ['https://app.example.com'], credentials: true, strictPreflight: false }) } },
+  'a limiter that it registers before fastify-realtime': { before: async (app) => { await app.register(rateLimit, { max: 1 }) } },
   'a limiter that it registers after fastify-realtime': { after: async (app) => { await app.register(rateLimit, { max: 1 }) } },
   'a prefix with parameters': { core: { prefix: '/api/:region/live' }, prefix: '/api/eu/live' },
   'no prefix': { core: { prefix: '' }, prefix: '' },

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { allowAll, buildHost, buildNodes, connect, overBackends, rest, rowsOf, until, user, type Host } from './helper.js'
+import { stream } from './stream-client.js'
 
 const group = { channel: 'group.x', message: 'x', conversationId: 'c' }
 const groupBody = { channel: 'group.x', message: 'x', conversation_id: 'c' }
@@ -77,6 +78,19 @@ overBackends((test, backend) => {
     t.ok(outcomes.some((outcome) => outcome.status === 'rejected' && (outcome.reason as { code: string }).code === 'RT_RATE_LIMITED'))
     t.ok(outcomes.filter(({ status }) => status === 'fulfilled').length >= 5)
     t.ok(calls <= 2, `${calls}`)
+  })
+
+  test('of many who connect at once, by socket, stream and REST, a tenant gets as many as it may have', async (t) => {
+    const [first, second] = await buildNodes(t, { backend, options: { ...allowAll, tenantLimits: () => ({ connections: 5 }) } })
+    const outcomes = await Promise.all(Array.from({ length: 24 }, async (_, i) => {
+      const node = i % 2 === 0 ? first : second
+      if (i % 3 === 0) return await connect(node, user(1 + i)).then(() => true, () => false)
+      if (i % 3 === 1) return await stream(node, user(1 + i)).then(() => true, () => false)
+      return (await rest(node, user(1 + i), 'POST', '/connect', { connection_id: `c${i}` })).status === 201
+    }))
+    t.equal(outcomes.filter(Boolean).length, 5)
+    const { body } = await rest(first, user(1), 'GET', '/stats') as { body: { data: object } }
+    t.match(body.data, { total_connections: 5 })
   })
 
   test('with audit "durable", typing and presence leave no rows', async (t) => {

@@ -23,6 +23,8 @@ export type ConnectionRef = Pick<RosterConnection, 'tenantId' | 'connectionId' |
 export interface JoinResult {
   /** The id belongs to another user; nothing was changed. */
   ownedByOther: boolean
+  /** The tenant has as many connections as it may have; nothing was changed. */
+  isTenantFull: boolean
   /** The id was not registered before. */
   isNew: boolean
   /** It is the user's first connection in the cluster: the caller must emit `online`. */
@@ -184,8 +186,11 @@ export interface RosterTimes {
 }
 
 export interface RosterConnections {
-  /** Synchronous in a single process (bench row "connect"); so is `leave`. */
-  join (entry: Omit<RosterConnection, 'generation'>, limit: number): MaybePromise<JoinResult & { generation: string }>
+  /**
+   * `limit` is for the connections of a user; `tenantLimit` for those of the tenant, exact while shared state is there, otherwise
+   * for those on this node; 0: no limit. Synchronous in a single process (bench row "connect"); so is `leave`.
+   */
+  join (entry: Omit<RosterConnection, 'generation'>, limit: number, tenantLimit?: number): MaybePromise<JoinResult & { generation: string }>
   /**
    * Removes the connection if its generation is still this one; returns whether it was. If it was the user's last one, the
    * user stays online for `offlineDelay` milliseconds.
@@ -314,6 +319,9 @@ export function createGenerations (): () => string {
 /** The presence of a user who has not set one: online, on the device they connected with. */
 export const defaultPresence = (device: Device, seenAt: number): Presence =>
   ({ status: 'online', device, lastMessage: null, data: null, awaySince: null, hiddenSince: null, seenAt })
+
+/** Whether a tenant with this number of connections may have no other one. `tenantLimit` 0: it may have any number. */
+export const isFull = (connections: number, tenantLimit: number): boolean => tenantLimit > 0 && connections >= tenantLimit
 
 /** Whether other users see a user with this status as online. */
 export const isShown = (status: PresenceStatus): boolean => status !== 'offline' && status !== 'invisible'

@@ -9,7 +9,7 @@ import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
-import type { RosterConnection, JoinResult, Standing } from '../../lib/roster/contract.js'
+import type { JoinResult, RosterConnection, Standing } from '../../lib/roster/contract.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { Closing } from './closing.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
@@ -260,10 +260,10 @@ export class Connections {
 
   /** Registers a connection in the roster, and closes those that it replaces. Synchronous like `open`, and for the same bench row. */
   join (entry: NewConnection): MaybePromise<{ isNew: boolean, generation: string, standing: Standing }> {
-    const { tenantId, connectionId } = entry
     const { roster, tenantLimits } = this.#internals
-    return thenMaybe(tenantLimits.openConnection(tenantId, connectionId, () => roster.join(entry, this.#settings.maxConnectionsPerUser)), (joined) => {
+    return thenMaybe(thenMaybe(tenantLimits.connections(entry.tenantId), (max) => roster.join(entry, this.#settings.maxConnectionsPerUser, max)), (joined) => {
       if (joined.ownedByOther) throw new RealtimeError('RT_CONNECTION_TAKEN')
+      if (joined.isTenantFull) throw new RealtimeError('RT_LIMIT_EXCEEDED', 'This tenant has as many connections as it may have')
       return thenMaybe(this.#closeOthers(joined), () => {
         this.#announce(entry, joined)
         return joined

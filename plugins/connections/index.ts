@@ -113,7 +113,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   }
   const upgrades = new Upgrades()
   upgrades.watch(fastify, ownServer ? dispatchTo(source, fastify) : null)
-  await restScope(fastify, internals, (scope) => { routes(scope, internals, connections, new Uplink(internals, pipeline)) })
+  await restScope(fastify, internals, (scope) => { routes(scope, internals, connections, new Uplink(internals, pipeline, settings.framesPerSecond)) })
   const streams = new Streams({ internals, settings, connections, supervisor, store })
   await streamRoute(fastify, { internals, origins, streams, supervisor, places, arrivals })
   await socketRoute(fastify, { internals, settings, origins, connections, pipeline, supervisor, places, arrivals, ownServer })

@@ -1,3 +1,4 @@
+import type { onRequestHookHandler } from 'fastify'
 import { toIso } from '../../lib/clock.js'
 import type { Internals } from '../../lib/internals.js'
 import { callerOf } from '../../lib/plugin-kit/rest-scope.js'
@@ -30,8 +31,12 @@ export function routes (scope: RestScope, internals: Internals, connections: Con
     return { message: 'Disconnected successfully' }
   })
 
-  // Counted by the rate of the connection's frames.
-  scope.post('/frames', { schema: rest['POST /frames'], config: { realtime: { rate: false } } }, async (request, reply) => {
+  // Limited by the rate of the connection's frames, and not like other requests.
+  const count: onRequestHookHandler = (request, _reply, done) => {
+    uplink.count(callerOf(request).identity)
+    done()
+  }
+  scope.post('/frames', { schema: rest['POST /frames'], config: { realtime: { rate: false }, rateLimit: false }, onRequest: count }, async (request, reply) => {
     const { connection_id: connectionId, frames } = request.body
     await uplink.send(callerOf(request).identity, connectionId, frames)
     reply.code(202)

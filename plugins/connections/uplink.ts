@@ -4,7 +4,7 @@ import { RealtimeError } from '../../lib/errors.js'
 import { Id, withIds } from '../../lib/id-schemas.js'
 import type { Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
-import { connectionKey } from '../../lib/keys.js'
+import { connectionKey, rateKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
 import type { ClientFrame } from '../../lib/wire/protocol.js'
 import { Connection } from './connection.js'
@@ -18,12 +18,20 @@ const FRAMES = 'connections.frames'
 export class Uplink {
   readonly #internals: Internals
   readonly #pipeline: FramePipeline
+  readonly #perMinute: number
 
-  constructor (internals: Internals, pipeline: FramePipeline) {
+  /** `framesPerSecond`: so many requests per second of a user, on average over a minute; 0: no limit. */
+  constructor (internals: Internals, pipeline: FramePipeline, framesPerSecond: number) {
+    this.#perMinute = framesPerSecond * 60
     this.#internals = internals
     this.#pipeline = pipeline
     const schema = withIds(Frames, internals.ids.kind)
     internals.rpc.handle(FRAMES, async (data) => { this.#receive(checkedData(schema, data)) })
+  }
+
+  /** Counts a request, before its body is read: one that names no connection is counted by no connection. Throws `RT_RATE_LIMITED`. */
+  count (identity: Identity): void {
+    this.#internals.sharedRates.take(rateKey('uplink', identity), 1, this.#perMinute)
   }
 
   /** Handles frames of one of the caller's connections in their order, on the node that has it. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */

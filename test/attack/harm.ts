@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WebSocket } from 'ws'
 import { bundle } from '../bundle.js'
-import { Client, type Who } from '../cluster/client.js'
+import { Client, tokenOf, type Who } from '../cluster/client.js'
 import { startCluster, type Cluster, type Node } from '../cluster/cluster.js'
 
 /**
@@ -21,6 +21,7 @@ await onCluster(LIMITS, async (cluster) => { await repeatedReplays(cluster) })
 await onCluster(LIMITS, async (cluster) => { await liveBesideReplay(cluster) })
 await onCluster(LIMITS, async ({ nodes: [node] }) => { await notifications(node as Node, 'default limits') })
 await onCluster(NO_SUMS, async ({ nodes: [node] }) => { await notifications(node as Node, 'frame rate alone') })
+await onCluster(LIMITS, async ({ nodes: [node] }) => { await costlyReads(node as Node) })
 await onCluster(LIMITS, async ({ nodes: [node] }) => { await pongs(node as Node) })
 await onCluster(LIMITS, async (cluster) => { await hostileMember(cluster) })
 process.exit(0)
@@ -88,8 +89,37 @@ async function notifications (node: Node, limits: string): Promise<void> {
   await sleep(2000)
   const during = await acks(ann, 300)
   for (const timer of timers) clearInterval(timer)
-  report(`notifications to 500, ${limits}: another tenant’s acks`, `${during.within} % within 1 s, p50 ${during.p50} ms (quiet ${quiet.p50}), p99 ${during.p99} ms (quiet ${quiet.p99}); refused ${JSON.stringify(Object.fromEntries(refusals))}`)
+  reportAcks(`notifications to 500, ${limits}`, during, quiet, `refused ${JSON.stringify(Object.fromEntries(refusals))}`)
   for (const client of [...clients, ann]) client.terminate()
+}
+
+/** 20 connections of a member read what is dear to find, at the frame rate; another tenant's acks meanwhile. */
+async function costlyReads (node: Node): Promise<void> {
+  await fill(node, 5000, 'hi')
+  const ann = await Client.connect(node, { userId: 1, clubId: 2 })
+  ann.keep = false
+  await acks(ann, 100)
+  const quiet = await acks(ann, 200)
+  const questions: Array<[what: string, event: string, data: object]> = [
+    ['history by a label that no message has', 'history', { channel: 'group.full', conversationId: 'none', limit: 200 }],
+    ['the longest page of a history', 'history', { channel: 'group.full', limit: 200 }],
+    ['read marks', 'conversation:read', { channel: 'group.full', messageId: 1 }]
+  ]
+  for (const [what, event, data] of questions) {
+    const clients = await Promise.all(Array.from({ length: 20 }, async () => await Client.connect(node, HOSTILE)))
+    let answers = 0
+    const timers = clients.map((client) => {
+      client.keep = false
+      return setInterval(() => { client.request(event, data).then(() => { answers++ }, () => {}) }, 1000 / 30)
+    })
+    await sleep(2000)
+    const during = await acks(ann, 300)
+    for (const timer of timers) clearInterval(timer)
+    reportAcks(`20 connections: ${what}`, during, quiet, `${answers} answers`)
+    for (const client of clients) client.terminate()
+    await sleep(2000)
+  }
+  ann.terminate()
 }
 
 /** Pongs at full speed on a socket that never authenticates. */
@@ -110,26 +140,75 @@ async function pongs (node: Node): Promise<void> {
   socket.terminate()
 }
 
-/** A member with five connections does whatever leaves something behind, at the frame rate. */
+/** A member with five sockets, a stream and REST does whatever leaves something behind, at the frame rate. */
 async function hostileMember ({ nodes, rows, keys }: Cluster): Promise<void> {
   const until = Date.now() + MINUTES * 60_000
   let n = 0
+  let requests = 0
+  const before = nodes.map(memory)
+  const own: number[] = []
   const clients = await Promise.all(Array.from({ length: 5 }, async (_, i) => await Client.connect(nodes[i % 2] as Node, HOSTILE)))
   while (Date.now() < until) {
     for (const [i, client] of clients.entries()) {
       if (client.isClosed) clients[i] = await Client.connect(nodes[i % 2] as Node, HOSTILE).catch(() => client)
       client.keep = false
-      for (const [event, data] of frames(n)) client.send(event, data)
+      const all = n % 2 === 0 ? frames(n) : later(n, own)
+      for (const [event, data] of all) client.send(event, data)
+      client.request('message:direct', { recipientId: 1, message: 'mine', conversationId: 'c' }).then((ack) => {
+        if (own.push((ack as { messageId: number }).messageId) > 50) own.shift()
+      }, () => {})
       n++
     }
+    void Promise.all(asked(n).map(async ([method, path, body]) => {
+      requests++
+      await ask(nodes[n % 2] as Node, method, path, body).catch(() => {})
+    }))
     await sleep(1000 / 5)
   }
-  const tables = ['websocket_events', 'websocket_connections', 'websocket_presence', 'websocket_access']
+  const tables = (await rows("select table_name as name from information_schema.tables where table_schema = database() and table_name like 'websocket%'")).map(({ name }) => String(name))
   const [pending] = await rows("select count(*) as n from websocket_events where status = 'pending'")
   const counts = await Promise.all(tables.map(async (table) => `${table} ${String((await rows(`select count(*) as n from ${table}`))[0]?.n)}`))
+  const after = nodes.map(memory)
   for (const client of clients) client.terminate()
   await sleep(40_000)
-  report(`${MINUTES} minutes of a hostile member`, `${n * 6} frames; rows: ${counts.join(', ')} (pending: ${String(pending?.n)}); Redis keys 40 s after it left: ${await keys.dbsize()}`)
+  report(`${MINUTES} minutes of a hostile member`, `${n * 7} frames, ${requests} requests; rows: ${counts.join(', ')} (pending: ${String(pending?.n)}); Redis keys 40 s after it left: ${await keys.dbsize()}; memory ${after.map((bytes, i) => `+${megabytes(bytes - (before[i] ?? 0))}`).join(', ')}`)
+}
+
+/** Conversations, watches and marks of users and messages that do not exist, or are their own. */
+function later (n: number, own: readonly number[]): Array<[string, object]> {
+  const id = own[n % Math.max(own.length, 1)] ?? n
+  return [
+    ['conversation:read', { with: 100_000 + n, messageId: 9e9 + n }],
+    ['conversation:read', { with: 1, messageId: id }],
+    ['message:edit', { messageId: id, message: `changed ${n}` }],
+    ['message:delete', { messageId: n % 3 === 0 ? id : n }],
+    ['presence:watch', { userIds: Array.from({ length: 500 }, (_, i) => 10_000 + n * 500 + i) }],
+    [n % 3 === 0 ? 'presence:unwatch' : 'history', n % 3 === 0 ? {} : { with: 100_000 + n, conversationId: `c${n}` }]
+  ]
+}
+
+/** By REST: connections without a socket, a stream, frames for made-up streams, and confirmations of made-up messages. */
+function asked (n: number): Array<[string, string, object?]> {
+  return [
+    ['POST', '/connect', { connection_id: `made-up-${n}` }],
+    ['POST', '/subscribe', { connection_id: `made-up-${n}`, channel: `group.${n}` }],
+    ['GET', `/stream?channels=group.${n},group.${n + 1}&connection_id=stream-${n % 30}`],
+    ['POST', '/frames', { connection_id: `stream-${(n + 29) % 30}`, frames: Array.from({ length: 5 }, (_, i) => ({ event: 'subscribe', data: { channel: `group.${n}.${i}` } })) }],
+    ['POST', '/frames', { connection_id: `never-${n}`, frames: [{ event: 'ping' }] }],
+    ['POST', '/messages/delivered', { message_ids: Array.from({ length: 500 }, (_, i) => n * 500 + i) }],
+    ['POST', '/presence/update', { status: n % 3 === 0 ? 'invisible' : 'online', data: { n } }]
+  ]
+}
+
+/** Streams are left after a second. */
+async function ask (node: Node, method: string, path: string, body?: object): Promise<void> {
+  const response = await fetch(`${node.url}/api/websocket${path}`, {
+    method,
+    headers: { authorization: `Bearer ${tokenOf(HOSTILE)}`, ...body === undefined ? {} : { 'content-type': 'application/json' } },
+    ...body === undefined ? {} : { body: JSON.stringify(body) },
+    signal: AbortSignal.timeout(1000)
+  })
+  await response.text()
 }
 
 function frames (n: number): Array<[string, object]> {
@@ -144,20 +223,22 @@ function frames (n: number): Array<[string, object]> {
 }
 
 /** Messages of 5 KB into `group.full`, by users who each stay below their rate. */
-async function fill (node: Node, count: number): Promise<void> {
+async function fill (node: Node, count: number, message = 'x'.repeat(4900)): Promise<void> {
   const senders = await Promise.all(Array.from({ length: 20 }, async (_, i) => await Client.connect(node, { userId: 100 + i, clubId: 1 })))
   let left = count
   await Promise.all(senders.map(async (sender) => {
     sender.keep = false
     while (left-- > 0) {
-      await sender.request('message:group', { channel: 'group.full', message: 'x'.repeat(4900), conversationId: 'c' }).catch(() => {})
+      await sender.request('message:group', { channel: 'group.full', message, conversationId: 'c' }).catch(() => {})
       await sleep(40)
     }
     sender.terminate()
   }))
 }
 
-async function acks (client: Client, count: number): Promise<{ within: string, p50: string, p99: string }> {
+interface Acks { within: string, p50: string, p99: string }
+
+async function acks (client: Client, count: number): Promise<Acks> {
   const times = await Promise.all(Array.from({ length: count }, async (_, i) => {
     await sleep(i * 50)
     const began = performance.now()
@@ -186,6 +267,10 @@ function memory ({ pid }: Node): number {
 /** Milliseconds of a node's threads. */
 function cpu ({ pid }: Node): number {
   return Number(readFileSync(`/proc/${pid}/schedstat`, 'utf8').split(' ')[0]) / 1e6
+}
+
+function reportAcks (what: string, during: Acks, quiet: Acks, besides: string): void {
+  report(`${what}: another tenant’s acks`, `${during.within} % within 1 s, p50 ${during.p50} ms (quiet ${quiet.p50}), p99 ${during.p99} ms (quiet ${quiet.p99}); ${besides}`)
 }
 
 function megabytes (bytes: number): string {

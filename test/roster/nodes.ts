@@ -144,6 +144,19 @@ export function nodes (t: Test, open: OpenRedisWorld): void {
     t.strictSame((await sweepBoth(world)).offline, [7], 'told late, but once')
   })
 
+  t.test('a node that is cut off lets a tenant have as many sockets there as it may have in all', async (t) => {
+    const { here, there, redis } = await open(t)
+    await there.join(socket(there, 'other', { userId: 8 }), LIMIT, 2)
+    const heal = cutOff(redis)
+    const joined = await Promise.all(['a', 'b', 'c', 'd'].map(async (id) => await here.join(socket(here, id), LIMIT, 2)))
+    t.equal(joined.filter(({ isTenantFull }) => !isTenantFull).length, 2)
+    t.equal((await here.join(socket(here, 'a'), LIMIT, 2)).isTenantFull, false, 'one that is known')
+    heal()
+    await here.renew()
+    t.equal((await there.counts(1)).total, 3)
+    t.equal((await there.join(socket(there, 'e'), LIMIT, 2)).isTenantFull, true)
+  })
+
   t.test('typing starts, continues and stops on a node that is cut off, and stops once when it is back', async (t) => {
     const world = await open(t)
     const { clock, here, redis } = world

@@ -1,4 +1,5 @@
 import type { Test } from 'tap'
+import type { JoinResult, RosterConnection } from '../../lib/roster/contract.js'
 import { until } from '../cluster/until.js'
 import { enter, LIMIT, nothing, saying, socket, SOON, sweepBoth, times, type OpenWorld } from './world.js'
 
@@ -26,6 +27,25 @@ export function tenants (t: Test, open: OpenWorld): void {
     t.match([await there.presence(1, [7]), await there.presence(2, [7])], [[null], [{ status: 'online' }]])
     t.match([await there.online(1, { limit: 9, after: 0 }), await there.online(2, { limit: 9, after: 0 })], [{ total: 0 }, { total: 1 }])
     t.strictSame(await sweepBoth(world), nothing)
+  })
+
+  t.test('a tenant has as many connections as it may have, however many open at once', async (t) => {
+    const { here, there } = await open(t)
+    const openAll = async (count: number): Promise<Array<JoinResult & RosterConnection>> => await Promise.all(Array.from({ length: count }, async (_, i) => {
+      const node = i % 2 === 0 ? here : there
+      const entry = socket(node, `c${i}`, { userId: 100 + i, nodeId: i % 3 === 0 ? null : node.nodeId })
+      return { ...entry, ...await node.join(entry, LIMIT, 10) }
+    }))
+    const joined = await openAll(40)
+    t.equal(joined.filter(({ isTenantFull }) => !isTenantFull).length, 10)
+    t.match(await there.counts(1), { total: 10, users: 10 })
+    t.equal((await here.join(socket(here, 'x', { tenantId: 2, userId: 8 }), LIMIT, 10)).isTenantFull, false, 'another tenant')
+    const known = joined.find(({ isTenantFull, nodeId }) => !isTenantFull && nodeId !== null) as RosterConnection
+    t.match(await here.join({ ...known, nodeId: here.nodeId }, LIMIT, 10), { isTenantFull: false, isNew: false }, 'one that is known comes back')
+    const gone = joined.find(({ isTenantFull, nodeId }) => !isTenantFull && nodeId === null) as RosterConnection
+    await here.leave(gone)
+    t.equal((await openAll(40)).filter(({ isNew }) => isNew).length, 1)
+    t.match(await there.counts(1), { total: 10 })
   })
 
   t.test('typing in one tenant is not visible in another', async (t) => {

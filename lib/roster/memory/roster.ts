@@ -2,7 +2,7 @@ import type { Clock } from '../../clock.js'
 import type { Id, Ids } from '../../ids.js'
 import type { UserRef } from '../../keys.js'
 import {
-  createGenerations, defaultPresence, isShown, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
+  createGenerations, defaultPresence, isFull, isShown, type ConnectionRef, type Counts, type Due, type JoinResult, type OnlinePage, type Presence, type RateCount,
   type Renewed, type Roster, type RosterConnection, type RosterTimes, type UsersOfTenant
 } from '../contract.js'
 import { collectRooms, MemoryRooms } from './rooms.js'
@@ -37,13 +37,14 @@ export class MemoryRoster implements Roster {
 
   async start (): Promise<void> {}
 
-  join (entry: Omit<RosterConnection, 'generation'>, limit: number): JoinResult & { generation: string } {
+  join (entry: Omit<RosterConnection, 'generation'>, limit: number, tenantLimit = 0): JoinResult & { generation: string } {
     const tenant = this.#tenant(entry.tenantId)
     const generation = this.#newGeneration()
     const known = tenant.connections.get(entry.connectionId)
     if (known !== undefined && known.userId !== entry.userId) {
       return { ...NOTHING_JOINED, ownedByOther: true, generation }
     }
+    if (known === undefined && isFull(tenant.connections.size, tenantLimit)) return { ...NOTHING_JOINED, isTenantFull: true, generation }
     const { user, isFirstOfUser } = this.#users.markOnline(tenant, entry.tenantId, entry.userId, entry.device)
     // `offline` ends with the next connection.
     const hasReturned = user.presence.status === 'offline'
@@ -71,6 +72,7 @@ export class MemoryRoster implements Roster {
     const standing = standingOf(tenant, user)
     return {
       ownedByOther: false,
+      isTenantFull: false,
       isNew: known === undefined,
       isFirstOfUser,
       hasAppeared: hasReturned || (isFirstOfUser && isShown(standing.status)),

@@ -21,8 +21,8 @@ export interface Joined extends JoinResult {
   invisibleSince: number | null
 }
 
-export const ownedByOther = (generation: string): Joined =>
-  ({ ...NOTHING_JOINED, ownedByOther: true, generation, openedAt: 0, hasReturned: false, invisibleSince: null })
+export const refused = (reason: 'ownedByOther' | 'isTenantFull', generation: string): Joined =>
+  ({ ...NOTHING_JOINED, [reason]: true, generation, openedAt: 0, hasReturned: false, invisibleSince: null })
 
 /** The beginning of a script's standing: mode, number of visible users, status. */
 export function toStanding (text: string): Standing {
@@ -35,11 +35,13 @@ export function toStanding (text: string): Standing {
 export function toJoined (ids: Ids, { tenantId, generation }: RosterConnection, result: unknown): Joined | null {
   const [outcome, isNew, isFirstOfUser, replaced, kept, openedAt, summary, ...evicted] = result as [string, number, number, string, string, string, string, ...string[]]
   if (outcome === 'lost') return null
-  if (outcome === 'taken') return ownedByOther(generation)
+  if (outcome === 'taken') return refused('ownedByOther', generation)
+  if (outcome === 'full') return refused('isTenantFull', generation)
   const standing = toStanding(summary)
   const [, , , hasReturned, since = ''] = summary.split(',')
   return {
     ownedByOther: false,
+    isTenantFull: false,
     isNew: isNew === 1,
     isFirstOfUser: isFirstOfUser === 1,
     hasAppeared: hasReturned === '1' || (isFirstOfUser === 1 && isShown(standing.status)),

@@ -4,12 +4,12 @@ import type { Id, Ids } from '../../ids.js'
 import { connectionKey, type UserRef } from '../../keys.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import {
-  createGenerations, defaultPresence, type ConnectionRef, type Counts, type Due, type JoinResult, type Presence, type RateCount, type Renewed,
+  createGenerations, defaultPresence, isFull, type ConnectionRef, type Counts, type Due, type JoinResult, type Presence, type RateCount, type Renewed,
   type Roster, type RosterConnection, type RosterTimes, type UsersOfTenant
 } from '../contract.js'
 import { MemoryRoster } from '../memory/roster.js'
 import { NOTHING_JOINED } from '../memory/users.js'
-import { encodePresence, ownedByOther, toConnection, toJoined, type Joined } from './codec.js'
+import { encodePresence, refused, toConnection, toJoined, type Joined } from './codec.js'
 import { isUnavailable, RosterCommands, unavailable } from './commands.js'
 import { dismiss, forget } from './erasure.js'
 import { Healing } from './heal.js'
@@ -83,19 +83,19 @@ export class RedisRoster implements Roster {
     this.#lease.markComplete()
   }
 
-  async join (entry: Omit<RosterConnection, 'generation'>, limit: number): Promise<JoinResult & { generation: string }> {
+  async join (entry: Omit<RosterConnection, 'generation'>, limit: number, tenantLimit = 0): Promise<JoinResult & { generation: string }> {
     const generation = this.#newGeneration()
     const mine = { ...entry, generation }
     const before = this.#local.get(entry)
-    if (before !== undefined && before.entry.userId !== entry.userId) return ownedByOther(generation)
+    if (before !== undefined && before.entry.userId !== entry.userId) return refused('ownedByOther', generation)
     const key = connectionKey(entry.tenantId, entry.connectionId)
     this.#joining.add(key)
     try {
       // A node with sockets in the tenant recorded it before.
       const isNewTenant = this.#local.sizeOf(entry.tenantId) === 0
       if (isNewTenant && this.#commands.redis.isCluster) await this.#commands.rememberTenants([entry.tenantId])
-      const joined = await this.#join(mine, limit, isNewTenant)
-      if (joined.ownedByOther) return joined
+      const joined = await this.#join(mine, { limit, tenantLimit }, isNewTenant)
+      if (joined.ownedByOther || joined.isTenantFull) return joined
       if (before !== undefined) this.#correct(joined, mine, before.entry)
       if (this.#isReported(entry, this.#lease.now)) {
         joined.isFirstOfUser = false
@@ -107,6 +107,7 @@ export class RedisRoster implements Roster {
       return joined
     } catch (err) {
       if (entry.nodeId === null || !isUnavailable(err)) throw err
+      if (before === undefined && isFull(this.#local.sizeOf(entry.tenantId), tenantLimit)) return refused('isTenantFull', generation)
       this.#add({ entry: mine, openedAt: this.#lease.now, isInRedis: false }, false)
       // `offline` ends with the next connection.
       const hasAppeared = this.#local.presence(entry)?.status === 'offline'
@@ -280,13 +281,12 @@ export class RedisRoster implements Roster {
   }
 
   /** If Redis lost data it throws as if Redis were away: then nobody knows which connection is a user's first. */
-  async #join (entry: RosterConnection, limit: number, isNewTenant: boolean): Promise<Joined> {
-    const { tenantId, device } = entry
+  async #join (entry: RosterConnection, limits: { limit: number, tenantLimit: number }, isNewTenant: boolean): Promise<Joined> {
     const { registrationTtl } = this.#times
     if (this.#lease.state === '') throw unavailable('Redis may have lost data')
-    const { connectionId: id, userId: user, generation, connectedAt } = entry
+    const { tenantId, connectionId: id, userId: user, generation, device, connectedAt } = entry
     const args = {
-      id, user, node: entry.nodeId ?? '', generation, device, connectedAt, limit, registrationTtl, tenant: tenantId, isNewTenant: isNewTenant ? '1' : '0',
+      id, user, node: entry.nodeId ?? '', generation, device, connectedAt, ...limits, registrationTtl, tenant: tenantId, isNewTenant: isNewTenant ? '1' : '0',
       defaultPresence: encodePresence(defaultPresence(device, this.#clock.now())), state: this.#lease.state
     }
     const result = await this.#commands.changes.add('join', tenantId, args, entry.nodeId === null ? registrationTtl : null)

@@ -42,21 +42,22 @@ const isLost = "KEYS[2] and redis.call('GET', KEYS[2]) ~= state"
 /**
  * Registers a connection. `node` is '' for a connection without a socket, `state` the name of Redis' state as the node knows
  * it. `isNewTenant` '1': the node has no other connection in the tenant; then `KEYS[4]` records the tenant for whoever reaps
- * the node.
+ * the node. `tenantLimit`: connections that the tenant may have; 0: any number.
  *
  * Returns `{'lost'}` if Redis lost data, since a user who seems to be new may have been online all along; `{'taken'}` if the
- * id belongs to another user; else `{'ok', isNew, isFirstOfUser, replaced connection or '', generation, socket opened at,
+ * id belongs to another user; `{'full'}` if the tenant has all of its connections; else `{'ok', isNew, isFirstOfUser, replaced connection or '', generation, socket opened at,
  * standing, evicted connection, …}`. The standing is the mode, the number of visible users, the user's status, '1' if the user
  * had set `offline`, which ends now, and since when the user is invisible or ''; separated by commas.
  */
 export const join = script({
   prelude,
-  parameters: ['id', 'user', 'node', 'generation', 'device', 'connectedAt', 'limit', 'registrationTtl', 'defaultPresence', 'state', 'tenant', 'isNewTenant']
+  parameters: ['id', 'user', 'node', 'generation', 'device', 'connectedAt', 'limit', 'tenantLimit', 'registrationTtl', 'defaultPresence', 'state', 'tenant', 'isNewTenant']
 }, `
 if ${isLost} then return {'lost'} end
 limit = tonumber(limit)
 local known = findConnection(id)
 if known and known.u ~= user then return {'taken'} end
+if not known and tenantLimit ~= '0' and redis.call('HLEN', base .. 'connections') >= tonumber(tenantLimit) then return {'full'} end
 if isNewTenant == '1' and KEYS[4] then redis.call('SADD', KEYS[4], tenant) end
 if node == '' then scheduleCheck(tenant, registrationTtl) end
 local isFirst = markOnline(user, defaultPresence)
