@@ -293,8 +293,10 @@ export interface Roster extends RosterConnections, RosterPresence, RosterRooms, 
 
   /** A user without connections is not invisible any more, and goes offline with the next `claimDue` instead of after `offlineDelay`. */
   dismiss (user: UserRef): Promise<void>
-  /** Removes everything that shared state has of a user, and what this node would write there again. Nobody is told. */
+  /** Removes everything that shared state has of a user. Nobody is told. Every node calls `release` before, or may write it again. */
   forget (user: UserRef): Promise<void>
+  /** This node does not write a user without connections to shared state again. */
+  release (user: UserRef): void
 
   aliveNodes (): Promise<string[]>
   /** Removes this node's connections and lease. */

@@ -1,3 +1,5 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { checkedData } from '../../lib/backplane/rpc-data.js'
 import { watchChannel, watchedUser } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
@@ -5,6 +7,7 @@ import type { Joining } from '../../lib/delivery/joining.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { FrameContext, FrameResult } from '../../lib/frame-router.js'
 import type { Caller, Identity } from '../../lib/identity.js'
+import { Id as IdSchema, withIds } from '../../lib/id-schemas.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey, splitKey } from '../../lib/keys.js'
@@ -14,7 +17,9 @@ import type { PresenceRules, SeenUser } from './presence.js'
 import type { PresenceChanged, UserEdge, WatchAck, WatchedUser } from './schemas.js'
 import type { Visibility } from './visibility.js'
 
-interface RemoteWatch { tenantId: Id, connectionId: string, userIds: Id[] | null }
+/** `userIds`: null for all. */
+const RemoteWatch = Type.Object({ tenantId: IdSchema, connectionId: Type.String(), userIds: Type.Union([Type.Array(IdSchema), Type.Null()]) })
+type RemoteWatch = Static<typeof RemoteWatch>
 
 /** What a watch has begun: the answer, and what follows its reply. */
 interface Watched { users: WatchedUser[], afterReply: () => void }
@@ -36,8 +41,9 @@ export class Watching {
     this.#presence = presence
     this.#visibility = visibility
     this.#max = max
+    const remote = withIds(RemoteWatch, internals.ids.kind)
     internals.rpc.handle('presence.watch', async (data) => {
-      const { userIds, ...ref } = data as RemoteWatch
+      const { userIds, ...ref } = checkedData(remote, data)
       return await this.#onLocal(ref, async (connection) => {
         const { users, afterReply } = await this.#watch(connection, userIds ?? [])
         afterReply()
@@ -45,7 +51,7 @@ export class Watching {
       })
     })
     internals.rpc.handle('presence.unwatch', async (data) => {
-      const { userIds, ...ref } = data as RemoteWatch
+      const { userIds, ...ref } = checkedData(remote, data)
       return await this.#onLocal(ref, async (connection) => this.#unwatch(connection, userIds))
     })
     internals.accessLog.on('recheck', async ({ tenantId, userId, channel }) => {

@@ -227,6 +227,8 @@ export class MemoryRoster implements Roster {
 
   async forget (): Promise<void> {}
 
+  release (): void {}
+
   countRequest (key: string, window: number): RateCount {
     const now = this.#clock.now()
     const known = this.#rateCounts.get(key)

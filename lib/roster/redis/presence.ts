@@ -39,6 +39,11 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
     this.#parts.presences.add(user, presence)
   }
 
+  /** See `Roster.release`. */
+  release (user: UserRef): void {
+    this.#parts.presences.remove(user)
+  }
+
   async usePresence ({ everyone, loadInvisible }: PresenceRulesOfRoster): Promise<void> {
     this.#parts.commands.everyone = everyone
     this.#parts.modes.everyone = everyone > 0

@@ -246,7 +246,14 @@ export class RedisRoster implements Roster {
   }
 
   readonly dismiss: Roster['dismiss'] = async (user) => { await dismiss(this.#commands, user) }
-  readonly forget: Roster['forget'] = async (user) => { await forget(this.#commands, user, this.#typing, this.#departures) }
+  readonly forget: Roster['forget'] = async (user) => { await forget(this.#commands, user) }
+
+  release (user: UserRef): void {
+    this.#typing.forget(user)
+    // Else the node would see to it that the user is reported offline once more.
+    this.#departures.remove(user)
+    this.#presence.release(user)
+  }
 
   async repair (share = 1): Promise<void> {
     await this.#repair.repair(share)
