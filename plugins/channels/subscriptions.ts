@@ -102,11 +102,10 @@ export class Subscriptions {
     const decisions = accessLog.count
     await access.require(caller, { action: 'subscribe', channel })
     const { tenantId } = identity
-    if (nodeId !== null) {
-      await this.#internals.rpc.call(nodeId, 'channels.subscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
-    } else if (!await this.#internals.roster.addChannel(tenantId, connectionId, channel, this.#maxChannels)) {
-      throw this.#full()
-    }
+    if (nodeId === null && !await this.#internals.roster.addChannel(tenantId, connectionId, channel, this.#maxChannels)) throw this.#full()
+    // The socket may have opened in the meantime, and not have seen the channel.
+    const openOn = nodeId ?? (await this.#internals.roster.find(tenantId, connectionId))?.nodeId ?? null
+    if (openOn !== null) await this.#internals.rpc.call(openOn, 'channels.subscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
     // A kick or a recheck in the meantime found no subscription: ask again, because the result of `authorize` is older.
     if (accessLog.count !== decisions) {
       try {

@@ -32,6 +32,8 @@ export async function forget (commands: RosterCommands, user: UserRef): Promise<
   await commands.scheduleTell(tenantId)
   const own = channelKey(tenantId, privateChannel(userId))
   await redis.del(`${prefix}sequence:{${own}}`)
+  // Who is about to watch the user.
+  for await (const keys of redis.scan(`${escaped(commands.base(tenantId))}watches:*`, 1000)) for (const key of keys) await redis.hdelMatching(key, String(userId))
   // Requests are counted under keys, or in fields, that end with the user: `{kind}:{tenant}/{user}`.
   const suffix = `:${userKey(tenantId, userId)}`
   for await (const keys of redis.scan(`${escaped(prefix)}hits:*${escaped(suffix)}`, 1000)) for (const key of keys) await redis.del(key)
