@@ -156,6 +156,7 @@ function createCore (resources: Resources, options: RealtimeOptions, settings: C
     defaultChannels: new Set(),
     waiting: null,
     channelLeft: null,
+    beginWatches: null,
     screening: null,
     streamSubscriptions: null,
     conversations: null,

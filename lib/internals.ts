@@ -103,6 +103,11 @@ export interface Internals {
    * unless members of channels are known.
    */
   channelLeft: ((connection: LocalConnection, user: UserRef, channel: string, delay: number) => void) | null
+  /**
+   * Begins the watches that a connection was given by REST before it opened. What it resolves with follows the first reply. Never
+   * rejects. Null without the presence plugin.
+   */
+  beginWatches: ((connection: LocalConnection) => Promise<() => void>) | null
   /** Asks the host before a client's event is stored, see plugins/channels/before-publish.ts; null without the channels plugin. */
   screening: Screening | null
   /** Subscribes the channels of streams; null without the channels plugin. */

@@ -5,6 +5,7 @@ import { connections } from './roster/connections.js'
 import { edges } from './roster/edges.js'
 import { emptied } from './roster/emptied.js'
 import { interleaved } from './roster/interleaved.js'
+import { invisible } from './roster/invisible.js'
 import { nodes } from './roster/nodes.js'
 import { presence } from './roster/presence.js'
 import { openCluster } from './roster/redis.js'
@@ -41,6 +42,7 @@ for (const ids of ['integer', 'string'] as const) {
     nodes(t, open)
     interleaved(t, open)
     turns(t, open)
+    invisible(t, open, ids === 'string')
   })
 
   t.test(`The roster over a Redis that loses everything, with ${ids} ids`, async (t) => {

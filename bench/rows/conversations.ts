@@ -28,7 +28,7 @@ export async function conversations (url: string): Promise<{ history: number, si
     await fill(async (text, values) => { await db.executeQuery(CompiledQuery.raw(text, values)) })
     const store = new ConversationStore({ db, slow: db, dialect, behind: [], ask: async (statement) => await statement() } satisfies StorageAccess, ids)
     const page = (peer: number, before?: number) => async (): Promise<void> => {
-      const found = await store.history({ tenantId: TENANT, conversation: directConversation(ids, ME, peer), before, limit: PAGE + 1, label: undefined })
+      const { messages: found } = await store.history({ tenantId: TENANT, conversation: directConversation(ids, ME, peer), before, limit: PAGE + 1, label: undefined })
       if (found.length !== PAGE + 1) throw new Error(`a page of ${found.length}`)
     }
     const list = async (): Promise<void> => {

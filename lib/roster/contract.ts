@@ -71,8 +71,8 @@ export type Edge = 'appeared' | 'vanished' | null
 export interface PresenceRulesOfRoster {
   /** While at most this many users are online in a tenant, everyone is sent every change. 0: never; Infinity: always. */
   everyone: number
-  /** All invisible users, from the database. */
-  loadInvisible (): Promise<Array<UserRef & { since: number }>>
+  /** All invisible users, or those of some tenants, from the database. */
+  loadInvisible (tenantIds?: readonly Id[]): Promise<Array<UserRef & { since: number }>>
 }
 
 /** Users of a channel up to whose number they are listed. */
@@ -211,6 +211,19 @@ export interface RosterConnections {
   channels (tenantId: Id, connectionId: string): Promise<string[]>
 }
 
+/** A user to be watched, and a text of what was said of the user. */
+export interface EarlyWatch { userId: Id, said: string }
+
+/** Users to be watched by a connection whose socket is not open yet. */
+export interface RosterWatches {
+  /** Adds users. Returns false, and adds nobody, if these would be more than `limit`. Nothing is kept for an unknown connection. */
+  recordWatches (tenantId: Id, connectionId: string, watches: readonly EarlyWatch[], limit: number): Promise<boolean>
+  /** Removes these users, or all; returns how many are left. */
+  dropWatches (tenantId: Id, connectionId: string, userIds: readonly Id[] | null): Promise<number>
+  /** Returns all and removes them. */
+  takeWatches (tenantId: Id, connectionId: string): Promise<EarlyWatch[]>
+}
+
 export interface RosterPresence {
   /**
    * Sets the presence. A user without a connection is online for `registrationTtl` from then; `isFirstOfUser` as for `join`.
@@ -274,7 +287,7 @@ export interface RosterLocks {
  *   what belongs to no living node. Nobody is reported online or offline because of that alone.
  * - This node knows its own sockets without shared state: it finds them, and refuses their ids to other users.
  */
-export interface Roster extends RosterConnections, RosterPresence, RosterRooms, RosterTyping, RosterLocks {
+export interface Roster extends RosterConnections, RosterWatches, RosterPresence, RosterRooms, RosterTyping, RosterLocks {
   readonly nodeId: string
   readonly healthy: boolean
   start (): Promise<void>
@@ -298,8 +311,10 @@ export interface Roster extends RosterConnections, RosterPresence, RosterRooms, 
 
   /** A user without connections is not invisible any more, and goes offline with the next `claimDue` instead of after `offlineDelay`. */
   dismiss (user: UserRef): Promise<void>
-  /** Removes everything that shared state has of a user, and what this node would write there again. Nobody is told. */
+  /** Removes everything that shared state has of a user. Nobody is told. Every node calls `release` before, or may write it again. */
   forget (user: UserRef): Promise<void>
+  /** This node does not write a user without connections to shared state again. */
+  release (user: UserRef): void
 
   aliveNodes (): Promise<string[]>
   /** Removes this node's connections and lease. */

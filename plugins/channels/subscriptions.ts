@@ -1,6 +1,8 @@
+import { Type, type Static } from '@sinclair/typebox'
 import { TypeCompiler, type TypeCheck } from '@sinclair/typebox/compiler'
 import type { FastifyBaseLogger } from 'fastify'
 import type { MaybePromise } from '../../lib/async/maybe-promise.js'
+import { checkedData } from '../../lib/backplane/rpc-data.js'
 import { resolveAlias } from '../../lib/channel-names.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
 import type { Joining } from '../../lib/delivery/joining.js'
@@ -8,16 +10,16 @@ import type { ReplayOptions } from '../../lib/delivery/replayer.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import { invalidData, type FrameContext, type FrameResult } from '../../lib/frame-router.js'
 import type { Verdict } from '../../lib/host-functions.js'
-import { withIds } from '../../lib/id-schemas.js'
+import { Channel, Id, withIds } from '../../lib/id-schemas.js'
 import type { Caller, Identity } from '../../lib/identity.js'
-import type { Id } from '../../lib/ids.js'
 import type { CheckedChannel, Internals } from '../../lib/internals.js'
 import { connectionKey, channelKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
 import type { Members } from './members.js'
 import { SubscribeEntry, type NotSubscribed, type RoomState, type SubscribeAck, type SubscribeData, type Subscribed } from './schemas.js'
 
-interface RemoteSubscription { tenantId: Id, connectionId: string, channel: string }
+const RemoteSubscription = Type.Object({ tenantId: Id, connectionId: Type.String(), channel: Channel })
+type RemoteSubscription = Static<typeof RemoteSubscription>
 
 /** A new subscription: its reply, and the replay that follows. */
 interface Made { answer: Subscribed, joining: Joining, replay: ReplayOptions, room: RoomState | null }
@@ -39,8 +41,9 @@ export class Subscriptions {
     this.#maxChannels = maxChannels
     this.#log = log
     this.#entry = TypeCompiler.Compile(withIds(SubscribeEntry, internals.ids.kind))
+    const remote = withIds(RemoteSubscription, internals.ids.kind)
     internals.rpc.handle('channels.subscribe', async (data) => {
-      await this.#onLocal(data as RemoteSubscription, async (connection, channel) => {
+      await this.#onLocal(checkedData(remote, data), async (connection, channel) => {
         this.#requireRoom(connection, channel)
         if (connection.channels.has(channel)) return
         const joining = await connection.join(channel)
@@ -49,7 +52,7 @@ export class Subscriptions {
       })
     })
     internals.rpc.handle('channels.unsubscribe', async (data) => {
-      await this.#onLocal(data as RemoteSubscription, async (connection, channel) => { connection.leave(channel) })
+      await this.#onLocal(checkedData(remote, data), async (connection, channel) => { connection.leave(channel) })
     })
   }
 
@@ -99,11 +102,10 @@ export class Subscriptions {
     const decisions = accessLog.count
     await access.require(caller, { action: 'subscribe', channel })
     const { tenantId } = identity
-    if (nodeId !== null) {
-      await this.#internals.rpc.call(nodeId, 'channels.subscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
-    } else if (!await this.#internals.roster.addChannel(tenantId, connectionId, channel, this.#maxChannels)) {
-      throw this.#full()
-    }
+    if (nodeId === null && !await this.#internals.roster.addChannel(tenantId, connectionId, channel, this.#maxChannels)) throw this.#full()
+    // The socket may have opened in the meantime, and not have seen the channel.
+    const openOn = nodeId ?? (await this.#internals.roster.find(tenantId, connectionId))?.nodeId ?? null
+    if (openOn !== null) await this.#internals.rpc.call(openOn, 'channels.subscribe', { tenantId, connectionId, channel } satisfies RemoteSubscription)
     // A kick or a recheck in the meantime found no subscription: ask again, because the result of `authorize` is older.
     if (accessLog.count !== decisions) {
       try {

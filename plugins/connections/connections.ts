@@ -93,9 +93,20 @@ export class Connections {
   #opened (connection: Connection, session: Session, isNew: boolean, standing: Standing): MaybePromise<OpenResult> {
     if (connection.closed) return this.abandonOpen(session)
     this.enter(connection, session)
-    // Channels that were requested by REST before the socket opened.
-    const requested = isNew ? NO_CHANNELS : channelsStillAllowed(this.#internals, connection)
-    return thenMaybe(requested, (channels) => this.#subscribe(connection, channels, standing))
+    return isNew ? this.#subscribe(connection, NO_CHANNELS, standing) : this.#openKnown(connection, standing)
+  }
+
+  /** With channels and watches that were requested by REST before the socket opened. */
+  async #openKnown (connection: Connection, standing: Standing): Promise<OpenResult> {
+    const [channels, beginWatches] = await Promise.all([channelsStillAllowed(this.#internals, connection), this.#internals.beginWatches?.(connection)])
+    const { answer, live } = await this.#subscribe(connection, channels, standing)
+    return {
+      answer,
+      live: () => {
+        live()
+        beginWatches?.()
+      }
+    }
   }
 
   /** The connection belongs to its user from now on. Throws the reason if the user is banned, or the credentials are revoked. */

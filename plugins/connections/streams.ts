@@ -79,6 +79,7 @@ export class Streams {
     // Joined before the question, so that a decision of the host in between finds the channel.
     const outcomes = accessLog.count === decisions ? joined : await this.#checkAgain(caller, connection, joined)
     requireOne(outcomes.map((outcome) => 'error' in outcome ? outcome.error : null))
+    const beginWatches = query.connection_id === undefined ? undefined : await internals.beginWatches?.(connection)
     const { answers, live } = await this.#positions(connection, opened, outcomes, position)
     if (connection.closed) throw new RealtimeError('RT_UNAVAILABLE', 'The connection was closed', { retryAfter: 1 })
 
@@ -87,6 +88,7 @@ export class Streams {
     connection.send(encodeFrame('authenticated', opened.describe()))
     for (const answer of answers) connection.send(answer)
     live()
+    beginWatches?.()
     cursor.begin()
     transport.replayed()
     bus.emit('opened', connection)

@@ -32,9 +32,11 @@ export class Conversations {
   }): Promise<History> {
     const { tenantId } = caller.identity
     const conversation = await this.#readable(caller, where)
-    const found = await this.#store.history({ tenantId, conversation, before, limit: limit + 1, label: conversationId })
-    const data = found.slice(0, limit).reverse().map((message) => this.#frameOf(message, conversation))
-    return { data, more: found.length > limit }
+    const { messages, from } = await this.#store.history({ tenantId, conversation, before, limit: limit + 1, label: conversationId })
+    const page = messages.slice(0, limit).reverse()
+    const data = page.map((message) => this.#frameOf(message, conversation))
+    if (messages.length > limit) return { data, more: true, before: page[0]?.id ?? null }
+    return { data, more: from !== null, before: from }
   }
 
   /** A page of the caller's list. `cursor` as returned with the page before. Throws `RT_INVALID_DATA`. */

@@ -1,12 +1,16 @@
+import { Type } from '@sinclair/typebox'
 import type { FastifyBaseLogger } from 'fastify'
 import { sleep } from '../../lib/async/timers.js'
 import { callNodes } from '../../lib/backplane/call-nodes.js'
+import { checkedData } from '../../lib/backplane/rpc-data.js'
+import { Id, withIds } from '../../lib/id-schemas.js'
 import type { Internals } from '../../lib/internals.js'
 import type { UserRef } from '../../lib/keys.js'
 import { eraseUser, type Erased } from '../../lib/upkeep/erasure.js'
 
-/** The RPC that has a node write what waits to be written, and forget what it knows of a user. */
+/** The RPC that has a node write what waits to be written, and forget what it knows of a user. What all share is looked through by the caller alone. */
 const SETTLE = 'conversations.settle'
+const User = Type.Object({ tenantId: Id, userId: Id })
 /** How long nodes may take for that, in milliseconds. */
 const SETTLE_MS = 5000
 /** Milliseconds between two looks for what a user leaves behind. */
@@ -32,7 +36,8 @@ export class Erasing {
     this.#close = close
     this.#log = log
     this.#forget = forget
-    internals.rpc.handle(SETTLE, async (data) => { await this.#settle(data as UserRef) })
+    const schema = withIds(User, internals.ids.kind)
+    internals.rpc.handle(SETTLE, async (data) => { await this.#settle(checkedData(schema, data)) })
   }
 
   async erase (user: UserRef): Promise<Erased> {
@@ -60,8 +65,12 @@ export class Erasing {
   async #runUnlessBack (user: UserRef, isComplete: boolean): Promise<void> {
     const { roster } = this.#internals
     if ((await roster.connectionsOf(user.tenantId, user.userId)).length > 0) return
-    if (!isComplete) await this.#run(user)
-    else await this.#settleAll(user)
+    if (!isComplete) {
+      await this.#run(user)
+    } else {
+      await this.#settleAll(user)
+      await roster.forget(user)
+    }
   }
 
   /** Complete: every node has written what it had before. */
@@ -84,7 +93,7 @@ export class Erasing {
   async #settle (user: UserRef): Promise<void> {
     for (const rows of this.#internals.database.behind) await rows.drain()
     this.#forget(user)
-    await this.#internals.roster.forget(user)
+    this.#internals.roster.release(user)
   }
 
   async #disconnect (user: UserRef): Promise<void> {

@@ -1,3 +1,6 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { checkedData } from '../../lib/backplane/rpc-data.js'
+import { Id, withIds } from '../../lib/id-schemas.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey, type UserRef } from '../../lib/keys.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
@@ -5,7 +8,15 @@ import { encodeFrame } from '../../lib/wire/protocol.js'
 const RPC = 'conversations.toOwn'
 
 /** What one user's connections on one node are sent, except those that are subscribed to a channel. */
-interface ToOwn extends UserRef { connectionIds: string[], unless: string, event: string, data: object }
+const ToOwn = Type.Object({
+  tenantId: Id,
+  userId: Id,
+  connectionIds: Type.Array(Type.String()),
+  unless: Type.String(),
+  event: Type.String(),
+  data: Type.Record(Type.String(), Type.Unknown())
+})
+type ToOwn = Static<typeof ToOwn>
 
 /** Sends an event to those connections of a user that do not get it by a channel, on every node. */
 export class OwnConnections {
@@ -13,10 +24,11 @@ export class OwnConnections {
 
   constructor (internals: Internals) {
     this.#internals = internals
-    internals.rpc.handle(RPC, async (data) => { this.#toLocal(data as ToOwn) })
+    const schema = withIds(ToOwn, internals.ids.kind)
+    internals.rpc.handle(RPC, async (data) => { this.#toLocal(checkedData(schema, data)) })
   }
 
-  async send (user: UserRef, unless: string, { event, data, excludeConnectionId }: { event: string, data: object, excludeConnectionId: string | null }): Promise<void> {
+  async send (user: UserRef, unless: string, { event, data, excludeConnectionId }: { event: string, data: Record<string, unknown>, excludeConnectionId: string | null }): Promise<void> {
     const { roster, rpc, nodeId: ownNode } = this.#internals
     // While Redis is away, other nodes cannot be reached.
     const connections = await roster.connectionsOf(user.tenantId, user.userId).catch(() => [])

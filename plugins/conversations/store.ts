@@ -50,30 +50,32 @@ export class ConversationStore {
     this.#ask = ask
   }
 
-  /** The newest messages below `before`, and deleted ones without their content, newest first. */
-  async history ({ label, ...page }: HistoryPage & { label: string | undefined }): Promise<StoredMessage[]> {
+  /** The newest messages below `before`, and deleted ones without their content, newest first. `from`: not all were looked through, but those from this id. */
+  async history ({ label, ...page }: HistoryPage & { label: string | undefined }): Promise<{ messages: StoredMessage[], from: number | null }> {
     // Not one statement: its result would be a table on disk, because of the payloads. One that is deleted in between is in both.
-    const present = label === undefined ? await this.#page('websocket_events', page) : await this.#labelled({ ...page, label })
-    const deleted = await this.#page('websocket_deleted_messages', { ...page, label })
-    if (deleted.length === 0) return present
-    const all = new Map([...present, ...deleted].map((message) => [message.id, message]))
-    return [...all.values()].sort((a, b) => b.id - a.id).slice(0, page.limit)
+    const { found, from } = label === undefined ? { found: await this.#page('websocket_events', page), from: null } : await this.#labelled({ ...page, label })
+    const deleted = await this.#page('websocket_deleted_messages', { ...page, label, ...from === null ? {} : { from } })
+    if (deleted.length === 0) return { messages: found, from }
+    const all = new Map([...found, ...deleted].map((message) => [message.id, message]))
+    return { messages: [...all.values()].sort((a, b) => b.id - a.id).slice(0, page.limit), from }
   }
 
   /** No index has the label: so many messages at a time are looked through, and so many in all. A label that is rare must not keep the database busy. */
-  async #labelled ({ tenantId, conversation, before, limit, label }: HistoryPage & { label: string }): Promise<StoredMessage[]> {
+  async #labelled ({ tenantId, conversation, before, limit, label }: HistoryPage & { label: string }): Promise<{ found: StoredMessage[], from: number | null }> {
     const found: StoredMessage[] = []
-    for (let below = before, windows = 0; found.length < limit && windows < MAX_WINDOWS; windows++) {
+    let below = before
+    for (let windows = 0; windows < MAX_WINDOWS; windows++) {
       const [first] = await this.#rows<{ id: number | null }>(`
         select min(id) as id from (select id from websocket_events ${this.#byConversation}
           where tenant_id = ? and conversation = ?${below === undefined ? '' : ' and id < ?'} order by id desc limit ${WINDOW}) as some`,
       [tenantId, conversation, ...below === undefined ? [] : [below]])
-      if (first?.id === null || first === undefined) break
+      if (first?.id === null || first === undefined) return { found, from: null }
       const from = Number(first.id)
       found.push(...await this.#page('websocket_events', { tenantId, conversation, before: below, limit: limit - found.length, label, from }))
+      if (found.length >= limit) return { found, from: null }
       below = from
     }
-    return found
+    return { found, from: below ?? null }
   }
 
   async #page (table: 'websocket_events' | 'websocket_deleted_messages', { tenantId, conversation, before, limit, from, label }: HistoryPage & { from?: number, label?: string | undefined }): Promise<StoredMessage[]> {

@@ -96,7 +96,7 @@ async function presencePlugin (fastify: FastifyInstance, options: PresenceOption
   const presence = new PresenceRules(internals, store, new Announcer(internals), visibility)
   const watching = new Watching(internals, presence, visibility, maxWatched === 0 ? Infinity : maxWatched)
   const limit = everyone === 'always' ? Infinity : everyone === 'never' ? 0 : everyone
-  await internals.roster.usePresence({ everyone: visibility.isLimited ? 0 : limit, loadInvisible: async () => await store.invisible() })
+  await internals.roster.usePresence({ everyone: visibility.isLimited ? 0 : limit, loadInvisible: async (tenantIds) => await store.invisible(tenantIds) })
   const resync = new Resync(async () => { await watching.resync() }, internals.settings.presenceLease, fastify.log)
   internals.bus.on('reconnected', () => { resync.begin() })
 

@@ -79,10 +79,11 @@ export class PresenceStore {
     return found
   }
 
-  /** All users who are invisible. */
-  async invisible (): Promise<Array<UserRef & { since: number }>> {
+  /** All users who are invisible, or those of some tenants. */
+  async invisible (tenantIds?: readonly Id[]): Promise<Array<UserRef & { since: number }>> {
     const { db, ask } = this.#storage
-    const rows = await ask(async () => await db.selectFrom('websocket_invisible').select(['tenant_id', 'user_id', 'since']).execute())
+    const all = db.selectFrom('websocket_invisible').select(['tenant_id', 'user_id', 'since'])
+    const rows = await ask(async () => await (tenantIds === undefined ? all : all.where('tenant_id', 'in', tenantIds)).execute())
     return rows.map((row) => ({ tenantId: this.#ids.parse(row.tenant_id), userId: this.#ids.parse(row.user_id), since: Number(row.since) }))
   }
 

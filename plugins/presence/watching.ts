@@ -1,3 +1,5 @@
+import { Type, type Static } from '@sinclair/typebox'
+import { checkedData } from '../../lib/backplane/rpc-data.js'
 import { watchChannel, watchedUser } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import type { LocalConnection } from '../../lib/delivery/connection.js'
@@ -5,19 +7,21 @@ import type { Joining } from '../../lib/delivery/joining.js'
 import { RealtimeError } from '../../lib/errors.js'
 import type { FrameContext, FrameResult } from '../../lib/frame-router.js'
 import type { Caller, Identity } from '../../lib/identity.js'
+import { Id as IdSchema, withIds } from '../../lib/id-schemas.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { connectionKey, splitKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
+import { EarlyWatches, type Watched } from './early-watches.js'
+import { changed, missedSince, toWatched } from './missed.js'
 import type { PresenceRules, SeenUser } from './presence.js'
-import type { PresenceChanged, UserEdge, WatchAck, WatchedUser } from './schemas.js'
+import type { UserEdge, WatchAck, WatchedUser } from './schemas.js'
 import type { Visibility } from './visibility.js'
 
-interface RemoteWatch { tenantId: Id, connectionId: string, userIds: Id[] | null }
-
-/** What a watch has begun: the answer, and what follows its reply. */
-interface Watched { users: WatchedUser[], afterReply: () => void }
+/** `userIds`: null for all. */
+const RemoteWatch = Type.Object({ tenantId: IdSchema, connectionId: Type.String(), userIds: Type.Union([Type.Array(IdSchema), Type.Null()]) })
+type RemoteWatch = Static<typeof RemoteWatch>
 
 /** Users read at once after an outage. */
 const BATCH = 500
@@ -28,6 +32,7 @@ export class Watching {
   readonly #presence: PresenceRules
   readonly #visibility: Visibility
   readonly #max: number
+  readonly #early: EarlyWatches
   /** Watched users whom their watcher may not see. */
   readonly #unseen = new WeakMap<LocalConnection, Set<Id>>()
 
@@ -36,8 +41,11 @@ export class Watching {
     this.#presence = presence
     this.#visibility = visibility
     this.#max = max
+    this.#early = new EarlyWatches(internals, presence, max)
+    internals.beginWatches = async (connection) => await this.#early.begin(connection, async (userIds) => await this.#watch(connection, userIds))
+    const remote = withIds(RemoteWatch, internals.ids.kind)
     internals.rpc.handle('presence.watch', async (data) => {
-      const { userIds, ...ref } = data as RemoteWatch
+      const { userIds, ...ref } = checkedData(remote, data)
       return await this.#onLocal(ref, async (connection) => {
         const { users, afterReply } = await this.#watch(connection, userIds ?? [])
         afterReply()
@@ -45,7 +53,7 @@ export class Watching {
       })
     })
     internals.rpc.handle('presence.unwatch', async (data) => {
-      const { userIds, ...ref } = data as RemoteWatch
+      const { userIds, ...ref } = checkedData(remote, data)
       return await this.#onLocal(ref, async (connection) => this.#unwatch(connection, userIds))
     })
     internals.accessLog.on('recheck', async ({ tenantId, userId, channel }) => {
@@ -67,13 +75,15 @@ export class Watching {
     return { ack: { watching: this.#unwatch(connection, userIds ?? null) } }
   }
 
-  /** By REST, on the node that has the socket. Also throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
+  /** By REST, on the node that has the socket, or for a socket that opens later. Also throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
   async watchFor (caller: Caller, connectionId: string, userIds: Id[]): Promise<WatchedUser[]> {
-    return await this.#call(caller.identity, 'presence.watch', connectionId, userIds) as WatchedUser[]
+    return await this.#byRest(caller, connectionId, async () => await this.#early.add(caller, connectionId, userIds) ?? this.#full(), 'presence.watch', userIds) as WatchedUser[]
   }
 
+  /** Returns how many are still watched. */
   async unwatchFor (caller: Caller, connectionId: string, userIds: Id[] | undefined): Promise<number> {
-    return await this.#call(caller.identity, 'presence.unwatch', connectionId, userIds ?? null) as number
+    const these = userIds ?? null
+    return await this.#byRest(caller, connectionId, async () => await this.#early.remove(caller, connectionId, these), 'presence.unwatch', these) as number
   }
 
   /** Sends what was missed while this node received nothing from the others. */
@@ -92,7 +102,7 @@ export class Watching {
         some.forEach(({ latest, key }, i) => {
           const user = users[i]
           if (user === undefined) return
-          for (const payload of missed(latest, user, toIso(this.#internals.clock.now()))) {
+          for (const payload of missedSince(latest, user, toIso(this.#internals.clock.now()))) {
             this.#internals.backplane.publishLocally(key, { payload, messageId: 0, excludeConnectionId: null, isRetry: false, about: String(user.userId), withoutSelf: true })
           }
         })
@@ -105,7 +115,7 @@ export class Watching {
     const ids = [...new Set(userIds)]
     const unseen = this.#unseen.get(connection) ?? new Set()
     const added = ids.filter((id) => !connection.hidden.has(watchChannel(id)) && !unseen.has(id))
-    if (this.#watching(connection) + added.length > this.#max) throw new RealtimeError('RT_LIMIT_EXCEEDED', `A connection may watch ${this.#max} users`)
+    if (this.#watching(connection) + added.length > this.#max) this.#full()
     const caller: Caller = { identity, connectionId: connection.id, owner: connection }
     const visible = await this.#visibility.among(caller, ids)
     const seen = ids.filter((id) => visible?.has(id) !== false)
@@ -159,11 +169,21 @@ export class Watching {
     }
   }
 
-  async #call (identity: Identity, op: string, connectionId: string, userIds: Id[] | null): Promise<unknown> {
-    const { nodeId } = await ownedConnection(this.#internals.roster, identity, connectionId)
-    if (nodeId === null) throw new RealtimeError('RT_NOT_FOUND', 'The connection has no socket yet')
-    const data: RemoteWatch = { tenantId: identity.tenantId, connectionId, userIds }
-    return await this.#internals.rpc.call(nodeId, op, data)
+  async #byRest (caller: Caller, connectionId: string, early: () => Promise<unknown>, op: string, userIds: Id[] | null): Promise<unknown> {
+    const { roster, rpc } = this.#internals
+    const { identity } = caller
+    let { nodeId } = await ownedConnection(roster, identity, connectionId)
+    if (nodeId === null) {
+      const answer = await early();
+      // The socket may have opened in the meantime, and not have seen this.
+      ({ nodeId } = await ownedConnection(roster, identity, connectionId))
+      if (nodeId === null) return answer
+    }
+    return await rpc.call(nodeId, op, { tenantId: identity.tenantId, connectionId, userIds } satisfies RemoteWatch)
+  }
+
+  #full (): never {
+    throw new RealtimeError('RT_LIMIT_EXCEEDED', `A connection may watch ${this.#max} users`)
   }
 
   async #onLocal<T> ({ tenantId, connectionId }: Omit<RemoteWatch, 'userIds'>, task: (connection: LocalConnection) => Promise<T>): Promise<T> {
@@ -171,22 +191,4 @@ export class Watching {
     if (connection === undefined) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
     return await connection.runInOrder(async () => await task(connection))
   }
-}
-
-const toWatched = ({ displayStatus: _, ...user }: SeenUser): WatchedUser => user
-
-function changed ({ userId, status, device, lastMessage, data }: SeenUser, timestamp: string): Buffer {
-  const frame: PresenceChanged = { userId, status, device: device ?? 'web', lastMessage, data, timestamp }
-  return encodeFrame('user:presence', frame)
-}
-
-/** The frames that a watcher lacks, whose latest one was `latest`. */
-function missed (latest: Buffer | null, user: SeenUser, timestamp: string): Buffer[] {
-  const before = latest === null ? null : (JSON.parse(latest.toString()) as { data: Partial<PresenceChanged> }).data
-  const wasOnline = before !== null && before.status !== 'offline'
-  if (user.status === 'offline') return wasOnline ? [encodeFrame('user:offline', { userId: user.userId, status: 'offline', timestamp } satisfies UserEdge)] : []
-  const frames = wasOnline ? [] : [encodeFrame('user:online', { userId: user.userId, status: 'online', timestamp } satisfies UserEdge)]
-  const { status: was = 'online', lastMessage = null, data = null } = wasOnline ? before : {}
-  const isSame = was === user.status && lastMessage === user.lastMessage && JSON.stringify(data) === JSON.stringify(user.data)
-  return isSame ? frames : [...frames, changed(user, timestamp)]
 }

@@ -165,6 +165,26 @@ export function connections (t: Test, open: OpenWorld): void {
     t.strictSame(await there.channels(1, 'a'), [], 'and they go with it')
   })
 
+  t.test('watches requested before the socket opens are kept with the connection, up to the limit, and are taken once', async (t) => {
+    const { here, there } = await open(t)
+    await enter(here, 'a', { nodeId: null })
+    t.equal(await here.recordWatches(1, 'a', [{ userId: 7, said: 'x' }], 2), true)
+    t.equal(await there.recordWatches(1, 'a', [{ userId: 7, said: 'y' }, { userId: 8, said: '' }], 2), true)
+    t.equal(await here.recordWatches(1, 'a', [{ userId: 9, said: 'z' }], 2), false)
+    t.equal(await here.recordWatches(1, 'none', [{ userId: 9, said: 'z' }], 2), true)
+    t.equal(await there.dropWatches(1, 'a', [8, 404]), 1)
+    t.strictSame(await there.takeWatches(1, 'a'), [{ userId: 7, said: 'y' }])
+    t.strictSame(await here.takeWatches(1, 'a'), [])
+    await here.recordWatches(1, 'a', [{ userId: 7, said: 'x' }], 2)
+    t.equal(await here.dropWatches(1, 'a', null), 0)
+    await here.recordWatches(1, 'a', [{ userId: 7, said: 'x' }], Infinity)
+    const entry = await here.find(1, 'a')
+    if (entry !== null) await here.leave(entry)
+    await enter(here, 'a')
+    t.strictSame(await there.takeWatches(1, 'a'), [], 'and they go with it')
+    t.strictSame(await there.takeWatches(1, 'none'), [])
+  })
+
   t.test('channels of an unknown connection are not kept for the next one with its id', async (t) => {
     const { here, there } = await open(t)
     await here.addChannel(1, 'a', 'group.1', 5)

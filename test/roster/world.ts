@@ -19,7 +19,7 @@ export interface World {
 export type OpenWorld = (t: Test) => Promise<World>
 
 /** How many of the first arguments of a method are ids, or lists of ids. */
-const IDS: Partial<Record<string, number>> = { connectionsOf: 2, setPresence: 2, presence: 2, standing: 2, usePresence: 0, countRequest: 0, lock: 0, renew: 0, repair: 0 }
+const IDS: Partial<Record<string, number>> = { connectionsOf: 2, setPresence: 2, presence: 2, standing: 2, usePresence: 0, dropWatches: 3, countRequest: 0, lock: 0, renew: 0, repair: 0 }
 
 /** Rosters with string ids, for tests that say numbers. */
 export const takingNumbers = <Rosters extends Record<string, Roster>>(rosters: Rosters): Rosters =>

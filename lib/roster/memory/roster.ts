@@ -9,6 +9,7 @@ import { collectRooms, MemoryRooms } from './rooms.js'
 import { dismiss, evict, remove, scheduleCheck, collectDue, collectTell, countShown, type OnlineUser, type Tenant } from './tenant.js'
 import { MemoryTyping } from './typing.js'
 import { MemoryUsers, NOTHING_JOINED, standingOf } from './users.js'
+import { MemoryWatches } from './watches.js'
 
 /** The roster of one process. */
 export class MemoryRoster implements Roster {
@@ -22,6 +23,7 @@ export class MemoryRoster implements Roster {
   readonly #rooms: MemoryRooms
   readonly #typing: MemoryTyping
   readonly #users: MemoryUsers
+  readonly #watches: MemoryWatches
   readonly #rateCounts = new Map<string, { count: number, until: number }>()
 
   constructor (nodeId: string, ids: Ids, clock: Clock, times: RosterTimes) {
@@ -31,6 +33,7 @@ export class MemoryRoster implements Roster {
     this.#times = times
     const tenantOf = (tenantId: Id): Tenant => this.#tenant(tenantId)
     this.#users = new MemoryUsers(this.#tenants, tenantOf, clock, times)
+    this.#watches = new MemoryWatches(this.#tenants)
     this.#rooms = new MemoryRooms(this.#tenants, tenantOf, ids, clock)
     this.#typing = new MemoryTyping(this.#tenants, tenantOf, clock)
   }
@@ -60,6 +63,7 @@ export class MemoryRoster implements Roster {
       nodeId: entry.nodeId ?? known?.nodeId ?? null,
       generation: entry.nodeId === null && known !== undefined ? known.generation : generation,
       channels: known?.channels ?? null,
+      watches: known?.watches ?? null,
       activeAt: this.#clock.now()
     })
     // idle memory: a push would reserve space for sixteen more ids while the user is online.
@@ -125,6 +129,10 @@ export class MemoryRoster implements Roster {
   async channels (tenantId: Id, connectionId: string): Promise<string[]> {
     return [...this.#tenants.get(tenantId)?.connections.get(connectionId)?.channels ?? []]
   }
+
+  readonly recordWatches: Roster['recordWatches'] = async (...args) => await this.#watches.recordWatches(...args)
+  readonly dropWatches: Roster['dropWatches'] = async (...args) => await this.#watches.dropWatches(...args)
+  readonly takeWatches: Roster['takeWatches'] = async (...args) => await this.#watches.takeWatches(...args)
 
   readonly usePresence: Roster['usePresence'] = async (rules) => { await this.#users.usePresence(rules) }
   readonly tellsEveryone: Roster['tellsEveryone'] = (tenantId) => this.#users.tellsEveryone(tenantId)
@@ -228,6 +236,8 @@ export class MemoryRoster implements Roster {
   }
 
   async forget (): Promise<void> {}
+
+  release (): void {}
 
   countRequest (key: string, window: number): RateCount {
     const now = this.#clock.now()

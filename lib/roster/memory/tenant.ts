@@ -13,7 +13,7 @@ export interface OnlineUser {
 }
 
 export interface Tenant {
-  connections: Map<string, RosterConnection & { channels: Set<string> | null, activeAt: number }>
+  connections: Map<string, RosterConnection & { channels: Set<string> | null, watches: Map<Id, string> | null, activeAt: number }>
   users: Map<Id, OnlineUser>
   /** `{user}:{conversation}` */
   typing: Map<string, TypingEntry>

@@ -3,6 +3,7 @@ import type { Device } from '../../schemas.js'
 import type { PresenceStatus } from '../../schemas.js'
 import { isShown, type JoinResult, type OnlinePage, type Presence, type RosterConnection, type Standing } from '../contract.js'
 import { NOTHING_JOINED } from '../memory/users.js'
+import type { FoundMode, Modes } from './modes.js'
 
 /** Arguments and results of the scripts, as types of the contract. */
 
@@ -24,20 +25,24 @@ export interface Joined extends JoinResult {
 export const refused = (reason: 'ownedByOther' | 'isTenantFull', generation: string): Joined =>
   ({ ...NOTHING_JOINED, [reason]: true, generation, openedAt: 0, hasReturned: false, invisibleSince: null })
 
-/** The beginning of a script's standing: mode, number of visible users, status. */
-export function toStanding (text: string): Standing {
+/** A mode as scripts return it. */
+export const toMode = (everyone: string | undefined, online: string | number | undefined): FoundMode =>
+  ({ everyone: everyone === '' ? null : everyone === '1', online: Number(online) })
+
+/** The beginning of a script's standing: mode, number of visible users, status. The node learns the mode. */
+export function toStanding (modes: Modes, tenantId: Id, text: string): Standing {
   const [everyone, online, status] = text.split(',')
-  return { everyone: everyone === '1', online: Number(online), status: status as PresenceStatus }
+  return { ...modes.learn(tenantId, toMode(everyone, online)), status: status as PresenceStatus }
 }
 
 
 /** The result of the `join` script; null if Redis lost data. */
-export function toJoined (ids: Ids, { tenantId, generation }: RosterConnection, result: unknown): Joined | null {
+export function toJoined (ids: Ids, modes: Modes, { tenantId, generation }: RosterConnection, result: unknown): Joined | null {
   const [outcome, isNew, isFirstOfUser, replaced, kept, openedAt, summary, ...evicted] = result as [string, number, number, string, string, string, string, ...string[]]
   if (outcome === 'lost') return null
   if (outcome === 'taken') return refused('ownedByOther', generation)
   if (outcome === 'full') return refused('isTenantFull', generation)
-  const standing = toStanding(summary)
+  const standing = toStanding(modes, tenantId, summary)
   const [, , , hasReturned, since = ''] = summary.split(',')
   return {
     ownedByOther: false,

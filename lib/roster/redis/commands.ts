@@ -18,9 +18,10 @@ import * as roomScripts from './room-scripts.js'
 import * as sharedScripts from './shared-scripts.js'
 import * as tenantScripts from './tenant-scripts.js'
 import * as typingScripts from './typing-scripts.js'
+import * as watchScripts from './watch-scripts.js'
 
 const tableScripts = { ...dueScripts, ...healScripts, ...repairScripts, ...roomRepairScripts }
-const scripts = { ...tenantScripts, ...roomScripts, ...typingScripts, ...sharedScripts, ...erasureScripts, ...tableScripts }
+const scripts = { ...tenantScripts, ...roomScripts, ...typingScripts, ...watchScripts, ...sharedScripts, ...erasureScripts, ...tableScripts }
 
 type Scripts = typeof scripts
 type TableScripts = typeof tableScripts

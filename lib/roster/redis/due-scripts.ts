@@ -6,7 +6,7 @@ import { roomPrelude } from './room-prelude.js'
  * Collects what is due in each tenant: returns offline users, their presence and last activity (alternating), typing
  * entries, expired connections, the next deadline or '', the mode, the number of visible users,
  * 'mode' or 'count' if everyone is to be sent that, or '', and changes of
- * channels' members, see `setRoom`. Users stay in `grace` until `confirmOffline`, due again after
+ * channels' members, see `setRoom`, and '1' if a user may be invisible, see `isUnknown`, and waits for a second. Users stay in `grace` until `confirmOffline`, due again after
  * `claim`: if the node stops before it reported them, another node does.
  */
 export const collectDue = tableScript({
@@ -25,7 +25,7 @@ local lostPresence = '{"status":"online","device":"web","lastMessage":null,"data
 local results = {}`,
   result: 'results'
 }, `
-  local offline, presences, stopped, expired = {}, {}, {}, {}
+  local offline, presences, stopped, expired, unknown = {}, {}, {}, {}, ''
   for _, id in ipairs(dueIn('rest')) do
     local entry = findConnection(id)
     redis.call('ZREM', base .. 'rest', id)
@@ -45,6 +45,9 @@ local results = {}`,
   for _, user in ipairs(dueIn('grace')) do
     if isConnected(user) then
       redis.call('ZREM', base .. 'grace', user)
+    elseif isUnknown(user) then
+      unknown = '1'
+      redis.call('ZADD', base .. 'grace', toText(now + 1000), user)
     else
       redis.call('ZADD', base .. 'grace', now + tonumber(claim), user)
       table.insert(offline, user)
@@ -66,7 +69,7 @@ local results = {}`,
     redis.call('HDEL', base .. 'mode', 'tell', 'tellAt')
     redis.call('HSET', base .. 'mode', 'toldAt', toText(now))
   end
-  results[i] = { offline, presences, stopped, expired, nextDeadline(), modeOf(), redis.call('ZCARD', base .. 'visible'), toldMode, rooms }`)
+  results[i] = { offline, presences, stopped, expired, nextDeadline(), decidedMode(), redis.call('ZCARD', base .. 'visible'), toldMode, rooms, unknown }`)
 
 /** Removes users who were reported offline. Returns for each tenant the users who came back before this call. */
 export const confirmOffline = tableScript({ prelude, parameters: [], columns: ['user'], setup: 'local results = {}', result: 'results' }, `

@@ -5,8 +5,6 @@ import { channelKey, userKey, type UserRef } from '../../keys.js'
 import { RosterCommands } from './commands.js'
 import { connectRedis, type ConnectionLog } from '../../redis/connect.js'
 import { escaped } from './invisible.js'
-import type { RecentDepartures } from './recent-departures.js'
-import type { RedisTyping } from './typing.js'
 
 /** Removes everything that Redis has of a user who is not connected, without a node. */
 export async function eraseFromRedis (url: string, keyPrefix: string, ids: Ids, user: UserRef, log: ConnectionLog): Promise<void> {
@@ -26,17 +24,16 @@ export async function dismiss (commands: RosterCommands, { tenantId, userId: use
   await commands.scheduleTell(tenantId)
 }
 
-/** See `Roster.forget`. `typing` and `departures`: of this node, if it is one. */
-export async function forget (commands: RosterCommands, user: UserRef, typing?: RedisTyping, departures?: RecentDepartures): Promise<void> {
+/** See `Roster.forget`. */
+export async function forget (commands: RosterCommands, user: UserRef): Promise<void> {
   const { redis, prefix } = commands
   const { tenantId, userId } = user
-  typing?.forget(user)
-  // Else the node would see to it that the user is reported offline once more.
-  departures?.remove(user)
   await commands.run('forgetUser', commands.keysOf(tenantId), { user: userId, tenant: tenantId })
   await commands.scheduleTell(tenantId)
   const own = channelKey(tenantId, privateChannel(userId))
   await redis.del(`${prefix}sequence:{${own}}`)
+  // Who is about to watch the user.
+  for await (const keys of redis.scan(`${escaped(commands.base(tenantId))}watches:*`, 1000)) for (const key of keys) await redis.hdelMatching(key, String(userId))
   // Requests are counted under keys, or in fields, that end with the user: `{kind}:{tenant}/{user}`.
   const suffix = `:${userKey(tenantId, userId)}`
   for await (const keys of redis.scan(`${escaped(prefix)}hits:*${escaped(suffix)}`, 1000)) for (const key of keys) await redis.del(key)

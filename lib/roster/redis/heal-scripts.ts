@@ -9,7 +9,7 @@ import { prelude } from './prelude.js'
 /**
  * Compares sockets of the node with Redis. `setAt`: when the user's presence was set, '' if that is not known. Returns for
  * each tenant the numbers of the rows that Redis has wrong; user, presence and time of presences that were set on other
- * nodes since; and the number of connections that Redis assigns to the node.
+ * nodes since; the number of connections that Redis assigns to the node; the mode; and '1' if all invisible users are known.
  */
 export const verify = tableScript({
   prelude, parameters: ['node'], columns: ['id', 'user', 'generation', 'setAt'], setup: 'local results = {}', result: 'results'
@@ -45,7 +45,7 @@ export const verify = tableScript({
       end
     end
   end
-  results[i] = { wrong, learned, redis.call('SCARD', key) }`)
+  results[i] = { wrong, learned, redis.call('SCARD', key), decidedMode(), isInvisibleKnown() and '1' or '' }`)
 
 /**
  * Writes sockets of the node.
@@ -55,8 +55,9 @@ export const verify = tableScript({
  * to have set one, or '' if that is not known. `isArrival`: '1' if the user is to be reported online if Redis does not know
  * them.
  *
- * Returns for each row `{'ok', '1' if the user is to be reported online, the connection that was removed for it or ''}`, or
- * `{'lost', '1' if the id stays with the same user, the connection that stays}`. Of two sockets of one user with the same id
+ * Returns for each row `{'ok', '1' if the user is to be reported online, the connection that was removed for it or ''}`,
+ * `{'unknown'}` if neither the node nor Redis knows whether the user is invisible, or `{'lost', '1' if the id stays with the
+ * same user, the connection that stays}`. Of two sockets of one user with the same id
  * the newer one stays; of two users' the one who had the id first.
  */
 export const restore = tableScript({
@@ -77,7 +78,9 @@ export const restore = tableScript({
       local isNewer = theirs > mine or (theirs == mine and known.g > generation)
       otherStays = isNewer == (known.u == user)
     end
-    if otherStays then
+    if setAt == '' and isUnknown(user) then
+      table.insert(results[i], { 'unknown' })
+    elseif otherStays then
       table.insert(results[i], { 'lost', known.u == user and '1' or '0', encodeConnection(id, known) })
     else
       local replaced = ''
@@ -112,18 +115,31 @@ export const restore = tableScript({
     end
   end`)
 
-/** Writes who is invisible. Users who are present are corrected. */
-export const restoreInvisible = tableScript({ prelude, parameters: [], columns: ['user', 'since'], result: '1' }, `
+/** Writes who was invisible at `readAt`. Users who are present are corrected, unless they have said something else since. */
+export const restoreInvisible = tableScript({ prelude, parameters: ['readAt'], columns: ['user', 'since'], result: '1' }, `
   for n = 1, rows do
     local COLUMNS = row(n)
-    if redis.call('HSET', base .. 'invisible', user, since) == 1 then
-      local text = redis.call('HGET', base .. 'presence', user)
-      if text and statusOf(text) == 'online' then
+    local text = redis.call('HGET', base .. 'presence', user)
+    local isSaid = text and statusOf(text) ~= 'invisible' and (tonumber(redis.call('HGET', base .. 'said', user)) or 0) > tonumber(readAt)
+    if not isSaid and redis.call('HSET', base .. 'invisible', user, since) == 1 then
+      if text and isVisible(text) then
         redis.call('HSET', base .. 'presence', user, asInvisible(text, since))
         redis.call('HSET', base .. 'said', user, since)
         updateVisible(user)
       end
     end
+  end`)
+
+/** All invisible users of the tenants are written. Until `ttl` milliseconds later, when they are read again. */
+export const markInvisibleKnown = tableScript({ prelude, parameters: ['ttl'], columns: [], result: '1' }, `
+  redis.call('HSET', base .. 'invisible', '', '1')
+  redis.call('PEXPIRE', base .. 'invisible', ttl)`)
+
+/** Writes the mode of a tenant as the node knows it, if Redis lost it. */
+export const restoreMode = tableScript({ prelude, parameters: [], columns: ['everyone'], result: '1' }, `
+  for n = 1, rows do
+    local COLUMNS = row(n)
+    if redis.call('HSETNX', base .. 'mode', 'everyone', everyone) == 1 then noteCount() end
   end`)
 
 /** Removes connections that Redis assigns to the node and that the node does not have. */

@@ -3,13 +3,14 @@ import type { Id } from '../../ids.js'
 import { connectionKey } from '../../keys.js'
 import type { RowOf } from '../../redis/commands.js'
 import { defaultPresence, type Renewed, type RosterTimes } from '../contract.js'
-import { decodePresence, encodePresence, toConnection } from './codec.js'
+import { decodePresence, encodePresence, toConnection, toMode } from './codec.js'
 import type { RosterCommands } from './commands.js'
 import type { restore } from './heal-scripts.js'
 import type { Invisible } from './invisible.js'
 import type { Lease } from './lease.js'
 import type { LocalSocket, LocalState } from './local-state.js'
 import type { OfflineReconciler } from './offline-reconciler.js'
+import type { Modes } from './modes.js'
 import { MAX_ROWS, partsOf, type Part } from './parts.js'
 import type { RecentPresences } from './recent-presences.js'
 import type { RedisRooms } from './rooms.js'
@@ -23,6 +24,7 @@ const REPORTED_FIRST = 2000
 
 export interface HealingParts {
   invisible: Invisible
+  modes: Modes
   nodeId: string
   commands: RosterCommands
   lease: Lease
@@ -36,7 +38,6 @@ export interface HealingParts {
   times: RosterTimes
   log: FastifyBaseLogger
 }
-
 
 /**
  * Makes Redis agree with what this node holds. Redis may have lost any part of it: keys are evicted, everything is gone, or
@@ -70,7 +71,7 @@ export class Healing {
     await this.#renewLease()
     const hasLost = this.#openLoss === 'lost'
     // Before any user is written: nobody may appear who is invisible.
-    await this.#parts.invisible.restore(hasLost)
+    await this.#parts.invisible.restore(hasLost, this.#parts.local.tenantIds)
     // First, because the next steps remove connections, and users who left must be known apart from users who were reported.
     found.arrived.push(...await offline.reconcile(hasLost))
     let missed = 0
@@ -181,7 +182,7 @@ export class Healing {
   }
 
   async #compare (parts: SocketPart[], found: Renewed): Promise<number> {
-    const { commands, local, nodeId } = this.#parts
+    const { commands, invisible, local, modes, nodeId } = this.#parts
     const results = await commands.runOver('verify', { node: nodeId }, parts, (socket: LocalSocket) => {
       const { entry } = socket
       return this.#isCurrent(socket) && socket.isInRedis
@@ -190,9 +191,10 @@ export class Healing {
     })
     const wrong: LocalSocket[] = []
     const { unwritten } = local
+    const [unknown, lostModes]: [Id[], Id[]] = [[], []]
     let disowned = 0
     for (const { part, rows, result } of results) {
-      const [numbers, learned, counted] = result as [number[], string[], number]
+      const [numbers, learned, counted, mode, isInvisibleKnown] = result as [number[], string[], number, string, string]
       wrong.push(...numbers.flatMap((number) => rows[number - 1] ?? []))
       for (let i = 0; i + 2 < learned.length; i += 3) {
         const presence = decodePresence(learned[i + 1], learned[i + 2], 0)
@@ -201,8 +203,21 @@ export class Healing {
       const expected = local.sizeOf(part.tenantId) - unwritten.filter(({ entry }) => entry.tenantId === part.tenantId).length
       if (part.isLast && (counted !== expected || this.#openLoss !== null)) disowned += await this.#disown(part.tenantId)
       if (part.isLast && counted === 0) await this.#forgetTenant(part.tenantId)
+      if (isInvisibleKnown === '') unknown.push(part.tenantId)
+      if (modes.isLost(part.tenantId, toMode(mode, 0).everyone)) lostModes.push(part.tenantId)
     }
+    // If the database does not answer, the next comparison asks again.
+    await invisible.ensure(unknown).catch(() => {})
+    await this.#restoreModes(lostModes)
     return disowned + await this.#restore(wrong, found)
+  }
+
+  /** Otherwise nobody would be sent that it is another one now. When every node has written its users, because their number decides. */
+  async #restoreModes (tenantIds: Id[]): Promise<void> {
+    const { commands, lease, modes } = this.#parts
+    if (tenantIds.length === 0 || lease.isIncomplete) return
+    await commands.runOver('restoreMode', {}, tenantIds.map((tenantId) => ({ tenantId, rows: [modes.of(tenantId)] })), ({ everyone }) => ({ everyone: everyone ? '1' : '0' }))
+    await commands.scheduleTell(...tenantIds)
   }
 
   /** Still open, and not about to be replaced. */
@@ -212,17 +227,23 @@ export class Healing {
 
   async #restore (sockets: LocalSocket[], found: Renewed): Promise<number> {
     if (sockets.length === 0) return 0
-    const { commands, local, lease, nodeId, times } = this.#parts
+    const { commands, invisible, local, lease, nodeId, times } = this.#parts
     const livingNodes = await commands.livingNodes()
     const isArrival = lease.isPresumedDead && !lease.isRecovering
     const results = await commands.runOver('restore', {
       node: nodeId, livingNodes: livingNodes.join(), offlineDelay: times.offlineDelay, verifiedAt: this.#verifiedAt
     }, partsOf(sockets, ({ entry }) => entry.tenantId), (socket) => this.#isCurrent(socket) ? this.#row(socket, isArrival) : null)
     let missed = 0
+    const unknown = new Set<Id>()
     for (const { part, rows, result } of results) {
       let hasRemoved = false
       rows.forEach((socket, i) => {
         const [outcome, flag, removed] = (result as Array<[string, string, string]>)[i] ?? ['', '', '']
+        if (outcome === 'unknown') {
+          // Not written: the next comparison finds it.
+          unknown.add(part.tenantId)
+          return
+        }
         if (outcome === 'lost') {
           found.displaced.push({ entry: socket.entry, taken: flag === '0' })
           return
@@ -237,14 +258,15 @@ export class Healing {
       })
       if (hasRemoved) await commands.withScheduledCheck([part.tenantId], times.offlineDelay, async () => {})
     }
+    await invisible.ensure([...unknown]).catch(() => {})
     return missed
   }
 
-  #row ({ entry, openedAt }: LocalSocket, isArrival: boolean): RowOf<typeof restore> {
+  #row ({ entry, openedAt, isInRedis }: LocalSocket, isArrival: boolean): RowOf<typeof restore> {
     const { local } = this.#parts
     const presence = local.presence(entry)
     // Without a presence: until when the user is known not to have set one.
-    const unsetUntil = openedAt <= this.#verifiedAt ? this.#verifiedAt : local.isFirst(entry) ? openedAt : ''
+    const unsetUntil = isInRedis && openedAt <= this.#verifiedAt ? this.#verifiedAt : local.isFirst(entry) ? openedAt : ''
     return {
       id: entry.connectionId,
       user: entry.userId,

@@ -4,14 +4,28 @@ import type { Mode } from '../contract.js'
 
 const MAX_TENANTS = 50_000
 
+/** A mode as a script returns it. `everyone` is null if Redis has decided nothing, or lost it. */
+export interface FoundMode extends Omit<Mode, 'everyone'> { everyone: boolean | null }
+
 /** How presence is sent in tenants, as this node learned it last. While Redis is away, it stays as it is. */
 export class Modes {
   readonly #modes = new BoundedMap<Id, Mode>(MAX_TENANTS)
   /** In a tenant that this node knows nothing of. */
   everyone = true
 
-  learn (tenantId: Id, { everyone, online }: Mode): void {
-    this.#modes.set(tenantId, { everyone, online })
+  /** What Redis lost is as this node knew it. */
+  learn (tenantId: Id, { everyone, online }: FoundMode): Mode {
+    const mode = { everyone: everyone ?? this.of(tenantId).everyone, online }
+    this.#modes.set(tenantId, mode)
+    return mode
+  }
+
+  /** Learns what Redis has decided. True if Redis lost it, and would decide otherwise. */
+  isLost (tenantId: Id, everyone: FoundMode['everyone']): boolean {
+    const known = this.of(tenantId)
+    if (everyone === null) return known.everyone !== this.everyone
+    if (everyone !== known.everyone) this.#modes.set(tenantId, { ...known, everyone })
+    return false
   }
 
   of (tenantId: Id): Mode {

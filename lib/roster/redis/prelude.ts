@@ -55,14 +55,24 @@ local function isVisible(presence)
   local status = statusOf(presence)
   return status ~= 'offline' and status ~= 'invisible'
 end
--- A presence that was not set, for a user who is invisible.
+-- This presence, for a user who is invisible.
 local function asInvisible(presence, since)
-  local text = string.gsub(presence, '"status":"online"', '"status":"invisible"', 1)
-  return (string.gsub(text, '"hiddenSince":null', '"hiddenSince":' .. since, 1))
+  local text = string.gsub(presence, '^{"status":"%a+"', '{"status":"invisible"', 1)
+  return (string.gsub(text, '"hiddenSince":%w+', '"hiddenSince":' .. since, 1))
 end
 local everyoneLimit = tonumber(ARGV[2])
--- Whether every change is sent to everyone, '1' or '0'.
-local function modeOf() return redis.call('HGET', base .. 'mode', 'everyone') or (everyoneLimit == 0 and '0' or '1') end
+-- Whether Redis has all invisible users of the tenant: the field '' says so, and goes with them if they are evicted.
+local function isInvisibleKnown() return not everyoneLimit or redis.call('HEXISTS', base .. 'invisible', '') == 1 end
+-- Nobody may be sent anything of this user before those are read again.
+local function isUnknown(user)
+  return redis.call('HEXISTS', base .. 'presence', user) == 0 and not isInvisibleKnown()
+end
+-- Whether every change is sent to everyone, '1' or '0'; '' if that was never decided, or is lost.
+local function decidedMode() return redis.call('HGET', base .. 'mode', 'everyone') or '' end
+local function modeOf()
+  local decided = decidedMode()
+  return decided ~= '' and decided or (everyoneLimit == 0 and '0' or '1')
+end
 -- The number of visible users changed. Decides the mode, and when everyone is to be sent the mode or the number.
 local function noteCount()
   if not everyoneLimit then return end
@@ -130,7 +140,7 @@ end
 -- What a user sees of the tenant and of their own status: mode, number of visible users, status.
 local function standingOf(user)
   local text = redis.call('HGET', base .. 'presence', user)
-  return modeOf() .. ',' .. redis.call('ZCARD', base .. 'visible') .. ',' .. (text and statusOf(text) or redis.call('HEXISTS', base .. 'invisible', user) == 1 and 'invisible' or 'online')
+  return decidedMode() .. ',' .. redis.call('ZCARD', base .. 'visible') .. ',' .. (text and statusOf(text) or redis.call('HEXISTS', base .. 'invisible', user) == 1 and 'invisible' or 'online')
 end
 -- Marks the user as online, with the given presence if none is stored. Returns true if the user was offline before. Any key
 -- may have been evicted: the user counts as known if any of them still names the user, so that nobody is reported twice.
@@ -157,7 +167,7 @@ local function removeConnection(id, entry, offlineAt, isRepair)
   redis.call('HDEL', base .. 'connections', id)
   redis.call('SREM', base .. 'of:' .. entry.u, id)
   redis.call('ZREM', base .. 'rest', id)
-  redis.call('DEL', base .. 'channels:' .. id)
+  redis.call('DEL', base .. 'channels:' .. id, base .. 'watches:' .. id)
   if entry.n ~= '' then redis.call('SREM', base .. 'node:' .. entry.n, id) end
   if not isRepair then
     redis.call('HSET', base .. 'seen', entry.u, toText(now))

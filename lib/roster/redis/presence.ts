@@ -39,6 +39,11 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
     this.#parts.presences.add(user, presence)
   }
 
+  /** See `Roster.release`. */
+  release (user: UserRef): void {
+    this.#parts.presences.remove(user)
+  }
+
   async usePresence ({ everyone, loadInvisible }: PresenceRulesOfRoster): Promise<void> {
     this.#parts.commands.everyone = everyone
     this.#parts.modes.everyone = everyone > 0
@@ -58,7 +63,6 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
     try {
       const { isFirst, wasVisible, standing } = await this.#setPresence(tenantId, userId, presence, isLocal)
       if (!isLocal) this.#parts.presences.add(user, presence)
-      this.#parts.modes.learn(tenantId, standing)
       const isFirstOfUser = isFirst && !this.#parts.isReported(user, this.#parts.lease.now)
       // If Redis lost the user alone, this node knows what others see.
       const wasShown = isFirst && !isFirstOfUser ? isShown(before?.status ?? 'online') : wasVisible
@@ -70,12 +74,15 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
   }
 
   async standing (tenantId: Id, userId: Id): Promise<Standing> {
+    const { commands, invisible, modes, local } = this.#parts
     try {
-      const standing = toStanding(await this.#parts.commands.run('standing', this.#parts.commands.base(tenantId), { user: userId }) as string)
-      this.#parts.modes.learn(tenantId, standing)
-      return standing
+      return toStanding(modes, tenantId, await invisible.known(tenantId, async () => {
+        const text = await commands.run('standing', commands.base(tenantId), { user: userId }) as string
+        return text === '' ? null : text
+      }))
     } catch (err) {
-      if (!isUnavailable(err)) throw err
+      // Whether a user without a socket here is invisible is known by nobody else.
+      if (!isUnavailable(err) || (commands.redis.ready && !local.has({ tenantId, userId }))) throw err
       return this.localStanding({ tenantId, userId })
     }
   }
@@ -104,7 +111,7 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
     const [outcome, wasVisible, standing] = result as [number, string, string]
     if (outcome === LOST) throw unavailable('Redis lost data')
     if (this.#parts.commands.redis.isCluster) await this.#parts.commands.scheduleTell(tenantId)
-    return { isFirst: outcome === FIRST_OF_USER, wasVisible: wasVisible === '1', standing: toStanding(standing) }
+    return { isFirst: outcome === FIRST_OF_USER, wasVisible: wasVisible === '1', standing: toStanding(this.#parts.modes, tenantId, standing) }
   }
 }
 

@@ -31,6 +31,10 @@ export class RecentPresences {
     this.#presences.set(userKey(tenantId, userId), { tenantId, userId, presence, addedAt: this.#clock.now(), isWritten: false })
   }
 
+  remove ({ tenantId, userId }: UserRef): void {
+    this.#presences.delete(userKey(tenantId, userId))
+  }
+
   /** Writes the presences that Redis does not have. */
   async write (hasLost: boolean): Promise<void> {
     const now = this.#clock.now()

@@ -12,6 +12,7 @@ local fallbackPresence = '{"status":"online","device":"web","lastMessage":null,"
 local function keepOnline(user)
   redis.call('ZREM', base .. 'grace', user)
   redis.call('ZADD', base .. 'present', scoreOf(user), user)
+  if isUnknown(user) then return hide(user) end
   local since = redis.call('HGET', base .. 'invisible', user)
   if redis.call('HSETNX', base .. 'presence', user, since and asInvisible(fallbackPresence, since) or fallbackPresence) == 1 then redis.call('HDEL', base .. 'said', user) end
   updateVisible(user)
@@ -20,7 +21,7 @@ end
 
 /**
  * Takes one row for each tenant: cursors through its connections, users and typing, '' for what is done. Returns for each
- * tenant the next cursors, the nodes that hold connections, and the next deadline or ''. A call looks at about 400 entries;
+ * tenant the next cursors, the nodes that hold connections, the next deadline or '', and '1' if all invisible users are known. A call looks at about 400 entries;
  * tenants beyond that get back their cursors.
  */
 export const repairTenants = tableScript({
@@ -120,10 +121,10 @@ local results = {}`,
     for node in pairs(owners) do table.insert(names, node) end
     deadline = nextDeadline()
   end
-  results[i] = { { connectionCursor, userCursor, typingCursor }, names, deadline }`)
+  results[i] = { { connectionCursor, userCursor, typingCursor }, names, deadline, isInvisibleKnown() and '1' or '' }`)
 
 /**
- * Takes names of keys without the tenant's base (`of:…`, `channels:…`, `typers:…`, `node:…`, `room:…`, `holders:…`, `crowd:…`) and removes what belongs to
+ * Takes names of keys without the tenant's base (`of:…`, `channels:…`, `watches:…`, `typers:…`, `node:…`, `room:…`, `holders:…`, `crowd:…`) and removes what belongs to
  * nobody. Returns for each tenant the nodes that are named and not living.
  */
 export const repairKeys = tableScript({
@@ -135,7 +136,7 @@ export const repairKeys = tableScript({
     local kind, name = string.match(keyName, '^(%a+):(.*)$')
     if kind == 'of' then
       if not redis.call('ZSCORE', base .. 'present', name) then countConnections(name) end
-    elseif kind == 'channels' then
+    elseif kind == 'channels' or kind == 'watches' then
       if redis.call('HEXISTS', base .. 'connections', name) == 0 then redis.call('DEL', base .. keyName) end
     elseif kind == 'typers' then
       for _, typer in ipairs(redis.call('SMEMBERS', base .. keyName)) do

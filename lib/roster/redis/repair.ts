@@ -1,13 +1,14 @@
 import type { Id } from '../../ids.js'
 import type { RosterTimes } from '../contract.js'
 import type { RosterCommands } from './commands.js'
+import type { Invisible } from './invisible.js'
 import type { Lease } from './lease.js'
 import { partsOf, type Part } from './parts.js'
 
 /** Keys that one SCAN looks at. */
 const SCAN_SIZE = 1000
 /** Keys of which a tenant has many; they are repaired one by one. */
-const MANY_PER_TENANT = /^(?:of|channels|typers|node|room|holders|crowd):/
+const MANY_PER_TENANT = /^(?:of|channels|watches|typers|node|room|holders|crowd):/
 
 /** The progress in one tenant: cursors through its connections, users and typing, '' for what is done. */
 type Cursors = [connections: string, users: string, typing: string]
@@ -21,6 +22,7 @@ export class RedisRepair {
   readonly #commands: RosterCommands
   readonly #lease: Lease
   readonly #times: RosterTimes
+  readonly #invisible: Invisible
   #pass: AsyncGenerator<void, void> | null = null
   #passAt = 0
   /** Steps of the last pass and of this one. */
@@ -28,10 +30,11 @@ export class RedisRepair {
   /** Nodes that have connections and no lease, and since when. */
   readonly #unknown = new Map<string, number>()
 
-  constructor (commands: RosterCommands, lease: Lease, times: RosterTimes) {
+  constructor (commands: RosterCommands, lease: Lease, times: RosterTimes, invisible: Invisible) {
     this.#commands = commands
     this.#lease = lease
     this.#times = times
+    this.#invisible = invisible
   }
 
   /** Repairs this share of the keys, from 0 to 1. */
@@ -96,14 +99,18 @@ export class RedisRepair {
       }, open, ([connectionCursor, userCursor, typingCursor]) => ({ connectionCursor, userCursor, typingCursor }))
       const deadlines: Array<[tenantId: Id, at: string]> = []
       const tenantsOfNode = new Map<string, Id[]>()
+      const unknown: Id[] = []
       open = []
       for (const { part: { tenantId }, result } of results) {
-        const [cursors, owners, deadline] = result as [Cursors, string[], string]
+        const [cursors, owners, deadline, isInvisibleKnown] = result as [Cursors, string[], string, string]
+        if (isInvisibleKnown === '') unknown.push(tenantId)
         if (cursors.some((cursor) => cursor !== '')) open.push({ tenantId, rows: [cursors] })
         if (deadline !== '') deadlines.push([tenantId, deadline])
         for (const nodeId of owners) tenantsOfNode.set(nodeId, [...tenantsOfNode.get(nodeId) ?? [], tenantId])
       }
       await this.#commands.scheduleAt(deadlines)
+      // The next pass finds what waits for it.
+      await this.#invisible.ensure(unknown).catch(() => {})
       yield await this.#index(tenantsOfNode, living)
     }
   }

@@ -25,6 +25,7 @@ import { RedisRepair } from './repair.js'
 import { RedisRooms } from './rooms.js'
 import { RedisSweep } from './sweep.js'
 import { RedisTyping } from './typing.js'
+import { RedisWatches } from './watches.js'
 
 /** Upper bound of the time between two renewals, in milliseconds. */
 const RENEWAL_INTERVAL = 1000
@@ -46,7 +47,9 @@ export class RedisRoster implements Roster {
   readonly #sweep: RedisSweep
   readonly #repair: RedisRepair
   readonly #modes = new Modes()
+  readonly #invisible: Invisible
   readonly #rooms: RedisRooms
+  readonly #watches: RedisWatches
   /** Counts requests on this node while Redis is away. */
   readonly #fallback: MemoryRoster
 
@@ -64,13 +67,15 @@ export class RedisRoster implements Roster {
     this.#lease = lease
     this.#departures = departures
     this.#typing = typing
-    const invisible = new Invisible(commands)
+    const invisible = new Invisible(commands, clock)
+    this.#invisible = invisible
     const isReported = (user: UserRef, at: number): boolean => this.#isReported(user, at)
     this.#presence = new RedisPresence({ commands, lease, local: this.#local, presences, modes: this.#modes, invisible, clock, times, isReported })
+    this.#watches = new RedisWatches(commands)
     this.#rooms = new RedisRooms(nodeId, commands, lease)
-    this.#healing = new Healing({ invisible, rooms: this.#rooms, nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
-    this.#sweep = new RedisSweep({ modes: this.#modes, commands, lease, departures, typing, times, log })
-    this.#repair = new RedisRepair(commands, lease, times)
+    this.#healing = new Healing({ invisible, modes: this.#modes, rooms: this.#rooms, nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
+    this.#sweep = new RedisSweep({ invisible, modes: this.#modes, commands, lease, departures, typing, times, log })
+    this.#repair = new RedisRepair(commands, lease, times, invisible)
     this.#fallback = new MemoryRoster(nodeId, ids, clock, times)
   }
 
@@ -101,7 +106,6 @@ export class RedisRoster implements Roster {
         joined.isFirstOfUser = false
         joined.hasAppeared = joined.hasReturned
       }
-      this.#modes.learn(entry.tenantId, joined.standing)
       if (entry.nodeId !== null) this.#add({ entry: mine, openedAt: joined.openedAt, isInRedis: true }, joined.isFirstOfUser)
       this.#learnStatus(mine, joined)
       return joined
@@ -202,6 +206,10 @@ export class RedisRoster implements Roster {
     return await this.#commands.redis.smembers(`${this.#commands.base(tenantId)}channels:${connectionId}`)
   }
 
+  readonly recordWatches: Roster['recordWatches'] = async (...args) => await this.#watches.recordWatches(...args)
+  readonly dropWatches: Roster['dropWatches'] = async (...args) => await this.#watches.dropWatches(...args)
+  readonly takeWatches: Roster['takeWatches'] = async (...args) => await this.#watches.takeWatches(...args)
+
   readonly usePresence: Roster['usePresence'] = async (rules) => { await this.#presence.usePresence(rules) }
   readonly tellsEveryone: Roster['tellsEveryone'] = (tenantId) => this.#presence.tellsEveryone(tenantId)
   readonly setPresence: Roster['setPresence'] = async (...args) => await this.#presence.setPresence(...args)
@@ -247,7 +255,14 @@ export class RedisRoster implements Roster {
   }
 
   readonly dismiss: Roster['dismiss'] = async (user) => { await dismiss(this.#commands, user) }
-  readonly forget: Roster['forget'] = async (user) => { await forget(this.#commands, user, this.#typing, this.#departures) }
+  readonly forget: Roster['forget'] = async (user) => { await forget(this.#commands, user) }
+
+  release (user: UserRef): void {
+    this.#typing.forget(user)
+    // Else the node would see to it that the user is reported offline once more.
+    this.#departures.remove(user)
+    this.#presence.release(user)
+  }
 
   async repair (share = 1): Promise<void> {
     await this.#repair.repair(share)
@@ -289,8 +304,11 @@ export class RedisRoster implements Roster {
       id, user, node: entry.nodeId ?? '', generation, device, connectedAt, ...limits, registrationTtl, tenant: tenantId, isNewTenant: isNewTenant ? '1' : '0',
       defaultPresence: encodePresence(defaultPresence(device, this.#clock.now())), state: this.#lease.state
     }
-    const result = await this.#commands.changes.add('join', tenantId, args, entry.nodeId === null ? registrationTtl : null)
-    const joined = toJoined(this.#commands.ids, entry, result)
+    const result = await this.#invisible.known(tenantId, async () => {
+      const result = await this.#commands.changes.add('join', tenantId, args, entry.nodeId === null ? registrationTtl : null) as [string]
+      return result[0] === 'unknown' ? null : result
+    })
+    const joined = toJoined(this.#commands.ids, this.#modes, entry, result)
     if (joined === null) throw unavailable('Redis lost data')
     if (this.#commands.redis.isCluster && joined.isFirstOfUser) await this.#commands.scheduleTell(tenantId)
     return joined

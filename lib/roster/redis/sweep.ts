@@ -1,8 +1,9 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Id } from '../../ids.js'
 import type { Due, RosterTimes, TypingEntry, UsersOfTenant } from '../contract.js'
-import { decodePresence, toConnection } from './codec.js'
+import { decodePresence, toConnection, toMode } from './codec.js'
 import type { RosterCommands } from './commands.js'
+import type { Invisible } from './invisible.js'
 import type { Lease } from './lease.js'
 import type { Modes } from './modes.js'
 import type { Part } from './parts.js'
@@ -16,6 +17,7 @@ const CLAIM = 5000
 const REAP_TENANTS = 200
 
 export interface SweepParts {
+  invisible: Invisible
   modes: Modes
   commands: RosterCommands
   lease: Lease
@@ -51,7 +53,7 @@ export class RedisSweep {
   }
 
   async #claimPart (): Promise<{ found: Due[], more: boolean }> {
-    const { commands, lease, times, modes } = this.#parts
+    const { commands, invisible, lease, times, modes } = this.#parts
     const [claimEnd = '', ...claimed] = await commands.run('claimTenants', commands.dueKey, { claim: CLAIM }) as string[]
     const parts: Array<Part<never> & { mark: string }> = []
     for (let i = 0; i + 1 < claimed.length; i += 2) parts.push({ tenantId: commands.ids.parse(claimed[i] ?? ''), rows: [], mark: claimed[i + 1] ?? '0' })
@@ -59,12 +61,13 @@ export class RedisSweep {
     const results = await commands.runOver('collectDue', { offlineDelay: times.offlineDelay, claim: CLAIM }, parts, () => null)
     const found: Due[] = []
     const released: Array<string | number> = []
+    const unknown: Id[] = []
     for (const { part: { tenantId, mark }, result } of results) {
-      const [offline, presences, typing, expired, nextCheck, everyone, online, tell, changes] =
-        result as [string[], string[], string[], string[], string, string, number, '' | 'mode' | 'count', Array<[channel: string, ChangeResult]>]
+      const [offline, presences, typing, expired, nextCheck, everyone, online, tell, changes, isUnknown] =
+        result as [string[], string[], string[], string[], string, string, number, '' | 'mode' | 'count', Array<[channel: string, ChangeResult]>, string]
       const rooms = changes.flatMap(([channel, change]) => toChange((id) => commands.ids.parse(id), channel, change) ?? [])
-      const mode = { everyone: everyone === '1', online }
-      modes.learn(tenantId, mode)
+      const mode = modes.learn(tenantId, toMode(everyone, online))
+      if (isUnknown !== '') unknown.push(tenantId)
       released.push(tenantId, mark, nextCheck)
       if (offline.length + typing.length + expired.length + rooms.length === 0 && tell === '') continue
       found.push({
@@ -79,6 +82,8 @@ export class RedisSweep {
       })
     }
     await commands.run('releaseTenants', commands.dueKey, { claimEnd }, released)
+    // Their users wait for it.
+    await invisible.ensure(unknown).catch(() => {})
     return { found, more: true }
   }
 

@@ -11,10 +11,11 @@ import { prelude } from './prelude.js'
  *     node:{boot}   set    connection ids whose socket is on the node
  *     rest          zset   connection ids without a socket, by the end of their registration
  *     channels:{id} set    channels requested before the socket opened
+ *     watches:{id}  hash   users to be watched, requested before the socket opened → what the answer said of them
  *     present       zset   users who count as online, in the order of their ids
  *     visible       zset   the same without those whose status is "offline" or "invisible"
  *     hidden        set    users with such a status
- *     invisible     hash   users who are invisible, also while they are not connected → since when
+ *     invisible     hash   users who are invisible, also while they are not connected → since when; '' if these are all
  *     mode          hash   everyone: whether everyone is sent every change; tell, tellAt, toldAt: what everyone is to be sent
  *     grace         zset   users without connections, by the time at which they go offline
  *     signs         zset   users who are online by a REST status update alone, by its end
@@ -45,7 +46,8 @@ const isLost = "KEYS[2] and redis.call('GET', KEYS[2]) ~= state"
  * the node. `tenantLimit`: connections that the tenant may have; 0: any number.
  *
  * Returns `{'lost'}` if Redis lost data, since a user who seems to be new may have been online all along; `{'taken'}` if the
- * id belongs to another user; `{'full'}` if the tenant has all of its connections; else `{'ok', isNew, isFirstOfUser, replaced connection or '', generation, socket opened at,
+ * id belongs to another user; `{'full'}` if the tenant has all of its connections; `{'unknown'}` if the user may be invisible,
+ * see `isUnknown`; else `{'ok', isNew, isFirstOfUser, replaced connection or '', generation, socket opened at,
  * standing, evicted connection, …}`. The standing is the mode, the number of visible users, the user's status, '1' if the user
  * had set `offline`, which ends now, and since when the user is invisible or ''; separated by commas.
  */
@@ -58,6 +60,7 @@ limit = tonumber(limit)
 local known = findConnection(id)
 if known and known.u ~= user then return {'taken'} end
 if not known and tenantLimit ~= '0' and redis.call('HLEN', base .. 'connections') >= tonumber(tenantLimit) then return {'full'} end
+if isUnknown(user) then return {'unknown'} end
 if isNewTenant == '1' and KEYS[4] then redis.call('SADD', KEYS[4], tenant) end
 if node == '' then scheduleCheck(tenant, registrationTtl) end
 local isFirst = markOnline(user, defaultPresence)
@@ -185,8 +188,8 @@ end
 scheduleTell(tenant)
 return { isFirst and 1 or 0, wasVisible and '1' or '0', standingOf(user) }`)
 
-/** Returns the standing of a user, see `join`. */
-export const standing = script({ prelude, parameters: ['user'] }, 'return standingOf(user)')
+/** Returns the standing of a user, see `join`; '' if the user may be invisible, see `isUnknown`. */
+export const standing = script({ prelude, parameters: ['user'] }, "return isUnknown(user) and '' or standingOf(user)")
 
 /** Takes user ids. Returns presence and last activity of each, '' for users who are not online. */
 export const presence = script({ prelude, parameters: [], more: 'firstUser' }, `
