@@ -45,8 +45,10 @@ export function showComposer ({ client, state, toEnd }) {
     }
   }
   const actions = {
+    isEdited: (message) => message === edited,
     edit (message) {
       edited = message
+      state.changed()
       text.value = message.text
       show()
       text.focus()
@@ -97,6 +99,7 @@ export function showComposer ({ client, state, toEnd }) {
   function finish () {
     edited = null
     text.value = talk.draft
+    state.changed()
     show()
   }
   function show () {
