@@ -33,7 +33,9 @@ const given = new URLSearchParams(location.search)
 userId.value = given.get('userId') ?? 1 + Math.floor(Math.random() * 999_999)
 clubId.value = given.get('clubId') ?? '1'
 name.value = given.get('name') ?? ''
-name.addEventListener('input', () => name.setCustomValidity(name.value.trim() === '' ? 'Please enter a name.' : ''))
+// Something that can be seen: neither spaces nor invisible letters.
+const VISIBLE = /(?![\u115F\u1160\u2800\u3164\uFFA0])[\p{L}\p{N}\p{P}\p{S}]/u
+name.addEventListener('input', () => name.setCustomValidity(VISIBLE.test(name.value) ? '' : 'Please enter a name.'))
 form.addEventListener('submit', (event) => {
   event.preventDefault()
   void come({ name: name.value.trim(), userId: readId(userId.value), clubId: readId(clubId.value), admin: form.elements.admin.checked })
@@ -72,13 +74,11 @@ function enter (who, first) {
   // On a phone the keyboard would cover what is to be read.
   const focus = () => $(matchMedia('(hover: hover)').matches ? 'text' : 'scroller').focus()
   const place = createPlace(ROOMS[0], ({ key, view, side }) => {
-    const isOther = key !== '' && key !== state.current
     const isLeft = view === 'list' && document.body.dataset.view === 'room'
     if (key !== '') state.current = key
     Object.assign(document.body.dataset, { view, side })
     for (const [id, of] of [['who', 'members'], ['tap', 'wire']]) $(id).ariaExpanded = String(side === of)
     for (const line of document.querySelectorAll('#toasts button')) if (line.dataset.key === key) line.remove()
-    if (isOther) sidebar.clear()
     // At once: what is typed next belongs there.
     state.show()
     if (isLeft && isSmall()) $('nav').querySelector('li button[tabindex="0"]')?.focus()
@@ -86,6 +86,7 @@ function enter (who, first) {
   state.current = place.key
   const open = (key) => {
     place.open(key)
+    sidebar.clear()
     focus()
   }
   $('back').addEventListener('click', () => place.toList())

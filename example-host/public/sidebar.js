@@ -65,7 +65,7 @@ export function showSidebar ({ state, token, open }) {
     $('nobody').lastChild.hidden = sought === '' && !isAlone
     $('count').textContent = `${others.filter((id) => rank(id) === 0).length} online`
     const unread = state.unread()
-    $('back').firstElementChild.textContent = unread > 0 ? String(unread) : ''
+    $('back').lastElementChild.replaceChildren(...unread === 0 ? [] : [String(unread), make('span', { className: 'hidden', textContent: ' unread' })])
     document.title = `${unread > 0 ? `(${unread}) ` : ''}${me.name} · fastify-realtime`
     settle()
   }
