@@ -3,10 +3,13 @@ import { Id } from '../plugins/schemas.js'
 
 /** The shapes of the host's own routes. */
 
+/** Something that can be seen: neither spaces, nor marks without a letter, nor letters that are blank. */
+const VISIBLE = '(?![\\u115F\\u1160\\u2800\\u3164\\uFFA0])[\\p{L}\\p{N}\\p{P}\\p{S}]'
+
 export const Login = Type.Object({
   userId: Id,
   clubId: Id,
-  name: Type.Optional(Type.String({ minLength: 1, maxLength: 100, pattern: '\\S', description: 'Not only spaces' })),
+  name: Type.Optional(Type.String({ minLength: 1, maxLength: 100, pattern: VISIBLE, description: 'With something that can be seen' })),
   admin: Type.Optional(Type.Boolean())
 })
 

@@ -127,6 +127,17 @@ overBackends((test, backend) => {
     await phone.request('conversation:read', { with: 2, messageId })
     for (const client of [laptop, tablet, peer]) t.match(await client.next('conversation:read'), { userId: 1, senderId: 1, recipientId: 2, readUpTo: messageId })
     await phone.request('conversation:read', { with: 2, messageId })
+    // Whoever comes later finds it with the history.
+    const marks = async (client: Client, where: object): Promise<object[] | undefined> => {
+      const { reads } = await client.request('history', where) as { reads?: Array<{ event: string, data: { userId: unknown } }> }
+      // Senders have marks too, which are written a moment later.
+      return reads?.filter(({ data: { userId } }) => userId === user(1).userId)
+    }
+    t.match(await marks(peer, { with: 1 }), [{ event: 'conversation:read', data: { userId: 1, senderId: 1, recipientId: 2, readUpTo: messageId, timestamp: /Z$/ } }])
+    t.match(await marks(tablet, { with: 2 }), [{ data: { userId: 1, readUpTo: messageId } }], 'the reader, too')
+    t.equal(await marks(peer, { with: 1, before: messageId }), undefined, 'not with older pages')
+    t.match((await rest(b, user(2), 'GET', '/history?with=1')).body.reads, [{ event: 'conversation:read' }])
+    t.strictSame((await rest(b, user(3), 'GET', '/history?with=1')).body.reads, [], 'nor with other conversations')
     const said = await group(peer, 'x')
     // The tablet hears it without a subscription.
     for (const client of [laptop, peer]) await client.request('subscribe', { channel: 'group.x' })
@@ -135,11 +146,13 @@ overBackends((test, backend) => {
     const more = await group(peer, 'y')
     await phone.request('conversation:read', { channel: 'group.x', messageId: more.messageId })
     for (const client of [laptop, tablet, peer]) t.match(await client.next('conversation:read'), { channel: 'group.x', readUpTo: more.messageId })
+    t.match(await marks(peer, { channel: 'group.x' }), [{ event: 'conversation:read', data: { userId: 1, channel: 'group.x', readUpTo: more.messageId } }])
     // A third participant is one too many.
     await a.app.realtime.conversations.add(1, [3], { channel: 'group.x' })
     const last = await group(peer, 'z')
     await phone.request('conversation:read', { channel: 'group.x', messageId: last.messageId })
     for (const client of [laptop, tablet]) t.match(await client.next('conversation:read'), { channel: 'group.x', readUpTo: last.messageId })
+    t.strictSame(await marks(peer, { channel: 'group.x' }), [])
     t.strictSame([await phone.soFar('conversation:read'), await peer.soFar('conversation:read'), await laptop.soFar('conversation:read'), await tablet.soFar('conversation:read')], [[], [], [], []])
   })
 

@@ -128,8 +128,8 @@ export interface ConversationActivity { channel: string, messageId: number, time
 /** A conversation in a channel, or with another user. */
 export type Where = { channel: string, with?: undefined } | { with: Id, channel?: undefined }
 export type HistoryQuery = Where & { before?: number | undefined, limit?: number | undefined, conversationId?: string | undefined }
-/** `before`: that of the next page, if there are more. */
-export interface History { data: Frame[], more: boolean, before?: number | null }
+/** `before`: that of the next page, if there are more. `reads`: without `before`, how far everyone has read, as `conversation:read` tells it; older servers leave them out. */
+export interface History { data: Frame[], more: boolean, before?: number | null, reads?: Array<{ event: string, data: ConversationRead }> }
 export interface Conversation { channel?: string, with?: Id, name: string | null, last: Frame | null, last_at: string | null, unread: number, read_up_to: number }
 export interface ConversationPage { data: Conversation[], next_cursor: string | null }
 export interface ReadAck { unread: number, readUpTo: number }

@@ -28,13 +28,14 @@ export function showComposer ({ client, state, toEnd }) {
   }
   /** What is not stored outlives a reload. With the same `dedupeId`, what was stored after all is not stored twice. */
   function keep () {
-    const waiting = [...state.talks.values()].flatMap(({ key, waiting }) => waiting.map(({ text, dedupeId }) => ({ key, text, dedupeId })))
-    sessionStorage.setItem(outbox, JSON.stringify(waiting))
+    const kept = [...state.talks.values()].filter(({ waiting, draft }) => waiting.length > 0 || draft !== '')
+      .map(({ key, waiting, draft }) => ({ key, draft, unsent: waiting.map(({ text, dedupeId }) => ({ text, dedupeId })) }))
+    sessionStorage.setItem(outbox, JSON.stringify(kept))
   }
-  for (const { key, text, dedupeId } of JSON.parse(sessionStorage.getItem(outbox) ?? '[]')) {
-    const kept = state.talk(key)
-    kept.isListed = true
-    kept.waiting.push({ by: me.userId, text, dedupeId, state: 'failed', problem: 'the page was left before it was stored' })
+  for (const { key, draft = '', unsent = [] } of JSON.parse(sessionStorage.getItem(outbox) ?? '[]')) {
+    const waiting = unsent.map((message) => ({ ...message, by: me.userId, state: 'failed', problem: 'the page was left before it was stored' }))
+    const talk = state.talk(key)
+    Object.assign(talk, { draft, waiting, isListed: talk.isListed || waiting.length > 0 })
   }
 
   async function change (promise, what) {
@@ -45,8 +46,10 @@ export function showComposer ({ client, state, toEnd }) {
     }
   }
   const actions = {
+    isEdited: (message) => message === edited,
     edit (message) {
       edited = message
+      state.changed()
       text.value = message.text
       show()
       text.focus()
@@ -97,6 +100,7 @@ export function showComposer ({ client, state, toEnd }) {
   function finish () {
     edited = null
     text.value = talk.draft
+    state.changed()
     show()
   }
   function show () {
@@ -110,6 +114,7 @@ export function showComposer ({ client, state, toEnd }) {
     show()
     if (edited !== null) return
     talk.draft = text.value
+    keep()
     client.recordTyping(labelOf(talk), text.value.trim() !== '', audienceOf(talk))
   })
   text.addEventListener('keydown', (event) => {
@@ -134,10 +139,16 @@ export function showComposer ({ client, state, toEnd }) {
     text.focus()
   })
   state.onChange(() => {
-    if (talk === state.open()) return
-    talk = state.open()
-    finish()
+    if (talk !== state.open()) {
+      talk = state.open()
+      $('problem').textContent = ''
+      finish()
+    } else if (edited?.isDeleted) {
+      talk.draft = text.value
+      $('problem').textContent = 'The message you were editing is deleted.'
+      finish()
+    }
   })
-  show()
+  finish()
   return actions
 }

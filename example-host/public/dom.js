@@ -81,8 +81,8 @@ export function followConnection (client, connected = 'Connected') {
     else show(connected, 'on')
   })
   client.on('disconnected', ({ code, willReconnect }) => show(willReconnect ? `Disconnected (${code}): coming back…` : `Ended (${code})`))
-  client.on('reconnecting', ({ attempt, delay }) => {
-    if (client.state !== 'connected') show(`Offline: attempt ${attempt} in ${(delay / 1000).toFixed(1)} s…`)
+  client.on('reconnecting', ({ delay }) => {
+    if (client.state !== 'connected') show(`Offline: retry in ${Math.ceil(delay / 1000)} s`)
   })
   show('Connecting…')
 }

@@ -146,9 +146,10 @@ export function follow ({ client, state, token, toast, news }) {
       // First the new messages, then the earlier ones: none falls between the two.
       if (talk.channel !== null) await join(talk.channel)
       const before = talk.isLoaded ? Math.min(...talk.messages.keys()) : undefined
-      const { data, more } = await client.history({ ...talk.where, ...before === undefined ? {} : { before } })
+      const { data, more, reads = [] } = await client.history({ ...talk.where, ...before === undefined ? {} : { before } })
       // The history knows what was edited and deleted meanwhile.
       for (const message of data.map((frame) => toMessage(frame.data))) if (!state.add(talk, message)) state.change(talk, message.id, message)
+      for (const { data: { userId, readUpTo } } of reads) if (userId !== me.userId) state.read(talk, userId, readUpTo)
       Object.assign(talk, { isLoaded: true, hasOlder: more })
     } finally {
       talk.isLoading = false

@@ -6,6 +6,7 @@ import { createLine, DOWN } from '/line.js'
 import { follow } from '/live.js'
 import { showMe } from '/me.js'
 import { createMembers } from '/members.js'
+import { createPlace, isSmall } from '/place.js'
 import { showRoom } from '/room.js'
 import { showSidebar } from '/sidebar.js'
 import { createState, ROOMS } from '/state.js'
@@ -32,7 +33,9 @@ const given = new URLSearchParams(location.search)
 userId.value = given.get('userId') ?? 1 + Math.floor(Math.random() * 999_999)
 clubId.value = given.get('clubId') ?? '1'
 name.value = given.get('name') ?? ''
-name.addEventListener('input', () => name.setCustomValidity(name.value.trim() === '' ? 'Please enter a name.' : ''))
+// Something that can be seen: neither spaces nor invisible letters.
+const VISIBLE = /(?![\u115F\u1160\u2800\u3164\uFFA0])[\p{L}\p{N}\p{P}\p{S}]/u
+name.addEventListener('input', () => name.setCustomValidity(VISIBLE.test(name.value) ? '' : 'Please enter a name.'))
 form.addEventListener('submit', (event) => {
   event.preventDefault()
   void come({ name: name.value.trim(), userId: readId(userId.value), clubId: readId(clubId.value), admin: form.elements.admin.checked })
@@ -43,7 +46,7 @@ async function come (who) {
     const first = await login(who)
     sessionStorage.setItem('session', JSON.stringify(who))
     // A reload enters again, instead of asking.
-    history.replaceState(null, '', `/${location.hash}`)
+    history.replaceState(history.state, '', `/${location.hash}`)
     enter(who, first)
   } catch (err) {
     $('refused').textContent = err.message
@@ -55,11 +58,8 @@ if (session === null || given.has('name')) form.hidden = false
 else void come(JSON.parse(session))
 
 function enter (who, first) {
-  // The address is the conversation, so that the back button of a phone goes back.
-  const keyIn = () => decodeURIComponent(location.hash.slice(1)) || ROOMS[0]
   const state = createState(who)
-  state.current = keyIn()
-  const line = createLine(createWire())
+  const line = createLine(createWire((said) => { toast(`Back again: ${said}`) }))
   let token = Promise.resolve(first)
   const client = new WebSocketClient({
     baseUrl: '/api/websocket',
@@ -73,35 +73,27 @@ function enter (who, first) {
 
   // On a phone the keyboard would cover what is to be read.
   const focus = () => $(matchMedia('(hover: hover)').matches ? 'text' : 'scroller').focus()
-  const view = (name) => { document.body.dataset.view = name }
-  const open = (key) => {
-    if (keyIn() !== key) location.hash = encodeURIComponent(key)
-    show()
-    focus()
-  }
-  function show () {
-    state.current = keyIn()
-    view('room')
-    sidebar.clear()
-    side('')
-    for (const line of document.querySelectorAll('#toasts button')) if (line.dataset.key === state.current) line.remove()
+  const place = createPlace(ROOMS[0], ({ key, view, side }) => {
+    const isLeft = view === 'list' && document.body.dataset.view === 'room'
+    if (key !== '') state.current = key
+    Object.assign(document.body.dataset, { view, side })
+    for (const [id, of] of [['who', 'members'], ['tap', 'wire']]) $(id).ariaExpanded = String(side === of)
+    for (const line of document.querySelectorAll('#toasts button')) if (line.dataset.key === key) line.remove()
     // At once: what is typed next belongs there.
     state.show()
-  }
-  window.addEventListener('hashchange', show)
-  $('back').addEventListener('click', () => {
-    view('list')
-    $('talks').querySelector('button')?.focus()
+    if (isLeft && isSmall()) $('nav').querySelector('li button[tabindex="0"]')?.focus()
   })
-
-  // Members and the wire stand beside the messages, or lie over them where there is no room.
-  const side = (name) => {
-    document.body.dataset.side = document.body.dataset.side === name ? '' : name
-    for (const [id, of] of [['who', 'members'], ['tap', 'wire']]) $(id).ariaExpanded = String(document.body.dataset.side === of)
+  state.current = place.key
+  const open = (key) => {
+    place.open(key)
+    sidebar.clear()
+    focus()
   }
-  $('who').addEventListener('click', () => side('members'))
-  $('tap').addEventListener('click', () => side('wire'))
-  for (const button of document.querySelectorAll('.shut')) button.addEventListener('click', () => side(''))
+  $('back').addEventListener('click', () => place.toList())
+  // Members and the wire stand beside the messages, or lie over them where there is no room.
+  $('who').addEventListener('click', () => place.toggle('members'))
+  $('tap').addEventListener('click', () => place.toggle('wire'))
+  for (const button of document.querySelectorAll('.shut')) button.addEventListener('click', () => place.toggle(''))
 
   const news = (talk, { text, by }) => {
     const isSeen = !document.hidden && (document.body.dataset.view === 'list' || talk === state.open())
@@ -144,6 +136,6 @@ function enter (who, first) {
 
   $('door').hidden = true
   $('strip').hidden = $('club').hidden = false
-  view('room')
+  place.tell()
   focus()
 }

@@ -1,18 +1,19 @@
 // The user's own name, status and status text.
 import { $, bidi, face, make } from '/dom.js'
+import { isSmall } from '/place.js'
 
 export function showMe ({ client, state, toast }) {
   const { me } = state
   const [status, text] = [$('status'), $('status-text')]
   $('face').replaceChildren(face(me.userId, me.name))
-  $('me').replaceChildren(make('strong', {}, bidi(me.name)), make('span', { textContent: `user ${me.userId}, club ${me.clubId}` }))
+  $('me').replaceChildren(make('strong', {}, bidi(me.name)), make('span', { textContent: `Club ${me.clubId} · user ${me.userId}` }))
   // The same user on another device: the form of the new window is filled in.
   $('second').href = `/?${new URLSearchParams({ name: me.name, userId: me.userId, clubId: me.clubId })}`
 
   async function update () {
     try {
       await client.updatePresence(status.value, {
-        device: matchMedia('(max-width: 44rem)').matches ? 'mobile' : 'desktop',
+        device: isSmall() ? 'mobile' : 'desktop',
         ...text.value.trim() === '' ? {} : { data: { text: text.value.trim() } }
       })
     } catch (err) {

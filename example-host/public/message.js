@@ -25,7 +25,7 @@ export function markOf ({ id, state: fate, isDeleted }, { delivered, readers, pe
 
 /**
  * Makes and updates the element of a message. It stays the same element as long as the message is there, so that screen readers
- * do not read it out again. `actions`: `edit(message)`, `remove(message)`, `again(message)`, `discard(message)`.
+ * do not read it out again. `actions`: `isEdited(message)`, `edit(message)`, `remove(message)`, `again(message)`, `discard(message)`.
  */
 export function createRows ({ state, actions }) {
   const rows = new WeakMap() // message → li
@@ -51,6 +51,7 @@ export function createRows ({ state, actions }) {
     element.classList.toggle('deleted', message.isDeleted === true)
     element.classList.toggle('failed', message.state === 'failed')
     element.classList.toggle('new', isFirstUnread)
+    element.classList.toggle('edited', actions.isEdited(message))
     if (element.dataset.said === said) return element
     element.dataset.said = said
     if (isNewDay) element.dataset.day = dayName(message.at)

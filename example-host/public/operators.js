@@ -47,7 +47,11 @@ export function showOperators (token) {
     const row = rows.get(connectionId) ?? make('tr', {}, make('th', { scope: 'row' }, bidi(`${who} (${userId})`)), make('td'), make('td', {}, choice), make('td', {},
       button('Kick', `Kick ${who} out of the channel`, act('Kicked', 'kick', () => ({ clubId, userId, channel: row.querySelector('select').value }))),
       button('Close', `Close this connection of ${who}`, act('Closed', 'close', () => ({ clubId, connectionId }))),
-      button('Ban', `Ban ${who}`, act('Banned', 'ban', () => ({ clubId, userId })))))
+      button('Ban', `Ban ${who}`, act('Banned', 'ban', () => {
+        // Whoever pressed the wrong button has only to press the next one.
+        $('unban-user').value = userId
+        return { clubId, userId }
+      }))))
     row.children[1].textContent = `${device}, ${ipAddress ?? 'address unknown'}`
     const select = row.querySelector('select')
     const names = (channels ?? []).filter((channel) => !channel.startsWith('private-user.') && channel !== 'presence' && channel !== 'broadcast')
@@ -65,6 +69,7 @@ export function showOperators (token) {
       const ids = new Set(shown.map(([id]) => id))
       for (const id of rows.keys()) if (!ids.has(id)) rows.delete(id)
       arrange($('people-online'), shown.map(([, row]) => row))
+      $('nobody').hidden = shown.length > 0
       FIGURES.forEach(([, figure], i) => { cells[i].textContent = figures === null ? '–' : figures[figure] })
       cells.at(-1).textContent = total
       arrange($('rooms'), rooms.sort((a, b) => b.members - a.members).map(({ channel, members }) => room(channel, `${channel}: ${count(members, 'member')}`)))

@@ -1,6 +1,7 @@
 // The conversation that is open: its messages, who types, and what is new below.
 import { $, arrange, bidi, count, make } from '/dom.js'
 import { createRows, markOf } from '/message.js'
+import { isSmall } from '/place.js'
 import { roomName } from '/state.js'
 
 /** Pixels from the end that count as its end, and from the beginning at which older messages are loaded. */
@@ -86,7 +87,7 @@ export function showRoom ({ client, state, loadOlder, actions, showMembers, toas
   let marking = false
   async function markRead () {
     const id = newestId()
-    if (marking || document.hidden || !talk.isLoaded || talk.unread === 0 || document.body.dataset.view === 'list' && matchMedia('(max-width: 44rem)').matches) return
+    if (marking || document.hidden || !talk.isLoaded || talk.unread === 0 || document.body.dataset.view === 'list' && isSmall()) return
     marking = true
     const marked = talk
     marked.unread = 0

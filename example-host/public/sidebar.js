@@ -59,11 +59,13 @@ export function showSidebar ({ state, token, open }) {
       .sort((a, b) => rank(a) - rank(b) || byName(state.nameOf(a), state.nameOf(b)) || (a < b ? -1 : 1))
     arrange($('people'), shown.slice(0, SHOWN).map((id) => person(id)))
     $('more').textContent = shown.length > SHOWN ? `and ${shown.length - SHOWN} more: type a name above` : ''
+    const isAlone = others.every((id) => rank(id) === 1)
     $('nobody').hidden = shown.length > 0 || listed.length > 0 && sought !== ''
-    $('nobody').firstChild.textContent = sought === '' ? 'Nobody else is here. ' : 'Nobody of this name. '
+    $('nobody').firstChild.textContent = sought !== '' ? 'Nobody of this name. ' : isAlone ? 'Nobody else is here. ' : 'Everybody here is in your conversations. '
+    $('nobody').lastChild.hidden = sought === '' && !isAlone
     $('count').textContent = `${others.filter((id) => rank(id) === 0).length} online`
     const unread = state.unread()
-    $('back').firstElementChild.textContent = unread > 0 ? String(unread) : ''
+    $('back').lastElementChild.replaceChildren(...unread === 0 ? [] : [String(unread), make('span', { className: 'hidden', textContent: ' unread' })])
     document.title = `${unread > 0 ? `(${unread}) ` : ''}${me.name} · fastify-realtime`
     settle()
   }

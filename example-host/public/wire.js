@@ -1,20 +1,29 @@
 // What just happened on the wire, for engineers: frames, acks, resumes.
-import { $, count, make } from '/dom.js'
+import { $, count, make, rove } from '/dom.js'
 
 const KEPT = 60
-const LONG = 400
+/** Characters of a frame that are shown at most. */
+const LONG = 4000
 /** Milliseconds for which frames are collected before they are shown. */
 const TOGETHER = 100
 
-/** Returns the function that is called with each report of the line. */
-export function createWire () {
+/** Returns the function that is called with each report of the line. `onResumed(said)` is called after a reconnect. */
+export function createWire (onResumed) {
   const sent = new Map() // id of a frame → { event, data, at }
   const totals = { in: 0, out: 0 }
   let fresh = []
   let timer = null
 
-  const row = (className, title, detail = '') => {
-    fresh.push(make('li', { className }, make('span', { className: 'title', textContent: title }), ...detail === '' ? [] : [make('code', { textContent: detail.slice(0, LONG) })]))
+  const settle = rove($('frames'), 'summary')
+  /** A row; data are one line of it, until somebody opens it. */
+  const row = (className, title, data) => {
+    const line = make('span', { className: 'title', textContent: title })
+    if (data === undefined) fresh.push(make('li', { className }, line))
+    else {
+      const code = make('code', { textContent: JSON.stringify(data).slice(0, LONG) })
+      const details = make('details', { ontoggle: () => { code.textContent = JSON.stringify(data, null, details.open ? 1 : undefined).slice(0, LONG) } }, make('summary', { tabIndex: -1 }, line, code))
+      fresh.push(make('li', { className }, details))
+    }
     if (fresh.length > KEPT) fresh.shift()
     timer ??= setTimeout(show, TOGETHER)
   }
@@ -24,6 +33,7 @@ export function createWire () {
     $('frames').prepend(...fresh.reverse())
     fresh = []
     while ($('frames').children.length > KEPT) $('frames').lastChild.remove()
+    settle()
     $('totals').textContent = `${totals.out} out, ${totals.in} in`
   }
 
@@ -34,12 +44,12 @@ export function createWire () {
     const { event, id, data = {} } = frame
     if (way === 'out') {
       if (id !== undefined) sent.set(id, { event, data, at: performance.now() })
-      return row('out', `↑ ${event}${id === undefined ? '' : ` #${id}`}`, say(data))
+      return row('out', `↑ ${event}${id === undefined ? '' : ` #${id}`}`, hush(data))
     }
     const asked = id === undefined ? undefined : sent.get(id)
-    if (asked === undefined) return row('in', `↓ ${event}`, say(data))
+    if (asked === undefined) return row('in', `↓ ${event}`, hush(data))
     sent.delete(id)
-    row(event === 'error' ? 'in refused' : 'in ack', `↓ ${event} #${id} · ${asked.event} · ${Math.round(performance.now() - asked.at)} ms`, say(data))
+    row(event === 'error' ? 'in refused' : 'in ack', `↓ ${event} #${id} · ${asked.event} · ${Math.round(performance.now() - asked.at)} ms`, hush(data))
     if (asked.event === 'subscribe') tellResumed(asked.data, data)
   }
 
@@ -48,9 +58,10 @@ export function createWire () {
     const channels = (asked.channels ?? [asked]).filter(({ since }) => since !== undefined)
     if (channels.length === 0) return
     const lost = (answer.channels ?? [answer]).filter(({ recovered }) => recovered === false).length
-    row('resumed', `resumed ${count(channels.length, 'channel')}: ${lost === 0 ? 'nothing is missing' : `${lost} must be reloaded`}`,
-      channels.map(({ channel, since }) => `${channel} since ${since}`).join(', '))
+    const said = lost === 0 ? 'nothing is missing' : `${lost} must be reloaded`
+    row('resumed', `resumed ${count(channels.length, 'channel')}: ${said}`, Object.fromEntries(channels.map(({ channel, since }) => [channel, since])))
+    onResumed(said)
   }
 }
 
-const say = ({ token, ...data }) => JSON.stringify(token === undefined ? data : { token: '…', ...data })
+const hush = ({ token, ...data }) => token === undefined ? data : { token: '…', ...data }

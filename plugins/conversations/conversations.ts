@@ -11,6 +11,7 @@ import type { ConversationStore, Entry, ListCursor, StoredMessage } from './stor
 
 const HISTORY_LIMIT = 50
 const LIST_LIMIT = 50
+const READ = 'conversation:read'
 
 /** The rules of reading: history, the list, and read marks. */
 export class Conversations {
@@ -32,11 +33,27 @@ export class Conversations {
   }): Promise<History> {
     const { tenantId } = caller.identity
     const conversation = await this.#readable(caller, where)
-    const { messages, from } = await this.#store.history({ tenantId, conversation, before, limit: limit + 1, label: conversationId })
+    const [{ messages, from }, reads] = await Promise.all([
+      this.#store.history({ tenantId, conversation, before, limit: limit + 1, label: conversationId }),
+      before === undefined ? this.#reads(tenantId, conversation) : undefined
+    ])
     const page = messages.slice(0, limit).reverse()
     const data = page.map((message) => this.#frameOf(message, conversation))
-    if (messages.length > limit) return { data, more: true, before: page[0]?.id ?? null }
-    return { data, more: from !== null, before: from }
+    const next = messages.length > limit ? page[0]?.id ?? null : from
+    return { data, more: next !== null, before: next, ...reads === undefined ? {} : { reads } }
+  }
+
+  /** How far everyone has read, for those who were not there when it was told, and only where it is told. */
+  async #reads (tenantId: Id, conversation: string): Promise<History['data']> {
+    const limit = isDirectConversation(conversation) ? 2 : this.#receiptsUpTo
+    if (limit === 0) return []
+    const marks = await this.#store.marks(tenantId, conversation, limit + 1)
+    if (marks.length > limit) return []
+    return marks.filter(({ readUpTo }) => readUpTo > 0).map(({ userId, readUpTo, movedAt }) => ({ event: READ, data: this.#readOf(conversation, userId, readUpTo, movedAt) }))
+  }
+
+  #readOf (conversation: string, userId: Id, readUpTo: number, movedAt: number): Read {
+    return { userId, readUpTo, ...placeOf(this.#internals, conversation, userId), timestamp: toIso(movedAt) }
   }
 
   /** A page of the caller's list. `cursor` as returned with the page before. Throws `RT_INVALID_DATA`. */
@@ -87,8 +104,8 @@ export class Conversations {
 
   async #tell ({ identity: { tenantId, userId }, connectionId }: Caller, conversation: string, readUpTo: number): Promise<void> {
     const { ids, emit, clock } = this.#internals
-    const data: Read = { userId, readUpTo, ...placeOf(this.#internals, conversation, userId), timestamp: toIso(clock.now()) }
-    const event = 'conversation:read'
+    const data = this.#readOf(conversation, userId, readUpTo, clock.now())
+    const event = READ
     const toOwn = (): void => { emit({ tenantId, channel: privateChannel(userId), event, data, excludeConnectionId: connectionId }) }
     if (isDirectConversation(conversation)) {
       toOwn()

@@ -37,7 +37,8 @@ export const HistoryQuery = Type.Object({
 export const History = Type.Object({
   data: Type.Array(ServerFrame, { description: 'Ascending by id. Edited messages have editedAt, deleted ones deleted: true and no content' }),
   more: Type.Boolean({ description: 'There are older messages, or may be where conversation_id is given' }),
-  before: Nullable(Type.Integer({ description: 'The before of the next page; null without more' }))
+  before: Nullable(Type.Integer({ description: 'The before of the next page; null without more' })),
+  reads: Type.Optional(Type.Array(ServerFrame, { description: 'Without before: how far everyone has read, as conversation:read tells it; empty for channels of more than receiptsUpTo participants' }))
 })
 export type History = Static<typeof History>
 

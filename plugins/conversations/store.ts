@@ -31,6 +31,9 @@ export interface ListCursor { lastId: number, conversation: string }
 /** A user and one of the user's conversations. */
 export interface Mark { tenantId: Id, userId: Id, conversation: string, readUpTo: number }
 
+/** How far a user has read a conversation. */
+export interface ReadMark { userId: Id, readUpTo: number, movedAt: number }
+
 interface MessageRow { id: number, event_type: string, payload: unknown }
 
 /**
@@ -184,6 +187,14 @@ export class ConversationStore {
     const rows = await this.#db.selectFrom('websocket_conversations').select('user_id')
       .where('tenant_id', '=', tenantId).where('conversation', '=', conversation).where('is_listed', '=', 1).limit(limit).execute()
     return rows.map((row) => this.#ids.parse(row.user_id))
+  }
+
+  /** How far the users have read who have a conversation in their lists, at most `limit`. */
+  async marks (tenantId: Id, conversation: string, limit: number): Promise<ReadMark[]> {
+    const rows = await this.#rows<{ user_id: Id, mark: number, moved: string }>(`
+      select user_id, read_up_to as mark, cast(updated_at as char) as moved from websocket_conversations
+      where tenant_id = ? and conversation = ? and is_listed = 1 limit ${limit}`, [tenantId, conversation])
+    return rows.map(({ user_id: user, mark, moved }) => ({ userId: this.#ids.parse(user), readUpTo: Number(mark), movedAt: fromSqlTime(moved) }))
   }
 
   /** A message that is not deleted; null if there is none. */

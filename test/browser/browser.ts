@@ -35,6 +35,8 @@ export interface Coming {
   /** Of their context, unless they open another tab in one. */
   options?: BrowserContextOptions
   context?: BrowserContext
+  /** WebSockets are blocked. */
+  withoutSockets?: boolean
 }
 
 /** Chromium from Debian's package, or at CHROMIUM_PATH. It is closed when `t` is through. */
@@ -54,7 +56,6 @@ export async function openPage (t: Test, context: BrowserContext, name: string, 
   page.setDefaultTimeout(15_000)
   // tsx marks the names of functions by a helper, which functions that run in the page must find there.
   await page.addInitScript('globalThis.__name = (named) => named')
-  if (process.env.SOCKETS_BLOCKED === '1') await page.addInitScript(BLOCKED)
   page.on('pageerror', (err) => { t.fail(`${name}: ${err.stack ?? err.message}`) })
   page.on('dialog', (dialog) => { t.fail(`${name}: a script ran: ${dialog.message()}`) })
   // Of what the network does, the page itself says what matters.
@@ -63,8 +64,9 @@ export async function openPage (t: Test, context: BrowserContext, name: string, 
 }
 
 /** Comes into the club through the form. */
-export async function comeIn (t: Test, browser: Browser, url: string, { name, userId, clubId = 1, admin = false, options, context: shared }: Coming): Promise<Person> {
+export async function comeIn (t: Test, browser: Browser, url: string, { name, userId, clubId = 1, admin = false, options, context: shared, withoutSockets = false }: Coming): Promise<Person> {
   const context = shared ?? await browser.newContext({ viewport: DESKTOP, locale: 'en-GB', ...options })
+  if (withoutSockets) await context.addInitScript(BLOCKED)
   const page = await openPage(t, context, name)
   await page.goto(url)
   await page.locator('#login details').evaluate((details: HTMLDetailsElement) => { details.open = true })

@@ -1,15 +1,16 @@
 /// <reference lib="dom" />
 import t from 'tap'
-import { clusterFor } from '../cluster/cluster.js'
 import { until } from '../cluster/until.js'
-import { comeIn, entry, faintTexts, openBrowser, opens, PHONE, says, sees, texts, type Person } from './browser.js'
+import type { Host } from '../hosts.js'
+import { comeIn, entry, faintTexts, openBrowser, opens, PHONE, says, sees, texts, type Coming, type Person } from './browser.js'
+import { startNodes } from './nodes.js'
 
-t.test('People of the club, on two nodes', async (t) => {
-  const { nodes: [a, b] } = await clusterFor(t, [{}, {}])
-  const browser = await openBrowser(t)
-  const [ann, ben] = await Promise.all([
-    comeIn(t, browser, a.url, { name: 'Ann', userId: 1, admin: true }), comeIn(t, browser, b.url, { name: 'Ben', userId: 2 })
-  ])
+const [a, b] = await startNodes(t, {}, {})
+const browser = await openBrowser(t)
+
+for (const [withoutSockets, clubId] of [[false, 1], [true, 2]] as const) t.test(`People of the club, on two nodes, over ${withoutSockets ? 'server-sent events' : 'sockets'}`, async (t) => {
+  const come = async (node: Host, coming: Coming): Promise<Person> => await comeIn(t, browser, node.url, { ...coming, clubId, withoutSockets })
+  const [ann, ben] = await Promise.all([come(a, { name: 'Ann', userId: 1, admin: true }), come(b, { name: 'Ben', userId: 2 })])
   const typing = async ({ page }: Person, text: string): Promise<void> => {
     await page.waitForFunction((text) => document.querySelector('#typing')?.textContent === text, text)
   }
@@ -57,8 +58,8 @@ t.test('People of the club, on two nodes', async (t) => {
   })
 
   await t.test('have in a second tab what happens in the first, and are gone after the last tab', async (t) => {
-    const cleo = await comeIn(t, browser, a.url, { name: 'Cleo', userId: 5 })
-    const second = await comeIn(t, browser, b.url, { name: 'Cleo', userId: 5, context: cleo.context })
+    const cleo = await come(a, { name: 'Cleo', userId: 5 })
+    const second = await come(b, { name: 'Cleo', userId: 5, context: cleo.context })
     await says(cleo, 'From my first tab')
     await second.page.waitForSelector('#messages .mine:has-text("From my first tab")')
     await opens(cleo, 'Ann')
@@ -94,8 +95,10 @@ t.test('People of the club, on two nodes', async (t) => {
     }
   })
 
+  // What does not depend on how events travel.
+  if (withoutSockets) return
   await t.test('run no script by a name or a message that is markup', async (t) => {
-    const eve = await comeIn(t, browser, a.url, { name: '<img src=x onerror=alert(1)>', userId: 3 })
+    const eve = await come(a, { name: '<img src=x onerror=alert(1)>', userId: 3 })
     await says(eve, '<script>alert(2)</script><b onmouseover=alert(3)>bold</b>')
     await until('it is shown as text', 10_000, async () => (await texts(ben)).at(-1)?.startsWith('<script>') === true)
     await sees(ben, eve.name, 'online')
@@ -146,7 +149,7 @@ t.test('People of the club, on two nodes', async (t) => {
 
   for (const colorScheme of ['light', 'dark'] as const) {
     await t.test(`read it on a phone, ${colorScheme}: nothing is wider than it, all can be reached, and text stands out`, async (t) => {
-      const dan = await comeIn(t, browser, a.url, { name: 'Dan', userId: 4, options: { viewport: PHONE, colorScheme, hasTouch: true } })
+      const dan = await come(a, { name: 'Dan', userId: 4, options: { viewport: PHONE, colorScheme, hasTouch: true } })
       await says(dan, 'A word '.repeat(40))
       await dan.page.waitForSelector('#messages .mine')
       t.ok(await dan.page.evaluate(() => document.documentElement.scrollWidth <= innerWidth))
@@ -156,4 +159,5 @@ t.test('People of the club, on two nodes', async (t) => {
       await dan.context.close()
     })
   }
+  await Promise.all([ann, ben].map(async ({ context }) => { await context.close() }))
 })

@@ -49,7 +49,10 @@ t.test('the chat room of the React page', async (t) => {
   for (const [i, name] of ['main.tsx', 'Room.tsx', 'Board.tsx'].entries()) writeFileSync(join(folder, name), tsx[i] ?? '')
   writeFileSync(join(folder, 'types.ts'), example('react-types'))
   writeFileSync(join(folder, 'index.html'), html?.code ?? '')
-  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ extends: '../../example-react/tsconfig.json', include: ['*'] }))
+  const config = JSON.parse(snippets().find(({ page, language }) => page === 'docs/react.md' && language === 'json')?.code ?? '') as { compilerOptions: object }
+  // Of the repository, instead of installed packages.
+  const paths = { 'fastify-realtime-client/react': ['../../client/src/react/index.ts'], 'fastify-realtime-client': ['../../client/src/index.ts'] }
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ ...config, compilerOptions: { ...config.compilerOptions, paths } }))
 
   await t.test('has types that hold', async (t) => {
     const { stdout } = await promisify(execFile)(process.execPath, [resolve('node_modules/typescript/bin/tsc'), '-p', folder]).catch((err: { stdout: string }) => err)

@@ -2,14 +2,14 @@
 import type { Page } from 'playwright-core'
 import t from 'tap'
 import { Client } from '../cluster/client.js'
-import { clusterFor } from '../cluster/cluster.js'
 import { startProxy } from '../cluster/proxy.js'
 import { until } from '../cluster/until.js'
 import { startBalancer } from './balancer.js'
 import { accessibility, comeIn, DESKTOP, openBrowser, openPage, opens, PHONE, says, sees, texts } from './browser.js'
+import { startNodes } from './nodes.js'
 
 t.test('Two nodes behind a load balancer', async (t) => {
-  const { nodes: [a, b] } = await clusterFor(t, [{ env: { NODE_NAME: 'node-a' } }, { env: { NODE_NAME: 'node-b' } }])
+  const [a, b] = await startNodes(t, { NODE_NAME: 'node-a' }, { NODE_NAME: 'node-b' })
   const balancer = await startBalancer(t, [a.port, b.port])
   const browser = await openBrowser(t)
   const dashboard = await openPage(t, await browser.newContext({ viewport: DESKTOP }), 'dashboard')

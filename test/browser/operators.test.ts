@@ -1,8 +1,8 @@
 /// <reference lib="dom" />
 import t from 'tap'
-import { clusterFor } from '../cluster/cluster.js'
 import { until } from '../cluster/until.js'
 import { comeIn, DESKTOP, faintTexts, openBrowser, openPage, opens, says, sees, texts, type Person } from './browser.js'
+import { startNodes } from './nodes.js'
 
 /** Users of each kind of ids, and their club. */
 const people = {
@@ -10,11 +10,12 @@ const people = {
   string: { ann: 'auth0|5f7c-ann', ben: 'ben+chat@example.com', cleo: '007', club: 'acme' }
 }
 
+const browser = await openBrowser(t)
+
 for (const kind of ['integer', 'string'] as const) {
   t.test(`An operator at the dashboard, with ${kind} ids and two nodes`, async (t) => {
-    const { nodes: [a, b] } = await clusterFor(t, [{ env: { IDS: kind } }, { env: { IDS: kind } }])
+    const [a, b] = await startNodes(t, { IDS: kind }, { IDS: kind })
     const { ann: annId, ben: benId, cleo: cleoId, club } = people[kind]
-    const browser = await openBrowser(t)
     const come = async (name: string, userId: number | string): Promise<Person> => await comeIn(t, browser, b.url, { name, userId, clubId: club })
     const [ann, ben, cleo] = [await come('Ann', annId), await come('Ben', benId), await come('Cleo', cleoId)]
     const page = await openPage(t, await browser.newContext({ viewport: DESKTOP }), 'dashboard')
@@ -39,6 +40,25 @@ for (const kind of ['integer', 'string'] as const) {
         t.strictSame(await page.evaluate(faintTexts), [], colorScheme)
       }
     })
+
+    if (kind === 'string') {
+      await t.test('where users have similar ids, who do not receive each other’s messages', async (t) => {
+        const shouting = await comeIn(t, browser, a.url, { name: 'BEN', userId: String(benId).toUpperCase(), clubId: club })
+        await opens(ann, 'Ben')
+        await says(ann, 'Just between us')
+        await ann.page.waitForSelector('#messages .mine .mark:text-is("✓✓")')
+        await opens(ben, 'Ann')
+        await ben.page.waitForSelector('#messages .text:text-is("Just between us")')
+        await opens(shouting, 'Ann')
+        t.strictSame(await texts(shouting), [])
+        await ben.page.selectOption('#status', 'busy')
+        await sees(ann, 'Ben', 'busy')
+        await sees(ann, 'BEN', 'online')
+        await shouting.context.close()
+        await sees(ann, 'BEN', 'offline')
+        for (const person of [ann, ben]) await opens(person, 'lobby')
+      })
+    }
 
     await t.test('kicks somebody out of a group, who hears nothing of it any more', async (t) => {
       await page.selectOption(`${rowOf('Ben')} select`, 'group.lobby')

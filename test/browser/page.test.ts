@@ -24,6 +24,8 @@ const writesTo = async (client: Client, recipientId: number, message: string): P
 }
 
 const LONG = 'A name of a hundred characters '.repeat(4).slice(0, 100)
+/** Written from right to left; of joined emoji; with a heap of marks on one letter. */
+const NAMES = ['שם ארוך מאוד '.repeat(9).slice(0, 100), '👩‍👩‍👧‍👦🏳️‍🌈👨🏽‍🚀'.repeat(4), `Z${'\u0323\u0352\u0357'.repeat(33)}`]
 const SCREENS = [
   ['a desktop', 1280, 800], ['a phone', 390, 800], ['a small phone', 320, 640], ['a phone held sideways', 667, 375], ['a page at 200 %', 640, 360]
 ] as const
@@ -31,7 +33,7 @@ const SCREENS = [
 t.test('With 300 people, of whom 40 type, long names and texts from right to left', async (t) => {
   const crowd: Client[] = []
   for (let i = 0; i < 300; i += 20) {
-    crowd.push(...await Promise.all(Array.from({ length: 20 }, async (_, n) => await arrive(1000 + i + n, 1, i + n < 5 ? `${i + n} ${LONG}`.slice(0, 100) : `Person ${i + n}`))))
+    crowd.push(...await Promise.all(Array.from({ length: 20 }, async (_, n) => await arrive(1000 + i + n, 1, i + n < 5 ? `${i + n} ${LONG}`.slice(0, 100) : NAMES[i + n - 5] ?? `Person ${i + n}`))))
   }
   const [ann] = await Promise.all([come({ name: LONG, userId: 1 }), ...crowd.slice(0, 40).map(async (client) => await client.request('subscribe', { channel: 'group.lobby' }))])
   const { page } = ann
@@ -57,6 +59,7 @@ t.test('With 300 people, of whom 40 type, long names and texts from right to lef
         await page.click('#back')
         await page.waitForFunction(fits)
         t.ok(await page.evaluate(isVisibleIn, 'find'))
+        t.ok(await page.evaluate(() => document.documentElement.scrollHeight <= innerHeight), 'the list scrolls, and not the page')
         await entry(ann, 'lobby').click()
       }
     })
@@ -69,6 +72,15 @@ t.test('With 300 people, of whom 40 type, long names and texts from right to lef
     t.ok(await page.evaluate(fits))
     t.ok(await page.evaluate(isVisibleIn, 'text'))
     await page.evaluate(() => { document.documentElement.dir = 'ltr' })
+    await page.click('#back')
+    await page.fill('#find', NAMES[0]!.slice(0, 6))
+    t.ok(await entry(ann, NAMES[0]!.trim()).locator('bdi').evaluate((name) => {
+      const first = document.createRange()
+      first.setStart(name.firstChild!, 0)
+      first.setEnd(name.firstChild!, 1)
+      return first.getBoundingClientRect().right <= name.parentElement!.getBoundingClientRect().right
+    }), 'a long name is cut at its end')
+    await entry(ann, 'lobby').click()
     await page.setViewportSize({ width: 1280, height: 800 })
   })
 
@@ -99,8 +111,18 @@ t.test('With 300 people, of whom 40 type, long names and texts from right to lef
       t.strictSame(await accessibility(page), [], JSON.stringify(look))
     }
     await page.emulateMedia({ colorScheme: 'light', forcedColors: 'none' })
+    await page.press('#text', 'ArrowUp')
     await page.setViewportSize(PHONE)
-    t.strictSame(await accessibility(page), [], 'a phone')
+    t.strictSame(await accessibility(page), [], 'a phone, while a message is edited')
+    await page.press('#text', 'Escape')
+    for (const [button, what] of [['#who', 'members'], ['#tap', 'the wire']] as const) {
+      await page.click(button)
+      t.strictSame(await accessibility(page), [], what)
+      await page.goBack()
+    }
+    await writesTo(crowd[9]!, 1, 'To be noticed')
+    await page.waitForSelector('#back .unread:has-text("1")')
+    t.strictSame(await accessibility(page), [], 'an unread message, and its toast')
     await page.click('#back')
     t.strictSame(await accessibility(page), [], 'the list of a phone')
   })
@@ -127,7 +149,7 @@ t.test('Statuses differ by shape, where colours are forced', async (t) => {
   await eva.context.close()
 })
 
-t.test('After a reload, private talks, the own status and the conversation are there; who has left keeps the name', async (t) => {
+t.test('After a reload, private talks, the own status, what was being written and the conversation are there; who has left keeps the name', async (t) => {
   const clubId = 3
   const ben = await arrive(2, clubId, 'Ben')
   const zoe = await arrive(3, clubId, 'Zoe')
@@ -143,8 +165,10 @@ t.test('After a reload, private talks, the own status and the conversation are t
   await ann.page.fill('#status-text', 'lunch')
   await ann.page.press('#status-text', 'Enter')
   await ben.next('user:presence', 10_000, ({ status, data }) => status === 'busy' && data?.text === 'lunch')
+  await ann.page.fill('#text', 'half a sentence')
   await ann.page.reload()
   await ann.page.waitForSelector('#messages .text:text-is("Between us")')
+  t.equal(await ann.page.inputValue('#text'), 'half a sentence')
   t.equal(await ann.page.textContent('#title'), 'Ben')
   await ann.page.waitForFunction(() => document.querySelector<HTMLSelectElement>('#status')?.value === 'busy')
   t.equal(await ann.page.inputValue('#status-text'), 'lunch')
@@ -154,17 +178,49 @@ t.test('After a reload, private talks, the own status and the conversation are t
   await ann.context.close()
 })
 
-t.test('A private message is noticed on a phone, and opened by a press', async (t) => {
+t.test('A private message is noticed on a phone, and opened by a press; back is the list, as in any chat app', async (t) => {
   const clubId = 4
   const ben = await arrive(2, clubId, 'Ben')
+  await ben.request('subscribe', { channel: 'group.lobby' })
   const ann = await come({ name: 'Ann', userId: 1, clubId, options: { viewport: PHONE, hasTouch: true } })
   await writesTo(ben, 1, 'Are you there?')
-  await ann.page.waitForSelector('#back .unread:text-is("1")')
+  await ann.page.waitForSelector('#back .unread:has-text("1")')
   t.match(await ann.page.title(), /^\(1\)/)
   await ann.page.click('#toasts button:has-text("Ben: Are you there?")')
   await ann.page.waitForSelector('#messages .text:text-is("Are you there?")')
   await until('it is read', 10_000, async () => await ann.page.textContent('#back .unread') === '')
   await ben.next('conversation:read', 10_000)
+  const { page } = ann
+  const isAt = async (view: string, title: string, side = ''): Promise<void> => {
+    await page.waitForFunction((expected) => [document.body.dataset.view, document.querySelector('#title')?.textContent, document.body.dataset.side].join() === expected, [view, title, side].join())
+  }
+  await isAt('room', 'Ben')
+  await page.goBack()
+  await isAt('list', 'Ben')
+  await page.reload()
+  await entry(ann, 'lobby').click()
+  await isAt('room', '#lobby')
+  await page.click('#who')
+  await isAt('room', '#lobby', 'members')
+  await page.goBack()
+  await isAt('room', '#lobby')
+  await page.click('#who')
+  await page.click('#members button:has-text("Ben")')
+  await isAt('room', 'Ben')
+  await page.reload()
+  await page.waitForSelector('#light.on')
+  await isAt('room', 'Ben')
+  await page.click('#tap')
+  await page.goBack()
+  await page.goBack()
+  await isAt('list', 'Ben')
+  // Anybody can write an address.
+  for (const hash of ['#%', '#with:everybody', '#secret']) {
+    await page.goto(`${host.url}/${hash}`)
+    await page.reload()
+    await page.waitForSelector('#light.on')
+    await isAt('room', '#lobby')
+  }
   await ann.context.close()
 })
 
@@ -194,11 +250,15 @@ t.test('Whoever reads earlier messages stays there, and is shown that there are 
 t.test('A blank name is refused, by the page and by the host', async (t) => {
   const page = await browser.newPage()
   await page.goto(host.url)
-  await page.fill('[name=name]', '   ')
-  await page.click('#login button')
-  t.equal(await page.locator('[name=name]').evaluate((input: HTMLInputElement) => input.validationMessage), 'Please enter a name.')
+  t.strictSame(await accessibility(page), [])
+  // Spaces; what has no width; marks without a letter; a letter that is blank.
+  for (const name of ['   ', '\u200b\u2060', '\u0301\u0302', '\u3164']) {
+    await page.fill('[name=name]', name)
+    await page.click('#login button')
+    t.equal(await page.locator('[name=name]').evaluate((input: HTMLInputElement) => input.validationMessage), 'Please enter a name.')
+    const login = await fetch(`${host.url}/login`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ userId: 1, clubId: 1, name }) })
+    t.equal(login.status, 400)
+  }
   t.equal(await page.isVisible('#login'), true)
-  const login = await fetch(`${host.url}/login`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ userId: 1, clubId: 1, name: ' \t' }) })
-  t.equal(login.status, 400)
   await page.close()
 })

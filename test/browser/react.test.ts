@@ -1,83 +1,25 @@
 /// <reference lib="dom" />
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import type { Page } from 'playwright-core'
-import { createServer } from 'vite'
 import { WebSocket } from 'ws'
 import { WebSocketClient } from '../../client/src/index.js'
-import { doorTo } from '../client/harness.js'
 import { ROOT } from '../examples.js'
 import { temporaryFolder } from '../exit-hooks.js'
-import { freePort } from '../free-port.js'
-import { startHost, type Host } from '../hosts.js'
 import { until } from '../cluster/until.js'
-import { openBrowser, openPage } from './browser.js'
 import type * as Probe from './hooks-probe.js'
-import type { Hooks } from './hooks-probe.js'
+import type { Hooks, Session } from './hooks-probe.js'
+import { connected, say, shows, startReactApp } from './react-app.js'
 
-/* The app of example-react, as Vite serves it while one works on it: in StrictMode, every component is mounted twice. */
-
-const port = await freePort()
-const env = { SOCKET_PORT: String(port), DATABASE_URL: `sqlite:${join(temporaryFolder('react'), 'realtime.db')}` }
-let host: Host = await startHost({ env })
-const door = await doorTo(t, host)
-process.env.HOST_URL = door.url
-const server = await createServer({
-  root: 'example-react',
-  configFile: 'example-react/vite.config.ts',
-  cacheDir: temporaryFolder('vite'),
-  logLevel: 'error',
-  // The page must not reload while it is offline.
-  server: { port: 0, host: '127.0.0.1', hmr: false }
-})
-await server.listen()
-t.teardown(async () => {
-  await server.close()
-  await host.stop()
-})
-const url = server.resolvedUrls?.local[0] ?? ''
-const browser = await openBrowser(t)
-/** The client logs errors for which a component has no listener. */
-const CUT_OFF = /^ClientError/
-
-async function enter (t: Test, userId: number, name: string, context = browser.newContext()): Promise<Page> {
-  const page = await openPage(t, await context, name, CUT_OFF)
-  page.setDefaultTimeout(30_000)
-  await page.goto(url)
-  await page.fill('[name=userId]', String(userId))
-  await page.fill('[name=name]', name)
-  await page.click('button')
-  await connected(page)
-  return page
-}
-const connected = async (page: Page): Promise<void> => { await page.waitForSelector('#state:text-is("connected")') }
-const say = async (page: Page, text: string): Promise<void> => {
-  await page.fill('[placeholder=Message]', text)
-  await page.press('[placeholder=Message]', 'Enter')
-}
-const texts = async (page: Page): Promise<string[]> => await page.locator('li .text').allTextContents()
-const shows = async (page: Page, ...expected: string[]): Promise<void> => {
-  await until(`${expected.join()} is shown`, 20_000, async () => {
-    const found = (await texts(page)).join()
-    if (found !== expected.join()) throw new Error(found)
-    return true
-  })
-}
-async function tokenOf (userId: number): Promise<string> {
-  const answer = await fetch(`${host.url}/login`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ userId, clubId: 1 }) })
-  return (await answer.json() as { token: string }).token
-}
-async function connections (): Promise<number> {
-  const answer = await fetch(`${host.url}/api/websocket/stats`, { headers: { authorization: `Bearer ${await tokenOf(1)}` } })
-  return (await answer.json() as { data: { total_connections: number } }).data.total_connections
-}
+const app = await startReactApp(t)
+const { door, tokenOf } = app
 
 t.test('A chat room of React components', async (t) => {
-  const ann = await enter(t, 1, 'Ann')
-  const ben = await enter(t, 2, 'Ben')
+  const ann = await app.enter(t, 1, 'Ann')
+  const ben = await app.enter(t, 2, 'Ben')
 
   await t.test('opens one socket per page in StrictMode', async (t) => {
-    t.equal(await connections(), 2)
+    t.match(await app.get(1, '/stats'), { data: { total_connections: 2 } })
   })
 
   await t.test('shows who is there, with their presence, and who is typing', async (t) => {
@@ -95,7 +37,7 @@ t.test('A chat room of React components', async (t) => {
   })
 
   await t.test('two tabs of one user show the same', async (t) => {
-    const tab = await enter(t, 1, 'Ann', Promise.resolve(ann.context()))
+    const tab = await app.enter(t, 1, 'Ann', ann.context())
     await shows(tab, 'Hi', 'Hello')
     await say(tab, 'From the other tab')
     for (const page of [ann, ben, tab]) await shows(page, 'Hi', 'Hello', 'From the other tab')
@@ -120,10 +62,10 @@ t.test('A chat room of React components', async (t) => {
   })
 
   await t.test('a node that crashes and starts again loses nothing, and everybody is there again', async () => {
-    await host.kill()
+    await app.host.kill()
     await ann.waitForSelector('#state:has-text("connecting")')
     await say(ann, 'During the restart')
-    host = await startHost({ env: { ...env, MESSAGES_PER_MINUTE: '0', FRAMES_PER_SECOND: '0' } })
+    await app.restart({ MESSAGES_PER_MINUTE: '0', FRAMES_PER_SECOND: '0' })
     for (const page of [ann, ben]) {
       // The next attempt may be far off by now; a look at the page brings it forward.
       await page.evaluate(() => { dispatchEvent(new Event('pageshow')) })
@@ -152,7 +94,7 @@ t.test('A chat room of React components', async (t) => {
 
   await t.test('1000 messages are rendered without making the page wait', async (t) => {
     await ben.close()
-    const writers = Array.from({ length: 10 }, (_, i) => new WebSocketClient({ baseUrl: `${host.url}/api/websocket`, WebSocket, token: async () => await tokenOf(11 + i) }))
+    const writers = Array.from({ length: 10 }, (_, i) => new WebSocketClient({ baseUrl: `${app.host.url}/api/websocket`, WebSocket, token: async () => await tokenOf(11 + i) }))
     t.teardown(async () => { for (const writer of writers) await writer.disconnect() })
     await ann.evaluate(() => {
       const counts = { renders: 0 }
@@ -186,18 +128,20 @@ t.test('A chat room of React components', async (t) => {
 })
 
 declare const hooks: Hooks
+declare const session: Session
 
 t.test('The hooks of a direct conversation', async (t) => {
   const open = async (userId: number, peer: number): Promise<Page> => {
-    const page = await openPage(t, await browser.newContext(), `user ${userId}`, CUT_OFF)
-    page.setDefaultTimeout(30_000)
-    await page.goto(url)
+    const page = await app.open(t, `user ${userId}`)
+    await begin(page, userId, peer)
+    return page
+  }
+  const begin = async (page: Page, userId: number, peer: number): Promise<void> => {
     await page.evaluate(async ([file, token, peer]) => {
       const { start } = await import(file) as typeof Probe
       start(token, { with: peer })
     }, [`/@fs${join(ROOT, 'test/browser/hooks-probe.ts')}`, await tokenOf(userId), peer] as const)
     await page.waitForFunction(() => hooks.status.transport === 'websocket' && hooks.conversation.status === 'ready')
-    return page
   }
   const [ann, ben] = [await open(1, 2), await open(2, 1)]
   const both = [ann, ben]
@@ -228,13 +172,21 @@ t.test('The hooks of a direct conversation', async (t) => {
     await ann.waitForFunction(() => hooks.typing.users.length === 0)
   })
   await t.test('history comes page by page', async (t) => {
-    await ben.close()
-    const again = await open(2, 1)
-    t.strictSame(await texts(again), ['deleted', 'three'])
-    t.ok(await again.evaluate(() => hooks.conversation.hasMore))
-    await again.evaluate(async () => { await hooks.conversation.loadMore() })
-    await again.waitForFunction(() => hooks.conversation.messages.length === 3 && !hooks.conversation.hasMore)
-    t.strictSame(await texts(again), ['ONE (edited)', 'deleted', 'three'])
+    await ben.reload()
+    await begin(ben, 2, 1)
+    t.strictSame(await texts(ben), ['deleted', 'three'])
+    t.ok(await ben.evaluate(() => hooks.conversation.hasMore))
+    await ben.evaluate(async () => { await hooks.conversation.loadMore() })
+    await ben.waitForFunction(() => hooks.conversation.messages.length === 3 && !hooks.conversation.hasMore)
+    t.strictSame(await texts(ben), ['ONE (edited)', 'deleted', 'three'])
+  })
+  await t.test('what each has read is known after a reload, too', async (t) => {
+    await ann.reload()
+    await begin(ann, 1, 2)
+    const marksOf = async (page: Page): Promise<unknown[]> => await page.evaluate(() => [hooks.conversation.messages.at(-1)?.id, hooks.conversation.readUpTo, ...hooks.conversation.reads.values()])
+    const marks = await marksOf(ann)
+    t.ok(marks[0])
+    t.strictSame([marks, await marksOf(ben)], [1, 2].map(() => Array(3).fill(marks[0])), 'both have read and written all')
   })
   await t.test('a message that the server refuses fails, and a refused channel says so', async (t) => {
     await ann.evaluate(() => { hooks.conversation.send('x'.repeat(5001)) })
@@ -243,5 +195,49 @@ t.test('The hooks of a direct conversation', async (t) => {
     await ann.evaluate(() => { hooks.conversation.discard(hooks.conversation.messages.at(-1)!) })
     await ann.waitForFunction(() => hooks.conversation.messages.length === 3)
     t.strictSame(await ann.evaluate(() => [hooks.refused.status, hooks.refused.error?.code]), ['failed', 'RT_FORBIDDEN'])
+  })
+  await t.test('a message whose ack never came fails, is sent again, and is stored once', async (t) => {
+    const stored = async (): Promise<number> => ((await app.get(2, '/history?with=1')).data as Array<{ data: { message: string } }>).filter(({ data }) => data.message === 'Once').length
+    door.mute = true
+    await ann.evaluate(() => { hooks.conversation.send('Once') })
+    await until('it is stored', 10_000, async () => await stored() === 1)
+    await ann.evaluate(() => { void hooks.client.disconnect() })
+    await ann.waitForFunction(() => hooks.conversation.messages.at(-1)?.status === 'failed')
+    door.mute = false
+    await ann.evaluate(() => { hooks.client.connect() })
+    await ann.waitForFunction(() => hooks.status.state === 'connected')
+    await ann.evaluate(() => { hooks.conversation.retry(hooks.conversation.messages.at(-1)!) })
+    await ann.waitForFunction(() => hooks.conversation.messages.every(({ status }) => status === 'sent'))
+    t.strictSame((await texts(ann)).filter((text) => text === 'me: Once'), ['me: Once'])
+    t.equal(await stored(), 1)
+  })
+  await t.test('another user sees nothing of the one before', async (t) => {
+    await ann.evaluate(() => { hooks.conversation.send('x'.repeat(5001)) })
+    await ann.waitForFunction(() => hooks.conversation.messages.at(-1)?.status === 'failed')
+    await ann.evaluate((token) => { session.token = token }, await tokenOf(3))
+    door.cut()
+    await ann.waitForFunction(() => hooks.status.userId === 3 && hooks.status.state === 'connected' && hooks.conversation.status === 'ready')
+    t.strictSame(await ann.evaluate(() => {
+      const { conversation: { messages, reads, readUpTo }, unread: { conversations, total }, typing: { users } } = hooks
+      return { messages, reads: reads.size, readUpTo, conversations, total, users }
+    }), { messages: [], reads: 0, readUpTo: 0, conversations: [], total: 0, users: [] })
+    await ann.evaluate(() => { hooks.conversation.send('From another') })
+    await ben.waitForFunction(() => hooks.unread.conversations.some((one) => one.with === 3 && one.unread === 1))
+    t.notOk((await texts(ben)).includes('From another'), 'and writes in a conversation of their own')
+  })
+  await t.test('what cannot be resumed is read anew: a channel, direct messages, and the list', async (t) => {
+    const eve = await app.enter(t, 5, 'Eve')
+    await say(eve, 'Before')
+    await eve.waitForSelector('li.sent:has-text("Before")')
+    await app.host.kill()
+    // Another database: nothing of the log is there.
+    await app.restart({ DATABASE_URL: `sqlite:${join(temporaryFolder('react'), 'another.db')}` })
+    for (const page of [eve, ben]) await page.evaluate(() => { dispatchEvent(new Event('pageshow')) })
+    await connected(eve)
+    await shows(eve)
+    await ben.waitForFunction(() => hooks.status.state === 'connected' && hooks.conversation.messages.length === 0 && hooks.unread.conversations.length === 0)
+    await say(eve, 'After')
+    await shows(eve, 'After')
+    t.equal(await eve.locator('#more').count(), 0)
   })
 })

@@ -1,7 +1,6 @@
-import { useCallback } from 'react'
 import { ClientError, type Id, type Member, type Register } from '../index.js'
 import { statusStore } from './connection.js'
-import { NOTHING, share, useRealtime, useStore, type Realtime, type Store } from './context.js'
+import { NOTHING, share, useMemo, useRealtime, useStore, type Realtime, type Store } from './context.js'
 
 /** The names of channels, as declared in `Register`. */
 export type ChannelName = Register extends { channels: infer Names extends string } ? Names : string
@@ -111,10 +110,10 @@ export interface Typing {
 const noOne: readonly Id[] = []
 
 /** What a hook looks at. The other side of a direct conversation has a label of its own. */
-export interface Place { channel: string | undefined, peer: Id | undefined, label: string }
+export interface Place { channel?: string | undefined, peer?: Id | undefined, label: string }
 export const placeOf = (target: Target, label?: string): Place => typeof target === 'string'
-  ? { channel: target, peer: undefined, label: label ?? target }
-  : { channel: undefined, peer: target?.with, label: label ?? `direct:${target?.with}` }
+  ? { channel: target, label: label ?? target }
+  : { peer: target?.with, label: label ?? `direct:${target?.with}` }
 
 /** Who is typing in a channel, which it subscribes to, or to the user. */
 export function useTyping (target: Target, options: { conversationId?: string | undefined } = {}): Typing {
@@ -131,7 +130,7 @@ export function useTyping (target: Target, options: { conversationId?: string | 
     on('disconnected', () => { set(all = noOne) })
     if (channel) onEnd(channelStore(realtime, channel).subscribe(() => {}))
   }))
-  const record = useCallback((isTyping = true) => {
+  const record = useMemo(() => (isTyping = true) => {
     if (target) client.recordTyping(label, isTyping, channel ? { channel } : { recipientId: peer })
   }, [client, channel, label])
   return { users, record }

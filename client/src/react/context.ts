@@ -5,6 +5,9 @@ import { createClient, type EventName, type Events, type OwnEvents, type ReadAck
 import { globals } from '../globals.js'
 import type { PresenceStore } from './presence.js'
 
+/** One import of React is shorter than one in each file. */
+export { useMemo }
+
 export type Client = WebSocketClient<object>
 
 /** What the hooks below a provider share while the client belongs to one user. */

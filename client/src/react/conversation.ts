@@ -1,7 +1,6 @@
-import { useMemo } from 'react'
-import type { ClientError, Id, Where } from '../index.js'
+import type { ClientError, Id, ServerEvents, Where } from '../index.js'
 import { channelStore, placeOf, type Target } from './channels.js'
-import { NOTHING, share, useRealtime, useStore, type Realtime, type Store } from './context.js'
+import { NOTHING, share, useMemo, useRealtime, useStore, type Realtime, type Store } from './context.js'
 import { merge, messageOf, peerOf, type Message, type StoredMessage } from './messages.js'
 
 export interface ConversationOptions {
@@ -19,9 +18,9 @@ export interface ConversationState {
   error?: ClientError | undefined
   /** There are older messages. */
   hasMore: boolean
-  /** The user's own mark, as far as this page knows it. */
+  /** The user's own mark. */
   readUpTo: number
-  /** The marks of others that moved while the component was mounted. */
+  /** The marks of others, by user id; none in a channel of more than `receiptsUpTo` participants. */
   reads: ReadonlyMap<Id, number>
 }
 
@@ -77,6 +76,13 @@ function conversationStore (realtime: Realtime, name: string, target: Target, { 
     stored = stored.map((message) => message.id === targetId ? { ...message, ...to } : message)
     set()
   }
+  /** Marks never move back, in whatever order they arrive. */
+  const move = ({ userId, readUpTo }: ServerEvents['conversation:read']): void => {
+    const { reads } = state
+    if (userId === client.userId) {
+      if (readUpTo > state.readUpTo) set({ readUpTo })
+    } else if (!(reads.get(userId)! >= readUpTo)) set({ reads: new Map(reads).set(userId, readUpTo) })
+  }
   const read = async (before?: number): Promise<void> => {
     // Read anew, everything else is out of date, except what arrives meanwhile.
     if (!before) {
@@ -88,8 +94,9 @@ function conversationStore (realtime: Realtime, name: string, target: Target, { 
     changes.clear()
     set({ status: 'loading' })
     try {
-      const { data, more } = await client.history({ ...where, before, limit: pageSize })
+      const { data, more, reads } = await client.history({ ...where, before, limit: pageSize })
       if (now !== round) return
+      reads?.forEach(({ data }) => { move(data) })
       stored = merge(data.map((frame) => messageOf(frame.data as unknown as StoredMessage, client.userId)), stored)
       for (const one of changes) change(...one)
       set({ status: 'ready', error: undefined, hasMore: more })
@@ -148,10 +155,7 @@ function conversationStore (realtime: Realtime, name: string, target: Target, { 
       if (isHere(event)) change(targetId, { message, data, editedAt })
     })
     on('message:deleted', (event) => { if (isHere(event)) change(event.targetId, DELETED) })
-    on('conversation:read', (event) => {
-      const { userId, readUpTo } = event
-      if (isHere(event)) set(userId === client.userId ? { readUpTo } : { reads: new Map([...state.reads, [userId, readUpTo]]) })
-    })
+    on('conversation:read', (event) => { if (isHere(event)) move(event) })
     on('gap', (gap) => { if (!channel || gap.channel === channel) void read() })
     on('transport', () => {
       begin()

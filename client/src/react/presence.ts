@@ -1,7 +1,6 @@
-import { useCallback, useSyncExternalStore } from 'react'
 import type { Id, Watch, WatchedUser } from '../index.js'
 import { globals } from '../globals.js'
-import { share, useRealtime, type Realtime, type Store } from './context.js'
+import { share, useMemo, useRealtime, useStore, type Realtime, type Store } from './context.js'
 
 type Presences = ReadonlyMap<Id, WatchedUser>
 const NOBODY: Presences = new Map()
@@ -74,10 +73,10 @@ export function usePresence (who: readonly Id[] | Id | null | undefined): Presen
   const realtime = useRealtime()
   const store = realtime.presence ??= presenceStore(realtime)
   const isList = Array.isArray(who)
-  const subscribe = useCallback((listener: () => void) => {
+  const subscribe = useMemo(() => (listener: () => void) => {
     const ends = [store.subscribe(listener), store.look(([] as Id[]).concat(who ?? []))]
     return () => { for (const end of ends) end() }
   }, [store, JSON.stringify(who)])
   const read = (all: Presences): Presences | WatchedUser | undefined => isList ? all : all.get(who as Id)
-  return useSyncExternalStore(subscribe, () => read(store.get()), () => read(NOBODY))
+  return useStore({ subscribe, get: () => read(store.get()), initial: read(NOBODY) })
 }

@@ -1,6 +1,6 @@
 import type { Conversation, Id, Where } from '../index.js'
 import { globals } from '../globals.js'
-import { share, useRealtime, useStore } from './context.js'
+import { NOTHING, share, useRealtime, useStore } from './context.js'
 import { peerOf, type StoredMessage } from './messages.js'
 
 export interface Unread {
@@ -30,7 +30,7 @@ export function useUnread (): Unread {
     const load = (): void => {
       timer = undefined
       // Without a connection, the next one asks again.
-      if (client.transport) client.conversations({ limit: 200 }).then(({ data }) => { show(data) }, () => {})
+      if (client.transport) client.conversations({ limit: 200 }).then(({ data }) => { show(data) }, NOTHING)
     }
     const later = (): void => { timer ??= globals.setTimeout(load, LATER) }
     const change = (channel: string | undefined, peer: Id | undefined, to: (one: Conversation) => Partial<Conversation>): void => {
