@@ -1,12 +1,12 @@
-import type { ClientClock } from './clock.js'
 import { globals } from './globals.js'
 import type { Link } from './link.js'
+import type { Core } from './state.js'
 
 /** Time for the server to respond to a client that just woke up, in milliseconds. */
 const WAKE_TIMEOUT = 5000
 
 /** Detects a dead socket that was not closed. Returns a function that checks it at once, for a client that just woke up. */
-export function beat (link: Link, clock: ClientClock, interval: number, onBeat: () => void): () => void {
+export function beat ({ clock }: Core, link: Link, interval: number, onBeat: () => void): () => void {
   let pingedAt = 0
   let stop = (): void => {}
 

@@ -1,7 +1,7 @@
-import type { ClientClock } from './clock.js'
 import { ClientError, toClientError } from './errors.js'
 import { randomId } from './globals.js'
 import { encode, type Carrier } from './link.js'
+import type { Core } from './state.js'
 import { isPassing, retryDelay } from './verdicts.js'
 
 /** Milliseconds. The server remembers a `dedupeId` for 5 minutes; a later repetition would be stored again. */
@@ -40,8 +40,8 @@ export interface Outbox {
   stop (err: ClientError): void
 }
 
-/** `acked` is told of each ack before the next frame is looked at. */
-export function createOutbox (clock: ClientClock, limits: { maxQueued: number, maxFrameSize: number }, acked: (event: string, data: object, ack: object, carrier: Carrier) => void): Outbox {
+export function createOutbox (core: Core): Outbox {
+  const { clock, settings } = core
   const items = new Set<Item>()
   let current: Carrier | null = null
   /** The loop that is at work. */
@@ -78,7 +78,12 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     item.sentAt ??= now
     if (now - item.sentAt > KNOWN_FOR) return reject(item, new ClientError('RT_OUTCOME_UNKNOWN'))
     try {
-      item.resolve(await carrier(event, data, (ack) => { if (items.delete(item)) acked(event, data, Object(ack) as object, carrier) }))
+      item.resolve(await carrier(event, data, (ack) => {
+        const { messageId } = Object(ack) as { messageId?: number }
+        // Events to everyone or to oneself are also delivered to the sender; events sent by REST, to all connections of the sender.
+        const isTold = /^[bn]/.test(event) || (data as { recipientId?: unknown }).recipientId === core.me
+        if (items.delete(item) && messageId && !isTold && carrier === core.link?.request) core.delivery.see(messageId)
+      }))
     } catch (err) {
       if (items.has(item)) failed(item, carrier, toClientError(err), sentAt)
     }
@@ -116,8 +121,8 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     add: (event, data) => new Promise((resolve, reject) => {
       const { dedupeId = randomId(clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
       // With room for what the frame adds.
-      encode({ event, data, dedupeId, id: 2 ** 53 }, limits.maxFrameSize)
-      if (items.size >= limits.maxQueued) return reject(new ClientError('RT_QUEUE_FULL'))
+      encode({ event, data, dedupeId, id: 2 ** 53 }, settings.maxFrameSize)
+      if (items.size >= settings.maxQueued) return reject(new ClientError('RT_QUEUE_FULL'))
       items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve, reject, tries: 0, lost: 0, at: 0 })
       void flush()
     }),

@@ -1,11 +1,7 @@
-import type { ClientClock } from './clock.js'
-import type { Delivery } from './delivery.js'
-import { toClientError, type ClientError } from './errors.js'
+import { toClientError } from './errors.js'
 import { createPause } from './pause.js'
-import type { Rest } from './rest.js'
 import type { Scope } from './scope.js'
-import { learnEpoch, LIVE, type Durable, type Entry, type State } from './state.js'
-import type { Subscriptions } from './subscriptions.js'
+import { learnEpoch, LIVE, type Core, type Durable, type Entry } from './state.js'
 import { isRefusal, leastDelay } from './verdicts.js'
 import type { Page } from './wire.js'
 
@@ -21,12 +17,8 @@ const PAGE = 500
 /** Milliseconds per channel of a round: a user may send 600 requests per minute. */
 const PER_CHANNEL = 200
 
-/** `verify` checks that the events belong to the user. `failed` is called with errors, also if REST no longer responds. */
-export function createPoller (
-  rest: Rest, state: State, subscriptions: Subscriptions, delivery: Delivery, clock: ClientClock, interval: number,
-  emit: (event: string, data: unknown) => void, verify: (scope: Scope) => Promise<void>, failed: (err: ClientError) => void
-): Poller {
-  const { entries } = state
+export function createPoller (core: Core): Poller {
+  const { clock, connection, delivery, entries, rest, settings, subscriptions } = core
   const pause = createPause(clock)
 
   /** Reads the new events of a channel. A channel that was never subscribed begins at its end: earlier events are not emitted. */
@@ -35,15 +27,15 @@ export function createPoller (
     let position = entry.cursor ?? 0
     let isNew = entry.cursor === undefined
     for (let more = true; more;) {
-      const epoch = state.epoch ? `&epoch=${state.epoch}` : ''
-      const page = await rest.call(scope, `/events?channel=${encodeURIComponent(channel)}&since=${position}&limit=${PAGE}${isNew ? '' : epoch}`) as Page
-      if (page.data.length) await verify(scope)
+      const page = await rest.get(scope, '/events', { channel, since: position, limit: PAGE, epoch: isNew ? undefined : core.epoch }) as Page
+      // They must belong to the user.
+      if (page.data.length) await connection.verify(scope)
       const isStill = (): boolean => !scope.ended && entries.get(channel) === entry
       if (!isStill()) return
       // A cursor of another log is not valid: the channel begins at its end.
-      if (learnEpoch(state, page.epoch)) isNew = true
+      if (learnEpoch(core, page.epoch)) isNew = true
       if (!isNew) {
-        if (!page.recovered) emit('gap', { channel, position: page.position })
+        if (!page.recovered) core.emit('gap', { channel, position: page.position })
         delivery.deliver(page.data as Durable[])
         if (!isStill()) return
       }
@@ -65,7 +57,8 @@ export function createPoller (
         if (scope.ended) break
         if (isRefusal(err)) subscriptions.refuse(entry, err)
         else {
-          failed(err)
+          core.failed(err)
+          if (err.code === 'RT_SERVER_UNREACHABLE') core.lost(err)
           // If only this channel fails, the others are still read.
           if (!/INTERNAL|RT_UNAV/.test(err.code)) return leastDelay(err)
         }
@@ -77,7 +70,7 @@ export function createPoller (
     start: async (scope) => {
       while (!scope.ended) {
         const least = await round(scope)
-        await pause.wait(scope, Math.max(least, interval, PER_CHANNEL * entries.size) * (1 + clock.random() / 4), least)
+        await pause.wait(scope, Math.max(least, settings.pollInterval, PER_CHANNEL * (entries.size || 1)) * (1 + clock.random() / 4), least)
       }
     },
     wake: pause.end

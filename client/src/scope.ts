@@ -1,5 +1,5 @@
 import type { ClientClock } from './clock.js'
-import { ClientError } from './errors.js'
+import { ClientError, type ClientErrorCode } from './errors.js'
 import { isRefusal, retryDelay } from './verdicts.js'
 
 /** The longest delay of a timer; a larger one would fire at once. */
@@ -18,20 +18,20 @@ export interface Scope {
   /** Runs `task` when the scope ends. */
   onEnd (task: () => void): void
   /**
-   * Settles like `promise`. Rejects with `RT_CLIENT_STOPPED` when the scope ends, and with `late()` after `ms` milliseconds, so
+   * Settles like `promise`. Rejects with `RT_CLIENT_STOPPED` when the scope ends, and with `code` after `ms` milliseconds, so
    * that no wait depends on the server alone.
    */
-  guard<T> (promise: Promise<T>, ms?: number, late?: () => ClientError): Promise<T>
+  guard<T> (promise: Promise<T>, ms?: number, code?: ClientErrorCode): Promise<T>
   /** Tries again and again, with longer and longer pauses, until it works, is refused, is in vain, or the scope ends. */
   insist<T> (task: () => Promise<T>, isVain?: () => unknown): Promise<T>
   child (): Scope
   end (): void
 }
 
-export function createScope (clock: ClientClock, parent?: Scope): Scope {
+export function createScope (clock: ClientClock, ended = false): Scope {
   const endings = new Set<() => void>()
   const scope: Scope = {
-    ended: Boolean(parent?.ended),
+    ended,
     check: () => { if (scope.ended) throw new ClientError('RT_CLIENT_STOPPED') },
     after: (ms, task) => {
       if (scope.ended) return () => {}
@@ -40,10 +40,10 @@ export function createScope (clock: ClientClock, parent?: Scope): Scope {
       return () => { if (endings.delete(stop)) stop() }
     },
     onEnd: (task) => { endings.add(task) },
-    guard: (promise, ms, late) => new Promise((resolve, reject) => {
+    guard: (promise, ms = LONGEST, code = 'RT_CLIENT_STOPPED') => new Promise((resolve, reject) => {
       const stopped = (): void => { reject(new ClientError('RT_CLIENT_STOPPED')) }
       if (scope.ended) stopped()
-      const stop = scope.after(ms ?? LONGEST, () => { reject(late!()) })
+      const stop = scope.after(ms, () => { reject(new ClientError(code, 'no answer')) })
       endings.add(stopped)
       void promise.then(resolve, reject).then(() => {
         endings.delete(stopped)
@@ -61,7 +61,7 @@ export function createScope (clock: ClientClock, parent?: Scope): Scope {
       }
     },
     child: () => {
-      const child = createScope(clock, scope)
+      const child = createScope(clock, scope.ended)
       endings.add(child.end)
       child.onEnd(() => { endings.delete(child.end) })
       return child

@@ -1,8 +1,6 @@
-import type { ClientClock } from './clock.js'
-import type { Delivery } from './delivery.js'
 import { ClientError } from './errors.js'
 import { errorOf, type Link } from './link.js'
-import { entryOf, learnEpoch, nameOf, ASKED, IDLE, LIVE, type Entry, type State } from './state.js'
+import { entryOf, learnEpoch, nameOf, ASKED, IDLE, LIVE, type Core, type Entry } from './state.js'
 import { isRefusal, retryDelay } from './verdicts.js'
 import type { Subscribed, SubscribeAnswer } from './wire.js'
 
@@ -29,8 +27,8 @@ const BATCH = 100
 /** Failed attempts after which waiting `subscribe` calls reject. */
 const MAX_TRIES = 5
 
-export function createSubscriptions (state: State, delivery: Delivery, clock: ClientClock, emit: (event: string, data: unknown) => void): Subscriptions {
-  const { entries } = state
+export function createSubscriptions (core: Core): Subscriptions {
+  const { clock, delivery, emit, entries } = core
   /** Ends the wait for those that failed. */
   let stopWaiting = (): void => {}
 
@@ -46,10 +44,10 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
   }
 
   const ask = (wanted: Iterable<Entry>): void => {
-    const { link, isModern } = state
+    const { link, isModern } = core
     const due = [...wanted].filter(has)
     if (!link) return
-    const epoch = isModern ? state.epoch : undefined
+    const epoch = isModern ? core.epoch : undefined
     const size = epoch ? BATCH : 1
     for (const entry of due) {
       entry.stage = ASKED
@@ -65,7 +63,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     try {
       await link.request('subscribe', data, (answer) => {
         const { epoch, channels = [answer as SubscribeAnswer] } = answer as SubscribeAnswer
-        const isNew = learnEpoch(state, epoch)
+        const isNew = learnEpoch(core, epoch)
         for (let i = 0; i < some.length; i++) {
           const [entry, one] = [some[i]!, channels[i]!]
           if (one.error) failed(link, entry, errorOf(one.error))
@@ -80,7 +78,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     }
   }
   const failed = (link: Link, entry: Entry, err: ClientError): void => {
-    if (state.link !== link || link.scope.ended || !has(entry)) return
+    if (core.link !== link || link.scope.ended || !has(entry)) return
     entry.stage = IDLE
     // A limit refuses what is new; what was had before is kept, as is all that may work a moment later.
     if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return subscriptions.refuse(entry, err)
@@ -101,7 +99,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
 
   const subscriptions: Subscriptions = {
     add: (name, since) => new Promise((resolve, reject) => {
-      const entry = entryOf(state, name)
+      const entry = entryOf(core, name)
       const { channel, stage } = entry
       const isNew = Number.isInteger(since)
       entry.holders++
@@ -111,28 +109,28 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
       if (isNew || !stage) ask([entry])
     }),
     remove: async (name) => {
-      const channel = nameOf(state, name)
+      const channel = nameOf(core, name)
       const entry = entries.get(channel)
       if (entry) {
         if (--entry.holders > (entry.isAutomatic ? -1 : 0)) return
         drop(entry)
         settle(entry, new ClientError('RT_CLIENT_STOPPED'))
       }
-      const { link } = state
+      const { link } = core
       await link?.scope.insist(async () => { if (!entries.has(channel)) await link.request('unsubscribe', { channel }) })
         .catch((err: unknown) => { if (!link.scope.ended) throw err })
       emit('unsubscribed', { channel })
     },
     resume: (link, automatic, isModern) => {
       subscriptions.suspend()
-      Object.assign(state, { link, isModern })
+      Object.assign(core, { link, isModern })
       for (const entry of entries.values()) entry.isAutomatic = false
-      for (const channel of automatic) entryOf(state, channel).isAutomatic = true
+      for (const channel of automatic) entryOf(core, channel).isAutomatic = true
       ask(entries.values())
     },
     suspend: (err) => {
-      state.link = undefined
-      state.isModern = false
+      core.link = undefined
+      core.isModern = false
       for (const entry of [...entries.values()]) {
         // Events that were held back are after the cursor, and will be replayed.
         entry.replay = undefined

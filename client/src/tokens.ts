@@ -31,13 +31,13 @@ export function createTokens (source: TokenSource | undefined): Tokens {
       if (typeof token === 'function') {
         const mine = asking ??= (async () => await (source as () => Promise<string>)())()
         const forget = (): void => { if (asking === mine) asking = undefined }
-        const late = (): ClientError => {
-          // A call that hangs must not block all others forever.
-          forget()
-          return new ClientError('RT_TOKEN_FAILED', 'no answer')
-        }
         mine.then(forget, forget)
-        token = await scope.guard(mine, DEADLINE, late).catch((err: unknown) => { throw toClientError(err, 'RT_TOKEN_FAILED') })
+        token = await scope.guard(mine, DEADLINE, 'RT_TOKEN_FAILED').catch((thrown: unknown) => {
+          const err = toClientError(thrown, 'RT_TOKEN_FAILED')
+          // A call that hangs must not block all others forever.
+          if (err.code === 'RT_TOKEN_FAILED') forget()
+          throw err
+        })
       }
       if (typeof token !== 'string' || !token) throw new ClientError('RT_TOKEN_FAILED')
       if (token === tokens.refused) throw new ClientError('RT_UNAUTHENTICATED')

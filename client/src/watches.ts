@@ -1,6 +1,6 @@
 import { ClientError } from './errors.js'
 import type { Link } from './link.js'
-import type { State } from './state.js'
+import type { Core } from './state.js'
 import type { Watch, WatchedUser } from './types.js'
 import type { Id } from './wire.js'
 
@@ -17,7 +17,7 @@ export interface Watches {
 /** Maximum number of users per frame. */
 const BATCH = 500
 
-export function createWatches (state: State, emit: (event: string, data: unknown) => void): Watches {
+export function createWatches (core: Core): Watches {
   /** Number of watches per user. Replaced when the client belongs to another user, so that old watches have no effect. */
   let counts = new Map<Id, number>()
 
@@ -25,8 +25,8 @@ export function createWatches (state: State, emit: (event: string, data: unknown
     const all: WatchedUser[] = []
     for (let from = 0; from < ids.length; from += BATCH) {
       // An older server does not support it; without a socket it is retried.
-      if (!state.isModern) throw new ClientError(state.link ? 'RT_INVALID_FRAME' : 'RT_SOCKET_CLOSED')
-      const answer = await state.link!.request(event, { userIds: ids.slice(from, from + BATCH) }) as { users?: WatchedUser[] }
+      if (!core.isModern) throw new ClientError(core.link ? 'RT_INVALID_FRAME' : 'RT_SOCKET_CLOSED')
+      const answer = await core.link!.request(event, { userIds: ids.slice(from, from + BATCH) }) as { users?: WatchedUser[] }
       all.push(...answer.users ?? [])
     }
     return all
@@ -47,14 +47,14 @@ export function createWatches (state: State, emit: (event: string, data: unknown
       }
       for (const id of ids) mine.set(id, (mine.get(id) ?? 0) + 1)
       try {
-        return { users: await state.user!.insist(() => request('presence:watch', ids), () => state.polled), stop }
+        return { users: await core.user.insist(() => request('presence:watch', ids), () => !core.polled.ended), stop }
       } catch (err) {
         stop()
         throw err
       }
     },
     resume: async (link) => {
-      if (counts.size) emit('watched', { users: await link.scope.insist(() => request('presence:watch', [...counts.keys()])) })
+      if (counts.size) core.emit('watched', { users: await link.scope.insist(() => request('presence:watch', [...counts.keys()])) })
     },
     reset: () => { counts = new Map() }
   }
