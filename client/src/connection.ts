@@ -23,10 +23,6 @@ const BLOCKED_AFTER = 2
 export interface Connection {
   /** Connects and reconnects until `run` ends. */
   start (run: Scope): Promise<void>
-  /** Opens and authenticates a link that lives in this scope. Rejects with the server's refusal, or `RT_SOCKET_BLOCKED` if no message arrives. */
-  open (scope: Scope, token: string | undefined, isStream?: boolean): Promise<Link>
-  /** A socket is being opened: it takes the place of a stream. */
-  readonly opening: boolean
   /** Attempts to connect at once. */
   wake (): void
   /** Registers the connection by REST with this token, which later requests use too. */
@@ -46,8 +42,8 @@ export function createConnection (core: Core): Connection {
   let registered: Promise<string | undefined> | undefined
   /** A request that ends one connection must not end the next one with the same id. */
   let ending: Promise<unknown> = Promise.resolve()
-  /** The lifetime of the last socket. */
-  let socket = core.run
+  /** The lifetimes of the last socket and the last stream. */
+  let [socket, stream] = [core.run, core.run]
   /** Time of the last attempt, or when its socket opened. */
   let at = -Infinity
   let blocked = 0
@@ -57,6 +53,49 @@ export function createConnection (core: Core): Connection {
   /** Whether cookies say who it is. The server names their connection: registering another would leave a second one behind. */
   const check = (scope: Scope): Promise<unknown> =>
     post(scope, undefined, '/heartbeat').catch((err: ClientError) => { if (!/FOUND|FORBIDDEN/.test(err.code)) throw err })
+
+  /** Opens and authenticates a link that lives in this scope. Rejects with the server's refusal, or `RT_SOCKET_BLOCKED` if no message arrives. */
+  const open = async (scope: Scope, token: string | undefined, isStream?: boolean): Promise<Link> => {
+    try {
+      scope.check()
+      return await new Promise((resolve, reject) => {
+        const link = createLink(core, scope)
+        const stop = scope.after(DEADLINE, link.drop)
+        const welcome = (answer: unknown): void => {
+          stop()
+          tokens.current = token
+          registered = Promise.resolve(token)
+          core.opened(link, answer as Authenticated, isStream ? 'sse' : 'websocket')
+          resolve(link)
+        }
+        void link.closed.then(reject)
+        link.wire = (isStream ? openStream : openSocket)(core, link, () => {
+          (token && !isStream ? link.request('auth', { token, connectionId: settings.connectionId } satisfies AuthData, welcome) : link.expect('authenticated', welcome)).catch(reject)
+        })
+      })
+    } catch (thrown) {
+      scope.end()
+      const err = toClientError(thrown, 'RT_SOCKET_BLOCKED')
+      throw err.closeCode === 1006 ? new ClientError('RT_SOCKET_BLOCKED') : err
+    }
+  }
+  /** The way around blocked sockets: a stream, or polling until there is one. */
+  const detour = async (): Promise<void> => {
+    const { user } = core
+    if (!stream.ended) return
+    stream = user.child()
+    try {
+      const link = await open(stream, tokens.current, true)
+      const err = await link.closed
+      // Not if a socket takes its place: the server closes the stream first.
+      if (core.link !== link || (err.closeCode === 4001 && !socket.ended)) return
+      if (isFinal(err)) return core.ended(err, true)
+      core.lost(err)
+      pause.end()
+    } catch {
+      if (!user.ended && !core.link && core.polled.ended) void core.poller.start(core.polled = user.child())
+    }
+  }
 
   const connection: Connection = {
     start: async (run) => {
@@ -76,7 +115,7 @@ export function createConnection (core: Core): Connection {
           token = await tokens.fresh(run)
           await (token ? connection.register(run, token) : check(run))
           socket = run.child()
-          link = await connection.open(socket, token)
+          link = await open(socket, token)
           at = clock.now()
           blocked = 0
           err = await link.closed
@@ -98,7 +137,7 @@ export function createConnection (core: Core): Connection {
         if (run.ended) return
         // There is another way, and such attempts do not count.
         const isBlocked = err.code === 'RT_SOCKET_BLOCKED' && ++blocked >= BLOCKED_AFTER && settings.polling
-        if (isBlocked) void core.detour.begin()
+        if (isBlocked) void detour()
         if (isOver || (!isBlocked && backOff.attempts >= settings.maxReconnectAttempts)) {
           registered = undefined
           return core.ended(err, isOver)
@@ -110,31 +149,6 @@ export function createConnection (core: Core): Connection {
         core.emit('reconnecting', { attempt: backOff.attempts, delay })
       }
     },
-    open: async (scope, token, isStream) => {
-      try {
-        scope.check()
-        return await new Promise((resolve, reject) => {
-          const link = createLink(core, scope)
-          const stop = scope.after(DEADLINE, link.drop)
-          const welcome = (answer: unknown): void => {
-            stop()
-            tokens.current = token
-            registered = Promise.resolve(token)
-            core.opened(link, answer as Authenticated, isStream ? 'sse' : 'websocket')
-            resolve(link)
-          }
-          void link.closed.then(reject)
-          link.wire = (isStream ? openStream : openSocket)(core, link, () => {
-            (token && !isStream ? link.request('auth', { token, connectionId: settings.connectionId } satisfies AuthData, welcome) : link.expect('authenticated', welcome)).catch(reject)
-          })
-        })
-      } catch (thrown) {
-        scope.end()
-        const err = toClientError(thrown, 'RT_SOCKET_BLOCKED')
-        throw err.closeCode === 1006 ? new ClientError('RT_SOCKET_BLOCKED') : err
-      }
-    },
-    get opening () { return !socket.ended },
     wake: () => { pause.end() },
     register: async (scope, token) => {
       scope.check()

@@ -1,7 +1,6 @@
 import type { WebSocketClient } from './client.js'
 import { createConnection } from './connection.js'
 import { createDelivery } from './delivery.js'
-import { createDetour } from './detour.js'
 import { createEmitter } from './emitter.js'
 import { ClientError } from './errors.js'
 import { beat, onWake } from './heartbeat.js'
@@ -155,7 +154,6 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   const subscriptions = core.subscriptions = createSubscriptions(core)
   const connection = core.connection = createConnection(core)
   const poller = core.poller = createPoller(core)
-  core.detour = createDetour(core)
   const watches = createWatches(core)
 
   const request: Carrier = async (event, data = {}, onAck) => {

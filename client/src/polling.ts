@@ -1,4 +1,4 @@
-import { toClientError } from './errors.js'
+import { toClientError, type ClientError } from './errors.js'
 import { createPause } from './pause.js'
 import type { Scope } from './scope.js'
 import { learnEpoch, LIVE, type Core, type Durable, type Entry } from './state.js'
@@ -7,7 +7,7 @@ import type { Page } from './wire.js'
 
 /** Polls for durable events, with the same cursors as sockets. */
 export interface Poller {
-  /** Until this scope ends. */
+  /** Switches to REST, as soon as the user is known, until this scope ends. */
   start (scope: Scope): Promise<void>
   /** Polls now: a channel was just subscribed, or the page became visible. */
   wake (): void
@@ -68,6 +68,16 @@ export function createPoller (core: Core): Poller {
   }
   return {
     start: async (scope) => {
+      const carrier = rest.carrier(scope)
+      try {
+        await connection.verify(scope)
+        scope.check()
+      } catch (err) {
+        if (!scope.ended) core.failed(err as ClientError)
+        return scope.end()
+      }
+      core.outbox.carry((...frame) => connection.verify(scope).then(() => carrier(...frame)))
+      core.carry('polling')
       while (!scope.ended) {
         const least = await round(scope)
         await pause.wait(scope, Math.max(least, settings.pollInterval, PER_CHANNEL * (entries.size || 1)) * (1 + clock.random() / 4), least)

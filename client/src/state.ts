@@ -1,7 +1,6 @@
 import type { ClientClock } from './clock.js'
 import type { Connection } from './connection.js'
 import type { Delivery } from './delivery.js'
-import type { Detour } from './detour.js'
 import type { ClientError } from './errors.js'
 import type { Link } from './link.js'
 import type { Settings } from './options.js'
@@ -61,7 +60,6 @@ export interface Core {
   readonly tokens: Tokens
   rest: Rest
   connection: Connection
-  detour: Detour
   poller: Poller
   outbox: Outbox
   delivery: Delivery
