@@ -1,3 +1,4 @@
+import { BLOCKED_AFTER, LATER, LINK_DEADLINE, SPACING } from './limits.js'
 import { createBackOff } from './backoff.js'
 import { ClientError, toClientError } from './errors.js'
 import { randomId } from './globals.js'
@@ -9,15 +10,6 @@ import type { Core } from './state.js'
 import { openStream } from './stream.js'
 import { isFinal, isLater, isTokenRefused, leastDelay } from './verdicts.js'
 import type { Authenticated, AuthData, Connected, ConnectionBody } from './wire.js'
-
-/** The minimum interval of attempts in milliseconds: a second, and a margin for network jitter. */
-const SPACING = 1250
-/** Milliseconds for a link to open and to authenticate: the same as the server's timeout. */
-const DEADLINE = 10_000
-/** The minimum delay in milliseconds after a close code that means "later". */
-const LATER = 5000
-/** Number of consecutive sockets without any message, while REST works, after which sockets count as blocked. */
-const BLOCKED_AFTER = 2
 
 /** Opens sockets one after the other, as close codes and back-off allow. */
 export interface Connection {
@@ -59,18 +51,17 @@ export function createConnection (core: Core): Connection {
     try {
       scope.check()
       return await new Promise((resolve, reject) => {
-        const link = createLink(core, scope)
-        const stop = scope.after(DEADLINE, link.drop)
         const welcome = (answer: unknown): void => {
-          stop()
           tokens.current = token
           registered = Promise.resolve(token)
           core.opened(link, answer as Authenticated, isStream ? 'sse' : 'websocket')
           resolve(link)
         }
+        const link = createLink(core, scope, welcome)
+        scope.after(LINK_DEADLINE, () => { if (core.link !== link) link.drop() })
         void link.closed.then(reject)
         link.wire = (isStream ? openStream : openSocket)(core, link, () => {
-          (token && !isStream ? link.request('auth', { token, connectionId: settings.connectionId } satisfies AuthData, welcome) : link.expect('authenticated', welcome)).catch(reject)
+          if (token && !isStream) link.request('auth', { token, connectionId: settings.connectionId } satisfies AuthData, welcome).catch(reject)
         })
       })
     } catch (thrown) {

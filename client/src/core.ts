@@ -1,3 +1,4 @@
+import { HEARTBEAT, SHORTEST } from './limits.js'
 import type { WebSocketClient } from './client.js'
 import { createConnection } from './connection.js'
 import { createDelivery } from './delivery.js'
@@ -16,10 +17,6 @@ import { createTokens } from './tokens.js'
 import type { Transport } from './types.js'
 import { createTyping } from './typing.js'
 import { createWatches } from './watches.js'
-
-/** The default interval of heartbeats in milliseconds, and its minimum. */
-const HEARTBEAT = 25_000
-const SHORTEST = 50
 
 /** Connects the parts of a client: the methods of {@link WebSocketClient}. */
 export function createCore (options: WebSocketClientOptions): WebSocketClient<Record<string, object>> {

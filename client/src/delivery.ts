@@ -1,3 +1,4 @@
+import { REMEMBERED, SILENCE } from './limits.js'
 import { nameOf, ownChannel, type Durable, type Core, type Entry } from './state.js'
 import type { DeliveredBody } from './wire.js'
 
@@ -12,11 +13,6 @@ export interface Delivery {
   /** The server sent the end of the replay. `isOver`: nothing is replayed, because nothing is missing or too much is. */
   expect (entry: Entry, target: number, isOver: boolean): void
 }
-
-/** Number of ids remembered to drop repetitions: more than one replay, and the late events that the server repeats with it. */
-const REMEMBERED = 4096
-/** Milliseconds without an event of any replay, on a live socket, after which all replays count as over. */
-const SILENCE = 10_000
 
 export function createDelivery (core: Core): Delivery {
   const { clock, entries, rest, seen, settings } = core

@@ -1,7 +1,8 @@
+import { BURST, REPLY_DEADLINE, WINDOW } from './limits.js'
 import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
 import type { Scope } from './scope.js'
 import type { Core } from './state.js'
-import type { Frame } from './wire.js'
+import type { Authenticated, Frame } from './wire.js'
 
 /** A transport to the server. `onAck` is called with the ack before the next frame is handled, unlike a promise. */
 export type Carrier = (event: string, data: object, onAck?: (data: unknown) => void) => Promise<unknown>
@@ -27,8 +28,6 @@ export interface Link {
   receivedAt: number
   /** Resolves with the data of the ack. Rejects with the error of an `error` frame, and with `RT_SOCKET_CLOSED`. */
   readonly request: Carrier
-  /** Resolves with the data of the next event of this name that is not a reply. */
-  expect (event: string, onEvent: (data: unknown) => void): Promise<unknown>
   /** Sends a ping, ahead of the queue. */
   ping (): void
   /** Closes without waiting for a server that may be gone. */
@@ -49,15 +48,10 @@ interface Waiting {
   size?: number
 }
 
-/** Below the server's limits of 50 frames per second and 100 at once, so that resuming a hundred channels is not flooding. */
-const BURST = 50
-const WINDOW = 1250
-/** Milliseconds until a reply, after which the link is closed. Longer than all timeouts of the server. */
-const DEADLINE = 30_000
-
-export function createLink (core: Core, scope: Scope): Link {
+/** `welcome` is called with what the server says to who needs no `auth`. */
+export function createLink (core: Core, scope: Scope, welcome: (answer: Authenticated) => void): Link {
   const { clock, settings } = core
-  /** By the id of the frame, or the name of an event that is not a reply. */
+  /** By the id of the frame. */
   const waiting = new Map<unknown, Waiting>()
   const queue: Array<() => void> = []
   let ids = 0
@@ -76,12 +70,13 @@ export function createLink (core: Core, scope: Scope): Link {
     }
   }
   const drain = (): void => {
-    for (; sent < BURST && queue.length; queue.shift()?.()) {
-      if (sent++) continue
-      scope.after(WINDOW, () => {
-        sent = 0
-        drain()
-      })
+    for (; sent < BURST && queue.length; queue.shift()!()) {
+      if (!sent++) {
+        scope.after(WINDOW, () => {
+          sent = 0
+          drain()
+        })
+      }
     }
   }
 
@@ -97,22 +92,20 @@ export function createLink (core: Core, scope: Scope): Link {
       waiting.set(id, one)
       queue.push(() => {
         one.size = text.length
-        one.stop = scope.after(DEADLINE, link.drop)
+        one.stop = scope.after(REPLY_DEADLINE, link.drop)
         write(text)
       })
       drain()
     }),
-    expect: (event, onAck) => new Promise((resolve, reject) => { waiting.set(event, { resolve, reject, onAck }) }),
     ping: () => { write('{"event":"ping"}') },
     drop: () => { link.end(1006, '', () => { link.wire![link.wire!.terminate ? 'terminate' : 'close']!() }) },
     take: (frame) => {
       if (gone) return
       link.receivedAt = clock.now()
-      const { event = '', id } = frame ?? {}
-      const data = Object(frame?.data) as Frame['data']
-      const key = id ?? event
-      const one = waiting.get(key)
-      waiting.delete(key)
+      const { event = '', id, data: what } = Object(frame) as Arrived
+      const data = Object(what) as Frame['data']
+      const one = waiting.get(id)
+      waiting.delete(id)
       one?.stop?.()
       if (event === 'error') {
         const err = errorOf(data)
@@ -121,7 +114,8 @@ export function createLink (core: Core, scope: Scope): Link {
       }
       one?.onAck?.(data)
       one?.resolve(data)
-      if (!one && !id && event !== 'pong') core.received({ event, data })
+      if (event === 'authenticated') welcome(data as never)
+      else if (!id && event !== 'pong') core.received({ event, data })
     },
     end: (closeCode, reason = '', close) => {
       if (gone) return

@@ -1,15 +1,9 @@
+import { KNOWN_FOR, PROBE, SEND_TRIES } from './limits.js'
 import { ClientError, toClientError } from './errors.js'
 import { randomId } from './globals.js'
 import { encode, type Carrier } from './link.js'
 import type { Core } from './state.js'
 import { isPassing, retryDelay } from './verdicts.js'
-
-/** Milliseconds. The server remembers a `dedupeId` for 5 minutes; a later repetition would be stored again. */
-const KNOWN_FOR = 290_000
-/** Attempts for a send that fails, and sockets that may be lost while the same send is in flight. */
-const MAX_TRIES = 5
-/** Milliseconds until another send is attempted after one was postponed: it may have to wait for the same reason. */
-const PROBE = 1000
 
 interface Item {
   event: string
@@ -60,13 +54,13 @@ export function createOutbox (core: Core): Outbox {
     if (err.code === 'RT_CLIENT_STOPPED' || (err.code === 'RT_SOCKET_CLOSED' && err.closeCode)) {
       if (current === carrier) current = null
       // A restart of the server does not count; a send that closes one socket after the other does.
-      if (err.closeCode && err.closeCode !== 1012 && ++item.lost >= MAX_TRIES) reject(item, new ClientError('RT_OUTCOME_UNKNOWN', undefined, { cause: err }))
+      if (err.closeCode && err.closeCode !== 1012 && ++item.lost >= SEND_TRIES) reject(item, new ClientError('RT_OUTCOME_UNKNOWN', undefined, { cause: err }))
       return
     }
     if (!isPassing(err)) return reject(item, err)
     // The server fails at it, some proxy does not like it, or, twice as likely to pass, the host cannot say whether it may be sent.
     if (/INTERNAL|RT_UNAV/.test(err.code) || (err.status! < 500 && err.code === 'RT_SERVER_UNREACHABLE')) item.tries += err.code === 'RT_UNAVAILABLE' ? 0.5 : 1
-    if (item.tries >= MAX_TRIES) return reject(item, err)
+    if (item.tries >= SEND_TRIES) return reject(item, err)
     if (/LIMITED|RT_UNAV/.test(err.code) || err.outcome === 'none') item.sentAt = since
     const delay = retryDelay(item.tries, err, clock.random())
     item.at = clock.now() + delay

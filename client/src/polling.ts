@@ -1,3 +1,4 @@
+import { PAGE, PER_CHANNEL } from './limits.js'
 import { toClientError, type ClientError } from './errors.js'
 import { createPause } from './pause.js'
 import type { Scope } from './scope.js'
@@ -12,10 +13,6 @@ export interface Poller {
   /** Polls now: a channel was just subscribed, or the page became visible. */
   wake (): void
 }
-
-const PAGE = 500
-/** Milliseconds per channel of a round: a user may send 600 requests per minute. */
-const PER_CHANNEL = 200
 
 export function createPoller (core: Core): Poller {
   const { clock, connection, delivery, entries, rest, settings, subscriptions } = core

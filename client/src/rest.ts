@@ -1,3 +1,4 @@
+import { TIMEOUT } from './limits.js'
 import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
 import { globals, type ResponseLike } from './globals.js'
 import { encode, type Carrier } from './link.js'
@@ -38,7 +39,6 @@ const routes: Readonly<Record<string, string>> = {
 const codes: Readonly<Record<number, ClientErrorCode>> = {
   401: 'RT_UNAUTHENTICATED', 429: 'RT_RATE_LIMITED'
 }
-const TIMEOUT = 15_000
 
 export function createRest (core: Core): Rest {
   const { settings, tokens } = core
@@ -66,7 +66,7 @@ export function createRest (core: Core): Rest {
         method: method ?? (text && 'POST'),
         body: text,
         // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
-        keepalive: text !== undefined && text.length < 8192
+        keepalive: Number(text?.length) < 8192
       })
     },
     send: async (scope, ...request) => {

@@ -1,9 +1,7 @@
+import { LONGEST } from './limits.js'
 import type { ClientClock } from './clock.js'
 import { ClientError, type ClientErrorCode } from './errors.js'
 import { isRefusal, retryDelay } from './verdicts.js'
-
-/** The longest delay of a timer; a larger one would fire at once. */
-const LONGEST = 2 ** 31 - 1
 
 /**
  * The lifetime of a part of the client: of the client itself, from `connect()` to `disconnect()`, of a user, of a socket. When
@@ -15,7 +13,7 @@ export interface Scope {
   check (): void
   /** Runs `task` after `ms` milliseconds, unless the returned function is called or the scope ends before. */
   after (ms: number, task: () => void): () => void
-  /** Runs `task` when the scope ends. */
+  /** Runs `task` when the scope ends, or now if it has. */
   onEnd (task: () => void): void
   /**
    * Settles like `promise`. Rejects with `RT_CLIENT_STOPPED` when the scope ends, and with `code` after `ms` milliseconds, so
@@ -39,16 +37,15 @@ export function createScope (clock: ClientClock, ended = false): Scope {
       endings.add(stop)
       return () => { if (endings.delete(stop)) stop() }
     },
-    onEnd: (task) => { endings.add(task) },
+    onEnd: (task) => {
+      if (scope.ended) task()
+      else endings.add(task)
+    },
     guard: (promise, ms = LONGEST, code = 'RT_CLIENT_STOPPED') => new Promise((resolve, reject) => {
-      const stopped = (): void => { reject(new ClientError('RT_CLIENT_STOPPED')) }
-      if (scope.ended) stopped()
-      const stop = scope.after(ms, () => { reject(new ClientError(code, 'no answer')) })
-      endings.add(stopped)
-      void promise.then(resolve, reject).then(() => {
-        endings.delete(stopped)
-        stop()
-      })
+      const wait = scope.child()
+      wait.onEnd(() => { reject(new ClientError('RT_CLIENT_STOPPED')) })
+      wait.after(ms, () => { reject(new ClientError(code, 'no answer')) })
+      void promise.then(resolve, reject).then(wait.end)
     }),
     insist: async (task, isVain) => {
       for (let tries = 0; ; tries++) {

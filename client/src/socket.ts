@@ -5,7 +5,7 @@ import type { Core } from './state.js'
 /** A WebSocket that carries the link. */
 export function openSocket ({ rest, settings }: Core, link: Link, onOpen: () => void): Wire {
   const Socket = settings.WebSocket ?? globals.WebSocket
-  if (!Socket) throw new Error('There is none: pass the option WebSocket')
+  if (!Socket) throw new Error('pass the option WebSocket')
   const socket = new Socket(rest.url('/ws').replace('http', 'ws'))
   socket.addEventListener('open', onOpen)
   // If a policy of the page forbids the socket, `error` is not followed by `close`. Otherwise `close` has no more information.

@@ -1,10 +1,8 @@
+import { FRAMES } from './limits.js'
 import { globals } from './globals.js'
 import type { Link, Wire } from './link.js'
 import type { Core } from './state.js'
 import type { FramesBody } from './wire.js'
-
-/** Frames of one request. */
-const FRAMES = 50
 
 /** A stream of server-sent events that carries the link: frames are sent by REST, and their replies are events of the stream. */
 export function openStream ({ rest, settings, tokens }: Core, { scope, take, end, drop }: Link, onOpen: () => void): Wire {
@@ -13,9 +11,8 @@ export function openStream ({ rest, settings, tokens }: Core, { scope, take, end
   let isSending = false
 
   const read = async (): Promise<void> => {
-    const { ok, body } = await rest.fetch(scope, tokens.current, `/stream?connection_id=${encodeURIComponent(connectionId)}`)
-    const reader = ok && body!.getReader()
-    if (!reader) return
+    const { body } = await rest.fetch(scope, tokens.current, `/stream?connection_id=${encodeURIComponent(connectionId)}`)
+    const reader = body!.getReader()
     const decoder = new globals.TextDecoder!()
     onOpen()
     for (let text = ''; !scope.ended;) {

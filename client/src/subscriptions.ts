@@ -1,3 +1,4 @@
+import { CHANNELS, SUBSCRIBE_TRIES } from './limits.js'
 import { ClientError } from './errors.js'
 import { errorOf, type Link } from './link.js'
 import { entryOf, learnEpoch, nameOf, ASKED, IDLE, LIVE, type Core, type Entry } from './state.js'
@@ -22,11 +23,6 @@ export interface Subscriptions {
   refuse (entry: Entry, err: ClientError): void
 }
 
-/** Maximum number of channels per frame. */
-const BATCH = 100
-/** Failed attempts after which waiting `subscribe` calls reject. */
-const MAX_TRIES = 5
-
 export function createSubscriptions (core: Core): Subscriptions {
   const { clock, delivery, emit, entries } = core
   /** Ends the wait for those that failed. */
@@ -48,7 +44,7 @@ export function createSubscriptions (core: Core): Subscriptions {
     const due = [...wanted].filter(has)
     if (!link) return
     const epoch = isModern ? core.epoch : undefined
-    const size = epoch ? BATCH : 1
+    const size = epoch ? CHANNELS : 1
     for (const entry of due) {
       entry.stage = ASKED
       entry.replay = entry.cursor === undefined ? undefined : { held: [], target: -1 }
@@ -83,7 +79,7 @@ export function createSubscriptions (core: Core): Subscriptions {
     // A limit refuses what is new; what was had before is kept, as is all that may work a moment later.
     if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return subscriptions.refuse(entry, err)
     entry.retryAt = clock.now() + retryDelay(entry.tries, err, 0)
-    if (++entry.tries >= MAX_TRIES) settle(entry, err)
+    if (++entry.tries >= SUBSCRIBE_TRIES) settle(entry, err)
     retry(link)
   }
   /** Asks again for those that failed, when each of them may. */

@@ -1,11 +1,9 @@
+import { TOKEN_DEADLINE } from './limits.js'
 import { ClientError, toClientError } from './errors.js'
 import type { Scope } from './scope.js'
 
 /** A token, or a function that returns a new one. */
 export type TokenSource = string | (() => string | Promise<string>)
-
-/** Timeout of the token function in milliseconds. */
-const DEADLINE = 30_000
 
 /** The credentials shared by sockets and requests. */
 export interface Tokens {
@@ -32,7 +30,7 @@ export function createTokens (source: TokenSource | undefined): Tokens {
         const mine = asking ??= (async () => await (source as () => Promise<string>)())()
         const forget = (): void => { if (asking === mine) asking = undefined }
         mine.then(forget, forget)
-        token = await scope.guard(mine, DEADLINE, 'RT_TOKEN_FAILED').catch((thrown: unknown) => {
+        token = await scope.guard(mine, TOKEN_DEADLINE, 'RT_TOKEN_FAILED').catch((thrown: unknown) => {
           const err = toClientError(thrown, 'RT_TOKEN_FAILED')
           // A call that hangs must not block all others forever.
           if (err.code === 'RT_TOKEN_FAILED') forget()

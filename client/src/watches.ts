@@ -1,3 +1,4 @@
+import { USERS } from './limits.js'
 import { ClientError } from './errors.js'
 import type { Link } from './link.js'
 import type { Core } from './state.js'
@@ -14,48 +15,40 @@ export interface Watches {
   reset (): void
 }
 
-/** Maximum number of users per frame. */
-const BATCH = 500
-
 export function createWatches (core: Core): Watches {
-  /** Number of watches per user. Replaced when the client belongs to another user, so that old watches have no effect. */
-  let counts = new Map<Id, number>()
+  /** The users of each watch. Emptied when the client belongs to another user, so that old watches have no effect. */
+  const all = new Set<Set<Id>>()
 
   const request = async (event: string, ids: readonly Id[]): Promise<WatchedUser[]> => {
     const all: WatchedUser[] = []
-    for (let from = 0; from < ids.length; from += BATCH) {
+    for (let from = 0; from < ids.length; from += USERS) {
       // An older server does not support it; without a socket it is retried.
       if (!core.isModern) throw new ClientError(core.link ? 'RT_INVALID_FRAME' : 'RT_SOCKET_CLOSED')
-      const answer = await core.link!.request(event, { userIds: ids.slice(from, from + BATCH) }) as { users?: WatchedUser[] }
+      const answer = await core.link!.request(event, { userIds: ids.slice(from, from + USERS) }) as { users?: WatchedUser[] }
       all.push(...answer.users ?? [])
     }
     return all
   }
   return {
     add: async (userIds) => {
-      const mine = counts
       const held = new Set(userIds)
-      const ids = [...held]
-      const stop = (some: readonly Id[] = ids): void => {
-        const gone = some.filter((id) => {
-          if (!held.delete(id)) return false
-          const left = mine.get(id)! - 1
-          mine.set(id, left)
-          return !left && mine.delete(id)
-        })
-        if (mine === counts) request('presence:unwatch', gone).catch(() => {})
+      const stop = (some: readonly Id[] = [...held]): void => {
+        const gone = some.filter((id) => held.delete(id) && ![...all].some((other) => other.has(id)))
+        if (all.has(held)) request('presence:unwatch', gone).catch(() => {})
+        if (!held.size) all.delete(held)
       }
-      for (const id of ids) mine.set(id, (mine.get(id) ?? 0) + 1)
+      all.add(held)
       try {
-        return { users: await core.user.insist(() => request('presence:watch', ids), () => !core.polled.ended), stop }
+        return { users: await core.user.insist(() => request('presence:watch', [...held]), () => !core.polled.ended), stop }
       } catch (err) {
         stop()
         throw err
       }
     },
     resume: async (link) => {
-      if (counts.size) core.emit('watched', { users: await link.scope.insist(() => request('presence:watch', [...counts.keys()])) })
+      const ids = new Set([...all].flatMap((held) => [...held]))
+      if (ids.size) core.emit('watched', { users: await link.scope.insist(() => request('presence:watch', [...ids])) })
     },
-    reset: () => { counts = new Map() }
+    reset: () => { all.clear() }
   }
 }
