@@ -16,20 +16,20 @@ export interface Connection {
   /** Connects and reconnects until `run` ends. */
   start (run: Scope): Promise<void>
   /** Attempts to connect at once. */
-  wake (): void
+  retryNow (): void
   /** Registers the connection by REST with this token, which later requests use too. */
   register (scope: Scope, token?: string): Promise<void>
   /** A cookie may belong to another user with each request: finds out whose it is. */
   verify (scope: Scope): Promise<void>
   /** Ends the registered connection by REST, unless the close of its socket ends it. Never rejects. */
-  end (isEnded: boolean): Promise<void>
+  unregister (): Promise<void>
 }
 
 export function createConnection (core: Core): Connection {
-  const { clock, settings, tokens, rest, life } = core
+  const { settings } = core
   const { token: source } = settings
-  const pause = createPause(clock)
-  const backOff = createBackOff(clock, settings.reconnectDelay, settings.maxReconnectDelay)
+  const pause = createPause(core.clock)
+  const backOff = createBackOff(core.clock, settings.reconnectDelay, settings.maxReconnectDelay)
   /** The token with which the connection is, or is being, registered. */
   let registered: Promise<string | undefined> | undefined
   /** A request that ends one connection must not end the next one with the same id. */
@@ -41,7 +41,7 @@ export function createConnection (core: Core): Connection {
   let blocked = 0
 
   const post = (scope: Scope, token: string | undefined, path: string): Promise<unknown> =>
-    rest.send(scope, token, path, { connection_id: settings.connectionId } satisfies ConnectionBody)
+    core.ask(scope, token, path, { connection_id: settings.connectionId } satisfies ConnectionBody)
   /** Whether cookies say who it is. The server names their connection: registering another would leave a second one behind. */
   const check = (scope: Scope): Promise<unknown> =>
     post(scope, undefined, '/heartbeat').catch((err: ClientError) => { if (!/FOUND|FORBIDDEN/.test(err.code)) throw err })
@@ -52,7 +52,7 @@ export function createConnection (core: Core): Connection {
       scope.check()
       return await new Promise((resolve, reject) => {
         const welcome = (answer: unknown): void => {
-          tokens.current = token
+          core.token = token
           registered = Promise.resolve(token)
           core.opened(link, answer as Authenticated, isStream ? 'sse' : 'websocket')
           resolve(link)
@@ -76,7 +76,7 @@ export function createConnection (core: Core): Connection {
     if (!stream.ended) return
     stream = user.child()
     try {
-      const link = await open(stream, tokens.current, true)
+      const link = await open(stream, core.token, true)
       const err = await link.closed
       // Not if a socket takes its place: the server closes the stream first.
       if (core.link !== link || (err.closeCode === 4001 && !socket.ended)) return
@@ -84,30 +84,30 @@ export function createConnection (core: Core): Connection {
       core.lost(err)
       pause.end()
     } catch {
-      if (!user.ended && !core.link && core.polled.ended) void core.poller.start(core.polled = user.child())
+      if (!user.ended && !core.link && core.polled.ended) void core.poll(core.polled = user.child())
     }
   }
 
-  const connection: Connection = {
+  return {
     start: async (run) => {
       let [delay, least] = [0, 0]
       backOff.attempts = blocked = 0
       while (!run.ended) {
-        const early = at + SPACING - clock.now()
+        const early = at + SPACING - core.clock.now()
         await pause.wait(run, Math.max(delay, early), Math.max(least, early))
         if (run.ended) return
-        at = clock.now()
+        at = core.clock.now()
         const { maxFrameSize } = settings
         let token: string | undefined
         let link: Link | undefined
         let err: ClientError
         try {
           await run.guard(ending)
-          token = await tokens.fresh(run)
-          await (token ? connection.register(run, token) : check(run))
+          token = await core.freshToken(run)
+          await (token ? core.register(run, token) : check(run))
           socket = run.child()
           link = await open(socket, token)
-          at = clock.now()
+          at = core.clock.now()
           blocked = 0
           err = await link.closed
           backOff.closed(at)
@@ -118,11 +118,11 @@ export function createConnection (core: Core): Connection {
 
         // The server may have sent the reason before it closed the socket.
         const isRefused = isTokenRefused(err) || isTokenRefused(Object(err.cause) as ClientError)
-        if (isRefused && token) tokens.refused = link ? tokens.current : token
+        if (isRefused && token) core.refused = link ? core.token : token
         // After a frame that was too large for the server, the next are smaller. A session of cookies that ended may have been prolonged: the next attempt asks, and is refused by itself.
         const isOver = (isFinal(err) && maxFrameSize === settings.maxFrameSize) || (typeof source === 'string' ? isRefused : !source && isTokenRefused(err))
         if (!link) {
-          at = clock.now()
+          at = core.clock.now()
           if (!isOver) core.failed(err)
         }
         if (run.ended) return
@@ -140,28 +140,28 @@ export function createConnection (core: Core): Connection {
         core.emit('reconnecting', { attempt: backOff.attempts, delay })
       }
     },
-    wake: () => { pause.end() },
+    retryNow: () => { pause.end() },
     register: async (scope, token) => {
       scope.check()
       // It goes on when the scope ends, or nobody would know whether there is something to end.
-      const connecting = post(life, token, '/connect').catch(async (err: ClientError) => {
+      const connecting = post(core.life, token, '/connect').catch(async (err: ClientError) => {
         if (err.code !== 'RT_CONNECTION_TAKEN' || !core.mayRename || scope.ended) throw err
-        settings.connectionId = randomId(clock.random)
-        return post(life, token, '/connect')
+        settings.connectionId = randomId(core.clock.random)
+        return post(core.life, token, '/connect')
       })
       registered = connecting.then(() => token)
       registered.catch(() => {})
       const { data } = await scope.guard(connecting) as Connected
       scope.check()
-      tokens.current = token
+      core.token = token
       core.identified(data.user_id, data.club_id)
     },
-    verify: async (scope) => { if (!source) await connection.register(scope) },
-    end: async (isEnded) => {
-      if (registered && !isEnded) ending = registered.then((token) => post(life, token, '/disconnect')).catch(() => {})
+    verify: async (scope) => { if (!source) await core.register(scope) },
+    unregister: async () => {
+      // A closed socket ends its connection; one that was only registered must be ended by a request.
+      if (registered && !core.link) ending = registered.then((token) => post(core.life, token, '/disconnect')).catch(() => {})
       registered = undefined
       await ending
     }
   }
-  return connection
 }

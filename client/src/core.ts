@@ -32,22 +32,21 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
 
   /** Rejects everything that waits. */
   const giveUp = (err: ClientError): void => {
-    subscriptions.suspend(err)
-    outbox.stop(err)
+    core.suspend(err)
+    core.rejectSends(err)
   }
   const closed = ({ closeCode = 1006, reason = '' }: ClosedBy, willReconnect: boolean): void => {
-    ping = () => {}
     core.polled.end()
     typing.clear()
-    subscriptions.suspend()
-    outbox.carry(null)
+    core.suspend()
+    core.sendBy(null)
     if (!transport) return
     transport = null
     emit('disconnected', { code: closeCode, reason, willReconnect })
   }
   const stop = (err: ClientError, by: ClosedBy): void => {
     core.run.end()
-    tokens.current = undefined
+    core.token = undefined
     // Before anybody is told, who may begin again and ask for more.
     giveUp(err)
     closed(by, false)
@@ -55,9 +54,9 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
   /** Renews the credentials of the open socket. If there is no new token, or the server cannot check it now, the next socket gets another. */
   const prolong = async ({ scope, request }: Link): Promise<void> => {
     try {
-      const token = await tokens.fresh(scope)
+      const token = await core.freshToken(scope)
       await request('auth', { token })
-      tokens.current = token
+      core.token = token
     } catch (err) {
       // A token of another user closes the socket; the next socket belongs to that user.
       if (!scope.ended && (err as ClientError).code !== 'RT_IDENTITY_MISMATCH') core.failed(err as ClientError)
@@ -68,7 +67,6 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     settings,
     clock,
     emit,
-    tokens: createTokens(source),
     life: createScope(clock),
     run: ended,
     user: ended,
@@ -93,7 +91,7 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
           closed({ closeCode: 1000 }, true)
           giveUp(new ClientError('RT_IDENTITY_CHANGED'))
         }
-        watches.reset()
+        core.forgetWatches()
         forget(core)
       }
       identify(core, userId)
@@ -109,22 +107,22 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       reported.clear()
       learnEpoch(core, epoch)
       // Repeated sends come first, so that their acks arrive before the replay that contains their events.
-      outbox.carry(link.request)
+      core.sendBy(link.request)
       // With the channels plugin the server has subscribed `broadcast`; `presence` has nothing to resume.
-      subscriptions.resume(link, channels.includes('broadcast') ? channels.filter((channel) => channel !== 'presence') : [], epoch !== undefined)
-      watches.resume(link).catch((err: ClientError) => { if (!link.scope.ended) core.failed(err) })
+      core.resume(link, channels.includes('broadcast') ? channels.filter((channel) => channel !== 'presence') : [], epoch !== undefined)
+      core.resumeWatches(link).catch((err: ClientError) => { if (!link.scope.ended) core.failed(err) })
       ping = beat(core, link, Math.max(settings.heartbeatInterval ?? (heartbeatInterval || HEARTBEAT), SHORTEST), () => {
         // The counts of the tenant, only if there is a listener.
-        if (has('heartbeat')) rest.call(link.scope, '/heartbeat', { connection_id: connectionId }).then((answer) => { emit('heartbeat', (answer as { data: never }).data) }, () => {})
+        if (has('heartbeat')) core.call(link.scope, '/heartbeat', { connection_id: connectionId }).then((answer) => { emit('heartbeat', (answer as { data: never }).data) }, () => {})
       })
       core.carry(way)
     },
     received: ({ event, data }) => {
       // The `messageId` of these belongs to another event.
-      if (Number(data.messageId) > 0 && !/:(delivered|activity)$/.test(event)) return delivery.take({ event, data } as Durable)
+      if (Number(data.messageId) > 0 && !/:(delivered|activity)$/.test(event)) return core.take({ event, data } as Durable)
       // The server is about to close the socket and says when to come back, which `disconnected` and `reconnecting` tell.
       if (event === 'error') return data.code === 'RT_UNAVAILABLE' ? undefined : core.failed(errorOf(data))
-      if (event === 'unsubscribed') subscriptions.left(data.channel as string)
+      if (event === 'unsubscribed') core.left(data.channel as string)
       emitAny(event, data)
       if (event === 'token:expiring' && typeof source === 'function' && core.link) void prolong(core.link)
     },
@@ -143,26 +141,14 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       else if (err.closeCode !== 4000 && !(err.closeCode === 4401 && reported.size)) core.failed(err)
     }
   } as Core
-  const { tokens, life } = core
-  // Each may use those before it at once, and all of them later.
-  const rest = core.rest = createRest(core)
-  const outbox = core.outbox = createOutbox(core)
-  const delivery = core.delivery = createDelivery(core)
-  const subscriptions = core.subscriptions = createSubscriptions(core)
-  const connection = core.connection = createConnection(core)
-  const poller = core.poller = createPoller(core)
-  const watches = createWatches(core)
+  Object.assign(core, createTokens(core), createRest(core), createOutbox(core), createDelivery(core), createSubscriptions(core), createWatches(core), createConnection(core), createPoller(core))
 
   const request: Carrier = async (event, data = {}, onAck) => {
     core.run.check()
-    return await (core.link?.request ?? rest.carrier(core.user))(event, data, onAck)
+    return await (core.link?.request ?? core.byRest(core.user))(event, data, onAck)
   }
-  const scope = () => core.run.ended ? life : core.user
-  const query = (path: string) => (query: object = {}): Promise<never> => rest.get(scope(), path, query) as never
-  const queue = async (event: string, data: object): Promise<never> => {
-    core.run.check()
-    return outbox.add(event, data) as never
-  }
+  const scope = () => core.run.ended ? core.life : core.user
+  const query = (path: string) => (query: object = {}): Promise<never> => core.get(scope(), path, query) as never
   const typing = createTyping(clock, settings.typingIdle, (sign) => {
     // A late typing update is worthless: beyond the rate it is dropped.
     request('user:typing', sign).catch((err: ClientError) => { if (err.code === 'RT_FORBIDDEN') core.failed(err) })
@@ -171,15 +157,15 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     if (!core.run.ended) return
     reported.clear()
     core.me = undefined
-    core.run = life.child()
+    core.run = core.life.child()
     core.user = core.run.child()
     core.run.onEnd(onWake(wake, () => { core.link?.drop() }))
-    void connection.start(core.run)
+    void core.start(core.run)
   }
   const wake = (): void => {
     ping()
-    poller.wake()
-    connection.wake()
+    core.pollNow()
+    core.retryNow()
   }
 
   for (const [channel, cursor] of Object.entries(settings.since)) entryOf(core, channel).cursor = cursor
@@ -198,23 +184,17 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
     on,
     connect,
     disconnect: async () => {
-      // A closed socket ends its connection; a connection that was only registered must be ended by a request.
-      const isEnded = core.link !== undefined
+      const unregistered = core.unregister()
       stop(new ClientError('RT_CLIENT_STOPPED'), { closeCode: 1000 })
-      await connection.end(isEnded)
+      await unregistered
     },
     wake,
-    subscribe: async (channel, { since } = {}) => {
-      core.run.check()
-      const subscribed = subscriptions.add(channel, since)
-      poller.wake()
-      return subscribed
-    },
-    unsubscribe: subscriptions.remove,
+    subscribe: core.subscribe,
+    unsubscribe: core.unsubscribe,
     send: (event: string, data: object) => {
       const { conversationId } = data as { conversationId?: string }
       if (conversationId) typing.sent(conversationId)
-      return queue(event, data)
+      return core.enqueue(event, data)
     },
     request,
     recordTyping: (conversationId, isTyping, audience) => {
@@ -222,17 +202,14 @@ export function createCore (options: WebSocketClientOptions): WebSocketClient<Re
       if (transport) typing.record(conversationId, isTyping, audience)
     },
     updatePresence: (status, details) => request('user:presence', { status, ...details }) as never,
-    watch: async (userIds) => {
-      core.run.check()
-      return watches.add(userIds)
-    },
+    watch: core.watch,
     history: query('/history'),
     conversations: query('/conversations'),
     markRead: (conversation, messageId) => request('conversation:read', { ...conversation, messageId }) as never,
-    edit: (messageId, message, data) => queue('message:edit', { messageId, message, data }),
-    delete: (messageId) => queue('message:delete', { messageId }),
+    edit: (messageId, message, data) => core.enqueue('message:edit', { messageId, message, data }),
+    delete: (messageId) => core.enqueue('message:delete', { messageId }),
     getPresence: async (userId) => (await query('/presence')({ userIds: userId }) as { data: never }).data[0],
     getOnlineUsers: async () => (await query('/online-users')({ limit: 500 }) as { data: never }).data,
-    get: (path) => rest.call(scope(), path)
+    get: (path) => core.call(scope(), path)
   }
 }

@@ -11,11 +11,11 @@ export interface Delivery {
   /** Remembers an id. False if it was remembered already. */
   see (messageId: number): boolean
   /** The server sent the end of the replay. `isOver`: nothing is replayed, because nothing is missing or too much is. */
-  expect (entry: Entry, target: number, isOver: boolean): void
+  expectReplay (entry: Entry, target: number, isOver: boolean): void
 }
 
 export function createDelivery (core: Core): Delivery {
-  const { clock, entries, rest, seen, settings } = core
+  const { clock, entries, seen, settings } = core
 
   const isToMe = ({ event, data: { recipientId, senderId } }: Durable): boolean => event === 'notification:received' ||
     (event === 'message:direct' && (recipientId === undefined ? senderId !== core.me : recipientId === core.me))
@@ -28,7 +28,7 @@ export function createDelivery (core: Core): Delivery {
   /** Tells the server what need not be sent again. */
   const confirm = (ids: number[]): void => {
     if (!settings.confirm || !ids.length) return
-    if (!core.polled.ended) rest.call(core.polled, '/messages/delivered', { message_ids: ids } satisfies DeliveredBody).catch(() => {})
+    if (!core.polled.ended) core.call(core.polled, '/messages/delivered', { message_ids: ids } satisfies DeliveredBody).catch(() => {})
     else for (const messageId of ids) core.link?.request('message:delivered', { messageId }).catch(() => {})
   }
   /** The replay is over: emits the events after it. */
@@ -45,7 +45,7 @@ export function createDelivery (core: Core): Delivery {
     stop()
     stop = link.scope.after(SILENCE, () => {
       const waiting = [...entries.values()].filter(({ replay }) => replay && replay.target >= 0)
-      if (link.receivedAt > since) for (const entry of waiting) delivery.deliver(finish(entry))
+      if (link.receivedAt > since) for (const entry of waiting) core.deliver(finish(entry))
       else if (waiting.length) {
         link.ping()
         listenForSilence()
@@ -53,7 +53,7 @@ export function createDelivery (core: Core): Delivery {
     })
   }
 
-  const delivery: Delivery = {
+  return {
     take: (frame) => {
       const entry = entries.get(channelOf(frame))
       const id = frame.data.messageId
@@ -65,7 +65,7 @@ export function createDelivery (core: Core): Delivery {
       }
       // An event of the host's own that names no channel may be the end of a replay, too.
       for (const one of entries.values()) if (one.replay?.target === id) all.push(...finish(one))
-      delivery.deliver(all)
+      core.deliver(all)
     },
     deliver: (frames) => {
       const confirmed: number[] = []
@@ -75,7 +75,7 @@ export function createDelivery (core: Core): Delivery {
         // A listener has ended it: the rest comes when it begins again.
         if (core.user.ended) break
         if (entry?.cursor !== undefined && !entry.replay) advance(entry, data.messageId)
-        const isNew = delivery.see(data.messageId)
+        const isNew = core.see(data.messageId)
         if (isNew) core.emit(event as never, data as never)
         // On older servers, which name no recipient, a message that is repeated has not been confirmed, even if this client sent it.
         if (isToMe(frame) || (!isNew && event === 'message:direct' && data.recipientId === undefined)) confirmed.push(data.messageId)
@@ -88,12 +88,11 @@ export function createDelivery (core: Core): Delivery {
       if (seen.size > REMEMBERED) seen.delete(seen.values().next().value!)
       return isNew
     },
-    expect: (entry, target, isOver) => {
+    expectReplay: (entry, target, isOver) => {
       if (!entry.replay) return advance(entry, target)
       entry.replay.target = target
-      if (isOver) delivery.deliver(finish(entry))
+      if (isOver) core.deliver(finish(entry))
       else listenForSilence()
     }
   }
-  return delivery
 }

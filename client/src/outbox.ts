@@ -27,15 +27,15 @@ interface Item {
  */
 export interface Outbox {
   /** Resolves with the ack. Rejects with the server's refusal, `RT_INVALID_DATA`, `RT_QUEUE_FULL`, `RT_OUTCOME_UNKNOWN`, or the error passed to `stop`. */
-  add (event: string, data: object): Promise<unknown>
+  enqueue (event: string, data: object): Promise<never>
   /** Sets the transport; null if there is none. */
-  carry (carrier: Carrier | null): void
+  sendBy (carrier: Carrier | null): void
   /** Rejects all queued sends. */
-  stop (err: ClientError): void
+  rejectSends (err: ClientError): void
 }
 
 export function createOutbox (core: Core): Outbox {
-  const { clock, settings } = core
+  const { settings } = core
   const items = new Set<Item>()
   let current: Carrier | null = null
   /** The loop that is at work. */
@@ -62,13 +62,13 @@ export function createOutbox (core: Core): Outbox {
     if (/INTERNAL|RT_UNAV/.test(err.code) || (err.status! < 500 && err.code === 'RT_SERVER_UNREACHABLE')) item.tries += err.code === 'RT_UNAVAILABLE' ? 0.5 : 1
     if (item.tries >= SEND_TRIES) return reject(item, err)
     if (/LIMITED|RT_UNAV/.test(err.code) || err.outcome === 'none') item.sentAt = since
-    const delay = retryDelay(item.tries, err, clock.random())
-    item.at = clock.now() + delay
-    if (item.tries < 1) probeAt = clock.now() + Math.min(delay, PROBE)
+    const delay = retryDelay(item.tries, err, core.clock.random())
+    item.at = core.clock.now() + delay
+    if (item.tries < 1) probeAt = core.clock.now() + Math.min(delay, PROBE)
   }
   const send = async (item: Item, carrier: Carrier): Promise<void> => {
     const { event, data, sentAt } = item
-    const now = clock.now()
+    const now = core.clock.now()
     item.sentAt ??= now
     if (now - item.sentAt > KNOWN_FOR) return reject(item, new ClientError('RT_OUTCOME_UNKNOWN'))
     try {
@@ -76,7 +76,7 @@ export function createOutbox (core: Core): Outbox {
         const { messageId } = Object(ack) as { messageId?: number }
         // Events to everyone or to oneself are also delivered to the sender; events sent by REST, to all connections of the sender.
         const isTold = /^[bn]/.test(event) || (data as { recipientId?: unknown }).recipientId === core.me
-        if (items.delete(item) && messageId && !isTold && carrier === core.link?.request) core.delivery.see(messageId)
+        if (items.delete(item) && messageId && !isTold && carrier === core.link?.request) core.see(messageId)
       }))
     } catch (err) {
       if (items.has(item)) failed(item, carrier, toClientError(err), sentAt)
@@ -84,7 +84,7 @@ export function createOutbox (core: Core): Outbox {
   }
   /** The first send that is ready, or the milliseconds until one is. */
   const next = (): Item | number => {
-    const now = clock.now()
+    const now = core.clock.now()
     const held = new Set<string>()
     let wait = Infinity
     for (const item of items) {
@@ -103,7 +103,7 @@ export function createOutbox (core: Core): Outbox {
     while (current && loop === mine) {
       const item = next()
       if (typeof item === 'number') {
-        if (item < Infinity) cancel = clock.after(item, () => { void flush() })
+        if (item < Infinity) cancel = core.clock.after(item, () => { void flush() })
         break
       }
       await send(item, current)
@@ -111,28 +111,28 @@ export function createOutbox (core: Core): Outbox {
     if (loop === mine) loop = undefined
   }
 
-  const outbox: Outbox = {
-    add: (event, data) => new Promise((resolve, reject) => {
-      const { dedupeId = randomId(clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
+  return {
+    enqueue: (event, data) => new Promise<never>((resolve, reject) => {
+      core.run.check()
+      const { dedupeId = randomId(core.clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
       // With room for what the frame adds.
       encode({ event, data, dedupeId, id: 2 ** 53 }, settings.maxFrameSize)
       if (items.size >= settings.maxQueued) return reject(new ClientError('RT_QUEUE_FULL'))
-      items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve, reject, tries: 0, lost: 0, at: 0 })
+      items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve: resolve as Item['resolve'], reject, tries: 0, lost: 0, at: 0 })
       void flush()
     }),
-    carry: (carrier) => {
+    sendBy: (carrier) => {
       cancel()
       current = carrier
       // A send that was postponed on the last transport may work on this one.
       probeAt = 0
       void flush()
     },
-    stop: (err) => {
-      outbox.carry(null)
+    rejectSends: (err) => {
+      core.sendBy(null)
       // An answer that is still under way is nobody's.
       loop = undefined
       for (const item of items) reject(item, err)
     }
   }
-  return outbox
 }

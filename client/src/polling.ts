@@ -9,14 +9,13 @@ import type { Page } from './wire.js'
 /** Polls for durable events, with the same cursors as sockets. */
 export interface Poller {
   /** Switches to REST, as soon as the user is known, until this scope ends. */
-  start (scope: Scope): Promise<void>
+  poll (scope: Scope): Promise<void>
   /** Polls now: a channel was just subscribed, or the page became visible. */
-  wake (): void
+  pollNow (): void
 }
 
 export function createPoller (core: Core): Poller {
-  const { clock, connection, delivery, entries, rest, settings, subscriptions } = core
-  const pause = createPause(clock)
+  const pause = createPause(core.clock)
 
   /** Reads the new events of a channel. A channel that was never subscribed begins at its end: earlier events are not emitted. */
   const read = async (scope: Scope, entry: Entry): Promise<void> => {
@@ -24,35 +23,35 @@ export function createPoller (core: Core): Poller {
     let position = entry.cursor ?? 0
     let isNew = entry.cursor === undefined
     for (let more = true; more;) {
-      const page = await rest.get(scope, '/events', { channel, since: position, limit: PAGE, epoch: isNew ? undefined : core.epoch }) as Page
+      const page = await core.get(scope, '/events', { channel, since: position, limit: PAGE, epoch: isNew ? undefined : core.epoch }) as Page
       // They must belong to the user.
-      if (page.data.length) await connection.verify(scope)
-      const isStill = (): boolean => !scope.ended && entries.get(channel) === entry
+      if (page.data.length) await core.verify(scope)
+      const isStill = (): boolean => !scope.ended && core.entries.get(channel) === entry
       if (!isStill()) return
       // A cursor of another log is not valid: the channel begins at its end.
       if (learnEpoch(core, page.epoch)) isNew = true
       if (!isNew) {
         if (!page.recovered) core.emit('gap', { channel, position: page.position })
-        delivery.deliver(page.data as Durable[])
+        core.deliver(page.data as Durable[])
         if (!isStill()) return
       }
       ;({ position, more } = page)
       if (!isNew || !more) entry.cursor = position
     }
     entry.stage = LIVE
-    if (entry.waiters.length || entry.owesGap) subscriptions.subscribed(entry, { channel, position })
+    if (entry.waiters.length || entry.owesGap) core.subscribed(entry, { channel, position })
   }
   /** The minimum delay of the next round in milliseconds. */
   const round = async (scope: Scope): Promise<number> => {
-    for (const entry of [...entries.values()]) {
+    for (const entry of [...core.entries.values()]) {
       // Presence is not stored.
-      if (entries.get(entry.channel) !== entry || (entry.channel === 'presence' && !entry.waiters.length)) continue
+      if (core.entries.get(entry.channel) !== entry || (entry.channel === 'presence' && !entry.waiters.length)) continue
       try {
         await read(scope, entry)
       } catch (thrown) {
         const err = toClientError(thrown)
         if (scope.ended) break
-        if (isRefusal(err)) subscriptions.refuse(entry, err)
+        if (isRefusal(err)) core.refuse(entry, err)
         else {
           core.failed(err)
           if (err.code === 'RT_SERVER_UNREACHABLE') core.lost(err)
@@ -64,22 +63,22 @@ export function createPoller (core: Core): Poller {
     return 0
   }
   return {
-    start: async (scope) => {
-      const carrier = rest.carrier(scope)
+    poll: async (scope) => {
+      const carrier = core.byRest(scope)
       try {
-        await connection.verify(scope)
+        await core.verify(scope)
         scope.check()
       } catch (err) {
         if (!scope.ended) core.failed(err as ClientError)
         return scope.end()
       }
-      core.outbox.carry((...frame) => connection.verify(scope).then(() => carrier(...frame)))
+      core.sendBy((...frame) => core.verify(scope).then(() => carrier(...frame)))
       core.carry('polling')
       while (!scope.ended) {
         const least = await round(scope)
-        await pause.wait(scope, Math.max(least, settings.pollInterval, PER_CHANNEL * (entries.size || 1)) * (1 + clock.random() / 4), least)
+        await pause.wait(scope, Math.max(least, core.settings.pollInterval, PER_CHANNEL * (core.entries.size || 1)) * (1 + core.clock.random() / 4), least)
       }
     },
-    wake: pause.end
+    pollNow: () => { pause.end() }
   }
 }

@@ -13,13 +13,13 @@ export interface Rest {
   /** Resolves with the response as it comes. It is aborted when the scope ends. */
   fetch (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<ResponseLike>
   /** Resolves with the answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
-  send (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<unknown>
+  ask (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<unknown>
   /** The same with the current token. If it is refused, the request is repeated with a new one. */
   call (scope: Scope, path: string, body?: object, method?: string): Promise<unknown>
   /** The same for a GET with a query. */
   get (scope: Scope, path: string, query: object): Promise<unknown>
   /** Sends frames as requests, with the same names and acks. */
-  carrier (scope: Scope): Carrier
+  byRest (scope: Scope): Carrier
 }
 
 /** Frames that can be sent as requests, without a socket. */
@@ -41,23 +41,22 @@ const codes: Readonly<Record<number, ClientErrorCode>> = {
 }
 
 export function createRest (core: Core): Rest {
-  const { settings, tokens } = core
 
-  const rest: Rest = {
+  return {
     url: (path) => {
       try {
         const { URL, location } = globals
-        const href = URL ? new URL(settings.baseUrl, location?.href).href : settings.baseUrl
+        const href = URL ? new URL(core.settings.baseUrl, location?.href).href : core.settings.baseUrl
         if (/^https?:/.test(href)) return href.replace(/\/+$/, '') + path
       } catch {}
-      throw new ClientError('RT_URL_INVALID', settings.baseUrl)
+      throw new ClientError('RT_URL_INVALID', core.settings.baseUrl)
     },
     fetch: async (scope, token, path, body, method) => {
       scope.check()
       const abort = globals.AbortController && new globals.AbortController()
       const text = body && encode(body, Infinity)
       scope.onEnd(() => { abort?.abort() })
-      return settings.fetch(rest.url(path), {
+      return core.settings.fetch(core.url(path), {
         headers: {
           ...(token && { authorization: `Bearer ${token}` }),
           ...(text && { 'content-type': 'application/json' })
@@ -69,10 +68,10 @@ export function createRest (core: Core): Rest {
         keepalive: Number(text?.length) < 8192
       })
     },
-    send: async (scope, ...request) => {
+    ask: async (scope, ...request) => {
       const own = scope.child()
       try {
-        return await own.guard(answer(rest.fetch(own, ...request)), TIMEOUT, 'RT_SERVER_UNREACHABLE')
+        return await own.guard(answer(core.fetch(own, ...request)), TIMEOUT, 'RT_SERVER_UNREACHABLE')
       } catch (err) {
         throw toClientError(err)
       } finally {
@@ -80,33 +79,32 @@ export function createRest (core: Core): Rest {
       }
     },
     call: async (scope, ...request) => {
-      let token = tokens.current ?? await tokens.fresh(scope)
+      let token = core.token ?? await core.freshToken(scope)
       try {
-        return await rest.send(scope, token, ...request)
+        return await core.ask(scope, token, ...request)
       } catch (err) {
         if (!token || !isTokenRefused(err as ClientError)) throw err
-        if (tokens.current && tokens.current !== token) token = tokens.current
+        if (core.token && core.token !== token) token = core.token
         else {
-          tokens.refused = token
-          token = await tokens.fresh(scope)
+          core.refused = token
+          token = await core.freshToken(scope)
           // Queued sends use it only when its user is known.
-          if (!core.run.ended) await core.connection.register(core.run, token)
+          if (!core.run.ended) await core.register(core.run, token)
         }
-        return rest.send(scope, token, ...request)
+        return core.ask(scope, token, ...request)
       }
     },
-    get: (scope, path, query) => rest.call(scope, `${path}?${Object.entries(snake(query)).filter(([, value]) => value !== undefined)
+    get: (scope, path, query) => core.call(scope, `${path}?${Object.entries(snake(query)).filter(([, value]) => value !== undefined)
       .map(([name, value]) => `${name}=${encodeURIComponent(value as string)}`).join('&')}`),
-    carrier: (scope) => async (event, data, onAck) => {
+    byRest: (scope) => async (event, data, onAck) => {
       const [path, method] = routes[event]?.split(' ') ?? []
       if (!path) throw new ClientError('RT_SOCKET_CLOSED', event)
-      const answer = await rest.call(scope, method ? path + (data as { messageId: number }).messageId : path, snake(data), method)
+      const answer = await core.call(scope, method ? path + (data as { messageId: number }).messageId : path, snake(data), method)
       const ack = rename((answer as { data: object }).data, /_./g, (letter) => letter[1]!.toUpperCase())
       onAck?.(ack)
       return ack
     }
   }
-  return rest
 }
 
 /** The answer of fastify-realtime, or what the response says instead. */

@@ -3,10 +3,10 @@ import type { Arrived, Link, Wire } from './link.js'
 import type { Core } from './state.js'
 
 /** A WebSocket that carries the link. */
-export function openSocket ({ rest, settings }: Core, link: Link, onOpen: () => void): Wire {
-  const Socket = settings.WebSocket ?? globals.WebSocket
+export function openSocket (core: Core, link: Link, onOpen: () => void): Wire {
+  const Socket = core.settings.WebSocket ?? globals.WebSocket
   if (!Socket) throw new Error('pass the option WebSocket')
-  const socket = new Socket(rest.url('/ws').replace('http', 'ws'))
+  const socket = new Socket(core.url('/ws').replace('http', 'ws'))
   socket.addEventListener('open', onOpen)
   // If a policy of the page forbids the socket, `error` is not followed by `close`. Otherwise `close` has no more information.
   socket.addEventListener('error', link.drop)

@@ -11,6 +11,7 @@ import type { Scope } from './scope.js'
 import type { Subscriptions } from './subscriptions.js'
 import type { Tokens } from './tokens.js'
 import type { ClientEvents, Identity, Transport } from './types.js'
+import type { Watches } from './watches.js'
 import type { Authenticated, Frame, Id, Subscribed } from './wire.js'
 
 /** A durable event. */
@@ -53,17 +54,10 @@ export interface Entry {
 }
 
 /** What the parts of a client share: its state, and each other. */
-export interface Core {
+export interface Core extends Connection, Delivery, Outbox, Poller, Rest, Subscriptions, Tokens, Watches {
   readonly settings: Settings
   readonly clock: ClientClock
   readonly emit: <K extends keyof ClientEvents>(event: K, data: ClientEvents[K]) => void
-  readonly tokens: Tokens
-  rest: Rest
-  connection: Connection
-  poller: Poller
-  outbox: Outbox
-  delivery: Delivery
-  subscriptions: Subscriptions
 
   // Lifetimes: of the client; from `connect()` to `disconnect()`; while it is this user; while it polls.
   readonly life: Scope

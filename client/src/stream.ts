@@ -5,13 +5,13 @@ import type { Core } from './state.js'
 import type { FramesBody } from './wire.js'
 
 /** A stream of server-sent events that carries the link: frames are sent by REST, and their replies are events of the stream. */
-export function openStream ({ rest, settings, tokens }: Core, { scope, take, end, drop }: Link, onOpen: () => void): Wire {
-  const { connectionId } = settings
+export function openStream (core: Core, { scope, take, end, drop }: Link, onOpen: () => void): Wire {
+  const { connectionId } = core.settings
   let queue: unknown[] = []
   let isSending = false
 
   const read = async (): Promise<void> => {
-    const { body } = await rest.fetch(scope, tokens.current, `/stream?connection_id=${encodeURIComponent(connectionId)}`)
+    const { body } = await core.fetch(scope, core.token, `/stream?connection_id=${encodeURIComponent(connectionId)}`)
     const reader = body!.getReader()
     const decoder = new globals.TextDecoder!()
     onOpen()
@@ -34,7 +34,7 @@ export function openStream ({ rest, settings, tokens }: Core, { scope, take, end
     while (queue.length) {
       const frames = queue
       queue = frames.splice(FRAMES)
-      await rest.call(scope, '/frames', { connection_id: connectionId, frames } satisfies FramesBody)
+      await core.call(scope, '/frames', { connection_id: connectionId, frames } satisfies FramesBody)
     }
     isSending = false
   }

@@ -8,9 +8,9 @@ import type { Subscribed, SubscribeAnswer } from './wire.js'
 /** The subscriptions of the client, across sockets. */
 export interface Subscriptions {
   /** Resolves when the server has subscribed it, which may be after the next connection. */
-  add (name: string, since?: number): Promise<Subscribed>
+  subscribe (name: string, options?: { since?: number | undefined }): Promise<Subscribed>
   /** Removes one holder; the last one unsubscribes the channel. Resolves when the server has unsubscribed it. */
-  remove (name: string): Promise<void>
+  unsubscribe (name: string): Promise<void>
   /** Resumes all subscriptions on a new socket. `automatic`: the channels that the server subscribed itself. */
   resume (link: Link, automatic: readonly string[], isModern: boolean): void
   /** The connection ended; with an error, permanently. */
@@ -24,7 +24,7 @@ export interface Subscriptions {
 }
 
 export function createSubscriptions (core: Core): Subscriptions {
-  const { clock, delivery, emit, entries } = core
+  const { clock, entries } = core
   /** Ends the wait for those that failed. */
   let stopWaiting = (): void => {}
 
@@ -63,7 +63,7 @@ export function createSubscriptions (core: Core): Subscriptions {
         for (let i = 0; i < some.length; i++) {
           const [entry, one] = [some[i]!, channels[i]!]
           if (one.error) failed(link, entry, errorOf(one.error))
-          else if (has(entry)) subscriptions.subscribed(entry, one)
+          else if (has(entry)) core.subscribed(entry, one)
         }
         if (isNew) ask([...entries.values()].filter(({ owesGap }) => owesGap))
       })
@@ -77,7 +77,7 @@ export function createSubscriptions (core: Core): Subscriptions {
     if (core.link !== link || link.scope.ended || !has(entry)) return
     entry.stage = IDLE
     // A limit refuses what is new; what was had before is kept, as is all that may work a moment later.
-    if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return subscriptions.refuse(entry, err)
+    if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return core.refuse(entry, err)
     entry.retryAt = clock.now() + retryDelay(entry.tries, err, 0)
     if (++entry.tries >= SUBSCRIBE_TRIES) settle(entry, err)
     retry(link)
@@ -93,8 +93,9 @@ export function createSubscriptions (core: Core): Subscriptions {
     } else if (wait < Infinity) stopWaiting = link.scope.after(wait * (1 + clock.random() / 4), () => { retry(link) })
   }
 
-  const subscriptions: Subscriptions = {
-    add: (name, since) => new Promise((resolve, reject) => {
+  return {
+    subscribe: (name, { since } = {}) => new Promise((resolve, reject) => {
+      core.run.check()
       const entry = entryOf(core, name)
       const { channel, stage } = entry
       const isNew = Number.isInteger(since)
@@ -103,8 +104,9 @@ export function createSubscriptions (core: Core): Subscriptions {
       entry.waiters.push({ resolve, reject })
       if (isNew) entry.cursor = since
       if (isNew || !stage) ask([entry])
+      core.pollNow()
     }),
-    remove: async (name) => {
+    unsubscribe: async (name) => {
       const channel = nameOf(core, name)
       const entry = entries.get(channel)
       if (entry) {
@@ -115,10 +117,10 @@ export function createSubscriptions (core: Core): Subscriptions {
       const { link } = core
       await link?.scope.insist(async () => { if (!entries.has(channel)) await link.request('unsubscribe', { channel }) })
         .catch((err: unknown) => { if (!link.scope.ended) throw err })
-      emit('unsubscribed', { channel })
+      core.emit('unsubscribed', { channel })
     },
     resume: (link, automatic, isModern) => {
-      subscriptions.suspend()
+      core.suspend()
       Object.assign(core, { link, isModern })
       for (const entry of entries.values()) entry.isAutomatic = false
       for (const channel of automatic) entryOf(core, channel).isAutomatic = true
@@ -144,9 +146,9 @@ export function createSubscriptions (core: Core): Subscriptions {
       // The cursor belongs to another log, or its events were purged.
       if (isGap) entry.cursor = position
       for (const { resolve } of entry.waiters.splice(0)) resolve(answer)
-      emit('subscribed', answer)
-      if (isGap) emit('gap', { channel, position })
-      if (has(entry)) delivery.expect(entry, position, isOver)
+      core.emit('subscribed', answer)
+      if (isGap) core.emit('gap', { channel, position })
+      if (has(entry)) core.expectReplay(entry, position, isOver)
     },
     left: (channel) => {
       const entry = entries.get(channel)
@@ -157,8 +159,7 @@ export function createSubscriptions (core: Core): Subscriptions {
     refuse: (entry, { code, message }) => {
       const err = new ClientError(code, message, { channel: entry.channel })
       drop(entry)
-      if (!settle(entry, err)) emit('error', err)
+      if (!settle(entry, err)) core.emit('error', err)
     }
   }
-  return subscriptions
 }

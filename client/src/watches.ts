@@ -8,11 +8,11 @@ import type { Id } from './wire.js'
 /** The users whose presence this client watches, across sockets. */
 export interface Watches {
   /** Resolves with how they are now, when the server tells of them. */
-  add (userIds: readonly Id[]): Promise<Watch>
+  watch (userIds: readonly Id[]): Promise<Watch>
   /** A new socket: all are watched again. Rejects with the server's refusal. */
-  resume (link: Link): Promise<void>
+  resumeWatches (link: Link): Promise<void>
   /** Stops watching everyone: the client belongs to another user now. */
-  reset (): void
+  forgetWatches (): void
 }
 
 export function createWatches (core: Core): Watches {
@@ -30,7 +30,8 @@ export function createWatches (core: Core): Watches {
     return all
   }
   return {
-    add: async (userIds) => {
+    watch: async (userIds) => {
+      core.run.check()
       const held = new Set(userIds)
       const stop = (some: readonly Id[] = [...held]): void => {
         const gone = some.filter((id) => held.delete(id) && ![...all].some((other) => other.has(id)))
@@ -45,10 +46,10 @@ export function createWatches (core: Core): Watches {
         throw err
       }
     },
-    resume: async (link) => {
+    resumeWatches: async (link) => {
       const ids = new Set([...all].flatMap((held) => [...held]))
       if (ids.size) core.emit('watched', { users: await link.scope.insist(() => request('presence:watch', [...ids])) })
     },
-    reset: () => { all.clear() }
+    forgetWatches: () => { all.clear() }
   }
 }

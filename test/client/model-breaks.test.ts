@@ -5,7 +5,7 @@ import { compile, run } from './model-run.js'
 
 for (const [what, broken] of Object.entries({
   'repeats are not dropped': { file: 'delivery.ts', from: 'const isNew = !seen.has(messageId)', to: 'const isNew = true' },
-  'an acked id is not a seen id': { file: 'outbox.ts', from: 'core.delivery.see(messageId)', to: 'void messageId' },
+  'an acked id is not a seen id': { file: 'outbox.ts', from: 'core.see(messageId)', to: 'void messageId' },
   'the queue outlives its user': { file: 'core.ts', from: "giveUp(new ClientError('RT_IDENTITY_CHANGED'))", to: "subscriptions.suspend(new ClientError('RT_IDENTITY_CHANGED'))" },
   'a socket outlives disconnect()': { file: 'link.ts', from: "scope.onEnd(() => { link.end(1000, '', () => { link.wire!.close(1000) }) })", to: '' },
   'the cursor moves before the replay has come': { file: 'delivery.ts', from: 'if (entry?.replay) {', to: 'if (entry?.replay && (entry.cursor = id) < 0) {' },
