@@ -11,7 +11,7 @@ rmSync(new URL('dist', import.meta.url), { recursive: true, force: true })
 await Promise.all(['esm', 'cjs'].map(async (format) => {
   execFileSync(process.execPath, [tsc, '-p', '.', '--emitDeclarationOnly', '--outDir', `dist/${format}`], { cwd, stdio: 'inherit' })
   const bundle = async (name, options) => await build({
-    absWorkingDir: cwd, entryPoints: [`src/${name}.ts`], bundle: true, format, target: 'es2020', outfile: `dist/${format}/${name}.js`, logLevel: 'warning', ...options
+    absWorkingDir: cwd, entryPoints: [`src/${name}.ts`], bundle: true, format, target: 'es2020', minifySyntax: true, outfile: `dist/${format}/${name}.js`, logLevel: 'warning', ...options
   })
   await bundle('index', { mangleProps: /./, reserveProps: new RegExp(`^(${[...keptNames(format)].join('|')})$`) })
   // Where components are rendered on a server, too, the first line says that the hooks also run in the page.
@@ -29,5 +29,5 @@ function keptNames (format) {
     ...['client', 'clock', 'errors', 'globals', 'options', 'types', 'wire'].map((name) => new URL(`dist/${format}/${name}.d.ts`, import.meta.url)),
     ...readdirSync(typescript).filter((name) => /^lib\.es(5|20(1\d|20))\b.*\.d\.ts$/.test(name)).map((name) => new URL(name, typescript))
   ]
-  return new Set(declarations.flatMap((file) => readFileSync(file, 'utf8').replace(/\/\*[^]*?\*\/|\/\/.*/g, '').match(/\w+/g) ?? []))
+  return new Set(declarations.flatMap((file) => readFileSync(file, 'utf8').replace(/\/\*[^]*?\*\/|\/\/.*|'[^'\n]*'/g, '').match(/\w+/g) ?? []))
 }

@@ -1,7 +1,5 @@
+import { STABLE } from './limits.js'
 import type { ClientClock } from './clock.js'
-
-/** A connection of this length was stable: the next delay starts from the shortest again. */
-const STABLE = 30_000
 
 /** The delay before the next attempt, with full jitter, so that clients do not reconnect at the same time. */
 export interface BackOff {

@@ -1,5 +1,6 @@
-import type { ClientClock } from './clock.js'
-import { nameOf, ownChannel, type Durable, type Entry, type State } from './state.js'
+import { REMEMBERED, SILENCE } from './limits.js'
+import { nameOf, ownChannel, type Durable, type Core, type Entry } from './state.js'
+import type { DeliveredBody } from './wire.js'
 
 /** Delivers durable events to the listeners: each once, and missed events before new ones. */
 export interface Delivery {
@@ -10,25 +11,26 @@ export interface Delivery {
   /** Remembers an id. False if it was remembered already. */
   see (messageId: number): boolean
   /** The server sent the end of the replay. `isOver`: nothing is replayed, because nothing is missing or too much is. */
-  expect (entry: Entry, target: number, isOver: boolean): void
+  expectReplay (entry: Entry, target: number, isOver: boolean): void
 }
 
-/** Number of ids remembered to drop repetitions: more than one replay, and the late events that the server repeats with it. */
-const REMEMBERED = 4096
-/** Milliseconds without an event of any replay, on a live socket, after which all replays count as over. */
-const SILENCE = 10_000
-
-export function createDelivery (state: State, clock: ClientClock, emit: (event: string, data: unknown) => void, confirm: (messageIds: number[]) => void): Delivery {
-  const { entries, seen } = state
+export function createDelivery (core: Core): Delivery {
+  const { clock, entries, seen, settings } = core
 
   const isToMe = ({ event, data: { recipientId, senderId } }: Durable): boolean => event === 'notification:received' ||
-    (event === 'message:direct' && (recipientId === undefined ? senderId !== state.me : recipientId === state.me))
+    (event === 'message:direct' && (recipientId === undefined ? senderId !== core.me : recipientId === core.me))
   /** The channel whose cursor an event moves. On older servers, whose direct messages name no recipient, the copy of an own one moves none. */
   const channelOf = (frame: Durable): string => frame.data.recipientId !== undefined || isToMe(frame)
-    ? ownChannel(state)
-    : frame.event === 'broadcast:message' ? 'broadcast' : nameOf(state, String(frame.data.channel))
+    ? ownChannel(core)
+    : frame.event === 'broadcast:message' ? 'broadcast' : nameOf(core, String(frame.data.channel))
   const advance = (entry: Entry, id: number): void => { entry.cursor = Math.max(entry.cursor ?? 0, id) }
 
+  /** Tells the server what need not be sent again. */
+  const confirm = (ids: number[]): void => {
+    if (!settings.confirm || !ids.length) return
+    if (!core.polled.ended) core.call(core.polled, '/messages/delivered', { message_ids: ids } satisfies DeliveredBody).catch(() => {})
+    else for (const messageId of ids) core.link?.request('message:delivered', { messageId }).catch(() => {})
+  }
   /** The replay is over: emits the events after it. */
   const finish = (entry: Entry): Durable[] => {
     const { held, target } = entry.replay!
@@ -39,11 +41,11 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
   let stop = (): void => {}
   /** The last event of a replay may never arrive, because it was deleted. Replays follow one another, so they share a timeout. */
   const listenForSilence = (): void => {
-    const [link, since] = [state.link!, clock.now()]
+    const [link, since] = [core.link!, clock.now()]
     stop()
     stop = link.scope.after(SILENCE, () => {
       const waiting = [...entries.values()].filter(({ replay }) => replay && replay.target >= 0)
-      if (link.receivedAt > since) for (const entry of waiting) delivery.deliver(finish(entry))
+      if (link.receivedAt > since) for (const entry of waiting) core.deliver(finish(entry))
       else if (waiting.length) {
         link.ping()
         listenForSilence()
@@ -51,7 +53,7 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
     })
   }
 
-  const delivery: Delivery = {
+  return {
     take: (frame) => {
       const entry = entries.get(channelOf(frame))
       const id = frame.data.messageId
@@ -63,7 +65,7 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
       }
       // An event of the host's own that names no channel may be the end of a replay, too.
       for (const one of entries.values()) if (one.replay?.target === id) all.push(...finish(one))
-      delivery.deliver(all)
+      core.deliver(all)
     },
     deliver: (frames) => {
       const confirmed: number[] = []
@@ -71,10 +73,10 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
         const { event, data } = frame
         const entry = entries.get(channelOf(frame))
         // A listener has ended it: the rest comes when it begins again.
-        if (state.user!.ended) break
+        if (core.user.ended) break
         if (entry?.cursor !== undefined && !entry.replay) advance(entry, data.messageId)
-        const isNew = delivery.see(data.messageId)
-        if (isNew) emit(event, data)
+        const isNew = core.see(data.messageId)
+        if (isNew) core.emit(event as never, data as never)
         // On older servers, which name no recipient, a message that is repeated has not been confirmed, even if this client sent it.
         if (isToMe(frame) || (!isNew && event === 'message:direct' && data.recipientId === undefined)) confirmed.push(data.messageId)
       }
@@ -86,12 +88,11 @@ export function createDelivery (state: State, clock: ClientClock, emit: (event: 
       if (seen.size > REMEMBERED) seen.delete(seen.values().next().value!)
       return isNew
     },
-    expect: (entry, target, isOver) => {
+    expectReplay: (entry, target, isOver) => {
       if (!entry.replay) return advance(entry, target)
       entry.replay.target = target
-      if (isOver) delivery.deliver(finish(entry))
+      if (isOver) core.deliver(finish(entry))
       else listenForSilence()
     }
   }
-  return delivery
 }

@@ -15,24 +15,24 @@ export interface Emitter {
 }
 
 export function createEmitter (): Emitter {
-  /** Each listener is wrapped, so that it can be added and removed more than once. */
-  const all = new Map<string, Set<[Listener]>>()
+  /** One for each call of `on`, so that a listener can be added and removed more than once. */
+  const all = new Set<[event: string, listener: Listener]>()
+  const listenersOf = (event: string): Set<Listener> => new Set([...all].filter(([name]) => name === event).map(([, listener]) => listener))
   const report = (err: unknown): void => { globals.console?.error(err) }
-  const has = (event: string): boolean => Boolean(all.get(event)?.size)
   return {
     on: (event, listener) => {
-      const boxes = all.get(event) ?? new Set()
-      const box: [Listener] = [listener]
-      all.set(event, boxes.add(box))
-      return () => { boxes.delete(box) }
+      const one: [string, Listener] = [event, listener]
+      all.add(one)
+      return () => { all.delete(one) }
     },
     emit: (event, data) => {
-      if (event === 'error' && !has(event)) report(data)
-      for (const listener of new Set([...all.get(event) ?? []].map(([one]) => one))) {
+      const listeners = listenersOf(event)
+      if (event === 'error' && !listeners.size) report(data)
+      for (const listener of listeners) {
         const call = async (): Promise<unknown> => await listener(data as never)
         call().catch(report)
       }
     },
-    has
+    has: (event) => listenersOf(event).size > 0
   }
 }

@@ -26,6 +26,8 @@ interface Details {
   retryAfter?: number | undefined
   /** The close code of the socket. */
   closeCode?: number | undefined
+  /** The server's reason for the close. */
+  reason?: string | undefined
   /** The channel to which the error belongs. */
   channel?: string | undefined
   /** The HTTP status of the response, if there was one. */
@@ -40,6 +42,7 @@ export class ClientError extends Error implements Details {
   declare readonly code: ClientErrorCode
   declare readonly retryAfter?: number | undefined
   declare readonly closeCode?: number | undefined
+  declare readonly reason?: string | undefined
   declare readonly channel?: string | undefined
   declare readonly status?: number | undefined
   declare readonly outcome?: 'none' | 'unknown' | undefined

@@ -1,12 +1,10 @@
-import type { ClientClock } from './clock.js'
+import { WAKE_TIMEOUT } from './limits.js'
 import { globals } from './globals.js'
 import type { Link } from './link.js'
-
-/** Time for the server to respond to a client that just woke up, in milliseconds. */
-const WAKE_TIMEOUT = 5000
+import type { Core } from './state.js'
 
 /** Detects a dead socket that was not closed. Returns a function that checks it at once, for a client that just woke up. */
-export function beat (link: Link, clock: ClientClock, interval: number, onBeat: () => void): () => void {
+export function beat ({ clock }: Core, link: Link, interval: number, onBeat: () => void): () => void {
   let pingedAt = 0
   let stop = (): void => {}
 
@@ -38,7 +36,7 @@ export function beat (link: Link, clock: ClientClock, interval: number, onBeat: 
  */
 export function onWake (wake: () => void, hide: () => void): () => void {
   const { document } = globals
-  const onVisible = (): void => { if (document?.hidden !== true) wake() }
+  const onVisible = (): void => { if (!document!.hidden) wake() }
   const onHide = ({ persisted }: { persisted?: boolean }): void => { if (persisted) hide() }
   const all = [
     [document, 'visibilitychange', onVisible], [document, 'resume', wake], [globals, 'online', wake], [globals, 'pageshow', wake], [globals, 'pagehide', onHide]

@@ -1,30 +1,41 @@
-import type { ClientClock } from './clock.js'
+import { BURST, REPLY_DEADLINE, WINDOW } from './limits.js'
 import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
-import type { SocketLike } from './globals.js'
 import type { Scope } from './scope.js'
-import type { Frame } from './wire.js'
+import type { Core } from './state.js'
+import type { Authenticated, Frame } from './wire.js'
 
 /** A transport to the server. `onAck` is called with the ack before the next frame is handled, unlike a promise. */
 export type Carrier = (event: string, data: object, onAck?: (data: unknown) => void) => Promise<unknown>
 
-/** A socket. It sends frames no faster than the server accepts them, and assigns the replies. */
+/** A socket or a stream: what carries the text of frames. */
+export interface Wire {
+  send (text: string): void
+  close (code?: number): void
+  terminate?: () => void
+}
+
+/** What arrived, which may be anything. */
+export interface Arrived { event?: string, id?: unknown, data?: unknown }
+
+/** A connection to the server. It sends frames no faster than the server accepts them, and assigns the replies. */
 export interface Link {
+  /** What carries it, set by whoever opens it. */
+  wire?: Wire
   /** The reason of the close. */
   readonly closed: Promise<ClientError>
-  /** The error that the server sent before it closed the socket. */
-  reason?: string
-  /** The scope of the socket. */
   readonly scope: Scope
   /** Time of the last message. */
   receivedAt: number
   /** Resolves with the data of the ack. Rejects with the error of an `error` frame, and with `RT_SOCKET_CLOSED`. */
   readonly request: Carrier
-  /** Resolves with the data of the next event of this name that is not a reply. */
-  expect (event: string, onEvent: (data: unknown) => void): Promise<unknown>
   /** Sends a ping, ahead of the queue. */
   ping (): void
-  /** Closes the socket without waiting for a server that may be gone. */
+  /** Closes without waiting for a server that may be gone. */
   drop (): void
+  /** A frame arrived. */
+  take (frame: Arrived | null): void
+  /** It is closed. `close` closes the wire, unless the server did. */
+  end (closeCode: number, reason?: string, close?: () => void): void
 }
 
 interface Waiting {
@@ -37,52 +48,35 @@ interface Waiting {
   size?: number
 }
 
-/** Below the server's limits of 50 frames per second and 100 at once, so that resuming a hundred channels is not flooding. */
-const BURST = 50
-const WINDOW = 1250
-/** Milliseconds until a reply, after which the socket is closed. Longer than all timeouts of the server. */
-const DEADLINE = 30_000
-
-export function createLink (
-  socket: SocketLike, clock: ClientClock, scope: Scope, limits: { maxFrameSize: number }, onOpen: () => void, onFrame: (frame: Frame) => void
-): Link {
-  /** By the id of the frame, or the name of an event that is not a reply. */
+/** `welcome` is called with what the server says to who needs no `auth`. */
+export function createLink (core: Core, scope: Scope, welcome: (answer: Authenticated) => void): Link {
+  const { clock, settings } = core
+  /** By the id of the frame. */
   const waiting = new Map<unknown, Waiting>()
   const queue: Array<() => void> = []
   let ids = 0
   let sent = 0
   let gone: ClientError | undefined
-  /** The last error that was not a reply: possibly the reason why the server closes the socket. */
+  /** The last error that was not a reply: possibly the reason why the server closes the link. */
   let told: ClientError | undefined
   let ended: (err: ClientError) => void
 
-  /** `close`: how to close the socket. */
-  const end = (closeCode: number, reason = '', close?: () => void): void => {
-    if (gone) return
-    link.reason = reason
-    gone = new ClientError('RT_SOCKET_CLOSED', reason || `Closed with ${closeCode}`, { closeCode, cause: told, retryAfter: told?.retryAfter })
-    scope.end()
-    for (const { reject } of waiting.values()) reject(gone)
-    ended(gone)
-    try {
-      close?.()
-    } catch {}
-  }
   /** A browser's socket throws in some states. */
   const write = (text: string): void => {
     try {
-      if (!gone) socket.send(text)
+      if (!gone) link.wire!.send(text)
     } catch {
       link.drop()
     }
   }
   const drain = (): void => {
-    for (; sent < BURST && queue.length; queue.shift()?.()) {
-      if (sent++) continue
-      scope.after(WINDOW, () => {
-        sent = 0
-        drain()
-      })
+    for (; sent < BURST && queue.length; queue.shift()!()) {
+      if (!sent++) {
+        scope.after(WINDOW, () => {
+          sent = 0
+          drain()
+        })
+      }
     }
   }
 
@@ -93,58 +87,58 @@ export function createLink (
     request: (event, data, onAck) => new Promise((resolve, reject) => {
       const id = ++ids
       const one: Waiting = { resolve, reject, onAck }
-      const text = encode({ event, data, id }, limits.maxFrameSize)
+      const text = encode({ event, data, id }, settings.maxFrameSize)
       if (gone) return reject(gone)
       waiting.set(id, one)
       queue.push(() => {
         one.size = text.length
-        one.stop = scope.after(DEADLINE, link.drop)
+        one.stop = scope.after(REPLY_DEADLINE, link.drop)
         write(text)
       })
       drain()
     }),
-    expect: (event, onAck) => new Promise((resolve, reject) => { waiting.set(event, { resolve, reject, onAck }) }),
     ping: () => { write('{"event":"ping"}') },
-    drop: () => { end(1006, '', () => { socket[socket.terminate ? 'terminate' : 'close']?.() }) }
+    drop: () => { link.end(1006, '', () => { link.wire![link.wire!.terminate ? 'terminate' : 'close']!() }) },
+    take: (frame) => {
+      if (gone) return
+      link.receivedAt = clock.now()
+      const { event = '', id, data: what } = Object(frame) as Arrived
+      const data = Object(what) as Frame['data']
+      const one = waiting.get(id)
+      waiting.delete(id)
+      one?.stop?.()
+      if (event === 'error') {
+        const err = errorOf(data)
+        if (one) return one.reject(err)
+        told = err
+      }
+      one?.onAck?.(data)
+      one?.resolve(data)
+      if (event === 'authenticated') welcome(data as never)
+      else if (!id && event !== 'pong') core.received({ event, data })
+    },
+    end: (closeCode, reason = '', close) => {
+      if (gone) return
+      gone = new ClientError('RT_SOCKET_CLOSED', reason || `Closed with ${closeCode}`, { closeCode, reason, cause: told, retryAfter: told?.retryAfter })
+      scope.end()
+      let largest = 0
+      for (const { reject, size = 0 } of waiting.values()) {
+        largest = Math.max(largest, size)
+        reject(gone)
+      }
+      // The server takes less than it was thought to: the largest frame without an answer is not sent again.
+      if (closeCode === 1009 && largest) settings.maxFrameSize = largest - 1
+      ended(gone)
+      try {
+        close?.()
+      } catch {}
+    }
   }
-  scope.onEnd(() => { end(1000, '', () => { socket.close(1000) }) })
-  socket.addEventListener('open', () => { if (!gone) onOpen() })
-  // If a policy of the page forbids the socket, `error` is not followed by `close`. Otherwise `close` has no more information.
-  socket.addEventListener('error', link.drop)
-  socket.addEventListener('close', ({ code, reason }) => {
-    // The server takes less than it was thought to: the largest frame without an answer is not sent again.
-    const largest = Math.max(...[...waiting.values()].map(({ size = 0 }) => size))
-    if (code === 1009 && largest > 0) limits.maxFrameSize = largest - 1
-    end(code, reason)
-  })
-  socket.addEventListener('message', ({ data: text }) => {
-    if (gone) return
-    link.receivedAt = clock.now()
-    let frame: Partial<Frame> | null
-    try {
-      frame = JSON.parse(String(text)) as Partial<Frame> | null
-    } catch {
-      return // Not a frame.
-    }
-    const { event = '', id } = frame ?? {}
-    const data = Object(frame?.data) as Frame['data']
-    const key = id ?? event
-    const one = waiting.get(key)
-    waiting.delete(key)
-    one?.stop?.()
-    if (event === 'error') {
-      const err = errorOf(data)
-      if (one) return one.reject(err)
-      told = err
-    }
-    one?.onAck?.(data)
-    one?.resolve(data)
-    if (!one && !id && event !== 'pong') onFrame({ event, data })
-  })
+  scope.onEnd(() => { link.end(1000, '', () => { link.wire!.close(1000) }) })
   return link
 }
 
-/** As JSON. Throws `RT_INVALID_DATA` where JSON cannot hold it, or the server would close the socket because of its size in bytes. */
+/** As JSON. Throws `RT_INVALID_DATA` where JSON cannot hold it, or the server would close the link because of its size in bytes. */
 export function encode (frame: object, max: number): string {
   try {
     const text = JSON.stringify(frame)

@@ -59,8 +59,8 @@ const defaults = {
 }
 
 /** Options with defaults filled in. */
-export type Settings = Required<Pick<WebSocketClientOptions, 'baseUrl'>> & { readonly [Name in keyof typeof defaults]: NonNullable<WebSocketClientOptions[Name]> } &
-  Pick<WebSocketClientOptions, 'token' | 'heartbeatInterval' | 'epoch' | 'WebSocket'> & { connectionId: string, readonly fetch: Fetch, readonly clock: ClientClock }
+export type Settings = Required<Pick<WebSocketClientOptions, 'baseUrl'>> & { readonly [Name in Exclude<keyof typeof defaults, 'maxFrameSize'>]: NonNullable<WebSocketClientOptions[Name]> } &
+  Pick<WebSocketClientOptions, 'token' | 'heartbeatInterval' | 'epoch' | 'WebSocket'> & { connectionId: string, maxFrameSize: number, readonly fetch: Fetch, readonly clock: ClientClock }
 
 export function readOptions (options: WebSocketClientOptions): Settings {
   const clock = options.clock ?? systemClock()

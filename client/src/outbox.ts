@@ -1,15 +1,9 @@
-import type { ClientClock } from './clock.js'
+import { KNOWN_FOR, PROBE, SEND_TRIES } from './limits.js'
 import { ClientError, toClientError } from './errors.js'
 import { randomId } from './globals.js'
 import { encode, type Carrier } from './link.js'
+import type { Core } from './state.js'
 import { isPassing, retryDelay } from './verdicts.js'
-
-/** Milliseconds. The server remembers a `dedupeId` for 5 minutes; a later repetition would be stored again. */
-const KNOWN_FOR = 290_000
-/** Attempts for a send that fails, and sockets that may be lost while the same send is in flight. */
-const MAX_TRIES = 5
-/** Milliseconds until another send is attempted after one was postponed: it may have to wait for the same reason. */
-const PROBE = 1000
 
 interface Item {
   event: string
@@ -33,15 +27,15 @@ interface Item {
  */
 export interface Outbox {
   /** Resolves with the ack. Rejects with the server's refusal, `RT_INVALID_DATA`, `RT_QUEUE_FULL`, `RT_OUTCOME_UNKNOWN`, or the error passed to `stop`. */
-  add (event: string, data: object): Promise<unknown>
+  enqueue (event: string, data: object): Promise<never>
   /** Sets the transport; null if there is none. */
-  carry (carrier: Carrier | null): void
+  sendBy (carrier: Carrier | null): void
   /** Rejects all queued sends. */
-  stop (err: ClientError): void
+  rejectSends (err: ClientError): void
 }
 
-/** `acked` is told of each ack before the next frame is looked at. */
-export function createOutbox (clock: ClientClock, limits: { maxQueued: number, maxFrameSize: number }, acked: (event: string, data: object, ack: object, carrier: Carrier) => void): Outbox {
+export function createOutbox (core: Core): Outbox {
+  const { settings } = core
   const items = new Set<Item>()
   let current: Carrier | null = null
   /** The loop that is at work. */
@@ -60,32 +54,37 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     if (err.code === 'RT_CLIENT_STOPPED' || (err.code === 'RT_SOCKET_CLOSED' && err.closeCode)) {
       if (current === carrier) current = null
       // A restart of the server does not count; a send that closes one socket after the other does.
-      if (err.closeCode && err.closeCode !== 1012 && ++item.lost >= MAX_TRIES) reject(item, new ClientError('RT_OUTCOME_UNKNOWN', undefined, { cause: err }))
+      if (err.closeCode && err.closeCode !== 1012 && ++item.lost >= SEND_TRIES) reject(item, new ClientError('RT_OUTCOME_UNKNOWN', undefined, { cause: err }))
       return
     }
     if (!isPassing(err)) return reject(item, err)
     // The server fails at it, some proxy does not like it, or, twice as likely to pass, the host cannot say whether it may be sent.
     if (/INTERNAL|RT_UNAV/.test(err.code) || (err.status! < 500 && err.code === 'RT_SERVER_UNREACHABLE')) item.tries += err.code === 'RT_UNAVAILABLE' ? 0.5 : 1
-    if (item.tries >= MAX_TRIES) return reject(item, err)
+    if (item.tries >= SEND_TRIES) return reject(item, err)
     if (/LIMITED|RT_UNAV/.test(err.code) || err.outcome === 'none') item.sentAt = since
-    const delay = retryDelay(item.tries, err, clock.random())
-    item.at = clock.now() + delay
-    if (item.tries < 1) probeAt = clock.now() + Math.min(delay, PROBE)
+    const delay = retryDelay(item.tries, err, core.clock.random())
+    item.at = core.clock.now() + delay
+    if (item.tries < 1) probeAt = core.clock.now() + Math.min(delay, PROBE)
   }
   const send = async (item: Item, carrier: Carrier): Promise<void> => {
     const { event, data, sentAt } = item
-    const now = clock.now()
+    const now = core.clock.now()
     item.sentAt ??= now
     if (now - item.sentAt > KNOWN_FOR) return reject(item, new ClientError('RT_OUTCOME_UNKNOWN'))
     try {
-      item.resolve(await carrier(event, data, (ack) => { if (items.delete(item)) acked(event, data, Object(ack) as object, carrier) }))
+      item.resolve(await carrier(event, data, (ack) => {
+        const { messageId } = Object(ack) as { messageId?: number }
+        // Events to everyone or to oneself are also delivered to the sender; events sent by REST, to all connections of the sender.
+        const isTold = /^[bn]/.test(event) || (data as { recipientId?: unknown }).recipientId === core.me
+        if (items.delete(item) && messageId && !isTold && carrier === core.link?.request) core.see(messageId)
+      }))
     } catch (err) {
       if (items.has(item)) failed(item, carrier, toClientError(err), sentAt)
     }
   }
   /** The first send that is ready, or the milliseconds until one is. */
   const next = (): Item | number => {
-    const now = clock.now()
+    const now = core.clock.now()
     const held = new Set<string>()
     let wait = Infinity
     for (const item of items) {
@@ -104,7 +103,7 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     while (current && loop === mine) {
       const item = next()
       if (typeof item === 'number') {
-        if (item < Infinity) cancel = clock.after(item, () => { void flush() })
+        if (item < Infinity) cancel = core.clock.after(item, () => { void flush() })
         break
       }
       await send(item, current)
@@ -112,28 +111,28 @@ export function createOutbox (clock: ClientClock, limits: { maxQueued: number, m
     if (loop === mine) loop = undefined
   }
 
-  const outbox: Outbox = {
-    add: (event, data) => new Promise((resolve, reject) => {
-      const { dedupeId = randomId(clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
+  return {
+    enqueue: (event, data) => new Promise<never>((resolve, reject) => {
+      core.run.check()
+      const { dedupeId = randomId(core.clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
       // With room for what the frame adds.
-      encode({ event, data, dedupeId, id: 2 ** 53 }, limits.maxFrameSize)
-      if (items.size >= limits.maxQueued) return reject(new ClientError('RT_QUEUE_FULL'))
-      items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve, reject, tries: 0, lost: 0, at: 0 })
+      encode({ event, data, dedupeId, id: 2 ** 53 }, settings.maxFrameSize)
+      if (items.size >= settings.maxQueued) return reject(new ClientError('RT_QUEUE_FULL'))
+      items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve: resolve as Item['resolve'], reject, tries: 0, lost: 0, at: 0 })
       void flush()
     }),
-    carry: (carrier) => {
+    sendBy: (carrier) => {
       cancel()
       current = carrier
       // A send that was postponed on the last transport may work on this one.
       probeAt = 0
       void flush()
     },
-    stop: (err) => {
-      outbox.carry(null)
+    rejectSends: (err) => {
+      core.sendBy(null)
       // An answer that is still under way is nobody's.
       loop = undefined
       for (const item of items) reject(item, err)
     }
   }
-  return outbox
 }

@@ -12,6 +12,7 @@ export interface Pause {
 export function createPause (clock: ClientClock): Pause {
   const pause: Pause = {
     wait: (scope, ms, least) => new Promise((resolve) => {
+      if (ms <= 0) return resolve()
       const over = clock.now() + least
       let stop = scope.after(ms, resolve)
       pause.end = () => {

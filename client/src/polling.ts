@@ -1,33 +1,21 @@
-import type { ClientClock } from './clock.js'
-import type { Delivery } from './delivery.js'
+import { PAGE, PER_CHANNEL } from './limits.js'
 import { toClientError, type ClientError } from './errors.js'
 import { createPause } from './pause.js'
-import type { Rest } from './rest.js'
 import type { Scope } from './scope.js'
-import { learnEpoch, LIVE, type Durable, type Entry, type State } from './state.js'
-import type { Subscriptions } from './subscriptions.js'
+import { learnEpoch, LIVE, type Core, type Durable, type Entry } from './state.js'
 import { isRefusal, leastDelay } from './verdicts.js'
 import type { Page } from './wire.js'
 
 /** Polls for durable events, with the same cursors as sockets. */
 export interface Poller {
-  /** Until this scope ends. */
-  start (scope: Scope): Promise<void>
+  /** Switches to REST, as soon as the user is known, until this scope ends. */
+  poll (scope: Scope): Promise<void>
   /** Polls now: a channel was just subscribed, or the page became visible. */
-  wake (): void
+  pollNow (): void
 }
 
-const PAGE = 500
-/** Milliseconds per channel of a round: a user may send 600 requests per minute. */
-const PER_CHANNEL = 200
-
-/** `verify` checks that the events belong to the user. `failed` is called with errors, also if REST no longer responds. */
-export function createPoller (
-  rest: Rest, state: State, subscriptions: Subscriptions, delivery: Delivery, clock: ClientClock, interval: number,
-  emit: (event: string, data: unknown) => void, verify: (scope: Scope) => Promise<void>, failed: (err: ClientError) => void
-): Poller {
-  const { entries } = state
-  const pause = createPause(clock)
+export function createPoller (core: Core): Poller {
+  const pause = createPause(core.clock)
 
   /** Reads the new events of a channel. A channel that was never subscribed begins at its end: earlier events are not emitted. */
   const read = async (scope: Scope, entry: Entry): Promise<void> => {
@@ -35,37 +23,38 @@ export function createPoller (
     let position = entry.cursor ?? 0
     let isNew = entry.cursor === undefined
     for (let more = true; more;) {
-      const epoch = state.epoch ? `&epoch=${state.epoch}` : ''
-      const page = await rest.call(scope, `/events?channel=${encodeURIComponent(channel)}&since=${position}&limit=${PAGE}${isNew ? '' : epoch}`) as Page
-      if (page.data.length) await verify(scope)
-      const isStill = (): boolean => !scope.ended && entries.get(channel) === entry
+      const page = await core.get(scope, '/events', { channel, since: position, limit: PAGE, epoch: isNew ? undefined : core.epoch }) as Page
+      // They must belong to the user.
+      if (page.data.length) await core.verify(scope)
+      const isStill = (): boolean => !scope.ended && core.entries.get(channel) === entry
       if (!isStill()) return
       // A cursor of another log is not valid: the channel begins at its end.
-      if (learnEpoch(state, page.epoch)) isNew = true
+      if (learnEpoch(core, page.epoch)) isNew = true
       if (!isNew) {
-        if (!page.recovered) emit('gap', { channel, position: page.position })
-        delivery.deliver(page.data as Durable[])
+        if (!page.recovered) core.emit('gap', { channel, position: page.position })
+        core.deliver(page.data as Durable[])
         if (!isStill()) return
       }
       ;({ position, more } = page)
       if (!isNew || !more) entry.cursor = position
     }
     entry.stage = LIVE
-    if (entry.waiters.length || entry.owesGap) subscriptions.subscribed(entry, { channel, position })
+    if (entry.waiters.length || entry.owesGap) core.subscribed(entry, { channel, position })
   }
   /** The minimum delay of the next round in milliseconds. */
   const round = async (scope: Scope): Promise<number> => {
-    for (const entry of [...entries.values()]) {
+    for (const entry of [...core.entries.values()]) {
       // Presence is not stored.
-      if (entries.get(entry.channel) !== entry || (entry.channel === 'presence' && !entry.waiters.length)) continue
+      if (core.entries.get(entry.channel) !== entry || (entry.channel === 'presence' && !entry.waiters.length)) continue
       try {
         await read(scope, entry)
       } catch (thrown) {
         const err = toClientError(thrown)
         if (scope.ended) break
-        if (isRefusal(err)) subscriptions.refuse(entry, err)
+        if (isRefusal(err)) core.refuse(entry, err)
         else {
-          failed(err)
+          core.failed(err)
+          if (err.code === 'RT_SERVER_UNREACHABLE') core.lost(err)
           // If only this channel fails, the others are still read.
           if (!/INTERNAL|RT_UNAV/.test(err.code)) return leastDelay(err)
         }
@@ -74,12 +63,22 @@ export function createPoller (
     return 0
   }
   return {
-    start: async (scope) => {
+    poll: async (scope) => {
+      const carrier = core.byRest(scope)
+      try {
+        await core.verify(scope)
+        scope.check()
+      } catch (err) {
+        if (!scope.ended) core.failed(err as ClientError)
+        return scope.end()
+      }
+      core.sendBy((...frame) => core.verify(scope).then(() => carrier(...frame)))
+      core.carry('polling')
       while (!scope.ended) {
         const least = await round(scope)
-        await pause.wait(scope, Math.max(least, interval, PER_CHANNEL * entries.size) * (1 + clock.random() / 4), least)
+        await pause.wait(scope, Math.max(least, core.settings.pollInterval, PER_CHANNEL * (core.entries.size || 1)) * (1 + core.clock.random() / 4), least)
       }
     },
-    wake: pause.end
+    pollNow: () => { pause.end() }
   }
 }

@@ -1,20 +1,25 @@
+import { TIMEOUT } from './limits.js'
 import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
-import { globals, type Fetch, type RequestOptions } from './globals.js'
+import { globals, type ResponseLike } from './globals.js'
 import { encode, type Carrier } from './link.js'
 import type { Scope } from './scope.js'
-import type { Tokens } from './tokens.js'
+import type { Core } from './state.js'
 import { isTokenRefused } from './verdicts.js'
 
 /** The REST routes of fastify-realtime. */
 export interface Rest {
   /** Throws `RT_URL_INVALID`. */
   url (path: string): string
-  /** Resolves with the response. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
-  send (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<unknown>
+  /** Resolves with the response as it comes. It is aborted when the scope ends. */
+  fetch (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<ResponseLike>
+  /** Resolves with the answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
+  ask (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<unknown>
   /** The same with the current token. If it is refused, the request is repeated with a new one. */
   call (scope: Scope, path: string, body?: object, method?: string): Promise<unknown>
+  /** The same for a GET with a query. */
+  get (scope: Scope, path: string, query: object): Promise<unknown>
   /** Sends frames as requests, with the same names and acks. */
-  carrier (scope: Scope): Carrier
+  byRest (scope: Scope): Carrier
 }
 
 /** Frames that can be sent as requests, without a socket. */
@@ -34,75 +39,90 @@ const routes: Readonly<Record<string, string>> = {
 const codes: Readonly<Record<number, ClientErrorCode>> = {
   401: 'RT_UNAUTHENTICATED', 429: 'RT_RATE_LIMITED'
 }
-const TIMEOUT = 15_000
 
-/** `renew` returns a token other than the refused one, when its user is known. */
-export function createRest (baseUrl: string, fetch: Fetch, tokens: Tokens, renew: (scope: Scope, refused: string) => Promise<string | undefined>): Rest {
-  const ask = async (path: string, init: RequestOptions): Promise<unknown> => {
-    const response = await fetch(rest.url(path), init)
-    const { ok, status, headers } = response
-    const answer = await response.json().catch(() => {}) as { code?: ClientErrorCode, message?: string, outcome?: 'none' | 'unknown' } | undefined
-    if (ok && answer) return answer
-    const { code, message, outcome } = answer ?? {}
-    // Any other 400 may be a proxy's, and pass.
-    const isInvalid = /^FST_ERR_[VC]/.test(code!)
-    throw new ClientError(code?.startsWith('RT_') ? code : isInvalid ? 'RT_INVALID_DATA' : codes[status] ?? 'RT_SERVER_UNREACHABLE', message ?? `status ${status}`, {
-      status, outcome, retryAfter: Number(headers.get('retry-after'))
-    })
-  }
-  const rest: Rest = {
+export function createRest (core: Core): Rest {
+
+  return {
     url: (path) => {
       try {
         const { URL, location } = globals
-        const href = URL ? new URL(baseUrl, location?.href).href : baseUrl
+        const href = URL ? new URL(core.settings.baseUrl, location?.href).href : core.settings.baseUrl
         if (/^https?:/.test(href)) return href.replace(/\/+$/, '') + path
       } catch {}
-      throw new ClientError('RT_URL_INVALID', baseUrl)
+      throw new ClientError('RT_URL_INVALID', core.settings.baseUrl)
     },
-    send: async (scope, token, path, body, method) => {
+    fetch: async (scope, token, path, body, method) => {
       scope.check()
       const abort = globals.AbortController && new globals.AbortController()
       const text = body && encode(body, Infinity)
+      scope.onEnd(() => { abort?.abort() })
+      return core.settings.fetch(core.url(path), {
+        headers: {
+          ...(token && { authorization: `Bearer ${token}` }),
+          ...(text && { 'content-type': 'application/json' })
+        },
+        signal: abort?.signal,
+        method: method ?? (text && 'POST'),
+        body: text,
+        // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
+        keepalive: Number(text?.length) < 8192
+      })
+    },
+    ask: async (scope, ...request) => {
+      const own = scope.child()
       try {
-        return await scope.guard(ask(path, {
-          headers: {
-            ...(token && { authorization: `Bearer ${token}` }),
-            ...(text && { 'content-type': 'application/json' })
-          },
-          signal: abort?.signal,
-          method: method ?? (text && 'POST'),
-          body: text,
-          // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
-          keepalive: text !== undefined && text.length < 8192
-        }), TIMEOUT, () => new ClientError('RT_SERVER_UNREACHABLE', 'no answer'))
+        return await own.guard(answer(core.fetch(own, ...request)), TIMEOUT, 'RT_SERVER_UNREACHABLE')
       } catch (err) {
-        abort?.abort()
         throw toClientError(err)
+      } finally {
+        own.end()
       }
     },
-    call: async (scope, path, body, method) => {
-      const token = tokens.current ?? await tokens.fresh(scope)
+    call: async (scope, ...request) => {
+      let token = core.token ?? await core.freshToken(scope)
       try {
-        return await rest.send(scope, token, path, body, method)
+        return await core.ask(scope, token, ...request)
       } catch (err) {
         if (!token || !isTokenRefused(err as ClientError)) throw err
-        return rest.send(scope, await renew(scope, token), path, body, method)
+        if (core.token && core.token !== token) token = core.token
+        else {
+          core.refused = token
+          token = await core.freshToken(scope)
+          // Queued sends use it only when its user is known.
+          if (!core.run.ended) await core.register(core.run, token)
+        }
+        return core.ask(scope, token, ...request)
       }
     },
-    carrier: (scope) => async (event, data, onAck) => {
+    get: (scope, path, query) => core.call(scope, `${path}?${Object.entries(snake(query)).filter(([, value]) => value !== undefined)
+      .map(([name, value]) => `${name}=${encodeURIComponent(value as string)}`).join('&')}`),
+    byRest: (scope) => async (event, data, onAck) => {
       const [path, method] = routes[event]?.split(' ') ?? []
       if (!path) throw new ClientError('RT_SOCKET_CLOSED', event)
-      const answer = await rest.call(scope, method ? path + (data as { messageId: number }).messageId : path, snake(data), method)
+      const answer = await core.call(scope, method ? path + (data as { messageId: number }).messageId : path, snake(data), method)
       const ack = rename((answer as { data: object }).data, /_./g, (letter) => letter[1]!.toUpperCase())
       onAck?.(ack)
       return ack
     }
   }
-  return rest
+}
+
+/** The answer of fastify-realtime, or what the response says instead. */
+async function answer (fetched: Promise<ResponseLike>): Promise<unknown> {
+  const response = await fetched
+  const { ok, status, headers } = response
+  const answer = await response.json().catch(() => {}) as { code?: ClientErrorCode, message?: string, outcome?: 'none' | 'unknown' } | undefined
+  if (ok && answer) return answer
+  const { code, message = `status ${status}`, outcome } = answer ?? {}
+  // Any other 400 may be a proxy's, and pass.
+  const isInvalid = /^FST_ERR_[VC]/.test(code!)
+  throw new ClientError(/^RT_/.test(code!) ? code! : isInvalid ? 'RT_INVALID_DATA' : codes[status] ?? 'RT_SERVER_UNREACHABLE', message, {
+    status, outcome, retryAfter: Number(headers.get('retry-after'))
+  })
 }
 
 /** The names of REST. */
-export const snake = (data: object): object => rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
+const snake = (data: object): object => rename(data, /[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)
 
 const rename = (data: object, letters: RegExp, to: (letter: string) => string): object => {
   const renamed: Record<string, unknown> = {}

@@ -1,9 +1,7 @@
+import { LONGEST } from './limits.js'
 import type { ClientClock } from './clock.js'
-import { ClientError } from './errors.js'
+import { ClientError, type ClientErrorCode } from './errors.js'
 import { isRefusal, retryDelay } from './verdicts.js'
-
-/** The longest delay of a timer; a larger one would fire at once. */
-const LONGEST = 2 ** 31 - 1
 
 /**
  * The lifetime of a part of the client: of the client itself, from `connect()` to `disconnect()`, of a user, of a socket. When
@@ -15,23 +13,23 @@ export interface Scope {
   check (): void
   /** Runs `task` after `ms` milliseconds, unless the returned function is called or the scope ends before. */
   after (ms: number, task: () => void): () => void
-  /** Runs `task` when the scope ends. */
+  /** Runs `task` when the scope ends, or now if it has. */
   onEnd (task: () => void): void
   /**
-   * Settles like `promise`. Rejects with `RT_CLIENT_STOPPED` when the scope ends, and with `late()` after `ms` milliseconds, so
+   * Settles like `promise`. Rejects with `RT_CLIENT_STOPPED` when the scope ends, and with `code` after `ms` milliseconds, so
    * that no wait depends on the server alone.
    */
-  guard<T> (promise: Promise<T>, ms?: number, late?: () => ClientError): Promise<T>
+  guard<T> (promise: Promise<T>, ms?: number, code?: ClientErrorCode): Promise<T>
   /** Tries again and again, with longer and longer pauses, until it works, is refused, is in vain, or the scope ends. */
   insist<T> (task: () => Promise<T>, isVain?: () => unknown): Promise<T>
   child (): Scope
   end (): void
 }
 
-export function createScope (clock: ClientClock, parent?: Scope): Scope {
+export function createScope (clock: ClientClock, ended = false): Scope {
   const endings = new Set<() => void>()
   const scope: Scope = {
-    ended: Boolean(parent?.ended),
+    ended,
     check: () => { if (scope.ended) throw new ClientError('RT_CLIENT_STOPPED') },
     after: (ms, task) => {
       if (scope.ended) return () => {}
@@ -39,16 +37,15 @@ export function createScope (clock: ClientClock, parent?: Scope): Scope {
       endings.add(stop)
       return () => { if (endings.delete(stop)) stop() }
     },
-    onEnd: (task) => { endings.add(task) },
-    guard: (promise, ms, late) => new Promise((resolve, reject) => {
-      const stopped = (): void => { reject(new ClientError('RT_CLIENT_STOPPED')) }
-      if (scope.ended) stopped()
-      const stop = scope.after(ms ?? LONGEST, () => { reject(late!()) })
-      endings.add(stopped)
-      void promise.then(resolve, reject).then(() => {
-        endings.delete(stopped)
-        stop()
-      })
+    onEnd: (task) => {
+      if (scope.ended) task()
+      else endings.add(task)
+    },
+    guard: (promise, ms = LONGEST, code = 'RT_CLIENT_STOPPED') => new Promise((resolve, reject) => {
+      const wait = scope.child()
+      wait.onEnd(() => { reject(new ClientError('RT_CLIENT_STOPPED')) })
+      wait.after(ms, () => { reject(new ClientError(code, 'no answer')) })
+      void promise.then(resolve, reject).then(wait.end)
     }),
     insist: async (task, isVain) => {
       for (let tries = 0; ; tries++) {
@@ -61,7 +58,7 @@ export function createScope (clock: ClientClock, parent?: Scope): Scope {
       }
     },
     child: () => {
-      const child = createScope(clock, scope)
+      const child = createScope(clock, scope.ended)
       endings.add(child.end)
       child.onEnd(() => { endings.delete(child.end) })
       return child

@@ -1,17 +1,16 @@
-import type { ClientClock } from './clock.js'
-import type { Delivery } from './delivery.js'
+import { CHANNELS, SUBSCRIBE_TRIES } from './limits.js'
 import { ClientError } from './errors.js'
 import { errorOf, type Link } from './link.js'
-import { entryOf, learnEpoch, nameOf, ASKED, IDLE, LIVE, type Entry, type State } from './state.js'
+import { entryOf, learnEpoch, nameOf, ASKED, IDLE, LIVE, type Core, type Entry } from './state.js'
 import { isRefusal, retryDelay } from './verdicts.js'
 import type { Subscribed, SubscribeAnswer } from './wire.js'
 
 /** The subscriptions of the client, across sockets. */
 export interface Subscriptions {
   /** Resolves when the server has subscribed it, which may be after the next connection. */
-  add (name: string, since?: number): Promise<Subscribed>
+  subscribe (name: string, options?: { since?: number | undefined }): Promise<Subscribed>
   /** Removes one holder; the last one unsubscribes the channel. Resolves when the server has unsubscribed it. */
-  remove (name: string): Promise<void>
+  unsubscribe (name: string): Promise<void>
   /** Resumes all subscriptions on a new socket. `automatic`: the channels that the server subscribed itself. */
   resume (link: Link, automatic: readonly string[], isModern: boolean): void
   /** The connection ended; with an error, permanently. */
@@ -24,13 +23,8 @@ export interface Subscriptions {
   refuse (entry: Entry, err: ClientError): void
 }
 
-/** Maximum number of channels per frame. */
-const BATCH = 100
-/** Failed attempts after which waiting `subscribe` calls reject. */
-const MAX_TRIES = 5
-
-export function createSubscriptions (state: State, delivery: Delivery, clock: ClientClock, emit: (event: string, data: unknown) => void): Subscriptions {
-  const { entries } = state
+export function createSubscriptions (core: Core): Subscriptions {
+  const { clock, entries } = core
   /** Ends the wait for those that failed. */
   let stopWaiting = (): void => {}
 
@@ -46,11 +40,11 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
   }
 
   const ask = (wanted: Iterable<Entry>): void => {
-    const { link, isModern } = state
+    const { link, isModern } = core
     const due = [...wanted].filter(has)
     if (!link) return
-    const epoch = isModern ? state.epoch : undefined
-    const size = epoch ? BATCH : 1
+    const epoch = isModern ? core.epoch : undefined
+    const size = epoch ? CHANNELS : 1
     for (const entry of due) {
       entry.stage = ASKED
       entry.replay = entry.cursor === undefined ? undefined : { held: [], target: -1 }
@@ -65,11 +59,11 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     try {
       await link.request('subscribe', data, (answer) => {
         const { epoch, channels = [answer as SubscribeAnswer] } = answer as SubscribeAnswer
-        const isNew = learnEpoch(state, epoch)
+        const isNew = learnEpoch(core, epoch)
         for (let i = 0; i < some.length; i++) {
           const [entry, one] = [some[i]!, channels[i]!]
           if (one.error) failed(link, entry, errorOf(one.error))
-          else if (has(entry)) subscriptions.subscribed(entry, one)
+          else if (has(entry)) core.subscribed(entry, one)
         }
         if (isNew) ask([...entries.values()].filter(({ owesGap }) => owesGap))
       })
@@ -80,12 +74,12 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     }
   }
   const failed = (link: Link, entry: Entry, err: ClientError): void => {
-    if (state.link !== link || link.scope.ended || !has(entry)) return
+    if (core.link !== link || link.scope.ended || !has(entry)) return
     entry.stage = IDLE
     // A limit refuses what is new; what was had before is kept, as is all that may work a moment later.
-    if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return subscriptions.refuse(entry, err)
+    if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return core.refuse(entry, err)
     entry.retryAt = clock.now() + retryDelay(entry.tries, err, 0)
-    if (++entry.tries >= MAX_TRIES) settle(entry, err)
+    if (++entry.tries >= SUBSCRIBE_TRIES) settle(entry, err)
     retry(link)
   }
   /** Asks again for those that failed, when each of them may. */
@@ -99,9 +93,10 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     } else if (wait < Infinity) stopWaiting = link.scope.after(wait * (1 + clock.random() / 4), () => { retry(link) })
   }
 
-  const subscriptions: Subscriptions = {
-    add: (name, since) => new Promise((resolve, reject) => {
-      const entry = entryOf(state, name)
+  return {
+    subscribe: (name, { since } = {}) => new Promise((resolve, reject) => {
+      core.run.check()
+      const entry = entryOf(core, name)
       const { channel, stage } = entry
       const isNew = Number.isInteger(since)
       entry.holders++
@@ -109,30 +104,31 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
       entry.waiters.push({ resolve, reject })
       if (isNew) entry.cursor = since
       if (isNew || !stage) ask([entry])
+      core.pollNow()
     }),
-    remove: async (name) => {
-      const channel = nameOf(state, name)
+    unsubscribe: async (name) => {
+      const channel = nameOf(core, name)
       const entry = entries.get(channel)
       if (entry) {
         if (--entry.holders > (entry.isAutomatic ? -1 : 0)) return
         drop(entry)
         settle(entry, new ClientError('RT_CLIENT_STOPPED'))
       }
-      const { link } = state
+      const { link } = core
       await link?.scope.insist(async () => { if (!entries.has(channel)) await link.request('unsubscribe', { channel }) })
         .catch((err: unknown) => { if (!link.scope.ended) throw err })
-      emit('unsubscribed', { channel })
+      core.emit('unsubscribed', { channel })
     },
     resume: (link, automatic, isModern) => {
-      subscriptions.suspend()
-      Object.assign(state, { link, isModern })
+      core.suspend()
+      Object.assign(core, { link, isModern })
       for (const entry of entries.values()) entry.isAutomatic = false
-      for (const channel of automatic) entryOf(state, channel).isAutomatic = true
+      for (const channel of automatic) entryOf(core, channel).isAutomatic = true
       ask(entries.values())
     },
     suspend: (err) => {
-      state.link = undefined
-      state.isModern = false
+      core.link = undefined
+      core.isModern = false
       for (const entry of [...entries.values()]) {
         // Events that were held back are after the cursor, and will be replayed.
         entry.replay = undefined
@@ -150,9 +146,9 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
       // The cursor belongs to another log, or its events were purged.
       if (isGap) entry.cursor = position
       for (const { resolve } of entry.waiters.splice(0)) resolve(answer)
-      emit('subscribed', answer)
-      if (isGap) emit('gap', { channel, position })
-      if (has(entry)) delivery.expect(entry, position, isOver)
+      core.emit('subscribed', answer)
+      if (isGap) core.emit('gap', { channel, position })
+      if (has(entry)) core.expectReplay(entry, position, isOver)
     },
     left: (channel) => {
       const entry = entries.get(channel)
@@ -163,8 +159,7 @@ export function createSubscriptions (state: State, delivery: Delivery, clock: Cl
     refuse: (entry, { code, message }) => {
       const err = new ClientError(code, message, { channel: entry.channel })
       drop(entry)
-      if (!settle(entry, err)) emit('error', err)
+      if (!settle(entry, err)) core.emit('error', err)
     }
   }
-  return subscriptions
 }

@@ -1,16 +1,15 @@
+import { TOKEN_DEADLINE } from './limits.js'
 import { ClientError, toClientError } from './errors.js'
 import type { Scope } from './scope.js'
+import type { Core } from './state.js'
 
 /** A token, or a function that returns a new one. */
 export type TokenSource = string | (() => string | Promise<string>)
 
-/** Timeout of the token function in milliseconds. */
-const DEADLINE = 30_000
-
 /** The credentials shared by sockets and requests. */
 export interface Tokens {
   /** The token whose user is known: only with this one anything is sent for a user. */
-  current?: string | undefined
+  token?: string | undefined
   /** The server refused this token: it is not used again. */
   refused?: string | undefined
   /**
@@ -18,31 +17,31 @@ export interface Tokens {
    * one call of the function, because refresh tokens can be used once. Rejects with `RT_TOKEN_FAILED`, and with
    * `RT_UNAUTHENTICATED` if the function returns the refused token.
    */
-  fresh (scope: Scope): Promise<string | undefined>
+  freshToken (scope: Scope): Promise<string | undefined>
 }
 
-export function createTokens (source: TokenSource | undefined): Tokens {
+export function createTokens (core: Core): Tokens {
+  const source = core.settings.token
   let asking: Promise<string> | undefined
 
-  const tokens: Tokens = {
-    fresh: async (scope) => {
+  return {
+    freshToken: async (scope) => {
       if (!source) return
       let token: unknown = source
       if (typeof token === 'function') {
         const mine = asking ??= (async () => await (source as () => Promise<string>)())()
         const forget = (): void => { if (asking === mine) asking = undefined }
-        const late = (): ClientError => {
-          // A call that hangs must not block all others forever.
-          forget()
-          return new ClientError('RT_TOKEN_FAILED', 'no answer')
-        }
         mine.then(forget, forget)
-        token = await scope.guard(mine, DEADLINE, late).catch((err: unknown) => { throw toClientError(err, 'RT_TOKEN_FAILED') })
+        token = await scope.guard(mine, TOKEN_DEADLINE, 'RT_TOKEN_FAILED').catch((thrown: unknown) => {
+          const err = toClientError(thrown, 'RT_TOKEN_FAILED')
+          // A call that hangs must not block all others forever.
+          if (err.code === 'RT_TOKEN_FAILED') forget()
+          throw err
+        })
       }
       if (typeof token !== 'string' || !token) throw new ClientError('RT_TOKEN_FAILED')
-      if (token === tokens.refused) throw new ClientError('RT_UNAUTHENTICATED')
+      if (token === core.refused) throw new ClientError('RT_UNAUTHENTICATED')
       return token
     }
   }
-  return tokens
 }

@@ -1,8 +1,6 @@
+import { REPEAT } from './limits.js'
 import type { ClientClock } from './clock.js'
 import type { Audience } from './types.js'
-
-/** Milliseconds between two starts in a conversation: far below the 30 s after which typing expires on the server. */
-const REPEAT = 3000
 
 interface Conversation {
   audience: Audience

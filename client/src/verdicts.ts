@@ -21,7 +21,7 @@ import type { ClientError } from './errors.js'
 const says = (codes: RegExp) => ({ code, closeCode }: ClientError): boolean => codes.test(`${code} ${closeCode}`)
 
 /** Another attempt would fail in the same way. */
-export const isFinal = says(/1009|400[01]|440[03]|URL|MISMATCH|FORBIDDEN|BANNED|_INVALID_|TAKEN/)
+export const isFinal = says(/1009|400[01]|440[03]|TAKEN|MISMATCH|FORBIDDEN|BANNED|INVALID/)
 
 /** Reconnect after at least 5 s, unless the server sent another delay. */
 export const isLater = says(/1013|4429|LIMIT/)
@@ -30,7 +30,7 @@ export const isLater = says(/1013|4429|LIMIT/)
 export const isTokenRefused = says(/UNAUTH|TOKEN_[ER]/)
 
 /** A subscription, a watch or a send is refused permanently. */
-export const isRefusal = says(/FORBIDDEN|BANNED|MISMATCH|_INVALID_|REJECTED|FOUND|EXCEEDED/)
+export const isRefusal = says(/MISMATCH|FORBIDDEN|BANNED|INVALID|REJECTED|FOUND|EXCEEDED/)
 
 /** A send failed temporarily. */
 export const isPassing = says(/RATE_|_UNAVAILABLE|INTERNAL|UNREACHABLE|TOKEN_|UNAUTH/)
