@@ -3,7 +3,7 @@ import { show } from './page.js'
 interface Result { name: string, unit: string, medians: Record<string, number> }
 
 const ROWS = ['fan-out under load', 'fan-out, one at a time', 'across nodes']
-const COLOURS: Record<string, string> = { suite: '#0f766e', 'socket-io': '#9ca3af', ws: '#c4b5a0', bun: '#d6b98c' }
+const COLOURS: Record<string, string> = { 'fastify-realtime': '#0f766e', 'socket-io': '#9ca3af', ws: '#c4b5a0', bun: '#d6b98c' }
 const [WIDTH, LABEL, BAR, GAP] = [720, 200, 22, 6]
 
 /** The fan-out rows as bars: microseconds of processor time for each message that reaches a member; shorter is better. */
@@ -16,7 +16,7 @@ export function chart (results: Result[]): string {
     const longest = Math.max(...Object.values(medians))
     for (const [peer, value] of Object.entries(medians).sort(([, a], [, b]) => a - b)) {
       const width = Math.max(2, value / longest * (WIDTH - LABEL - 90))
-      parts.push(`<text x="${LABEL - 10}" y="${y + 16}" text-anchor="end">${peer === 'suite' ? 'fastify-realtime' : peer}</text>`,
+      parts.push(`<text x="${LABEL - 10}" y="${y + 16}" text-anchor="end">${peer}</text>`,
         `<rect x="${LABEL}" y="${y}" width="${width.toFixed(1)}" height="${BAR}" rx="3" fill="${COLOURS[peer] ?? '#ccc'}"/>`,
         `<text x="${(LABEL + width + 8).toFixed(1)}" y="${y + 16}">${show(value)}</text>`)
       y += BAR + GAP

@@ -1,6 +1,6 @@
 import { createHmac } from 'node:crypto'
 import { frameOf, RawClient } from './raw-client.js'
-import { JWT_SECRET, startPeer, startSuite, type Target } from './servers.js'
+import { JWT_SECRET, startPeer, startRealtime, type Target } from './servers.js'
 
 export interface User { id: number | string, club: number | string }
 
@@ -62,9 +62,9 @@ export const socketIo: Dialect = {
 
 export const CHANNEL = 'group.bench'
 
-export const suite: Dialect = {
-  name: 'suite',
-  start: startSuite,
+export const realtime: Dialect = {
+  name: 'fastify-realtime',
+  start: startRealtime,
   open: async (port, user, localAddress) => {
     const client = await RawClient.open(port, '/api/websocket/ws', {
       headers: { authorization: `Bearer ${tokenOf(user)}` }, localAddress
@@ -80,18 +80,18 @@ export const suite: Dialect = {
 }
 
 /** fastify-realtime with members that read server-sent events; publishers, whose ids begin at 100,000, have sockets. */
-export const suiteStreams: Dialect = {
-  ...suite,
-  name: 'suite, streams',
+export const realtimeStreams: Dialect = {
+  ...realtime,
+  name: 'fastify-realtime, streams',
   open: async (port, user, localAddress) => Number(user.id) >= 100_000
-    ? await suite.open(port, user, localAddress)
+    ? await realtime.open(port, user, localAddress)
     : await openStream(port, user, `?channels=${CHANNEL}`, localAddress),
   join: async () => {}
 }
 
 /** The same without the room. */
 export const idleStreams: Dialect = {
-  ...suiteStreams,
+  ...realtimeStreams,
   open: async (port, user, localAddress) => await openStream(port, user, '', localAddress)
 }
 
@@ -102,10 +102,10 @@ const uuidOf = (n: number): string => `3f2504e0-4f89-41d3-9a0c-${n.toString(16).
 const withUuids = ({ id, club }: User): User => ({ id: uuidOf(Number(id)), club: uuidOf(Number(club)) })
 
 /** fastify-realtime where tenants and users have UUIDs. */
-export const suiteWithUuids: Dialect = {
-  ...suite,
-  name: 'suite, UUIDs',
-  start: async (env) => await suite.start({ IDS: 'string', ...env }),
-  open: async (port, user, localAddress) => await suite.open(port, withUuids(user), localAddress),
+export const realtimeWithUuids: Dialect = {
+  ...realtime,
+  name: 'fastify-realtime, UUIDs',
+  start: async (env) => await realtime.start({ IDS: 'string', ...env }),
+  open: async (port, user, localAddress) => await realtime.open(port, withUuids(user), localAddress),
   idOf: uuidOf
 }

@@ -16,7 +16,7 @@ const [BEGIN, END] = ['<!-- figures of bench/results.json -->\n', '<!-- end of f
 /** The figures as docs/speed.md shows them. */
 export function table ({ date, machine, node, versions, command, results }: Results): string {
   const rows = results.map(({ name, work, unit, medians, bars }) => {
-    const figures = Object.entries(medians).map(([peer, value]) => peer.startsWith('suite') ? `**${peer} ${show(value)}**` : `${peer} ${show(value)}`)
+    const figures = Object.entries(medians).map(([peer, value]) => peer.startsWith('fastify-realtime') ? `**${peer} ${show(value)}**` : `${peer} ${show(value)}`)
     return `| ${name} | ${work} | ${unit} | ${figures.join(', ')} | ${bars.map(({ text, held }) => `${text} ${held ? '✓' : '✗'}`).join('; ')} |`
   })
   const others = Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(', ')

@@ -1,5 +1,5 @@
 import { createDatabase } from '../test/servers.js'
-import { bun, fastifyWs, idleStreams, socketIo, suite, suiteStreams, suiteWithUuids, ws, type Dialect } from './dialects.js'
+import { bun, fastifyWs, idleStreams, realtime, realtimeStreams, realtimeWithUuids, socketIo, ws, type Dialect } from './dialects.js'
 import { acrossNodes } from './rows/across-nodes.js'
 import { comingBack, comingBackToSocketIo, ROOMS } from './rows/coming-back.js'
 import { handshakes, handshakesOverRedis, idleMemory } from './rows/connections.js'
@@ -22,7 +22,7 @@ export interface Servers {
 /** What one round found: a figure for each peer, by name. */
 export type Figures = Record<string, number>
 
-/** `suite` held against another figure: at most, or at least, so many times it; without one, against a number. */
+/** `fastify-realtime` held against another figure: at most, or at least, so many times it; without one, against a number. */
 export interface Bar { than?: string, atMost?: number, atLeast?: number, of?: string }
 
 export interface Row {
@@ -44,7 +44,7 @@ async function each (dialects: Dialect[], measure: (dialect: Dialect) => Promise
 
 const load = { members: 500, publishers: 2, inFlight: 8, seconds: 2 }
 /** fastify-realtime stores what it always does, in the database of a deployment; the peers store nothing. */
-const log = async ({ name }: Dialect, mariadb: Servers['mariadb']): Promise<Record<string, string>> => name === 'suite' ? await stored(mariadb) : {}
+const log = async ({ name }: Dialect, mariadb: Servers['mariadb']): Promise<Record<string, string>> => name === 'fastify-realtime' ? await stored(mariadb) : {}
 const stored = async (mariadb: Servers['mariadb']) => ({ DATABASE_URL: await mariadb.settled() })
 const storedWithUuids = async (mariadb: Servers['mariadb']) => ({ DATABASE_URL: await mariadb.settled('strings') })
 
@@ -56,30 +56,30 @@ export const rows: Row[] = [
     work: '500 members, 2 publishers × 8 in flight, 128 B',
     unit: 'µs CPU per delivery',
     bars: [{ than: 'socket-io', atMost: 1 / 6 }, { than: 'bun', atMost: 1.3 }],
-    round: async ({ mariadb }) => await each([socketIo, ws, bun, suite], async (dialect) =>
+    round: async ({ mariadb }) => await each([socketIo, ws, bun, realtime], async (dialect) =>
       await fanOut(dialect, load, await log(dialect, mariadb)))
   },
   {
     name: 'fan-out to streams',
     work: '500 members with sockets, with server-sent events; 2 publishers × 8 in flight, 128 B',
     unit: 'µs CPU per delivery',
-    bars: [{ of: 'suite, streams', than: 'suite', atMost: 1.2 }],
-    round: async ({ mariadb }) => await each([suite, suiteStreams], async (dialect) => await fanOut(dialect, load, await stored(mariadb)))
+    bars: [{ of: 'fastify-realtime, streams', than: 'fastify-realtime', atMost: 1.2 }],
+    round: async ({ mariadb }) => await each([realtime, realtimeStreams], async (dialect) => await fanOut(dialect, load, await stored(mariadb)))
   },
   {
     name: 'idle memory of streams',
     work: '5000 connections with sockets, with server-sent events',
     unit: 'KiB',
     once: true,
-    bars: [{ of: 'suite, streams', than: 'suite', atMost: 1.5 }],
-    round: async ({ mariadb }) => await each([suite, idleStreams], async (dialect) => await idleMemory(dialect, { connections: 5000 }, await stored(mariadb)) / 1024)
+    bars: [{ of: 'fastify-realtime, streams', than: 'fastify-realtime', atMost: 1.5 }],
+    round: async ({ mariadb }) => await each([realtime, idleStreams], async (dialect) => await idleMemory(dialect, { connections: 5000 }, await stored(mariadb)) / 1024)
   },
   {
     name: 'fan-out, one at a time',
     work: '500 members, 1 in flight',
     unit: 'µs CPU per delivery',
     bars: [{ than: 'socket-io', atMost: 0.75 }, { than: 'ws', atMost: 1.05 }],
-    round: async ({ mariadb }) => await each([socketIo, ws, bun, suite], async (dialect) =>
+    round: async ({ mariadb }) => await each([socketIo, ws, bun, realtime], async (dialect) =>
       await fanOut(dialect, { ...load, publishers: 1, inFlight: 1 }, await log(dialect, mariadb)))
   },
   {
@@ -89,7 +89,7 @@ export const rows: Row[] = [
     bars: [{ of: '5000 members', than: 'bun, 5000 members', atMost: 1.3 }],
     round: async ({ mariadb }) => {
       const figures: Figures = {}
-      for (const members of [50, 500, 5000]) figures[`${members} members`] = await fanOut(suite, { ...load, members }, await log(suite, mariadb))
+      for (const members of [50, 500, 5000]) figures[`${members} members`] = await fanOut(realtime, { ...load, members }, await log(realtime, mariadb))
       // A relay without any log: what the machine itself costs with more sockets, or fewer.
       for (const members of [50, 500, 5000]) figures[`bun, ${members} members`] = await fanOut(bun, { ...load, members })
       return figures
@@ -102,19 +102,19 @@ export const rows: Row[] = [
     bars: [{ than: 'socket-io', atMost: 1 / 5 }],
     round: async (servers) => ({
       ...await each([socketIo], async (dialect) => await acrossNodes(dialect, load, { REDIS_URL: servers.redis.url })),
-      ...await each([suite], async (dialect) => await acrossNodes(dialect, load, { ...await stored(servers.mariadb), REDIS_URL: servers.redis.url }))
+      ...await each([realtime], async (dialect) => await acrossNodes(dialect, load, { ...await stored(servers.mariadb), REDIS_URL: servers.redis.url }))
     })
   },
   {
     name: 'direct messages, durable',
     work: '500 pairs, acked, MariaDB',
     unit: 'acked messages per second, and the node’s own µs CPU for each',
-    bars: [{ of: 'suite, µs per message', atMost: 40 }],
+    bars: [{ of: 'fastify-realtime, µs per message', atMost: 40 }],
     round: async ({ mariadb }) => {
       const load = { pairs: 500, seconds: 3 }
       const peer = await directMessages(oneRowEach, load, await stored(mariadb))
-      const own = await directMessages(suite, load, await stored(mariadb))
-      return { 'one-row-each': peer.perSecond, suite: own.perSecond, 'one-row-each, µs per message': peer.cpu, 'suite, µs per message': own.cpu }
+      const own = await directMessages(realtime, load, await stored(mariadb))
+      return { 'one-row-each': peer.perSecond, 'fastify-realtime': own.perSecond, 'one-row-each, µs per message': peer.cpu, 'fastify-realtime, µs per message': own.cpu }
     }
   },
   {
@@ -123,7 +123,7 @@ export const rows: Row[] = [
     work: 'the same, and each recipient says that it has come',
     unit: 'acked messages per second',
     bars: [],
-    round: async ({ mariadb }) => ({ suite: (await directMessages(suite, { pairs: 500, seconds: 3, confirmed: true }, await stored(mariadb))).perSecond })
+    round: async ({ mariadb }) => ({ 'fastify-realtime': (await directMessages(realtime, { pairs: 500, seconds: 3, confirmed: true }, await stored(mariadb))).perSecond })
   },
   {
     name: 'resume',
@@ -131,14 +131,14 @@ export const rows: Row[] = [
     work: 'all 2000 members of 20 rooms ask at once for the 20 messages that they missed',
     unit: 'ms until all are answered',
     bars: [],
-    round: async ({ mariadb }) => ({ suite: await resume({ members: 2000, rooms: 20 }, await stored(mariadb)) })
+    round: async ({ mariadb }) => ({ 'fastify-realtime': await resume({ members: 2000, rooms: 20 }, await stored(mariadb)) })
   },
   {
     name: 'lone durable message',
     work: '1 in flight, MariaDB',
     unit: 'ms to the ack, median',
     bars: [{ than: 'one-row-each', atMost: 1.2 }],
-    round: async ({ mariadb }) => await each([oneRowEach, suite], async (dialect) =>
+    round: async ({ mariadb }) => await each([oneRowEach, realtime], async (dialect) =>
       await loneMessage(dialect, { seconds: 2 }, await stored(mariadb)))
   },
   {
@@ -147,7 +147,7 @@ export const rows: Row[] = [
     once: true,
     unit: 'KiB per connection',
     bars: [{ than: 'fastify-ws', atMost: 1.25 }, { than: 'socket-io', atMost: 0.75 }],
-    round: async ({ mariadb }) => await each([socketIo, fastifyWs, suite], async (dialect) =>
+    round: async ({ mariadb }) => await each([socketIo, fastifyWs, realtime], async (dialect) =>
       await idleMemory(dialect, { connections: 10_000 }, await log(dialect, mariadb)) / 1024)
   },
   {
@@ -155,7 +155,7 @@ export const rows: Row[] = [
     work: 'handshakes, JWT verified',
     unit: 'handshakes per CPU second',
     bars: [{ than: 'socket-io', atLeast: 1 }],
-    round: async ({ mariadb }) => await each([socketIo, suite], async (dialect) => await handshakes(dialect, { count: 4000 }, await log(dialect, mariadb)))
+    round: async ({ mariadb }) => await each([socketIo, realtime], async (dialect) => await handshakes(dialect, { count: 4000 }, await log(dialect, mariadb)))
   },
   {
     name: 'connect over Redis',
@@ -263,45 +263,45 @@ export const rows: Row[] = [
     name: 'UUIDs: connect',
     work: 'handshakes, with integers and with UUIDs as ids',
     unit: 'handshakes per CPU second',
-    bars: [{ of: 'suite, UUIDs', than: 'suite', atLeast: 1 / 1.15 }],
+    bars: [{ of: 'fastify-realtime, UUIDs', than: 'fastify-realtime', atLeast: 1 / 1.15 }],
     round: async ({ mariadb }) => ({
-      ...await each([suite], async (dialect) => await handshakes(dialect, { count: 4000 }, await stored(mariadb))),
-      ...await each([suiteWithUuids], async (dialect) => await handshakes(dialect, { count: 4000 }, await storedWithUuids(mariadb)))
+      ...await each([realtime], async (dialect) => await handshakes(dialect, { count: 4000 }, await stored(mariadb))),
+      ...await each([realtimeWithUuids], async (dialect) => await handshakes(dialect, { count: 4000 }, await storedWithUuids(mariadb)))
     })
   },
   {
     name: 'UUIDs: direct messages, durable',
     work: '500 pairs, acked, MariaDB',
     unit: 'acked messages per second',
-    bars: [{ of: 'suite, UUIDs', than: 'suite', atLeast: 1 / 1.35 }],
+    bars: [{ of: 'fastify-realtime, UUIDs', than: 'fastify-realtime', atLeast: 1 / 1.35 }],
     round: async ({ mariadb }) => ({
-      ...await each([suite], async (dialect) => (await directMessages(dialect, { pairs: 500, seconds: 3 }, await stored(mariadb))).perSecond),
-      ...await each([suiteWithUuids], async (dialect) => (await directMessages(dialect, { pairs: 500, seconds: 3 }, await storedWithUuids(mariadb))).perSecond)
+      ...await each([realtime], async (dialect) => (await directMessages(dialect, { pairs: 500, seconds: 3 }, await stored(mariadb))).perSecond),
+      ...await each([realtimeWithUuids], async (dialect) => (await directMessages(dialect, { pairs: 500, seconds: 3 }, await storedWithUuids(mariadb))).perSecond)
     })
   },
   {
     name: 'UUIDs: online list',
     work: 'a page of 100, of one node',
     unit: 'requests per CPU second',
-    bars: [{ of: 'suite, UUIDs', than: 'suite', atLeast: 1 / 1.15 }],
-    round: async () => await each([suite, suiteWithUuids], async (dialect) => await ownRequests(dialect, calls['online list'], { count: 8000, sockets: USERS }, {}))
+    bars: [{ of: 'fastify-realtime, UUIDs', than: 'fastify-realtime', atLeast: 1 / 1.15 }],
+    round: async () => await each([realtime, realtimeWithUuids], async (dialect) => await ownRequests(dialect, calls['online list'], { count: 8000, sockets: USERS }, {}))
   },
   {
     name: 'UUIDs: idle memory',
     work: '10,000 connections, authenticated and present',
     once: true,
     unit: 'KiB per connection',
-    bars: [{ of: 'suite, UUIDs', than: 'suite', atMost: 1.15 }],
-    round: async () => await each([suite, suiteWithUuids], async (dialect) => await idleMemory(dialect, { connections: 10_000 }, {}) / 1024)
+    bars: [{ of: 'fastify-realtime, UUIDs', than: 'fastify-realtime', atMost: 1.15 }],
+    round: async () => await each([realtime, realtimeWithUuids], async (dialect) => await idleMemory(dialect, { connections: 10_000 }, {}) / 1024)
   },
   {
     name: 'latency',
     work: '500 members, 60 messages a second: half of what Socket.IO can',
     unit: 'ms',
-    bars: [{ of: 'suite p50', than: 'socket-io p50', atMost: 1 }, { of: 'suite p99', than: 'socket-io p99', atMost: 1 }],
+    bars: [{ of: 'fastify-realtime p50', than: 'socket-io p50', atMost: 1 }, { of: 'fastify-realtime p99', than: 'socket-io p99', atMost: 1 }],
     round: async ({ mariadb }) => {
       const figures: Figures = {}
-      for (const dialect of [socketIo, ws, bun, suite]) {
+      for (const dialect of [socketIo, ws, bun, realtime]) {
         const { p50, p99 } = await latency(dialect, { members: 500, rate: 60, seconds: 3 }, await log(dialect, mariadb))
         Object.assign(figures, { [`${dialect.name} p50`]: p50, [`${dialect.name} p99`]: p99 })
       }

@@ -10,7 +10,7 @@ import { show, table, writePage } from './page.js'
 import { rows, type Bar, type Figures, type Row } from './rows.js'
 
 /**
- * `npm run bench`: every row, peers and suite in turn, in several rounds; medians as a table, which docs/speed.md shows, as
+ * `npm run bench`: every row, peers and fastify-realtime in turn, in several rounds; medians as a table, which docs/speed.md shows, as
  * results.json and as chart.svg. `-- --rounds 3 --row connect --row latency` for less.
  */
 const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, row: { type: 'string', multiple: true } } })
@@ -86,11 +86,11 @@ function median (values: number[]): number {
 }
 
 /** By the median of the rounds' ratios: within a round the machine was the same for both, from one to the next it may not be. */
-function judge ({ of = 'suite', than, atMost, atLeast }: Bar, rounds: Figures[]): { text: string, held: boolean, ratio: number } {
+function judge ({ of = 'fastify-realtime', than, atMost, atLeast }: Bar, rounds: Figures[]): { text: string, held: boolean, ratio: number } {
   const ratio = median(rounds.map((figures) => (figures[of] ?? NaN) / (than === undefined ? 1 : figures[than] ?? NaN)))
   const held = atMost !== undefined ? ratio <= atMost : ratio >= (atLeast ?? 0)
   const bar = atMost !== undefined ? `≤ ${show(atMost)}` : `≥ ${show(atLeast ?? 0)}`
-  return { text: `${of === 'suite' ? '' : `${of}: `}${show(ratio)}${than === undefined ? '' : ` × ${than}`} (${bar})`, held, ratio }
+  return { text: `${of === 'fastify-realtime' ? '' : `${of}: `}${show(ratio)}${than === undefined ? '' : ` × ${than}`} (${bar})`, held, ratio }
 }
 
 function versionOf (name: string): string {

@@ -61,7 +61,7 @@ export async function startScript (script: string, env: Record<string, string>):
 let bundled: ReturnType<typeof bundle> | null = null
 
 /** The example host with everything on; SQLite unless the environment says otherwise. */
-export async function startSuite (env: Record<string, string> = {}): Promise<Target> {
+export async function startRealtime (env: Record<string, string> = {}): Promise<Target> {
   bundled ??= bundle()
   const { host } = await bundled
   const own = env.DATABASE_URL === undefined ? { DATABASE_URL: `sqlite:${join(temporaryFolder('bench'), 'realtime.db')}` } : {}

@@ -29,7 +29,7 @@ declare module '@fastify/jwt' {
 /** The channels of a club. */
 const OURS = /^(group|conversation)\./
 
-/** A host that composes the whole suite with JWTs of its own. Short enough to be read as the manual. */
+/** A host that composes all plugins with JWTs of its own. Short enough to be read as the manual. */
 export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   const app = Fastify({ logger: { level: settings.logLevel }, forceCloseConnections: true })
 

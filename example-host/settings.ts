@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto'
 import type { IdKind } from '../plugins/index.js'
 
-const suite = ['connections', 'presence', 'typing', 'channels', 'conversations', 'stats'] as const
-export type SuitePlugin = typeof suite[number]
+const pluginNames = ['connections', 'presence', 'typing', 'channels', 'conversations', 'stats'] as const
+export type PluginName = typeof pluginNames[number]
 
 /** Characters of a secret that cannot be guessed. */
 const MIN_SECRET = 32
@@ -28,7 +28,7 @@ export interface Settings {
   audit: 'all' | 'durable'
   presenceEveryone: number | 'always' | 'never'
   logLevel: string
-  plugins: SuitePlugin[]
+  plugins: PluginName[]
   metrics: string | undefined
   nodeName: string | undefined
   production: boolean
@@ -91,11 +91,11 @@ function redisUrl (env: NodeJS.ProcessEnv): string | undefined {
   return `redis://${password}${env.REDIS_HOST}:${number(env, 'REDIS_PORT', 6379)}/${number(env, 'REDIS_DB', 0)}`
 }
 
-function plugins (text: string | undefined): SuitePlugin[] {
-  if (text === undefined || text === '' || text === 'all') return [...suite]
+function plugins (text: string | undefined): PluginName[] {
+  if (text === undefined || text === '' || text === 'all') return [...pluginNames]
   return list(text).map((name) => {
-    const known = suite.find((plugin) => plugin === name)
-    if (known === undefined) throw new Error(`SUITE knows ${suite.join(', ')}, not ${name}`)
+    const known = pluginNames.find((plugin) => plugin === name)
+    if (known === undefined) throw new Error(`SUITE knows ${pluginNames.join(', ')}, not ${name}`)
     return known
   })
 }

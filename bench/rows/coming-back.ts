@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { socketIo, suite, type User } from '../dialects.js'
+import { socketIo, realtime, type User } from '../dialects.js'
 import { frameOf, type RawClient } from '../raw-client.js'
 import { cpuOf, JWT_SECRET, type Target } from '../servers.js'
 
@@ -44,7 +44,7 @@ const OWN = ['user:me', 'broadcast']
 async function publish (server: Target, clubs: number[], rooms: string[], counts: number[]): Promise<Array<Map<string, number>>> {
   const found = counts.map(() => new Map<string, number>())
   for (const club of clubs) {
-    const publisher = await suite.open(server.port, { id: 1_000_000 + club, club })
+    const publisher = await realtime.open(server.port, { id: 1_000_000 + club, club })
     for (const [round, count] of counts.entries()) {
       for (let n = 0; n < count * rooms.length; n++) {
         const channel = rooms[n % rooms.length] ?? ''
@@ -65,8 +65,8 @@ async function publish (server: Target, clubs: number[], rooms: string[], counts
 export async function comingBack (
   { users, missed }: { users: number, missed: number }, env: Record<string, string>, [mariadb, redis]: [number, number]
 ): Promise<Record<string, number>> {
-  const closing = await suite.start(env)
-  const server = await suite.start(env)
+  const closing = await realtime.start(env)
+  const server = await realtime.start(env)
   const clients: RawClient[] = []
   try {
     await warmUp(server)
@@ -77,7 +77,7 @@ export async function comingBack (
     const answers: Subscribed[] = []
     for (let at = 0; at < users; at += 50) {
       answers.push(...await Promise.all(Array.from({ length: 50 }, async (_, n) => {
-        const client = await suite.open(closing.port, userOf(at + n))
+        const client = await realtime.open(closing.port, userOf(at + n))
         client.onClose = () => {}
         return await subscribe(client, [...OWN, ...rooms].map((channel) => ({ channel })))
       })))
@@ -88,7 +88,7 @@ export async function comingBack (
     const cpu = used()
     const began = performance.now()
     await Promise.all(answers.map(async ({ epoch, channels }, i) => {
-      const client = await suite.open(server.port, userOf(i))
+      const client = await realtime.open(server.port, userOf(i))
       clients.push(client)
       const places = channels.map(({ channel, position }) => ({ channel, since: seen[`${clubOf(i)}/${channel}`] ?? position }))
       const answer = await subscribe(client, places, epoch, missed * ROOMS)
@@ -112,7 +112,7 @@ async function warmUp (server: Target): Promise<void> {
   const [since] = await publish(server, clubs, rooms, [1, 1])
   for (let round = 0; round < WARM_ROUNDS; round++) {
     const clients = await Promise.all(Array.from({ length: WARM_UP }, async (_, n) => {
-      const client = await suite.open(server.port, userOf(first + n))
+      const client = await realtime.open(server.port, userOf(first + n))
       await subscribe(client, rooms.map((channel) => ({ channel, since: since?.get(`${clubOf(first + n)}/${channel}`) ?? 0 })), undefined, ROOMS)
       return client
     }))

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { suite } from '../dialects.js'
+import { realtime } from '../dialects.js'
 import { frameOf, type RawClient } from '../raw-client.js'
-import { JWT_SECRET, startSuite, type Target } from '../servers.js'
+import { JWT_SECRET, startRealtime, type Target } from '../servers.js'
 import { clubOf, frame, subscribe, userOf } from './coming-back.js'
 
 interface Load { users: number, rooms: number, rate: number }
@@ -32,7 +32,7 @@ class User {
   }
 
   async open (server: Target): Promise<void> {
-    const client = await suite.open(server.port, userOf(this.#index))
+    const client = await realtime.open(server.port, userOf(this.#index))
     this.#client = client
     const ended = new Promise<never>((_resolve, reject) => {
       client.onClose = (code) => {
@@ -112,8 +112,8 @@ class Deploy {
 /** Half of the users are on a node that is closed and started again. */
 export async function deploy ({ users: count, rooms: perUser, rate }: Load, env: Record<string, string>): Promise<Record<string, number>> {
   const state = new Deploy()
-  const staying = await startSuite({ JWT_SECRET, ...env })
-  const closing = await startSuite({ JWT_SECRET, ...env })
+  const staying = await startRealtime({ JWT_SECRET, ...env })
+  const closing = await startRealtime({ JWT_SECRET, ...env })
   const started: Target[] = [staying, closing]
   const rooms = Array.from({ length: perUser }, (_, n) => `group.deploy${Date.now()}.${n}`)
   const users = Array.from({ length: count }, (_, i) => new User(i, rooms, state))
@@ -122,7 +122,7 @@ export async function deploy ({ users: count, rooms: perUser, rate }: Load, env:
   const published = new Map<number, number>()
   try {
     for (let club = 1; club <= clubOf(count - 1); club++) {
-      const publisher = await suite.open(staying.port, { id: 2_000_000 + club, club })
+      const publisher = await realtime.open(staying.port, { id: 2_000_000 + club, club })
       publisher.send(frame('subscribe', { channel: 'presence' }))
       publisher.onFrame = (payload) => {
         const text = payload.toString('latin1')
@@ -151,7 +151,7 @@ export async function deploy ({ users: count, rooms: perUser, rate }: Load, env:
     state.isMeasuring = true
     const closedAt = performance.now()
     const replaced = closing.close().then(async () => {
-      const again = await startSuite({ JWT_SECRET, ...env })
+      const again = await startRealtime({ JWT_SECRET, ...env })
       started.push(again)
       state.nodes = [staying, again]
     })

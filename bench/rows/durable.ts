@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { suite, tokenOf, type Dialect } from '../dialects.js'
+import { realtime, tokenOf, type Dialect } from '../dialects.js'
 import { frameOf, RawClient } from '../raw-client.js'
 import { JWT_SECRET, startPeer } from '../servers.js'
 
 /** Fastify and ws, one INSERT per message. */
 export const oneRowEach: Dialect = {
-  ...suite,
+  ...realtime,
   name: 'one-row-each',
   start: async (env) => await startPeer('one-row-each', { JWT_SECRET, ...env }),
   open: async (port, user) => {

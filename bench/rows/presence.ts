@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { suite } from '../dialects.js'
+import { realtime } from '../dialects.js'
 import { frameOf, type RawClient } from '../raw-client.js'
 
 const AT_ONCE = 50
@@ -21,11 +21,11 @@ interface Arrival {
 
 /** So many users of a tenant come online, each watched by 20 others; in as many tenants, one after the other, as it takes for a figure. */
 export async function arrivals ({ users, everyone }: { users: number, everyone?: string }, env: Record<string, string>): Promise<Arrival> {
-  const server = await suite.start({ ...everyone === undefined ? {} : { PRESENCE_EVERYONE: everyone }, ...env })
+  const server = await realtime.start({ ...everyone === undefined ? {} : { PRESENCE_EVERYONE: everyone }, ...env })
   const clients: RawClient[] = []
   const tenants = Math.ceil(LEAST / users)
   try {
-    await inBatches(WARM_UP, async (i) => { (await suite.open(server.port, { id: 1, club: 1000 + i })).close() })
+    await inBatches(WARM_UP, async (i) => { (await realtime.open(server.port, { id: 1, club: 1000 + i })).close() })
     for (let club = 1; club <= tenants; club++) await watch(club)
     await sleep(1500)
     let frames = 0
@@ -34,7 +34,7 @@ export async function arrivals ({ users, everyone }: { users: number, everyone?:
     const before = server.cpu()
     for (let club = 1; club <= tenants; club++) {
       await inBatches(users, async (i) => {
-        const client = await suite.open(server.port, { id: 1 + i, club })
+        const client = await realtime.open(server.port, { id: 1 + i, club })
         count(client)
         clients.push(client)
       })
@@ -50,7 +50,7 @@ export async function arrivals ({ users, everyone }: { users: number, everyone?:
     for (let from = 1; from <= users; from += WATCHED) {
       const userIds = Array.from({ length: Math.min(WATCHED, users - from + 1) }, (_, i) => from + i)
       for (let i = 0; i < WATCHERS_OF_EACH; i++) {
-        const watcher = await suite.open(server.port, { id: FIRST_WATCHER + clients.length, club })
+        const watcher = await realtime.open(server.port, { id: FIRST_WATCHER + clients.length, club })
         watcher.send(frameOf(JSON.stringify({ event: 'presence:watch', id: 1, data: { userIds } })))
         await watcher.next((text) => text.startsWith('{"event":"ack"'))
         clients.push(watcher)
@@ -68,10 +68,10 @@ interface Coming {
 
 /** So many members subscribe one channel, one after the other, and leave it. `channel`: of members that are known, or not. */
 export async function members ({ count, channel }: { count: number, channel: string }, env: Record<string, string>): Promise<Coming> {
-  const server = await suite.start({ PRESENCE_EVERYONE: 'never', ...env })
+  const server = await realtime.start({ PRESENCE_EVERYONE: 'never', ...env })
   const clients: RawClient[] = []
   try {
-    await inBatches(count, async (i) => { clients.push(await suite.open(server.port, { id: 1 + i, club: 1 })) })
+    await inBatches(count, async (i) => { clients.push(await realtime.open(server.port, { id: 1 + i, club: 1 })) })
     const ask = async (client: RawClient, event: string, name: string): Promise<void> => {
       client.send(frameOf(JSON.stringify({ event, id: 1, data: { channel: name } })))
       await client.next((text) => text.startsWith('{"event":"ack"'))

@@ -1,7 +1,7 @@
 import { Agent, request } from 'node:http'
-import { suite, tokenOf, type Dialect, type User } from '../dialects.js'
+import { realtime, tokenOf, type Dialect, type User } from '../dialects.js'
 import type { RawClient } from '../raw-client.js'
-import { JWT_SECRET, startPeer, startSuite, type Target } from '../servers.js'
+import { JWT_SECRET, startPeer, startRealtime, type Target } from '../servers.js'
 
 export const USERS = 400
 const AT_ONCE = 16
@@ -39,17 +39,17 @@ export async function ownRequests (dialect: Dialect, call: Call, { count, socket
 }
 
 /** Requests for each second of processor time: fastify-realtime's, and those of a bare route that answers the same bytes, also with fastify-realtime's guards. */
-export async function restRequests (call: Call, { count, sockets }: { count: number, sockets: number }, env: Record<string, string>): Promise<{ 'suite': number, 'bare': number, 'bare, guarded': number }> {
-  const host = await startSuite(env)
+export async function restRequests (call: Call, { count, sockets }: { count: number, sockets: number }, env: Record<string, string>): Promise<{ 'fastify-realtime': number, 'bare': number, 'bare, guarded': number }> {
+  const host = await startRealtime(env)
   const online: RawClient[] = []
   try {
-    for (let i = 0; i < sockets; i++) online.push(await suite.open(host.port, userOf(i)))
+    for (let i = 0; i < sockets; i++) online.push(await realtime.open(host.port, userOf(i)))
     const body = await send(host.port, call, userOf(0))
     const answers = { JWT_SECRET, ANSWERS: JSON.stringify([{ method: call.method, path: call.path.split('?')[0], body }]) }
     const [bare, guarded] = await Promise.all([startPeer('bare-routes', answers), startPeer('bare-routes', { ...answers, GUARDS: '1' })])
     try {
       return {
-        'suite': await perSecond(host, call, count), 'bare': await perSecond(bare, call, count), 'bare, guarded': await perSecond(guarded, call, count)
+        'fastify-realtime': await perSecond(host, call, count), 'bare': await perSecond(bare, call, count), 'bare, guarded': await perSecond(guarded, call, count)
       }
     } finally {
       await Promise.all([bare.stop(), guarded.stop()])

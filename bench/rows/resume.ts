@@ -1,4 +1,4 @@
-import { suite } from '../dialects.js'
+import { realtime } from '../dialects.js'
 import { frameOf, type RawClient } from '../raw-client.js'
 
 /** Messages that each member missed. */
@@ -9,10 +9,10 @@ const MISSED = 20
  * came back, or a network did.
  */
 export async function resume ({ members, rooms }: { members: number, rooms: number }, env: Record<string, string>): Promise<number> {
-  const server = await suite.start(env)
+  const server = await realtime.start(env)
   const clients: RawClient[] = []
   try {
-    const publisher = await suite.open(server.port, { id: 100_000, club: 1 })
+    const publisher = await realtime.open(server.port, { id: 100_000, club: 1 })
     clients.push(publisher)
     const firstOf: number[] = []
     for (let i = 0; i < rooms * MISSED; i++) {
@@ -21,7 +21,7 @@ export async function resume ({ members, rooms }: { members: number, rooms: numb
       firstOf[i % rooms] ??= messageId
     }
     for (let at = 0; at < members; at += 50) {
-      clients.push(...await Promise.all(Array.from({ length: 50 }, async (_, i) => await suite.open(server.port, { id: 1 + at + i, club: 1 }))))
+      clients.push(...await Promise.all(Array.from({ length: 50 }, async (_, i) => await realtime.open(server.port, { id: 1 + at + i, club: 1 }))))
     }
     const took: number[] = []
     // Until the code is compiled.
