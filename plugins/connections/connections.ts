@@ -1,5 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { thenMaybe, isPromise, catchMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { thenMaybe, isPromise, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { PRESENCE_CHANNEL, privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import type { Joining } from '../../lib/delivery/joining.js'
@@ -11,6 +11,7 @@ import { connectionKey } from '../../lib/keys.js'
 import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
 import type { JoinResult, RosterConnection, Standing } from '../../lib/roster/contract.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
+import { Cleanups, graceAfter } from './cleanups.js'
 import { Closing } from './closing.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
 import { channelsStillAllowed, endIfRefused } from './decisions.js'
@@ -35,7 +36,7 @@ export class Connections {
   readonly #store: ConnectionStore
   readonly #log: FastifyBaseLogger
   readonly #closing: Closing
-  readonly #cleanups = new Set<Promise<void>>()
+  readonly #cleanups: Cleanups
 
   constructor (internals: Internals, settings: ConnectionSettings, store: ConnectionStore, log: FastifyBaseLogger) {
     this.#internals = internals
@@ -43,6 +44,7 @@ export class Connections {
     this.#store = store
     this.#log = log
     this.#closing = new Closing(internals, log)
+    this.#cleanups = new Cleanups(internals, settings, store, log)
     internals.bus.on('connectionExpired', (entry) => { this.#recordDisconnected(entry) })
     internals.bus.on('displaced', ({ entry, taken }) => taken
       // The client may reconnect; then it gets RT_CONNECTION_TAKEN.
@@ -186,52 +188,14 @@ export class Connections {
     this.#store.putSession(connection.phase.session, connection.client, [...connection.channels], 'connected')
   }
 
-  /** Releases everything that a connection held after its socket or stream closed, for whatever reason. Never throws. */
+  /** A socket or stream closed, for whatever reason. Never throws. */
   onClosed (connection: Connection): void {
-    this.#internals.access.release(connection)
-    const session = connection.end()
-    if (session === null) return
-    const cleanup = this.#cleanUp(connection, session)
-    if (!isPromise(cleanup)) return
-    this.#cleanups.add(cleanup)
-    void cleanup.then(() => this.#cleanups.delete(cleanup))
+    this.#cleanups.onClosed(connection)
   }
 
   /** Resolves when the cleanup of every socket that has closed so far is done. */
   async whenCleanedUp (): Promise<void> {
-    await Promise.all(this.#cleanups)
-  }
-
-  /** Synchronous if the roster is: no promise per closed socket (bench row "connect"). */
-  #cleanUp (connection: Connection, session: Session): MaybePromise<void> {
-    const { tenantId, userId } = session.identity
-    const { connectionId, generation } = session
-    const key = connectionKey(tenantId, connectionId)
-    const channels = [...connection.channels]
-    if (this.#internals.localConnections.get(key) === connection) this.#internals.localConnections.delete(key)
-    const grace = connection.phase.name === 'closing' ? this.#graceAfter(connection.phase.code) : undefined
-    for (const channel of channels) connection.leave(channel, grace ?? this.#internals.settings.presenceGrace)
-    for (const channel of connection.hidden) connection.leave(channel)
-    return thenMaybe(this.#wasReplaced({ tenantId, userId, connectionId, generation }, grace), (wasReplaced) => {
-      if (!wasReplaced) {
-        this.#store.putSession(session, connection.client, channels, 'disconnected')
-        this.#internals.bus.emit('disconnected', { tenantId, userId, connectionId })
-      }
-      this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, wasReplaced ? 'Connection replaced' : 'Connection closed')
-    })
-  }
-
-  /** Removes a closed socket from the roster. True if a newer one with the same id, of another generation, has replaced it. */
-  #wasReplaced (entry: Pick<RosterConnection, 'tenantId' | 'userId' | 'connectionId' | 'generation'>, grace?: number): MaybePromise<boolean> {
-    const { roster } = this.#internals
-    const hasReplacement = async (): Promise<boolean> => {
-      const found = await roster.find(entry.tenantId, entry.connectionId)
-      return found?.userId === entry.userId && found.generation !== entry.generation
-    }
-    return catchMaybe(() => thenMaybe(roster.leave(entry, grace), (left) => left ? false : hasReplacement()), (err) => {
-      this.#log.warn({ err, connection_id: entry.connectionId }, 'Could not remove a connection from the roster: it expires with the lease of this node')
-      return false
-    })
+    await this.#cleanups.whenDone()
   }
 
   /** Ends one of the caller's connections, on whichever node it is. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
@@ -306,13 +270,8 @@ export class Connections {
 
   async #end (entry: RosterConnection, code: number, reason: string): Promise<void> {
     await this.#closing.socket(entry, code, reason)
-    const left = await this.#internals.roster.leave(entry, this.#graceAfter(code))
+    const left = await this.#internals.roster.leave(entry, graceAfter(code, this.#settings))
     if (entry.nodeId === null && left) this.#recordDisconnected(entry)
-  }
-
-  /** Clients of a node that restarts reconnect to another one, as soon as it accepts them. */
-  #graceAfter (code: number | null): number | undefined {
-    return code === CloseCode.restarting ? this.#settings.drainGrace : undefined
   }
 
   /** A connection without a socket ended. */
