@@ -5,19 +5,17 @@ import type { RowOf } from '../../redis/commands.js'
 import { defaultPresence, type Renewed, type RosterTimes } from '../contract.js'
 import { decodePresence, encodePresence, toConnection, toMode } from './codec.js'
 import type { RosterCommands } from './commands.js'
+import { comparisonOf, type SocketPart } from './comparison.js'
 import type { restore } from './heal-scripts.js'
 import type { Invisible } from './invisible.js'
 import type { Lease } from './lease.js'
 import type { LocalSocket, LocalState } from './local-state.js'
 import type { OfflineReconciler } from './offline-reconciler.js'
 import type { Modes } from './modes.js'
-import { MAX_ROWS, partsOf, type Part } from './parts.js'
+import { MAX_ROWS, partsOf } from './parts.js'
 import type { RecentPresences } from './recent-presences.js'
 import type { RedisRooms } from './rooms.js'
 import type { RedisTyping } from './typing.js'
-
-/** Sockets of one tenant to compare with Redis; `isLast`: with these, all sockets of the tenant were compared. */
-interface SocketPart extends Part<LocalSocket> { isLast: boolean }
 
 /** Milliseconds after a loss before this node writes sockets of users who were not reported; until then the other nodes have written those that were. */
 const REPORTED_FIRST = 2000
@@ -126,7 +124,7 @@ export class Healing {
   async #continueComparison (rows: number, found: Renewed): Promise<number> {
     if (this.#comparison === null) {
       this.#comparisonAt = this.#parts.lease.now
-      this.#comparison = this.#calls(await this.#indexTenants())
+      this.#comparison = comparisonOf(this.#parts.local, await this.#indexTenants())
     }
     let missed = 0
     for (let left = Math.max(rows, MAX_ROWS); left > 0; left -= MAX_ROWS) {
@@ -153,32 +151,6 @@ export class Healing {
     const recorded = new Set((await commands.redis.smembers(commands.tenantsKey(nodeId))).map((tenant) => commands.ids.parse(tenant)))
     await commands.rememberTenants([...local.tenantIds].filter((tenantId) => !recorded.delete(tenantId)))
     return [...recorded]
-  }
-
-  /** All sockets, grouped into calls. Sockets that are opened or closed meanwhile may be left out. */
-  * #calls (emptyTenantIds: Id[]): Generator<SocketPart[], void> {
-    const { local } = this.#parts
-    let call: SocketPart[] = []
-    let size = 0
-    for (const tenantId of [...emptyTenantIds, ...local.tenantIds]) {
-      let part: SocketPart = { tenantId, rows: [], isLast: false }
-      for (const socket of local.in(tenantId)) {
-        part.rows.push(socket)
-        if (size + part.rows.length < MAX_ROWS) continue
-        yield [...call, part]
-        part = { tenantId, rows: [], isLast: false }
-        call = []
-        size = 0
-      }
-      part.isLast = true
-      call.push(part)
-      size += Math.max(part.rows.length, 1)
-      if (size < MAX_ROWS) continue
-      yield call
-      call = []
-      size = 0
-    }
-    if (call.length > 0) yield call
   }
 
   async #compare (parts: SocketPart[], found: Renewed): Promise<number> {

@@ -4,8 +4,8 @@ import type { Id, Ids } from '../../ids.js'
 import { connectionKey, type UserRef } from '../../keys.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import {
-  createGenerations, defaultPresence, isFull, type ConnectionRef, type Counts, type Due, type JoinResult, type Presence, type RateCount, type Renewed,
-  type Roster, type RosterConnection, type RosterTimes, type UsersOfTenant
+  createGenerations, defaultPresence, isFull, type ConnectionRef, type Counts, type JoinResult, type Presence, type RateCount,
+  type Roster, type RosterConnection, type RosterTimes
 } from '../contract.js'
 import { MemoryRoster } from '../memory/roster.js'
 import { NOTHING_JOINED } from '../memory/users.js'
@@ -194,17 +194,9 @@ export class RedisRoster implements Roster {
     return found.map((text) => toConnection(this.#commands.ids, tenantId, text))
   }
 
-  async addChannel (tenantId: Id, connectionId: string, channel: string, limit: number): Promise<boolean> {
-    return await this.#commands.run('addChannel', this.#commands.base(tenantId), { id: connectionId, channel, limit }) === 1
-  }
-
-  async removeChannel (tenantId: Id, connectionId: string, channel: string): Promise<void> {
-    await this.#commands.redis.srem(`${this.#commands.base(tenantId)}channels:${connectionId}`, channel)
-  }
-
-  async channels (tenantId: Id, connectionId: string): Promise<string[]> {
-    return await this.#commands.redis.smembers(`${this.#commands.base(tenantId)}channels:${connectionId}`)
-  }
+  readonly addChannel: Roster['addChannel'] = async (tenantId, id, channel, limit) => await this.#commands.run('addChannel', this.#commands.base(tenantId), { id, channel, limit }) === 1
+  readonly removeChannel: Roster['removeChannel'] = async (tenantId, id, channel) => { await this.#commands.redis.srem(`${this.#commands.base(tenantId)}channels:${id}`, channel) }
+  readonly channels: Roster['channels'] = async (tenantId, id) => await this.#commands.redis.smembers(`${this.#commands.base(tenantId)}channels:${id}`)
 
   readonly recordWatches: Roster['recordWatches'] = async (...args) => await this.#watches.recordWatches(...args)
   readonly dropWatches: Roster['dropWatches'] = async (...args) => await this.#watches.dropWatches(...args)
@@ -238,21 +230,11 @@ export class RedisRoster implements Roster {
   readonly stopTyping: Roster['stopTyping'] = async (keys) => await this.#typing.stop(keys)
   readonly typing: Roster['typing'] = async (...args) => await this.#typing.list(...args)
 
-  async claimDue (): Promise<Due[]> {
-    return await this.#sweep.claimDue()
-  }
-
-  async confirmOffline (users: UsersOfTenant[]): Promise<UsersOfTenant[]> {
-    return await this.#sweep.confirmOffline(users)
-  }
-
-  async renew (share = 1): Promise<Renewed> {
-    return await this.#healing.renew(share)
-  }
-
-  async reap (): Promise<boolean> {
-    return await this.#sweep.reap()
-  }
+  readonly claimDue: Roster['claimDue'] = async () => await this.#sweep.claimDue()
+  readonly confirmOffline: Roster['confirmOffline'] = async (users) => await this.#sweep.confirmOffline(users)
+  readonly renew: Roster['renew'] = async (share = 1) => await this.#healing.renew(share)
+  readonly reap: Roster['reap'] = async () => await this.#sweep.reap()
+  readonly repair: Roster['repair'] = async (share = 1) => { await this.#repair.repair(share) }
 
   readonly dismiss: Roster['dismiss'] = async (user) => { await dismiss(this.#commands, user) }
   readonly forget: Roster['forget'] = async (user) => { await forget(this.#commands, user) }
@@ -262,10 +244,6 @@ export class RedisRoster implements Roster {
     // Else the node would see to it that the user is reported offline once more.
     this.#departures.remove(user)
     this.#presence.release(user)
-  }
-
-  async repair (share = 1): Promise<void> {
-    await this.#repair.repair(share)
   }
 
   async countRequest (key: string, window: number): Promise<RateCount> {
@@ -284,9 +262,7 @@ export class RedisRoster implements Roster {
     return await this.#commands.run('lock', `${this.#commands.prefix}lock:${name}`, { owner: this.nodeId, ttl }) === 1
   }
 
-  async aliveNodes (): Promise<string[]> {
-    return await this.#commands.livingNodes()
-  }
+  readonly aliveNodes: Roster['aliveNodes'] = async () => await this.#commands.livingNodes()
 
   async close (): Promise<void> {
     const sockets = [...this.#local.tenantIds].flatMap((tenantId) => [...this.#local.in(tenantId)])
