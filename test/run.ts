@@ -14,7 +14,7 @@ const JOBS = availableParallelism() + 2
  * A file that fails beside others is run once more, alone, and then its result counts: on a small machine three files at
  * once can starve each other past their deadlines. With more failures than this, nothing is run again.
  */
-const MAX_REPEATED = 5
+const MAX_REPEATED = 8
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
 
