@@ -19,6 +19,9 @@ export interface StoredMessage { id: number, type: string, payload: Record<strin
 /** Where a message is, and who sent it. */
 export interface MessagePlace { id: number, userId: Id, type: string, channel: string, conversation: string, createdAt: number }
 
+/** Runs a search when it is its turn. */
+export type InTurn = <T>(search: () => Promise<T>) => Promise<T>
+
 /** A page of a conversation. */
 interface HistoryPage { tenantId: Id, conversation: string, before: number | undefined, limit: number }
 
@@ -51,9 +54,9 @@ export class ConversationStore {
   }
 
   /** The newest messages below `before`, and deleted ones without their content, newest first. */
-  async history ({ label, ...page }: HistoryPage & { label: string | undefined }): Promise<StoredMessage[]> {
+  async history ({ label, ...page }: HistoryPage & { label: string | undefined }, inTurn: InTurn): Promise<StoredMessage[]> {
     // Not one statement: its result would be a table on disk, because of the payloads. One that is deleted in between is in both.
-    const present = label === undefined ? await this.#page('websocket_events', page) : await this.#labelled({ ...page, label })
+    const present = label === undefined ? await this.#page('websocket_events', page) : await this.#labelled({ ...page, label }, inTurn)
     const deleted = await this.#page('websocket_deleted_messages', { ...page, label })
     if (deleted.length === 0) return present
     const all = new Map([...present, ...deleted].map((message) => [message.id, message]))
@@ -61,17 +64,22 @@ export class ConversationStore {
   }
 
   /** No index has the label: so many messages at a time are looked through, and so many in all. A label that is rare must not keep the database busy. */
-  async #labelled ({ tenantId, conversation, before, limit, label }: HistoryPage & { label: string }): Promise<StoredMessage[]> {
+  async #labelled ({ tenantId, conversation, before, limit, label }: HistoryPage & { label: string }, inTurn: InTurn): Promise<StoredMessage[]> {
     const found: StoredMessage[] = []
-    for (let below = before, windows = 0; found.length < limit && windows < MAX_WINDOWS; windows++) {
+    // Where the next window ends; null: there is none.
+    const search = async (below: number | undefined): Promise<number | null> => {
       const [first] = await this.#rows<{ id: number | null }>(`
         select min(id) as id from (select id from websocket_events ${this.#byConversation}
           where tenant_id = ? and conversation = ?${below === undefined ? '' : ' and id < ?'} order by id desc limit ${WINDOW}) as some`,
       [tenantId, conversation, ...below === undefined ? [] : [below]])
-      if (first?.id === null || first === undefined) break
+      if (first?.id === null || first === undefined) return null
       const from = Number(first.id)
       found.push(...await this.#page('websocket_events', { tenantId, conversation, before: below, limit: limit - found.length, label, from }))
-      below = from
+      return from
+    }
+    for (let below: number | null | undefined = before, windows = 0; below !== null && found.length < limit && windows < MAX_WINDOWS; windows++) {
+      const at: number | undefined = below
+      below = await inTurn(async () => await search(at))
     }
     return found
   }
