@@ -54,7 +54,7 @@ export class ConversationStore {
   }
 
   /** The newest messages below `before`, and deleted ones without their content, newest first. */
-  async history ({ label, ...page }: HistoryPage & { label: string | undefined }, inTurn: InTurn): Promise<StoredMessage[]> {
+  async history ({ label, ...page }: HistoryPage & { label: string | undefined }, inTurn: InTurn = async (search) => await search()): Promise<StoredMessage[]> {
     // Not one statement: its result would be a table on disk, because of the payloads. One that is deleted in between is in both.
     const present = label === undefined ? await this.#page('websocket_events', page) : await this.#labelled({ ...page, label }, inTurn)
     const deleted = await this.#page('websocket_deleted_messages', { ...page, label })
