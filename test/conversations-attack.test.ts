@@ -89,4 +89,19 @@ overBackends((test, backend) => {
     t.equal((await rest(b, user(2), 'GET', '/history?channel=group.1')).status, 403)
     t.match(await rest(b, user(2), 'GET', '/history?channel=user:me'), { status: 200, body: { data: [] } })
   })
+
+  test('a user who searches on and on for a label is refused, and others are not', async (t) => {
+    const [a, b] = await buildNodes(t, { backend, options: { ...options, requestsPerMinute: 0 } })
+    await told(t, a)
+    // A minute of the limit, whole.
+    a.clock.advance(60_000 - a.clock.now() % 60_000)
+    const search = async (host: Host, userId: number): Promise<number> => (await rest(host, user(userId), 'GET', `/history?with=${3 - userId}&conversation_id=none`)).status
+    let searches = 0
+    while (await search(a, 1) === 200) if (++searches > 300) break
+    t.ok(searches > 100 && searches <= 300, `${searches}`)
+    t.equal(await search(a, 2), 200)
+    t.equal((await rest(b, user(1), 'GET', '/history?with=2')).status, 200, 'without a label an index finds it')
+    a.clock.advance(60_000)
+    t.equal(await search(a, 1), 200)
+  })
 })

@@ -118,6 +118,17 @@ t.test('a host whose handlers and connections have time limits keeps its streams
   t.match(await reader.next('news'), { n: 1 })
 })
 
+t.test('a user who sends frames for streams that do not exist is refused, before the body is read; another one is not', { buffered: true }, async (t) => {
+  const host = await buildHost(t, { backend: 'embedded', connections: { framesPerSecond: 1 } })
+  host.clock.advance(60_000 - host.clock.now() % 60_000)
+  const body = { connection_id: 'none', frames: [{ event: 'ping' }] }
+  for (let i = 0; i < 60; i++) t.equal((await rest(host, user(1), 'POST', '/frames', body)).status, 404)
+  const { status, headers } = await rest(host, user(1), 'POST', '/frames', { x: 'x'.repeat(2_000_000) })
+  t.match([status, Number(headers['retry-after'])], [429, Number])
+  t.equal((await rest(host, user(2), 'POST', '/frames', body)).status, 404)
+  t.equal((await rest(host, user(1), 'GET', '/stats')).status, 200)
+})
+
 t.test('frames that are sent by REST are answered on the stream, in their order', { buffered: true }, async (t) => {
   const host = await buildHost(t, { backend: 'embedded', options: allowAll })
   const reader = await stream(host, user(1), '?connection_id=tab')

@@ -7,6 +7,7 @@ import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import type { OwnConnections } from './own-connections.js'
 import type { Conversation, History, Read, ReadAck, Where } from './schemas.js'
+import { Searches } from './searches.js'
 import type { ConversationStore, Entry, ListCursor, StoredMessage } from './store.js'
 
 const HISTORY_LIMIT = 50
@@ -19,22 +20,25 @@ export class Conversations {
   readonly #store: ConversationStore
   readonly #own: OwnConnections
   readonly #receiptsUpTo: number
+  readonly #searches: Searches
 
   constructor (internals: Internals, store: ConversationStore, own: OwnConnections, receiptsUpTo: number) {
     this.#internals = internals
     this.#store = store
     this.#own = own
     this.#receiptsUpTo = receiptsUpTo
+    this.#searches = new Searches(internals)
   }
 
-  /** The newest messages, or those before one. Throws `RT_FORBIDDEN`. */
+  /** The newest messages, or those before one. Throws `RT_FORBIDDEN`, and `RT_RATE_LIMITED` for many messages with a label. */
   async history (caller: Caller, { before, limit = HISTORY_LIMIT, conversationId, ...where }: Where & {
     before?: number | undefined, limit?: number | undefined, conversationId?: string | undefined
   }): Promise<History> {
-    const { tenantId } = caller.identity
+    const { identity } = caller
     const conversation = await this.#readable(caller, where)
+    const { tenantId } = identity
     const [{ messages, from }, reads] = await Promise.all([
-      this.#store.history({ tenantId, conversation, before, limit: limit + 1, label: conversationId }),
+      this.#store.history({ tenantId, conversation, before, limit: limit + 1, label: conversationId }, async (search) => await this.#searches.run(identity, search)),
       before === undefined ? this.#reads(tenantId, conversation) : undefined
     ])
     const page = messages.slice(0, limit).reverse()

@@ -19,6 +19,9 @@ export interface StoredMessage { id: number, type: string, payload: Record<strin
 /** Where a message is, and who sent it. */
 export interface MessagePlace { id: number, userId: Id, type: string, channel: string, conversation: string, createdAt: number }
 
+/** Runs a search when it is its turn. */
+export type InTurn = <T>(search: () => Promise<T>) => Promise<T>
+
 /** A page of a conversation. */
 interface HistoryPage { tenantId: Id, conversation: string, before: number | undefined, limit: number }
 
@@ -53,10 +56,13 @@ export class ConversationStore {
     this.#ask = ask
   }
 
-  /** The newest messages below `before`, and deleted ones without their content, newest first. `from`: not all were looked through, but those from this id. */
-  async history ({ label, ...page }: HistoryPage & { label: string | undefined }): Promise<{ messages: StoredMessage[], from: number | null }> {
+  /**
+   * The newest messages below `before`, and deleted ones without their content, newest first. `from`: not all were looked through,
+   * but those from this id. `inTurn` runs each part of a search by label.
+   */
+  async history ({ label, ...page }: HistoryPage & { label: string | undefined }, inTurn: InTurn = async (search) => await search()): Promise<{ messages: StoredMessage[], from: number | null }> {
     // Not one statement: its result would be a table on disk, because of the payloads. One that is deleted in between is in both.
-    const { found, from } = label === undefined ? { found: await this.#page('websocket_events', page), from: null } : await this.#labelled({ ...page, label })
+    const { found, from } = label === undefined ? { found: await this.#page('websocket_events', page), from: null } : await this.#labelled({ ...page, label }, inTurn)
     const deleted = await this.#page('websocket_deleted_messages', { ...page, label, ...from === null ? {} : { from } })
     if (deleted.length === 0) return { messages: found, from }
     const all = new Map([...found, ...deleted].map((message) => [message.id, message]))
@@ -64,18 +70,24 @@ export class ConversationStore {
   }
 
   /** No index has the label: so many messages at a time are looked through, and so many in all. A label that is rare must not keep the database busy. */
-  async #labelled ({ tenantId, conversation, before, limit, label }: HistoryPage & { label: string }): Promise<{ found: StoredMessage[], from: number | null }> {
+  async #labelled ({ tenantId, conversation, before, limit, label }: HistoryPage & { label: string }, inTurn: InTurn): Promise<{ found: StoredMessage[], from: number | null }> {
     const found: StoredMessage[] = []
-    let below = before
-    for (let windows = 0; windows < MAX_WINDOWS; windows++) {
+    // Where the next window ends; null: there is none.
+    const search = async (below: number | undefined): Promise<number | null> => {
       const [first] = await this.#rows<{ id: number | null }>(`
         select min(id) as id from (select id from websocket_events ${this.#byConversation}
           where tenant_id = ? and conversation = ?${below === undefined ? '' : ' and id < ?'} order by id desc limit ${WINDOW}) as some`,
       [tenantId, conversation, ...below === undefined ? [] : [below]])
-      if (first?.id === null || first === undefined) return { found, from: null }
+      if (first?.id === null || first === undefined) return null
       const from = Number(first.id)
       found.push(...await this.#page('websocket_events', { tenantId, conversation, before: below, limit: limit - found.length, label, from }))
-      if (found.length >= limit) return { found, from: null }
+      return from
+    }
+    let below: number | undefined = before
+    for (let windows = 0; windows < MAX_WINDOWS; windows++) {
+      const at = below
+      const from = await inTurn(async () => await search(at))
+      if (from === null || found.length >= limit) return { found, from: null }
       below = from
     }
     return { found, from: below ?? null }

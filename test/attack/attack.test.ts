@@ -4,14 +4,17 @@ import { WebSocket } from 'ws'
 import { internalsOf } from '../../lib/internals.js'
 import { TestClient } from '../../lib/testing/client.js'
 import { allowAll, buildHost, PREFIX, tokenOf, user, userOn, type Backend, type Host } from '../helper.js'
+import { rest, withIds } from '../../plugins/schemas.js'
 import { toStrings } from '../string-ids.js'
 import { Chance } from './chance.js'
-import { hostileMessage, hostileRequest, MARK } from './generator.js'
+import { hostileMessage, hostileRequest, MARK, type HostileRequest, type Route } from './generator.js'
 
 /** Frames of the attackers, by all of them; `npm run test:attack` sends many more. */
 const FRAMES = Number(process.env.ATTACK_FRAMES ?? 4000)
 const SEED = Number(process.env.ATTACK_SEED ?? 1)
 const ATTACKERS = 8
+/** Streams of an attacker that are open at once. */
+const STREAMS = 3
 /** Frames that an attacker sends before it looks whether its socket is still there. */
 const BATCH = 40
 
@@ -58,6 +61,12 @@ async function attack (t: Test, backend: Backend): Promise<void> {
 
 async function attacker (host: Host, token: string, chance: Chance, count: (name: string) => void, note: (problem: unknown) => void): Promise<void> {
   const events = internalsOf(host.app).frames.catalogue.filter(({ direction }) => direction === 'client')
+  const { kind } = internalsOf(host.app).ids
+  const routes = Object.entries(rest).map(([route, schemas]): Route => {
+    const [method = '', path = ''] = route.split(' ')
+    return { method, path: PREFIX + path, ...withIds(schemas, kind) }
+  })
+  const streams: AbortController[] = []
   let socket: WebSocket | null = null
   for (let sent = 0; sent < FRAMES / ATTACKERS;) {
     if (socket === null || socket.readyState !== WebSocket.OPEN) {
@@ -69,14 +78,37 @@ async function attacker (host: Host, token: string, chance: Chance, count: (name
       fragments.forEach((fragment, n) => { socket?.send(fragment, { binary: isBinary, fin: n === fragments.length - 1 }) })
     }
     await settled(socket)
-    for (let i = 0; i < 2; i++) {
-      const request = hostileRequest(PREFIX, token, chance)
+    for (let i = 0; i < 4; i++) {
+      const request = hostileRequest(routes, events, token, chance)
+      if (new URL(request.url, host.url).pathname === `${PREFIX}/stream`) {
+        count(`stream ${await openStream(host, request, streams, note)}`)
+        continue
+      }
       const { statusCode, body } = await host.app.inject(request)
       count(`status ${statusCode}`)
       if (statusCode >= 500 && statusCode !== 503) note([statusCode, request, body])
     }
+    if (chance.is(0.3)) {
+      const name = `s${chance.below(STREAMS)}`
+      await openStream(host, { url: `${PREFIX}/stream?connection_id=${name}&channels=group.1,user:me`, headers: { authorization: `Bearer ${token}` } }, streams, note)
+    }
   }
+  for (const stream of streams) stream.abort()
   socket?.terminate()
+}
+
+/** A stream that is read as long as others have not taken its place. Its status. */
+async function openStream (host: Host, { url, headers }: Pick<HostileRequest, 'url' | 'headers'>, open: AbortController[], note: (problem: unknown) => void): Promise<number> {
+  const controller = new AbortController()
+  const response = await fetch(host.url + url, { headers, signal: controller.signal })
+  const { status } = response
+  if (status >= 500 && status !== 503) note([status, url])
+  if (status === 200 && open.push(controller) > STREAMS) open.shift()?.abort()
+  const decoder = new TextDecoder()
+  void response.body?.pipeTo(new WritableStream({
+    write: (bytes) => { if (decoder.decode(bytes).includes('RT_INTERNAL')) note(['stream', decoder.decode(bytes)]) }
+  })).catch(() => {})
+  return status
 }
 
 async function openAs (host: Host, token: string, note: (problem: unknown) => void): Promise<WebSocket> {

@@ -96,27 +96,41 @@ function fragmentsOf (bytes: Buffer, chance: Chance): Buffer[] {
   return fragments.length > 64 ? [bytes] : fragments
 }
 
+/** A route as Fastify registered it, with the schema that clients can read in the OpenAPI document. */
+export interface Route { method: string, path: string, body?: object, querystring?: object, params?: object }
+
 /** A request as `inject` takes it. */
-export interface HostileRequest { method: 'GET' | 'POST', url: string, headers: Record<string, string>, payload?: string }
+export interface HostileRequest { method: 'GET' | 'POST' | 'PATCH' | 'DELETE', url: string, headers: Record<string, string>, payload?: string }
 
-const FIELDS = [
-  'connection_id', 'channel', 'recipient_id', 'recipient_ids', 'message', 'conversation_id', 'conversation_type', 'is_typing', 'status', 'device', 'last_message',
-  'title', 'body', 'icon', 'tag', 'dedupe_id', 'message_type', 'session_id', 'browser', 'device_type'
-]
-const GET = ['presence/1', 'presence', 'online-users', 'typing/c', 'stats', 'events']
-const POST = ['connect', 'disconnect', 'heartbeat', 'presence/update', 'typing', 'subscribe', 'unsubscribe', 'messages/direct', 'messages/group', 'broadcast', 'notifications']
-const QUERIES = ['limit', 'cursor', 'user_ids', 'channel', 'since', 'epoch', '__proto__']
+/** Frames within `POST /frames`, as hostile as those of a socket, and the names that its connection may have. */
+const framesBody = (events: readonly EventDescription[], chance: Chance): string =>
+  `{"connection_id":${JSON.stringify(chance.pick(['s0', 's1', 's2', 'none']))},"frames":[${Array.from({ length: 1 + chance.below(5) }, () => frameText(events, chance)).join(',')}]}`
 
-export function hostileRequest (prefix: string, token: string, chance: Chance): HostileRequest {
-  const headers: Record<string, string> = { authorization: `Bearer ${chance.is(0.9) ? token : chance.pick(['', 'x', token.slice(1), `${token}x`])}` }
-  const text = (): string => chance.is(0.5) ? chance.pick(['1', 'group.1', 'c', MARK]) : String(JSON.parse(JSON.stringify(hostileValue(chance))))
-  if (chance.is(0.4)) {
-    const query = Array.from({ length: chance.below(4) }, () => `${chance.pick(QUERIES)}=${chance.is(0.95) ? encodeURIComponent(text().toWellFormed()) : '%zz%00%ff'}`)
-    const path = chance.pick(GET)
-    const last = chance.is(0.2) ? `${path.split('/', 1)[0]}/${encodeURIComponent(text().slice(0, 80).toWellFormed())}` : path
-    return { method: 'GET', url: `${prefix}/${last}?${query.join('&')}`, headers }
-  }
-  const field = (): string => `${JSON.stringify(chance.is(0.95) ? chance.pick(FIELDS) : chance.pick(NAMES))}:${chance.is(0.6) ? chance.pick(['1', '"group.1"', '"c"', `"${MARK}"`, 'true', '"online"']) : hostileValue(chance)}`
-  const payload = chance.is(0.05) ? babble(chance) : `{${Array.from({ length: chance.below(8) }, field).join(',')}}`
-  return { method: 'POST', url: `${prefix}/${chance.pick(POST)}`, headers: { ...headers, 'content-type': chance.is(0.97) ? 'application/json' : 'text/plain' }, payload }
+/** A request of a client that means harm, or is broken: any field of any route's schema may be wrong, or absent. */
+export function hostileRequest (routes: readonly Route[], events: readonly EventDescription[], token: string, chance: Chance): HostileRequest {
+  const headers: Record<string, string> = { authorization: `Bearer ${chance.is(0.95) ? token : chance.pick(['', 'x', token.slice(1), `${token}x`])}` }
+  if (chance.is(0.05)) headers[chance.pick(['last-event-id', 'origin', 'content-type', 'user-agent', 'x-forwarded-for'])] = asHeader(textOf(hostileValue(chance)))
+  const { method, path, body, querystring = {} } = chance.pick(routes)
+  const share = chance.pick([0, 0, 0.2, 0.5, 1])
+  const isWrong = (): boolean => chance.is(share)
+  const segment = (): string => chance.is(0.7) ? String(chance.below(200)) : textOf(hostileValue(chance)).slice(0, 300)
+  const url = path.replace(/:\w+|\*/g, () => encodeURIComponent(segment().toWellFormed()))
+  const query = (querystring as Schema).properties === undefined ? [] : Object.entries(JSON.parse(asObject(objectOf(querystring, chance, isWrong))) as object)
+  const search = query.map(([name, value]) => `${encodeURIComponent(name.toWellFormed())}=${chance.is(0.97) ? encodeURIComponent(asText(value).slice(0, 5000).toWellFormed()) : '%zz%00%ff'}`).join('&')
+  const request = { method: method as HostileRequest['method'], url: search === '' ? url : `${url}?${search}`, headers }
+  if (method === 'GET' || (body === undefined && chance.is(0.9))) return request
+  const payload = chance.is(0.05)
+    ? babble(chance)
+    : path.endsWith('/frames') && chance.is(0.8) ? framesBody(events, chance) : chance.is(0.05) ? hostileValue(chance) : objectOf(body ?? {}, chance, isWrong)
+  return { ...request, headers: { ...headers, 'content-type': chance.is(0.97) ? 'application/json' : 'text/plain' }, payload }
 }
+
+/** What is sent as text where the value is no text. */
+const asText = (value: unknown): string => {
+  // Deep values are for bodies and frames: JavaScript itself cannot write them.
+  try { return typeof value === 'string' ? value : JSON.stringify(value) ?? '' } catch { return '[[' }
+}
+const textOf = (json: string): string => { try { return asText(JSON.parse(json)) } catch { return json } }
+const asHeader = (text: string): string => text.replace(/[^\x20-\x7e]/g, '?')
+/** Queries have fields, whatever became of their values. */
+const asObject = (json: string): string => { try { JSON.parse(json); return json } catch { return '{}' } }
