@@ -19,7 +19,7 @@ import { ConversationStore } from './store.js'
 
 const ConversationsSettings = Type.Object({
   editWindow: Type.Optional(Type.Integer({ minimum: 0, description: 'Time for which senders may edit and delete their messages, in milliseconds; absent: for good' })),
-  receiptsUpTo: Type.Integer({ default: 100, minimum: 0, description: 'Read marks are sent to channel conversations of at most so many participants; 0: to none' }),
+  receiptsUpTo: Type.Integer({ default: 100, minimum: 0, description: 'Read marks are sent to channel conversations of at most so many participants, and are in their history; 0: to none' }),
   activityUpTo: Type.Integer({ default: 100, minimum: 0, description: 'New messages are announced to the participants of channel conversations of at most so many; 0: of none' })
 })
 

@@ -70,6 +70,20 @@ t.test('A visitor and a friend', async (t) => {
     await until('the friend has it', 10_000, async () => (await texts(ben)).at(-1) === 'Typo here')
   })
 
+  await t.test('keep what they wrote when the message that they edit is deleted on another device', async (t) => {
+    await says(ann, 'Not for long')
+    await own(ann, 'Not for long').locator('.mark[aria-label=read]').waitFor()
+    await ann.page.press('#text', 'ArrowUp')
+    await ann.page.fill('#text', 'Not for long, but longer')
+    const call = async (method: string, path: string) => await (await fetch(`${host.url}/api/websocket${path}`, { method, headers: { authorization: `Bearer ${tokenOf({ userId: 1 })}` } })).json()
+    const { data: [{ data: { messageId } }] } = await call('GET', '/history?with=2&limit=1')
+    await call('DELETE', `/messages/${messageId}`)
+    await ann.page.waitForSelector('#problem:text-is("The message you were editing is deleted.")')
+    t.equal(await ann.page.inputValue('#text'), 'Not for long, but longer')
+    t.equal(await ann.page.isVisible('#editing'), false)
+    await ann.page.fill('#text', '')
+  })
+
   await t.test('drop the line with one press: it resumes by itself, nothing is missed, and the wire shows it', async (t) => {
     await ben.page.click('#drop')
     await ben.page.waitForSelector('#light:not(.on)')
