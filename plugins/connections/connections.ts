@@ -14,7 +14,7 @@ import { CloseCode } from '../../lib/wire/close-codes.js'
 import { Cleanups, graceAfter } from './cleanups.js'
 import { Closing } from './closing.js'
 import type { ClientDescription, Connection, Session } from './connection.js'
-import { channelsStillAllowed, endIfRefused } from './decisions.js'
+import { endIfRefused, openKnown } from './decisions.js'
 import type { ConnectionSettings } from './options.js'
 import type { Authenticated, ConnectBody } from './schemas.js'
 import type { ConnectionStore } from './store.js'
@@ -95,20 +95,8 @@ export class Connections {
   #opened (connection: Connection, session: Session, isNew: boolean, standing: Standing): MaybePromise<OpenResult> {
     if (connection.closed) return this.abandonOpen(session)
     this.enter(connection, session)
-    return isNew ? this.#subscribe(connection, NO_CHANNELS, standing) : this.#openKnown(connection, standing)
-  }
-
-  /** With channels and watches that were requested by REST before the socket opened. */
-  async #openKnown (connection: Connection, standing: Standing): Promise<OpenResult> {
-    const [channels, beginWatches] = await Promise.all([channelsStillAllowed(this.#internals, connection), this.#internals.beginWatches?.(connection)])
-    const { answer, live } = await this.#subscribe(connection, channels, standing)
-    return {
-      answer,
-      live: () => {
-        live()
-        beginWatches?.()
-      }
-    }
+    if (isNew) return this.#subscribe(connection, NO_CHANNELS, standing)
+    return openKnown(this.#internals, connection, async (channels) => await this.#subscribe(connection, channels, standing))
   }
 
   /** The connection belongs to its user from now on. Throws the reason if the user is banned, or the credentials are revoked. */

@@ -38,8 +38,23 @@ export function closeRefused (
   accessLog.on('revoke', async (entry): Promise<AccessResult> => ({ connections: close(entry), complete: true }))
 }
 
-/** The channels that were requested by REST before the socket opened, as far as the host still allows them. Never rejects. */
-export async function channelsStillAllowed ({ access, roster }: Internals, connection: LocalConnection): Promise<readonly string[]> {
+/** Opens a connection with the channels and watches that were requested by REST before its socket. */
+export async function openKnown<Opened extends { live: () => void }> (
+  internals: Internals, connection: LocalConnection, open: (channels: readonly string[]) => Promise<Opened>
+): Promise<Opened> {
+  const [channels, beginWatches] = await Promise.all([channelsStillAllowed(internals, connection), internals.beginWatches?.(connection)])
+  const opened = await open(channels)
+  return {
+    ...opened,
+    live: () => {
+      opened.live()
+      beginWatches?.()
+    }
+  }
+}
+
+/** As far as the host still allows them. Never rejects. */
+async function channelsStillAllowed ({ access, roster }: Internals, connection: LocalConnection): Promise<readonly string[]> {
   const { identity, id } = connection
   const channels = await roster.channels(identity.tenantId, id).catch(() => [])
   const outcomes = await access.verdicts({ identity, connectionId: id, owner: connection }, channels)

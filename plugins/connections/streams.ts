@@ -1,13 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { PRESENCE_CHANNEL, privateChannel } from '../../lib/channel-names.js'
-import type { MergedChannel } from '../../lib/delivery/merged-replay.js'
-import type { Joining } from '../../lib/delivery/joining.js'
-import type { PageSource } from '../../lib/delivery/replayer.js'
-import { errorData, RealtimeError, toRealtimeError } from '../../lib/errors.js'
+import { privateChannel } from '../../lib/channel-names.js'
+import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 import type { CheckedChannel, Internals } from '../../lib/internals.js'
-import { channelKey, type ChannelKey } from '../../lib/keys.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
 import { Connection } from './connection.js'
 import type { Connections } from './connections.js'
@@ -16,6 +12,7 @@ import type { ConnectionSettings } from './options.js'
 import type { StreamQuery } from './schemas.js'
 import type { ConnectionStore } from './store.js'
 import { StreamCursor, type CursorSource } from './stream-cursor.js'
+import { cursorOf, positionsOf, type Outcome } from './stream-positions.js'
 import { StreamTransport } from './stream-transport.js'
 import type { Supervisor } from './supervisor.js'
 import { describeClient } from './user-agent.js'
@@ -27,15 +24,6 @@ export interface StreamsParts {
   supervisor: Supervisor
   store: ConnectionStore
 }
-
-/** A channel of a new stream: subscribed, or refused. */
-type Outcome =
-  | { channel: string, joining: Joining, members: object | null, begun: () => void }
-  | { channel: string, error: RealtimeError }
-
-interface Cursor { epoch: string, id: number }
-
-const CURSOR = /^([A-Za-z0-9_-]{1,32})\.(\d{1,15})$/
 
 /** The rules of streams: connections whose frames go one way, with one cursor for all of their channels. */
 export class Streams {
@@ -80,7 +68,7 @@ export class Streams {
     const outcomes = accessLog.count === decisions ? joined : await this.#checkAgain(caller, connection, joined)
     requireOne(outcomes.map((outcome) => 'error' in outcome ? outcome.error : null))
     const beginWatches = query.connection_id === undefined ? undefined : await internals.beginWatches?.(connection)
-    const { answers, live } = await this.#positions(connection, opened, outcomes, position)
+    const { answers, live } = await positionsOf(internals, connection, opened.joined, outcomes, position)
     if (connection.closed) throw new RealtimeError('RT_UNAVAILABLE', 'The connection was closed', { retryAfter: 1 })
 
     transport.start()
@@ -139,64 +127,6 @@ export class Streams {
       return { channel: outcome.channel, error }
     })
   }
-
-  /** The events that answer each channel, and a function that starts the delivery of events. */
-  async #positions (connection: Connection, { joined }: OpenStream, outcomes: readonly Outcome[], cursor: Cursor | null | undefined): Promise<{ answers: Buffer[], live: () => void }> {
-    const { eventLog, waiting } = this.#parts.internals
-    const { tenantId, userId } = connection.identity
-    const own = privateChannel(userId)
-    const answers: Buffer[] = []
-    const subscribed: Array<Subscribed & { isAsked: boolean }> = []
-    for (const outcome of outcomes) {
-      // The host may have taken the connection off the channel again.
-      const error = 'error' in outcome ? outcome.error : outcome.joining.isOver ? new RealtimeError('RT_FORBIDDEN') : null
-      if (error !== null) answers.push(encodeFrame('error', { channel: outcome.channel, ...errorData(error) }))
-      else if ('joining' in outcome) subscribed.push({ ...outcome, isAsked: true })
-    }
-    const names = new Set(outcomes.map(({ channel }) => channel))
-    for (const [channel, joining] of joined) if (!names.has(channel)) subscribed.push({ channel, joining, members: null, begun: () => {}, isAsked: false })
-
-    const { replays, epoch } = eventLog
-    const keyOf = ({ channel }: { channel: string }): ChannelKey => channelKey(tenantId, channel)
-    const answer = ({ channel, members }: Subscribed, start: { position: number, recovered?: boolean }): void => {
-      answers.push(encodeFrame('subscribed', { channel, ...start, ...members, epoch: epoch.current }))
-    }
-    const first = ({ channel }: Subscribed): { first?: PageSource } => channel === own && waiting !== null ? { first: waiting(connection) } : {}
-    if (cursor === undefined) {
-      const asked = subscribed.filter(({ isAsked }) => isAsked)
-      const positions = await Promise.all(asked.map(async (one) => await replays.position(keyOf(one))))
-      asked.forEach((one, i) => { answer(one, { position: positions[i] ?? 0 }) })
-      return { answers, live: () => { for (const one of subscribed) beginAlone(connection, one, first(one)) } }
-    }
-    // Changes of presence are not in the log.
-    const resumed = subscribed.filter(({ channel, isAsked }) => isAsked || channel !== PRESENCE_CHANNEL)
-    const { since, starts } = await replays.resume(resumed.map(keyOf), cursor)
-    const isAnyBehind = starts.some(({ isBehind }) => isBehind)
-    const together: MergedChannel[] = []
-    const alone = subscribed.filter((one) => !resumed.includes(one))
-    resumed.forEach((one, i) => {
-      const { position = 0, recovered = false, isBehind = false, late = [] } = starts[i] ?? {}
-      answer(one, { position, recovered })
-      // What waits for the user is part of the order of the replay.
-      if (!isBehind && !(isAnyBehind && recovered && one.channel === own)) return alone.push(one)
-      one.begun()
-      together.push({ joining: one.joining, late, ...first(one) })
-    })
-    return {
-      answers,
-      live: () => {
-        for (const one of alone) beginAlone(connection, one, first(one))
-        if (together.length > 0) connection.beginTogether(together, since)
-      }
-    }
-  }
-}
-
-type Subscribed = Extract<Outcome, { joining: Joining }>
-
-function beginAlone (connection: Connection, { joining, begun }: Subscribed, options: { first?: PageSource }): void {
-  begun()
-  connection.begin(joining, options)
 }
 
 /** What a cursor of a connection depends on. */
@@ -222,15 +152,6 @@ class Source implements CursorSource {
   get newest (): number {
     return this.#internals.eventLog.epoch.newest
   }
-}
-
-/** Where a stream comes back from: undefined: it is a new one; null: from a cursor that cannot be read. A client that comes back by itself repeats its URL, so the header is newer. */
-function cursorOf ({ headers }: FastifyRequest, { cursor }: StreamQuery): Cursor | null | undefined {
-  const header = headers['last-event-id']
-  const text = typeof header === 'string' && header !== '' ? header : cursor
-  if (text === undefined || text === '') return undefined
-  const [, epoch, id] = CURSOR.exec(text) ?? []
-  return epoch === undefined || id === undefined ? null : { epoch, id: Number(id) }
 }
 
 const namesIn = (channels: string | undefined): string[] => (channels ?? '').split(',').filter((name) => name !== '')

@@ -196,7 +196,10 @@ export class PresenceRules {
     try {
       const found = this.#internals.roster.presence(tenantId, [userId]);
       [presence] = isPromise(found) ? await found : found
-    } catch {} // Redis is away: the next update writes the row
+    } catch {
+      // Redis is away: the next update writes the row. Only the table knows whether others may see the user.
+      if (await this.#store.isInvisible(tenantId, userId).catch(() => true)) return
+    }
     if (presence !== undefined && presence !== null && !isShown(presence.status)) return
     if (connectionId !== undefined) this.#announcer.edge('user:online', tenantId, userId, { connectionId })
     // Null: they went offline meanwhile, and the `offline` listener has written the row.

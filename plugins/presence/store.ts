@@ -87,6 +87,13 @@ export class PresenceStore {
     return rows.map((row) => ({ tenantId: this.#ids.parse(row.tenant_id), userId: this.#ids.parse(row.user_id), since: Number(row.since) }))
   }
 
+  async isInvisible (tenantId: Id, userId: Id): Promise<boolean> {
+    const { db, ask } = this.#storage
+    const row = await ask(async () => await db.selectFrom('websocket_invisible').select('since')
+      .where('tenant_id', '=', tenantId).where('user_id', '=', userId).executeTakeFirst())
+    return row !== undefined
+  }
+
   /** The user is invisible from now on. Rejects with `RT_STORAGE_UNAVAILABLE`. */
   async hide (tenantId: Id, userId: Id, since: number): Promise<void> {
     const { db, dialect, ask } = this.#storage

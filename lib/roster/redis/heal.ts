@@ -180,16 +180,9 @@ export class Healing {
     }
     // If the database does not answer, the next comparison asks again.
     await invisible.ensure(unknown).catch(() => {})
-    await this.#restoreModes(lostModes)
+    // When every node has written its users, because their number decides.
+    if (!this.#parts.lease.isIncomplete) await modes.restore(commands, lostModes)
     return disowned + await this.#restore(wrong, found)
-  }
-
-  /** Otherwise nobody would be sent that it is another one now. When every node has written its users, because their number decides. */
-  async #restoreModes (tenantIds: Id[]): Promise<void> {
-    const { commands, lease, modes } = this.#parts
-    if (tenantIds.length === 0 || lease.isIncomplete) return
-    await commands.runOver('restoreMode', {}, tenantIds.map((tenantId) => ({ tenantId, rows: [modes.of(tenantId)] })), ({ everyone }) => ({ everyone: everyone ? '1' : '0' }))
-    await commands.scheduleTell(...tenantIds)
   }
 
   /** Still open, and not about to be replaced. */

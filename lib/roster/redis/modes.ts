@@ -1,6 +1,7 @@
 import { BoundedMap } from '../../async/bounded-map.js'
 import type { Id } from '../../ids.js'
 import type { Mode } from '../contract.js'
+import type { RosterCommands } from './commands.js'
 
 const MAX_TENANTS = 50_000
 
@@ -26,6 +27,13 @@ export class Modes {
     if (everyone === null) return known.everyone !== this.everyone
     if (everyone !== known.everyone) this.#modes.set(tenantId, { ...known, everyone })
     return false
+  }
+
+  /** Writes what Redis lost. Otherwise nobody would be sent that the mode is another one now. */
+  async restore (commands: RosterCommands, tenantIds: Id[]): Promise<void> {
+    if (tenantIds.length === 0) return
+    await commands.runOver('restoreMode', {}, tenantIds.map((tenantId) => ({ tenantId, rows: [this.of(tenantId)] })), ({ everyone }) => ({ everyone: everyone ? '1' : '0' }))
+    await commands.scheduleTell(...tenantIds)
   }
 
   of (tenantId: Id): Mode {

@@ -4,10 +4,9 @@ import type { Id, Ids } from '../../ids.js'
 import { connectionKey, type UserRef } from '../../keys.js'
 import type { RedisConnections } from '../../redis/connect.js'
 import {
-  createGenerations, defaultPresence, isFull, type ConnectionRef, type Counts, type JoinResult, type Presence, type RateCount,
+  createGenerations, defaultPresence, isFull, type ConnectionRef, type Counts, type JoinResult, type Presence,
   type Roster, type RosterConnection, type RosterTimes
 } from '../contract.js'
-import { MemoryRoster } from '../memory/roster.js'
 import { NOTHING_JOINED } from '../memory/users.js'
 import { encodePresence, refused, toConnection, toJoined, type Joined } from './codec.js'
 import { isUnavailable, RosterCommands, unavailable } from './commands.js'
@@ -16,16 +15,17 @@ import { Healing } from './heal.js'
 import { Invisible } from './invisible.js'
 import { Lease } from './lease.js'
 import { LocalState, type LocalSocket } from './local-state.js'
+import { RedisLocks } from './locks.js'
 import { Modes } from './modes.js'
 import { OfflineReconciler } from './offline-reconciler.js'
 import { RedisPresence } from './presence.js'
 import { RecentDepartures } from './recent-departures.js'
 import { RecentPresences } from './recent-presences.js'
 import { RedisRepair } from './repair.js'
+import { RequestedByRest } from './requested-by-rest.js'
 import { RedisRooms } from './rooms.js'
 import { RedisSweep } from './sweep.js'
 import { RedisTyping } from './typing.js'
-import { RedisWatches } from './watches.js'
 
 /** Upper bound of the time between two renewals, in milliseconds. */
 const RENEWAL_INTERVAL = 1000
@@ -49,9 +49,8 @@ export class RedisRoster implements Roster {
   readonly #modes = new Modes()
   readonly #invisible: Invisible
   readonly #rooms: RedisRooms
-  readonly #watches: RedisWatches
-  /** Counts requests on this node while Redis is away. */
-  readonly #fallback: MemoryRoster
+  readonly #requested: RequestedByRest
+  readonly #locks: RedisLocks
 
   constructor (nodeId: string, redis: RedisConnections, ids: Ids, clock: Clock, times: RosterTimes, log: FastifyBaseLogger) {
     this.nodeId = nodeId
@@ -71,12 +70,12 @@ export class RedisRoster implements Roster {
     this.#invisible = invisible
     const isReported = (user: UserRef, at: number): boolean => this.#isReported(user, at)
     this.#presence = new RedisPresence({ commands, lease, local: this.#local, presences, modes: this.#modes, invisible, clock, times, isReported })
-    this.#watches = new RedisWatches(commands)
+    this.#requested = new RequestedByRest(commands)
     this.#rooms = new RedisRooms(nodeId, commands, lease)
     this.#healing = new Healing({ invisible, modes: this.#modes, rooms: this.#rooms, nodeId, commands, lease, local: this.#local, offline, typing, presences, joining: this.#joining, times, log })
     this.#sweep = new RedisSweep({ invisible, modes: this.#modes, commands, lease, departures, typing, times, log })
     this.#repair = new RedisRepair(commands, lease, times, invisible)
-    this.#fallback = new MemoryRoster(nodeId, ids, clock, times)
+    this.#locks = new RedisLocks(nodeId, commands, ids, clock, times)
   }
 
   get healthy (): boolean {
@@ -194,13 +193,12 @@ export class RedisRoster implements Roster {
     return found.map((text) => toConnection(this.#commands.ids, tenantId, text))
   }
 
-  readonly addChannel: Roster['addChannel'] = async (tenantId, id, channel, limit) => await this.#commands.run('addChannel', this.#commands.base(tenantId), { id, channel, limit }) === 1
-  readonly removeChannel: Roster['removeChannel'] = async (tenantId, id, channel) => { await this.#commands.redis.srem(`${this.#commands.base(tenantId)}channels:${id}`, channel) }
-  readonly channels: Roster['channels'] = async (tenantId, id) => await this.#commands.redis.smembers(`${this.#commands.base(tenantId)}channels:${id}`)
-
-  readonly recordWatches: Roster['recordWatches'] = async (...args) => await this.#watches.recordWatches(...args)
-  readonly dropWatches: Roster['dropWatches'] = async (...args) => await this.#watches.dropWatches(...args)
-  readonly takeWatches: Roster['takeWatches'] = async (...args) => await this.#watches.takeWatches(...args)
+  readonly addChannel: Roster['addChannel'] = async (...args) => await this.#requested.addChannel(...args)
+  readonly removeChannel: Roster['removeChannel'] = async (...args) => { await this.#requested.removeChannel(...args) }
+  readonly channels: Roster['channels'] = async (...args) => await this.#requested.channels(...args)
+  readonly recordWatches: Roster['recordWatches'] = async (...args) => await this.#requested.recordWatches(...args)
+  readonly dropWatches: Roster['dropWatches'] = async (...args) => await this.#requested.dropWatches(...args)
+  readonly takeWatches: Roster['takeWatches'] = async (...args) => await this.#requested.takeWatches(...args)
 
   readonly usePresence: Roster['usePresence'] = async (rules) => { await this.#presence.usePresence(rules) }
   readonly tellsEveryone: Roster['tellsEveryone'] = (tenantId) => this.#presence.tellsEveryone(tenantId)
@@ -246,21 +244,9 @@ export class RedisRoster implements Roster {
     this.#presence.release(user)
   }
 
-  async countRequest (key: string, window: number): Promise<RateCount> {
-    try {
-      const [count, ttl] = await this.#commands.run('countRequest', `${this.#commands.prefix}hits:${key}`, { window }) as [number, number]
-      return { count, ttl }
-    } catch (err) {
-      if (!isUnavailable(err)) throw err
-      return this.#fallback.countRequest(key, window)
-    }
-  }
-
-  readonly addCounts: Roster['addCounts'] = async (...args) => await this.#commands.addCounts(...args)
-
-  async lock (name: string, ttl: number): Promise<boolean> {
-    return await this.#commands.run('lock', `${this.#commands.prefix}lock:${name}`, { owner: this.nodeId, ttl }) === 1
-  }
+  readonly countRequest: Roster['countRequest'] = async (...args) => await this.#locks.countRequest(...args)
+  readonly addCounts: Roster['addCounts'] = async (...args) => await this.#locks.addCounts(...args)
+  readonly lock: Roster['lock'] = async (...args) => await this.#locks.lock(...args)
 
   readonly aliveNodes: Roster['aliveNodes'] = async () => await this.#commands.livingNodes()
 

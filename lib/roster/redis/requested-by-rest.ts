@@ -1,13 +1,25 @@
 import type { Id } from '../../ids.js'
-import type { EarlyWatch, RosterWatches } from '../contract.js'
+import type { EarlyWatch, RosterConnections, RosterWatches } from '../contract.js'
 import type { RosterCommands } from './commands.js'
 
-/** Users to be watched by connections whose sockets are not open yet. */
-export class RedisWatches implements RosterWatches {
+/** Channels, and users to be watched, of connections whose sockets are not open yet. */
+export class RequestedByRest implements RosterWatches, Pick<RosterConnections, 'addChannel' | 'removeChannel' | 'channels'> {
   readonly #commands: RosterCommands
 
   constructor (commands: RosterCommands) {
     this.#commands = commands
+  }
+
+  async addChannel (tenantId: Id, connectionId: string, channel: string, limit: number): Promise<boolean> {
+    return await this.#commands.run('addChannel', this.#commands.base(tenantId), { id: connectionId, channel, limit }) === 1
+  }
+
+  async removeChannel (tenantId: Id, connectionId: string, channel: string): Promise<void> {
+    await this.#commands.redis.srem(`${this.#commands.base(tenantId)}channels:${connectionId}`, channel)
+  }
+
+  async channels (tenantId: Id, connectionId: string): Promise<string[]> {
+    return await this.#commands.redis.smembers(`${this.#commands.base(tenantId)}channels:${connectionId}`)
   }
 
   async recordWatches (tenantId: Id, connectionId: string, watches: readonly EarlyWatch[], limit: number): Promise<boolean> {
