@@ -1,7 +1,7 @@
 import { createBackOff } from './backoff.js'
 import { ClientError, toClientError } from './errors.js'
 import { randomId } from './globals.js'
-import { BLOCKED_AFTER, LATER, LINK_DEADLINE, SPACING } from './limits.js'
+import { BLOCKED_AFTER, LATER, LINK_DEADLINE, SPACING, STALE } from './limits.js'
 import { createLink, type Link } from './link.js'
 import { createPause } from './pause.js'
 import type { Scope } from './scope.js'
@@ -157,7 +157,13 @@ export function createConnection (core: Core): Connection {
       core.current = token
       core.identified(data.user_id, data.club_id)
     },
-    verify: async (scope) => { if (!source) await core.register(scope) },
+    verify: async (scope) => {
+      if (source) return
+      const asked = core.clock.now()
+      await core.register(scope)
+      // A slow answer may be about the last cookie.
+      if (core.clock.now() - asked > STALE) await core.register(scope)
+    },
     unregister: async () => {
       // A closed socket ends its connection; one that was only registered must be ended by a request.
       if (registered && !core.link) ending = registered.then((token) => post(core.life, token, '/disconnect')).catch(() => {})

@@ -398,3 +398,13 @@ t.test('a function for requests is called as one, as browsers require of their o
   t.ok(callers.length > 2)
   t.strictSame(new Set(callers), new Set([undefined]))
 })
+
+t.test('while it polls, a channel is subscribed at once, not with the next round', async (t) => {
+  const { server, clock, client, of } = fakeWorld({ pollInterval: 60_000 })
+  server.does.sockets = 'refused'
+  while (client.transport !== 'polling') await clock.advance(1000)
+  await clock.advance(5000)
+  client.subscribe('group.late').catch((err: unknown) => { t.error(err) })
+  await clock.advance(1000)
+  t.ok(of('subscribed').some(({ channel }) => channel === 'group.late'))
+})
