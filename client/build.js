@@ -4,6 +4,7 @@ import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { build } from 'esbuild'
+import ts from 'typescript'
 
 const tsc = createRequire(import.meta.url).resolve('typescript/bin/tsc')
 const cwd = fileURLToPath(new URL('.', import.meta.url))
@@ -20,14 +21,20 @@ await Promise.all(['esm', 'cjs'].map(async (format) => {
 writeFileSync(new URL('dist/cjs/package.json', import.meta.url), '{ "type": "commonjs" }\n')
 
 /**
- * Names that stay: those of the language, and all that stand in the declarations of what others see. Every other property
- * is the client's own, and gets a short name.
+ * Names that stay: those of the language, and all members in the declarations of what others see. Every other property is the
+ * client's own, and gets a short name.
  */
 function keptNames (format) {
-  const typescript = new URL('.', pathToFileURL(createRequire(import.meta.url).resolve('typescript')))
+  const lib = new URL('.', pathToFileURL(createRequire(import.meta.url).resolve('typescript')))
   const declarations = [
     ...['client', 'clock', 'errors', 'globals', 'options', 'types', 'wire'].map((name) => new URL(`dist/${format}/${name}.d.ts`, import.meta.url)),
-    ...readdirSync(typescript).filter((name) => /^lib\.es(5|20(1\d|20))\b.*\.d\.ts$/.test(name)).map((name) => new URL(name, typescript))
+    ...readdirSync(lib).filter((name) => /^lib\.es(5|20(1\d|20))\b.*\.d\.ts$/.test(name)).map((name) => new URL(name, lib))
   ]
-  return new Set(declarations.flatMap((file) => readFileSync(file, 'utf8').replace(/\/\*[^]*?\*\/|\/\/.*|'[^'\n]*'/g, '').match(/\w+/g) ?? []))
+  const names = new Set()
+  const visit = (node) => {
+    if ((ts.isTypeElement(node) || ts.isClassElement(node)) && node.name && ts.isIdentifier(node.name)) names.add(node.name.text)
+    ts.forEachChild(node, visit)
+  }
+  for (const file of declarations) visit(ts.createSourceFile(file.pathname, readFileSync(file, 'utf8'), ts.ScriptTarget.ES2020))
+  return names
 }

@@ -1,5 +1,5 @@
-import { STABLE } from './limits.js'
 import type { ClientClock } from './clock.js'
+import { STABLE } from './limits.js'
 
 /** The delay before the next attempt, with full jitter, so that clients do not reconnect at the same time. */
 export interface BackOff {

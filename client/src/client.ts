@@ -1,3 +1,4 @@
+import { createApi } from './api.js'
 import { createCore } from './core.js'
 import type { WebSocketClientOptions } from './options.js'
 import type { Audience, EventName, Events, PresenceDetails, SendAck, SendData, SendName, Transport, Watch } from './types.js'
@@ -98,7 +99,7 @@ export interface WebSocketClient<Own extends object = OwnEvents> {
 export class WebSocketClient<Own extends object = OwnEvents> {
   /** The client starts in the next turn of the event loop, so that listeners can be added first. */
   constructor (options: WebSocketClientOptions) {
-    return Object.setPrototypeOf(createCore(options), new.target.prototype) as this
+    return Object.setPrototypeOf(createApi(createCore(options)), new.target.prototype) as this
   }
 }
 

@@ -15,7 +15,9 @@ export interface ClientClock {
  * stands still while some machines sleep.
  */
 export function systemClock (): ClientClock {
-  let [steady, wall, elapsed] = [0, 0, 0]
+  let steady = 0
+  let wall = 0
+  let elapsed = 0
   return {
     now: () => {
       const before = [steady, wall] as const

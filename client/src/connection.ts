@@ -1,7 +1,7 @@
-import { BLOCKED_AFTER, LATER, LINK_DEADLINE, SPACING } from './limits.js'
 import { createBackOff } from './backoff.js'
 import { ClientError, toClientError } from './errors.js'
 import { randomId } from './globals.js'
+import { BLOCKED_AFTER, LATER, LINK_DEADLINE, SPACING, STALE } from './limits.js'
 import { createLink, type Link } from './link.js'
 import { createPause } from './pause.js'
 import type { Scope } from './scope.js'
@@ -26,22 +26,22 @@ export interface Connection {
 }
 
 export function createConnection (core: Core): Connection {
-  const { settings } = core
-  const { token: source } = settings
-  const pause = createPause(core.clock)
-  const backOff = createBackOff(core.clock, settings.reconnectDelay, settings.maxReconnectDelay)
+  const { token: source } = core
+  const pause = createPause(core)
+  const backOff = createBackOff(core.clock, core.reconnectDelay, core.maxReconnectDelay)
   /** The token with which the connection is, or is being, registered. */
   let registered: Promise<string | undefined> | undefined
   /** A request that ends one connection must not end the next one with the same id. */
   let ending: Promise<unknown> = Promise.resolve()
   /** The lifetimes of the last socket and the last stream. */
-  let [socket, stream] = [core.run, core.run]
+  let socket = core.run
+  let stream = core.run
   /** Time of the last attempt, or when its socket opened. */
   let at = -Infinity
   let blocked = 0
 
   const post = (scope: Scope, token: string | undefined, path: string): Promise<unknown> =>
-    core.ask(scope, token, path, { connection_id: settings.connectionId } satisfies ConnectionBody)
+    core.ask(scope, token, path, { connection_id: core.connectionId } satisfies ConnectionBody)
   /** Whether cookies say who it is. The server names their connection: registering another would leave a second one behind. */
   const check = (scope: Scope): Promise<unknown> =>
     post(scope, undefined, '/heartbeat').catch((err: ClientError) => { if (!/FOUND|FORBIDDEN/.test(err.code)) throw err })
@@ -52,7 +52,7 @@ export function createConnection (core: Core): Connection {
       scope.check()
       return await new Promise((resolve, reject) => {
         const welcome = (answer: unknown): void => {
-          core.token = token
+          core.current = token
           registered = Promise.resolve(token)
           core.opened(link, answer as Authenticated, isStream ? 'sse' : 'websocket')
           resolve(link)
@@ -61,7 +61,7 @@ export function createConnection (core: Core): Connection {
         scope.after(LINK_DEADLINE, () => { if (core.link !== link) link.drop() })
         void link.closed.then(reject)
         link.wire = (isStream ? openStream : openSocket)(core, link, () => {
-          if (token && !isStream) link.request('auth', { token, connectionId: settings.connectionId } satisfies AuthData, welcome).catch(reject)
+          if (token && !isStream) link.request('auth', { token, connectionId: core.connectionId } satisfies AuthData, welcome).catch(reject)
         })
       })
     } catch (thrown) {
@@ -76,7 +76,7 @@ export function createConnection (core: Core): Connection {
     if (!stream.ended) return
     stream = user.child()
     try {
-      const link = await open(stream, core.token, true)
+      const link = await open(stream, core.current, true)
       const err = await link.closed
       // Not if a socket takes its place: the server closes the stream first.
       if (core.link !== link || (err.closeCode === 4001 && !socket.ended)) return
@@ -90,14 +90,15 @@ export function createConnection (core: Core): Connection {
 
   return {
     start: async (run) => {
-      let [delay, least] = [0, 0]
+      let delay = 0
+      let least = 0
       backOff.attempts = blocked = 0
       while (!run.ended) {
         const early = at + SPACING - core.clock.now()
         await pause.wait(run, Math.max(delay, early), Math.max(least, early))
         if (run.ended) return
         at = core.clock.now()
-        const { maxFrameSize } = settings
+        const { maxFrameSize } = core
         let token: string | undefined
         let link: Link | undefined
         let err: ClientError
@@ -118,18 +119,18 @@ export function createConnection (core: Core): Connection {
 
         // The server may have sent the reason before it closed the socket.
         const isRefused = isTokenRefused(err) || isTokenRefused(Object(err.cause) as ClientError)
-        if (isRefused && token) core.refused = link ? core.token : token
+        if (isRefused && token) core.refused = link ? core.current : token
         // After a frame that was too large for the server, the next are smaller. A session of cookies that ended may have been prolonged: the next attempt asks, and is refused by itself.
-        const isOver = (isFinal(err) && maxFrameSize === settings.maxFrameSize) || (typeof source === 'string' ? isRefused : !source && isTokenRefused(err))
+        const isOver = (isFinal(err) && maxFrameSize === core.maxFrameSize) || (typeof source === 'string' ? isRefused : !source && isTokenRefused(err))
         if (!link) {
           at = core.clock.now()
           if (!isOver) core.failed(err)
         }
         if (run.ended) return
         // There is another way, and such attempts do not count.
-        const isBlocked = err.code === 'RT_SOCKET_BLOCKED' && ++blocked >= BLOCKED_AFTER && settings.polling
+        const isBlocked = err.code === 'RT_SOCKET_BLOCKED' && ++blocked >= BLOCKED_AFTER && core.polling
         if (isBlocked) void detour()
-        if (isOver || (!isBlocked && backOff.attempts >= settings.maxReconnectAttempts)) {
+        if (isOver || (!isBlocked && backOff.attempts >= core.maxReconnectAttempts)) {
           registered = undefined
           return core.ended(err, isOver)
         }
@@ -146,17 +147,23 @@ export function createConnection (core: Core): Connection {
       // It goes on when the scope ends, or nobody would know whether there is something to end.
       const connecting = post(core.life, token, '/connect').catch(async (err: ClientError) => {
         if (err.code !== 'RT_CONNECTION_TAKEN' || !core.mayRename || scope.ended) throw err
-        settings.connectionId = randomId(core.clock.random)
+        core.connectionId = randomId(core.clock.random)
         return post(core.life, token, '/connect')
       })
       registered = connecting.then(() => token)
       registered.catch(() => {})
       const { data } = await scope.guard(connecting) as Connected
       scope.check()
-      core.token = token
+      core.current = token
       core.identified(data.user_id, data.club_id)
     },
-    verify: async (scope) => { if (!source) await core.register(scope) },
+    verify: async (scope) => {
+      if (source) return
+      const asked = core.clock.now()
+      await core.register(scope)
+      // A slow answer may be about the last cookie.
+      if (core.clock.now() - asked > STALE) await core.register(scope)
+    },
     unregister: async () => {
       // A closed socket ends its connection; one that was only registered must be ended by a request.
       if (registered && !core.link) ending = registered.then((token) => post(core.life, token, '/disconnect')).catch(() => {})

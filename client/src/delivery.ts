@@ -15,7 +15,7 @@ export interface Delivery {
 }
 
 export function createDelivery (core: Core): Delivery {
-  const { clock, entries, seen, settings } = core
+  const { clock, wanted, seen } = core
 
   const isToMe = ({ event, data: { recipientId, senderId } }: Durable): boolean => event === 'notification:received' ||
     (event === 'message:direct' && (recipientId === undefined ? senderId !== core.me : recipientId === core.me))
@@ -25,12 +25,6 @@ export function createDelivery (core: Core): Delivery {
     : frame.event === 'broadcast:message' ? 'broadcast' : nameOf(core, String(frame.data.channel))
   const advance = (entry: Entry, id: number): void => { entry.cursor = Math.max(entry.cursor ?? 0, id) }
 
-  /** Tells the server what need not be sent again. */
-  const confirm = (ids: number[]): void => {
-    if (!settings.confirm || !ids.length) return
-    if (!core.polled.ended) core.call(core.polled, '/messages/delivered', { message_ids: ids } satisfies DeliveredBody).catch(() => {})
-    else for (const messageId of ids) core.link?.request('message:delivered', { messageId }).catch(() => {})
-  }
   /** The replay is over: emits the events after it. */
   const finish = (entry: Entry): Durable[] => {
     const { held, target } = entry.replay!
@@ -41,10 +35,11 @@ export function createDelivery (core: Core): Delivery {
   let stop = (): void => {}
   /** The last event of a replay may never arrive, because it was deleted. Replays follow one another, so they share a timeout. */
   const listenForSilence = (): void => {
-    const [link, since] = [core.link!, clock.now()]
+    const link = core.link!
+    const since = clock.now()
     stop()
-    stop = link.scope.after(SILENCE, () => {
-      const waiting = [...entries.values()].filter(({ replay }) => replay && replay.target >= 0)
+    stop = link.after(SILENCE, () => {
+      const waiting = [...wanted.values()].filter(({ replay }) => replay && replay.target >= 0)
       if (link.receivedAt > since) for (const entry of waiting) core.deliver(finish(entry))
       else if (waiting.length) {
         link.ping()
@@ -55,7 +50,7 @@ export function createDelivery (core: Core): Delivery {
 
   return {
     take: (frame) => {
-      const entry = entries.get(channelOf(frame))
+      const entry = wanted.get(channelOf(frame))
       const id = frame.data.messageId
       const all = [frame]
       if (entry?.replay) {
@@ -64,23 +59,25 @@ export function createDelivery (core: Core): Delivery {
         listenForSilence()
       }
       // An event of the host's own that names no channel may be the end of a replay, too.
-      for (const one of entries.values()) if (one.replay?.target === id) all.push(...finish(one))
+      for (const one of wanted.values()) if (one.replay?.target === id) all.push(...finish(one))
       core.deliver(all)
     },
     deliver: (frames) => {
       const confirmed: number[] = []
       for (const frame of frames) {
         const { event, data } = frame
-        const entry = entries.get(channelOf(frame))
+        const entry = wanted.get(channelOf(frame))
         // A listener has ended it: the rest comes when it begins again.
         if (core.user.ended) break
         if (entry?.cursor !== undefined && !entry.replay) advance(entry, data.messageId)
         const isNew = core.see(data.messageId)
         if (isNew) core.emit(event as never, data as never)
         // On older servers, which name no recipient, a message that is repeated has not been confirmed, even if this client sent it.
-        if (isToMe(frame) || (!isNew && event === 'message:direct' && data.recipientId === undefined)) confirmed.push(data.messageId)
+        if (core.confirm && (isToMe(frame) || (!isNew && event === 'message:direct' && data.recipientId === undefined))) confirmed.push(data.messageId)
       }
-      confirm(confirmed)
+      // So that the server does not send them again.
+      if (core.polled.ended) for (const messageId of confirmed) core.link?.request('message:delivered', { messageId }).catch(() => {})
+      else if (confirmed.length) core.call(core.polled, '/messages/delivered', { message_ids: confirmed } satisfies DeliveredBody).catch(() => {})
     },
     see: (messageId) => {
       const isNew = !seen.has(messageId)

@@ -1,8 +1,9 @@
 import { globals } from './globals.js'
+import type { ClientEvents } from './types.js'
 
 type Listener = (data: never) => unknown
 
-/** An untyped emitter; the client adds the types. */
+/** Its types are those of the client's own events; `on` and the server's events are typed by the client. */
 export interface Emitter {
   /** Returns a function that removes the listener. A listener added twice is called once, until it is removed twice. */
   on (event: string, listener: Listener): () => void
@@ -10,7 +11,7 @@ export interface Emitter {
    * Calls the current listeners; changes by a listener take effect with the next event. If a listener throws or rejects, the
    * others are still called, and the error is written to the console, as are `error` events without a listener.
    */
-  emit (event: string, data: unknown): void
+  emit<K extends keyof ClientEvents> (event: K, data: ClientEvents[K]): void
   has (event: string): boolean
 }
 

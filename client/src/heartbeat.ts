@@ -1,32 +1,32 @@
-import { WAKE_TIMEOUT } from './limits.js'
 import { globals } from './globals.js'
+import { WAKE_TIMEOUT } from './limits.js'
 import type { Link } from './link.js'
 import type { Core } from './state.js'
 
 /** Detects a dead socket that was not closed. Returns a function that checks it at once, for a client that just woke up. */
-export function beat ({ clock }: Core, link: Link, interval: number, onBeat: () => void): () => void {
+export function beat (core: Core, link: Link, interval: number, onBeat: () => void): () => void {
   let pingedAt = 0
   let stop = (): void => {}
 
   const ping = (): void => {
-    pingedAt = clock.now()
+    pingedAt = core.clock.now()
     link.ping()
   }
   const next = (ms: number, patience: number): void => {
     stop()
-    stop = link.scope.after(ms, () => {
+    stop = link.after(ms, () => {
       // A timer that was delayed or slept does not show that the server is gone: only a ping without a response does.
       if (link.receivedAt >= pingedAt) ping()
-      else if (clock.now() - pingedAt >= patience) link.drop()
+      else if (core.clock.now() - pingedAt >= patience) link.drop()
       next(interval, 2 * interval)
-      if (!link.scope.ended) onBeat()
+      if (!link.ended) onBeat()
     })
   }
   next(interval, 2 * interval)
   return () => {
     // However often it is called, a ping is waited for no longer than that.
-    if (link.receivedAt >= pingedAt || clock.now() - pingedAt > WAKE_TIMEOUT) ping()
-    next(pingedAt + WAKE_TIMEOUT - clock.now(), 0)
+    if (link.receivedAt >= pingedAt || core.clock.now() - pingedAt > WAKE_TIMEOUT) ping()
+    next(pingedAt + WAKE_TIMEOUT - core.clock.now(), 0)
   }
 }
 

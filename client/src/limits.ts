@@ -47,3 +47,5 @@ export const USERS = 500
 export const LONGEST = 2 ** 31 - 1
 /** Milliseconds between two starts in a conversation: far below the 30 s after which typing expires on the server. */
 export const REPEAT = 3000
+/** An answer about a cookie that took longer is asked for again: the cookie may have changed meanwhile. */
+export const STALE = 1000

@@ -1,5 +1,5 @@
-import { BURST, REPLY_DEADLINE, WINDOW } from './limits.js'
 import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
+import { BURST, REPLY_DEADLINE, WINDOW } from './limits.js'
 import type { Scope } from './scope.js'
 import type { Core } from './state.js'
 import type { Authenticated, Frame } from './wire.js'
@@ -17,13 +17,14 @@ export interface Wire {
 /** What arrived, which may be anything. */
 export interface Arrived { event?: string, id?: unknown, data?: unknown }
 
-/** A connection to the server. It sends frames no faster than the server accepts them, and assigns the replies. */
-export interface Link {
+/** A connection to the server, and the scope in which it is open. It sends frames no faster than the server accepts them, and assigns the replies. */
+export interface Link extends Scope {
   /** What carries it, set by whoever opens it. */
   wire?: Wire
+  /** The server knows epochs, and what came with them. */
+  isModern?: boolean
   /** The reason of the close. */
   readonly closed: Promise<ClientError>
-  readonly scope: Scope
   /** Time of the last message. */
   receivedAt: number
   /** Resolves with the data of the ack. Rejects with the error of an `error` frame, and with `RT_SOCKET_CLOSED`. */
@@ -35,7 +36,7 @@ export interface Link {
   /** A frame arrived. */
   take (frame: Arrived | null): void
   /** It is closed. `close` closes the wire, unless the server did. */
-  end (closeCode: number, reason?: string, close?: () => void): void
+  closeBy (closeCode: number, reason?: string, close?: () => void): void
 }
 
 interface Waiting {
@@ -50,7 +51,6 @@ interface Waiting {
 
 /** `welcome` is called with what the server says to who needs no `auth`. */
 export function createLink (core: Core, scope: Scope, welcome: (answer: Authenticated) => void): Link {
-  const { clock, settings } = core
   /** By the id of the frame. */
   const waiting = new Map<unknown, Waiting>()
   const queue: Array<() => void> = []
@@ -80,14 +80,13 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
     }
   }
 
-  const link: Link = {
-    scope,
+  const link: Link = Object.assign<Scope, Omit<Link, keyof Scope>>(scope, {
     closed: new Promise((resolve) => { ended = resolve }),
-    receivedAt: clock.now(),
+    receivedAt: core.clock.now(),
     request: (event, data, onAck) => new Promise((resolve, reject) => {
       const id = ++ids
       const one: Waiting = { resolve, reject, onAck }
-      const text = encode({ event, data, id }, settings.maxFrameSize)
+      const text = encode({ event, data, id }, core.maxFrameSize)
       if (gone) return reject(gone)
       waiting.set(id, one)
       queue.push(() => {
@@ -98,10 +97,10 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
       drain()
     }),
     ping: () => { write('{"event":"ping"}') },
-    drop: () => { link.end(1006, '', () => { link.wire![link.wire!.terminate ? 'terminate' : 'close']!() }) },
+    drop: () => { link.closeBy(1006, '', () => { link.wire![link.wire!.terminate ? 'terminate' : 'close']!() }) },
     take: (frame) => {
       if (gone) return
-      link.receivedAt = clock.now()
+      link.receivedAt = core.clock.now()
       const { event = '', id, data: what } = Object(frame) as Arrived
       const data = Object(what) as Frame['data']
       const one = waiting.get(id)
@@ -117,7 +116,7 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
       if (event === 'authenticated') welcome(data as never)
       else if (!id && event !== 'pong') core.received({ event, data })
     },
-    end: (closeCode, reason = '', close) => {
+    closeBy: (closeCode, reason = '', close) => {
       if (gone) return
       gone = new ClientError('RT_SOCKET_CLOSED', reason || `Closed with ${closeCode}`, { closeCode, reason, cause: told, retryAfter: told?.retryAfter })
       scope.end()
@@ -127,14 +126,14 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
         reject(gone)
       }
       // The server takes less than it was thought to: the largest frame without an answer is not sent again.
-      if (closeCode === 1009 && largest) settings.maxFrameSize = largest - 1
+      if (closeCode === 1009 && largest) core.maxFrameSize = largest - 1
       ended(gone)
       try {
         close?.()
       } catch {}
     }
-  }
-  scope.onEnd(() => { link.end(1000, '', () => { link.wire!.close(1000) }) })
+  })
+  scope.onEnd(() => { link.closeBy(1000, '', () => { link.wire!.close(1000) }) })
   return link
 }
 

@@ -1,6 +1,6 @@
-import { KNOWN_FOR, PROBE, SEND_TRIES } from './limits.js'
 import { ClientError, toClientError } from './errors.js'
 import { randomId } from './globals.js'
+import { KNOWN_FOR, PROBE, SEND_TRIES } from './limits.js'
 import { encode, type Carrier } from './link.js'
 import type { Core } from './state.js'
 import { isPassing, retryDelay } from './verdicts.js'
@@ -35,7 +35,6 @@ export interface Outbox {
 }
 
 export function createOutbox (core: Core): Outbox {
-  const { settings } = core
   const items = new Set<Item>()
   let current: Carrier | null = null
   /** The loop that is at work. */
@@ -69,11 +68,11 @@ export function createOutbox (core: Core): Outbox {
   const send = async (item: Item, carrier: Carrier): Promise<void> => {
     const { event, data, sentAt } = item
     const now = core.clock.now()
-    item.sentAt ??= now
+    item.sentAt = sentAt ?? now
     if (now - item.sentAt > KNOWN_FOR) return reject(item, new ClientError('RT_OUTCOME_UNKNOWN'))
     try {
       item.resolve(await carrier(event, data, (ack) => {
-        const { messageId } = Object(ack) as { messageId?: number }
+        const { messageId } = ack as { messageId?: number }
         // Events to everyone or to oneself are also delivered to the sender; events sent by REST, to all connections of the sender.
         const isTold = /^[bn]/.test(event) || (data as { recipientId?: unknown }).recipientId === core.me
         if (items.delete(item) && messageId && !isTold && carrier === core.link?.request) core.see(messageId)
@@ -116,8 +115,8 @@ export function createOutbox (core: Core): Outbox {
       core.run.check()
       const { dedupeId = randomId(core.clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
       // With room for what the frame adds.
-      encode({ event, data, dedupeId, id: 2 ** 53 }, settings.maxFrameSize)
-      if (items.size >= settings.maxQueued) return reject(new ClientError('RT_QUEUE_FULL'))
+      encode({ event, data, dedupeId, id: 2 ** 53 }, core.maxFrameSize)
+      if (items.size >= core.maxQueued) return reject(new ClientError('RT_QUEUE_FULL'))
       items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve: resolve as Item['resolve'], reject, tries: 0, lost: 0, at: 0 })
       void flush()
     }),

@@ -1,5 +1,5 @@
-import type { ClientClock } from './clock.js'
 import type { Scope } from './scope.js'
+import type { Core } from './state.js'
 
 /** A pause that can be ended early. One at a time. */
 export interface Pause {
@@ -9,15 +9,15 @@ export interface Pause {
   end (): void
 }
 
-export function createPause (clock: ClientClock): Pause {
+export function createPause (core: Core): Pause {
   const pause: Pause = {
     wait: (scope, ms, least) => new Promise((resolve) => {
       if (ms <= 0) return resolve()
-      const over = clock.now() + least
+      const over = core.clock.now() + least
       let stop = scope.after(ms, resolve)
       pause.end = () => {
         stop()
-        stop = scope.after(over - clock.now(), resolve)
+        stop = scope.after(over - core.clock.now(), resolve)
       }
     }),
     end: () => {}

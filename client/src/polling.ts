@@ -1,5 +1,5 @@
-import { PAGE, PER_CHANNEL } from './limits.js'
 import { toClientError, type ClientError } from './errors.js'
+import { PAGE, PER_CHANNEL } from './limits.js'
 import { createPause } from './pause.js'
 import type { Scope } from './scope.js'
 import { learnEpoch, LIVE, type Core, type Durable, type Entry } from './state.js'
@@ -15,7 +15,7 @@ export interface Poller {
 }
 
 export function createPoller (core: Core): Poller {
-  const pause = createPause(core.clock)
+  const pause = createPause(core)
 
   /** Reads the new events of a channel. A channel that was never subscribed begins at its end: earlier events are not emitted. */
   const read = async (scope: Scope, entry: Entry): Promise<void> => {
@@ -26,7 +26,7 @@ export function createPoller (core: Core): Poller {
       const page = await core.get(scope, '/events', { channel, since: position, limit: PAGE, epoch: isNew ? undefined : core.epoch }) as Page
       // They must belong to the user.
       if (page.data.length) await core.verify(scope)
-      const isStill = (): boolean => !scope.ended && core.entries.get(channel) === entry
+      const isStill = (): boolean => !scope.ended && core.wanted.get(channel) === entry
       if (!isStill()) return
       // A cursor of another log is not valid: the channel begins at its end.
       if (learnEpoch(core, page.epoch)) isNew = true
@@ -43,9 +43,9 @@ export function createPoller (core: Core): Poller {
   }
   /** The minimum delay of the next round in milliseconds. */
   const round = async (scope: Scope): Promise<number> => {
-    for (const entry of [...core.entries.values()]) {
+    for (const entry of [...core.wanted.values()]) {
       // Presence is not stored.
-      if (core.entries.get(entry.channel) !== entry || (entry.channel === 'presence' && !entry.waiters.length)) continue
+      if (core.wanted.get(entry.channel) !== entry || (entry.channel === 'presence' && !entry.waiters.length)) continue
       try {
         await read(scope, entry)
       } catch (thrown) {
@@ -76,7 +76,7 @@ export function createPoller (core: Core): Poller {
       core.carry('polling')
       while (!scope.ended) {
         const least = await round(scope)
-        await pause.wait(scope, Math.max(least, core.settings.pollInterval, PER_CHANNEL * (core.entries.size || 1)) * (1 + core.clock.random() / 4), least)
+        await pause.wait(scope, Math.max(least, core.pollInterval, PER_CHANNEL * (core.wanted.size || 1)) * (1 + core.clock.random() / 4), least)
       }
     },
     pollNow: () => { pause.end() }

@@ -1,6 +1,6 @@
-import { TIMEOUT } from './limits.js'
 import { ClientError, toClientError, type ClientErrorCode } from './errors.js'
 import { globals, type ResponseLike } from './globals.js'
+import { TIMEOUT } from './limits.js'
 import { encode, type Carrier } from './link.js'
 import type { Scope } from './scope.js'
 import type { Core } from './state.js'
@@ -11,7 +11,7 @@ export interface Rest {
   /** Throws `RT_URL_INVALID`. */
   url (path: string): string
   /** Resolves with the response as it comes. It is aborted when the scope ends. */
-  fetch (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<ResponseLike>
+  open (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<ResponseLike>
   /** Resolves with the answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
   ask (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<unknown>
   /** The same with the current token. If it is refused, the request is repeated with a new one. */
@@ -20,6 +20,8 @@ export interface Rest {
   get (scope: Scope, path: string, query: object): Promise<unknown>
   /** Sends frames as requests, with the same names and acks. */
   byRest (scope: Scope): Carrier
+  /** Sends any frame over the link; without one by REST, if there is a route for it. */
+  readonly request: Carrier
 }
 
 /** Frames that can be sent as requests, without a socket. */
@@ -41,22 +43,24 @@ const codes: Readonly<Record<number, ClientErrorCode>> = {
 }
 
 export function createRest (core: Core): Rest {
+  // A browser's own must not be called as a method.
+  const { fetch } = core
 
   return {
     url: (path) => {
       try {
         const { URL, location } = globals
-        const href = URL ? new URL(core.settings.baseUrl, location?.href).href : core.settings.baseUrl
+        const href = URL ? new URL(core.baseUrl, location?.href).href : core.baseUrl
         if (/^https?:/.test(href)) return href.replace(/\/+$/, '') + path
       } catch {}
-      throw new ClientError('RT_URL_INVALID', core.settings.baseUrl)
+      throw new ClientError('RT_URL_INVALID', core.baseUrl)
     },
-    fetch: async (scope, token, path, body, method) => {
+    open: async (scope, token, path, body, method) => {
       scope.check()
       const abort = globals.AbortController && new globals.AbortController()
       const text = body && encode(body, Infinity)
       scope.onEnd(() => { abort?.abort() })
-      return core.settings.fetch(core.url(path), {
+      return fetch(core.url(path), {
         headers: {
           ...(token && { authorization: `Bearer ${token}` }),
           ...(text && { 'content-type': 'application/json' })
@@ -71,7 +75,7 @@ export function createRest (core: Core): Rest {
     ask: async (scope, ...request) => {
       const own = scope.child()
       try {
-        return await own.guard(answer(core.fetch(own, ...request)), TIMEOUT, 'RT_SERVER_UNREACHABLE')
+        return await own.guard(answer(core.open(own, ...request)), TIMEOUT, 'RT_SERVER_UNREACHABLE')
       } catch (err) {
         throw toClientError(err)
       } finally {
@@ -79,12 +83,12 @@ export function createRest (core: Core): Rest {
       }
     },
     call: async (scope, ...request) => {
-      let token = core.token ?? await core.freshToken(scope)
+      let token = core.current ?? await core.freshToken(scope)
       try {
         return await core.ask(scope, token, ...request)
       } catch (err) {
         if (!token || !isTokenRefused(err as ClientError)) throw err
-        if (core.token && core.token !== token) token = core.token
+        if (core.current && core.current !== token) token = core.current
         else {
           core.refused = token
           token = await core.freshToken(scope)
@@ -96,6 +100,10 @@ export function createRest (core: Core): Rest {
     },
     get: (scope, path, query) => core.call(scope, `${path}?${Object.entries(snake(query)).filter(([, value]) => value !== undefined)
       .map(([name, value]) => `${name}=${encodeURIComponent(value as string)}`).join('&')}`),
+    request: async (event, data = {}, onAck) => {
+      core.run.check()
+      return await (core.link?.request ?? core.byRest(core.user))(event, data, onAck)
+    },
     byRest: (scope) => async (event, data, onAck) => {
       const [path, method] = routes[event]?.split(' ') ?? []
       if (!path) throw new ClientError('RT_SOCKET_CLOSED', event)

@@ -1,6 +1,6 @@
-import { LONGEST } from './limits.js'
 import type { ClientClock } from './clock.js'
 import { ClientError, type ClientErrorCode } from './errors.js'
+import { LONGEST } from './limits.js'
 import { isRefusal, retryDelay } from './verdicts.js'
 
 /**

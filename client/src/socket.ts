@@ -4,13 +4,13 @@ import type { Core } from './state.js'
 
 /** A WebSocket that carries the link. */
 export function openSocket (core: Core, link: Link, onOpen: () => void): Wire {
-  const Socket = core.settings.WebSocket ?? globals.WebSocket
+  const Socket = core.WebSocket ?? globals.WebSocket
   if (!Socket) throw new Error('pass the option WebSocket')
   const socket = new Socket(core.url('/ws').replace('http', 'ws'))
   socket.addEventListener('open', onOpen)
   // If a policy of the page forbids the socket, `error` is not followed by `close`. Otherwise `close` has no more information.
   socket.addEventListener('error', link.drop)
-  socket.addEventListener('close', ({ code, reason }) => { link.end(code, reason) })
+  socket.addEventListener('close', ({ code, reason }) => { link.closeBy(code, reason) })
   socket.addEventListener('message', ({ data }) => {
     let frame: Arrived | null
     try {

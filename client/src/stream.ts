@@ -1,21 +1,21 @@
-import { FRAMES } from './limits.js'
 import { globals } from './globals.js'
+import { FRAMES } from './limits.js'
 import type { Link, Wire } from './link.js'
 import type { Core } from './state.js'
 import type { FramesBody } from './wire.js'
 
 /** A stream of server-sent events that carries the link: frames are sent by REST, and their replies are events of the stream. */
-export function openStream (core: Core, { scope, take, end, drop }: Link, onOpen: () => void): Wire {
-  const { connectionId } = core.settings
+export function openStream (core: Core, link: Link, onOpen: () => void): Wire {
+  const { connectionId } = core
   let queue: unknown[] = []
   let isSending = false
 
   const read = async (): Promise<void> => {
-    const { body } = await core.fetch(scope, core.token, `/stream?connection_id=${encodeURIComponent(connectionId)}`)
+    const { body } = await core.open(link, core.current, `/stream?connection_id=${encodeURIComponent(connectionId)}`)
     const reader = body!.getReader()
     const decoder = new globals.TextDecoder!()
     onOpen()
-    for (let text = ''; !scope.ended;) {
+    for (let text = ''; !link.ended;) {
       const { done, value } = await reader.read()
       if (done) return
       const blocks = (text + decoder.decode(value, { stream: true })).split('\n\n')
@@ -24,8 +24,8 @@ export function openStream (core: Core, { scope, take, end, drop }: Link, onOpen
         const [, event, id, json] = /^event: (.*)\n(?:reply: (.*)\n)?data: (.*)$/.exec(block) ?? []
         if (!event) continue
         const data = JSON.parse(json!) as { code: number, reason: string }
-        if (event === 'close') end(data.code, data.reason)
-        else take({ event, id: id && Number(id), data })
+        if (event === 'close') link.closeBy(data.code, data.reason)
+        else link.take({ event, id: id && Number(id), data })
       }
     }
   }
@@ -34,18 +34,18 @@ export function openStream (core: Core, { scope, take, end, drop }: Link, onOpen
     while (queue.length) {
       const frames = queue
       queue = frames.splice(FRAMES)
-      await core.call(scope, '/frames', { connection_id: connectionId, frames } satisfies FramesBody)
+      await core.call(link, '/frames', { connection_id: connectionId, frames } satisfies FramesBody)
     }
     isSending = false
   }
 
-  read().then(drop, drop)
+  read().then(link.drop, link.drop)
   return {
     send: (text) => {
       queue.push(JSON.parse(text))
       if (isSending) return
       isSending = true
-      drain().catch(drop)
+      drain().catch(link.drop)
     },
     close: () => {}
   }

@@ -1,5 +1,5 @@
-import { CHANNELS, SUBSCRIBE_TRIES } from './limits.js'
 import { ClientError } from './errors.js'
+import { CHANNELS, SUBSCRIBE_TRIES } from './limits.js'
 import { errorOf, type Link } from './link.js'
 import { entryOf, learnEpoch, nameOf, ASKED, IDLE, LIVE, type Core, type Entry } from './state.js'
 import { isRefusal, retryDelay } from './verdicts.js'
@@ -12,7 +12,7 @@ export interface Subscriptions {
   /** Removes one holder; the last one unsubscribes the channel. Resolves when the server has unsubscribed it. */
   unsubscribe (name: string): Promise<void>
   /** Resumes all subscriptions on a new socket. `automatic`: the channels that the server subscribed itself. */
-  resume (link: Link, automatic: readonly string[], isModern: boolean): void
+  resume (link: Link, automatic: readonly string[]): void
   /** The connection ended; with an error, permanently. */
   suspend (err?: ClientError): void
   /** The server's reply. */
@@ -24,12 +24,12 @@ export interface Subscriptions {
 }
 
 export function createSubscriptions (core: Core): Subscriptions {
-  const { clock, entries } = core
+  const { wanted } = core
   /** Ends the wait for those that failed. */
   let stopWaiting = (): void => {}
 
-  const has = (entry: Entry): boolean => entries.get(entry.channel) === entry
-  const drop = (entry: Entry): void => { entries.delete(entry.channel) }
+  const has = (entry: Entry): boolean => wanted.get(entry.channel) === entry
+  const drop = (entry: Entry): void => { wanted.delete(entry.channel) }
   /** Rejects waiting `subscribe` calls, which then hold the channel no more. False if there were none. */
   const settle = (entry: Entry, err: ClientError): boolean => {
     const waiters = entry.waiters.splice(0)
@@ -39,18 +39,18 @@ export function createSubscriptions (core: Core): Subscriptions {
     return waiters.length > 0
   }
 
-  const ask = (wanted: Iterable<Entry>): void => {
-    const { link, isModern } = core
-    const due = [...wanted].filter(has)
+  const ask = (asked: Iterable<Entry>): void => {
+    const { link } = core
+    const due = [...asked].filter(has)
     if (!link) return
-    const epoch = isModern ? core.epoch : undefined
+    const epoch = link.isModern ? core.epoch : undefined
     const size = epoch ? CHANNELS : 1
     for (const entry of due) {
       entry.stage = ASKED
       entry.replay = entry.cursor === undefined ? undefined : { held: [], target: -1 }
     }
-    for (let from = 0; from < due.length; from += size) {
-      const some = due.slice(from, from + size)
+    while (due.length) {
+      const some = due.splice(0, size)
       const places = some.map(({ channel, cursor: since }) => ({ channel, since }))
       void request(link, some, places.length > 1 ? { channels: places, epoch } : { ...places[0], epoch })
     }
@@ -60,12 +60,12 @@ export function createSubscriptions (core: Core): Subscriptions {
       await link.request('subscribe', data, (answer) => {
         const { epoch, channels = [answer as SubscribeAnswer] } = answer as SubscribeAnswer
         const isNew = learnEpoch(core, epoch)
-        for (let i = 0; i < some.length; i++) {
-          const [entry, one] = [some[i]!, channels[i]!]
+        for (const [i, entry] of some.entries()) {
+          const one = channels[i]!
           if (one.error) failed(link, entry, errorOf(one.error))
           else if (has(entry)) core.subscribed(entry, one)
         }
-        if (isNew) ask([...entries.values()].filter(({ owesGap }) => owesGap))
+        if (isNew) ask([...wanted.values()].filter(({ owesGap }) => owesGap))
       })
     } catch (err) {
       // One of them may be the cause: each is subscribed with its own frame.
@@ -74,23 +74,23 @@ export function createSubscriptions (core: Core): Subscriptions {
     }
   }
   const failed = (link: Link, entry: Entry, err: ClientError): void => {
-    if (core.link !== link || link.scope.ended || !has(entry)) return
+    if (core.link !== link || link.ended || !has(entry)) return
     entry.stage = IDLE
     // A limit refuses what is new; what was had before is kept, as is all that may work a moment later.
     if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return core.refuse(entry, err)
-    entry.retryAt = clock.now() + retryDelay(entry.tries, err, 0)
+    entry.retryAt = core.clock.now() + retryDelay(entry.tries, err, 0)
     if (++entry.tries >= SUBSCRIBE_TRIES) settle(entry, err)
     retry(link)
   }
   /** Asks again for those that failed, when each of them may. */
   const retry = (link: Link): void => {
-    const failed = [...entries.values()].filter(({ stage }) => !stage)
-    const wait = Math.min(...failed.map(({ retryAt }) => retryAt)) - clock.now()
+    const failed = [...wanted.values()].filter(({ stage }) => !stage)
+    const wait = Math.min(...failed.map(({ retryAt }) => retryAt)) - core.clock.now()
     stopWaiting()
     if (wait <= 0) {
-      ask(failed.filter(({ retryAt }) => retryAt <= clock.now()))
+      ask(failed.filter(({ retryAt }) => retryAt <= core.clock.now()))
       retry(link)
-    } else if (wait < Infinity) stopWaiting = link.scope.after(wait * (1 + clock.random() / 4), () => { retry(link) })
+    } else if (wait < Infinity) stopWaiting = link.after(wait * (1 + core.clock.random() / 4), () => { retry(link) })
   }
 
   return {
@@ -108,28 +108,27 @@ export function createSubscriptions (core: Core): Subscriptions {
     }),
     unsubscribe: async (name) => {
       const channel = nameOf(core, name)
-      const entry = entries.get(channel)
+      const entry = wanted.get(channel)
       if (entry) {
         if (--entry.holders > (entry.isAutomatic ? -1 : 0)) return
         drop(entry)
         settle(entry, new ClientError('RT_CLIENT_STOPPED'))
       }
       const { link } = core
-      await link?.scope.insist(async () => { if (!entries.has(channel)) await link.request('unsubscribe', { channel }) })
-        .catch((err: unknown) => { if (!link.scope.ended) throw err })
+      await link?.insist(async () => { if (!wanted.has(channel)) await link.request('unsubscribe', { channel }) })
+        .catch((err: unknown) => { if (!link.ended) throw err })
       core.emit('unsubscribed', { channel })
     },
-    resume: (link, automatic, isModern) => {
+    resume: (link, automatic) => {
       core.suspend()
-      Object.assign(core, { link, isModern })
-      for (const entry of entries.values()) entry.isAutomatic = false
+      core.link = link
+      for (const entry of wanted.values()) entry.isAutomatic = false
       for (const channel of automatic) entryOf(core, channel).isAutomatic = true
-      ask(entries.values())
+      ask(wanted.values())
     },
     suspend: (err) => {
       core.link = undefined
-      core.isModern = false
-      for (const entry of [...entries.values()]) {
+      for (const entry of [...wanted.values()]) {
         // Events that were held back are after the cursor, and will be replayed.
         entry.replay = undefined
         entry.stage = entry.tries = 0
@@ -151,7 +150,7 @@ export function createSubscriptions (core: Core): Subscriptions {
       if (has(entry)) core.expectReplay(entry, position, isOver)
     },
     left: (channel) => {
-      const entry = entries.get(channel)
+      const entry = wanted.get(channel)
       if (!entry) return
       drop(entry)
       settle(entry, new ClientError('RT_FORBIDDEN', undefined, { channel }))

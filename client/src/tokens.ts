@@ -1,5 +1,5 @@
-import { TOKEN_DEADLINE } from './limits.js'
 import { ClientError, toClientError } from './errors.js'
+import { TOKEN_DEADLINE } from './limits.js'
 import type { Scope } from './scope.js'
 import type { Core } from './state.js'
 
@@ -9,7 +9,7 @@ export type TokenSource = string | (() => string | Promise<string>)
 /** The credentials shared by sockets and requests. */
 export interface Tokens {
   /** The token whose user is known: only with this one anything is sent for a user. */
-  token?: string | undefined
+  current?: string | undefined
   /** The server refused this token: it is not used again. */
   refused?: string | undefined
   /**
@@ -21,7 +21,7 @@ export interface Tokens {
 }
 
 export function createTokens (core: Core): Tokens {
-  const source = core.settings.token
+  const source = core.token
   let asking: Promise<string> | undefined
 
   return {

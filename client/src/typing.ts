@@ -1,5 +1,5 @@
-import { REPEAT } from './limits.js'
 import type { ClientClock } from './clock.js'
+import { REPEAT } from './limits.js'
 import type { Audience } from './types.js'
 
 interface Conversation {
@@ -14,13 +14,13 @@ interface Conversation {
 export interface Typing {
   record (conversationId: string, isTyping: boolean, audience?: Audience): void
   /** A message was sent: the server sends the stop itself. */
-  sent (conversationId: string): void
+  sent (conversationId: string | undefined): void
   /** The connection ended, and its typing with it. */
   clear (): void
 }
 
 export function createTyping (clock: ClientClock, idleAfter: number, send: (sign: { conversationId: string, isTyping: boolean } & Audience) => void): Typing {
-  const all = new Map<string, Conversation>()
+  const all = new Map<string | undefined, Conversation>()
 
   const typing: Typing = {
     record: (conversationId, isTyping, audience) => {

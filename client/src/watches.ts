@@ -1,5 +1,5 @@
-import { USERS } from './limits.js'
 import { ClientError } from './errors.js'
+import { USERS } from './limits.js'
 import type { Link } from './link.js'
 import type { Core } from './state.js'
 import type { Watch, WatchedUser } from './types.js'
@@ -19,12 +19,12 @@ export function createWatches (core: Core): Watches {
   /** The users of each watch. Emptied when the client belongs to another user, so that old watches have no effect. */
   const all = new Set<Set<Id>>()
 
-  const request = async (event: string, ids: readonly Id[]): Promise<WatchedUser[]> => {
+  const request = async (event: string, ids: Id[]): Promise<WatchedUser[]> => {
     const all: WatchedUser[] = []
-    for (let from = 0; from < ids.length; from += USERS) {
+    while (ids.length) {
       // An older server does not support it; without a socket it is retried.
-      if (!core.isModern) throw new ClientError(core.link ? 'RT_INVALID_FRAME' : 'RT_SOCKET_CLOSED')
-      const answer = await core.link!.request(event, { userIds: ids.slice(from, from + USERS) }) as { users?: WatchedUser[] }
+      if (!core.link?.isModern) throw new ClientError(core.link ? 'RT_INVALID_FRAME' : 'RT_SOCKET_CLOSED')
+      const answer = await core.link.request(event, { userIds: ids.splice(0, USERS) }) as { users?: WatchedUser[] }
       all.push(...answer.users ?? [])
     }
     return all
@@ -48,7 +48,7 @@ export function createWatches (core: Core): Watches {
     },
     resumeWatches: async (link) => {
       const ids = new Set([...all].flatMap((held) => [...held]))
-      if (ids.size) core.emit('watched', { users: await link.scope.insist(() => request('presence:watch', [...ids])) })
+      if (ids.size) core.emit('watched', { users: await link.insist(() => request('presence:watch', [...ids])) })
     },
     forgetWatches: () => { all.clear() }
   }

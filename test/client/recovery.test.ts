@@ -382,3 +382,29 @@ t.test('a request that finds another user behind the token ends the socket of th
   t.strictSame([...server.sockets].map(({ who }) => who), [ben])
   t.equal(client.state, 'connected')
 })
+
+t.test('a function for requests is called as one, as browsers require of their own', async (t) => {
+  const callers: unknown[] = []
+  const { server, clock, client } = fakeWorld({
+    async fetch (this: unknown, url, init) {
+      callers.push(this)
+      return await world.fetch(url, init)
+    }
+  })
+  const world = server.connectTo()
+  server.does.sockets = 'refused'
+  client.getPresence(1).catch(() => {})
+  await clock.advance(20_000)
+  t.ok(callers.length > 2)
+  t.strictSame(new Set(callers), new Set([undefined]))
+})
+
+t.test('while it polls, a channel is subscribed at once, not with the next round', async (t) => {
+  const { server, clock, client, of } = fakeWorld({ pollInterval: 60_000 })
+  server.does.sockets = 'refused'
+  while (client.transport !== 'polling') await clock.advance(1000)
+  await clock.advance(5000)
+  client.subscribe('group.late').catch((err: unknown) => { t.error(err) })
+  await clock.advance(1000)
+  t.ok(of('subscribed').some(({ channel }) => channel === 'group.late'))
+})
