@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { bundle } from './bundle.js'
@@ -8,8 +7,8 @@ import { locateCommands, type Command } from './install-packages.js'
 import { runFile, type FileResults } from './run-file.js'
 import { startMariadb, startRedis, type Server } from './servers.js'
 
-/** Files wait for leases and timers a third of their time: two more than there are cores keep a machine busy. */
-const JOBS = availableParallelism() + 2
+/** Most files wait for leases and timers: one more than the cores of a small machine keeps it busy. More starve each other past their deadlines. */
+const JOBS = 3
 /**
  * A file that fails beside others is run once more, alone, and then its result counts: on a small machine three files at
  * once can starve each other past their deadlines. With more failures than this, nothing is run again.
