@@ -161,9 +161,9 @@ overBackends((test, backend) => {
     await a.app.realtime.conversations.add(1, [1, 2], { channel: 'group.x' })
     const [one, two, three] = [await connect(a, user(1)), await connect(b, user(2)), await connect(b, user(3))]
     let newest = 0
+    const began = Date.now()
     for (let i = 0; i < 5; i++) newest = (await group(two, `m${i}`)).messageId
     const seen: number[] = []
-    const began = Date.now()
     while (seen.at(-1) !== newest) {
       const activity = await one.next('conversation:activity') as { channel: string, messageId: number }
       t.equal(activity.channel, 'group.x')
