@@ -95,6 +95,8 @@ export async function startNode (t: Test, { backend, options = {}, ...settings }
   t.teardown(async () => { await app.close() })
   await app.listen({ port: 0, host: '127.0.0.1' })
   const url = `http://127.0.0.1:${(app.server.address() as AddressInfo).port}`
+  // The port may have been another host's.
+  hostsWithStrings.delete(url)
   if (!hasStrings(backend)) return { app, clock, url }
   hostsWithStrings.add(url)
   return { app: translatingApp(app), clock, url }
