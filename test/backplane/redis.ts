@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import { Redis } from 'ioredis'
 import type { Test } from 'tap'
 import { RedisBackplane } from '../../lib/backplane/redis.js'
@@ -45,7 +44,8 @@ async function proxied (t: Test): Promise<{ proxy: Proxy, url: string }> {
 }
 
 async function cutSubscriber (admin: Redis, { subscriber }: RedisNode): Promise<void> {
-  const closed = once(subscriber, 'close')
+  // Not events.once: the connection may be reset, and it would reject with that error.
+  const closed = new Promise<void>((resolve) => { subscriber.once('close', resolve) })
   await admin.client('KILL', 'ADDR', `127.0.0.1:${subscriber.stream.localPort}`)
   await closed
 }
