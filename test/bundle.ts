@@ -12,7 +12,7 @@ const FOLDER = `node_modules/.cache/fastify-realtime/${process.pid}`
  * a third of the time. Their paths.
  */
 export async function bundle (): Promise<{ host: string, cli: string }> {
-  atExit(() => { rmSync(FOLDER, { recursive: true, force: true }) })
+  removeAtExit()
   await Promise.all([
     build({
       entryPoints: { server: 'example-host/server.ts', cli: 'plugins/cli.ts' },
@@ -29,9 +29,13 @@ export async function bundle (): Promise<{ host: string, cli: string }> {
   return { host: join(FOLDER, 'server.js'), cli: join(FOLDER, 'cli.js') }
 }
 
+function removeAtExit (): void {
+  atExit(() => { rmSync(FOLDER, { recursive: true, force: true }) })
+}
+
 /** A script of the tests as one file of plain JavaScript, for a process under measurement. Its path. */
 export async function bundleScript (script: string): Promise<string> {
-  atExit(() => { rmSync(FOLDER, { recursive: true, force: true }) })
+  removeAtExit()
   const outfile = join(FOLDER, `${basename(script, '.ts')}.js`)
   await build({ entryPoints: [script], bundle: true, packages: 'external', platform: 'node', format: 'esm', outfile })
   return outfile

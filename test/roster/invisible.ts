@@ -24,6 +24,14 @@ async function openWith (t: Test, open: OpenRedisWorld, hasStrings: boolean, eve
   return { ...world, table, reads: () => reads, away: (is) => { isAway = is }, base: `${world.redis.prefix}{${tenant}}:` }
 }
 
+/** User 7 enters here, and user 8 on a node, where 7 then becomes invisible. */
+async function enterInvisibly ({ clock, here, table }: RedisWorld & { table: Map<number, number> }, node: Roster): Promise<void> {
+  await enter(here, 'a')
+  await enter(node, 'other', { userId: 8 })
+  table.set(7, clock.now())
+  await node.setPresence(1, 7, saying('invisible', { hiddenSince: clock.now(), seenAt: clock.now() }))
+}
+
 async function leaveAll ({ here, there }: RedisWorld, ids: readonly string[]): Promise<void> {
   for (const id of ids) {
     const found = await here.find(1, id)
@@ -38,11 +46,8 @@ export function invisible (t: Test, open: OpenRedisWorld, hasStrings: boolean): 
   t.test('an invisible user who comes back stays invisible whichever keys Redis has evicted', async (t) => {
     for (const evicted of [['invisible'], ['presence'], ['presence', 'said', 'invisible'], ['present', 'visible', 'presence', 'invisible', 'hidden']]) {
       const world = await openWith(t, open, hasStrings)
-      const { clock, here, there, table, redis, base } = world
-      await enter(here, 'a')
-      await enter(here, 'other', { userId: 8 })
-      table.set(7, clock.now())
-      await here.setPresence(1, 7, saying('invisible', { hiddenSince: clock.now(), seenAt: clock.now() }))
+      const { clock, here, there, redis, base } = world
+      await enterInvisibly(world, here)
       await leaveAll(world, ['a'])
       clock.advance(times.offlineDelay + SOON)
       for (let i = 0; i < 3; i++) {
@@ -62,11 +67,8 @@ export function invisible (t: Test, open: OpenRedisWorld, hasStrings: boolean): 
 
   t.test('a connected invisible user stays invisible while keys are evicted one after the other, and so does one who leaves', async (t) => {
     const world = await openWith(t, open, hasStrings)
-    const { clock, here, there, table, redis, base } = world
-    await enter(here, 'a')
-    await enter(there, 'other', { userId: 8 })
-    table.set(7, clock.now())
-    await there.setPresence(1, 7, saying('invisible', { hiddenSince: clock.now(), seenAt: clock.now() }))
+    const { clock, here, there, redis, base } = world
+    await enterInvisibly(world, there)
     for (const names of [['invisible'], ['presence'], ['invisible', 'presence'], ['hidden', 'said'], ['invisible', 'presence', 'said', 'visible']]) {
       for (const name of names) await (redis.commands as Redis).del(base + name)
       for (const act of [async () => { await there.repair() }, async () => { await here.renew() }, async () => { await there.renew() }]) {
