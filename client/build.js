@@ -1,4 +1,4 @@
-// Builds the package: for each entry one file of modules and one of CommonJS, each with its types, in dist/.
+// Builds the package: for each entry one minified file of modules and one of CommonJS, each with its types and its source map, in dist/.
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
@@ -12,7 +12,7 @@ rmSync(new URL('dist', import.meta.url), { recursive: true, force: true })
 await Promise.all(['esm', 'cjs'].map(async (format) => {
   execFileSync(process.execPath, [tsc, '-p', '.', '--emitDeclarationOnly', '--outDir', `dist/${format}`], { cwd, stdio: 'inherit' })
   const bundle = async (name, options) => await build({
-    absWorkingDir: cwd, entryPoints: [`src/${name}.ts`], bundle: true, format, target: 'es2020', minifySyntax: true, outfile: `dist/${format}/${name}.js`, logLevel: 'warning', ...options
+    absWorkingDir: cwd, entryPoints: [`src/${name}.ts`], bundle: true, format, target: 'es2020', minify: true, sourcemap: true, outfile: `dist/${format}/${name}.js`, logLevel: 'warning', ...options
   })
   await bundle('index', { mangleProps: /./, reserveProps: new RegExp(`^(${[...keptNames(format)].join('|')})$`) })
   // Where components are rendered on a server, too, the first line says that the hooks also run in the page.

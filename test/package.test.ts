@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import { build } from 'esbuild'
@@ -26,7 +26,7 @@ const inProject = async (command: string, args: string[], variables: object = {}
 const modules = ['lib', 'plugins', 'migrations'].flatMap((name) => filesOf(join(ROOT, name)).map((file) => join(name, file.replace(/\.ts$/, ''))))
 const clientModules = filesOf(join(ROOT, 'client/src')).map((file) => file.replace(/\.ts$/, ''))
 /** Of the client, which is also a package of its own: one file of each kind, and its types. */
-const clientBuilt = ['dist/cjs/package.json', ...['esm', 'cjs'].flatMap((kind) => [`dist/${kind}/index.js`, `dist/${kind}/react/index.js`, ...clientModules.map((name) => `dist/${kind}/${name}.d.ts`)])]
+const clientBuilt = ['dist/cjs/package.json', ...['esm', 'cjs'].flatMap((kind) => [...['index', 'react/index'].flatMap((name) => [`dist/${kind}/${name}.js`, `dist/${kind}/${name}.js.map`]), ...clientModules.map((name) => `dist/${kind}/${name}.d.ts`)])]
 const built = [...modules.flatMap((name) => [`dist/${name}.js`, `dist/${name}.d.ts`]), ...clientBuilt.map((name) => `client/${name}`)]
 
 // Packing builds first; where that was done a moment ago, as in CI, it need not be done again.
@@ -56,7 +56,12 @@ function filesOf (root: string): string[] {
 
 t.test('The package holds what the sources compile to, the pages, and nothing more', async (t) => {
   t.strictSame(files, ['CHANGELOG.md', 'LICENSE', 'package.json', ...Object.keys(pages), ...built].sort())
-  t.strictSame(files.filter((file) => /\.[jt]s$/.test(file) && readFileSync(join(installed, file), 'utf8').includes('sourceMappingURL=')), [])
+  // Only the client's files are minified. Their maps hold the sources, which are not beside them.
+  for (const file of files.filter((file) => /\.[jt]s$/.test(file))) {
+    const map = /^\/\/# sourceMappingURL=(.*)$/m.exec(readFileSync(join(installed, file), 'utf8'))?.[1]
+    t.equal(map && join(dirname(file), map), file.startsWith('client/') && file.endsWith('.js') ? `${file}.map` : undefined)
+    if (map) t.ok((JSON.parse(readFileSync(join(installed, dirname(file), map), 'utf8')) as { sourcesContent: string[] }).sourcesContent.every(Boolean))
+  }
 })
 
 const lint = async (t: Test, pkgDir: string): Promise<void> => {
@@ -87,8 +92,11 @@ t.test('The client installs alone, without anything else, and runs as a module a
   const { outputFiles: [bundle] } = await build({
     stdin: { contents: 'export * from "fastify-realtime-client"', resolveDir: page }, bundle: true, minify: true, format: 'esm', target: 'es2020', write: false
   })
-  const size = gzipSync(bundle?.contents ?? '', { level: 9 }).length
-  t.ok(size > 0 && size <= 9.15 * 1024, `${size} bytes`)
+  // What is installed, and what a page's bundler makes of it.
+  for (const contents of [readFileSync(join(own, 'dist/esm/index.js')), bundle?.contents ?? '']) {
+    const size = gzipSync(contents, { level: 9 }).length
+    t.ok(size > 0 && size <= 9.15 * 1024, `${size} bytes`)
+  }
 })
 
 t.test('Each dependency is imported and explained, and nothing else is imported', async (t) => {
