@@ -12,12 +12,12 @@ const TIMEOUT = Number(process.env.TEST_TIMEOUT ?? 240)
 // tap ends a file that takes too long and names what keeps it busy, but a blocked event loop never gets there.
 const LAST_RESORT = 2 * TIMEOUT
 
-/** Runs one test file in a process of its own. */
-export async function runFile (file: string): Promise<FileResults> {
+/** Runs one test file in a process of its own. `script`: the file as plain JavaScript. */
+export async function runFile (file: string, script?: string): Promise<FileResults> {
   // A test process that is killed leaves the removal of its folders to this one.
   const folder = temporaryFolder('test')
   const started = performance.now()
-  const child = await startChild(process.execPath, ['--disable-warning=ExperimentalWarning', '--import', 'tsx', file], {
+  const child = await startChild(process.execPath, ['--disable-warning=ExperimentalWarning', ...script === undefined ? ['--import', 'tsx', file] : ['--enable-source-maps', script]], {
     env: { ...process.env, TAP_TIMEOUT: String(TIMEOUT), TEST_FOLDER: folder }
   })
   const { parser, finish } = tapResults(file)

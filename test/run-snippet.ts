@@ -1,6 +1,5 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { pathToFileURL } from 'node:url'
 import type { Test } from 'tap'
 import { startChild, type Child } from './child-process.js'
 import { example, ROOT } from './examples.js'
@@ -24,19 +23,6 @@ export function writeExample (t: Test, name: string, code = example(name)): stri
   writeFileSync(file, code.replace(/'fastify-realtime[a-z/-]*'/g, (entry) => SOURCES[entry] ?? entry))
   t.teardown(() => { rmSync(file, { force: true }) })
   return file
-}
-
-/** Runs an example in this process, with what its page says is there, and returns what it exports. */
-export async function runHere (t: Test, name: string, given: Record<string, unknown> = {}, code?: string): Promise<Record<string, unknown>> {
-  for (const [name, value] of Object.entries(given)) {
-    const before = Object.getOwnPropertyDescriptor(globalThis, name)
-    Object.defineProperty(globalThis, name, { value, configurable: true, writable: true })
-    t.teardown(() => {
-      if (before === undefined) Reflect.deleteProperty(globalThis, name)
-      else Object.defineProperty(globalThis, name, before)
-    })
-  }
-  return await import(pathToFileURL(writeExample(t, name, code)).href) as Record<string, unknown>
 }
 
 /** Runs an example as its reader would, in a process of its own. */

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { bundle } from './bundle.js'
+import { bundle, bundleTests } from './bundle.js'
 import { locateCommands, type Command } from './install-packages.js'
 import { runFile, type FileResults } from './run-file.js'
 import { startMariadb, startRedis, type Server } from './servers.js'
@@ -22,15 +22,15 @@ let failed = 0
 const servers: Server[] = []
 try {
   const files = await findFiles(process.argv.slice(2))
-  const { host, cli } = await bundle()
+  const [{ host, cli }, scripts] = await Promise.all([bundle(), bundleTests(files)])
   Object.assign(process.env, { BUNDLED_HOST: host, BUNDLED_CLI: cli })
   await installMissing(files)
   await startServers()
   const failures: FileResults[] = []
-  await Promise.all(Array.from({ length: JOBS }, () => runQueue(files, failures)))
+  await Promise.all(Array.from({ length: JOBS }, () => runQueue(files, scripts, failures)))
   for (const results of failures) {
     if (failures.length > MAX_REPEATED) count(results)
-    else await repeat(results.file)
+    else await repeat(results.file, scripts)
   }
 } catch (error) {
   failed += 1
@@ -71,18 +71,18 @@ async function start (startServer: () => Promise<Server>): Promise<string> {
   return server.url
 }
 
-async function runQueue (files: string[], failures: FileResults[]): Promise<void> {
+async function runQueue (files: string[], scripts: Map<string, string>, failures: FileResults[]): Promise<void> {
   for (let file = files.shift(); file; file = files.shift()) {
-    const results = await runFile(file)
+    const results = await runFile(file, scripts.get(file))
     report(results)
     if (results.failed > 0) failures.push(results)
     else count(results)
   }
 }
 
-async function repeat (file: string): Promise<void> {
+async function repeat (file: string, scripts: Map<string, string>): Promise<void> {
   console.log(`${file} failed beside others and is run again, alone:`)
-  const results = await runFile(file)
+  const results = await runFile(file, scripts.get(file))
   report(results)
   count(results)
 }

@@ -18,7 +18,8 @@ import { buildApp, connect, identityOf, type PluginName, type TestAppOptions, ty
 import { internalsOf } from '../lib/internals.js'
 import { example, ROOT } from './examples.js'
 import { temporaryFolder } from './exit-hooks.js'
-import { runHere, startExample } from './run-snippet.js'
+import { startExample } from './run-snippet.js'
+import { runHere } from './run-snippet-here.js'
 import { complaintsAbout, declarationsIn, isDeclarations } from './snippet-types.js'
 import { placeOf, snippets } from './snippets.js'
 
