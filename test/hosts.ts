@@ -1,7 +1,7 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { startChild } from './child-process.js'
-import { temporaryFolder } from './exit-hooks.js'
+import { dataFolder } from './exit-hooks.js'
 
 /** The example host in a process of its own. */
 export interface Host {
@@ -57,6 +57,6 @@ function defaults (given: Record<string, string> = {}): Record<string, string> {
     SOCKET_PORT: '0',
     LOG_LEVEL: 'warn',
     JWT_SECRET: 'test-secret-test-secret-test-secret',
-    ...(given.DATABASE_URL ? {} : { DATABASE_URL: `sqlite:${join(temporaryFolder('host'), 'realtime.db')}` })
+    ...(given.DATABASE_URL ? {} : { DATABASE_URL: `sqlite:${join(dataFolder('host'), 'realtime.db')}` })
   }
 }

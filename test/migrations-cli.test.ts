@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { migrationNames } from '../lib/database/migrator.js'
 import { openDatabase } from '../plugins/index.js'
-import { temporaryFolder } from './exit-hooks.js'
+import { dataFolder } from './exit-hooks.js'
 import { createDatabase } from './servers.js'
 
 interface Outcome { code: number, stdout: string, stderr: string }
@@ -27,7 +27,7 @@ for (const name of ['SQLite', 'MariaDB']) {
   void t.test(`On ${name}`, { buffered: true }, async (t) => {
     const { url, drop } = name === 'MariaDB'
       ? await createDatabase(process.env.DATABASE_URL ?? '')
-      : { url: `sqlite:${join(temporaryFolder('cli'), 'sub', 'm.db')}`, drop: async () => {} }
+      : { url: `sqlite:${join(dataFolder('cli'), 'sub', 'm.db')}`, drop: async () => {} }
     t.teardown(drop)
     const env = { DATABASE_URL: url }
 

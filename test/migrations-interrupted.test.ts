@@ -9,14 +9,14 @@ import t, { type Test } from 'tap'
 import { migrationNames } from '../lib/database/migrator.js'
 import { startProxy } from './cluster/proxy.js'
 import { cutAfter } from './cut-database.js'
-import { temporaryFolder } from './exit-hooks.js'
+import { dataFolder } from './exit-hooks.js'
 import { freshPrefix } from './suites.js'
 import { createDatabase } from './servers.js'
 import { migrate, openDatabase, realtime, type OpenDatabase, type RealtimeOptions } from '../plugins/index.js'
 
 type Create = (t: Test) => Promise<string>
 const databases: Record<'SQLite' | 'MariaDB', Create> = {
-  SQLite: async () => `sqlite:${join(temporaryFolder('migrations'), `${randomUUID()}.db`)}`,
+  SQLite: async () => `sqlite:${join(dataFolder('migrations'), `${randomUUID()}.db`)}`,
   MariaDB: async (t) => {
     const { url, drop } = await createDatabase(process.env.DATABASE_URL ?? '')
     t.teardown(drop)

@@ -3,7 +3,7 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { migrationNames } from '../lib/database/migrator.js'
 import { migrate, openDatabase, type OpenDatabase } from '../plugins/index.js'
-import { temporaryFolder } from './exit-hooks.js'
+import { dataFolder } from './exit-hooks.js'
 import { createDatabase } from './servers.js'
 
 /** The guide's tables: columns, and indexes as the columns they begin with; `!` where the columns are unique. */
@@ -28,7 +28,7 @@ const guide: Record<string, { columns: string[], indexes: string[] }> = {
 }
 
 const databases: Array<[name: string, create: () => Promise<{ url: string, drop: () => Promise<void> }>]> = [
-  ['SQLite', async () => ({ url: `sqlite:${join(temporaryFolder('migrations'), 'm.db')}`, drop: async () => {} })],
+  ['SQLite', async () => ({ url: `sqlite:${join(dataFolder('migrations'), 'm.db')}`, drop: async () => {} })],
   ['MariaDB', async () => await createDatabase(process.env.DATABASE_URL ?? '')]
 ]
 

@@ -7,7 +7,7 @@ import { internalsOf } from '../lib/internals.js'
 import { migrate, openDatabase, type Id } from '../plugins/index.js'
 import { buildApp, connect } from '../plugins/testing.js'
 import { startChild } from './child-process.js'
-import { temporaryFolder } from './exit-hooks.js'
+import { dataFolder } from './exit-hooks.js'
 import { example, ROOT } from './examples.js'
 import { createDatabase } from './servers.js'
 
@@ -15,7 +15,7 @@ import { createDatabase } from './servers.js'
 const EVENTS = Number(process.env.MOVED_EVENTS ?? 2500)
 
 const databases: Record<string, (t: Test) => Promise<string>> = {
-  SQLite: async () => `sqlite:${join(temporaryFolder('move'), `${randomUUID()}.db`)}`,
+  SQLite: async () => `sqlite:${join(dataFolder('move'), `${randomUUID()}.db`)}`,
   MariaDB: async (t) => {
     const { url, drop } = await createDatabase(process.env.DATABASE_URL ?? '')
     t.teardown(drop)

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { Redis } from 'ioredis'
 import { startChild, type Child } from './child-process.js'
 import { until } from './cluster/until.js'
-import { temporaryFolder } from './exit-hooks.js'
+import { dataFolder, temporaryFolder } from './exit-hooks.js'
 import { freePort } from './free-port.js'
 import { locateCommands } from './install-packages.js'
 import { serverOf, type Server } from './server-process.js'
@@ -33,7 +33,7 @@ export interface RedisServer extends Server {
 export async function startRedis (options: RedisOptions = {}): Promise<RedisServer> {
   const { args = [], replicaOf, maxmemory, policy = 'noeviction' } = options
   const commands = await locateCommands('redis-server')
-  const folder = temporaryFolder('redis')
+  const folder = dataFolder('redis')
   const port = await freePort()
 
   async function start (): Promise<Child> {

@@ -1,5 +1,5 @@
 import { startChild } from './child-process.js'
-import { temporaryFolder } from './exit-hooks.js'
+import { dataFolder, temporaryFolder } from './exit-hooks.js'
 import { tapResults, type Results } from './tap-results.js'
 
 export interface FileResults extends Results {
@@ -15,10 +15,10 @@ const LAST_RESORT = 2 * TIMEOUT
 /** Runs one test file in a process of its own. `script`: the file as plain JavaScript. */
 export async function runFile (file: string, script?: string): Promise<FileResults> {
   // A test process that is killed leaves the removal of its folders to this one.
-  const folder = temporaryFolder('test')
+  const folders = { TEST_FOLDER: temporaryFolder('test'), TEST_DATA_FOLDER: dataFolder('test') }
   const started = performance.now()
   const child = await startChild(process.execPath, ['--disable-warning=ExperimentalWarning', ...script === undefined ? ['--import', 'tsx', file] : ['--enable-source-maps', script]], {
-    env: { ...process.env, TAP_TIMEOUT: String(TIMEOUT), TEST_FOLDER: folder }
+    env: { ...process.env, TAP_TIMEOUT: String(TIMEOUT), ...folders }
   })
   const { parser, finish } = tapResults(file)
   child.stdout.pipe(parser)

@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { bundle, bundleTests } from './bundle.js'
+import { memoryFolder } from './exit-hooks.js'
 import { locateCommands, type Command } from './install-packages.js'
 import { runFile, type FileResults } from './run-file.js'
 import { startMariadb, startRedis, type Server } from './servers.js'
@@ -16,6 +17,7 @@ const JOBS = 3
 const MAX_REPEATED = 8
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
+process.env.TEST_DATA_FOLDER ??= memoryFolder()
 
 let passed = 0
 let failed = 0

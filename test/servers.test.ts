@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import { createConnection, type RowDataPacket } from 'mysql2/promise'
 import t from 'tap'
-import { temporaryFolder } from './exit-hooks.js'
+import { dataFolder } from './exit-hooks.js'
 import { createDatabase, startMariadb, startRedis } from './servers.js'
 
 const first = async (url: string, statement: string) => {
@@ -81,7 +81,7 @@ t.test('a server ends with the process that started it, even when that is killed
     console.log((await startRedis()).port)
   `
   const parent = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '--eval', script], {
-    env: { ...process.env, TEST_FOLDER: temporaryFolder('parent') },
+    env: { ...process.env, TEST_DATA_FOLDER: dataFolder('parent') },
     stdio: ['ignore', 'pipe', 'inherit']
   })
   const [line] = (await once(parent.stdout, 'data')) as [Buffer]

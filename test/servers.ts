@@ -3,7 +3,7 @@ import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { createConnection } from 'mysql2/promise'
 import { startChild, type Child } from './child-process.js'
-import { temporaryFolder } from './exit-hooks.js'
+import { dataFolder } from './exit-hooks.js'
 import { freePort } from './free-port.js'
 import { locateCommands } from './install-packages.js'
 import { serverOf, type Server } from './server-process.js'
@@ -14,7 +14,7 @@ export type { Server } from './server-process.js'
 /** Small, for tests; `args` are further mariadbd arguments, which win. */
 export async function startMariadb (options: { args?: string[] } = {}): Promise<Server> {
   const commands = await locateCommands('mariadbd', 'mariadb-install-db')
-  const folder = temporaryFolder('mariadb')
+  const folder = dataFolder('mariadb')
   const port = await freePort()
   const asRoot = process.getuid?.() === 0 ? ['--user=root'] : []
   const files = [

@@ -7,7 +7,7 @@ import { internalsOf } from '../lib/internals.js'
 import type { ChannelKey } from '../lib/keys.js'
 import { migrate, openDatabase, OptionError, type Id, type Identity, type IdKind, type RealtimeOptions } from '../plugins/index.js'
 import { buildApp, connect, tokenOf, type TestClient } from '../plugins/testing.js'
-import { temporaryFolder } from './exit-hooks.js'
+import { dataFolder } from './exit-hooks.js'
 import { createDatabase } from './servers.js'
 import { freshPrefix } from './suites.js'
 
@@ -23,7 +23,7 @@ const alike = [
 
 type Store = Pick<RealtimeOptions, 'database' | 'redis' | 'keyPrefix'>
 const stores: Record<string, (t: Test) => Promise<Store>> = {
-  'in one process with SQLite': async () => ({ database: `sqlite:${join(temporaryFolder('string-ids'), `${randomUUID()}.db`)}` }),
+  'in one process with SQLite': async () => ({ database: `sqlite:${join(dataFolder('string-ids'), `${randomUUID()}.db`)}` }),
   'on a MariaDB whose collation knows no case, and Redis': async (t) => {
     const { url, drop } = await createDatabase(process.env.DATABASE_URL ?? '')
     t.teardown(drop)

@@ -4,7 +4,7 @@ import { Redis } from 'ioredis'
 import t, { type Test } from 'tap'
 import { internalsOf } from '../../lib/internals.js'
 import { MovableClock } from '../../plugins/testing.js'
-import { temporaryFolder } from '../exit-hooks.js'
+import { dataFolder } from '../exit-hooks.js'
 import { connect, open, rest, startNode, tokenOf, until, user, type Backend, type Host } from '../helper.js'
 import { createDatabase, startMariadb, startRedis } from '../servers.js'
 
@@ -188,7 +188,7 @@ for (const backend of ['servers', 'servers with string ids'] as const) {
 
 for (const backend of ['embedded', 'embedded with string ids'] as const) {
   void t.test(`${backend}, with a file`, async (t) => {
-    const database = `sqlite:${join(temporaryFolder('access'), 'realtime.db')}`
+    const database = `sqlite:${join(dataFolder('access'), 'realtime.db')}`
     const start = async (): Promise<Host> => await startNode(t, { backend, options: { authorize: () => true } }, { database }, new MovableClock())
     const before = await start()
     await before.app.realtime.access.ban({ tenantId: 1, userId: 1, reason: 'spam' })

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { temporaryFolder } from '../exit-hooks.js'
 import { startChild } from '../child-process.js'
@@ -10,7 +11,7 @@ const files = readdirSync(FOLDER).filter((name) => name.endsWith('.test.ts') && 
 const figures = join(temporaryFolder('faults'), 'figures')
 
 for (const name of files) {
-  const child = await startChild(process.execPath, ['--import', 'tsx', 'test/run.ts', join(FOLDER, name)], { env: { ...process.env, FAULT_FIGURES: figures } })
+  const child = await startChild(process.execPath, ['--import', 'tsx', 'test/run.ts', join(FOLDER, name)], { env: { ...process.env, FAULT_FIGURES: figures, TEST_DATA_FOLDER: tmpdir() } })
   const { code } = await child.exited
   if (code !== 0) console.error(child.output())
 }

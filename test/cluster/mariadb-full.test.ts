@@ -27,7 +27,7 @@ const disk = smallDisk()
 t.test('MariaDB’s disk is full for a while, under load', { skip: disk === null && 'no file system can be mounted' }, async (t) => {
   if (disk === null) return
   // What the servers write lies there.
-  process.env.TEST_FOLDER = disk
+  process.env.TEST_DATA_FOLDER = disk
   const { cluster, nodes } = await clusterFor(t, [{}, {}])
   const load = await startLoad(t, nodes, { count: 10 })
   const filler = join(disk, 'filler')

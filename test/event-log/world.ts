@@ -13,7 +13,7 @@ import { EventLog, type EventLogOptions, type NewEvent, type StoredEvent } from 
 import { noPosition } from '../../lib/event-log/redis-position.js'
 import { Ids, type IdKind } from '../../lib/ids.js'
 import { channelKey, userKey, type ChannelKey, type UserKey } from '../../lib/keys.js'
-import { temporaryFolder } from '../exit-hooks.js'
+import { dataFolder } from '../exit-hooks.js'
 import { createDatabase } from '../servers.js'
 import { digits, fromDigits, translating } from '../string-ids.js'
 import { log, StillClock, turn } from '../suites.js'
@@ -119,7 +119,7 @@ const databases: Array<Omit<Storage, 'ids'>> = [
   {
     name: 'SQLite',
     create: async () => {
-      const url = `sqlite:${join(temporaryFolder('event-log'), 'realtime.db')}`
+      const url = `sqlite:${join(dataFolder('event-log'), 'realtime.db')}`
       return () => openDatabase(url)
     },
     poison: { channel: null as unknown as string }
