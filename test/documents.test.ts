@@ -11,6 +11,7 @@ import ts from 'typescript'
 import { buildApp } from '../example-host/app.js'
 import { readSettings } from '../example-host/settings.js'
 import { clientEvents, rest, serverEvents } from '../plugins/schemas.js'
+import { CLI } from './cli.js'
 import { temporaryFolder } from './exit-hooks.js'
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url))
@@ -50,7 +51,7 @@ t.test('The AsyncAPI document is valid, and has every event of the protocol with
 })
 
 t.test('The command prints the same events, but for the host’s own', async (t) => {
-  const { stdout } = await run(process.execPath, ['--import', 'tsx', 'plugins/cli.ts', 'asyncapi'], { cwd: ROOT, maxBuffer: 16 * 1024 * 1024 })
+  const { stdout } = await run(process.execPath, [...CLI, 'asyncapi'], { cwd: ROOT, maxBuffer: 16 * 1024 * 1024 })
   const file = join(temporaryFolder('asyncapi'), 'asyncapi.json')
   writeFileSync(file, stdout)
   const { document } = await fromFile(new Parser(), file).parse()

@@ -5,6 +5,7 @@ import { sql } from 'kysely'
 import t, { type Test } from 'tap'
 import { internalsOf } from '../lib/internals.js'
 import { MovableClock } from '../plugins/testing.js'
+import { CLI } from './cli.js'
 import { connect, rest, startNode, store, until, user, type Host } from './helper.js'
 
 /** An id that no other number contains. */
@@ -132,8 +133,7 @@ void t.test('the command erases a user from the database and from Redis', { buff
   for (const { app } of [a, b]) for (const rows of internalsOf(app).database.behind) await rows.drain()
   t.match((await tracesInRedis(redis, String(shared.keyPrefix))).join(), /:invisible/)
 
-  const cli = process.env.BUNDLED_CLI === undefined ? ['--import', 'tsx', 'plugins/cli.ts'] : [process.env.BUNDLED_CLI]
-  const { stdout } = await promisify(execFile)(process.execPath, [...cli, 'erase', '--tenant', '1', '--user', MARK], {
+  const { stdout } = await promisify(execFile)(process.execPath, [...CLI, 'erase', '--tenant', '1', '--user', MARK], {
     env: { ...process.env, DATABASE_URL: String(shared.database), REDIS_URL: process.env.REDIS_URL, KEY_PREFIX: String(shared.keyPrefix) }
   })
   const { total, rows } = JSON.parse(stdout) as { total: number, rows: Record<string, number> }

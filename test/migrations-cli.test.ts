@@ -4,6 +4,7 @@ import { sql } from 'kysely'
 import t from 'tap'
 import { migrationNames } from '../lib/database/migrator.js'
 import { openDatabase } from '../plugins/index.js'
+import { CLI } from './cli.js'
 import { dataFolder } from './exit-hooks.js'
 import { createDatabase } from './servers.js'
 
@@ -11,10 +12,9 @@ interface Outcome { code: number, stdout: string, stderr: string }
 
 /** Runs `fastify-realtime …args` with these variables. */
 async function cli (env: Record<string, string>, ...args: string[]): Promise<Outcome> {
-  const { DATABASE_URL: _, BUNDLED_CLI, ...rest } = process.env
-  const script = BUNDLED_CLI === undefined ? ['--import', 'tsx', 'plugins/cli.ts'] : [BUNDLED_CLI]
+  const { DATABASE_URL: _, ...rest } = process.env
   return await new Promise((resolve) => {
-    execFile(process.execPath, [...script, ...args], { env: { ...rest, ...env } }, (error, stdout, stderr) => {
+    execFile(process.execPath, [...CLI, ...args], { env: { ...rest, ...env } }, (error, stdout, stderr) => {
       resolve({ code: Number(error?.code ?? 0), stdout, stderr })
     })
   })

@@ -7,6 +7,7 @@ import { sql } from 'kysely'
 import { createConnection } from 'mysql2/promise'
 import t, { type Test } from 'tap'
 import { migrationNames } from '../lib/database/migrator.js'
+import { CLI } from './cli.js'
 import { startProxy } from './cluster/proxy.js'
 import { cutAfter } from './cut-database.js'
 import { dataFolder } from './exit-hooks.js'
@@ -154,9 +155,8 @@ void t.test('On MariaDB', async (t) => {
         return false
       }
     })
-    const { BUNDLED_CLI, DATABASE_URL: _, ...env } = process.env
-    const script = BUNDLED_CLI === undefined ? ['--import', 'tsx', 'plugins/cli.ts'] : [BUNDLED_CLI]
-    const child = execFile(process.execPath, [...script, 'migrate'], { env: { ...env, DATABASE_URL: through } })
+    const { DATABASE_URL: _, ...env } = process.env
+    const child = execFile(process.execPath, [...CLI, 'migrate'], { env: { ...env, DATABASE_URL: through } })
     const ended = new Promise<void>((resolve) => { child.once('exit', () => { resolve() }) })
     await stalled
     child.kill('SIGKILL')

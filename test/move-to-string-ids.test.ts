@@ -1,4 +1,3 @@
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { performance } from 'node:perf_hooks'
@@ -6,9 +5,11 @@ import t, { type Test } from 'tap'
 import { internalsOf } from '../lib/internals.js'
 import { migrate, openDatabase, type Id } from '../plugins/index.js'
 import { buildApp, connect } from '../plugins/testing.js'
+import { bundleScript } from './bundle.js'
 import { startChild } from './child-process.js'
 import { dataFolder } from './exit-hooks.js'
-import { example, ROOT } from './examples.js'
+import { ROOT } from './examples.js'
+import { writeExample } from './run-snippet.js'
 import { createDatabase } from './servers.js'
 
 /** Events to move; `MOVED_EVENTS=100000` for a try on a larger number. */
@@ -23,13 +24,10 @@ const databases: Record<string, (t: Test) => Promise<string>> = {
   }
 }
 
-async function move (t: Test, from: string, to: string): Promise<string> {
-  const folder = join(ROOT, 'data')
-  mkdirSync(folder, { recursive: true })
-  const file = join(folder, `move-${randomUUID()}.mts`)
-  writeFileSync(file, example('move-to-string-ids').replace("'fastify-realtime'", "'../plugins/index.js'"))
-  t.teardown(() => { rmSync(file) })
-  const child = await startChild(process.execPath, ['--import', 'tsx', file], { cwd: ROOT, env: { PATH: process.env.PATH, OLD_DATABASE_URL: from, DATABASE_URL: to } })
+const script = await bundleScript(writeExample(t, 'move-to-string-ids'))
+
+async function move (from: string, to: string): Promise<string> {
+  const child = await startChild(process.execPath, [script], { cwd: ROOT, env: { PATH: process.env.PATH, OLD_DATABASE_URL: from, DATABASE_URL: to } })
   const { code } = await child.exited
   if (code !== 0) throw new Error(child.output())
   return child.output()
@@ -57,9 +55,9 @@ for (const [name, create] of Object.entries(databases)) {
 
     await migrate(to, 'up', { ids: 'string' })
     const began = performance.now()
-    t.match(await move(t, from, to), /websocket_events: \d+ rows/)
+    t.match(await move(from, to), /websocket_events: \d+ rows/)
     t.comment(`${EVENTS} events in ${((performance.now() - began) / 1000).toFixed(1)} s`)
-    t.match(await move(t, from, to), /websocket_events: 0 rows/, 'started again it finds everything done')
+    t.match(await move(from, to), /websocket_events: 0 rows/, 'started again it finds everything done')
 
     const id = (text: string): Id => text as unknown as Id
     const { app } = await buildApp({ core: { database: to, ids: 'string', authorize: () => true } })

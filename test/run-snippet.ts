@@ -1,6 +1,7 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { bundleScript } from './bundle.js'
 import { startChild, type Child } from './child-process.js'
 import { example, ROOT } from './examples.js'
 
@@ -27,7 +28,7 @@ export function writeExample (t: Test, name: string, code = example(name)): stri
 
 /** Runs an example as its reader would, in a process of its own. */
 export async function startExample (t: Test, name: string, code?: string): Promise<Child> {
-  const child = await startChild(process.execPath, ['--import', 'tsx', writeExample(t, name, code)], {
+  const child = await startChild(process.execPath, [await bundleScript(writeExample(t, name, code))], {
     cwd: ROOT, env: { PATH: process.env.PATH, DATABASE_URL: 'sqlite::memory:', PORT: '0' }
   })
   t.teardown(async () => { await child.stop(10_000) })

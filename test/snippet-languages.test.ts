@@ -11,6 +11,7 @@ import { buildApp } from '../example-host/app.js'
 import { readSettings } from '../example-host/settings.js'
 import { channels, migrate, openDatabase, realtime } from '../plugins/index.js'
 import { buildApp as buildTestApp, connect, identityOf, TestClient } from '../plugins/testing.js'
+import { CLI } from './cli.js'
 import { ROOT } from './examples.js'
 import { temporaryFolder } from './exit-hooks.js'
 import { createDatabase } from './servers.js'
@@ -129,7 +130,7 @@ t.test('the sessions with curl go as they show', async (t) => {
 /** Runs the package's command on a database of its own. */
 async function suiteCommand (args: string[]): Promise<void> {
   const env = { PATH: process.env.PATH, DATABASE_URL: `sqlite:${join(temporaryFolder('snippet'), 'app.db')}` }
-  const command = async (args: string[]): Promise<unknown> => await run(process.execPath, ['--import', 'tsx', 'plugins/cli.ts', ...args], { cwd: ROOT, env, maxBuffer: 16 * 1024 * 1024 })
+  const command = async (args: string[]): Promise<unknown> => await run(process.execPath, [...CLI, ...args], { cwd: ROOT, env, maxBuffer: 16 * 1024 * 1024 })
   if (args[0] !== 'asyncapi' && args[0] !== 'migrate') await command(['migrate'])
   await command(args)
 }
