@@ -66,7 +66,7 @@ export class SocketTransport implements Transport {
   }
 
   pause (): void {
-    this.source.pause()
+    if (this.isOpen) this.source.pause()
   }
 
   resume (): void {
@@ -75,6 +75,8 @@ export class SocketTransport implements Transport {
 
   close (code: number, reason: string): void {
     this.source.close(code, reason)
+    // Otherwise the peer's answer would not be read.
+    this.source.resume()
   }
 
   terminate (): void {
