@@ -23,8 +23,9 @@ async function lockableHost (t: Test): Promise<{ host: Host, lock: () => Promise
   t.teardown(async () => { await pool.end() })
   return {
     host,
-    lock: async () => { await pool.query('lock tables websocket_events write, websocket_conversations write') },
-    unlock: async () => { await pool.query('unlock tables') }
+    // Gaps, so that inserts wait, and the check whether the database is there does not.
+    lock: async () => { await pool.query('begin'); await pool.query('select id from websocket_events where id > 0 for update') },
+    unlock: async () => { await pool.query('rollback') }
   }
 }
 
@@ -81,7 +82,6 @@ t.test('while a message waits for the database', async (t) => {
 
   await t.test('further frames for a stream wait, a second request is refused, and both sides get every reply afterwards', async (t) => {
     const waiting = send({ frames: [{ event: 'ping', id: 'late' }] })
-    void waiting.then((r) => { console.error('GOT', JSON.stringify(reader.blocks).slice(0,1500), tabs.order.isBusy, JSON.stringify(ann.frames.map(f => [f.event,f.id,f.data.code])).slice(0,600)) })
     await until('it waits', () => tabs.order.isAwaited)
     const { status, headers } = await send({ frames: [{ event: 'ping', id: 'refused' }] })
     t.match([status, headers['retry-after']], [429, '1'])
@@ -92,18 +92,16 @@ t.test('while a message waits for the database', async (t) => {
     t.strictSame(ann.frames.filter(({ event }) => event === 'ack').map(({ id }) => id), Array.from({ length: WATCHES - 1 }, (_, i) => `watch-${i}`), 'in their order')
     await reader.until('the last reply', (client) => client.of('ack').length === 32 - 1)
     await until('a quiet client is read', () => !anns.transport.isPaused)
-    await until3Pings(host, anns)
     t.match(await ann.request('ping'), { timestamp: String })
   })
-})
 
-t.test('a client may send any number of messages without waiting for their acks', async (t) => {
-  const { host } = await lockableHost(t)
-  const ann = await connect(host, user(1))
-  const COUNT = 2000
-  for (let i = 0; i < COUNT; i++) ann.send(MESSAGE.event, MESSAGE.data, i + 1)
-  const last = await ann.take('the last ack', ({ id }) => id === COUNT)
-  t.match(last.data, { messageId: Number })
-  const acks = ann.frames.filter(({ event }) => event === 'ack')
-  t.strictSame(acks.map(({ id }) => id), Array.from({ length: COUNT - 1 }, (_, i) => i + 1))
+  await t.test('a client may send any number of messages without waiting for their acks', async (t) => {
+    ann.frames.length = 0
+    const COUNT = 2000
+    for (let i = 0; i < COUNT; i++) ann.send(MESSAGE.event, MESSAGE.data, i + 1)
+    const last = await ann.take('the last ack', ({ id }) => id === COUNT)
+    t.match(last.data, { messageId: Number })
+    const acks = ann.frames.filter(({ event }) => event === 'ack')
+    t.strictSame(acks.map(({ id }) => id), Array.from({ length: COUNT - 1 }, (_, i) => i + 1))
+  })
 })
