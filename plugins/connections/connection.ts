@@ -279,7 +279,8 @@ export class Connection implements Reader, LocalConnection, Paced {
   ping (now: number): void {
     this.pingedAt = now
     // While nothing is read from the peer, its answer is not read either.
-    if (this.transport.ping() && !this.transport.isPaused) this.missedPings++
+    if (!this.transport.isPaused) this.missedPings++
+    this.transport.ping()
   }
 
   /** Stops writing to the socket, and closes it. The `close` event does the cleanup. */

@@ -7,9 +7,13 @@ import { isMidMessage } from './node/receiver.js'
 import { progressOf } from './node/socket-progress.js'
 import type { Transport } from './transport.js'
 
+/** Every client answers a ping. */
+const PATIENCE = 2
+
 /** A WebSocket. */
 export class SocketTransport implements Transport {
   readonly source: WebSocket
+  readonly patience = PATIENCE
   readonly #tcp: Socket | null
   /** Writes encoded frames to the TCP socket; null with compression, or for a test's stream. */
   readonly #raw: RawSocket | null
@@ -60,10 +64,11 @@ export class SocketTransport implements Transport {
 
   replayed (): void {}
 
-  ping (): boolean {
+  ping (): void {
     if (this.isOpen) this.source.ping()
-    return true
   }
+
+  notePing (): void {}
 
   pause (): void {
     if (this.isOpen) this.source.pause()
