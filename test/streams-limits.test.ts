@@ -84,6 +84,7 @@ t.test('a user whose client sent pings for its stream, and then vanished, goes o
   host.clock.advance(6000)
   t.match(await other.next('user:offline'), { userId: 1 })
   t.strictSame([await other.soFar('user:offline'), alive.ended, silent.ended], [[], false, false])
+  pinging.cut()
 })
 
 t.test('a reader that stops is bounded and cut off like a socket, and others go on', { buffered: true }, async (t) => {
