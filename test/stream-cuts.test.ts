@@ -16,7 +16,7 @@ const [MISSED, LIVE] = [10, 12]
 /** More than a cursor reads again: what a cursor says is seen and was not is lost. */
 const OLD_MS = 16_000
 /** A replay is read in pages of a few events, so that others come meanwhile. */
-const SETTINGS = { options: allowAll, connections: { maxBuffered: 32 * 1024 } }
+const SETTINGS = { options: allowAll, connections: { maxBuffered: 32 * 1024, framesPerSecond: 0 }, channels: { messagesPerMinute: 0 } }
 
 /** `to`: the user whose own channel it is on. */
 interface Sent { id: number, sender: number, channel: string, to?: number }
@@ -210,7 +210,7 @@ overBackends((test, backend) => {
         nodes[0].clock.advance(OLD_MS)
         await sendAll(BACK, 2, 0, 1)
         await proxy.accept()
-        while (!isOver) await sendAll(BACK, 1, 5, 0)
+        while (!isOver) await sendAll(BACK, 1, 3, 0)
       }
       const over = outage()
       await reader.read(nodes[1], () => before !== undefined && reader.cursor !== before)
