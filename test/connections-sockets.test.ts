@@ -68,7 +68,9 @@ overBackends((test, backend) => {
     for (let i = 1; i <= 5; i++) client.send('message:group', { channel: 'group.x', message: `${i}`, conversationId: 'c' }, i)
     client.send('subscribe', { channel: 'user:me' }, 6)
     t.equal((await client.take('the sixth reply', ({ id }) => id === 6)).event, 'ack')
-    t.strictSame(client.frames.map(({ event, id }) => id ?? event), ['authenticated', 1, 2, 3, 4, 5])
+    // The badge moves by itself.
+    const others = client.frames.filter(({ event }) => event !== 'conversation:activity')
+    t.strictSame(others.map(({ event, id }) => id ?? event), ['authenticated', 1, 2, 3, 4, 5])
     t.strictSame((await rowsOf(host, 'websocket_events')).flatMap(({ payload }) => payload.message ?? []), ['1', '2', '3', '4', '5'])
     const byFrame = await open(host)
     byFrame.send('auth', { token: tokenOf(user(2)) }, 'a')
