@@ -185,4 +185,17 @@ overBackends((test, backend) => {
     t.strictSame(delivered, [[2, messageIds[0], 1], [2, direct.messageId, 1]], 'told once')
     t.match((await sender.soFar('message:delivered')).map(({ messageId }) => messageId), [messageIds[0], direct.messageId])
   })
+
+  test('all that waited for a user comes on connect, in order, before what is sent meanwhile, however much it is', async (t) => {
+    const [a, b] = await buildNodes(t, { backend, options: allowAll })
+    const { channels } = a.app.realtime
+    const COUNT = 701
+    const message = { recipientId: 2, message: 'x', conversationId: 'c' }
+    const waiting = await Promise.all(Array.from({ length: COUNT }, async () => await channels.direct({ tenantId: 1, userId: 1, ...message })))
+    const sender = await connect(a, user(1))
+    const [reader, meanwhile] = await Promise.all([connect(b, user(2)), sender.request('message:direct', message) as Promise<{ messageId: number }>])
+    const ids = (): number[] => reader.frames.filter(({ event }) => event === 'message:direct').map(({ data }) => data.messageId as number)
+    await until('the last one comes', () => ids().includes(meanwhile.messageId))
+    t.strictSame(ids(), [...waiting.map(({ messageId }) => messageId).sort((x, y) => x - y), meanwhile.messageId])
+  })
 })

@@ -3,9 +3,11 @@ import { connect as connectTcp, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import websocket from '@fastify/websocket'
 import type { FastifyInstance } from 'fastify'
-import type { Test } from 'tap'
+import t, { type Test } from 'tap'
 import { WebSocket } from 'ws'
 import { internalsOf } from '../lib/internals.js'
+import { connectionKey } from '../lib/keys.js'
+import type { Connection } from '../plugins/connections/connection.js'
 import type { Authenticate, Identity } from '../plugins/index.js'
 import {
   allowAll, buildHost, connect, identityOf, open, overBackends, PREFIX, rest, rowsOf, socketTo, tokenOf,
@@ -66,7 +68,9 @@ overBackends((test, backend) => {
     for (let i = 1; i <= 5; i++) client.send('message:group', { channel: 'group.x', message: `${i}`, conversationId: 'c' }, i)
     client.send('subscribe', { channel: 'user:me' }, 6)
     t.equal((await client.take('the sixth reply', ({ id }) => id === 6)).event, 'ack')
-    t.strictSame(client.frames.map(({ event, id }) => id ?? event), ['authenticated', 1, 2, 3, 4, 5])
+    // The badge moves by itself.
+    const others = client.frames.filter(({ event }) => event !== 'conversation:activity')
+    t.strictSame(others.map(({ event, id }) => id ?? event), ['authenticated', 1, 2, 3, 4, 5])
     t.strictSame((await rowsOf(host, 'websocket_events')).flatMap(({ payload }) => payload.message ?? []), ['1', '2', '3', '4', '5'])
     const byFrame = await open(host)
     byFrame.send('auth', { token: tokenOf(user(2)) }, 'a')
@@ -218,4 +222,25 @@ overBackends((test, backend) => {
     t.ok(Date.now() - began < 2500, 'by the deadline')
     stuck.socket.terminate()
   })
+})
+
+t.test('a reader that takes nothing for 30 s while something waits is closed with 4008, however little it is', async (t) => {
+  const host = await buildHost(t, { backend: 'embedded', options: allowAll, connections: { pingInterval: 3600_000 } })
+  const [stopped, idle] = [await connect(host, user(1), { connectionId: 'stopped' }), await connect(host, user(2))]
+  await stopped.request('subscribe', { channel: 'group.x' })
+  const connection = internalsOf(host.app).localConnections.get(connectionKey(1, 'stopped')) as Connection
+  stopped.socket.pause()
+  const text = 'x'.repeat(60_000)
+  // Until the kernel takes no more.
+  while (connection.waiting === 0) await host.app.realtime.channels.publish({ tenantId: 1, channel: 'group.x', event: 'news', data: { text } })
+  // It is looked at once a second.
+  await sleep(1500)
+  host.clock.advance(27_000)
+  await sleep(1500)
+  t.notOk(connection.closed)
+  host.clock.advance(5000)
+  await until('it is closed', () => connection.closed)
+  stopped.socket.resume()
+  t.equal(await stopped.closed, 4008)
+  t.match(await idle.request('ping'), { timestamp: String })
 })

@@ -195,6 +195,29 @@ t.test('Frames behind a gap wait until it is filled, and come after what was mis
   t.equal(hub.startGap('1/none'), null, 'a channel without members has no gap')
 })
 
+t.test('A gap ends when what was missed is written, whichever channel is written first', async (t) => {
+  const { hub } = newHub()
+  const gaps: boolean[] = []
+  class Cursor extends Listener {
+    override write (batch: Batch): void {
+      super.write(batch)
+      gaps.push(hub.hasGap(1, ['a', 'b']))
+    }
+  }
+  const member = new Cursor('a')
+  const keys: ChannelKey[] = ['1/a', '1/b']
+  for (const key of keys) {
+    (await hub.join(key, member)).replied()
+    hub.startGap(key)
+  }
+  hub.deliver('1/b', [frameOn('1/b', 'live', { messageId: 9 })])
+  hub.fillGap('1/b', [])
+  hub.fillGap('1/a', [frameOn('1/a', 'missed', { messageId: 1 })])
+  t.notOk(hub.hasGap(1, ['a', 'b']))
+  await turn()
+  t.strictSame([member.texts(), gaps], [['live', 'missed'], [true, true]])
+})
+
 t.test('The latest id of a channel is known once the log was read, and grows with each event', async (t) => {
   const { hub } = await joined('a')
   t.equal(hub.latestId('1/a'), null)

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { WebSocket } from 'ws'
+import { internalsOf } from '../lib/internals.js'
 import { allowAll, buildHost, connect, identityOf, open, overBackends, PREFIX, rest, tokenOf, until, user, userOn, type Host } from './helper.js'
 
 /** How an upgrade is answered: the status, and the headers of a refusal. */
@@ -90,5 +91,19 @@ overBackends((test, backend) => {
     t.equal(most, 1)
     t.ok(statuses.includes(429), `${statuses.join()}`)
     t.ok(statuses.includes(401), `${statuses.join()}`)
+  })
+
+  test('credentials that were revoked count as failures, and a client that is connected is not concerned', async (t) => {
+    const host = await buildHost(t, { backend, connections: limited, options: { ...allowAll, failedAuthPerMinute: 3 } })
+    const ann = await connect(host, user(1))
+    const { failures } = internalsOf(host.app).access
+    const address = failures.limitedAddress('127.0.0.1')
+    await host.app.realtime.access.revoke({ tenantId: 1, tokenId: 'lost' })
+    for (let i = 0; i < 3; i++) {
+      t.notOk(failures.isSuspect(address, 'guess'))
+      t.match(await rest(host, user(2, { tokenId: 'lost', issuedAt: i }), 'GET', '/stats'), { status: 401, body: { code: 'RT_TOKEN_REVOKED' } })
+    }
+    t.ok(failures.isSuspect(address, 'guess'))
+    t.match(await ann.request('auth', { token: tokenOf(userOn(backend, 1)) }), { status: 'ok' })
   })
 })

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { connect as connectHttp2 } from 'node:http2'
 import t from 'tap'
 import { internalsOf } from '../lib/internals.js'
+import { startProxy } from './cluster/proxy.js'
 import { allowAll, buildHost, buildNodes, connect, overBackends, PREFIX, rest, tokenOf, until, user } from './helper.js'
 import { otherHost } from './other-hosts.js'
 import { createParser, refused, stream, type Block } from './stream-client.js'
@@ -35,6 +36,55 @@ overBackends((test, backend) => {
     await closing
     t.ok(a)
   })
+
+  test('a stream is sent what changed since its connection watched by REST, and what changes later', async (t) => {
+    const [a, b] = await buildNodes(t, { backend, presence: { everyone: 'never' } })
+    const one = await connect(a, user(1))
+    const post = async (path: string, body: object) => await rest(b, user(9), 'POST', path, { connection_id: 'early', ...body })
+    await post('/connect', {})
+    t.match(await post('/presence/watch', { user_ids: [1, 2] }), { status: 200, body: { data: { users: [{ user_id: 1, status: 'online' }, { user_id: 2, status: 'offline' }] } } })
+    await connect(b, user(2))
+    await one.request('user:presence', { status: 'away', lastMessage: 'Back soon' })
+    const reader = await stream(a, user(9), '?connection_id=early')
+    t.match(await reader.next('user:online'), { userId: 2 })
+    await reader.until('what changed', (client) => client.of('user:presence').length === 1)
+    await one.request('user:presence', { status: 'busy' })
+    await reader.until('what changed later', (client) => client.of('user:presence').length === 2)
+    t.match(reader.of('user:presence'), [{ userId: 1, status: 'away', lastMessage: 'Back soon' }, { userId: 1, status: 'busy' }])
+    t.strictSame(reader.of('user:offline'), [])
+  })
+})
+
+t.test('a user whose client sent pings for its stream, and then vanished, goes offline; one who never did stays', { buffered: true }, async (t) => {
+  const host = await buildHost(t, { backend: 'embedded', options: allowAll })
+  const proxy = await startProxy(Number(new URL(host.url).port))
+  t.teardown(async () => { await proxy.close() })
+  const other = await connect(host, user(9))
+  const through = { ...host, url: `http://127.0.0.1:${proxy.port}` }
+  const [pinging, alive, silent] = [await stream(through, user(1), '?connection_id=one'), await stream(host, user(2), '?connection_id=two'), await stream(host, user(3))]
+  const ping = async (userId: number, id: string): Promise<void> => {
+    t.match(await rest(host, user(userId), 'POST', '/frames', { connection_id: id, frames: [{ event: 'ping' }] }), { status: 202 })
+  }
+  for (const [reader, userId, id] of [[pinging, 1, 'one'], [alive, 2, 'two']] as const) {
+    await reader.next('authenticated')
+    await ping(userId, id)
+    await reader.next('pong')
+  }
+  proxy.swallow()
+  for (let minute = 0; minute < 2; minute++) {
+    for (let half = 0; half < 2; half++) {
+      const { comments } = silent
+      host.clock.advance(26_000)
+      await until('a comment came', () => silent.comments > comments)
+    }
+    // As often as a page does that is hidden.
+    await ping(2, 'two')
+  }
+  await until('its stream is closed', () => host.app.realtime.connections.size === 3)
+  host.clock.advance(6000)
+  t.match(await other.next('user:offline'), { userId: 1 })
+  t.strictSame([await other.soFar('user:offline'), alive.ended, silent.ended], [[], false, false])
+  pinging.cut()
 })
 
 t.test('a reader that stops is bounded and cut off like a socket, and others go on', { buffered: true }, async (t) => {

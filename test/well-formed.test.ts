@@ -44,6 +44,12 @@ t.test('half a surrogate pair, NUL and deep nesting are refused at the door, and
     await t.rejects(ann.request('user:presence', { status: 'away', lastMessage: message }), { code: 'RT_INVALID_DATA', message: /^lastMessage: / })
   }
   await t.rejects(send('x', { extra: nested(16) }), { code: 'RT_INVALID_DATA', message: /^extra\./ })
+  // Counted in UTF-16 units, of which this character has two.
+  const status = async (message: string) => (await rest(host, user(1), 'POST', '/messages/group', { channel: 'group.x', message, conversation_id: 'c' })).status
+  await t.rejects(send('🙂'.repeat(2501)), { code: 'RT_INVALID_DATA', message: /^message: / })
+  t.equal(await status('🙂'.repeat(2501)), 400)
+  t.match([await send('🙂'.repeat(2500)), await status('🙂'.repeat(2500))], [{ messageId: Number }, 202])
+  for (let i = 0; i < 2; i++) await ben.next('message:group')
   const { messageId } = await send('🙂')
   t.match(await ben.next('message:group'), { messageId, message: '🙂' })
 })

@@ -135,16 +135,21 @@ export class Hub {
     return channel.since
   }
 
-  /** Delivers missed frames, and then those held back behind them. `isComplete`: false if the missed ones could not be read yet. */
+  /**
+   * Writes missed frames, and those held back behind them. `isComplete`: false if the missed ones could not be read yet. The gap ends
+   * when they are written: the frames of another channel, which may be written first, must not move a stream's cursor past them.
+   */
   fillGap (key: ChannelKey, missed: readonly OutgoingEvent[], isComplete = true): void {
-    if (isComplete) this.#gaps.delete(key)
     const channel = this.#channels.get(key)
-    if (channel === undefined) return
-    const held = channel.gap ?? []
-    channel.gap = null
-    channel.unsettle(performance.now() + UNSETTLED_MS)
-    this.#accept(channel, missed)
-    this.#accept(channel, held)
+    if (channel !== undefined) {
+      const held = channel.gap ?? []
+      channel.gap = null
+      channel.unsettle(performance.now() + UNSETTLED_MS)
+      this.#accept(channel, missed)
+      this.#accept(channel, held)
+      if (channel.queued > 0) this.delivered += channel.flush()
+    }
+    if (isComplete) this.#gaps.delete(key)
   }
 
   /** Whether events are missing on one of these channels of a tenant. */

@@ -9,7 +9,11 @@ import type { FastifySchemaCompiler, FastifySchemaValidationError } from 'fastif
  */
 export function inputCompiler (): FastifySchemaCompiler<TSchema> {
   // Checking these schemas against the meta-schema would cost 30 ms per start.
-  const ajv = new Ajv({ useDefaults: true, removeAdditional: true, meta: false, validateSchema: false, strict: false, formats: { 'date-time': true } })
+  const ajv = new Ajv({
+    useDefaults: true, removeAdditional: true, meta: false, validateSchema: false, strict: false, formats: { 'date-time': true },
+    // Lengths count UTF-16 units, as in frames. Ajv warns that this is not its default.
+    unicode: false, logger: false
+  })
   return ({ schema }) => {
     const check = ajv.compile(schema)
     const read = digitsReader(schema)

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import { thenMaybe, isPromise, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import { thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { isHidden, privateChannel } from '../../lib/channel-names.js'
 import type { Clock } from '../../lib/clock.js'
 import { Batch } from '../../lib/delivery/batch.js'
@@ -14,15 +14,15 @@ import { channelKey, channelOf, type ChannelKey } from '../../lib/keys.js'
 import type { Metrics } from '../../lib/metrics.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { FrameLimiter, type FrameLimits } from './frame-limiter.js'
+import { FrameOrder } from './frame-order.js'
 import { hasRoom, Pace, type Paced } from './pace.js'
-import { ReplyQueue } from './reply-queue.js'
 import { NO_CHANNELS, type ClientDescription, type ConnectionInternals, type ConnectionOptions, type Phase, type Session, type Opening } from './session.js'
 import type { Transport } from './transport.js'
 
 export type { ClientDescription, ConnectionOptions, Phase, Session, Opening } from './session.js'
 
-/** Tasks that may wait for their turn. With more than these the socket is paused until half of them are done. */
-const MAX_WAITING = 256
+/** Share of `maxBuffered` that replies may take which wait for the commit of an earlier message. They are written at once, and must not make a reader look slow. */
+const REPLIES_SHARE = 1 / 4
 
 /** What happens to frames that are to be written: `split` writes frames one by one that do not fit as one. */
 type Admission = 'send' | 'split' | 'drop' | 'close'
@@ -35,7 +35,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   readonly channels = new Set<string>()
   // idle memory: most connections watch nobody.
   #hidden: Set<string> | null = null
-  readonly replies: ReplyQueue
+  readonly order: FrameOrder
   /** Time of the last ping. */
   pingedAt: number
   waitsOn = 0
@@ -56,9 +56,6 @@ export class Connection implements Reader, LocalConnection, Paced {
   #replayer: Replayer | null = null
   /** Null until bytes have waited for this reader. */
   #pace: Pace | null = null
-  /** Tasks that wait for the one before them; null: none. */
-  #tasks: Array<() => MaybePromise<void>> | null = null
-  #working = false
 
   constructor ({ transport, request, client }: Opening, internals: ConnectionInternals, options: ConnectionOptions) {
     const { hub, clock, metrics } = internals
@@ -71,7 +68,7 @@ export class Connection implements Reader, LocalConnection, Paced {
     this.#maxBuffered = options.maxBuffered
     this.#internals = internals
     this.#limits = options
-    this.replies = new ReplyQueue(this)
+    this.order = new FrameOrder(this, options.maxBuffered * REPLIES_SHARE)
     this.pingedAt = clock.now()
     this.#phase = { name: 'opening', since: this.pingedAt }
   }
@@ -271,17 +268,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   }
 
   async runInOrder<T> (task: () => Promise<T>): Promise<T> {
-    return await new Promise<T>((resolve, reject) => { this.enqueueFrame(() => task().then(resolve, reject)) })
-  }
-
-  /**
-   * Runs a task that never fails after the tasks before it; synchronously if there are none (bench rows "fan-out under load",
-   * "direct messages, durable"): most frames are handled in the turn in which they arrive.
-   */
-  enqueueFrame (task: () => MaybePromise<void>): void {
-    if (!this.#working) return this.#work(task)
-    this.#tasks ??= []
-    if (this.#tasks.push(task) > MAX_WAITING) this.transport.pause()
+    return await new Promise<T>((resolve, reject) => { this.order.enqueue(() => task().then(resolve, reject)) })
   }
 
   /** The peer sent something. */
@@ -291,7 +278,9 @@ export class Connection implements Reader, LocalConnection, Paced {
 
   ping (now: number): void {
     this.pingedAt = now
-    if (this.transport.ping()) this.missedPings++
+    // While nothing is read from the peer, its answer is not read either.
+    if (!this.transport.isPaused) this.missedPings++
+    this.transport.ping()
   }
 
   /** Stops writing to the socket, and closes it. The `close` event does the cleanup. */
@@ -313,19 +302,5 @@ export class Connection implements Reader, LocalConnection, Paced {
   /** Destroys a socket whose peer does not answer the close. */
   terminate (): void {
     this.transport.terminate()
-  }
-
-  #work (first: (() => MaybePromise<void>) | undefined): void {
-    this.#working = true
-    for (let task = first; task !== undefined; task = this.#tasks?.shift()) {
-      if (this.transport.isPaused && (this.#tasks?.length ?? 0) <= MAX_WAITING / 2) this.transport.resume()
-      const done = task()
-      if (isPromise(done)) {
-        void done.then(() => { this.#work(this.#tasks?.shift()) })
-        return
-      }
-    }
-    this.#tasks = null
-    this.#working = false
   }
 }

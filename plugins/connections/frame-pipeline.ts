@@ -11,8 +11,8 @@ import { encodeFrame, idOf, parseFrame, type ClientFrame, type ErrorData, type F
 import { illFormedFrame } from '../../lib/wire/well-formed.js'
 import type { Connection } from './connection.js'
 import type { Connections } from './connections.js'
+import type { ReplySlot } from './frame-order.js'
 import { AuthenticationFailure, type FrameHandler } from './frames.js'
-import type { ReplySlot } from './reply-queue.js'
 
 /** The steps that each frame of a connection takes: rate limit, envelope, authentication, schema, handler, reply. */
 export class FramePipeline {
@@ -31,7 +31,7 @@ export class FramePipeline {
 
   /** Takes one message of a socket; null for a binary one. The place of its reply is reserved at once. */
   receive (connection: Connection, text: string | null): void {
-    const slot = connection.replies.open()
+    const slot = connection.order.open()
     const wait = connection.limiter.msUntilAllowed()
     const { framesIn } = this.#internals.metrics
     if (wait > 0) {
@@ -45,7 +45,7 @@ export class FramePipeline {
     const prefetched = frame !== null && fault === null && connection.phase.name === 'open'
       ? this.#internals.frames.prefetch({ identity: connection.identity, connectionId: connection.id, owner: connection }, frame.event, frame.data)
       : undefined
-    connection.enqueueFrame(() => {
+    connection.order.enqueue(() => {
       framesIn?.add(frame?.event ?? '')
       if (frame !== null && fault === null) return this.#handle(connection, slot, frame, prefetched)
       if (frame !== null && fault !== null) return this.#invalid(connection, slot, frame.id, fault)
@@ -59,7 +59,7 @@ export class FramePipeline {
    * synchronously (bench row "connect").
    */
   authenticateUpgrade (connection: Connection, token: string | undefined, known?: () => Identity | null): MaybePromise<void> {
-    const slot = connection.replies.open()
+    const slot = connection.order.open()
     const failed = (err: unknown): void => {
       const error = this.#toError(err)
       this.#refuse(slot, undefined, error, () => { connection.close(closeCodeFor(error), error.message) })
@@ -104,6 +104,7 @@ export class FramePipeline {
       else slot.fill(replyEvent === undefined ? null : encodeFrame(replyEvent, value), afterReply)
     }
     if (!(ack instanceof Deferred)) return reply(ack)
+    slot.defer()
     ack.value.then((value: unknown) => {
       // One insert commits many events: their acks leave as one write.
       connection.cork()

@@ -54,7 +54,10 @@ export function frames (internals: Internals, connections: Connections): Readonl
     }
   }
 
-  const ping = (): FrameResult<Pong> => ({ ack: { timestamp: toIso(clock.now()) }, replyEvent: 'pong' })
+  const ping = ({ transport }: Connection): FrameResult<Pong> => {
+    transport.notePing()
+    return { ack: { timestamp: toIso(clock.now()) }, replyEvent: 'pong' }
+  }
 
   return new Map<string, FrameHandler>([['auth', auth], ['ping', ping]])
 }

@@ -136,7 +136,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     socket.on('message', onMessage).on('ping', onPing).on('pong', onPong).on('close', onClose)
     // The supervisor ends it if its peer does not answer the close.
     if (!isAllowedOrigin(request, origins)) refuse(connection)
-    else connection.enqueueFrame(() => pipeline.authenticateUpgrade(connection, tokenOf(request), known.get(request)))
+    else connection.order.enqueue(() => pipeline.authenticateUpgrade(connection, tokenOf(request), known.get(request)))
   })
 }
 

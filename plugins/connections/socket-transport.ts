@@ -7,9 +7,13 @@ import { isMidMessage } from './node/receiver.js'
 import { progressOf } from './node/socket-progress.js'
 import type { Transport } from './transport.js'
 
+/** Every client answers a ping. */
+const PATIENCE = 2
+
 /** A WebSocket. */
 export class SocketTransport implements Transport {
   readonly source: WebSocket
+  readonly patience = PATIENCE
   readonly #tcp: Socket | null
   /** Writes encoded frames to the TCP socket; null with compression, or for a test's stream. */
   readonly #raw: RawSocket | null
@@ -60,13 +64,14 @@ export class SocketTransport implements Transport {
 
   replayed (): void {}
 
-  ping (): boolean {
+  ping (): void {
     if (this.isOpen) this.source.ping()
-    return true
   }
 
+  notePing (): void {}
+
   pause (): void {
-    this.source.pause()
+    if (this.isOpen) this.source.pause()
   }
 
   resume (): void {
@@ -75,6 +80,8 @@ export class SocketTransport implements Transport {
 
   close (code: number, reason: string): void {
     this.source.close(code, reason)
+    // Otherwise the peer's answer would not be read.
+    this.source.resume()
   }
 
   terminate (): void {

@@ -19,13 +19,15 @@ export interface CursorSource {
  *
  * - An event that is handed on arrives at this node at once, and is written within a turn. If Redis lost it, this node learns
  *   that within 15 s: the comparison of the counters finds it within 11 s, a dead subscription or a dead connection is noticed
- *   within 10 s. From then on the channel has a gap, or the node is disconnected, and no cursor is sent (`isSettled`) until the
- *   log was read.
+ *   within 10 s. From then on the channel has a gap, or the node is disconnected, and no cursor is sent (`isSettled`) until what
+ *   the log has was written: the gap of a channel ends after the write (`Hub.fillGap`), as the frames of others may be first.
  * - Late rows: an event may be committed after one with a larger id, by another node, or by a transaction of the host. It is
  *   handed on after its commit, hence (c) has it, however old its id and its time are.
  * - Other nodes: the same row is read from the log whichever node the client comes back to. The clocks of the nodes differ by
  *   less than a second, which is part of the 15 s. The mark of a handed on event is written up to a second after the fact, never
  *   before it.
+ * - Cut in the middle of a turn: it does not matter whether a live event or the cursor after it leaves first, nor which of the
+ *   turn's events arrived, because n itself and everything stored or handed on within the 15 s before it is read again.
  * - Retries carry the id of their first delivery: they can only be below the cursor, which does not go back.
  * - Replays under way: what a replay has not written yet would be lost with a cursor that a live event of another channel has set
  *   further. So none is sent while a channel of the stream waits for its replay or its reply.

@@ -17,9 +17,14 @@ const HEADERS = {
   'x-accel-buffering': 'no'
 }
 
+/** A client that sends pings sends one for each of this node's, but a hidden page does so once a minute. */
+const PATIENCE = 3
+
 /** A response with server-sent events. What the client sends goes by REST. */
 export class StreamTransport implements Transport {
   readonly source: ServerResponse
+  /** Infinite until the client has sent a ping: the silence of one that never does means nothing. */
+  patience = Infinity
   readonly #cursor: StreamCursor
   readonly #reply: FastifyReply
   /** The TCP socket below HTTP/1; null for HTTP/2, and for a test's stream. */
@@ -87,11 +92,14 @@ export class StreamTransport implements Transport {
     this.#raw?.flush()
   }
 
-  ping (): boolean {
-    if (!this.isOpen) return false
+  ping (): void {
+    if (!this.isOpen) return
     this.#put(COMMENT)
     this.replayed()
-    return false
+  }
+
+  notePing (): void {
+    this.patience = PATIENCE
   }
 
   replayed (): void {

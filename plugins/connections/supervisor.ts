@@ -146,8 +146,8 @@ export class Supervisor {
       return
     }
     if (now - connection.pingedAt < this.#settings.pingInterval) return
-    // No response to two pings: the client is gone, even if TCP has not noticed.
-    if (connection.missedPings >= 2) connection.terminate()
+    // No response to several pings: the client is gone, even if TCP has not noticed.
+    if (connection.missedPings >= connection.transport.patience) connection.terminate()
     else connection.ping(now)
   }
 }

@@ -23,8 +23,12 @@ export interface Transport {
   flush (): void
   /** All replays are done. */
   replayed (): void
-  /** Keeps the connection alive. True if the client answers, so that its silence shows that it is gone. */
-  ping (): boolean
+  /** Pings after which a client that sent nothing meanwhile counts as gone. */
+  readonly patience: number
+  /** Keeps the connection alive, and asks the client for a sign where it can give one. */
+  ping (): void
+  /** The client sent a ping of its own. */
+  notePing (): void
   pause (): void
   resume (): void
   /** Tells the client why, and closes. */

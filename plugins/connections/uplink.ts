@@ -1,4 +1,6 @@
 import { Type, type Static } from '@sinclair/typebox'
+import { rateLimited } from '../../lib/access/rate-counters.js'
+import { withTimeout } from '../../lib/async/with-timeout.js'
 import { checkedData } from '../../lib/backplane/rpc-data.js'
 import { RealtimeError } from '../../lib/errors.js'
 import { Id, withIds } from '../../lib/id-schemas.js'
@@ -13,6 +15,8 @@ import type { FramePipeline } from './frame-pipeline.js'
 const Frames = Type.Object({ tenantId: Id, connectionId: Type.String(), frames: Type.Array(Type.String()) })
 type Frames = Static<typeof Frames>
 const FRAMES = 'connections.frames'
+/** Time for which a request waits while too many frames of its connection do; shorter than a call between nodes may take. */
+const ROOM_TIMEOUT_MS = 2000
 
 /** What clients send by REST on a connection whose frames otherwise go one way: their frames, which are answered on the stream. */
 export class Uplink {
@@ -26,7 +30,7 @@ export class Uplink {
     this.#internals = internals
     this.#pipeline = pipeline
     const schema = withIds(Frames, internals.ids.kind)
-    internals.rpc.handle(FRAMES, async (data) => { this.#receive(checkedData(schema, data)) })
+    internals.rpc.handle(FRAMES, async (data) => { await this.#receive(checkedData(schema, data)) })
   }
 
   /** Counts a request, before its body is read: one that names no connection is counted by no connection. Throws `RT_RATE_LIMITED`. */
@@ -34,18 +38,32 @@ export class Uplink {
     this.#internals.sharedRates.take(rateKey('uplink', identity), 1, this.#perMinute)
   }
 
-  /** Handles frames of one of the caller's connections in their order, on the node that has it. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`. */
+  /**
+   * Handles frames of one of the caller's connections in their order, on the node that has it. Where too many frames wait, the
+   * request waits, as a socket is not read then. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`, and `RT_RATE_LIMITED` without having
+   * handled any.
+   */
   async send (identity: Identity, connectionId: string, frames: readonly ClientFrame[]): Promise<void> {
     const { roster, rpc } = this.#internals
     const { tenantId } = identity
     const { nodeId } = await ownedConnection(roster, identity, connectionId)
     if (nodeId === null) throw new RealtimeError('RT_NOT_FOUND', 'The connection has no stream yet')
-    await rpc.call(nodeId, FRAMES, { tenantId, connectionId, frames: frames.map((frame) => JSON.stringify(frame)) } satisfies Frames)
+    try {
+      await rpc.call(nodeId, FRAMES, { tenantId, connectionId, frames: frames.map((frame) => JSON.stringify(frame)) } satisfies Frames)
+    } catch (err) {
+      // The error of another node does not say when to repeat the request.
+      throw err instanceof RealtimeError && err.code === 'RT_RATE_LIMITED' ? rateLimited(1000) : err
+    }
   }
 
-  #receive ({ tenantId, connectionId, frames }: Frames): void {
+  async #receive ({ tenantId, connectionId, frames }: Frames): Promise<void> {
     const connection = this.#internals.localConnections.get(connectionKey(tenantId, connectionId))
-    if (!(connection instanceof Connection) || connection.closed) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
+    if (!(connection instanceof Connection)) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
+    const { order } = connection
+    // A client sends one request after the other: a second one that waits would only take memory.
+    if (order.isAwaited) throw rateLimited(1000)
+    if (order.isBusy) await withTimeout(order.room(), ROOM_TIMEOUT_MS, () => rateLimited(1000))
+    if (connection.closed) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
     connection.noteActivity()
     for (const frame of frames) this.#pipeline.receive(connection, frame)
   }

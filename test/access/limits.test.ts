@@ -1,11 +1,11 @@
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { FailedAuthentications } from '../../lib/access/failed-authentications.js'
 import { HostCalls, type Asker } from '../../lib/access/host-calls.js'
 import { Admission, isRefusal, type AdmissionSettings, type Place } from '../../plugins/connections/admission.js'
 
 const none: AdmissionSettings = { maxPerAddress: 0, maxPendingPerAddress: 0, limitPrivateAddresses: false, connectRate: 0, maxSockets: 0 }
-const warnings: object[] = []
-const admission = (settings: Partial<AdmissionSettings>): Admission => new Admission({ ...none, ...settings }, { warn: (fields: object) => { warnings.push(fields) } } as never)
+const warnings: string[] = []
+const admission = (settings: Partial<AdmissionSettings>): Admission => new Admission({ ...none, ...settings }, { warn: (_fields: object, text: string) => { warnings.push(text) } } as never)
 
 const place = (outcome: ReturnType<Admission['admit']>): Place => {
   if (isRefusal(outcome)) throw new Error(outcome.message)
@@ -56,10 +56,24 @@ t.test('A node takes so many sockets, and so many upgrades per second', async (t
   t.ok(refused.length >= 4 && refused.length <= 5, `${refused.length}`)
 })
 
-t.test('One address that holds most of the sockets is reported once, with what to do about it', async (t) => {
+/** From now on more time has passed, by the function that this returns. */
+function movableTime (t: Test): (ms: number) => void {
+  const { now } = performance
+  t.teardown(() => { performance.now = now })
+  let ahead = 0
+  performance.now = () => now.call(performance) + ahead
+  return (ms) => { ahead += ms }
+}
+
+t.test('One address that holds most of the sockets is reported once an hour, with what to do about it', async (t) => {
+  const advance = movableTime(t)
   const door = admission({})
   for (let i = 0; i < 200; i++) place(door.admit('203.0.113.1'))
+  t.match(warnings, [/trustProxy/])
   t.equal(warnings.length, 1)
+  advance(3600_000)
+  place(door.admit('203.0.113.1'))
+  t.equal(warnings.length, 2)
 })
 
 t.test('Whoever guesses credentials is slowed down; those accepted lately are not', async (t) => {
@@ -76,6 +90,25 @@ t.test('Whoever guesses credentials is slowed down; those accepted lately are no
   t.equal(failures.limitedAddress('127.0.0.1'), null)
   t.ok(failures.wasRefused('a'))
   t.notOk(failures.wasRefused('d'))
+})
+
+t.test('Failures count for a minute, a refusal holds for ten seconds, and an acceptance for ten minutes', async (t) => {
+  const advance = movableTime(t)
+  const failures = new FailedAuthentications(1)
+  const address = failures.limitedAddress('203.0.113.1')
+  failures.accepted(address, 'good')
+  failures.refused(address, 'bad')
+  t.ok(failures.wasRefused('bad') && failures.isSuspect(address, 'other'))
+  advance(10_000)
+  t.notOk(failures.wasRefused('bad'))
+  t.ok(failures.isSuspect(address, 'other'))
+  advance(50_000)
+  t.notOk(failures.isSuspect(address, 'other'))
+  advance(530_000)
+  failures.refused(address, 'worse')
+  t.notOk(failures.isSuspect(address, 'good'))
+  advance(10_000)
+  t.ok(failures.isSuspect(address, 'good'))
 })
 
 t.test('A suspect address has one call at a time, and otherwise gets RT_RATE_LIMITED', async (t) => {

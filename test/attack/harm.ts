@@ -1,14 +1,17 @@
 import { readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import Fastify from 'fastify'
+import type { Redis } from 'ioredis'
 import { WebSocket } from 'ws'
+import { channels, connections, openDatabase, realtime } from '../../plugins/index.js'
 import { bundle } from '../bundle.js'
 import { Client, tokenOf, type Who } from '../cluster/client.js'
 import { startCluster, type Cluster, type Node } from '../cluster/cluster.js'
 
 /**
  * What one person can do to a node and to other tenants, measured on two example hosts with their default limits:
- * `npm run test:harm`. MINUTES is how long the hostile member goes on, 10 unless given; HARM_HOST measures another
- * bundled host. The generator runs on the same cores as the nodes: the other tenant's times include that.
+ * `npm run test:harm`. MINUTES is how long the hostile member goes on, 10 unless given; ONLY=pongs,hostile measures these alone;
+ * HARM_HOST measures another bundled host. The generator runs on the same cores as the nodes: the other tenant's times include that.
  */
 const MINUTES = Number(process.env.MINUTES ?? 10)
 const LIMITS = { FRAMES_PER_SECOND: '30', MESSAGES_PER_MINUTE: '3000', RECIPIENTS_PER_MINUTE: '10000' }
@@ -17,13 +20,19 @@ const HOSTILE: Who = { userId: 1, clubId: 1 }
 
 process.env.BUNDLED_HOST = process.env.HARM_HOST ?? (await bundle()).host
 
-await onCluster(LIMITS, async (cluster) => { await repeatedReplays(cluster) })
-await onCluster(LIMITS, async (cluster) => { await liveBesideReplay(cluster) })
-await onCluster(LIMITS, async ({ nodes: [node] }) => { await notifications(node as Node, 'default limits') })
-await onCluster(NO_SUMS, async ({ nodes: [node] }) => { await notifications(node as Node, 'frame rate alone') })
-await onCluster(LIMITS, async ({ nodes: [node] }) => { await costlyReads(node as Node) })
-await onCluster(LIMITS, async ({ nodes: [node] }) => { await pongs(node as Node) })
-await onCluster(LIMITS, async (cluster) => { await hostileMember(cluster) })
+/** By name, each on two fresh nodes with these settings. */
+const measures: Record<string, [env: Record<string, string>, measure: (cluster: Cluster) => Promise<void>]> = {
+  replays: [LIMITS, repeatedReplays],
+  live: [LIMITS, liveBesideReplay],
+  notifications: [LIMITS, async ({ nodes: [node] }) => { await notifications(node as Node, 'default limits') }],
+  unlimited: [NO_SUMS, async ({ nodes: [node] }) => { await notifications(node as Node, 'frame rate alone') }],
+  backlog: [NO_SUMS, backlogOfAbsent],
+  reads: [LIMITS, async ({ nodes: [node] }) => { await costlyReads(node as Node) }],
+  pongs: [LIMITS, async ({ nodes: [node] }) => { await pongs(node as Node) }],
+  hostile: [LIMITS, hostileMember]
+}
+const only = process.env.ONLY?.split(',') ?? Object.keys(measures)
+for (const [name, [env, measure]] of Object.entries(measures)) if (only.includes(name)) await onCluster(env, measure)
 process.exit(0)
 
 async function onCluster (env: Record<string, string>, measure: (cluster: Cluster) => Promise<void>): Promise<void> {
@@ -91,6 +100,48 @@ async function notifications (node: Node, limits: string): Promise<void> {
   for (const timer of timers) clearInterval(timer)
   reportAcks(`notifications to 500, ${limits}`, during, quiet, `refused ${JSON.stringify(Object.fromEntries(refusals))}`)
   for (const client of [...clients, ann]) client.terminate()
+}
+
+/** Notifications wait for 190,000 users who are away; then a host of another tenant publishes in its own transactions. */
+async function backlogOfAbsent ({ nodes: [node], mariadb, redis, rows }: Cluster): Promise<void> {
+  const database = openDatabase(mariadb.url)
+  const app = Fastify()
+  await app.register(realtime, { database: database.db, redis: redis.url, authenticate: () => null })
+  await app.register(connections)
+  await app.register(channels)
+  await app.ready()
+  const reader = await Client.connect(node as Node, { userId: 1, clubId: 2 })
+  await reader.request('subscribe', { channel: 'group.orders' })
+  const publish = async (count: number): Promise<number[]> => {
+    const times: number[] = []
+    for (let i = 0; i < count; i++) {
+      await database.db.transaction().execute(async (transaction) => {
+        await app.realtime.channels.publish({ tenantId: 2, channel: 'group.orders', event: 'order:placed', data: { i }, transaction })
+      })
+      const committed = performance.now()
+      await reader.next('order:placed', 60_000, ({ i: n }) => n === i)
+      times.push(performance.now() - committed)
+      await sleep(100)
+    }
+    return times.sort((a, b) => a - b)
+  }
+  const quiet = await publish(20)
+  const clients = await Promise.all(Array.from({ length: 5 }, async () => await Client.connect(node as Node, HOSTILE)))
+  const waiting = async (): Promise<number> => Number((await rows("select count(*) as n from websocket_events where status = 'pending'"))[0]?.n)
+  for (let sent = 0; sent < 190_000;) {
+    await Promise.all(clients.map(async (client) => {
+      const recipientIds = Array.from({ length: 500 }, (_, i) => 1000 + (sent + i) % 1_000_000)
+      sent += 500
+      await client.request('notification:send', { recipientIds, title: 't', body: 'b' }).catch(() => { sent -= 500 })
+    }))
+    await sleep(1000 / 30)
+  }
+  const pending = await waiting()
+  const during = await publish(40)
+  const figure = (times: number[]): string => `median ${(times[Math.floor(times.length / 2)] ?? NaN).toFixed()} ms, most ${(times.at(-1) ?? NaN).toFixed()} ms`
+  report('published in another tenant’s transaction, from the commit', `${figure(during)} behind ${pending} pending rows; before: ${figure(quiet)}`)
+  await app.close()
+  await database.close()
 }
 
 /** 20 connections of a member read what is dear to find, at the frame rate; another tenant's acks meanwhile. */
@@ -171,7 +222,31 @@ async function hostileMember ({ nodes, rows, keys }: Cluster): Promise<void> {
   const after = nodes.map(memory)
   for (const client of clients) client.terminate()
   await sleep(40_000)
-  report(`${MINUTES} minutes of a hostile member`, `${n * 7} frames, ${requests} requests; rows: ${counts.join(', ')} (pending: ${String(pending?.n)}); Redis keys 40 s after it left: ${await keys.dbsize()}; memory ${after.map((bytes, i) => `+${megabytes(bytes - (before[i] ?? 0))}`).join(', ')}`)
+  const soon = await kindsOfKeys(keys)
+  report('Redis keys 40 s after it left', soon)
+  await sleep(110_000)
+  report('Redis keys 150 s after it left', await kindsOfKeys(keys))
+  report(`${MINUTES} minutes of a hostile member`, `${n * 7} frames, ${requests} requests; rows: ${counts.join(', ')} (pending: ${String(pending?.n)}); memory ${after.map((bytes, i) => `+${megabytes(bytes - (before[i] ?? 0))}`).join(', ')}`)
+}
+
+/** The keys by what they are for: how many, how many of them never expire, and the longest time until one does. */
+async function kindsOfKeys (keys: Redis): Promise<string> {
+  const kinds = new Map<string, { count: number, lasting: number, longest: number }>()
+  for await (const batch of keys.scanStream({ count: 1000 }) as AsyncIterable<string[]>) {
+    const pipeline = keys.pipeline()
+    for (const key of batch) pipeline.pttl(key)
+    const ttls = await pipeline.exec() ?? []
+    batch.forEach((key, i) => {
+      // Without the prefix, and without what distinguishes users, channels and windows.
+      const kind = key.replace(/^rt:[^:]+:\d+:/, '').replace(/made-up-[\d]+|stream-\d+|[0-9a-f]{8}-[0-9a-f-]+/g, '*').replace(/\d+/g, '#')
+      const ttl = Number(ttls[i]?.[1])
+      const known = kinds.get(kind) ?? { count: 0, lasting: 0, longest: 0 }
+      kinds.set(kind, { count: known.count + 1, lasting: known.lasting + (ttl === -1 ? 1 : 0), longest: Math.max(known.longest, ttl / 1000) })
+    })
+  }
+  const all = [...kinds].sort(([, a], [, b]) => b.count - a.count)
+  const total = all.reduce((sum, [, { count }]) => sum + count, 0)
+  return `${total}: ${all.map(([kind, { count, lasting, longest }]) => `${count} ${kind} (${lasting} without expiry, longest ${longest.toFixed()} s)`).join('; ')}`
 }
 
 /** Conversations, watches and marks of users and messages that do not exist, or are their own. */

@@ -1,4 +1,5 @@
 import t from 'tap'
+import { readSettings } from '../../example-host/settings.js'
 import { startHost } from '../hosts.js'
 import { connect, newClub, rest, tokenFor } from './client.js'
 import { overTopologies } from './topologies.js'
@@ -36,6 +37,14 @@ t.test('in production there is no demo login, and a secret is required', async (
     t.equal(await status(`Basic ${Buffer.from(`x:${tokenFor(1, 1, { admin: true })}`).toString('base64')}`), 200, path)
   }
   t.equal((await fetch(host.url)).status, 200)
+})
+
+t.test('without variables the limits are those of the suite, and every plugin is registered', async (t) => {
+  t.match(readSettings({}), {
+    ids: 'integer', presenceEveryone: 1000, backplaneSecrets: [], audit: 'all', connectRate: 0, messagesPerMinute: 3000, recipientsPerMinute: 10_000,
+    limitPrivateAddresses: false, maxPerAddress: 1000, maxPendingPerAddress: 200, failedAuthPerMinute: 60, framesPerSecond: 50,
+    plugins: ['connections', 'presence', 'typing', 'channels', 'conversations', 'stats']
+  })
 })
 
 t.test('a variable that cannot work is named at start', async (t) => {
