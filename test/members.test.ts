@@ -120,16 +120,16 @@ overBackends((test, backend) => {
     t.strictSame((await bob.soFar('channel:members')).flatMap(({ joined }) => joined).filter(({ userId }) => userId === 2), [])
   })
 
-  test('of a channel with a count subscribers are told the count alone', async (t) => {
+  test('of a channel with a count who subscribes is told who is there, and later the count alone', async (t) => {
     const [a, b] = await nodes(t, backend)
     const { client: ann, reply } = await enter(a, 1, 'count.a')
-    t.match(reply, { count: 1, version: Number })
-    t.notHas(reply, { members: [] })
-    await enter(b, 2, 'count.a')
+    t.match(reply, { count: 1, version: Number, members: [member(1)] })
+    const { reply: second } = await enter(b, 2, 'count.a')
+    t.match(second, { count: 2, members: [member(1), member(2)] })
     a.clock.advance(1000)
     t.strictSame(await ann.next('channel:count', ({ count }) => count === 2), { channel: 'count.a', count: 2 })
     t.strictSame(await ann.soFar('channel:members'), [])
-    t.equal((await rest(a, user(1), 'GET', '/channels/count.a/members')).status, 404)
+    t.match(await rest(a, user(1), 'GET', '/channels/count.a/members'), { status: 200, body: { data: [{ user_id: 1, status: 'online' }, { user_id: 2 }], total: 2, version: Number, next_cursor: null } })
     const { reply: plain } = await enter(a, 3, 'free.a')
     t.notHas(plain, { count: 1 })
     t.equal((await rest(a, user(1), 'GET', '/channels/free.a/members')).status, 404)

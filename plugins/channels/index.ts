@@ -36,7 +36,7 @@ export interface ChannelsOptions extends Partial<Static<typeof ChannelsSettings>
   events?: CustomEventMap
   /** Called with each durable or custom event of a client before it is stored or sent; not with events of host code. */
   beforePublish?: BeforePublish
-  /** Channels whose members are known: subscribers of `'list'` are sent who they are, those of `'count'` how many. None by default. */
+  /** Channels whose members are known: subscribers of `'list'` are sent who joins and leaves, those of `'count'` how many there are. None by default. */
   members?: MembersOption
   /**
    * How many days an event is kept: stored with it. `null`: for good; `undefined`: `retentionDays`, or for good if it is a message

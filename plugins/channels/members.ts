@@ -11,7 +11,7 @@ import type { PresenceStatus } from '../../lib/schemas.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
 import type { ChannelCount, ChannelMembers, Member, RoomState } from './schemas.js'
 
-/** Whether subscribers of a channel are told who its members are (`'list'`), how many (`'count'`), or neither. */
+/** Whether subscribers of a channel are sent who joins and leaves (`'list'`), how many are there (`'count'`), or neither. The reply to a subscription has both. */
 export type MembersOption = (channel: string) => 'list' | 'count' | false
 
 /** A page of a channel's members, by user id. */
@@ -61,8 +61,7 @@ export class Members {
 
   /** A connection subscribed a channel. Returns what its reply says of the members; null for a channel without. */
   async enter (connection: LocalConnection, channel: string): Promise<RoomState | null> {
-    const mode = this.modeOf(channel)
-    if (mode === false || connection.closed) return null
+    if (this.modeOf(channel) === false || connection.closed) return null
     const { tenantId, userId } = connection.identity
     const entered = this.#entered.get(connection) ?? new Set()
     const { roster } = this.#internals
@@ -79,7 +78,6 @@ export class Members {
       this.#tell(tenantId, channel, found, connection.id)
     }
     const { count, version, users } = room
-    if (mode === 'count') return { count, version }
     return { count, version, ...(users === null ? {} : { members: await this.#named(tenantId, users) }) }
   }
 

@@ -44,7 +44,7 @@ function memberRoutes (scope: RestScope, { access, ids }: Internals, members: Me
     const { tenantId, userId } = caller.identity
     const channel = resolveAlias(request.params.channel, userId)
     await access.require(caller, { action: 'subscribe', channel })
-    if (members.modeOf(channel) !== 'list') throw new RealtimeError('RT_NOT_FOUND', 'This channel has no list of members')
+    if (members.modeOf(channel) === false) throw new RealtimeError('RT_NOT_FOUND', 'This channel has no members')
     const { members: found, total, version, next } = await members.page(tenantId, channel, request.query)
     return { data: found.map(({ userId: id, name, status }) => ({ user_id: id, name, status })), total, version, next_cursor: next }
   })

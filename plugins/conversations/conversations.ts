@@ -90,18 +90,18 @@ export class Conversations {
   async read (caller: Caller, { messageId, ...where }: Where & { messageId: number }): Promise<ReadAck> {
     const { identity: { tenantId, userId } } = caller
     const conversation = await this.#readable(caller, where)
-    const { mark, lastId, newest } = await this.#store.markOf(tenantId, userId, conversation)
+    const { mark, newest, ...latest } = await this.#store.markOf(tenantId, userId, conversation)
     // A mark in the future would hide messages that are not there yet.
     const asked = Math.min(messageId, newest)
     const moved = Math.max(mark ?? 0, asked)
     // Where nobody wrote, there is nothing to read, and nothing to list: names of conversations can be made up.
-    if (mark === null && lastId === 0) return { unread: 0, readUpTo: 0 }
+    if (mark === null && latest.lastId === 0) return { unread: 0, readUpTo: 0 }
     if (mark === null || moved > mark) {
       await this.#internals.database.ask(async () => {
         await this.#store.mark([{ tenantId, userId, conversation, readUpTo: moved }], this.#internals.clock.now())
       })
     }
-    const [counts = { unread: 0, readUpTo: moved }] = await this.#store.unread(tenantId, userId, [{ conversation, mark: moved, lastId }])
+    const [counts = { unread: 0, readUpTo: moved }] = await this.#store.unread(tenantId, userId, [{ conversation, mark: moved, ...latest }])
     if (moved > (mark ?? 0)) await this.#tell(caller, conversation, moved)
     return counts
   }

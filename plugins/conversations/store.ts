@@ -9,6 +9,11 @@ import type { StorageAccess } from '../../lib/resources.js'
 /** Unread messages are counted up to this number. */
 export const MAX_UNREAD = 100
 
+/** Newest events of a user among which the user's own messages are searched, for conversations with very many unread messages. */
+const OWN_ROWS = 100
+/** Conversations in one part of the statement that counts: each message is compared with all of its part. */
+const PART = 8
+
 /** Messages that are looked through at a time for those with a label, and how often for one page. */
 const WINDOW = 2000
 const MAX_WINDOWS = 25
@@ -25,8 +30,8 @@ export type InTurn = <T>(search: () => Promise<T>) => Promise<T>
 /** A page of a conversation. */
 interface HistoryPage { tenantId: Id, conversation: string, before: number | undefined, limit: number }
 
-/** A conversation in a user's list. */
-export interface Entry { conversation: string, mark: number, lastId: number }
+/** A conversation in a user's list. `hundredth`: the id of the message that is number {@link MAX_UNREAD} from the newest; 0: there are fewer. */
+export interface Entry { conversation: string, mark: number, lastId: number, hundredth: number }
 
 /** A place in the list: what comes after it has a smaller `lastId`, or the same and a greater name. */
 export interface ListCursor { lastId: number, conversation: string }
@@ -110,14 +115,21 @@ export class ConversationStore {
       ? ''
       : after.lastId === 0 ? ' where last_id is null and conversation > ?' : ' where last_id < ? or (last_id = ? and conversation > ?) or last_id is null'
     const all = `
-      select p.conversation as conversation, p.read_up_to as mark, (
-        select e.id from websocket_events as e ${this.#byConversation} where e.tenant_id = p.tenant_id and e.conversation = p.conversation order by e.id desc limit 1) as last_id
+      select p.conversation as conversation, p.read_up_to as mark, (${this.#newest('p.tenant_id', 'p.conversation')}) as last_id
       from websocket_conversations as p where p.tenant_id = ? and p.user_id = ? and p.is_listed = 1`
     // The first page is what most ask for: a table of all would take a third of its time.
-    const rows = await this.#rows<{ conversation: string, mark: number, last_id: number | null }>(
-      `${after === null ? all : `select * from (${all}) as mine${rest}`} order by last_id desc, conversation limit ${limit}`,
-    [tenantId, userId, ...after === null ? [] : after.lastId === 0 ? [after.conversation] : [after.lastId, after.lastId, after.conversation]])
-    return rows.map(({ conversation, mark, last_id: lastId }) => ({ conversation, mark: Number(mark), lastId: Number(lastId ?? 0) }))
+    const page = `${after === null ? all : `select * from (${all}) as mine${rest}`} order by last_id desc, conversation limit ${limit}`
+    const rows = await this.#rows<{ conversation: string, mark: number, last_id: number | null, hundredth: number | null }>(`
+      select page.conversation, page.mark, page.last_id, case when page.last_id > page.mark then (${this.#newest('?', 'page.conversation', MAX_UNREAD)}) end as hundredth
+      from (${page}) as page`,
+    [tenantId, tenantId, userId, ...after === null ? [] : after.lastId === 0 ? [after.conversation] : [after.lastId, after.lastId, after.conversation]])
+    return rows.map(({ conversation, mark, last_id: lastId, hundredth }) => ({ conversation, mark: Number(mark), lastId: Number(lastId ?? 0), hundredth: Number(hundredth ?? 0) }))
+      .sort((a, b) => b.lastId - a.lastId || (a.conversation < b.conversation ? -1 : 1))
+  }
+
+  /** The id of a conversation's newest message, or of its `nth` newest: one look into the index, also for each row of another table. */
+  #newest (tenant: string, conversation: string, nth = 1): string {
+    return `select e.id from websocket_events as e ${this.#byConversation} where e.tenant_id = ${tenant} and e.conversation = ${conversation} order by e.id desc limit 1 offset ${nth - 1}`
   }
 
   /** These messages, by id, with their senders and the time at which they were sent. */
@@ -133,34 +145,42 @@ export class ConversationStore {
    * counted up to {@link MAX_UNREAD}, and the mark including that message. Reads at most so many entries of the index for each.
    */
   async unread (tenantId: Id, userId: Id, entries: readonly Entry[]): Promise<Array<{ unread: number, readUpTo: number }>> {
-    const found = await this.#count(tenantId, userId, entries)
-    const moved = entries.map((entry, n) => ({ ...entry, mark: Math.max(entry.mark, found[n]?.own ?? 0) }))
+    // Most of these have more unread messages than are counted: if none of the newest is the user's own, nothing has to be read.
+    const own = entries.some(({ mark, hundredth }) => hundredth > mark) ? await this.#own(tenantId, userId) : null
+    const marked = entries.map((entry) => ({ ...entry, mark: Math.max(entry.mark, own?.newest.get(entry.conversation) ?? 0) }))
+    const isFull = ({ mark, hundredth }: Entry): boolean => hundredth > mark && own !== null && hundredth >= own.from
+    const found = await this.#count(tenantId, userId, marked.filter((entry) => entry.lastId > entry.mark && !isFull(entry)))
     // Rarely: the mark that the user's own message moves is written within a second.
-    const again = moved.map((entry, n) => entry.mark > (entries[n]?.mark ?? 0) ? entry : null)
-    const counts = again.some((entry) => entry !== null) ? await this.#count(tenantId, userId, again) : []
-    return moved.map(({ mark }, n) => ({ unread: (again[n] === null ? found[n] : counts[n])?.count ?? 0, readUpTo: mark }))
+    const moved = marked.map((entry) => ({ ...entry, mark: Math.max(entry.mark, found.get(entry.conversation)?.own ?? 0) }))
+    const again = await this.#count(tenantId, userId, moved.filter(({ mark }, n) => mark > (marked[n]?.mark ?? 0)))
+    return moved.map((entry, n) => {
+      const { conversation, mark } = entry
+      const { count } = (mark > (marked[n]?.mark ?? 0) ? again : found).get(conversation) ?? { count: isFull(entry) ? MAX_UNREAD : 0 }
+      return { unread: Math.min(count, MAX_UNREAD), readUpTo: mark }
+    })
   }
 
-  /** For each of these conversations how many messages come after the mark, and the newest one of the user's own among them. */
-  async #count (tenantId: Id, userId: Id, entries: ReadonlyArray<Entry | null>): Promise<Array<{ count: number, own: number } | undefined>> {
-    const open = entries.flatMap((entry, n) => entry !== null && entry.lastId > entry.mark ? { ...entry, n } : [])
-    if (open.length === 0) return []
-    // Counted here: within the statement it would take a temporary table, which takes longer than to read the index.
-    const text = open.map(({ n }) => this.#limited(`select ${n} as n, case when user_id = ? then id end as own from websocket_events ${this.#byConversation}
-      where tenant_id = ? and conversation = ? and id > ? order by id desc limit ${MAX_UNREAD}`)).join(' union all ')
-    const rows = await this.#rows<{ n: number, own: number | null }>(text, open.flatMap(({ conversation, mark }) => [userId, tenantId, conversation, mark]))
-    const counts: Array<{ count: number, own: number } | undefined> = []
-    for (const { n, own } of rows) {
-      const counted = counts[Number(n)] ??= { count: 0, own: 0 }
-      counted.count++
-      if (own !== null) counted.own = Math.max(counted.own, Number(own))
-    }
-    return counts
+  /** A user's own newest message by conversation, as far as it is among the user's newest events; all with ids from `from` are. */
+  async #own (tenantId: Id, userId: Id): Promise<{ newest: Map<string, number>, from: number }> {
+    const rows = await this.#rows<{ id: number, conversation: string | null }>(`
+      select id, conversation from websocket_events ${this.#dialect === 'mysql' ? 'force index (websocket_events_tenant_id_user_id)' : ''}
+      where tenant_id = ? and user_id = ? order by id desc limit ${OWN_ROWS}`, [tenantId, userId])
+    const newest = new Map<string, number>()
+    for (const { id, conversation } of rows) if (conversation !== null && !newest.has(conversation)) newest.set(conversation, Number(id))
+    return { newest, from: rows.length < OWN_ROWS ? 0 : Number(rows.at(-1)?.id) }
   }
 
-  /** A part of a union that has a limit of its own. */
-  #limited (select: string): string {
-    return this.#dialect === 'mysql' ? `(${select})` : `select * from (${select})`
+  /** For each of these conversations how many messages come after the mark, up to the newest {@link MAX_UNREAD}, and the newest one of the user's own among them. */
+  async #count (tenantId: Id, userId: Id, entries: readonly Entry[]): Promise<Map<string, { count: number, own: number }>> {
+    if (entries.length === 0) return new Map()
+    // One statement of few parts: to plan a part takes longer than to read the messages that most conversations have. SQLite does not see ranges in one.
+    const size = this.#dialect === 'mysql' ? PART : 1
+    const parts = Array.from({ length: Math.ceil(entries.length / size) }, (_, n) => entries.slice(n * size, (n + 1) * size))
+    const rows = await this.#rows<{ conversation: string, count: number, own: number | null }>(parts.map((part) => `
+      select conversation, count(*) as count, max(case when user_id = ? then id end) as own from websocket_events ${this.#byConversation}
+      where tenant_id = ? and (${part.map(() => '(conversation = ? and id >= ?)').join(' or ')}) group by conversation`).join(' union all '),
+    parts.flatMap((part) => [userId, tenantId, ...part.flatMap(({ conversation, mark, hundredth }) => [conversation, Math.max(mark + 1, hundredth)])]))
+    return new Map(rows.map(({ conversation, count, own }) => [conversation, { count: Number(count), own: Number(own ?? 0) }]))
   }
 
   /** Saves the planner a comparison of all indexes for each conversation. */
@@ -168,13 +188,14 @@ export class ConversationStore {
     return this.#dialect === 'mysql' ? 'force index (websocket_events_tenant_id_conversation_id)' : ''
   }
 
-  /** A user's mark, the newest message of the conversation, and the newest id of the whole log. */
-  async markOf (tenantId: Id, userId: Id, conversation: string): Promise<{ mark: number | null, lastId: number, newest: number }> {
-    const [row] = await this.#rows<{ mark: number | null, last_id: number | null, newest: number | null }>(`
+  /** A user's mark, the newest message of the conversation and the one that is number {@link MAX_UNREAD}, and the newest id of the whole log. */
+  async markOf (tenantId: Id, userId: Id, conversation: string): Promise<{ mark: number | null, lastId: number, hundredth: number, newest: number }> {
+    const [row] = await this.#rows<{ mark: number | null, last_id: number | null, hundredth: number | null, newest: number | null }>(`
       select (select read_up_to from websocket_conversations where tenant_id = ? and user_id = ? and conversation = ?) as mark,
-        (select id from websocket_events where tenant_id = ? and conversation = ? order by id desc limit 1) as last_id,
-        (select max(id) from websocket_events) as newest`, [tenantId, userId, conversation, tenantId, conversation])
-    return { mark: row?.mark === null || row?.mark === undefined ? null : Number(row.mark), lastId: Number(row?.last_id ?? 0), newest: Number(row?.newest ?? 0) }
+        (${this.#newest('?', '?')}) as last_id, (${this.#newest('?', '?', MAX_UNREAD)}) as hundredth,
+        (select max(id) from websocket_events) as newest`, [tenantId, userId, conversation, tenantId, conversation, tenantId, conversation])
+    const { mark = null, last_id: lastId, hundredth, newest } = row ?? {}
+    return { mark: mark === null ? null : Number(mark), lastId: Number(lastId ?? 0), hundredth: Number(hundredth ?? 0), newest: Number(newest ?? 0) }
   }
 
   /** Marks only move forward; the conversations are in the list again. */

@@ -55,7 +55,7 @@ export function useChannel (channel: ChannelName | null | undefined): Channel {
 }
 
 export interface Members {
-  /** The first 500 of a larger channel; none where the server gives only the number. */
+  /** The first 500 of a larger channel; none once the number has changed where the server sends only that. */
   members: readonly Member[]
   count: number
 }
@@ -79,19 +79,19 @@ export function useMembers (channel: ChannelName | null | undefined): Members {
     const read = (): void => {
       const now = ++round
       realtime.client.get(`/channels/${encodeURIComponent(channel)}/members?limit=500`).then((page) => {
-        const { data, total, version: read } = page as { data: Array<{ user_id: Id, name: string | null }>, total: number, version: number }
-        if (now === round && read >= version) show(data.map(({ user_id: userId, name }) => ({ userId, name })), total, read)
-      // A channel with a count only, or no connection: the next subscription tells.
+        const { data, total, version: next } = page as { data: Array<{ user_id: Id, name: string | null }>, total: number, version: number }
+        if (now === round && next >= version) show(data.map(({ user_id: userId, name }) => ({ userId, name })), total, next)
+      // A channel without members, or no connection: the next subscription tells.
       }).catch(NOTHING)
     }
-    const heard = ({ channel: name, count, version: next = 0, members, joined, left }: Heard): void => {
+    const heard = ({ channel: name, count, version: next = 0, members, joined, left = [] }: Heard): void => {
       if (name !== channel || count === undefined) return
-      if (joined && left && next === version + 1) {
-        const gone = [...left, ...joined.map(({ userId }) => userId)]
-        members = [...all.filter(({ userId }) => !gone.includes(userId)), ...joined]
+      if (joined && next === version + 1) {
+        members = [...all.filter(({ userId }) => !left.includes(userId) && !joined.some((one) => one.userId === userId)), ...joined]
       }
       if (!members && next > version) read()
-      show(members ?? all, count, members ? next : version)
+      // A number alone: who was there may have left.
+      show(members ?? (next ? all : []), count, members ? next : version)
     }
     for (const event of ['subscribed', 'channel:members', 'channel:count'] as const) on(event, heard)
     const subscription = channelStore(realtime, channel)
