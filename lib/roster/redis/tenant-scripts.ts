@@ -1,4 +1,4 @@
-import { script, sequenceScript } from '../../redis/script.js'
+import { script } from '../../redis/script.js'
 import { prelude } from './prelude.js'
 
 /**
@@ -136,9 +136,6 @@ if heldUser ~= '' then
   end
 end
 return 0`)
-
-/** Calls of `join` and `leave` for any connections, in this order; see `ConnectionChanges`. */
-export const changeConnections = sequenceScript(prelude, { join, leave })
 
 export const heartbeat = script({ prelude, parameters: ['id', 'registrationTtl'] }, `
 local entry = findConnection(id)
