@@ -69,7 +69,9 @@ export const realtime: Dialect = {
     const client = await RawClient.open(port, '/api/websocket/ws', {
       headers: { authorization: `Bearer ${tokenOf(user)}` }, localAddress
     })
-    await client.next((text) => text.startsWith('{"event":"authenticated"'))
+    const refused = new Promise<never>((_resolve, reject) => { client.onClose = (code) => { reject(new Error(`refused with ${code}`)) } })
+    await Promise.race([client.next((text) => text.startsWith('{"event":"authenticated"')), refused])
+    client.onClose = null
     return client
   },
   join: async (client) => {

@@ -66,19 +66,23 @@ export class RawClient {
 
   /** The first frame that fits. */
   async next (fits: (text: string, payload: Buffer) => boolean = () => true): Promise<string> {
-    const { onFrame } = this
+    const { onFrame, socket } = this
+    let timer: NodeJS.Timeout | undefined
+    let onClose = (): void => {}
     try {
       return await new Promise((resolve, reject) => {
-        const timer = setTimeout(() => { reject(new Error('the server does not answer')) }, 20_000)
+        timer = setTimeout(() => { reject(new Error('the server does not answer')) }, 20_000)
+        onClose = () => { reject(new Error('the connection is closed')) }
+        socket.once('close', onClose)
         this.onFrame = (payload) => {
           const text = payload.toString()
-          if (!fits(text, payload)) return
-          clearTimeout(timer)
-          resolve(text)
+          if (fits(text, payload)) resolve(text)
         }
       })
     } finally {
       this.onFrame = onFrame
+      clearTimeout(timer)
+      socket.off('close', onClose)
     }
   }
 

@@ -36,9 +36,22 @@ export async function subscribe (
   return ack as unknown as Subscribed
 }
 
-const roomsOf = (prefix: string): string[] => Array.from({ length: ROOMS }, (_, n) => `group.${prefix}${n}`)
+/** Without a list of members: Socket.IO has none. */
+const roomsOf = (prefix: string): string[] => Array.from({ length: ROOMS }, (_, n) => `conversation.${prefix}${n}`)
 /** The package's client resumes these as well. */
 const OWN = ['user:me', 'broadcast']
+
+/** Opens a connection. A node that is to admit no more at once refuses the others: they come again a little later, like the package's client. */
+async function come (server: Target, user: User): Promise<RawClient> {
+  for (;;) {
+    try {
+      return await realtime.open(server.port, user)
+    } catch (err) {
+      if (!/refused with 1013|HTTP\/1.1 503|ECONNRESET/.test(String(err))) throw err
+      await sleep(1000 + Math.random() * 2000)
+    }
+  }
+}
 
 /** Publishes to each room of each club; the ids of the last event before, and of the last one after, `count` events in each room. */
 async function publish (server: Target, clubs: number[], rooms: string[], counts: number[]): Promise<Array<Map<string, number>>> {
@@ -88,7 +101,7 @@ export async function comingBack (
     const cpu = used()
     const began = performance.now()
     await Promise.all(answers.map(async ({ epoch, channels }, i) => {
-      const client = await realtime.open(server.port, userOf(i))
+      const client = await come(server, userOf(i))
       clients.push(client)
       const places = channels.map(({ channel, position }) => ({ channel, since: seen[`${clubOf(i)}/${channel}`] ?? position }))
       const answer = await subscribe(client, places, epoch, missed * ROOMS)
@@ -112,7 +125,7 @@ async function warmUp (server: Target): Promise<void> {
   const [since] = await publish(server, clubs, rooms, [1, 1])
   for (let round = 0; round < WARM_ROUNDS; round++) {
     const clients = await Promise.all(Array.from({ length: WARM_UP }, async (_, n) => {
-      const client = await realtime.open(server.port, userOf(first + n))
+      const client = await come(server, userOf(first + n))
       await subscribe(client, rooms.map((channel) => ({ channel, since: since?.get(`${clubOf(first + n)}/${channel}`) ?? 0 })), undefined, ROOMS)
       return client
     }))

@@ -115,7 +115,7 @@ export async function deploy ({ users: count, rooms: perUser, rate }: Load, env:
   const staying = await startRealtime({ JWT_SECRET, ...env })
   const closing = await startRealtime({ JWT_SECRET, ...env })
   const started: Target[] = [staying, closing]
-  const rooms = Array.from({ length: perUser }, (_, n) => `group.deploy${Date.now()}.${n}`)
+  const rooms = Array.from({ length: perUser }, (_, n) => `conversation.deploy${Date.now()}.${n}`)
   const users = Array.from({ length: count }, (_, i) => new User(i, rooms, state))
   const publishers: RawClient[] = []
   let [offline, sending] = [0, true]

@@ -49,6 +49,14 @@ export interface ChannelEnds {
   newest: number
 }
 
+/** What is known of the copies on a private channel. */
+export interface NewestCopies {
+  /** The newest one; 0: none is known. */
+  newest: number
+  /** No other copy has this id or a larger one. */
+  completeFrom: number
+}
+
 /** Rows of one page at most: each is looked up twice, once for its size. */
 export const PAGE_ROWS = 100
 /** Ranges of one statement; SQLite joins no more than 500 selects. */
@@ -62,7 +70,7 @@ const ENVELOPE = 100
 /** Rows of a channel below `since`, at most, among which late events are searched, besides the bound on their ids. */
 const LATE_ROWS = 1000
 
-/** Newest events of a user among which a copy is the head of the user's own channel. */
+/** Newest events of a user among which a copy is the head of the user's own channel. A head that is too low only makes a later replay longer. */
 const HEAD_ROWS = 20
 /** Events of a user among which copies are counted. */
 const COPY_ROWS = 20_000
@@ -84,7 +92,7 @@ interface Part { text: string, values: unknown[] }
  * What replays read (websocket_events). Every read asks for many at once: connections come back together, and each statement
  * costs the database more than the few rows it finds.
  *
- * Values stand in each part, not in a table of what is wanted: only then is each part a range of the index.
+ * Where a part is a range of ids, its values stand in it, not in a table of what is wanted: only then is it a range of the index.
  */
 export class ReplayStore {
   readonly #db: Database
@@ -98,28 +106,35 @@ export class ReplayStore {
     this.#tenantColumn = dialect === 'mysql' && kind === 'string' ? 'convert(? using ascii) collate ascii_bin' : '?'
   }
 
-  /** Head and floor of each of these channels, in the order given. */
-  async ends (channels: ReadonlyArray<Omit<CopiedPlace, 'since'>>): Promise<ChannelEnds[]> {
-    const rows = await this.#all<{ n: number, head: number | null, copied: number | null, floor: number | null, newest: number | null }>(channels.map(({ tenantId, channel, copies }, n) => {
-      // The newest copy, if it is among the owner's newest events. A head that is too low only makes a later replay longer.
-      const copied = copies === null
-        ? { text: 'null', values: [] }
-        : {
-            text: `(select max(own.id) from (${EVENTS_OF} order by id desc limit ${HEAD_ROWS}) as own where ${isCopy(copies, 'own')})`,
-            values: [tenantId, copies.userId, ...copies.types, channel]
-          }
-      return {
-        text: `select ${n} as n,
-          (select id from websocket_events where ${DURABLE} order by id desc limit 1) as head, ${copied.text} as copied,
-          (select purged_id from websocket_channel_floors where tenant_id = ? and channel = ?) as floor,
-          (select max(id) from websocket_events) as newest`,
-        values: [tenantId, channel, ...copied.values, tenantId, channel]
-      }
-    }))
+  /**
+   * Head and floor of each of these channels, in the order given. After a deploy all users ask this of their own channels, where
+   * mostly nothing is: the channels are a table, so that the statement is as short as its answer.
+   */
+  async ends (channels: ReadonlyArray<Omit<Place, 'since'>>): Promise<ChannelEnds[]> {
+    const { rows } = await this.#db.executeQuery<{ n: number, head: number | null, floor: number | null, newest: number | null }>(CompiledQuery.raw(`
+      select wanted.n as n,
+        (select e.id from websocket_events as e where e.tenant_id = wanted.tenant_id and e.channel = wanted.channel and e.durable = 1 order by e.id desc limit 1) as head,
+        (select f.purged_id from websocket_channel_floors as f where f.tenant_id = wanted.tenant_id and f.channel = wanted.channel) as floor,
+        (select max(id) from websocket_events) as newest
+      from (${this.#tableOf(channels)}) as wanted`, channels.flatMap(({ tenantId, channel }) => [tenantId, channel])))
     const found = new Map(rows.map((row) => [Number(row.n), row]))
     return channels.map((_, n) => {
       const row = found.get(n)
-      return { head: Math.max(Number(row?.head ?? 0), Number(row?.copied ?? 0)), floor: Number(row?.floor ?? 0), newest: Number(row?.newest ?? 0) }
+      return { head: Number(row?.head ?? 0), floor: Number(row?.floor ?? 0), newest: Number(row?.newest ?? 0) }
+    })
+  }
+
+  /** The copies among the newest events of the owners of these private channels. */
+  async newestCopies (channels: ReadonlyArray<Omit<PageIds, 'ids'> & { copies: Copies }>): Promise<NewestCopies[]> {
+    const rows = await this.#all<{ n: number, newest: number | null, oldest: number | null, events: number }>(channels.map(({ tenantId, channel, copies }, n) => ({
+      text: `select ${n} as n, max(case when ${isCopy(copies, 'own')} then own.id end) as newest, min(own.id) as oldest, count(*) as events
+        from (${EVENTS_OF} order by id desc limit ${HEAD_ROWS}) as own`,
+      values: [...copies.types, channel, tenantId, copies.userId]
+    })))
+    const found = new Map(rows.map((row) => [Number(row.n), row]))
+    return channels.map((_, n) => {
+      const row = found.get(n)
+      return { newest: Number(row?.newest ?? 0), completeFrom: Number(row?.events ?? 0) < HEAD_ROWS ? 0 : Number(row?.oldest) }
     })
   }
 

@@ -10,7 +10,7 @@ import type { PagePlace } from '../delivery/replayer.js'
 import type { Ids } from '../ids.js'
 import { channelOf, splitKey, type ChannelKey } from '../keys.js'
 import { encodeStored } from '../wire/protocol.js'
-import { MAX_REPLAY } from './contract.js'
+import { LATE_PUBLISH_IDS, MAX_REPLAY } from './contract.js'
 import type { LogEpoch } from './log-epoch.js'
 import type { Outbox } from './outbox.js'
 import {
@@ -82,7 +82,15 @@ export class Replays {
   /** The check of the log that was begun in this turn. */
   #look: Promise<{ newest: number }> | null = null
   readonly #ends = batchLoader(async (keys: ChannelKey[]) =>
-    valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map((key) => ({ ...this.#split(key), copies: this.copiesOf(key) }))))), { size: MAX_CHANNELS, parallel: PARALLEL })
+    valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map((key) => this.#split(key))))), { size: MAX_CHANNELS, parallel: PARALLEL })
+  /** Of private channels: who comes back asks this of nobody else's. */
+  readonly #copies = batchLoader(async (keys: ChannelKey[]) => {
+    const channels = keys.flatMap((key) => {
+      const copies = this.copiesOf(key)
+      return copies === null ? [] : { ...this.#split(key), copies }
+    })
+    return valuesOf(keys, await this.#options.ask(async () => await this.#store.newestCopies(channels)))
+  }, { size: MAX_RANGES, parallel: PARALLEL })
   readonly #behind = batchLoader(async (places: Place[]) =>
     valuesOf(places, await this.#options.ask(async () => await this.#store.behind(places.map((place) => this.#withCopies(place)), MAX_REPLAY + 1))),
   { size: MAX_RANGES, parallel: PARALLEL, keyOf: nameOfPlace })
@@ -219,10 +227,11 @@ export class Replays {
     // Members of one channel come back together: after each wait, the first of them may have learned it.
     if (this.#isAtHead(key, since)) return startAtHead(since)
     const arrivals = hub.arrivals(key)
-    const { head, floor, newest, position } = await this.#readEnds(key)
+    const { head, floor, newest, position, quietSince } = await this.#readEnds(key)
     if (since < floor || since > newest) return { position, recovered: false, isBehind: false, isLate: false }
     if (this.#isAtHead(key, since)) return startAtHead(since)
-    const { later, isLate } = since === 0 && head === 0 && this.copiesOf(key) === null ? NOTHING : await this.#behind({ key, since }) ?? NOTHING
+    if (quietSince <= Math.max(0, since - LATE_PUBLISH_IDS)) return { ...startAtHead(since), position: Math.max(position, since) }
+    const { later, isLate } = await this.#behind({ key, since }) ?? NOTHING
     if (since === head && later === 0 && !isLate) hub.settle(key, head, arrivals)
     const recovered = later <= MAX_REPLAY
     return { position: Math.max(position, since), recovered, isBehind: recovered && (later > 0 || isLate), isLate: recovered && isLate }
@@ -248,12 +257,14 @@ export class Replays {
     return { position: await this.position(key), recovered: false, isBehind: false, isLate: false }
   }
 
-  async #readEnds (key: ChannelKey): Promise<ChannelEnds & { position: number }> {
+  /** `quietSince`: no event or copy is known to have a larger id; there is none at all if it is 0. */
+  async #readEnds (key: ChannelKey): Promise<ChannelEnds & { position: number, quietSince: number }> {
     const { hub } = this.#options
-    const ends = await this.#ends(key) ?? { head: 0, floor: 0, newest: 0 }
-    hub.noteLatestId(key, ends.head)
+    const [ends = { head: 0, floor: 0, newest: 0 }, copies = NO_COPIES] = await Promise.all([this.#ends(key), this.copiesOf(key) === null ? NO_COPIES : this.#copies(key)])
+    const head = Math.max(ends.head, copies.newest)
+    hub.noteLatestId(key, head)
     // Live events that came meanwhile may be further.
-    return { ...ends, position: hub.latestId(key) ?? ends.head }
+    return { ...ends, head, position: hub.latestId(key) ?? head, quietSince: Math.max(head, copies.completeFrom) }
   }
 
   /** What the owner of a private channel sends to others arrives on it, too, but stands on their channels. */
@@ -280,6 +291,7 @@ function chunksOf<T> (all: readonly T[], size: number): T[][] {
   return Array.from({ length: Math.ceil(all.length / size) }, (_, i) => all.slice(i * size, (i + 1) * size))
 }
 
+const NO_COPIES = { newest: 0, completeFrom: 0 }
 const NOTHING = { later: 0, isLate: false }
 const startAtHead = (since: number): Start => ({ position: since, recovered: true, isBehind: false, isLate: false })
 const NO_PAGE: Page = { ids: [], batch: new Batch([], false, 0), more: false, below: [] }

@@ -66,9 +66,9 @@ export interface LifecycleEvents {
   disconnected: [UserRef & { connectionId: string }]
   /**
    * A user's first connection; `connectionId` is that connection, null where a status update over REST came first. Also emitted
-   * for users who are `invisible` to others; `status` is undefined where it is not known.
+   * for users who are `invisible` to others; `presence` is null where it is not known.
    */
-  online: [UserRef & { connectionId: string | null, status?: PresenceStatus }]
+  online: [UserRef & { connectionId: string | null, presence: PresenceState | null }]
   /** The user's last connection has been gone for longer than `presenceGrace`. `presence` is what the user showed last, null where that is not known. */
   offline: [UserRef & { presence: PresenceState | null }]
   /** A status was set. */

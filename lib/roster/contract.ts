@@ -32,6 +32,8 @@ export interface JoinResult {
   /** Others see the user as online from now on: the user was offline, or had set `offline`. */
   hasAppeared: boolean
   standing: Standing
+  /** The user's presence, if this is the user's first connection; else null. */
+  presence: Presence | null
   /** The earlier socket with the same id; its node must close it. */
   replaced: RosterConnection | null
   /** Connections over the limit per user, already removed; their nodes must close them. Those without a socket come first, then the oldest. */

@@ -38,7 +38,7 @@ export class RosterSweeper {
   async #renew (): Promise<void> {
     const { roster, events, share } = this.#options
     const { arrived, displaced } = await roster.renew(share)
-    for (const entry of arrived) events.emit('online', entry)
+    for (const entry of arrived) events.emit('online', { ...entry, presence: null })
     for (const one of displaced) events.emit('displaced', one)
   }
 
@@ -49,7 +49,7 @@ export class RosterSweeper {
       for (const one of due) this.#emit(one)
       // Only after the events: if this node crashes before, another node emits them.
       const back = await roster.confirmOffline(due.map(({ tenantId, offline }) => ({ tenantId, userIds: offline })))
-      for (const { tenantId, userIds } of back) for (const userId of userIds) events.emit('online', { tenantId, userId, connectionId: null })
+      for (const { tenantId, userIds } of back) for (const userId of userIds) events.emit('online', { tenantId, userId, connectionId: null, presence: null })
     }
   }
 

@@ -234,12 +234,12 @@ export class Connections {
     })
   }
 
-  #announce ({ tenantId, userId, connectionId }: NewConnection, { isNew, isFirstOfUser, hasAppeared, standing: { status } }: JoinResult): void {
+  #announce ({ tenantId, userId, connectionId }: NewConnection, { isNew, isFirstOfUser, hasAppeared, presence }: JoinResult): void {
     if (isNew) {
       this.#internals.bus.emit('connected', { tenantId, userId, connectionId })
       this.#log.info({ connection_id: connectionId, user_id: userId, tenant_id: tenantId }, 'Connection registered')
     }
-    if (isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId, status })
+    if (isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId, presence })
     else if (hasAppeared) this.#internals.bus.emit('appeared', { tenantId, userId, connectionId })
   }
 

@@ -1,4 +1,4 @@
-import { isPromise, type MaybePromise } from '../../lib/async/maybe-promise.js'
+import type { MaybePromise } from '../../lib/async/maybe-promise.js'
 import { PRESENCE_CHANNEL } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import { RealtimeError } from '../../lib/errors.js'
@@ -53,9 +53,9 @@ export class PresenceRules {
     this.#announcer = announcer
     this.#visibility = visibility
     internals.defaultChannels.add(PRESENCE_CHANNEL)
-    internals.bus.on('online', ({ tenantId, userId, connectionId, status }) => {
-      if (status !== undefined && isShown(status)) announcer.edge('user:online', tenantId, userId, { connectionId })
-      if (status === undefined || isShown(status)) void this.#writeOnline(tenantId, userId, status === undefined ? connectionId : undefined)
+    internals.bus.on('online', ({ tenantId, userId, connectionId, presence }) => {
+      if (presence === null) void this.#findOnline(tenantId, userId, connectionId)
+      else this.#cameOnline(tenantId, userId, connectionId, presence)
     })
     internals.bus.on('appeared', ({ tenantId, userId, connectionId }) => { announcer.edge('user:online', tenantId, userId, { connectionId }) })
     internals.bus.on('offline', ({ tenantId, userId, presence }) => {
@@ -86,7 +86,7 @@ export class PresenceRules {
     if (status === 'invisible' && statusBefore !== 'invisible') await this.#store.hide(tenantId, userId, presence.hiddenSince ?? now)
     if (status !== 'invisible' && statusBefore === 'invisible') await this.#store.unhide(tenantId, userId)
     const { isFirstOfUser, edge } = await this.#internals.roster.setPresence(tenantId, userId, presence)
-    if (isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId: null, status })
+    if (isFirstOfUser) this.#internals.bus.emit('online', { tenantId, userId, connectionId: null, presence })
     else if (edge === 'appeared') this.#announcer.edge('user:online', tenantId, userId)
     if (isShown(status)) {
       this.#store.put({ tenantId, userId, ...presence })
@@ -190,20 +190,24 @@ export class PresenceRules {
     return { online, until: users.reduce((until, { presence }) => Math.min(until, displayStatusValidUntil(presence, now)), until) }
   }
 
-  /** `connectionId`: given if others are to be sent `user:online` unless the user is hidden, except that connection. */
-  async #writeOnline (tenantId: Id, userId: Id, connectionId?: string | null): Promise<void> {
-    let presence: Presence | null | undefined
+  /** `connectionId`: the one that is not sent it. */
+  #cameOnline (tenantId: Id, userId: Id, connectionId: string | null, presence: Presence): void {
+    if (!isShown(presence.status)) return
+    this.#announcer.edge('user:online', tenantId, userId, { connectionId })
+    this.#store.put({ tenantId, userId, ...presence })
+  }
+
+  async #findOnline (tenantId: Id, userId: Id, connectionId: string | null): Promise<void> {
+    let presence: Presence | null = null
     try {
-      const found = this.#internals.roster.presence(tenantId, [userId]);
-      [presence] = isPromise(found) ? await found : found
+      [presence = null] = await this.#internals.roster.presence(tenantId, [userId])
     } catch {
       // Redis is away: the next update writes the row. Only the table knows whether others may see the user.
       if (await this.#store.isInvisible(tenantId, userId).catch(() => true)) return
     }
-    if (presence !== undefined && presence !== null && !isShown(presence.status)) return
-    if (connectionId !== undefined) this.#announcer.edge('user:online', tenantId, userId, { connectionId })
-    // Null: they went offline meanwhile, and the `offline` listener has written the row.
-    if (presence !== undefined && presence !== null) this.#store.put({ tenantId, userId, ...presence })
+    if (presence !== null) this.#cameOnline(tenantId, userId, connectionId, presence)
+    // They went offline meanwhile, and the `offline` listener has written the row.
+    else this.#announcer.edge('user:online', tenantId, userId, { connectionId })
   }
 }
 

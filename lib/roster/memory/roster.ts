@@ -81,6 +81,7 @@ export class MemoryRoster implements Roster {
       isFirstOfUser,
       hasAppeared: hasReturned || (isFirstOfUser && isShown(standing.status)),
       standing,
+      presence: isFirstOfUser ? user.presence : null,
       replaced,
       evicted,
       generation: kept

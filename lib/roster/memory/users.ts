@@ -9,7 +9,7 @@ import { countShown, scheduleCheck, type OnlineUser, type Tenant } from './tenan
 
 /** The result of a join that changed nothing. */
 export const NOTHING_JOINED = {
-  ownedByOther: false, isTenantFull: false, isNew: false, isFirstOfUser: false, hasAppeared: false, standing: { status: 'online', everyone: true, online: 0 }, replaced: null, evicted: []
+  ownedByOther: false, isTenantFull: false, isNew: false, isFirstOfUser: false, hasAppeared: false, standing: { status: 'online', everyone: true, online: 0 }, presence: null, replaced: null, evicted: []
 } satisfies JoinResult
 
 export const standingOf = ({ everyone, shown }: Tenant, { presence: { status } }: OnlineUser): Standing => ({ everyone, online: shown, status })

@@ -38,7 +38,7 @@ export function toStanding (modes: Modes, tenantId: Id, text: string): Standing 
 
 /** The result of the `join` script; null if Redis lost data. */
 export function toJoined (ids: Ids, modes: Modes, { tenantId, generation }: RosterConnection, result: unknown): Joined | null {
-  const [outcome, isNew, isFirstOfUser, replaced, kept, openedAt, summary, ...evicted] = result as [string, number, number, string, string, string, string, ...string[]]
+  const [outcome, isNew, isFirstOfUser, replaced, kept, openedAt, summary, presence, ...evicted] = result as [string, number, number, string, string, string, string, string, ...string[]]
   if (outcome === 'lost') return null
   if (outcome === 'taken') return refused('ownedByOther', generation)
   if (outcome === 'full') return refused('isTenantFull', generation)
@@ -53,6 +53,7 @@ export function toJoined (ids: Ids, modes: Modes, { tenantId, generation }: Rost
     hasReturned: hasReturned === '1',
     invisibleSince: since === '' ? null : Number(since),
     standing,
+    presence: decodePresence(presence, openedAt, 0),
     replaced: replaced === '' ? null : toConnection(ids, tenantId, replaced),
     evicted: evicted.map((text) => toConnection(ids, tenantId, text)),
     generation: kept,

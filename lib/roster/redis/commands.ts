@@ -45,7 +45,7 @@ export class RosterCommands {
   readonly prefix: string
   readonly nodesKey: string
   readonly dueKey: string
-  /** Joins and leaves, which are sent together once per turn of the event loop. */
+  /** Joins and leaves of connections and channels, which are sent together once per turn of the event loop. */
   readonly changes: ConnectionChanges
   readonly #nodeId: string
   readonly #clock: Clock
@@ -148,7 +148,7 @@ export class RosterCommands {
   }
 
   /** Runs a script that creates a deadline in `inMs`, and schedules the check of the tenant: in the same step, except on a cluster. */
-  async runScheduled<Name extends 'setPresence' | 'startTyping' | 'setRoom'> (
+  async runScheduled<Name extends 'setPresence' | 'startTyping'> (
     name: Name, tenantId: Id, inMs: number, args: ArgumentsOf<Scripts[Name]>
   ): Promise<unknown> {
     const run = async (): Promise<unknown> => await this.run(name, this.keysOf(tenantId), args)

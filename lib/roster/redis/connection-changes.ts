@@ -3,9 +3,10 @@ import type { ArgumentsOf } from '../../redis/commands.js'
 import { inOrder, type Argument } from '../../redis/script.js'
 import type { RosterCommands } from './commands.js'
 import { MAX_ROWS, partsOf } from './parts.js'
+import { setRoom } from './room-scripts.js'
 import { join, leave } from './tenant-scripts.js'
 
-const scripts = { join, leave }
+const scripts = { join, leave, setRoom }
 
 interface Change {
   tenantId: Id
@@ -18,9 +19,10 @@ interface Change {
 }
 
 /**
- * Joins and leaves of connections. Those of one turn of the event loop are sent in one call, in their order: after a deploy,
- * hundreds of sockets open or close in a turn, and a call each would cost this node and Redis more than what it does. On a
- * cluster each tenant has a call of its own, because its keys are on one server.
+ * Joins and leaves of connections, and of channels with members. Those of one turn of the event loop are sent in one call, in
+ * their order: after a deploy, hundreds of sockets open or close in a turn, each with many channels, and a call each would cost
+ * this node and Redis more than what it does. On a cluster each tenant has a call of its own, because its keys are on one
+ * server.
  */
 export class ConnectionChanges {
   readonly #commands: RosterCommands

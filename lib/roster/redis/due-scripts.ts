@@ -71,7 +71,7 @@ local results = {}`,
   end
   results[i] = { offline, presences, stopped, expired, nextDeadline(), decidedMode(), redis.call('ZCARD', base .. 'visible'), toldMode, rooms, unknown }`)
 
-/** Removes users who were reported offline. Returns for each tenant the users who came back before this call. */
+/** Removes users who were reported offline. Returns for each tenant the users who came back before this call, and the next deadline or ''. */
 export const confirmOffline = tableScript({ prelude, parameters: [], columns: ['user'], setup: 'local results = {}', result: 'results' }, `
   local back = {}
   for n = 1, rows do
@@ -83,7 +83,7 @@ export const confirmOffline = tableScript({ prelude, parameters: [], columns: ['
       removeUser(user)
     end
   end
-  results[i] = back`)
+  results[i] = { back, nextDeadline() }`)
 
 /**
  * Removes connections of a dead node. `isRepair` '1': the users did nothing at this time. Returns for each tenant how many

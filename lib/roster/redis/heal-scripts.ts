@@ -167,27 +167,33 @@ export const reconcileOffline = tableScript({
   local back = {}
   for n = 1, rows do
     local COLUMNS = row(n)
-    local isOnline = countConnections(user) > 0 or redis.call('ZSCORE', base .. 'signs', user)
-    local isPresent = redis.call('ZSCORE', base .. 'present', user)
-    local isInGrace = redis.call('ZSCORE', base .. 'grace', user)
-    local seen = tonumber(redis.call('HGET', base .. 'seen', user))
+    -- Most rows need one of these: they are asked for one by one.
+    local function isOnline() return countConnections(user) > 0 or redis.call('ZSCORE', base .. 'signs', user) end
+    local function isPresent() return redis.call('ZSCORE', base .. 'present', user) end
+    local function isInGrace() return redis.call('ZSCORE', base .. 'grace', user) end
+    local function seenAt() return tonumber(redis.call('HGET', base .. 'seen', user)) end
     if isReported == '1' then
       -- Activity after the report means that the user came back, which was reported. Redis may have lost the activity, too.
+      local seen = seenAt()
       if seen and seen < tonumber(leftAt) or not seen and hasLost == '1' then
-        if not isOnline and (isPresent or isInGrace) then
-          removeUser(user)
-        elseif isOnline and isPresent and seen and isComplete == '1' then
+        if not isOnline() then
+          if isPresent() or isInGrace() then removeUser(user) end
+        elseif isPresent() and seen and isComplete == '1' then
           redis.call('HSET', base .. 'seen', user, toText(now))
           table.insert(back, user)
         end
       end
-    elseif not isOnline and not isInGrace then
-      redis.call('ZADD', base .. 'grace', now + tonumber(offlineDelay), user)
-      redis.call('ZADD', base .. 'present', scoreOf(user), user)
-      -- Redis may have lost it alone. Without it, another node's earlier report of the user would count.
-      if not isPresent or (hasLost == '1' and (seen or 0) < tonumber(leftAt)) then redis.call('HSET', base .. 'seen', user, leftAt) end
-    elseif hasLost == '1' and (seen or 0) < tonumber(leftAt) then
-      redis.call('HSET', base .. 'seen', user, leftAt)
+    elseif hasLost == '1' or not isInGrace() then
+      local seen = seenAt()
+      if not isInGrace() and not isOnline() then
+        local wasPresent = isPresent()
+        redis.call('ZADD', base .. 'grace', now + tonumber(offlineDelay), user)
+        redis.call('ZADD', base .. 'present', scoreOf(user), user)
+        -- Redis may have lost it alone. Without it, another node's earlier report of the user would count.
+        if not wasPresent or (hasLost == '1' and (seen or 0) < tonumber(leftAt)) then redis.call('HSET', base .. 'seen', user, leftAt) end
+      elseif hasLost == '1' and (seen or 0) < tonumber(leftAt) then
+        redis.call('HSET', base .. 'seen', user, leftAt)
+      end
     end
   end
   results[i] = back`)

@@ -1,5 +1,6 @@
-import { script } from '../../redis/script.js'
+import { script, sequenceScript } from '../../redis/script.js'
 import { roomPrelude } from './room-prelude.js'
+import { join, leave } from './tenant-scripts.js'
 
 /**
  * The members of channels. A user is a member of a channel while a node holds a connection of the user in it, and for the time
@@ -26,6 +27,9 @@ if withMembers == '1' then
   end
 end
 return result`)
+
+/** Calls of `join`, `leave` and `setRoom`, in this order; see `ConnectionChanges`. */
+export const changeConnections = sequenceScript(roomPrelude, { join, leave, setRoom })
 
 /** Returns the change to be sent, as `setRoom`. */
 export const tellRoom = script({ prelude: roomPrelude, parameters: ['channel'] }, 'return tell(channel)')

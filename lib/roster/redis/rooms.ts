@@ -118,7 +118,7 @@ export class RedisRooms implements RosterRooms {
     this.#known.add(tenantId)
     const args = { channel, user: userId, node: this.#nodeId, count, delay, withMembers: withMembers ? '1' : '0', tenant: tenantId }
     // On a cluster the change itself cannot schedule when it is sent.
-    return await this.#commands.runScheduled('setRoom', tenantId, count === 0 && delay > 0 ? delay : TELL_INTERVAL, args)
+    return await this.#commands.changes.add('setRoom', tenantId, args, count === 0 && delay > 0 ? delay : TELL_INTERVAL)
   }
 
   #told (channel: string, change: ChangeResult, tellIn: string): Told {

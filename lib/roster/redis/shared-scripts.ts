@@ -71,14 +71,14 @@ end
 return claimed`)
 
 /**
- * Ends claims: further arguments are, for each tenant, its id, its number, and the time of its next check or ''. Tenants with a
- * check that was scheduled since the claim stay as they are.
+ * Sets when tenants are checked next: further arguments are, for each tenant, its id, the time of its check as the caller left it,
+ * its number, and the time of its next check or ''. Tenants with a check that was scheduled since then stay as they are.
  */
-export const releaseTenants = script({ prelude, parameters: ['claimEnd'], more: 'first' }, `
+export const releaseTenants = script({ prelude, parameters: [], more: 'first' }, `
 local key, marksKey = KEYS[1], KEYS[1] .. ':marks'
-for i = first, #ARGV, 3 do
-  local tenant, mark, nextCheck = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  if tonumber(redis.call('ZSCORE', key, tenant)) == tonumber(claimEnd)
+for i = first, #ARGV, 4 do
+  local tenant, leftAt, mark, nextCheck = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
+  if tonumber(redis.call('ZSCORE', key, tenant)) == tonumber(leftAt)
     and (redis.call('HGET', marksKey, tenant) or '0') == mark then
     if nextCheck == '' then
       redis.call('ZREM', key, tenant)

@@ -30,6 +30,8 @@ export interface SweepParts {
 /** Deadlines of users, typing, connections without a socket, and nodes; for many tenants at once. */
 export class RedisSweep {
   readonly #parts: SweepParts
+  /** When this node left tenants to be checked in which users are being reported, and the number of that check, see `releaseTenants`. */
+  readonly #reporting = new Map<Id, { checkAt: string, mark: string }>()
 
   constructor (parts: SweepParts) {
     this.#parts = parts
@@ -68,7 +70,8 @@ export class RedisSweep {
       const rooms = changes.flatMap(([channel, change]) => toChange((id) => commands.ids.parse(id), channel, change) ?? [])
       const mode = modes.learn(tenantId, toMode(everyone, online))
       if (isUnknown !== '') unknown.push(tenantId)
-      released.push(tenantId, mark, nextCheck)
+      released.push(tenantId, claimEnd, mark, nextCheck)
+      if (offline.length > 0) this.#reporting.set(tenantId, { checkAt: nextCheck, mark })
       if (offline.length + typing.length + expired.length + rooms.length === 0 && tell === '') continue
       found.push({
         tenantId,
@@ -81,7 +84,7 @@ export class RedisSweep {
         tell: tell === '' ? null : tell
       })
     }
-    await commands.run('releaseTenants', commands.dueKey, { claimEnd }, released)
+    await commands.run('releaseTenants', commands.dueKey, {}, released)
     // Their users wait for it.
     await invisible.ensure(unknown).catch(() => {})
     return { found, more: true }
@@ -92,14 +95,29 @@ export class RedisSweep {
     const parts = users.filter(({ userIds }) => userIds.length > 0).map(({ tenantId, userIds }) => ({ tenantId, rows: userIds }))
     if (parts.length === 0) return []
     const results = await commands.runOver('confirmOffline', {}, parts, (userId) => ({ user: userId }))
-    // Fewer are online now.
-    await commands.scheduleTell(...parts.map(({ tenantId }) => tenantId))
+    await this.#checkNext(results.map(({ part: { tenantId }, result }) => [tenantId, (result as [string[], string])[1]]))
     const at = lease.now
     return results.flatMap(({ part: { tenantId }, rows, result }) => {
-      const back = (result as string[]).map((user) => commands.ids.parse(user))
+      const back = (result as [string[], string])[0].map((user) => commands.ids.parse(user))
       for (const userId of rows) if (!back.includes(userId)) departures.add({ tenantId, userId, at, isReported: true })
       return back.length === 0 ? [] : [{ tenantId, userIds: back }]
     })
+  }
+
+  /**
+   * The tenants' deadlines are these, now that users were removed. Without this, each tenant would be checked once more at the
+   * time at which another node would have reported them.
+   */
+  async #checkNext (deadlines: Array<[tenantId: Id, at: string]>): Promise<void> {
+    const { commands } = this.#parts
+    const left = deadlines.flatMap(([tenantId, at]) => {
+      const left = this.#reporting.get(tenantId)
+      return left === undefined ? [] : [tenantId, left.checkAt, left.mark, at]
+    })
+    for (const [tenantId] of deadlines) this.#reporting.delete(tenantId)
+    if (left.length > 0) await commands.run('releaseTenants', commands.dueKey, {}, left)
+    // Another node may have ended the claim meanwhile, or it may be lost; and fewer are online now, which is told at once.
+    await commands.scheduleAt(deadlines.filter(([, at]) => at !== ''))
   }
 
   async reap (): Promise<boolean> {

@@ -1,4 +1,4 @@
-import { script, sequenceScript } from '../../redis/script.js'
+import { script } from '../../redis/script.js'
 import { prelude } from './prelude.js'
 
 /**
@@ -48,7 +48,7 @@ const isLost = "KEYS[2] and redis.call('GET', KEYS[2]) ~= state"
  * Returns `{'lost'}` if Redis lost data, since a user who seems to be new may have been online all along; `{'taken'}` if the
  * id belongs to another user; `{'full'}` if the tenant has all of its connections; `{'unknown'}` if the user may be invisible,
  * see `isUnknown`; else `{'ok', isNew, isFirstOfUser, replaced connection or '', generation, socket opened at,
- * standing, evicted connection, …}`. The standing is the mode, the number of visible users, the user's status, '1' if the user
+ * standing, the user's presence if it is the first or '', evicted connection, …}`. The standing is the mode, the number of visible users, the user's status, '1' if the user
  * had set `offline`, which ends now, and since when the user is invisible or ''; separated by commas.
  */
 export const join = script({
@@ -94,7 +94,7 @@ else
 end
 local standing = standingOf(user) .. ',' .. (hasReturned and '1' or '0') .. ',' .. (redis.call('HGET', base .. 'invisible', user) or '')
 scheduleTell(tenant)
-local result = { 'ok', known and 0 or 1, isFirst and 1 or 0, replaced, entry.g, entry.o or '', standing }
+local result = { 'ok', known and 0 or 1, isFirst and 1 or 0, replaced, entry.g, entry.o or '', standing, isFirst and redis.call('HGET', base .. 'presence', user) or '' }
 if redis.call('SCARD', base .. 'of:' .. user) > limit then
   local others = {}
   for _, other in ipairs(redis.call('SMEMBERS', base .. 'of:' .. user)) do
@@ -136,9 +136,6 @@ if heldUser ~= '' then
   end
 end
 return 0`)
-
-/** Calls of `join` and `leave` for any connections, in this order; see `ConnectionChanges`. */
-export const changeConnections = sequenceScript(prelude, { join, leave })
 
 export const heartbeat = script({ prelude, parameters: ['id', 'registrationTtl'] }, `
 local entry = findConnection(id)
