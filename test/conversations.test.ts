@@ -105,6 +105,32 @@ overBackends((test, backend) => {
     await t.rejects(b.app.realtime.conversations.add(1, [0], { channel: 'group.x' }), { code: 'RT_INVALID_DATA' })
   })
 
+  test('a conversation that the host takes off a list stays off, until the user sends there again', async (t) => {
+    const [a, b] = await buildNodes(t, { backend, options })
+    const one = await connect(a, user(1))
+    await group(one, 'before', 'group.left')
+    await b.app.realtime.conversations.remove(1, [1], { channel: 'group.left' })
+    const later = await direct(one, 2, 'later')
+    const isMarked = async (id: number): Promise<boolean> => (await rowsOf(a, 'websocket_conversations')).some(({ read_up_to: mark }) => Number(mark) === id)
+    await until('the marks of what was sent are written', async () => await isMarked(later.messageId))
+    t.strictSame((await list(b, 1)).map((entry) => entry.channel ?? entry.with), [2])
+    await group(one, 'after', 'group.left')
+    t.strictSame((await list(b, 1)).map((entry) => entry.channel ?? entry.with), ['group.left', 2], 'at once')
+  })
+
+  test('what the host sends without a user is a conversation that is read like others', async (t) => {
+    const [a, b] = await buildNodes(t, { backend, options })
+    const one = await connect(a, user(1))
+    await b.app.realtime.channels.direct({ tenantId: 1, recipientId: 1, message: 'welcome', conversationId: 'c' })
+    const { messageId } = await one.next('message:direct') as unknown as Sent
+    t.match(await list(b, 1), [{ with: 0, name: null, unread: 1, last: { data: { message: 'welcome' } } }])
+    t.match(await one.request('history', { with: 0 }), { data: [{ data: { messageId, senderId: 0, recipientId: 1 } }], more: false })
+    t.match(await history(b, 1, `with=${backend.endsWith('string ids') ? '' : 0}`), [{ data: { messageId } }])
+    t.match((await rest(a, user(1), 'POST', '/conversations/read', { with: 0, message_id: messageId })).body, { data: { unread: 0, read_up_to: messageId } })
+    t.match(await list(a, 1), [{ with: 0, unread: 0 }])
+    t.equal((await rest(a, user(1), 'POST', '/messages/direct', { recipient_id: 0, message: 'x', conversation_id: 'c' })).status, 400, 'it has no inbox')
+  })
+
   test('unread is exact to 99, and 100 means more', async (t) => {
     const host = await buildHost(t, { backend, options })
     const { channels } = host.app.realtime
@@ -178,6 +204,8 @@ overBackends((test, backend) => {
     const [a, b] = await buildNodes(t, { backend, options })
     const [phone, laptop, peer] = [await connect(a, user(1)), await connect(b, user(1)), await connect(b, user(2))]
     const sent = await direct(phone, 2, 'secret one', { data: { n: 1 } })
+    const heard: object[] = []
+    for (const { app } of new Set([a, b])) app.realtime.events.on('message', (message) => { if (message.type === 'message:edited') heard.push(message) })
     await peer.next('message:direct')
     await laptop.next('message:direct')
     const edited = await phone.request('message:edit', { messageId: sent.messageId, message: 'secret two' }) as { messageId: number, targetId: number, editedAt: string }
@@ -188,6 +216,7 @@ overBackends((test, backend) => {
       messageId: sent.messageId, senderId: 1, recipientId: 2, message: 'secret two', conversationId: 'c', timestamp: sent.timestamp, data: { n: 1 }, editedAt: edited.editedAt
     } }])
     t.match(await list(a, 2), [{ unread: 1, last: { data: { message: 'secret two' } } }])
+    t.match(heard, [{ userId: 1, messageId: edited.messageId, data: { targetId: sent.messageId, message: 'secret two', data: { n: 1 }, editedAt: edited.editedAt } }], 'the host hears what is stored')
     const patched = await rest(b, user(1), 'PATCH', `/messages/${sent.messageId}`, { message: 'secret three', data: null })
     t.match(patched, { status: 200, body: { data: { target_id: sent.messageId, edited_at: String } } })
     for (const client of [laptop, peer, phone]) t.match(await client.next('message:edited'), { message: 'secret three', data: null })

@@ -144,7 +144,11 @@ export class EventLog {
       // A payload may be twice as long after escaping.
       ...(facts === undefined ? {} : { maxBytes: facts.maxPacket / 4 }),
       committed: (event, committed) => this.#committed(event, committed),
-      announced: ({ row: { tenantId, userId, type, channel }, data }, id) => { options.onStored({ tenantId, userId, type, channel, data }, id) }
+      announced: ({ row: { tenantId, userId, type, channel, change, payload }, data }, id) => {
+        // An edit that names no data keeps those of the message.
+        const stored = change === null || change.content === null ? data : { ...data, ...JSON.parse(payload) as typeof data }
+        options.onStored({ tenantId, userId, type, channel, data: stored }, id)
+      }
     })
     this.audits = new WriteBehind({
       name: 'audit', log, interval: 1000, flushAt: MAX_AUDIT_ROWS.mysql, most: MAX_AUDIT_ROWS[dialect],

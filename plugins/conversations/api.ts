@@ -4,7 +4,6 @@ import type { UserRef } from '../../lib/keys.js'
 import type { Erased } from '../../lib/upkeep/erasure.js'
 import { requireChannel, requireId, requireIds } from '../../lib/wire/host-arguments.js'
 import type { Members } from './members.js'
-import type { ConversationStore } from './store.js'
 
 export type { Erased } from '../../lib/upkeep/erasure.js'
 
@@ -22,7 +21,7 @@ export interface ConversationsApi {
 }
 
 export function createApi (
-  { ids, clock, database }: Pick<Internals, 'ids' | 'clock' | 'database'>, store: ConversationStore, members: Members, erase: (user: UserRef) => Promise<Erased>
+  { ids, database }: Pick<Internals, 'ids' | 'database'>, members: Members, erase: (user: UserRef) => Promise<Erased>
 ): ConversationsApi {
   const check = (tenantId: Id, userIds: Id[], channel: string): void => {
     requireId(ids, tenantId, 'tenantId')
@@ -36,7 +35,7 @@ export function createApi (
     },
     remove: async (tenantId, userIds, { channel }) => {
       check(tenantId, userIds, channel)
-      await database.ask(async () => { await store.remove(tenantId, userIds, channel, clock.now()) })
+      await database.ask(async () => { await members.remove(tenantId, [...new Set(userIds)], channel) })
     },
     erase: async (tenantId, userId) => {
       requireId(ids, tenantId, 'tenantId')

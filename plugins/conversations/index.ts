@@ -61,7 +61,7 @@ async function conversationsPlugin (fastify: FastifyInstance, options: Conversat
     },
     forget: (user) => { members.forget(user) }
   }, fastify.log)
-  fastify.realtime.conversations = createApi(internals, store, members, async (user) => await erasing.erase(user))
+  fastify.realtime.conversations = createApi(internals, members, async (user) => await erasing.erase(user))
   frames(internals.frames, conversations, edits)
   await restScope(fastify, internals, (scope) => { routes(scope, conversations, edits) })
   internals.onBeforeClose(async () => {

@@ -1,11 +1,15 @@
+import { Type, type Static } from '@sinclair/typebox'
 import type { FastifyBaseLogger } from 'fastify'
 import { batchLoader } from '../../lib/async/batch-loader.js'
 import { BoundedMap } from '../../lib/async/bounded-map.js'
 import type { MaybePromise } from '../../lib/async/maybe-promise.js'
+import { callNodes } from '../../lib/backplane/call-nodes.js'
+import { checkedData } from '../../lib/backplane/rpc-data.js'
 import { conversationOf, isDirectConversation, usersOf } from '../../lib/conversation-keys.js'
 import type { Executor } from '../../lib/database/dialect.js'
 import { WriteBehind } from '../../lib/database/write-behind.js'
 import type { NewEvent } from '../../lib/event-log/index.js'
+import { Id as IdSchema, withIds } from '../../lib/id-schemas.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import type { UserRef } from '../../lib/keys.js'
@@ -16,6 +20,13 @@ const MAX_KNOWN = 100_000
 const KNOWN_MS = 600_000
 /** Marks that wait to be written: each is also found by the sender's message itself. */
 const MAX_MARKS = 50_000
+
+/** The RPC that has a node forget that users have a conversation in their lists. */
+const FORGET = 'conversations.forget'
+/** How long nodes may take for that, in milliseconds. */
+const FORGET_MS = 2000
+const Leaving = Type.Object({ tenantId: IdSchema, userIds: Type.Array(IdSchema), conversation: Type.String() })
+type Leaving = Static<typeof Leaving>
 
 /**
  * Who has which conversation in the list. The first message of a user in a conversation is stored after the table says so;
@@ -44,6 +55,8 @@ export class Members {
       write: async (marks) => { await store.mark(marks, internals.clock.now()) }
     })
     internals.database.behind.push(this.#marks)
+    const schema = withIds(Leaving, internals.ids.kind)
+    internals.rpc.handle(FORGET, async (data) => { await this.#leave(checkedData(schema, data)) })
   }
 
   /** The users of a message have its conversation in their lists when this returns, or resolves. */
@@ -85,6 +98,21 @@ export class Members {
     this.#from ??= await this.#store.from(transaction)
     const from = this.#from
     await this.#store.add(marks.map((mark) => ({ ...mark, readUpTo: from })), this.#internals.clock.now(), transaction)
+  }
+
+  /** Takes a conversation off the lists of users. It comes back with what they send from now on, not with what they sent before. */
+  async remove (tenantId: Id, userIds: readonly Id[], conversation: string): Promise<void> {
+    const { roster, rpc, nodeId, clock } = this.#internals
+    const leaving: Leaving = { tenantId, userIds: [...userIds], conversation }
+    const others = (await roster.aliveNodes().catch(() => null) ?? []).filter((node) => node !== nodeId)
+    await Promise.all([callNodes(rpc, others, { op: FORGET, data: leaving, timeout: FORGET_MS }), this.#leave(leaving)])
+    await this.#store.remove(tenantId, userIds, conversation, clock.now())
+  }
+
+  /** Marks that are written later would list the conversation again. */
+  async #leave ({ tenantId, userIds, conversation }: Leaving): Promise<void> {
+    for (const userId of userIds) this.#known.delete(keyOfMark({ tenantId, userId, conversation, readUpTo: 0 }))
+    await this.#marks.drain()
   }
 
   /** The user is not in the table any more, and conversations without messages are not either. */

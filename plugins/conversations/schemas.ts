@@ -13,11 +13,11 @@ const Before = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, desc
 const HistoryLimit = Type.Integer({ minimum: 1, maximum: 200, default: 50 })
 const MessageIdText = Type.String({ pattern: '^[1-9]\\d{0,15}$' })
 
-/** Exactly one of the two: a channel, or another user. */
-const where = { channel: Type.Optional(Channel), with: Type.Optional(Id) } as const
+/** Exactly one of the two: a channel, or another user. Or the system: what the host sends without a user is a conversation like others. */
+const where = { channel: Type.Optional(Channel), with: Type.Optional(SenderId) } as const
 const oneOf = { oneOf: [{ required: ['channel'] }, { required: ['with'] }] }
 
-export interface Where { channel?: string | undefined, with?: Static<typeof Id> | undefined }
+export interface Where { channel?: string | undefined, with?: Static<typeof SenderId> | undefined }
 
 /** Exact up to 99. */
 const Unread = Type.Integer({ minimum: 0, maximum: 100, description: '100: 100 or more' })
