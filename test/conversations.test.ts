@@ -111,7 +111,7 @@ overBackends((test, backend) => {
     await group(one, 'before', 'group.left')
     await b.app.realtime.conversations.remove(1, [1], { channel: 'group.left' })
     const later = await direct(one, 2, 'later')
-    const isMarked = async (id: number): Promise<boolean> => (await rowsOf(a, 'websocket_conversations')).some(({ read_up_to: mark }) => Number(mark) === id)
+    const isMarked = async (id: number): Promise<boolean> => (await internalsOf(a.app).database.db.selectFrom('websocket_conversations').select('read_up_to').execute()).some(({ read_up_to: mark }) => Number(mark) === id)
     await until('the marks of what was sent are written', async () => await isMarked(later.messageId))
     t.strictSame((await list(b, 1)).map((entry) => entry.channel ?? entry.with), [2])
     await group(one, 'after', 'group.left')

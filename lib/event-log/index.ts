@@ -23,7 +23,7 @@ import { HostEvents } from './host-events.js'
 import { MAX_AUDIT_ROWS } from './insert-store.js'
 import type { AuditRow } from './inserts.js'
 import { LogEpoch } from './log-epoch.js'
-import { NewRows } from './new-rows.js'
+import { asStored, NewRows } from './new-rows.js'
 import { Outbox } from './outbox.js'
 import { PendingLimit } from './pending-limit.js'
 import { PendingStore } from './pending-store.js'
@@ -144,11 +144,7 @@ export class EventLog {
       // A payload may be twice as long after escaping.
       ...(facts === undefined ? {} : { maxBytes: facts.maxPacket / 4 }),
       committed: (event, committed) => this.#committed(event, committed),
-      announced: ({ row: { tenantId, userId, type, channel, change, payload }, data }, id) => {
-        // An edit that names no data keeps those of the message.
-        const stored = change === null || change.content === null ? data : { ...data, ...JSON.parse(payload) as typeof data }
-        options.onStored({ tenantId, userId, type, channel, data: stored }, id)
-      }
+      announced: ({ row, data }, id) => { options.onStored(asStored(row, data), id) }
     })
     this.audits = new WriteBehind({
       name: 'audit', log, interval: 1000, flushAt: MAX_AUDIT_ROWS.mysql, most: MAX_AUDIT_ROWS[dialect],

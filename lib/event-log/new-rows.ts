@@ -67,3 +67,9 @@ function withTimestamp (data: Record<string, unknown>, timestamp: string): strin
   const text = wellFormedJson(data)
   return `${text.slice(0, -1)}${text === '{}' ? '' : ','}"timestamp":"${timestamp}"}`
 }
+
+/** An event as it was stored: an edit that names no data keeps those of the message. */
+export function asStored<Data extends object> ({ tenantId, userId, type, channel, change, payload }: EventRow, data: Data) {
+  const isEdit = change !== null && change.content !== null
+  return { tenantId, userId, type, channel, data: isEdit ? { ...data, ...JSON.parse(payload) as Data } : data }
+}
