@@ -37,7 +37,9 @@ overBackends((test, backend) => {
         t.match(await back.next('message:direct'), { messageId: reply.messageId })
       }
     }
-    t.strictSame(await phone.soFar('message:direct').then((frames) => frames.length), 1, 'the device that sent has its ack')
+    // On a slow machine what nobody confirmed is sent again.
+    const received = (await phone.soFar('message:direct') as Sent[]).map((frame) => frame.messageId)
+    t.strictSame([...new Set(received)], [reply.messageId], 'the device that sent has its ack')
     await t.rejects(direct(phone, 2, 'large', { data: { text: 'x'.repeat(4096) } }), { code: 'RT_INVALID_DATA', message: /data/ })
     await t.rejects(a.app.realtime.channels.direct({ tenantId: 1, recipientId: 2, message: 'x', conversationId: 'c', data: { text: 'x'.repeat(4096) } }), { code: 'RT_INVALID_DATA' })
     const delivered = await rest(a, user(2), 'POST', '/messages/delivered', { message_ids: [messageId, reply.messageId, 999_999] })
