@@ -47,6 +47,27 @@ overBackends((test, backend) => {
     t.strictSame(delivered.body.data.delivered, [messageId])
   })
 
+  test('a search for a rare label goes on where it stopped', async (t) => {
+    const host = await buildHost(t, { backend, options })
+    const { db } = internalsOf(host.app).database
+    const one = await connect(host, user(1))
+    const { messageId } = await direct(one, 2, 'found', { conversationId: 'rare' })
+    const last = await direct(one, 2, 'not found')
+    // More than one search looks through.
+    const digits = sql.raw('(select 0 as n union all select 1 union all select 2 union all select 3 union all select 4 union all select 5 union all select 6 union all select 7 union all select 8 union all select 9)')
+    const columns = sql.raw('tenant_id, user_id, event_type, channel, conversation, payload, status, durable, origin, created_at, updated_at, handed_at')
+    for (let thousands = 0; thousands < 51; thousands += 3) {
+      await sql`insert into websocket_events (${columns}) select ${columns} from websocket_events
+        cross join ${digits} as a cross join ${digits} as b cross join ${digits} as c cross join (select 0 as n union all select 1 union all select 2) as d
+        where websocket_events.id = ${last.messageId}`.execute(db)
+    }
+    const first = (await rest(host, user(1), 'GET', '/history?with=2&conversation_id=rare')).body as { data: unknown[], more: boolean, before: number }
+    t.match(first, { data: [], more: true, before: Number })
+    t.ok(first.before > last.messageId)
+    const next = (await rest(host, user(1), 'GET', `/history?with=2&conversation_id=rare&before=${first.before}`)).body
+    t.match(next, { data: [{ data: { messageId, message: 'found' } }], more: false })
+  })
+
   test('history has the newest messages first in line, for those who may read them', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options })
     const [one, two] = [await connect(a, user(1)), await connect(b, user(2))]
