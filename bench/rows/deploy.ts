@@ -24,6 +24,7 @@ class User {
   #epoch: string | undefined
   #client: RawClient | null = null
   #retryAfter = 0
+  #wasAway = false
 
   constructor (index: number, rooms: string[], deploy: Deploy) {
     this.#index = index
@@ -67,12 +68,14 @@ class User {
     this.received.set(id, (this.received.get(id) ?? 0) + 1)
     const channel = /"channel":"([^"]+)"/.exec(text)?.[1] ?? ''
     this.#cursors.set(channel, Math.max(this.#cursors.get(channel) ?? 0, id))
-    this.#deploy.arrived(Number(AT.exec(text)?.[1]), server)
+    // What somebody missed while away is not late.
+    if (!this.#wasAway) this.#deploy.arrived(Number(AT.exec(text)?.[1]), server)
   }
 
   async #comeBack (least: number): Promise<void> {
     const { deploy } = { deploy: this.#deploy }
     deploy.away++
+    this.#wasAway = true
     for (let wait = Math.max(least, this.#retryAfter), tries = 0; ; wait = 0, tries++) {
       await sleep(wait + Math.random() * Math.max(1000 * 2 ** tries, wait))
       this.#retryAfter = 0
@@ -95,7 +98,7 @@ class Deploy {
   away = 0
   backAt = 0
   isOver = false
-  /** Of messages that reached members of the node that stayed, while the other one was away. */
+  /** Of messages that reached members who were on the node that stayed all the time, while the other one was away. */
   readonly took: number[] = []
   staying: Target | null = null
   isMeasuring = false
