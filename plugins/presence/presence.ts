@@ -190,7 +190,7 @@ export class PresenceRules {
     return { online, until: users.reduce((until, { presence }) => Math.min(until, displayStatusValidUntil(presence, now)), until) }
   }
 
-  /** `connectionId`: the one that is not sent it. */
+  /** `connectionId`: the one that is not sent `user:online`. */
   #cameOnline (tenantId: Id, userId: Id, connectionId: string | null, presence: Presence): void {
     if (!isShown(presence.status)) return
     this.#announcer.edge('user:online', tenantId, userId, { connectionId })
@@ -205,9 +205,12 @@ export class PresenceRules {
       // Redis is away: the next update writes the row. Only the table knows whether others may see the user.
       if (await this.#store.isInvisible(tenantId, userId).catch(() => true)) return
     }
-    if (presence !== null) this.#cameOnline(tenantId, userId, connectionId, presence)
-    // They went offline meanwhile, and the `offline` listener has written the row.
-    else this.#announcer.edge('user:online', tenantId, userId, { connectionId })
+    if (presence === null) {
+      // No row is written: they went offline meanwhile, which the `offline` listener has written, or it is not known.
+      this.#announcer.edge('user:online', tenantId, userId, { connectionId })
+    } else {
+      this.#cameOnline(tenantId, userId, connectionId, presence)
+    }
   }
 }
 

@@ -110,12 +110,12 @@ export class RedisSweep {
    */
   async #checkNext (deadlines: Array<[tenantId: Id, at: string]>): Promise<void> {
     const { commands } = this.#parts
-    const left = deadlines.flatMap(([tenantId, at]) => {
-      const left = this.#reporting.get(tenantId)
-      return left === undefined ? [] : [tenantId, left.checkAt, left.mark, at]
+    const released = deadlines.flatMap(([tenantId, at]) => {
+      const check = this.#reporting.get(tenantId)
+      return check === undefined ? [] : [tenantId, check.checkAt, check.mark, at]
     })
     for (const [tenantId] of deadlines) this.#reporting.delete(tenantId)
-    if (left.length > 0) await commands.run('releaseTenants', commands.dueKey, {}, left)
+    if (released.length > 0) await commands.run('releaseTenants', commands.dueKey, {}, released)
     // Another node may have ended the claim meanwhile, or it may be lost; and fewer are online now, which is told at once.
     await commands.scheduleAt(deadlines.filter(([, at]) => at !== ''))
   }

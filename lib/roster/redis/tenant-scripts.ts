@@ -48,8 +48,9 @@ const isLost = "KEYS[2] and redis.call('GET', KEYS[2]) ~= state"
  * Returns `{'lost'}` if Redis lost data, since a user who seems to be new may have been online all along; `{'taken'}` if the
  * id belongs to another user; `{'full'}` if the tenant has all of its connections; `{'unknown'}` if the user may be invisible,
  * see `isUnknown`; else `{'ok', isNew, isFirstOfUser, replaced connection or '', generation, socket opened at,
- * standing, the user's presence if it is the first or '', evicted connection, …}`. The standing is the mode, the number of visible users, the user's status, '1' if the user
- * had set `offline`, which ends now, and since when the user is invisible or ''; separated by commas.
+ * standing, the user's presence if this is the user's first connection or '', evicted connection, …}`. The standing is the mode,
+ * the number of visible users, the user's status, '1' if the user had set `offline`, which ends now, and since when the user is
+ * invisible or ''; separated by commas.
  */
 export const join = script({
   prelude,
