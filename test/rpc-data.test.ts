@@ -10,6 +10,7 @@ const requests = (id: unknown): Record<string, Record<string, unknown>> => ({
   'presence.watch': { tenantId: id, connectionId: 'a', userIds: [id] },
   'presence.unwatch': { tenantId: id, connectionId: 'a', userIds: null },
   'conversations.settle': { tenantId: id, userId: id },
+  'conversations.forget': { tenantId: id, userIds: [id], conversation: 'group.x' },
   'conversations.toOwn': { tenantId: id, userId: id, connectionIds: ['a'], unless: 'group.x', event: 'conversation:read', data: {} },
   'connections.close': { tenantId: id, connectionId: 'none', code: 4000, reason: '' },
   'connections.closeUser': { tenantId: id, userId: id, code: 4000, reason: '' },
