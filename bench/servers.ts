@@ -63,7 +63,11 @@ let bundled: ReturnType<typeof bundle> | null = null
 /** The example host with everything on; SQLite unless the environment says otherwise. */
 export async function startRealtime (env: Record<string, string> = {}): Promise<Target> {
   bundled ??= bundle()
-  const { host } = await bundled
+  return await startHost((await bundled).host, env)
+}
+
+/** An example host that was made one file. */
+export async function startHost (host: string, env: Record<string, string>): Promise<Target> {
   const own = env.DATABASE_URL === undefined ? { DATABASE_URL: `sqlite:${join(temporaryFolder('bench'), 'realtime.db')}` } : {}
   return await start(process.execPath, [...process.env.BENCH_NODE_FLAGS?.split(' ') ?? [], host], {
     SOCKET_PORT: '0', LOG_LEVEL: 'warn', JWT_SECRET, FRAMES_PER_SECOND: '0', MESSAGES_PER_MINUTE: '0', RECIPIENTS_PER_MINUTE: '0', ...own, ...env
