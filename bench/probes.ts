@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Dialect } from './dialects.js'
+import type { Dialect, User } from './dialects.js'
 import type { RawClient } from './raw-client.js'
 import { frameOf } from './raw-client.js'
 import { publisherOf, Room } from './rows/fan-out.js'
 import { calls, perSecond } from './rows/rest.js'
 import { JWT_SECRET } from './servers.js'
+import { settle } from './settle.js'
 
 /** A load that can be put on a server in short blocks. */
 export interface Probe {
@@ -77,7 +78,9 @@ const directMessages: Probe = {
         await sleep(SECONDS * 1000)
         running = false
         await sleep(200)
-        return (server.cpu() - before) / (acked - from)
+        const used = (server.cpu() - before) / (acked - from)
+        await settle(env.DATABASE_URL ?? '')
+        return used
       },
       stop: async () => {
         for (const client of clients) client.close()
@@ -119,6 +122,12 @@ const fanOut = ({ members, publishers, inFlight }: { members: number, publishers
   }
 })
 
+/** More users than a limit per user stops in a round. */
+const anyone = (): User => {
+  const id = 1 + Math.floor(Math.random() * 10_000)
+  return { id, club: 1 + Math.floor(id / 100) }
+}
+
 const rest = (call: typeof calls[keyof typeof calls], online: number): Probe => ({
   unit: 'µs CPU per request',
   start: async (dialect, env) => {
@@ -126,7 +135,7 @@ const rest = (call: typeof calls[keyof typeof calls], online: number): Probe => 
     const clients: RawClient[] = []
     for (let i = 0; i < online; i++) clients.push(await dialect.open(server.port, { id: 1 + i, club: 1 + Math.floor(i / 100) }))
     return {
-      block: async () => 1e6 / await perSecond(server, call, 3000),
+      block: async () => 1e6 / await perSecond(server, call, 3000, online > 0 ? undefined : anyone),
       stop: async () => {
         for (const client of clients) client.close()
         await server.stop()

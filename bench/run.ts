@@ -3,11 +3,11 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { createConnection, type RowDataPacket } from 'mysql2/promise'
 import { createDatabase, startMariadb, startRedis } from '../test/servers.js'
 import { chart } from './chart.js'
 import { show, table, writePage } from './page.js'
 import { rows, type Bar, type Figures, type Row } from './rows.js'
+import { settle } from './settle.js'
 
 /**
  * `npm run bench`: every row, peers and fastify-realtime in turn, in several rounds; medians as a table, which docs/speed.md shows, as
@@ -26,7 +26,7 @@ const began = Date.now()
 const room = ['--innodb-buffer-pool-size=1G', '--innodb-log-file-size=512M']
 const [database, redis] = await Promise.all([startMariadb({ args: room }), startRedis()])
 const strings = await createDatabase(database.url) // an own one: a database has one kind of ids
-const mariadb = { pid: database.pid, settled: async (ids?: 'strings') => await settled(ids === 'strings' ? strings.url : database.url) }
+const mariadb = { pid: database.pid, settled: async (ids?: 'strings') => await settle(ids === 'strings' ? strings.url : database.url) }
 const found = new Map<Row, Figures[]>()
 try {
   for (let round = 1; round <= rounds; round++) {
@@ -70,15 +70,6 @@ console.log(table(all))
 const missed = results.flatMap(({ bars }) => bars).filter(({ held }) => !held).length
 console.log(`${Math.round((Date.now() - began) / 60_000)} minutes; ${missed === 0 ? 'all goals met' : `${missed} goals missed`}`)
 process.exit(0)
-
-/** What a row stored and no client of it confirmed would be tried again, on time, during the next. */
-async function settled (url: string): Promise<string> {
-  const connection = await createConnection(url)
-  const [tables] = await connection.query<RowDataPacket[]>("show tables like 'websocket_events'")
-  if (tables.length > 0) await connection.query("update websocket_events set status = 'delivered', due_at = null where status = 'pending'")
-  await connection.end()
-  return url
-}
 
 function median (values: number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
