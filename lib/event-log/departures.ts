@@ -21,7 +21,7 @@ export interface DeparturesOptions {
 }
 
 /**
- * Users whose last connection may have ended: what they did not confirm is due at once, because the host is told that it
+ * Users whose last connection may have ended: their unconfirmed events are due at once, because the host is told that it
  * waits. Most left nothing behind, which costs a hundred of them one statement.
  */
 export class Departures {

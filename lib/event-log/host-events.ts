@@ -36,7 +36,7 @@ export class HostEvents {
     await this.#commits.watch(transaction, id)
   }
 
-  /** Such an event was published, by this node first. */
+  /** An event was published, by this node first. */
   announce ({ id, tenantId, userId, type, channel, payload }: StoredEvent): void {
     const { timestamp: _time, ...data } = JSON.parse(payload) as Record<string, unknown>
     this.#options.onStored({ tenantId, userId, type, channel, data }, id)
