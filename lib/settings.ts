@@ -13,7 +13,7 @@ const MAX_MS = 2 ** 31 - 1
 export const ms = (description: string, value: number, { minimum = 1, maximum = MAX_MS }: { minimum?: number, maximum?: number } = {}) =>
   Type.Integer({ minimum, maximum, default: value, description: `${description}, in milliseconds` })
 
-/** Those of the core's options that are numbers, strings or booleans, with their defaults. */
+/** The core's options that are numbers, strings or booleans, with their defaults. */
 const CoreSettings = Type.Object({
   prefix: Type.String({ default: '/api/websocket', pattern: '^(/[^/]+)*$', description: 'Path prefix of all routes' }),
   keyPrefix: Type.String({ default: 'rt', pattern: '^[A-Za-z0-9._-]+$', description: 'Prefix of every Redis key and channel' }),
@@ -59,8 +59,8 @@ export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
   /** Returns the identity behind a token, or null. */
   authenticate: Authenticate
   /**
-   * Decides what an identity may do. Absent: everyone may send direct messages inside their tenant, and nothing else. Nobody is
-   * asked for a user's subscription to `presence`, `broadcast` and their own private channel.
+   * Decides what an identity may do. Absent: everyone may send direct messages inside their tenant, and nothing else. Not called
+   * for a user's subscription to `presence`, `broadcast` and the own private channel.
    */
   authorize?: Authorize
   /** The same for several subscriptions in one frame. Absent: `authorize` is called for each. */

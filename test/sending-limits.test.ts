@@ -70,7 +70,7 @@ overBackends((test, backend) => {
     await connect(second, user(2), { connectionId: 'b' })
     t.match(await rest(first, user(3), 'POST', '/connect', { connection_id: 'c' }), { status: 201 })
     t.match(await rest(second, user(4), 'POST', '/connect', { connection_id: 'd' }), { status: 409, body: { code: 'RT_LIMIT_EXCEEDED' } })
-    await t.rejects(connect(second, user(4)), /did not come/)
+    await t.rejects(connect(second, user(4)), /did not arrive/)
     await connect(second, user(2), { connectionId: 'b' })
     t.match(await rest(first, user(3), 'POST', '/disconnect', { connection_id: 'c' }), { status: 200 })
     await connect(second, user(5))

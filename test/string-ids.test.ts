@@ -240,7 +240,7 @@ for (const kind of ['integer', 'string'] as const) {
     await app.register(realtime, { database: 'sqlite::memory:', ids: kind, authenticate: () => wrong })
     await app.register(connections)
     for (let i = 0; i < 3; i++) t.match(await rest(app, wrong, 'POST', '/connect', { connection_id: 'c' }), { status: 500, body: { code: 'RT_INTERNAL' } })
-    await t.rejects(connect(app, wrong), /authenticated did not come.*RT_INTERNAL.*"retryAfter":60/)
+    await t.rejects(connect(app, wrong), /authenticated did not arrive.*RT_INTERNAL.*"retryAfter":60/)
     const errors = lines.filter(({ level }) => level === 50).map(({ msg }) => msg)
     t.equal(errors.length, 1, 'one line')
     t.match(errors[0], kind === 'integer' ? /tenantId is a string, and the option ids is 'integer'/ : /tenantId is a number.*and the option ids is 'string'/)

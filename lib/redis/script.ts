@@ -75,7 +75,7 @@ return results`
 /**
  * A script over the keys in `KEYS`, one for each tenant. After the parameters, each tenant has a number of rows and the rows
  * themselves. The body runs once for each tenant, with its key in `base`, its number of rows in `rows`, and `i`, the number
- * of the tenant; `row(n)` returns a row, and `COLUMNS` in the body stands for the names of its columns.
+ * of the tenant; `row(n)` returns a row, and `COLUMNS` in the body is replaced by the names of its columns.
  */
 export function tableScript<Parameter extends string, Column extends string = never> (
   { prelude, parameters, columns, setup = '', result }: {

@@ -59,7 +59,7 @@ export class Messages {
       ({ message, conversationId, data, dedupeId }) => {
         const stored: StoredData<'message:direct'> = { senderId: identity.userId, recipientId, message, conversationId }
         if (data !== undefined) stored.data = data
-        // A user who writes to himself is the recipient, on all connections.
+        // Users who write to themselves receive the message on all connections.
         const excludeConnectionId = recipientId === identity.userId ? null : connectionId
         return new Deferred(this.#append(identity, excludeConnectionId, 'message:direct', channel, stored, dedupeId))
       })
@@ -102,7 +102,10 @@ export class Messages {
     return { messageIds: receipts.map(({ messageId }) => messageId), timestamp: receipts[0]?.timestamp ?? toIso(this.#internals.clock.now()) }
   }
 
-  /** Asks `authorize` and `beforePublish`, and counts the event. Returns the data to publish; throws, or rejects with, the errors of `require` and `screen`, or `RT_RATE_LIMITED`. */
+  /**
+   * Calls `authorize` and `beforePublish`, and counts the event. Returns the data to publish; throws, or rejects with, the errors
+   * of `require` and `screen`, or `RT_RATE_LIMITED`.
+   */
   #permit<Data extends object> (caller: Caller, question: Omit<Question, 'data'> & { event: string, data: Data }, faultIn: FaultIn): MaybePromise<Data> {
     const { event, channel, data, recipientIds } = question
     return thenMaybe(this.#internals.access.require(caller, { ...question, data: data as Record<string, unknown> }),
@@ -159,7 +162,7 @@ export class Messages {
     return { messageId }
   }
 
-  /** The same for many; returns those that are messages of the caller's. */
+  /** The same for many. Returns the ids of the caller's messages among these. */
   async deliveredAll ({ identity: { tenantId, userId } }: Caller, messageIds: readonly number[]): Promise<number[]> {
     const ids = [...new Set(messageIds)]
     const found = await Promise.all(ids.map(async (id) => await this.#confirm(`${tenantId}/${userId}/${id}`)))
@@ -188,7 +191,7 @@ export class Messages {
     return this.store({ tenantId, userId, type, channel, data, excludeConnectionId, dedupeId })
   }
 
-  /** Simultaneous confirmations of many users are one commit. Those of one user's tabs are one confirmation, and the sender gets one event. */
+  /** Simultaneous confirmations of many users are one commit. Confirmations by several tabs of one user are one, and the sender gets one event. */
   async #confirmAll (keys: string[]): Promise<Map<string, number>> {
     const { eventLog, ids } = this.#internals
     const confirmed = await eventLog.confirm(keys.map((key) => {

@@ -34,10 +34,10 @@ export const ConnectionSettings = Type.Object({
 })
 export type ConnectionSettings = Static<typeof ConnectionSettings>
 
-/** What stands for "no limit": more than there can ever be. */
+/** "No limit" as a number that is never reached. */
 const UNLIMITED = 2 ** 31 - 1
 
-/** Reads and checks the options. Limits of 0 become {@link UNLIMITED}, where nothing asks for the difference. */
+/** Reads and checks the options. Limits of 0 become {@link UNLIMITED}. */
 export function readConnectionSettings (options: Partial<ConnectionSettings>): ConnectionSettings {
   const settings = readSettings(ConnectionSettings, options, { of: 'connections', besides: [] })
   for (const name of ['maxFrameSize', 'maxBuffered'] as const) {
