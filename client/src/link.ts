@@ -7,21 +7,21 @@ import type { Authenticated, Frame } from './wire.js'
 /** A transport to the server. `onAck` is called with the ack before the next frame is handled, unlike a promise. */
 export type Carrier = (event: string, data: object, onAck?: (data: unknown) => void) => Promise<unknown>
 
-/** A socket or a stream: what carries the text of frames. */
+/** A socket or a stream, which transports the text of frames. */
 export interface Wire {
   send (text: string): void
   close (code?: number): void
   terminate?: () => void
 }
 
-/** What arrived, which may be anything. */
+/** A parsed message, which may have any shape. */
 export interface Arrived { event?: string, id?: unknown, data?: unknown }
 
 /** A connection to the server, and the scope in which it is open. It sends frames no faster than the server accepts them, and assigns the replies. */
 export interface Link extends Scope {
-  /** What carries it, set by whoever opens it. */
+  /** Its transport, set by `openSocket` or `openStream`. */
   wire?: Wire
-  /** The server knows epochs, and what came with them. */
+  /** The server supports epochs, and the features added with them. */
   isModern?: boolean
   /** The reason of the close. */
   readonly closed: Promise<ClientError>
@@ -49,7 +49,7 @@ interface Waiting {
   size?: number
 }
 
-/** `welcome` is called with what the server says to who needs no `auth`. */
+/** `welcome` is called with the data of `authenticated` if no `auth` frame was needed. */
 export function createLink (core: Core, scope: Scope, welcome: (answer: Authenticated) => void): Link {
   /** By the id of the frame. */
   const waiting = new Map<unknown, Waiting>()
@@ -125,7 +125,7 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
         largest = Math.max(largest, size)
         reject(gone)
       }
-      // The server takes less than it was thought to: the largest frame without an answer is not sent again.
+      // The server accepts less than assumed: the largest unacknowledged frame is not sent again.
       if (closeCode === 1009 && largest) core.maxFrameSize = largest - 1
       ended(gone)
       try {
@@ -137,7 +137,7 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
   return link
 }
 
-/** As JSON. Throws `RT_INVALID_DATA` where JSON cannot hold it, or the server would close the link because of its size in bytes. */
+/** As JSON. Throws `RT_INVALID_DATA` if it cannot be written as JSON, or if the server would close the link because of its size. */
 export function encode (frame: object, max: number): string {
   try {
     const text = JSON.stringify(frame)

@@ -141,7 +141,7 @@ function eventLoop (registry: Registry): () => Promise<void> {
   const delay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS })
   delay.enable()
   gauge(registry, 'realtime_event_loop_delay_seconds', 'How late the event loop was since the last scrape', () => {
-    // The histogram has the whole interval between two measurements.
+    // The measured values include the interval itself, which is subtracted.
     const late = (nanoseconds: number): number => delay.count === 0 ? 0 : Math.max(0, nanoseconds / 1e9 - LOOP_RESOLUTION_MS / 1000)
     const values: Values = [
       [{ statistic: 'mean' }, late(delay.mean)],
