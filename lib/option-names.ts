@@ -4,13 +4,15 @@ import { OptionError } from './errors.js'
 export const optionsOf = {
   core: ['database', 'redis', 'authenticate', 'authorize', 'authorizeMany', 'resolveUsers', 'prefix', 'keyPrefix', 'ids', 'migrate', 'requestsPerMinute', 'presenceLease',
     'presenceGrace', 'restLease', 'storageTimeout', 'maxQueuedEvents', 'authConcurrency', 'userCacheTime', 'statsInterval', 'retentionDays',
-    'maintenance', 'secret', 'hostTimeout', 'failedAuthPerMinute', 'tenantLimits', 'audit'],
+    'maintenance', 'secret', 'hostTimeout', 'failedAuthPerMinute', 'tenantLimits', 'audit', 'clock'],
   connections: ['pingInterval', 'authDeadline', 'maxConnectionsPerUser', 'framesPerSecond', 'frameBurst', 'maxFrameSize', 'maxBuffered',
     'allowedOrigins', 'closeDeadline', 'drainSeconds', 'drainGrace', 'perMessageDeflate', 'maxPerAddress', 'maxPendingPerAddress',
-    'limitPrivateAddresses', 'connectRate', 'maxSockets'],
-  presence: ['updatesPerMinute'],
+    'limitPrivateAddresses', 'connectRate', 'maxSockets', 'maxLag'],
+  presence: ['updatesPerMinute', 'everyone', 'maxWatched', 'visible'],
   typing: ['signsPerMinute', 'expiry', 'participants'],
-  channels: ['maxChannelsPerConnection', 'events', 'beforePublish', 'messagesPerMinute', 'recipientsPerMinute', 'maxPending'],
+  channels: ['maxChannelsPerConnection', 'events', 'beforePublish', 'messagesPerMinute', 'recipientsPerMinute', 'maxPending', 'members', 'retention',
+    'waitingAfter'],
+  conversations: ['editWindow', 'receiptsUpTo', 'activityUpTo', 'moderate'],
   stats: ['metrics']
 } as const
 

@@ -53,7 +53,7 @@ export type TenantStats = Static<typeof TenantStats>
 
 /** Whether a send that failed with `RT_STORAGE_UNAVAILABLE` may have been stored. */
 export const StorageOutcome = Type.Union([Type.Literal('none'), Type.Literal('unknown')], {
-  description: 'Of RT_STORAGE_UNAVAILABLE. none: nothing was stored; unknown: it may have been, repeat it with the same dedupe id'
+  description: 'Only with RT_STORAGE_UNAVAILABLE. none: nothing was stored; unknown: it may have been stored, repeat it with the same dedupe id'
 })
 
 /** Fastify's error shape, in which every route returns errors. */

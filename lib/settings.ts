@@ -1,16 +1,14 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
+import { MAX_TIMER_MS } from './async/timers.js'
 import type { Clock } from './clock.js'
 import { OptionError } from './errors.js'
-import type { IdKind } from './ids.js'
 import type { Authenticate, Authorize, AuthorizeMany, ResolveUsers, TenantLimitsOf } from './host-functions.js'
+import type { IdKind } from './ids.js'
 import { requireKnown } from './option-names.js'
 
-/** The longest time that a timer can wait. */
-const MAX_MS = 2 ** 31 - 1
-
 /** The schema of a time in milliseconds, with its default. */
-export const ms = (description: string, value: number, { minimum = 1, maximum = MAX_MS }: { minimum?: number, maximum?: number } = {}) =>
+export const ms = (description: string, value: number, { minimum = 1, maximum = MAX_TIMER_MS }: { minimum?: number, maximum?: number } = {}) =>
   Type.Integer({ minimum, maximum, default: value, description: `${description}, in milliseconds` })
 
 /** The core's options that are numbers, strings or booleans, with their defaults. */
@@ -36,7 +34,7 @@ const CoreSettings = Type.Object({
   failedAuthPerMinute: Type.Integer({ default: 60, minimum: 0, description: 'Failed logins per minute of one client address before it is slowed down; 0: no limit' }),
   userCacheTime: ms('Time for which a name from resolveUsers is cached', 60_000, { minimum: 0 }),
   statsInterval: ms('Interval of the stats lines in the log; 0: none', 60_000, { minimum: 0 }),
-  migrate: Type.Boolean({ default: true, description: 'Run missing migrations at registration; false where a release process runs them' }),
+  migrate: Type.Boolean({ default: true, description: 'Run missing migrations at registration; false if a release process runs them' }),
   retentionDays: Type.Integer({ default: 30, minimum: 1, description: 'Days for which disconnected connections and delivered events are kept' }),
   audit: Type.Unsafe<'all' | 'durable'>(Type.String({
     default: 'all', pattern: '^(all|durable)$', description: 'Which events leave rows in websocket_events: with durable, typing and presence leave none'

@@ -58,7 +58,7 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
   let sent = 0
   let gone: ClientError | undefined
   /** The last error that was not a reply: possibly the reason why the server closes the link. */
-  let told: ClientError | undefined
+  let serverError: ClientError | undefined
   let ended: (err: ClientError) => void
 
   /** A browser's socket throws in some states. */
@@ -109,7 +109,7 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
       if (event === 'error') {
         const err = errorOf(data)
         if (one) return one.reject(err)
-        told = err
+        serverError = err
       }
       one?.onAck?.(data)
       one?.resolve(data)
@@ -118,7 +118,7 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
     },
     closeBy: (closeCode, reason = '', close) => {
       if (gone) return
-      gone = new ClientError('RT_SOCKET_CLOSED', reason || `Closed with ${closeCode}`, { closeCode, reason, cause: told, retryAfter: told?.retryAfter })
+      gone = new ClientError('RT_SOCKET_CLOSED', reason || `Closed with ${closeCode}`, { closeCode, reason, cause: serverError, retryAfter: serverError?.retryAfter })
       scope.end()
       let largest = 0
       for (const { reject, size = 0 } of waiting.values()) {

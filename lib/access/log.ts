@@ -200,7 +200,7 @@ export class AccessLog {
       }
       this.#failing = false
     } catch (err) {
-      if (!this.#failing) log.warn({ err }, 'cannot read the access log, retrying')
+      if (!this.#failing) log.warn({ err }, 'Cannot read the access log, retrying')
       this.#failing = true
     }
   }
@@ -239,7 +239,7 @@ export class AccessLog {
     try {
       return await this.#effects.get(entry.kind)?.(entry, isOwn) ?? { connections: 0, complete: true }
     } catch (err) {
-      this.#options.log.error({ err, kind: entry.kind }, 'a decision about live connections failed')
+      this.#options.log.error({ err, kind: entry.kind }, 'Could not apply a decision about live connections')
       return { connections: 0, complete: false }
     }
   }
@@ -269,7 +269,7 @@ export class AccessLog {
       this.#unstored.delete(entry)
       return true
     } catch (err) {
-      if (!this.#unstored.has(entry)) this.#options.log.warn({ err, kind: entry.kind }, 'cannot store an access entry, retrying')
+      if (!this.#unstored.has(entry)) this.#options.log.warn({ err, kind: entry.kind }, 'Cannot store an access entry, retrying')
       this.#unstored.add(entry)
       this.#retryLater()
       return false

@@ -39,7 +39,7 @@ export class Departures {
     this.#users.set(userKey(tenantId, userId), { tenantId, userId })
     this.#timer ??= setTimeout(() => {
       this.#timer = null
-      this.#look().catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not look for events of users who left, their next retry will') })
+      this.#look().catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not find events of users who left, the next retry sends them') })
     }, INTERVAL_MS).unref()
   }
 

@@ -47,7 +47,7 @@ export class HostEvents {
     while (this.#waiting.length > 0) {
       const ids = this.#waiting
       this.#waiting = []
-      await this.#publish(ids).catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not publish events of a transaction, the sweeper will') })
+      await this.#publish(ids).catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not publish events of a transaction, the sweeper publishes them') })
     }
     this.#isPublishing = false
   }

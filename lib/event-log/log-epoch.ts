@@ -137,7 +137,7 @@ export class LogEpoch {
       await this.look()
       this.#failing = false
     } catch (err) {
-      if (!this.#failing) this.#options.log.warn({ err }, 'the event log cannot be compared with what is known of it')
+      if (!this.#failing) this.#options.log.warn({ err }, 'Cannot compare the event log with its known state')
       this.#failing = true
     } finally {
       this.#beating = false
@@ -190,7 +190,7 @@ export class LogEpoch {
       wentBack: (facts) => known.epoch === this.#epoch && reasonOf(known, facts) !== null
     })
     if (!begun) return
-    log.warn({ epoch: to, before: from, reason }, 'the event log went back: a new epoch begins')
+    log.warn({ epoch: to, before: from, reason }, 'The event log went back: a new epoch begins')
     // Immediately: a restore in progress may put the old epoch back a moment later, and that must be detected.
     this.#follow({ epoch: to, identity: this.#options.meta.identity, newest: 0, newestAt: 0 })
   }
@@ -200,10 +200,10 @@ export class LogEpoch {
     if (newest > this.#read.id) this.#read = { id: newest, createdAt: newestAt }
     if (!this.#identityChanged && identity !== meta.identity) {
       this.#identityChanged = true
-      log.error('the database has another identity than when this node started: restart every node, so that all use the same keys in Redis')
+      log.error('The identity of the database has changed since this node started: restart every node, so that all use the same keys in Redis')
     }
     if (epoch === this.#epoch) return
-    log.info({ epoch, before: this.#epoch }, 'this node follows the new epoch')
+    log.info({ epoch, before: this.#epoch }, 'This node follows the new epoch')
     this.#epoch = epoch
     // The known rows belong to the previous log; the ids stay reserved.
     this.#from = this.newest

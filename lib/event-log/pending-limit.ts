@@ -79,7 +79,7 @@ export class PendingLimit {
     const { store, ids, log } = this.#options
     const waiting = await store.pendingOf(splitKey(key, ids), this.max + MAX_EXCESS)
     const events = await store.giveUp(tooMany(waiting, this.max), TOO_MANY, now)
-    log.warn({ channel: key, events }, 'Too many events wait for one recipient, gave up the oldest of who sent most')
+    log.warn({ channel: key, events }, 'Too many events wait for one recipient, gave up the oldest of the sender with the most')
   }
 }
 

@@ -1,9 +1,8 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { MAX_TIMER_MS } from '../async/timers.js'
 
 /** Milliseconds until the first attempt: the other nodes reconnect at the same time. */
 const FIRST_MS = 1000
-/** The longest delay of a timer. */
-const MAX_DELAY_MS = 2 ** 31 - 1
 
 /**
  * Sends clients the changes they missed while this node received nothing from other nodes: soon after the reconnect, and again
@@ -25,7 +24,7 @@ export class Resync {
     this.close()
     this.#timers = [FIRST_MS, this.#lease / 2, this.#lease, 2 * this.#lease].map((delay) => setTimeout(() => {
       this.#run().catch((err: unknown) => { this.#log.debug({ err }, 'Could not read missed changes, retrying') })
-    }, Math.min(delay, MAX_DELAY_MS)).unref())
+    }, Math.min(delay, MAX_TIMER_MS)).unref())
   }
 
   close (): void {

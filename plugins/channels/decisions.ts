@@ -65,7 +65,7 @@ export function channelDecisions (internals: Internals, members: Members, log: F
       const isCounted = !begun && atOnce?.(connection) === true
       if (isCounted) concerned++
       const isConcerned = await done.catch((err: unknown) => {
-        log.debug({ err, connection_id: connection.id }, 'a decision about a connection waits')
+        log.debug({ err, connection_id: connection.id }, 'A decision about a connection waits for its frames')
         failed++
         return true
       })

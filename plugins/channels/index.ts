@@ -23,10 +23,10 @@ import { SendingLimits } from './sending-limits.js'
 import { Subscriptions } from './subscriptions.js'
 
 const ChannelsSettings = Type.Object({
-  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 0, description: 'Besides those subscribed by fastify-realtime; 0: no limit' }),
+  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 0, description: 'Channels of one connection, besides its automatic ones; 0: no limit' }),
   messagesPerMinute: Type.Integer({ default: 3000, minimum: 0, description: 'Durable events of one user per minute, frames and REST together; 0: no limit' }),
-  recipientsPerMinute: Type.Integer({ default: 10_000, minimum: 0, description: 'Recipients of the notifications of one user per minute; one that does not fit is refused as a whole. 0: no limit' }),
-  waitingAfter: ms('Age of an unconfirmed direct message or notification at which host code is told that its recipient is away (`waiting`)', 10_000, { minimum: 0 }),
+  recipientsPerMinute: Type.Integer({ default: 10_000, minimum: 0, description: 'Recipients of the notifications of one user per minute; a notification that exceeds it is refused as a whole. 0: no limit' }),
+  waitingAfter: ms('Age of an unconfirmed direct message or notification at which `waiting` is emitted if its recipient is away', 10_000, { minimum: 0 }),
   maxPending: Type.Integer({ default: 1000, minimum: 0, description: 'Unconfirmed events kept for one recipient; beyond it, the oldest events of the sender who has the most waiting fail. 0: no limit' })
 })
 

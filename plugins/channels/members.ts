@@ -78,7 +78,7 @@ export class Members {
       this.#sizes.set(key, (this.#sizes.get(key) ?? 0) + 1)
       const found = await roster.enter(tenantId, channel, userId)
       room = found
-      this.#tell(tenantId, channel, found, connection.id)
+      this.#send(tenantId, channel, found, connection.id)
     }
     const { count, version, users } = room
     return { count, version, ...(users === null ? {} : { members: await this.#named(tenantId, users) }) }
@@ -137,14 +137,14 @@ export class Members {
     this.#follow(tenantId, channel, this.#internals.roster.exit(tenantId, channel, userId, delay))
   }
 
-  #follow (tenantId: Id, channel: string, told: MaybePromise<Told>): void {
-    void Promise.resolve(told).then((found) => { this.#tell(tenantId, channel, found, null) }, (err: unknown) => {
+  #follow (tenantId: Id, channel: string, due: MaybePromise<Told>): void {
+    void Promise.resolve(due).then((found) => { this.#send(tenantId, channel, found, null) }, (err: unknown) => {
       this.#log.warn({ err, channel }, 'Could not update the members of a channel: the next comparison with this node corrects them')
     })
   }
 
   /** Sends the change that is due, and schedules the next one. `except`: a connection whose reply contains it. */
-  #tell (tenantId: Id, channel: string, { change, tellIn }: Told, except: string | null): void {
+  #send (tenantId: Id, channel: string, { change, tellIn }: Told, except: string | null): void {
     if (change !== null) this.#publish(tenantId, change, except).catch((err: unknown) => { this.#log.error({ err, channel }, 'Could not send a change of members') })
     const key = channelKey(tenantId, channel)
     if (tellIn === null || this.#timers.has(key)) return

@@ -9,7 +9,7 @@ const Message = Type.String({ minLength: 1, maxLength: 5000 })
 const MessageType = Type.String({ minLength: 1, maxLength: 50, default: 'info' })
 const recipients = { minItems: 1, maxItems: 500 }
 /** The rule checks that ids are unique, because TypeBox would need milliseconds for it. */
-const Recipients = Type.Array(Id, { ...recipients, description: 'Each once' })
+const Recipients = Type.Array(Id, { ...recipients, description: 'Without repetitions' })
 const UniqueRecipients = Type.Array(Id, { ...recipients, uniqueItems: true })
 const Title = Type.String({ minLength: 1, maxLength: 255 })
 const Body = Type.String({ minLength: 1, maxLength: 5000 })
@@ -41,8 +41,8 @@ export type Member = Static<typeof Member>
 /** The part of a subscription's reply for a channel with members. */
 export const RoomState = Type.Object({
   count: Type.Integer({ description: 'Users in the channel, the caller included' }),
-  version: Type.Integer({ description: 'Of the members; a `channel:members` whose version is not the next one means: read the list' }),
-  members: Type.Optional(Type.Array(Member, { description: 'By user id; absent above 200' }))
+  version: Type.Integer({ description: 'Version of the members; read the list if the version of a `channel:members` is not the next one' }),
+  members: Type.Optional(Type.Array(Member, { description: 'By user id; absent for more than 200 members' }))
 })
 export type RoomState = Static<typeof RoomState>
 

@@ -87,7 +87,7 @@ export class Closing {
       data,
       timeout: RESPONSE_TIMEOUT_MS,
       // The node is probably dead: its connections end with its lease.
-      failed: (node, err) => { this.#log.warn({ err, node }, 'a node did not respond to a request to close connections') }
+      failed: (node, err) => { this.#log.warn({ err, node }, 'A node did not respond to a request to close connections') }
     })
     return [...results.values()]
   }

@@ -126,7 +126,7 @@ export class FramePipeline {
   #toError (err: unknown): RealtimeError {
     const error = toRealtimeError(err)
     // A RealtimeError was logged where it was thrown, if it needs a log line.
-    if (error !== err) this.#log.error({ err }, 'frame failed')
+    if (error !== err) this.#log.error({ err }, 'Frame failed')
     return error
   }
 }

@@ -108,7 +108,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
     await fastify.register(websocket, {
       options: serverOptions,
       // A frame that breaks the protocol is the client's fault; ws has closed the socket with the fitting code.
-      errorHandler: (error, _socket, request) => { request.log.debug({ err: error }, 'socket error') }
+      errorHandler: (error, _socket, request) => { request.log.debug({ err: error }, 'Socket error') }
     })
   }
   const upgrades = new Upgrades()

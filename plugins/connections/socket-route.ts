@@ -71,7 +71,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
   }
   const listenToFragments = fragmentListener((socket) => { onPing.call(socket) })
   function onError (this: WebSocket, err: Error): void {
-    supervisor.of(this)?.request.log.debug({ err }, 'socket error')
+    supervisor.of(this)?.request.log.debug({ err }, 'Socket error')
   }
   function onClose (this: WebSocket): void {
     const connection = supervisor.of(this)

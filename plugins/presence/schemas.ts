@@ -108,7 +108,7 @@ export const UnwatchAck = Type.Object({ watching: Type.Integer({ description: 'U
 export const WatchBody = Type.Object({ connection_id: ConnectionId, user_ids: WatchedIds })
 export const UnwatchBody = Type.Object({ connection_id: ConnectionId, user_ids: UnwatchData.properties.userIds })
 
-/** As in `WatchedUser`, in REST's names. */
+/** A `WatchedUser` in the names of REST. */
 export const WatchedRow = Type.Object({
   user_id: Id,
   status: PresenceStatus,
