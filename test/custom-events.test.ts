@@ -30,7 +30,7 @@ overBackends((test, backend) => {
     t.throws(() => { a.app.realtime.channels.tell({ ...group, event: 'order:shipped', data: { order: 5 } }) }, /publish/)
   })
 
-  test('a declared event of clients asks for the right to publish, and drops what its schema does not know', async (t) => {
+  test('a declared event of clients requires the right to publish, and loses undeclared fields', async (t) => {
     const [a, b] = await buildNodes(t, {
       backend, channels: { events }, options: { authorize: ({ action, channel }) => action === 'subscribe' || channel === 'group.x' }
     })

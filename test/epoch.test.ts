@@ -110,7 +110,7 @@ overBackends((test, backend) => {
 })
 
 t.test('Two nodes over MariaDB and Redis', async (t) => {
-  t.test('ids that a lagging replica gives out again are stored anew before they are acked, and reach every subscriber', async (t) => {
+  t.test('events with ids that a lagging replica assigns again are stored again before they are acked, and reach every subscriber', async (t) => {
     const [a, b] = await buildCluster(t, 2, { options: allowAll }) as [Host, Host]
     const reader = await connect(b, user(2))
     await reader.request('subscribe', { channel: 'group.x' })
@@ -130,7 +130,7 @@ t.test('Two nodes over MariaDB and Redis', async (t) => {
     t.equal(new Set(told.map(({ message }) => message)).size, told.length, 'nothing is told twice')
   })
 
-  t.test('a database restored while no node ran is noticed by what Redis remembers', async (t) => {
+  t.test('a database restored while no node ran is detected by the position in Redis', async (t) => {
     const [a] = await buildCluster(t, 1, { options: allowAll }) as [Host]
     await send(a, 2)
     const { restore } = await backup(a)

@@ -93,7 +93,7 @@ t.jobs = 2
 const options = { authorize: () => true, presenceGrace: 30_000 }
 const settings = { backend: 'servers', options, conversations: { moderate: () => true }, channels: { members: () => 'list' as const } } as const
 
-void t.test('after an erasure nothing in the database or in Redis names the user, except what others wrote', { buffered: true }, async (t) => {
+void t.test('after an erasure nothing in the database or in Redis names the user, except messages of others', { buffered: true }, async (t) => {
   const { a, b, shared, redis } = await twoNodes(t)
   const kept = await live(a, b)
   const watcher = await connect(b, user(OTHER))

@@ -33,7 +33,7 @@ overBackends((test, backend) => {
     t.strictSame([await watcher.soFar('user:online'), await watcher.soFar('user:offline')], [[], []], 'each edge once')
   })
 
-  test('a user whose node restarts is online for 30 s more, unless they come back', async (t) => {
+  test('a user whose node restarts stays online for 30 s, and longer only after a reconnect', async (t) => {
     const [a, b] = await buildNodes(t, { backend })
     const watcher = await connect(b, user(9))
     for (const userId of [1, 2]) {

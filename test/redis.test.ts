@@ -108,7 +108,7 @@ t.test('A handshake that is never answered is given up, on both connections', as
   t.ok(lost < 12, `${lost} handshakes, not one after the other without a pause`)
 })
 
-t.test('While the server stays read-only nobody connects in a busy loop, and the first to be writable again is found', async (t) => {
+t.test('While the server stays read-only there is no busy loop of connects, and the first writable one is found', async (t) => {
   const redis = await start(t)
   const other = await start(t)
   const { health } = await connect(t, redis.url)

@@ -41,7 +41,7 @@ overBackends((test, backend) => {
     t.equal((await rowsOf(host, 'websocket_events')).filter(({ event_type: type }) => type === 'notification:received').length, 5)
   })
 
-  test('nodes know within a moment what a user sent on the others', async (t) => {
+  test('nodes learn within a moment how much a user sent on the others', async (t) => {
     const [first, second] = await buildNodes(t, { backend, options: allowAll, channels: { messagesPerMinute: 100 } })
     beginMinute(first)
     const [here, there] = [await connect(first, user(1)), await connect(second, user(1))]

@@ -162,7 +162,7 @@ t.test('the commands of the documents work', async (t) => {
   }
 })
 
-t.test('the rights of the documents are enough: one user migrates, the other serves, and runs what else is SQL there', async (t) => {
+t.test('the documented rights suffice: one user migrates, the other serves and runs the other SQL of the pages', async (t) => {
   const snippets = inLanguage('sql')
   const grants = snippets.find(({ code }) => code.includes('GRANT'))
   if (grants === undefined) throw new Error('a snippet in SQL with the rights of the database user is expected')

@@ -34,7 +34,7 @@ overBackends((test, backend) => {
       await typist.request('user:typing', sign)
     }
     t.strictSame(await typersOf(b), [1], 'kept up by further signs')
-    t.strictSame(await heard(a, reader), [], 'of which nobody is told')
+    t.strictSame(await heard(a, reader), [], 'which are not sent')
     a.clock.advance(30_000)
     t.strictSame(await typersOf(b), [], 'not for a moment longer')
     t.match(await reader.next('user:typing'), { userId: 1, isTyping: false, conversationId: 'c', conversationType: 'group' })

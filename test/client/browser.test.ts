@@ -80,7 +80,7 @@ t.test('a page with a strict policy needs nothing but its own origin', async (t)
   await context.close()
 })
 
-t.test('a page whose policy forbids sockets hears by server-sent events instead of waiting for ever', async (t) => {
+t.test('a page whose policy forbids sockets uses server-sent events instead of waiting forever', async (t) => {
   const host = await site(t, (port) => `default-src 'none'; script-src 'self'; connect-src http://127.0.0.1:${port}`)
   const context = await browser.newContext()
   const page = await open(context, host, 1)
@@ -92,7 +92,7 @@ t.test('a page whose policy forbids sockets hears by server-sent events instead 
   await context.close()
 })
 
-t.test('a page that leaves the back-forward cache reconnects immediately, and gets what it missed', async (t) => {
+t.test('a page that leaves the back-forward cache reconnects immediately, and gets the missed events', async (t) => {
   const host = await site(t, () => STRICT)
   const context = await browser.newContext()
   const page = await open(context, host, 2)

@@ -27,7 +27,7 @@ t.test('a page gets at most 9.15 KiB, and nothing of the server', async (t) => {
   t.strictSame(Object.keys(inputs).filter((name) => !name.startsWith('client/src/')), [])
 })
 
-t.test('what is published behaves as its sources do, though its own names are short', async (t) => {
+t.test('the published bundle behaves as its sources, although its internal names are short', async (t) => {
   const file = resolve('client/dist/esm/index.js')
   const { count, failures } = await run({ ...await compile('client'), file }, 1, 300)
   t.strictSame([count, failures], [300, []])

@@ -158,7 +158,7 @@ t.test('a system clock that is set back an hour holds up nothing, and time that 
   t.equal(poor.now() - before, 10)
 })
 
-t.test('with cookies and nobody logged in, the client reports it once, and stops', async (t) => {
+t.test('with cookies and no login, the client reports it once, and stops', async (t) => {
   const { clock, client, errors, of, server, sent } = fakeWorld({ token: undefined })
   await clock.advance(60_000)
   t.match(errors.map(({ code }) => code), ['RT_UNAUTHENTICATED'])
@@ -262,7 +262,7 @@ t.test('a send that is too large is rejected before it is sent, and harms no oth
   t.strictSame([sent(), of('disconnected')], [['message:group'], []])
 })
 
-t.test('a send that the server fails at is tried a few times while the others go on', async (t) => {
+t.test('a send on which the server fails is tried a few times while the others continue', async (t) => {
   const { clock, client, server } = fakeWorld()
   await clock.advance(1000)
   server.does.poison = (text) => text === 'bad'
@@ -403,7 +403,7 @@ t.test('sends by polling with an expired token get a new one, and are repeated a
   t.match(errors.map(({ code }) => code), ['RT_SOCKET_BLOCKED'])
 })
 
-t.test('what needs a socket is refused while polling, and holds up no send behind it', async (t) => {
+t.test('calls that need a socket are refused while polling, and hold up no later send', async (t) => {
   const { clock, client, server } = fakeWorld()
   server.does.sockets = 'refused'
   await clock.advance(20_000)
@@ -523,7 +523,7 @@ t.test('nothing that was passed in is needed as a global, and the newest globals
   t.match(of('connected'), [{ transport: 'websocket' }])
 })
 
-t.test('without a class of sockets it says what to do, once, and polls', async (t) => {
+t.test('without a WebSocket class it reports once what to do, and polls', async (t) => {
   const { WebSocket } = globalThis as { WebSocket?: SocketClass }
   Object.assign(globalThis, { WebSocket: undefined })
   t.teardown(() => { Object.assign(globalThis, { WebSocket }) })

@@ -27,7 +27,7 @@ t.test('two users in two clients of one page have nothing of each other', async 
   await second.disconnect()
 })
 
-t.test('who logs in between disconnect() and connect() has what was asked for since, and nothing of the one before', async (t) => {
+t.test('a user who logs in between disconnect() and connect() gets the calls made since, and nothing of the previous user', async (t) => {
   let current = ann
   const { server, clock, client, of } = fakeWorld({ token: () => tokenOf(current) })
   await clock.advance(1000)
@@ -68,7 +68,7 @@ t.test('options that are null are as if absent, in calls as well', async (t) => 
   t.match([await subscribed, await sent], [{ channel: 'group.a' }, { messageId: Number }])
 })
 
-t.test('a listener that disconnects hears nothing more, and the rest when it begins again', async (t) => {
+t.test('a listener that disconnects receives nothing more, and the rest after the next connect', async (t) => {
   const { server, clock, client, of } = fakeWorld()
   await clock.advance(1000)
   await Promise.all([client.subscribe('group.a'), clock.advance(1000)])
@@ -127,7 +127,7 @@ t.test('a listener of any event may disconnect: nothing is sent from then on', a
   }
 })
 
-t.test('a listener that begins again when it is over keeps what it asks for then', async (t) => {
+t.test('a listener that connects again at the end keeps the calls it makes then', async (t) => {
   const { server, clock, client } = fakeWorld()
   await clock.advance(1000)
   let again: Promise<unknown> | undefined
@@ -195,7 +195,7 @@ t.test('channels that fail together are asked for together', async (t) => {
   t.equal(sent().filter((line) => line === 'subscribe').length, 1)
 })
 
-t.test('a send at which the host fails every time lets the others go on, and ends', async (t) => {
+t.test('a send on which the host always fails lets the others continue, and ends', async (t) => {
   const { server, clock, client } = fakeWorld()
   await clock.advance(1000)
   server.does.poison = (text) => text === 'bad'
@@ -209,7 +209,7 @@ t.test('a send at which the host fails every time lets the others go on, and end
   t.match(refused, { code: 'RT_UNAVAILABLE' })
 })
 
-t.test('what only a socket carries does not wait for ever while polling', async (t) => {
+t.test('frames that need a socket do not wait forever while polling', async (t) => {
   const { server, clock, client } = fakeWorld()
   server.does.sockets = 'refused'
   const presence = client.subscribe('presence')
@@ -320,7 +320,7 @@ t.test('a socket that breaks in the middle of a replay loses nothing of it and r
   t.strictSame(of('message:group').map(({ message }) => message), [...'0123456789', 'live'])
 })
 
-t.test('whoever says when it can be asked again is not asked before', async (t) => {
+t.test('after a retryAfter no request is made before that time', async (t) => {
   const { server, clock, client } = fakeWorld()
   await clock.advance(1000)
   for (const socket of [...server.sockets]) {

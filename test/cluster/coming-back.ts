@@ -59,7 +59,7 @@ class Member {
   }
 }
 
-t.test('A node closes while the database takes 200 ms for each statement: its users come back, and miss nothing', async (t) => {
+t.test('A node closes while the database takes 200 ms for each statement: its users reconnect, and miss nothing', async (t) => {
   const { nodes: [a, b] } = await clusterFor(t, [{ proxied: 'database' }, {}])
   const members = Array.from({ length: ROOM }, (_, n) => new Member(100 + n))
   for (let at = 0; at < ROOM; at += 25) await Promise.all(members.slice(at, at + 25).map(async (member) => await member.open(b, a)))

@@ -59,7 +59,7 @@ t.test('A deploy under load, one node after the other', async (t) => {
   t.ok(load.closeCodes.length >= 40, 'everybody was sent away, and came back')
   t.equal(load.receivers.reduce((sum, { unrecovered }) => sum + unrecovered, 0), 0, 'everybody could resume')
   const edges = await cluster.rows("select event_type, user_id, count(*) as times from websocket_events where event_type in ('user:online', 'user:offline') group by event_type, user_id")
-  t.strictSame(edges.filter(({ event_type: type }) => type === 'user:offline').map(({ user_id: userId }) => userId), [], 'nobody is told offline')
+  t.strictSame(edges.filter(({ event_type: type }) => type === 'user:offline').map(({ user_id: userId }) => userId), [], 'no user is reported offline')
   t.strictSame(edges.filter(({ times }) => Number(times) > 1).map(({ user_id: userId }) => userId), [], 'and nobody online a second time')
   t.ok(edges.length > 40, 'everybody was told online')
 })

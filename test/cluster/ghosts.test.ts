@@ -22,7 +22,7 @@ t.test('kill -9 of a node with 30 users', async (t) => {
   const again = await cluster.start({ env: { SOCKET_PORT: String(a.port) } })
   t.equal(again.port, a.port)
 
-  await t.test('each user:offline is told exactly once on the other node, within 21 s', async (t) => {
+  await t.test('each user:offline is sent exactly once on the other node, within 21 s', async (t) => {
     for (const userId of ids) await watcher.next('user:offline', 30_000, (data) => data.userId === userId)
     const times = watcher.all('user:offline').map(({ at }) => at - killedAt)
     t.comment(`first after ${Math.min(...times)} ms, last after ${Math.max(...times)} ms`)

@@ -57,7 +57,7 @@ t.test('MariaDB frozen under load', async (t) => {
       t.ok((byRest.retryAfter ?? 0) > 0)
     })
 
-    await t.test('typing and presence go on meanwhile, for sockets old and new', async (t) => {
+    await t.test('typing and presence continue meanwhile, for old and new sockets', async (t) => {
       const began = Date.now()
       const heard = async (event: string, userId: number): Promise<unknown> =>
         await until(`${event} of ${userId}`, 1000, () => watcher.all(event).some(({ data, at }) => data.userId === userId && at >= began))
@@ -94,7 +94,7 @@ t.test('MariaDB frozen under load', async (t) => {
   })
 
   // Long enough that sends are refused, and short enough that the outbox's sweeper does not come first.
-  await t.test('for 3.5 s: what was refused and is stored after all comes in its order', async (t) => {
+  await t.test('for 3.5 s: refused events that are stored after all arrive in their order', async (t) => {
     const { load, frozenAt } = await freeze(t, 3)
     await sleep(3500 - (Date.now() - frozenAt))
     cluster.mariadb.resume()

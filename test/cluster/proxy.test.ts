@@ -38,7 +38,7 @@ async function open (t: Test, port: number): Promise<{ socket: Socket, heard: ()
 }
 
 t.test('the tests’ proxy', async (t) => {
-  await t.test('as a black hole it swallows what is open, tells neither side, and lets new connections pass', async (t) => {
+  await t.test('as a black hole it swallows open connections without a notice to either side, and passes new ones', async (t) => {
     const echo = await startEcho(t, 'a')
     const proxy = await startProxy(echo.port)
     t.teardown(async () => { await proxy.close() })

@@ -62,7 +62,7 @@ t.test('Redis away for 5 s and empty on return, under load on both nodes', async
     t.ok(Date.now() - backAt < 15_000)
   })
 
-  await t.test('typing is right again within 15 s, and its end is told', async (t) => {
+  await t.test('typing is right again within 15 s, and its end is sent', async (t) => {
     t.strictSame(await until('typing is known', 15_000 - (Date.now() - backAt), async () =>
       (await typingOn(b)).length > 0 && await typingOn(b)), [1], 'whoever typed before still does')
     const frames = watcher.all('user:typing').length

@@ -68,7 +68,7 @@ t.test('Somebody publishes garbage to the topics of channels and nodes', async (
   t.notOk(clients.some(({ isClosed }) => isClosed))
 })
 
-t.test('Somebody without the secret publishes what a node would', async (t) => {
+t.test('Someone without the secret publishes messages like those of a node', async (t) => {
   const secrets = ['first-secret-first-secret-first-secret', 'other-secret-other-secret-other-secret'] as const
   const env = { BACKPLANE_SECRET: secrets[0] }
   // The second node is where a change of the secret begins.

@@ -57,7 +57,7 @@ t.test('Who is connected, over two nodes', async (t) => {
     t.strictSame([told(watcher, 'user:online', 1), told(watcher, 'user:offline', 1)], [1, 0])
   })
 
-  await t.test('rows 10 and 12, edges: tabs and mass reconnects tell nothing, the first and the last connection once', async (t) => {
+  await t.test('rows 10 and 12, edges: tabs and mass reconnects emit nothing, the first and the last connection emit once', async (t) => {
     const who = members(10)
     const watchers = await Promise.all(nodes.map(async (node) => await Client.connect(node, who(100))))
     const connectAll = async (turn: number): Promise<Client[]> => await Promise.all(

@@ -71,7 +71,7 @@ t.test('SIGTERM under load', async (t) => {
     t.strictSame(problems, [])
   })
 
-  await t.test('nobody who came back on the other node was told offline', async (t) => {
+  await t.test('no user who reconnected to the other node was reported offline', async (t) => {
     const offline = async (): Promise<number[]> => {
       const rows = await cluster.rows("select distinct user_id from websocket_events where event_type = 'user:offline' order by user_id")
       return rows.map(({ user_id: userId }) => Number(userId))

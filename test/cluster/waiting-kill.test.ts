@@ -26,7 +26,7 @@ async function start (t: Test, env: Record<string, string>): Promise<Node> {
   }
 }
 
-t.test('one node tells the host that a message waits, and another one tells it again only if that one dies while telling', async (t) => {
+t.test('one node emits waiting for a message, and another one emits it again only if the first dies while it emits', async (t) => {
   const database = await createDatabase(process.env.DATABASE_URL ?? '')
   t.teardown(async () => { await database.drop() })
   const env = { DATABASE_URL: database.url, REDIS_URL: process.env.REDIS_URL ?? '', KEY_PREFIX: `waiting-${randomBytes(6).toString('hex')}` }

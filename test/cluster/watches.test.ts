@@ -67,7 +67,7 @@ class Observer {
   }
 }
 
-t.test('watches and members through faults, on two nodes that tell nobody of everyone', async (t) => {
+t.test('watches and members through faults, on two nodes with changes sent to watchers only', async (t) => {
   const env = { PRESENCE_EVERYONE: 'never' }
   const { cluster, nodes: [a, b] } = await clusterFor(t, [{ env }, { env }])
   const client = await Client.connect(b, who(9), { connectionId: 'observer' })
@@ -103,7 +103,7 @@ t.test('watches and members through faults, on two nodes that tell nobody of eve
     await again.close()
   })
 
-  await t.test('while Redis is away nothing is lost for good', async () => {
+  await t.test('while Redis is away nothing is lost permanently', async () => {
     cluster.redis.pause()
     await sleep(6000)
     await stayer.close()
@@ -114,7 +114,7 @@ t.test('watches and members through faults, on two nodes that tell nobody of eve
     await agrees('members 1,2,9, online 1 away,2 online', 5000)
   })
 
-  await t.test('a frozen node leaves no ghost, and its users are back when it goes on', async () => {
+  await t.test('no user of a frozen node stays online by mistake, and its users are back when it continues', async () => {
     a.pause()
     await agrees('members 9, online ', 25_000)
     a.resume()
