@@ -109,8 +109,8 @@ overBackends((test, backend) => {
     const client = await connect(b, user(1))
     await client.request('subscribe', { channel: 'group.x' })
     const { realtime } = a.app
-    const heard: number[] = []
-    realtime.events.on('message', ({ messageId }) => { heard.push(messageId) })
+    const received: number[] = []
+    realtime.events.on('message', ({ messageId }) => { received.push(messageId) })
     const delays: number[] = []
     const ids: number[] = []
     for (let i = 0; i < 20; i++) {
@@ -127,8 +127,8 @@ overBackends((test, backend) => {
     const median = delays.sort((x, y) => x - y)[10] ?? Infinity
     t.ok(median < 50, `${median.toFixed(1)} ms in the median`)
     t.strictSame(await client.soFar('order:paid'), [], 'once')
-    await until('host code hears of each', () => heard.length >= ids.length)
-    t.strictSame(heard, ids, 'once')
+    await until('host code receives each', () => received.length >= ids.length)
+    t.strictSame(received, ids, 'once')
   })
 
   test('a direct message within a transaction is sent once, and again only if it is not confirmed', async (t) => {

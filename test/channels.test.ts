@@ -151,8 +151,8 @@ overBackends((test, backend) => {
     host.clock.advance(60_000)
     await until('it is given up', async () => (await row()).status === 'failed')
     t.match(await row(), { error_message: /confirm/, retry_count: 5 })
-    // The host is told after the row is committed: whoever reads the row can be the quicker of the two.
-    await until('the host is told', () => failed.length > 0)
+    // `failed` is emitted after the row is committed, so a read of the row can be quicker.
+    await until('failed is emitted', () => failed.length > 0)
     t.strictSame(failed, [messageId])
     t.match(await host.app.realtime.stats.of(1), { pending_events: 0, failed_events: 1 })
     t.strictSame([await silent.soFar('message:direct'), await sender.soFar('message:direct')], [[], []], 'to the recipient alone')
@@ -182,7 +182,7 @@ overBackends((test, backend) => {
     t.strictSame(await again.soFar('notification:received'), [], 'confirmed before')
     await again.request('message:delivered', { messageId: direct.messageId })
     await t.rejects(again.request('message:delivered', { messageId: messageIds[1] }), { code: 'RT_NOT_FOUND' }, 'another’s')
-    t.strictSame(delivered, [[2, messageIds[0], 1], [2, direct.messageId, 1]], 'told once')
+    t.strictSame(delivered, [[2, messageIds[0], 1], [2, direct.messageId, 1]], 'sent once')
     t.match((await sender.soFar('message:delivered')).map(({ messageId }) => messageId), [messageIds[0], direct.messageId])
   })
 

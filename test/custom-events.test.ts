@@ -21,9 +21,9 @@ overBackends((test, backend) => {
     const client = await connect(b, user(1))
     await client.request('subscribe', { channel: 'group.x' })
     const { messageId, timestamp } = await a.app.realtime.channels.publish({ ...group, event: 'order:shipped', data: { order: 5 } })
-    const told = { messageId, userId: 0, channel: 'group.x', order: 5, timestamp }
-    t.strictSame(await client.next('order:shipped'), told)
-    t.strictSame((await rest(b, user(1), 'GET', '/events?channel=group.x')).body.data, [{ event: 'order:shipped', data: told }])
+    const emitted = { messageId, userId: 0, channel: 'group.x', order: 5, timestamp }
+    t.strictSame(await client.next('order:shipped'), emitted)
+    t.strictSame((await rest(b, user(1), 'GET', '/events?channel=group.x')).body.data, [{ event: 'order:shipped', data: emitted }])
     // @ts-expect-error -- the data are typed by HostEvents
     await t.rejects(a.app.realtime.channels.publish({ ...group, event: 'order:shipped', data: { order: 'five' } }), { code: 'RT_INVALID_DATA', message: /order/ })
     await t.rejects(client.request('order:shipped', { channel: 'group.x', order: 6 }), { code: 'RT_INVALID_FRAME' }, 'clients do not send it')

@@ -16,8 +16,8 @@ const rested = (): void => {
   for (let i = 0; i < 3; i++) mock.timers.tick(15)
 }
 
-for (const [count, rounds, size] of [['few', 300, 5], ['enough that channels pause', 40, 100]] as const) t.test(`However frames, gaps, joins, leaves, replies and turns interleave, each member hears its frames in order, once: ${count}`, async (t) => {
-  let heard = 0
+for (const [count, rounds, size] of [['few', 300, 5], ['enough that channels pause', 40, 100]] as const) t.test(`However frames, gaps, joins, leaves, replies and turns interleave, each member receives its frames in order, once: ${count}`, async (t) => {
+  let received = 0
   for (let round = 0; round < rounds; round++) {
     const random = seeded(round)
     const { hub, subscribed } = newHub(async () => { for (let turns = random(3); turns > 0; turns--) await turn() })
@@ -89,12 +89,12 @@ for (const [count, rounds, size] of [['few', 300, 5], ['enough that channels pau
     for (let step = 0; step < 120; step++) await pick(steps)()
     await turn()
     rested()
-    heard += members.reduce((sum, { lines }) => sum + lines.length, 0)
+    received += members.reduce((sum, { lines }) => sum + lines.length, 0)
     const differences = model.differences(members, KEYS)
     if (differences.length > 0) return t.fail(`round ${round}: ${differences.join('\n')}`)
     if ([...subscribed].sort().join() !== [...model.places.keys()].sort().join()) return t.fail(`round ${round}: subscribed to ${[...subscribed].join()}`)
   }
-  t.ok(heard > 10_000, `${heard} frames were heard in all`)
+  t.ok(received > 10_000, `${received} frames were heard in all`)
 })
 
 const joined = async (...ids: string[]) => {

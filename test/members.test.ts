@@ -95,7 +95,7 @@ overBackends((test, backend) => {
     const [a, b] = await nodes(t, backend)
     const { client: ann } = await enter(a, 1)
     const { client: bob } = await enter(b, 2)
-    await until('bob is told', async () => {
+    await until('bob receives it', async () => {
       a.clock.advance(1000)
       return (await ann.soFar('channel:members')).some(({ joined }) => joined.length === 1)
     })

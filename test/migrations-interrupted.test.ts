@@ -58,7 +58,7 @@ for (const [name, create] of Object.entries(databases)) {
       const url = await create(t)
       let killed = 0
       for (;;) {
-        // SQLite takes a migration back: each is killed one statement later than the last. On MySQL each goes on where the last was killed.
+        // SQLite takes a migration back: each is killed one statement later than the last. On MySQL each continues where the last was killed.
         const database = openDatabase(url)
         const { db, cut } = name === 'SQLite' ? cutAfter(database, killed) : cutAfter(database, 1, (text) => /^\s*(create|alter|drop|insert|delete|update)/.test(text))
         await migrate(db).catch(() => {})
@@ -146,7 +146,7 @@ void t.test('On MariaDB', async (t) => {
     const proxy = await startProxy(Number(new URL(url).port))
     t.teardown(async () => { await proxy.close() })
     const through = Object.assign(new URL(url), { port: String(proxy.port) }).href
-    // In the middle of its work, and the server is not told that it is gone.
+    // In the middle of its work, and the server is not notified of the end.
     const stalled = new Promise<void>((resolve) => {
       proxy.inspect = (bytes, link) => {
         if (!bytes.includes('create table') && !bytes.includes('create index')) return true

@@ -97,9 +97,9 @@ t.test('an ioredis instance of the host’s stays open, whatever the host uses i
     await host.app.close()
     if (redis !== subscribed) t.equal(await redis.ping(), 'PONG', name)
   }
-  const heard = new Promise((resolve) => { subscribed.once('message', (_channel, text) => { resolve(text) }) })
+  const received = new Promise((resolve) => { subscribed.once('message', (_channel, text) => { resolve(text) }) })
   await plain.publish('host-news', 'still here')
-  t.equal(await heard, 'still here', 'and the host’s subscription goes on')
+  t.equal(await received, 'still here', 'and the host’s subscription continues')
   for (const redis of [plain, prefixed, lazy, subscribed]) redis.disconnect()
 })
 

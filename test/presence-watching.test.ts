@@ -57,7 +57,7 @@ overBackends((test, backend) => {
     await leave(b, second)
     a.clock.advance(6000)
     await until('nobody is left', async () => (await internalsOf(a.app).roster.presence(tenantOf(a), [tenantOf(a)]))[0] === null)
-    t.strictSame(await viewer.soFar('user:offline'), [], 'leaving is not told again')
+    t.strictSame(await viewer.soFar('user:offline'), [], 'leaving is not sent again')
     t.same(events(viewer), ['user:online 9'].filter((one) => events(viewer).includes(one)), 'nor anything else')
   })
 
@@ -80,7 +80,7 @@ overBackends((test, backend) => {
       t.strictSame(await watcher.request('presence:unwatch', { userIds: [1, 404] }), { watching: 2 })
       await client.request('user:presence', { status: 'away' })
       t.match(await deaf.next('user:presence'), { userId: 1, status: 'away' }, 'who still watches is still told')
-      if (everyone === 'always') t.match(await watcher.next('user:presence'), { status: 'away' }, 'and everyone is told of everyone')
+      if (everyone === 'always') t.match(await watcher.next('user:presence'), { status: 'away' }, 'and every change is sent to everyone')
       t.strictSame(await watcher.request('presence:unwatch', {}), { watching: 0 })
       for (const one of [watcher, deaf]) t.strictSame(await one.soFar('user:presence'), [], 'each change came once')
       t.strictSame((await deaf.soFar('user:online')).filter(({ userId }) => userId !== 8 && userId !== 7), [])

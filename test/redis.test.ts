@@ -133,7 +133,7 @@ t.test('A sentinel that hangs is passed over', async (t) => {
   const [, second] = sentinels
   sentinels[0]?.pause()
   t.teardown(() => { sentinels[0]?.resume() })
-  // Alone it has no majority for a failover: it is told that there was one.
+  // Alone it has no majority for a failover: the test informs it of one.
   await second?.command('REMOVE', SENTINEL_NAME)
   await second?.command('MONITOR', SENTINEL_NAME, '127.0.0.1', String(replica.port), '1')
   await replica.promote()

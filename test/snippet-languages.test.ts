@@ -112,7 +112,7 @@ t.test('the sessions with curl go as they show', async (t) => {
     const { app } = await exampleHost(t)
     await app.listen({ port: 0, host: '127.0.0.1' })
     const { port } = app.server.address() as AddressInfo
-    // A line that ends with a backslash goes on in the next.
+    // A line that ends with a backslash continues in the next.
     const lines = session.code.replaceAll('\\\n', ' ').replaceAll('localhost:3000', `127.0.0.1:${port}`).trimEnd().split('\n')
     const script = lines.filter((line) => line.startsWith('$ ')).map((line) => line.slice(2)).join('\n')
     const { stdout } = await run('bash', ['-c', `${script}\ntrue`])

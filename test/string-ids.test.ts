@@ -170,7 +170,7 @@ for (const [name, create] of Object.entries(stores)) {
       t.equal(await connections.closeUser(id('acme'), id('Ann')), 1)
       t.equal(await (clients.get('Ann') as TestClient).closed, 4000)
       for (let tries = 0; tries < 100 && !gone.includes('Ann'); tries++) await new Promise((resolve) => setTimeout(resolve, 20))
-      t.ok(gone.includes('Ann') && !gone.includes('ann'), 'host code is told of the one')
+      t.ok(gone.includes('Ann') && !gone.includes('ann'), 'host code gets the events of that one')
       t.equal((clients.get('ann') as TestClient).socket.readyState, 1)
       t.match(await stats.of(id('acme')), { unique_users: alike.length - 1 })
       t.match(await typing.in(id('acme'), 'nothing'), [])

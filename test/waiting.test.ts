@@ -6,7 +6,7 @@ const options = { authorize: () => true, presenceGrace: 0 }
 
 interface Told { event: string, userId: number, senderId: number, messageId: number, type: string, data: Record<string, unknown>, reason?: string }
 
-/** What the host is told on any node. */
+/** The events `waiting` and `failed` of all nodes. */
 function listen (hosts: readonly Host[]): Told[] {
   const told: Told[] = []
   for (const { app: { realtime: { events } } } of new Set(hosts)) {
@@ -125,6 +125,6 @@ overBackends((test, backend) => {
     t.strictSame((await confirm(Array.from({ length: 500 }, (_, i) => other + 1000 + i))).body.data.delivered, [])
     t.strictSame((await confirm([other], 3)).body.data.delivered, [other])
     await until('nothing waits', async () => (await rowsOf(a, 'websocket_events')).every(({ status }) => status === 'delivered'))
-    t.match((await sender.soFar('message:delivered')).map(({ messageId }) => messageId as number).filter((id) => id === one), [], 'told once')
+    t.match((await sender.soFar('message:delivered')).map(({ messageId }) => messageId as number).filter((id) => id === one), [], 'sent once')
   })
 })

@@ -95,21 +95,21 @@ overBackends((test, backend) => {
 
   test('a banned user is disconnected everywhere and stays out, by REST, by an upgrade and by an auth frame, until unbanned', async (t) => {
     const [a, b] = await nodes(t)
-    const told: unknown[] = []
+    const emitted: unknown[] = []
     for (const { app } of new Set([a, b])) {
-      app.realtime.events.on('banned', (what) => { told.push(['banned', what]) })
-      app.realtime.events.on('refused', (what) => { told.push(['refused', what]) })
+      app.realtime.events.on('banned', (what) => { emitted.push(['banned', what]) })
+      app.realtime.events.on('refused', (what) => { emitted.push(['refused', what]) })
     }
     const clients = [await connect(a, user(1)), await connect(b, user(1))]
     const other = await connect(b, user(2))
     await rest(a, user(1), 'POST', '/connect', { connection_id: 'no-socket' })
     t.strictSame(await a.app.realtime.access.ban({ tenantId: 1, userId: 1, reason: 'spam' }), { connections: 3, complete: true })
     for (const client of clients) t.equal(await client.closed, 4403)
-    t.strictSame(told.splice(0), [['banned', { tenantId: 1, userId: 1, until: null, reason: 'spam' }]])
+    t.strictSame(emitted.splice(0), [['banned', { tenantId: 1, userId: 1, until: null, reason: 'spam' }]])
     for (const host of [a, b]) {
-      told.splice(0)
+      emitted.splice(0)
       t.match(await rest(host, user(1), 'GET', '/stats'), { status: 403, body: { statusCode: 403, code: 'RT_BANNED' } })
-      t.strictSame(told.splice(0), [['refused', { tenantId: 1, userId: 1, code: 'RT_BANNED' }]])
+      t.strictSame(emitted.splice(0), [['refused', { tenantId: 1, userId: 1, code: 'RT_BANNED' }]])
       const byHeader = await refusedUpgrade(host, { headers: { authorization: `Bearer ${tokenOf(user(1))}` } })
       t.equal(byHeader.status, 403)
       t.match(JSON.parse(byHeader.body), { statusCode: 403, code: 'RT_BANNED' })

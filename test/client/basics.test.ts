@@ -48,7 +48,7 @@ t.test('it sends all durable events, typed by the protocol, and makes the docume
 
 t.test('missed events are delivered after a reconnect, in order and once, including the own channel', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
-  const { client, next, of, told } = await connected(t, door, user(21))
+  const { client, next, of, emitted } = await connected(t, door, user(21))
   await client.subscribe('group.resume')
   const two = await connect(host, user(22))
   const say = async (message: string) => {
@@ -70,7 +70,7 @@ t.test('missed events are delivered after a reconnect, in order and once, includ
   t.strictSame(of('message:direct').map(({ message }) => message), ['1', '2', '3', '4', '5'])
   t.equal(of('broadcast:message').filter(({ message }) => message === 'b').length, 1)
   t.strictSame(of('gap'), [])
-  t.match(told.filter(({ event, data }) => event === 'subscribed' && data.recovered === true).length, 3, 'own, broadcast and the group')
+  t.match(emitted.filter(({ event, data }) => event === 'subscribed' && data.recovered === true).length, 3, 'own, broadcast and the group')
   await until('all are confirmed', async () => (await rowsOf(host, 'websocket_events'))
     .filter(({ channel, durable }) => channel === 'private-user.21' && Number(durable) === 1).every(({ status }) => status === 'delivered'))
   t.equal(client.cursors['private-user.21'], of('message:direct').at(-1).messageId)

@@ -4,7 +4,7 @@ import { createClient, type ClientError, type SocketClass } from '../../client/s
 import { fakeWorld, group } from './fake-world.js'
 import { tokenOf } from './fake-server.js'
 
-/* What stopped clients of other projects for good, one after the other, against a server that misbehaves as it is told. */
+/* What stopped clients of other projects permanently, one after the other, against a server that misbehaves as instructed. */
 
 const ann = { tenant: 1, user: 1 }
 const ben = { tenant: 1, user: 2 }
@@ -50,7 +50,7 @@ t.test('a socket that a page’s policy forbids fires an error and never a close
   server.publish({ tenant: 1, user: 9 }, 'message:group', 'group.a', { message: 'hello' })
   await clock.advance(10_000)
   t.match(of('message:group'), [{ message: 'hello' }])
-  t.match(of('error').map(({ code }) => code), ['RT_SOCKET_BLOCKED'], 'told once')
+  t.match(of('error').map(({ code }) => code), ['RT_SOCKET_BLOCKED'], 'sent once')
 })
 
 t.test('a socket that opens and passes nothing on is blocked, too', async (t) => {
@@ -180,7 +180,7 @@ t.test('a session of cookies that ended is tried once more: it may have been pro
   t.equal(client.state, 'connected')
   const expire = async (): Promise<void> => {
     for (const socket of [...server.sockets]) {
-      socket.tell('error', { code: 'RT_TOKEN_EXPIRED', message: 'expired' })
+      socket.deliver('error', { code: 'RT_TOKEN_EXPIRED', message: 'expired' })
       socket.closedBy(4401)
     }
     await clock.advance(30_000)
@@ -319,9 +319,9 @@ t.test('two components subscribe to one channel: it is given up when both have',
   await Promise.all([client.subscribe('group.a'), client.subscribe('group.a'), clock.advance(1000)])
   sent()
   await client.unsubscribe('group.a')
-  server.publish({ tenant: 1, user: 9 }, 'message:group', 'group.a', { message: 'still heard' })
+  server.publish({ tenant: 1, user: 9 }, 'message:group', 'group.a', { message: 'still received' })
   await clock.advance(1000)
-  t.match(of('message:group'), [{ message: 'still heard' }])
+  t.match(of('message:group'), [{ message: 'still received' }])
   t.strictSame([sent(), of('unsubscribed')], [[], []])
   await Promise.all([client.unsubscribe('group.a'), clock.advance(1000)])
   t.strictSame([sent(), of('unsubscribed')], [['unsubscribe'], [{ channel: 'group.a' }]])

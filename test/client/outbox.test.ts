@@ -26,7 +26,7 @@ t.test('sends before and without a connection wait, and settle in order when the
   await door.open()
   const ids = (await acks).map(({ messageId }) => messageId)
   t.strictSame(ids, [...ids].sort((a, b) => a - b))
-  await t.rejects(refused, { code: 'RT_INVALID_DATA' }, 'a refusal is told to its sender, and holds up nothing')
+  await t.rejects(refused, { code: 'RT_INVALID_DATA' }, 'a refusal is delivered to its sender, and holds up nothing')
   t.ok((await last).messageId > (ids.at(-1) ?? Infinity))
   t.strictSame(await stored('group.queue'), ['0', '1', '2', '3', '4'])
 })

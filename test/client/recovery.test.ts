@@ -12,9 +12,9 @@ const from = { tenant: 1, user: 9 }
 t.test('two users in two clients of one page have nothing of each other', async (t) => {
   const first = fakeWorld()
   const { server, clock } = first
-  const heard: unknown[] = []
+  const received: unknown[] = []
   const second = createClient({ baseUrl: 'http://server/api/websocket', token: tokenOf({ tenant: 2, user: 1 }), ...server.connectTo(), clock: clock.forClient(() => 0.4) })
-  second.on('message:group', ({ message }) => { heard.push(message) })
+  second.on('message:group', ({ message }) => { received.push(message) })
   await clock.advance(1000)
   await Promise.all([first.client.subscribe('group.a'), second.subscribe('group.a'), clock.advance(1000)])
   for (const tenant of [1, 2]) server.publish({ tenant, user: 9 }, 'message:group', 'group.a', { message: `of club ${tenant}` })
@@ -22,7 +22,7 @@ t.test('two users in two clients of one page have nothing of each other', async 
   await Promise.all([first.client.unsubscribe('group.a'), first.client.disconnect(), clock.advance(1000)])
   server.publish({ tenant: 2, user: 9 }, 'message:group', 'group.a', { message: 'after the other left' })
   await clock.advance(1000)
-  t.strictSame([first.of('message:group').map(({ message }) => message), heard], [['of club 1'], ['of club 2', 'after the other left']])
+  t.strictSame([first.of('message:group').map(({ message }) => message), received], [['of club 1'], ['of club 2', 'after the other left']])
   t.not(first.client.connectionId, second.connectionId)
   await second.disconnect()
 })
@@ -309,9 +309,9 @@ t.test('a socket that breaks in the middle of a replay loses nothing of it and r
   await Promise.all([client.subscribe('group.a'), clock.advance(1000)])
   server.drop()
   for (let i = 0; i < 10; i++) server.publish(from, 'message:group', 'group.a', { message: `${i}` })
-  let told = 0
+  let emitted = 0
   const off = client.on('message:group', () => {
-    if (++told !== 4) return
+    if (++emitted !== 4) return
     off()
     server.publish(from, 'message:group', 'group.a', { message: 'live' })
     server.drop()
@@ -324,7 +324,7 @@ t.test('after a retryAfter no request is made before that time', async (t) => {
   const { server, clock, client } = fakeWorld()
   await clock.advance(1000)
   for (const socket of [...server.sockets]) {
-    socket.tell('error', { code: 'RT_UNAVAILABLE', message: 'busy', retryAfter: 40 })
+    socket.deliver('error', { code: 'RT_UNAVAILABLE', message: 'busy', retryAfter: 40 })
     socket.closedBy(1013)
   }
   await clock.advance(39_000)

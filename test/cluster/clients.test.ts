@@ -56,8 +56,8 @@ t.test('What clients do, over two nodes', async (t) => {
       t.strictSame(data, [], conversationId)
     }
     for (const conversationId of Object.keys(ends)) {
-      const told = watcher.all('user:typing').filter(({ data }) => data.conversationId === conversationId)
-      t.strictSame(told.map(({ data }) => data.isTyping), [true, false], conversationId)
+      const emitted = watcher.all('user:typing').filter(({ data }) => data.conversationId === conversationId)
+      t.strictSame(emitted.map(({ data }) => data.isTyping), [true, false], conversationId)
     }
   })
 

@@ -50,12 +50,12 @@ t.test('kill -9 of a node with 30 users', async (t) => {
     t.match((await rest(b, watcher.who, '/stats')).data, { ...stats, total_connections: 3, active_connections: 3, unique_users: 3 })
 
     await back.close()
-    await until('the one who came back is told offline to both, after the grace', 8000, () => watchers.every((one) =>
+    await until('the one who came back is reported offline to both, after the grace', 8000, () => watchers.every((one) =>
       one.all('user:offline').filter(({ data }) => data.userId === first).length === 2))
-    // More than a grace later: what was told twice would have come by now.
+    // More than a grace later: what was delivered twice would have come by now.
     for (const { frames } of watchers) {
-      const told = frames.filter(({ event }) => event === 'user:offline').map(({ data }) => data.userId as number).sort((x, y) => x - y)
-      t.strictSame(told, [first, ...ids])
+      const emitted = frames.filter(({ event }) => event === 'user:offline').map(({ data }) => data.userId as number).sort((x, y) => x - y)
+      t.strictSame(emitted, [first, ...ids])
     }
   })
 })

@@ -92,14 +92,14 @@ t.test('watches and members through faults, on two nodes with changes sent to wa
     const hidden = await enter(a, 3)
     await hidden.request('user:presence', { status: 'invisible' })
     await cluster.keys.flushall()
-    await until('Redis is written anew', 20_000, async () => (await rest(b, who(9), '/online-users').catch(() => ({ total: 0 }))).total === 4)
+    await until('Redis is written again', 20_000, async () => (await rest(b, who(9), '/online-users').catch(() => ({ total: 0 }))).total === 4)
     await hidden.close()
     await sleep(6500)
     const again = await enter(b, 3)
     const { users } = await again.request('presence:watch', { userIds: [3] }) as { users: unknown }
     t.match(users, [{ userId: 3, status: 'invisible' }])
     await agrees('members 1,2,8,9, online 1 busy,2 online,8 online', 20_000)
-    t.notOk(client.all('user:online').filter(({ data }) => data.userId === 3).length > 1, 'told online once, before it was set')
+    t.notOk(client.all('user:online').filter(({ data }) => data.userId === 3).length > 1, 'reported online once, before it was set')
     await again.close()
   })
 
