@@ -19,10 +19,10 @@ export interface Servers {
   redis: { url: string, pid: number }
 }
 
-/** What one round found: a figure for each peer, by name. */
+/** The result of one round: a figure for each peer, by name. */
 export type Figures = Record<string, number>
 
-/** `fastify-realtime` held against another figure: at most, or at least, so many times it; without one, against a number. */
+/** Compares `fastify-realtime` with another figure (at most, or at least, this multiple of it), or with a number. */
 export interface Bar { than?: string, atMost?: number, atLeast?: number, of?: string }
 
 export interface Row {
@@ -90,7 +90,7 @@ export const rows: Row[] = [
     round: async ({ mariadb }) => {
       const figures: Figures = {}
       for (const members of [50, 500, 5000]) figures[`${members} members`] = await fanOut(realtime, { ...load, members }, await log(realtime, mariadb))
-      // A relay without any log: what the machine itself costs with more sockets, or fewer.
+      // A relay without a log: the machine's own cost with more sockets, or fewer.
       for (const members of [50, 500, 5000]) figures[`bun, ${members} members`] = await fanOut(bun, { ...load, members })
       return figures
     }
@@ -191,7 +191,7 @@ export const rows: Row[] = [
     work: 'beside a bare Fastify route that verifies the JWT and answers the same bytes',
     unit: 'requests per CPU second',
     bars: [{ than: 'bare', atLeast: REST_BARS[name as keyof typeof calls] }],
-    // Nobody listens to what is told: fan-out has rows of its own. Whom a list names must be online.
+    // No other connection receives the events, because fan-out has rows of its own. The users of a list must be online.
     round: async ({ mariadb }) => ({ ...await restRequests(call, { count: 8000, sockets: name === 'online list' ? USERS : 0 }, await stored(mariadb)) })
   })),
   {

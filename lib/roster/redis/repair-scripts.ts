@@ -2,7 +2,7 @@ import { tableScript } from '../../redis/script.js'
 import { prelude } from './prelude.js'
 
 /**
- * The scripts that search a tenant's keys for what no node corrects by itself: connections of dead or unknown nodes,
+ * The scripts that search a tenant's keys for entries that no node corrects by itself: connections of dead or unknown nodes,
  * connections without a socket, and users of whom a part was evicted.
  */
 

@@ -1,6 +1,6 @@
 import { prelude } from './prelude.js'
 
-/** What the scripts of channels' members share. */
+/** Functions shared by the scripts of channels' members. */
 export const roomPrelude = prelude + `
 local function countOf(holders, node) return tonumber(string.match(',' .. holders .. ',', ',' .. string.gsub(node, '%p', '%%%0') .. '=(%d+),')) or 0 end
 -- The node holds so many connections of the user in the channel; none: the user leaves at that time, or now if that is not later.
