@@ -71,7 +71,7 @@ const missed = results.flatMap(({ bars }) => bars).filter(({ held }) => !held).l
 console.log(`${Math.round((Date.now() - began) / 60_000)} minutes; ${missed === 0 ? 'all goals met' : `${missed} goals missed`}`)
 process.exit(0)
 
-/** Removes unconfirmed events of a row, whose retries would run during the next row. */
+/** Marks the unconfirmed events of a row as delivered: otherwise their retries would run during the next row. */
 async function settled (url: string): Promise<string> {
   const connection = await createConnection(url)
   const [tables] = await connection.query<RowDataPacket[]>("show tables like 'websocket_events'")

@@ -58,7 +58,7 @@ while ARGV[position] do
   local ok, result = pcall(calls[name], unpack(ARGV, position + 2, position + 1 + sizes[name]))
   if not ok then
     failed = failed + 1
-    -- The error of a command is a text here. If it begins with a code, such as OOM, the code says whether Redis refuses to serve.
+    -- The error of a command is a text here. If it begins with a code, such as OOM, that code tells whether Redis refuses to serve.
     if type(result) ~= 'table' then
       local code = string.match(tostring(result), '^(%u+) ')
       result = { err = (code and code ~= 'ERR') and result or 'ERR script: ' .. tostring(result) }

@@ -56,7 +56,7 @@ for _, channel in ipairs(redis.call('SMEMBERS', base .. 'in:' .. user)) do
   setMember(channel, user, false)
 end
 redis.call('DEL', base .. 'in:' .. user)
--- Nobody else is a member of the own channel.
+-- Only the user is a member of the own channel.
 local own = 'private-user.' .. user
 redis.call('DEL', base .. 'delta:' .. own)
 redis.call('HDEL', base .. 'rooms', own)

@@ -7,7 +7,7 @@ import { prelude } from './prelude.js'
  */
 
 const repairPrelude = prelude + `
--- Used for a user whose presence was evicted, until a node that knows better writes it.
+-- Used for a user whose presence was evicted, until a node that knows the presence writes it.
 local fallbackPresence = '{"status":"online","device":"web","lastMessage":null,"data":null,"awaySince":null,"hiddenSince":null}'
 local function keepOnline(user)
   redis.call('ZREM', base .. 'grace', user)
