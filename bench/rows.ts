@@ -120,7 +120,7 @@ export const rows: Row[] = [
   {
     name: 'direct messages, confirmed',
     once: true,
-    work: 'the same, and each recipient says that it has come',
+    work: 'the same, and each recipient confirms it',
     unit: 'acked messages per second',
     bars: [],
     round: async ({ mariadb }) => ({ 'fastify-realtime': (await directMessages(realtime, { pairs: 500, seconds: 3, confirmed: true }, await stored(mariadb))).perSecond })
@@ -128,8 +128,8 @@ export const rows: Row[] = [
   {
     name: 'resume',
     once: true,
-    work: 'all 2000 members of 20 rooms ask at once for the 20 messages that they missed',
-    unit: 'ms until all are answered',
+    work: 'all 2000 members of 20 rooms resume at once, each after 20 missed messages',
+    unit: 'ms until all have resumed',
     bars: [],
     round: async ({ mariadb }) => ({ 'fastify-realtime': await resume({ members: 2000, rooms: 20 }, await stored(mariadb)) })
   },
@@ -188,7 +188,7 @@ export const rows: Row[] = [
   },
   ...Object.entries(calls).map(([name, call]): Row => ({
     name: `REST: ${name}`,
-    work: 'beside a bare Fastify route that verifies the JWT and answers the same bytes',
+    work: 'beside a bare Fastify route that verifies the JWT and returns the same bytes',
     unit: 'requests per CPU second',
     bars: [{ than: 'bare', atLeast: REST_BARS[name as keyof typeof calls] }],
     // No other connection receives the events, because fan-out has rows of its own. The users of a list must be online.
@@ -296,7 +296,7 @@ export const rows: Row[] = [
   },
   {
     name: 'latency',
-    work: '500 members, 60 messages a second: half of what Socket.IO can',
+    work: '500 members, 60 messages a second: half of Socket.IO’s maximum',
     unit: 'ms',
     bars: [{ of: 'fastify-realtime p50', than: 'socket-io p50', atMost: 1 }, { of: 'fastify-realtime p99', than: 'socket-io p99', atMost: 1 }],
     round: async ({ mariadb }) => {

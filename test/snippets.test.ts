@@ -112,7 +112,7 @@ const runs: Record<string, (t: Test) => Promise<void>> = {
     await connect(app, ann)
     internalsOf(app).bus.emit('failed', { tenantId: 1, userId: 2, senderId: 1, messageId: 1, id: 1, channel: 'private-user.2', type: 'message:direct', data: {}, payload: '{}', reason: 'too old' })
     t.ok(lines.includes('came online'))
-    t.ok(lines.includes('nobody confirmed it'))
+    t.ok(lines.includes('not confirmed'))
   },
   async 'string-ids' (t) {
     const app = bareApp(t)

@@ -21,8 +21,8 @@ export interface DeparturesOptions {
 }
 
 /**
- * Users whose last connection may have ended: their unconfirmed events are due at once, because the host is told that it
- * waits. Most left nothing behind, which costs a hundred of them one statement.
+ * Users whose last connection may have ended: their unconfirmed events are due at once, so that `waiting` is emitted for them.
+ * Most users leave none; for a hundred of these one statement suffices.
  */
 export class Departures {
   readonly #options: DeparturesOptions

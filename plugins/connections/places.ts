@@ -8,7 +8,7 @@ import { Connection } from './connection.js'
 
 /**
  * The places of this node's sockets and streams. They belong to the TCP sockets of upgrades, so that a refused one gives its place
- * back too, and to the responses of streams, of which a TCP socket may carry several.
+ * back too, and to the responses of streams: a TCP socket may carry several.
  */
 export class Places {
   readonly #admission: Admission

@@ -25,7 +25,7 @@ const ConversationsSettings = Type.Object({
 
 /** Options of the conversations plugin; every one has a default. */
 export interface ConversationsOptions extends Partial<Static<typeof ConversationsSettings>> {
-  /** Decides who may edit and delete messages of others: `event` is `message:edit` or `message:delete`. Absent: nobody. */
+  /** Decides who may edit and delete messages of others: `event` is `message:edit` or `message:delete`. Absent: no one. */
   moderate?: Moderate
 }
 

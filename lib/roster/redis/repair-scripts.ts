@@ -124,8 +124,8 @@ local results = {}`,
   results[i] = { { connectionCursor, userCursor, typingCursor }, names, deadline, isInvisibleKnown() and '1' or '' }`)
 
 /**
- * Takes names of keys without the tenant's base (`of:…`, `channels:…`, `watches:…`, `typers:…`, `node:…`, `room:…`, `holders:…`, `crowd:…`) and removes what belongs to
- * nobody. Returns for each tenant the nodes that are named and not living.
+ * Takes names of keys without the tenant's base (`of:…`, `channels:…`, `watches:…`, `typers:…`, `node:…`, `room:…`, `holders:…`,
+ * `crowd:…`) and removes orphaned entries. Returns for each tenant the nodes that are named and not living.
  */
 export const repairKeys = tableScript({
   prelude: repairPrelude, parameters: ['livingNodes'], columns: ['keyName'], setup: 'local results = {}', result: 'results'

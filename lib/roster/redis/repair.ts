@@ -7,7 +7,7 @@ import { partsOf, type Part } from './parts.js'
 
 /** Keys visited by one SCAN. */
 const SCAN_SIZE = 1000
-/** Keys of which a tenant has many; they are repaired one by one. */
+/** Keys that a tenant has many of; they are repaired one by one. */
 const MANY_PER_TENANT = /^(?:of|channels|watches|typers|node|room|holders|crowd):/
 
 /** The progress in one tenant: cursors through its connections, users and typing, '' for what is done. */

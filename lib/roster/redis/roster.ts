@@ -127,7 +127,7 @@ export class RedisRoster implements Roster {
     if (mine.nodeId !== null) joined.replaced ??= before
   }
 
-  /** Keeps a status that no node has set since the user's first connection, so that Redis can be written anew. */
+  /** Keeps a status that no node has set since the user's first connection, so that Redis can be restored. */
   #learnStatus (entry: RosterConnection, { hasReturned, invisibleSince, openedAt }: Joined): void {
     const known = this.#local.presence(entry)
     const presence = defaultPresence(entry.device, openedAt)
