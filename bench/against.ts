@@ -15,9 +15,9 @@ import { startHost } from './servers.js'
 
 /**
  * `npm run bench:against -- <commit> [<commit>…]`: the example host of this tree beside that of other commits. All are started
- * and warm, and take turns in short blocks, so that what the machine does meanwhile happens to each of them; a round starts
- * them anew. Prints the median of the blocks' ratios to the first commit. `--row`, `--rounds`, `--blocks`; `--plugins` names
- * those that every commit has.
+ * and warm, and take turns in short blocks, so that other load of the machine affects all of them; each round starts them again.
+ * Prints the median of the blocks' ratios to the first commit. `--row`, `--rounds`, `--blocks`; `--plugins` names the plugins
+ * that every commit has.
  */
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -68,7 +68,7 @@ async function oneRound (probe: Probe): Promise<number[][]> {
       const found: number[] = []
       for (const { load } of i % 2 === 0 ? running : running.toReversed()) {
         found.push(await load.block())
-        await sleep(300) // what is written a little later is nobody else's
+        await sleep(300) // rows that are written later must not count for another host
       }
       blocks.push(i % 2 === 0 ? found : found.toReversed())
     }
@@ -78,7 +78,7 @@ async function oneRound (probe: Probe): Promise<number[][]> {
   }
 }
 
-/** The example host of a commit as one file; what it imports is this tree's. */
+/** The example host of a commit as one file; its dependencies are those of this tree. */
 async function hostOf (commit: string): Promise<{ name: string, host: string }> {
   const sources = join(temporaryFolder('against'), 'sources')
   mkdirSync(sources)

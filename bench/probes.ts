@@ -15,7 +15,7 @@ export interface Probe {
 }
 
 interface Load {
-  /** What the server used for one unit of work in this block; less is better. */
+  /** The server's cost of one unit of work in this block; less is better. */
   block (): Promise<number>
   stop (): Promise<void>
 }

@@ -19,10 +19,10 @@ export interface Servers {
   redis: { url: string, pid: number }
 }
 
-/** What one round found: a figure for each peer, by name. */
+/** The result of one round: a figure for each peer, by name. */
 export type Figures = Record<string, number>
 
-/** `fastify-realtime` held against another figure: at most, or at least, so many times it; without one, against a number. */
+/** Compares `fastify-realtime` with another figure (at most, or at least, this multiple of it), or with a number. */
 export interface Bar { than?: string, atMost?: number, atLeast?: number, of?: string }
 
 export interface Row {
@@ -90,7 +90,7 @@ export const rows: Row[] = [
     round: async ({ mariadb }) => {
       const figures: Figures = {}
       for (const members of [50, 500, 5000]) figures[`${members} members`] = await fanOut(realtime, { ...load, members }, await log(realtime, mariadb))
-      // A relay without any log: what the machine itself costs with more sockets, or fewer.
+      // A relay without a log: the machine's own cost with more sockets, or fewer.
       for (const members of [50, 500, 5000]) figures[`bun, ${members} members`] = await fanOut(bun, { ...load, members })
       return figures
     }
@@ -120,7 +120,7 @@ export const rows: Row[] = [
   {
     name: 'direct messages, confirmed',
     once: true,
-    work: 'the same, and each recipient says that it has come',
+    work: 'the same, and each recipient confirms it',
     unit: 'acked messages per second',
     bars: [],
     round: async ({ mariadb }) => ({ 'fastify-realtime': (await directMessages(realtime, { pairs: 500, seconds: 3, confirmed: true }, await stored(mariadb))).perSecond })
@@ -128,8 +128,8 @@ export const rows: Row[] = [
   {
     name: 'resume',
     once: true,
-    work: 'all 2000 members of 20 rooms ask at once for the 20 messages that they missed',
-    unit: 'ms until all are answered',
+    work: 'all 2000 members of 20 rooms resume at once, each after 20 missed messages',
+    unit: 'ms until all have resumed',
     bars: [],
     round: async ({ mariadb }) => ({ 'fastify-realtime': await resume({ members: 2000, rooms: 20 }, await stored(mariadb)) })
   },
@@ -188,10 +188,10 @@ export const rows: Row[] = [
   },
   ...Object.entries(calls).map(([name, call]): Row => ({
     name: `REST: ${name}`,
-    work: 'beside a bare Fastify route that verifies the JWT and answers the same bytes',
+    work: 'beside a bare Fastify route that verifies the JWT and returns the same bytes',
     unit: 'requests per CPU second',
     bars: [{ than: 'bare', atLeast: REST_BARS[name as keyof typeof calls] }],
-    // Nobody listens to what is told: fan-out has rows of its own. Whom a list names must be online.
+    // No other connection receives the events, because fan-out has rows of its own. The users of a list must be online.
     round: async ({ mariadb }) => ({ ...await restRequests(call, { count: 8000, sockets: name === 'online list' ? USERS : 0 }, await stored(mariadb)) })
   })),
   {
@@ -209,7 +209,7 @@ export const rows: Row[] = [
   {
     name: 'presence of a large tenant',
     once: true,
-    work: '200, 2000 and 10,000 users come online where nobody is told of everyone, each watched by 20',
+    work: '200, 2000 and 10,000 users come online, each watched by 20, and changes are sent only to watchers',
     unit: 'µs CPU per user',
     bars: [{ of: '10000 users', than: '200 users', atMost: 1.3 }],
     round: async () => {
@@ -224,11 +224,11 @@ export const rows: Row[] = [
   {
     name: 'presence at the default',
     once: true,
-    work: 'the same, with the default: everyone is told of everyone up to 1000',
+    work: 'the same, with the default: up to 1000 users every change is sent to everyone',
     unit: 'µs CPU per user',
-    bars: [{ of: '10000 users', than: '200 users, nobody told of everyone', atMost: 2 }],
+    bars: [{ of: '10000 users', than: '200 users, watchers only', atMost: 2 }],
     round: async () => ({
-      '200 users, nobody told of everyone': (await arrivals({ users: 200, everyone: 'never' }, {})).cpu,
+      '200 users, watchers only': (await arrivals({ users: 200, everyone: 'never' }, {})).cpu,
       '10000 users': (await arrivals({ users: 10_000 }, {})).cpu
     })
   },
@@ -296,7 +296,7 @@ export const rows: Row[] = [
   },
   {
     name: 'latency',
-    work: '500 members, 60 messages a second: half of what Socket.IO can',
+    work: '500 members, 60 messages a second: half of Socket.IO’s maximum',
     unit: 'ms',
     bars: [{ of: 'fastify-realtime p50', than: 'socket-io p50', atMost: 1 }, { of: 'fastify-realtime p99', than: 'socket-io p99', atMost: 1 }],
     round: async ({ mariadb }) => {

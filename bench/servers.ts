@@ -60,7 +60,7 @@ export async function startScript (script: string, env: Record<string, string>):
 
 let bundled: ReturnType<typeof bundle> | null = null
 
-/** The example host with everything on; SQLite unless the environment says otherwise. */
+/** The example host with everything on; SQLite unless `env` has a `DATABASE_URL`. */
 export async function startRealtime (env: Record<string, string> = {}): Promise<Target> {
   bundled ??= bundle()
   return await startHost((await bundled).host, env)

@@ -16,7 +16,7 @@ import { Health, LoggedIn, Login } from './schemas.js'
 import type { Settings } from './settings.js'
 import { openUsers } from './users.js'
 
-/** What the tokens of this host say. */
+/** The claims of this host's tokens. */
 interface Claims { sub: string, club: Id, name?: string, admin?: boolean, exp?: number, iat?: number, jti?: string }
 
 declare module '@fastify/jwt' {
@@ -34,13 +34,13 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
   const app = Fastify({ logger: { level: settings.logLevel }, forceCloseConnections: true })
 
   // The host's own things: auth, CORS, documents.
-  // An expired token is told apart from a wrong one: fastify-realtime compares `expiresAt` itself.
+  // Expired tokens are distinguished from invalid ones: fastify-realtime compares `expiresAt` itself.
   await app.register(jwt, { secret: settings.jwtSecret, sign: { expiresIn: '12h' }, verify: { ignoreExpiration: true } })
   await app.register(cors, { origin: settings.allowedOrigins, credentials: true })
   if (settings.production) guard(app)
   await documents(app)
 
-  // One database for the host's own table and fastify-realtime's. What the host opened, the host closes.
+  // One database for the host's own table and fastify-realtime's. The host closes it.
   const database = openDatabase(settings.database)
   app.addHook('onClose', async () => { await database.close() })
 
@@ -63,7 +63,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     }
   }
 
-  // What may they do? Members of a club use its groups and conversations; an admin broadcasts, and watches the dashboard.
+  // What may users do? Members of a club use its groups and conversations; an admin broadcasts, and watches the dashboard.
   const authorize: Authorize = ({ identity, action, channel }) => {
     switch (action) {
       case 'subscribe': return OURS.test(channel) || mayWatch(identity, channel)
@@ -74,7 +74,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
     }
   }
 
-  // What are they called?
+  // What are the names of users?
   const users = await openUsers(database, settings.ids)
 
   await app.register(realtime, {
@@ -123,7 +123,7 @@ export async function buildApp (settings: Settings): Promise<FastifyInstance> {
       schema: withIds({
         ...open,
         tags: ['host'],
-        summary: 'A token for whoever one says to be: for the demo only',
+        summary: 'Get a token for any user: for the demo only',
         body: Login,
         response: { 200: LoggedIn, 400: ErrorResponse, 413: ErrorResponse, 415: ErrorResponse, 500: ErrorResponse }
       }, settings.ids)

@@ -8,7 +8,7 @@ const info = { title: 'fastify-realtime example host', version: '1.0.0' }
 /** A route that asks for no credentials. */
 export const open: { security: [] } = { security: [] }
 
-/** OpenAPI at `/docs`, the socket's AsyncAPI at `/docs/asyncapi.json`. Before the routes: what comes earlier is not seen. */
+/** OpenAPI at `/docs`, the socket's AsyncAPI at `/docs/asyncapi.json`. Registered before the routes, because earlier routes are not included. */
 export async function documents (app: FastifyInstance): Promise<void> {
   await app.register(swagger, {
     openapi: {
@@ -19,11 +19,11 @@ export async function documents (app: FastifyInstance): Promise<void> {
         { name: 'connections', description: 'Who has which devices and tabs open' },
         { name: 'presence', description: 'Who is online, away, busy' },
         { name: 'typing', description: 'Who types where' },
-        { name: 'channels', description: 'Subscriptions, and what was sent' },
+        { name: 'channels', description: 'Subscriptions, messages, and missed events' },
         { name: 'conversations', description: 'History, unread messages, read marks, edits and deletes' },
         { name: 'messages', description: 'Durable events: a 202 comes after the commit' },
         { name: 'stats', description: 'Figures of a tenant' },
-        { name: 'operators', description: 'Who is connected; kick, close and ban, for those who run the host' },
+        { name: 'operators', description: 'List connected users; kick, close and ban: for operators of the host' },
         { name: 'host', description: 'The example host’s own' }
       ],
       // How people log in is the host's business, and so is its description; every route of fastify-realtime needs it.

@@ -7,9 +7,8 @@ const DOCUMENTS = '/docs'
 const isGuarded = (url: string): boolean => GUARDED.has(url) || url === DOCUMENTS || url.startsWith(`${DOCUMENTS}/`)
 
 /**
- * In production the dashboard and the documents are for operators: whoever shows a token with the claim `admin`, as a
- * bearer token or, where a browser asks for a password, as that. Call it before their routes are registered: no other
- * route gets the hook.
+ * In production the dashboard and the documents are for operators: they need a token with the claim `admin`, as a bearer token or
+ * as the password that a browser asks for. Call it before their routes are registered: no other route gets the hook.
  */
 export function guard (app: FastifyInstance): void {
   const forOperators: onRequestAsyncHookHandler = async (request, reply) => {

@@ -34,7 +34,7 @@ const errors = { 400: ErrorResponse, 401: ErrorResponse, 403: ErrorResponse, 500
 const SHOWN = 100
 const ROOMS = 20
 
-/** What the dashboard lets operators do: see who is connected, and kick, close and ban. Also with `curl`. */
+/** The routes of the dashboard for operators: list connected users, kick, close and ban. They also work with `curl`. */
 export async function operators (app: FastifyInstance, { ids, plugins }: Settings): Promise<void> {
   const figuresOf = async (clubId: IdType): Promise<HostStats | null> => plugins.includes('stats') ? await app.realtime.stats.get(clubId).catch(() => null) : null
   await app.register(async (scope) => {
@@ -46,7 +46,7 @@ export async function operators (app: FastifyInstance, { ids, plugins }: Setting
     const schema = { tags: ['operators'] }
 
     scope.get<{ Querystring: { clubId: IdType } }>('/online', {
-      schema: { ...schema, summary: 'Who of a club is connected, from where and to what', querystring: withIds(Type.Object({ clubId: Id }), ids), response: { ...errors, 200: withIds(Online, ids) } }
+      schema: { ...schema, summary: 'List the connected users of a club, with addresses and channels', querystring: withIds(Type.Object({ clubId: Id }), ids), response: { ...errors, 200: withIds(Online, ids) } }
     }, async ({ query: { clubId } }) => {
       const { users: online, total } = await app.realtime.presence.listOnline(clubId, { limit: SHOWN })
       const users = await Promise.all(online.map(async ({ userId, name }) =>

@@ -10,7 +10,7 @@ const FOLDER = new URL('./public/', import.meta.url)
 const TYPES: Record<string, string> = {
   '.html': 'text/html; charset=utf-8', '.js': 'text/javascript; charset=utf-8', '.css': 'text/css; charset=utf-8', '.svg': 'image/svg+xml'
 }
-/** Nothing but the host's own files runs or is asked, whatever a name or a message says. */
+/** Only the host's own files may run or be requested, regardless of the text of names and messages. */
 const POLICY = "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; object-src 'none'"
 
 /** The demo page at `/`, the dashboard at `/dashboard.html`: plain modules, and the client and the charts they import. */
@@ -32,7 +32,7 @@ export async function page (app: FastifyInstance, ids: IdKind): Promise<void> {
   }
 }
 
-/** `fastify-realtime/client` is TypeScript in this repository; who installs the package imports it as it is. */
+/** `fastify-realtime/client` is TypeScript in this repository; installed packages import it directly. */
 async function bundleClient (): Promise<string> {
   const source = fileURLToPath(new URL('../client/src/index.ts', import.meta.url))
   if (!existsSync(source)) return 'throw new Error("the client is not built")'

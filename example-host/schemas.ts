@@ -15,7 +15,7 @@ export const Login = Type.Object({
 
 export const LoggedIn = Type.Object({ token: Type.String(), userId: Id, clubId: Id, name: Type.String() })
 
-/** Either of the two: users by id, separated by commas, or those whose name begins with a text or has a word that does. */
+/** Either users by id, separated by commas, or users with a word in their name that begins with a text. */
 export const PeopleQuery = Type.Object({
   ids: Type.Optional(Type.String({ maxLength: 7000, pattern: '^[^,]+(,[^,]+){0,99}$' })),
   search: Type.Optional(Type.String({ minLength: 1, maxLength: 100 }))

@@ -7,7 +7,7 @@ try {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
       app.close().then(() => { process.exit(0) }, (err: unknown) => {
-        app.log.error({ err }, 'closing failed')
+        app.log.error({ err }, 'Closing failed')
         process.exit(1)
       })
     })

@@ -7,7 +7,7 @@ export type PluginName = typeof pluginNames[number]
 /** Characters of a secret that cannot be guessed. */
 const MIN_SECRET = 32
 
-/** What the environment says, with the defaults of a first try: one process, one file. */
+/** The settings from the environment. The defaults suit a first try: one process, one file. */
 export interface Settings {
   port: number
   host: string
@@ -34,7 +34,7 @@ export interface Settings {
   production: boolean
 }
 
-/** Reads the environment. Throws with the variable's name where a value cannot work. */
+/** Reads the environment. Throws an error with the variable's name for an invalid value. */
 export function readSettings (env: NodeJS.ProcessEnv): Settings {
   const production = env.NODE_ENV === 'production'
   if (production && !env.JWT_SECRET) throw new Error('JWT_SECRET is required in production')
@@ -86,7 +86,7 @@ const flag = (env: NodeJS.ProcessEnv, name: string): boolean => oneOf(name, env[
 function redisUrl (env: NodeJS.ProcessEnv): string | undefined {
   if (env.REDIS_URL) return env.REDIS_URL
   if (!env.REDIS_HOST) return undefined
-  // Some .env files say null where there is no password.
+  // Some .env files have `null` for no password.
   const password = env.REDIS_PASSWORD && env.REDIS_PASSWORD !== 'null' ? `:${encodeURIComponent(env.REDIS_PASSWORD)}@` : ''
   return `redis://${password}${env.REDIS_HOST}:${number(env, 'REDIS_PORT', 6379)}/${number(env, 'REDIS_DB', 0)}`
 }

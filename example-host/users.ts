@@ -6,10 +6,10 @@ const FOUND = 20
 
 type Users = { demo_users: { club_id: Id, user_id: Id, name: string } }
 
-/** The host's directory of users: a table of its own, since a name told to one node is asked for on another. */
+/** The host's directory of users: a table, because names given to one node are read on others. */
 export async function openUsers (database: OpenDatabase, ids: IdKind) {
   const db = database.db.withTables<Users>()
-  // Strings byte by byte: ann and Ann are two users, whatever the server's collation says.
+  // Strings are compared byte by byte: ann and Ann are two users, regardless of the server's collation.
   const type = ids === 'integer' ? 'bigint' : database.dialect === 'mysql' ? 'varbinary(64)' : 'text'
   const read = (id: Id): Id => (ids === 'integer' ? Number(id) : String(id)) as Id
   await db.schema.createTable('demo_users').ifNotExists()
@@ -19,7 +19,7 @@ export async function openUsers (database: OpenDatabase, ids: IdKind) {
     .addPrimaryKeyConstraint('demo_users_pk', ['club_id', 'user_id'])
     .execute()
   return {
-    /** Nobody waits long for it: a name can be missed, a login during a database's absence cannot. */
+    /** Limited in time, because a login must succeed while the database is away, even without storing the name. */
     async remember (clubId: Id, userId: Id, name: string): Promise<void> {
       const written = db.replaceInto('demo_users').values({ club_id: clubId, user_id: userId, name }).execute()
       await Promise.race([written.catch(() => {}), setTimeout(500)])
@@ -29,7 +29,7 @@ export async function openUsers (database: OpenDatabase, ids: IdKind) {
         .where('club_id', '=', clubId).where('user_id', 'in', userIds).execute()
       return new Map(rows.map(({ user_id: userId, name }) => [read(userId), { name }]))
     },
-    /** An id as text says it; null if it is none. */
+    /** Parses an id; null if it is not valid. */
     parse: (text: string): Id | null => ids === 'string' ? text as unknown as Id : /^[1-9]\d{0,15}$/.test(text) ? read(text as unknown as Id) : null,
     /** Users of a club with a word in their name that begins with this text. */
     async search (clubId: Id, text: string): Promise<Array<{ userId: Id, name: string }>> {

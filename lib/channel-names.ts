@@ -17,7 +17,7 @@ export const isPrivate = (channel: string): boolean => channel.startsWith(PRIVAT
 
 const WATCH = '~user.'
 
-/** The hidden channel on which those who watch a user are sent changes. No client can name it: names begin with a letter or a digit. */
+/** The hidden channel that carries a user's changes to the watchers. Clients cannot name it: names begin with a letter or a digit. */
 export const watchChannel = (userId: Id): string => WATCH + userId
 
 export const isHidden = (channel: string): boolean => channel.startsWith('~')

@@ -37,13 +37,13 @@ import { Maintenance } from './upkeep/maintenance.js'
 import { Scheduler, TICK_INTERVAL_MS } from './upkeep/scheduler.js'
 import { encodeFrame } from './wire/protocol.js'
 
-/** How many times `storageTimeout` a statement may take that no client waits for. */
+/** A statement that no client waits for may take this multiple of `storageTimeout`. */
 const SLOW = 10
 
 /** The RPC by which nodes exchange their newest positions in the log. */
 const LOG_POSITION = 'log.position'
 
-/** The internals, and what drives them: begins with `start`, ends with `close`. */
+/** The internals and their lifecycle, from `start` to `close`. */
 interface Core {
   readonly internals: Internals
   readonly accessControl: AccessControl
@@ -56,10 +56,10 @@ interface Core {
 
 /**
  * The shared core: `await app.register(realtime, { database, redis, authenticate, authorize, resolveUsers })`.
- * Opens what is given as a URL, and closes only that. Throws an {@link OptionError} that names a missing or wrong option.
+ * Opens a database and a Redis given as URLs, and closes only these. Throws an {@link OptionError} that names a missing or wrong option.
  */
 async function realtimeCore (fastify: FastifyInstance, options: RealtimeOptions): Promise<void> {
-  // Before anything is opened that nobody would close.
+  // Before anything is opened that would have to be closed.
   if (fastify.hasDecorator('realtime')) throw new Error('the core is registered already: register it once and the plugins after it')
   const settings = readCoreOptions(options)
   const resources = await openResources(options, settings, fastify.log)

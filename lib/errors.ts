@@ -2,7 +2,7 @@ import { STATUS_CODES } from 'node:http'
 
 /**
  * Every error that a client can get, in one table; codes are never reused.
- * An entry is `[HTTP status, default message]`; the message says what to do where that is not obvious.
+ * An entry is `[HTTP status, default message]`; the message includes what to do if that is not obvious.
  */
 const table = {
   RT_UNAUTHENTICATED: [401, 'Authenticate first: the credentials are missing or not valid'],
@@ -23,12 +23,12 @@ const table = {
   RT_REJECTED: [422, 'The server does not accept this content']
 } as const satisfies Record<string, readonly [status: number, message: string]>
 
-/** What an error says unless it is given a message of its own. */
+/** The default message of an error. */
 export const messageOf = (code: ErrorCode): string => table[code][1]
 
 export type Outcome = 'none' | 'unknown'
 
-/** The code of a {@link RealtimeError}, as it stands in REST errors and in `error` frames. */
+/** The code of a {@link RealtimeError}, as in REST errors and in `error` frames. */
 export type ErrorCode = keyof typeof table
 
 export const errorCodes = Object.keys(table) as ErrorCode[]
@@ -45,7 +45,7 @@ export class RealtimeError extends Error {
    * `dedupeId` is safe in both cases.
    */
   readonly outcome?: Outcome
-  /** In a call for several recipients: how many events are certainly stored. */
+  /** Of a call for several recipients: the number of events that are certainly stored. */
   readonly stored?: number
 
   constructor (

@@ -11,7 +11,7 @@ export interface AccessRequest {
   action: 'subscribe' | 'publish' | 'direct' | 'notify' | 'broadcast'
   /** The channel subscribed or published to; for `direct` the recipient's private one, for `notify` the caller's own. */
   channel: string
-  /** The frame's name, for what is published: `message:group`, `user:typing`, a custom event. */
+  /** The name of the published frame: `message:group`, `user:typing`, a custom event. */
   event?: string
   /** The frame's data, under the names of the frame over REST too. */
   data?: Readonly<Record<string, unknown>>
@@ -30,7 +30,7 @@ export type Authenticate = (input: { token: string | undefined, request: Fastify
 /** Whether an identity may do something. If it throws, or takes longer than `hostTimeout`, the client gets `RT_UNAVAILABLE`. */
 export type Authorize = (request: AccessRequest) => MaybePromise<Verdict>
 /**
- * The same for several channels at once, which a client subscribes with one frame, or which a recheck checks. Returns one result
+ * The same for several channels at once: for a frame that subscribes to several, and for a recheck. Returns one result
  * per channel, in the same order. If absent, `authorize` is called for each channel.
  */
 export type AuthorizeMany = (request: { identity: Identity, action: 'subscribe', channels: string[] }) => MaybePromise<Verdict[]>

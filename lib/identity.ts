@@ -7,19 +7,19 @@ export interface Identity {
   name?: string
   /** When the credentials end, as a Date or in milliseconds since 1970; absent or null: never. */
   expiresAt?: Date | number | null
-  /** When the credentials were issued, as a Date or in milliseconds since 1970; absent: when they were shown. See `access.revoke`. */
+  /** When the credentials were issued, as a Date or in milliseconds since 1970; absent: when they were presented. See `access.revoke`. */
   issuedAt?: Date | number | null
   /** Names these credentials (a JWT's `jti`, a session id), so that `access.revoke` can end them. */
   tokenId?: string | null
-  /** Whatever the host wants to find again in `authorize`. */
+  /** Any value, for use in `authorize`. */
   claims?: unknown
 }
 
-/** Who does something, through whichever face: a REST request has no connection, a frame has one. */
+/** The user behind a REST request (without a connection) or a frame (with one). */
 export interface Caller {
   identity: Identity
   connectionId: string | null
-  /** What waits for host functions: the connection, or the HTTP response. Its places are free when it is gone. */
+  /** The connection or HTTP response that waits for host functions. Its calls are released when it closes. */
   owner: object
 }
 
@@ -32,7 +32,7 @@ const MAX_LENGTH = 64
 /** The largest time that a Date can hold. */
 const LAST_TIME = 8.64e15
 
-/** A field of an identity that a host got wrong, and what it is instead of what. Null where the identity can be used. */
+/** The first invalid field of an identity, and the problem with it. Null for a valid identity. */
 export function mistakeIn (identity: unknown, ids: Ids): { field: string, problem: string } | null {
   if (typeof identity !== 'object' || identity === null) return { field: 'identity', problem: `is ${kindOf(identity)}, not an object` }
   const { tenantId, userId, expiresAt, issuedAt, tokenId } = identity as Partial<Record<keyof Identity, unknown>>
@@ -46,14 +46,14 @@ export function mistakeIn (identity: unknown, ids: Ids): { field: string, proble
 
 const notAnId = (value: unknown, { kind, description }: Ids): string => `is ${describe(value, kind)}, and the option ids is '${kind}': give ${description}`
 
-/** What a value is that is no id of this kind, without the value. */
+/** Describes a value that is not an id of this kind, without containing it. */
 function describe (value: unknown, kind: IdKind): string {
   if (kind === 'integer') return kindOf(value)
   if (typeof value === 'number') return 'a number'
   return typeof value === 'string' ? describeText(value) : kindOf(value)
 }
 
-/** The fault of a text that is no id, without the text. */
+/** Describes a text that is not an id, without containing it. */
 function describeText ({ length }: string): string {
   return length === 0 ? 'an empty string' : length > MAX_LENGTH ? `a string of ${length} characters` : 'a string with other characters'
 }
@@ -64,7 +64,7 @@ export const isTime = (value: unknown): value is Date | number =>
 
 const isTimeOrNone = (value: unknown): boolean => value === undefined || value === null || isTime(value)
 
-/** What a value is, without the value: it may be a secret. */
+/** Describes a value without containing it: it may be a secret. */
 function kindOf (value: unknown): string {
   if (value === undefined || value === null || Number.isNaN(value)) return String(value)
   if (value instanceof Date) return 'an invalid Date'

@@ -40,7 +40,7 @@ export interface EphemeralEvent {
   withoutSelf?: boolean
 }
 
-/** What the channels plugin asks and counts before a client's event is stored, for events of other plugins. */
+/** The checks of the channels plugin before a client's event is stored, for events of other plugins. */
 export interface Screening {
   /** Counts a durable event of a user. Throws, or rejects with, `RT_RATE_LIMITED`. */
   count (identity: Identity): MaybePromise<void>
@@ -48,12 +48,12 @@ export interface Screening {
   screen<Data extends object> (caller: Caller, event: string, channel: string, data: Data, faultIn: (data: Record<string, unknown>) => string | null): MaybePromise<Data>
 }
 
-/** A channel that a stream was asked for: its name, and why it is refused; null: it is not. */
+/** A requested channel of a stream: its name, and the error with which it is refused, or null. */
 export interface CheckedChannel { channel: string, error: RealtimeError | null }
 
 /** Subscriptions of streams, which the channels plugin makes. */
 export interface StreamSubscriptions {
-  /** Whether the caller may subscribe to these channels, each of which is named once in the result. Never rejects. */
+  /** Whether the caller may subscribe to these channels. The result has each channel once. Never rejects. */
   check (caller: Caller, names: readonly string[]): Promise<CheckedChannel[]>
   /**
    * Subscribes; `connection.begin` must follow `begun`. `since`: see `LocalConnection.join`. Rejects with `RT_LIMIT_EXCEEDED` and what
@@ -62,15 +62,18 @@ export interface StreamSubscriptions {
   join (connection: LocalConnection, channel: string, since: number): Promise<{ joining: Joining, members: object | null, begun: () => void }>
 }
 
-/** What the conversations plugin does with messages. */
+/** The part of the conversations plugin in storing messages. */
 export interface ConversationHooks {
-  /** Called before a message is stored: its users have the conversation in their lists from then on. Usually synchronous (bench row "direct messages, durable"). */
+  /**
+   * Called before a message is stored: its users have the conversation in their lists from then on. Usually synchronous (bench
+   * row "direct messages, durable").
+   */
   begin (event: NewEvent, transaction?: Executor): MaybePromise<void>
 }
 
 /** Shared by the plugins, see {@link internalsOf}. */
 export interface Internals {
-  /** Boot id of this node: a restarted process is another node. */
+  /** New at every start: a restarted process is another node. */
   readonly nodeId: string
   readonly settings: CoreSettings
   /** The kind of ids of tenants and users. */
@@ -104,7 +107,7 @@ export interface Internals {
    */
   channelLeft: ((connection: LocalConnection, user: UserRef, channel: string, delay: number) => void) | null
   /**
-   * Begins the watches that a connection was given by REST before it opened. What it resolves with follows the first reply. Never
+   * Begins the watches that were requested by REST before the connection opened. Resolves with a function to call after the first reply. Never
    * rejects. Null without the presence plugin.
    */
   beginWatches: ((connection: LocalConnection) => Promise<() => void>) | null
@@ -112,7 +115,7 @@ export interface Internals {
   screening: Screening | null
   /** Subscribes the channels of streams; null without the channels plugin. */
   streamSubscriptions: StreamSubscriptions | null
-  /** Adds what a message does to its conversation; null without the conversations plugin. */
+  /** Called before a message is stored; null without the conversations plugin. */
   conversations: ConversationHooks | null
   /** The connections whose socket is on this node, by {@link connectionKey}. Filled by the connections plugin. */
   readonly localConnections: Map<ConnectionKey, LocalConnection>

@@ -1,7 +1,7 @@
 import type { Id, Ids } from './ids.js'
 
 /**
- * Composite keys of maps: `{tenantId}/…`, so that no two tenants ever share an entry. Neither a tenant's nor a user's id
+ * Composite keys of maps: `{tenantId}/…`, so that tenants never share an entry. Neither a tenant's nor a user's id
  * can hold a slash, so the first slash ends the tenant. The types keep the kinds apart: the key of a connection, or any
  * string, is not accepted as the key of a channel; a literal (`'1/room'`) is.
  */

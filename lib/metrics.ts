@@ -43,9 +43,9 @@ function eventOf (payload: Buffer): string {
  * plugin serves metrics.
  */
 export class Metrics {
-  /** Dropped frames: ephemeral ones for a slow reader, those that closed a socket as too slow, and those for a closing socket. */
+  /** Dropped frames: ephemeral frames for a slow reader, frames that closed a socket as too slow, and frames for a closing socket. */
   readonly dropped = { ephemeral: 0, tooSlow: 0, closing: 0 }
-  /** Frames that were answered with an error. */
+  /** Frames that got an error as reply. */
   readonly refused = new Map<ErrorCode, number>()
   /** Identities that were refused because of a ban or a revocation, REST and sockets, by code. */
   readonly accessRefused = new Map<ErrorCode, number>()

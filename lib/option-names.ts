@@ -1,26 +1,28 @@
 import { OptionError } from './errors.js'
 
-/** Of which plugin an option is, for the host that gave it to another. Not needed to be complete: it only words a refusal. */
+/** The options of each plugin, so that the error for an option passed to the wrong plugin can name the right one. */
 export const optionsOf = {
   core: ['database', 'redis', 'authenticate', 'authorize', 'authorizeMany', 'resolveUsers', 'prefix', 'keyPrefix', 'ids', 'migrate', 'requestsPerMinute', 'presenceLease',
     'presenceGrace', 'restLease', 'storageTimeout', 'maxQueuedEvents', 'authConcurrency', 'userCacheTime', 'statsInterval', 'retentionDays',
-    'maintenance', 'secret', 'hostTimeout', 'failedAuthPerMinute', 'tenantLimits', 'audit'],
+    'maintenance', 'secret', 'hostTimeout', 'failedAuthPerMinute', 'tenantLimits', 'audit', 'clock'],
   connections: ['pingInterval', 'authDeadline', 'maxConnectionsPerUser', 'framesPerSecond', 'frameBurst', 'maxFrameSize', 'maxBuffered',
     'allowedOrigins', 'closeDeadline', 'drainSeconds', 'drainGrace', 'perMessageDeflate', 'maxPerAddress', 'maxPendingPerAddress',
-    'limitPrivateAddresses', 'connectRate', 'maxSockets'],
-  presence: ['updatesPerMinute'],
+    'limitPrivateAddresses', 'connectRate', 'maxSockets', 'maxLag'],
+  presence: ['updatesPerMinute', 'everyone', 'maxWatched', 'visible'],
   typing: ['signsPerMinute', 'expiry', 'participants'],
-  channels: ['maxChannelsPerConnection', 'events', 'beforePublish', 'messagesPerMinute', 'recipientsPerMinute', 'maxPending'],
+  channels: ['maxChannelsPerConnection', 'events', 'beforePublish', 'messagesPerMinute', 'recipientsPerMinute', 'maxPending', 'members', 'retention',
+    'waitingAfter'],
+  conversations: ['editWindow', 'receiptsUpTo', 'activityUpTo', 'moderate'],
   stats: ['metrics']
 } as const
 
-/** What Fastify itself reads of the options of any plugin. */
+/** Options that Fastify itself reads from any plugin. */
 const OF_FASTIFY = ['logLevel', 'logSerializers']
 
-/** Whose options these are, as errors name them; `path` leads to them where they stand inside another option. */
+/** The owner of options, as errors name it; `path` is set for options nested in another option. */
 export interface OptionOwner { of: string, path?: string }
 
-/** Throws an {@link OptionError} for the first option that is none of the `known` ones: names it, and what was probably meant. */
+/** Throws an {@link OptionError} for the first option that is not one of the `known` ones, with the option that was probably meant. */
 export function requireKnown (options: object, known: readonly string[], { of, path = '' }: OptionOwner): void {
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined || known.includes(name) || (path === '' && OF_FASTIFY.includes(name))) continue
@@ -38,14 +40,14 @@ function problemOf (name: string, known: readonly string[], of: string, top: boo
 
 const titleOf = (owner: string): string => owner === 'core' ? 'the core' : owner in optionsOf ? `the ${owner} plugin` : owner
 
-/** The one of these names that a slip of the keyboard is nearest to; null where none is near. */
+/** The most similar of these names; null if none is similar. */
 function nearestOf (name: string, known: readonly string[]): string | null {
   const [best] = known.map((candidate) => ({ candidate, distance: distanceBetween(name.toLowerCase(), candidate.toLowerCase()) }))
     .sort((a, b) => a.distance - b.distance)
   return best !== undefined && best.distance <= Math.max(2, Math.floor(name.length / 3)) ? best.candidate : null
 }
 
-/** Letters to insert, remove or replace to make one text of the other. */
+/** The number of letters to insert, remove or replace to turn one text into the other. */
 function distanceBetween (a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, j) => j)
   for (let i = 1; i <= a.length; i++) {

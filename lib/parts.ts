@@ -7,7 +7,7 @@ type PartName = keyof RealtimeParts
 /** The plugins that add a part to `fastify.realtime`. */
 const PARTS = ['connections', 'presence', 'typing', 'channels', 'conversations', 'stats']
 
-/** The prototype of `fastify.realtime`: throws an error that says what to do if the part of an unregistered plugin is used. */
+/** The prototype of `fastify.realtime`: reading the part of an unregistered plugin throws an error that names the plugin to register. */
 const absent = Object.defineProperties({}, Object.fromEntries(PARTS.map((name) => [name, {
   get () {
     throw new Error(`app.realtime.${name} is not there: register the ${name} plugin first, await app.register(${name})`)
@@ -25,7 +25,7 @@ export const withParts = (realtime: Omit<Realtime, keyof RealtimeParts>): Realti
 export const hasPart = <Name extends PartName>(realtime: Realtime, name: Name): realtime is Realtime & Pick<RealtimeParts, Name> =>
   Object.hasOwn(realtime, name)
 
-/** The core, for a plugin that is being registered. Throws a sentence where it is not there, or where the plugin already is. */
+/** The internals, for a plugin that is being registered. Throws if the core is missing, or if the plugin is registered already. */
 export function internalsFor (fastify: FastifyInstance, name: PartName): Internals {
   if (!fastify.hasDecorator('realtime')) {
     throw new Error(`the ${name} plugin needs the core, 'realtime': await app.register(realtime, { … }) before it, in the same scope or one around it`)

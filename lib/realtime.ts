@@ -9,11 +9,11 @@ export type AsyncApiInfo = Omit<AsyncApiOptions, 'events' | 'prefix'>
 /** Whether database and Redis can be used now. `ok` is true when both can. */
 export interface Health { ok: boolean, database: boolean, redis: boolean }
 
-/** What each registered plugin adds to `app.realtime`, by declaration merging. Reading a part that is not registered throws. */
+/** The parts that registered plugins add to `app.realtime`, by declaration merging. Reading a part that is not registered throws. */
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the plugins
 export interface RealtimeParts {}
 
-/** `app.realtime`: what a host uses. */
+/** `app.realtime`: the API for hosts. */
 export interface Realtime extends RealtimeParts {
   /** Unique id of this process, new at every start. */
   readonly nodeId: string

@@ -1,9 +1,9 @@
 /**
- * What the types of a host depend on, by declaration merging:
+ * Declares the kind of ids and the custom events of a host for all types, by declaration merging:
  * `declare module 'fastify-realtime' { interface Register { ids: 'string', events: typeof events } }`.
  *
- * - `ids`: `'string'` where the option `ids` is; the ids of tenants and users are then strings in options, APIs and events.
- * - `events`: what `defineEvents` gave; `publish` and `emit` are typed by it.
+ * - `ids`: `'string'` if the option `ids` is; the ids of tenants and users are then strings in options, APIs and events.
+ * - `events`: the result of `defineEvents`; it types `publish` and `emit`.
  */
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the host
 export interface Register {}

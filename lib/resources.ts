@@ -11,32 +11,32 @@ import { connectRedis, type RedisConnections } from './redis/connect.js'
 import { livingLeases } from './redis/older-nodes.js'
 import type { CoreSettings, RealtimeOptions } from './settings.js'
 
-/** The database, as the plugins' stores have it. */
+/** The database, as the plugins' stores use it. */
 export interface StorageAccess {
   /** Statements that take longer than `storageTimeout` fail. */
   readonly db: Database
   /** For statements that may take longer: counts of large tables, purges. */
   readonly slow: Database
   readonly dialect: Dialect
-  /** What is written behind, to be written before a user is erased. */
+  /** Buffers of rows that are written later; drained before a user is erased. */
   readonly behind: Array<{ drain (): Promise<void> }>
-  /** A statement for a client that waits for it: rejects with `RT_STORAGE_UNAVAILABLE` where the database fails. */
+  /** Runs a statement that a client waits for. Rejects with `RT_STORAGE_UNAVAILABLE` if the database fails. */
   ask<T> (statement: () => Promise<T>): Promise<T>
 }
 
-/** What the core stands on: a database with up-to-date tables, and Redis, or null for a single node. */
+/** The resources of the core: a database with up-to-date tables, and Redis, or null for a single node. */
 export interface Resources {
   readonly database: OpenDatabase
   readonly facts: DatabaseFacts
   readonly meta: DatabaseMeta
   readonly redis: RedisConnections | null
-  /** Closes what was opened here; instances of the host's stay open. */
+  /** Closes connections that were opened here; the host's instances stay open. */
   close (): Promise<void>
 }
 
 /**
- * Opens database and Redis, and brings the tables up to date. Throws an {@link OptionError} that says what to do; nothing
- * stays open then.
+ * Opens database and Redis, and brings the tables up to date. Throws an {@link OptionError} that names the problem; then nothing
+ * stays open.
  */
 export async function openResources (options: RealtimeOptions, settings: CoreSettings, log: FastifyBaseLogger): Promise<Resources> {
   const database = openDatabase(options.database)
@@ -55,7 +55,7 @@ export async function openResources (options: RealtimeOptions, settings: CoreSet
   }
 }
 
-/** Brings the tables up to date, and finds out what the database is. */
+/** Brings the tables up to date, and reads the properties of the database. */
 async function prepareDatabase (
   database: OpenDatabase, settings: CoreSettings, redis: unknown, log: FastifyBaseLogger
 ): Promise<{ facts: DatabaseFacts, meta: DatabaseMeta }> {

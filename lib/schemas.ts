@@ -5,7 +5,7 @@ import { errorCodes } from './errors.js'
 
 export { Channel, ClaimedId, Id, IdList, SenderId } from './id-schemas.js'
 
-/** The id of an event: an integer, whatever tenants and users are called. */
+/** The id of an event: always an integer, also with string ids of tenants and users. */
 export const MessageId = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })
 
 export const Timestamp = Type.String({ format: 'date-time', description: 'ISO 8601, UTC, with milliseconds' })
@@ -38,25 +38,25 @@ export const Nullable = <T extends TSchema>(schema: T) => Type.Union([schema, Ty
 /** A key of the client's choice: repeating a send with it within 5 minutes returns the original result. */
 export const DedupeId = Type.String({ minLength: 1, maxLength: 98 })
 
-/** What every durable event answers: its id, and when it was accepted. */
+/** The ack of every durable event: its id, and when it was accepted. */
 export const Accepted = Type.Object({ messageId: MessageId, timestamp: Type.String() })
 
 /** Five figures of one tenant, over all nodes. */
 export const TenantStats = Type.Object({
   total_connections: Type.Integer({ description: 'Registered, with a socket or without' }),
-  active_connections: Type.Integer({ description: 'Those with a socket, or heard of lately' }),
+  active_connections: Type.Integer({ description: 'Connections with a socket, or with a recent heartbeat' }),
   unique_users: Type.Integer(),
-  pending_events: Type.Integer({ description: 'Stored, not yet handed on or not yet confirmed' }),
+  pending_events: Type.Integer({ description: 'Stored events that are not published, or not confirmed yet' }),
   failed_events: Type.Integer()
 })
 export type TenantStats = Static<typeof TenantStats>
 
-/** What became of a send that was answered with `RT_STORAGE_UNAVAILABLE`. */
+/** Whether a send that failed with `RT_STORAGE_UNAVAILABLE` may have been stored. */
 export const StorageOutcome = Type.Union([Type.Literal('none'), Type.Literal('unknown')], {
-  description: 'Of RT_STORAGE_UNAVAILABLE. none: nothing was stored; unknown: it may have been, repeat it with the same dedupe id'
+  description: 'Only with RT_STORAGE_UNAVAILABLE. none: nothing was stored; unknown: it may have been stored, repeat it with the same dedupe id'
 })
 
-/** Fastify's error shape, as every route answers it. */
+/** Fastify's error shape, in which every route returns errors. */
 export const ErrorResponse = Type.Object({
   statusCode: Type.Integer(),
   code: Type.String({ description: `FST_ERR_VALIDATION, or one of ${errorCodes.join(', ')}` }),
@@ -65,10 +65,10 @@ export const ErrorResponse = Type.Object({
   outcome: Type.Optional(StorageOutcome)
 }, { description: 'Error' })
 
-/** The answers that any route can give besides its own. */
+/** The error responses that every route has. */
 export const errorResponses = {
   400: ErrorResponse, 401: ErrorResponse, 403: ErrorResponse, 429: ErrorResponse, 500: ErrorResponse, 503: ErrorResponse
 } as const
 
-/** Those of a route that takes a body: it may also be too large, or no JSON. */
+/** The error responses of a route with a body, which may also be too large or not JSON. */
 export const bodyErrorResponses = { ...errorResponses, 413: ErrorResponse, 415: ErrorResponse } as const

@@ -1,19 +1,17 @@
 import { Type, type Static } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
+import { MAX_TIMER_MS } from './async/timers.js'
 import type { Clock } from './clock.js'
 import { OptionError } from './errors.js'
-import type { IdKind } from './ids.js'
 import type { Authenticate, Authorize, AuthorizeMany, ResolveUsers, TenantLimitsOf } from './host-functions.js'
+import type { IdKind } from './ids.js'
 import { requireKnown } from './option-names.js'
 
-/** The longest time that a timer can wait. */
-const MAX_MS = 2 ** 31 - 1
-
 /** The schema of a time in milliseconds, with its default. */
-export const ms = (description: string, value: number, { minimum = 1, maximum = MAX_MS }: { minimum?: number, maximum?: number } = {}) =>
+export const ms = (description: string, value: number, { minimum = 1, maximum = MAX_TIMER_MS }: { minimum?: number, maximum?: number } = {}) =>
   Type.Integer({ minimum, maximum, default: value, description: `${description}, in milliseconds` })
 
-/** Those of the core's options that are numbers, strings or booleans, with their defaults. */
+/** The core's options that are numbers, strings or booleans, with their defaults. */
 const CoreSettings = Type.Object({
   prefix: Type.String({ default: '/api/websocket', pattern: '^(/[^/]+)*$', description: 'Path prefix of all routes' }),
   keyPrefix: Type.String({ default: 'rt', pattern: '^[A-Za-z0-9._-]+$', description: 'Prefix of every Redis key and channel' }),
@@ -36,7 +34,7 @@ const CoreSettings = Type.Object({
   failedAuthPerMinute: Type.Integer({ default: 60, minimum: 0, description: 'Failed logins per minute of one client address before it is slowed down; 0: no limit' }),
   userCacheTime: ms('Time for which a name from resolveUsers is cached', 60_000, { minimum: 0 }),
   statsInterval: ms('Interval of the stats lines in the log; 0: none', 60_000, { minimum: 0 }),
-  migrate: Type.Boolean({ default: true, description: 'Run missing migrations at registration; false where a release process runs them' }),
+  migrate: Type.Boolean({ default: true, description: 'Run missing migrations at registration; false if a release process runs them' }),
   retentionDays: Type.Integer({ default: 30, minimum: 1, description: 'Days for which disconnected connections and delivered events are kept' }),
   audit: Type.Unsafe<'all' | 'durable'>(Type.String({
     default: 'all', pattern: '^(all|durable)$', description: 'Which events leave rows in websocket_events: with durable, typing and presence leave none'
@@ -59,8 +57,8 @@ export interface RealtimeOptions extends Partial<Static<typeof CoreSettings>> {
   /** Returns the identity behind a token, or null. */
   authenticate: Authenticate
   /**
-   * Decides what an identity may do. Absent: everyone may send direct messages inside their tenant, and nothing else. Nobody is
-   * asked for a user's subscription to `presence`, `broadcast` and their own private channel.
+   * Decides what an identity may do. Absent: everyone may send direct messages inside their tenant, and nothing else. Not called
+   * for a user's subscription to `presence`, `broadcast` and the own private channel.
    */
   authorize?: Authorize
   /** The same for several subscriptions in one frame. Absent: `authorize` is called for each. */

@@ -4,8 +4,8 @@ import { sql, type ColumnDataType, type CreateTableBuilder, type Kysely, type Ra
  * The tables of events, connections, typing and presence, and the floors of purged channels. Recovery reads the index by
  * (tenant, channel, id).
  *
- * Ids are unique within their tenant only: a global UNIQUE on connection_id would let one tenant see, and overwrite, what
- * another one uses. Times are DATETIME(3), which no session's time zone shifts.
+ * Ids are unique within their tenant only: a global UNIQUE on connection_id would let one tenant see and overwrite the ids of
+ * another. Times are DATETIME(3), which no session's time zone shifts.
  *
  * MySQL commits each statement by itself, so a migration that was interrupted starts again with some of it done, and two
  * nodes may run it at once: every step is taken only where it is missing.

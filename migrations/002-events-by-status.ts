@@ -3,8 +3,8 @@ import { sql, type Kysely } from 'kysely'
 const isSqlite = (db: Kysely<unknown>): boolean => !sql.id('x').compile(db).sql.startsWith('`')
 
 /**
- * One index of events by tenant, status and channel replaces two: it contains what waits for a user, and how many of
- * a tenant's wait. Each index is a tenth of what it costs the database to store an event.
+ * One index of events by tenant, status and channel replaces two: it finds the unconfirmed events of a user, and counts those of
+ * a tenant. Each index is a tenth of the database's cost of storing an event.
  */
 const TABLE = 'websocket_events'
 const one = ['tenant_id', 'status', 'channel']

@@ -2,7 +2,7 @@ import { sql, type ColumnDataType, type Kysely, type RawBuilder } from 'kysely'
 
 /**
  * Conversations. Messages carry their conversation; the index contains the sender, so that counting unread messages reads the
- * index alone. `retention_days`: null: as the host's option says, 0: never purged. `waiting_at`: when the host was told that the
+ * index alone. `retention_days`: null: the host's option, 0: never purged. `waiting_at`: when `waiting` was emitted because the
  * recipient is away. Columns with a default of null are added without copying the table.
  *
  * Messages from before are filled in later, in small steps (lib/event-log/backfill.ts): `conversations_from` in websocket_meta

@@ -43,7 +43,7 @@ const LEASE = 20 * 24 * 3600_000
 /** A token of a test app is the identity itself. */
 export const tokenOf = (identity: Identity): string => Buffer.from(JSON.stringify(identity)).toString('base64url')
 
-/** The identity that a token of a test app stands for; null if it is none. */
+/** The identity in a token of a test app; null for any other text. */
 export function identityOf (token: string | undefined): Identity | null {
   if (token === undefined) return null
   try {
@@ -83,7 +83,7 @@ export async function buildApp (options: TestAppOptions = {}): Promise<{ app: Fa
 
 /**
  * An authenticated client of an app; starts the app on a free port if it does not listen yet: `const ann = await connect(app, { tenantId: 1, userId: 1 })`.
- * With null for the identity, `headers` carry what the host's own `authenticate` reads.
+ * With null as the identity, the host's own `authenticate` reads `headers`.
  */
 export async function connect (
   app: FastifyInstance, identity: Identity | null, { connectionId, headers = {} }: { connectionId?: string, headers?: Record<string, string> } = {}

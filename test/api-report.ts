@@ -5,7 +5,7 @@ import { ROOT } from './examples.js'
 
 /**
  * What a host sees of the package: the declarations behind every export, and those that they refer to, without comments.
- * `node --import tsx test/api-report.ts` writes docs/api.txt anew.
+ * `node --import tsx test/api-report.ts` writes docs/api.txt again.
  */
 
 export const REPORT = join(ROOT, 'docs/api.txt')

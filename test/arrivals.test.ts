@@ -78,7 +78,7 @@ t.test('A fast node takes them all within moments', async (t) => {
   t.equal(node.entered.length, 3000)
 })
 
-t.test('Whoever would wait for too long is told when to come back, not all at the same time', async (t) => {
+t.test('Upgrades that would wait too long get different values of retryAfter', async (t) => {
   const node = nodeWith({ cost: 20 })
   for (let i = 0; i < 150; i++) {
     for (let n = 0; n < 10; n++) node.arrive()
@@ -102,7 +102,7 @@ t.test('While too much waits for the database, only few are let in', async (t) =
   t.equal(node.entered.length, 1000)
 })
 
-t.test('Where the host wants no limit, or the node closes, nobody waits', async (t) => {
+t.test('Without a limit, or while the node closes, no upgrade waits', async (t) => {
   const open = nodeWith({ cost: 50, maxLag: 0 })
   for (let n = 0; n < 1000; n++) open.arrive()
   t.equal(open.entered.length, 1000)
@@ -114,7 +114,7 @@ t.test('Where the host wants no limit, or the node closes, nobody waits', async 
   t.equal(closing.entered.length, 1000, 'they are refused as they enter')
 })
 
-t.test('A socket that is told to come back later is closed with 1013, without asking the host who it is', async (t) => {
+t.test('A socket that is refused for now is closed with 1013, without a call of authenticate', async (t) => {
   let asked = 0
   const host = await buildHost(t, {
     backend: 'embedded',

@@ -48,7 +48,7 @@ t.test('a load that hangs holds up the next one for a moment only', async (t) =>
   t.equal(await second, 'name 2')
 })
 
-t.test('with a rest, what comes one by one after a load is gathered, and a lone look-up does not wait', async (t) => {
+t.test('with a pause, single keys after a load are loaded together, and a lone key does not wait', async (t) => {
   mock.timers.enable({ apis: ['setTimeout'] })
   t.teardown(() => { mock.timers.reset() })
   const loads: number[][] = []

@@ -34,7 +34,7 @@ overBackends((test, backend) => {
     t.match(body.data, [{ event: 'message:group', data: { userId: 7, channel: 'group.x' } }, { event: 'message:group', data: { userId: 0 } }])
   })
 
-  test('what host code cannot mean is refused with the name of the argument, and nothing is stored', async (t) => {
+  test('invalid arguments of host code are refused with the name of the argument, and nothing is stored', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const channels = host.app.realtime.channels as unknown as Untyped
     await (await connect(host, user(1))).request('subscribe', { channel: 'group.x' })
@@ -104,13 +104,13 @@ overBackends((test, backend) => {
     t.equal(await connections.closeUser(1, 1), 0)
   })
 
-  test('an event of the host’s own transaction is told right after the commit', async (t) => {
+  test('an event of the host’s own transaction is published right after the commit', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const client = await connect(b, user(1))
     await client.request('subscribe', { channel: 'group.x' })
     const { realtime } = a.app
-    const heard: number[] = []
-    realtime.events.on('message', ({ messageId }) => { heard.push(messageId) })
+    const received: number[] = []
+    realtime.events.on('message', ({ messageId }) => { received.push(messageId) })
     const delays: number[] = []
     const ids: number[] = []
     for (let i = 0; i < 20; i++) {
@@ -127,11 +127,11 @@ overBackends((test, backend) => {
     const median = delays.sort((x, y) => x - y)[10] ?? Infinity
     t.ok(median < 50, `${median.toFixed(1)} ms in the median`)
     t.strictSame(await client.soFar('order:paid'), [], 'once')
-    await until('host code hears of each', () => heard.length >= ids.length)
-    t.strictSame(heard, ids, 'once')
+    await until('host code receives each', () => received.length >= ids.length)
+    t.strictSame(received, ids, 'once')
   })
 
-  test('a direct message within a transaction is told once, and again only when it is not confirmed', async (t) => {
+  test('a direct message within a transaction is sent once, and again only if it is not confirmed', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const { realtime } = a.app
     const client = await connect(b, user(1))
@@ -146,7 +146,7 @@ overBackends((test, backend) => {
     t.match(await client.next('message:direct'), { messageId })
   })
 
-  test('what a savepoint or a rollback takes back is not told, and what stays is', async (t) => {
+  test('events undone by a savepoint or a rollback are not published, and the others are', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll })
     const client = await connect(host, user(1))
     await client.request('subscribe', { channel: 'group.x' })

@@ -98,8 +98,8 @@ overBackends((test, backend) => {
 
   test('message is emitted for every durable event that was committed, from clients and host code alike', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll })
-    const heard: unknown[] = []
-    host.app.realtime.events.on('message', ({ tenantId, userId, messageId, type, channel }) => { heard.push([tenantId, userId, messageId, type, channel]) })
+    const received: unknown[] = []
+    host.app.realtime.events.on('message', ({ tenantId, userId, messageId, type, channel }) => { received.push([tenantId, userId, messageId, type, channel]) })
     const client = await connect(host, user(1))
     const sent = [
       await client.request('message:group', { channel: 'group.x', message: 'x', conversationId: 'c' }),
@@ -107,7 +107,7 @@ overBackends((test, backend) => {
       { messageId: (await rest(host, user(3), 'POST', '/broadcast', { message: 'x' })).body.data.message_id },
       await host.app.realtime.channels.publish({ tenantId: 2, channel: 'group.y', event: 'news', data: {} })
     ].map(({ messageId }) => messageId)
-    t.strictSame(heard, [
+    t.strictSame(received, [
       [1, 1, sent[0], 'message:group', 'group.x'],
       [1, 1, sent[1], 'message:direct', 'private-user.2'],
       [1, 3, sent[2], 'broadcast:message', 'broadcast'],
@@ -122,14 +122,14 @@ overBackends((test, backend) => {
       events.on(event, () => { throw new Error('a bug of the host') })
       events.on(event, async () => { throw new Error('another') })
     }
-    let heard = 0
-    const listener = (): void => { heard++ }
+    let received = 0
+    const listener = (): void => { received++ }
     events.on('message', listener)
     const client = await connect(host, user(1))
     t.ok(await client.request('message:group', { channel: 'group.x', message: 'x', conversationId: 'c' }))
     events.off('message', listener)
     t.ok(await client.request('message:group', { channel: 'group.x', message: 'y', conversationId: 'c' }))
-    t.equal(heard, 1)
+    t.equal(received, 1)
     t.equal(await client.end(), 1005)
     await until('it is let go', () => host.app.realtime.connections.size === 0)
   })

@@ -80,7 +80,7 @@ overBackends((test, backend) => {
     t.equal((await subscribe('group.3')).status, 200)
   })
 
-  test('subscriptions that cross each other end as the last word says, and leave nothing behind', async (t) => {
+  test('after crossing subscribes and unsubscribes the last one counts, and nothing is left behind', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll, connections: { framesPerSecond: 0 } })
     const { channels } = host.app.realtime
     const { hub } = internalsOf(host.app)
@@ -109,7 +109,7 @@ overBackends((test, backend) => {
     await until('nobody is subscribed to anything', () => hub.size === idle)
   })
 
-  test('a channel with subscribers on one node receives what other nodes publish', async (t) => {
+  test('a channel with subscribers on one node receives events of other nodes', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const [here, there] = [await connect(a, user(1)), await connect(b, user(2))]
     for (const client of [here, there]) await client.request('subscribe', { channel: 'group.x' })
@@ -151,8 +151,8 @@ overBackends((test, backend) => {
     host.clock.advance(60_000)
     await until('it is given up', async () => (await row()).status === 'failed')
     t.match(await row(), { error_message: /confirm/, retry_count: 5 })
-    // The host is told after the row is committed: whoever reads the row can be the quicker of the two.
-    await until('the host is told', () => failed.length > 0)
+    // `failed` is emitted after the row is committed, so a read of the row can be quicker.
+    await until('failed is emitted', () => failed.length > 0)
     t.strictSame(failed, [messageId])
     t.match(await host.app.realtime.stats.of(1), { pending_events: 0, failed_events: 1 })
     t.strictSame([await silent.soFar('message:direct'), await sender.soFar('message:direct')], [[], []], 'to the recipient alone')
@@ -161,7 +161,7 @@ overBackends((test, backend) => {
     t.match(await host.app.realtime.stats.of(1), { pending_events: 0, failed_events: 0 })
   })
 
-  test('what waited for a user is sent when they connect, on any node, until they confirm', async (t) => {
+  test('events that waited for a user are sent when they connect, on any node, until they confirm', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const delivered: unknown[] = []
     for (const { app } of new Set([a, b])) {
@@ -182,11 +182,11 @@ overBackends((test, backend) => {
     t.strictSame(await again.soFar('notification:received'), [], 'confirmed before')
     await again.request('message:delivered', { messageId: direct.messageId })
     await t.rejects(again.request('message:delivered', { messageId: messageIds[1] }), { code: 'RT_NOT_FOUND' }, 'another’s')
-    t.strictSame(delivered, [[2, messageIds[0], 1], [2, direct.messageId, 1]], 'told once')
+    t.strictSame(delivered, [[2, messageIds[0], 1], [2, direct.messageId, 1]], 'sent once')
     t.match((await sender.soFar('message:delivered')).map(({ messageId }) => messageId), [messageIds[0], direct.messageId])
   })
 
-  test('all that waited for a user comes on connect, in order, before what is sent meanwhile, however much it is', async (t) => {
+  test('all events that waited for a user arrive on connect, in order, before newer ones, however many they are', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const { channels } = a.app.realtime
     const COUNT = 701

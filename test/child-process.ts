@@ -86,7 +86,7 @@ export async function startChild (
     },
     stop (timeoutMs) {
       send('SIGTERM')
-      // A frozen process acts on SIGTERM only when it goes on.
+      // A frozen process acts on SIGTERM only when it continues.
       send('SIGCONT')
       const timer = setTimeout(() => send('SIGKILL'), timeoutMs)
       return exited.finally(() => clearTimeout(timer))

@@ -2,7 +2,7 @@ import t from 'tap'
 import { coalesceReads } from '../lib/async/coalesce-reads.js'
 import { turn } from './suites.js'
 
-/** Reads that end when they are told to. */
+/** Reads that the test ends. */
 function reads (): { ask: (key: string) => Promise<number>, begun: string[], end: Array<(fails?: Error) => void> } {
   const begun: string[] = []
   const end: Array<(fails?: Error) => void> = []

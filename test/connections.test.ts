@@ -134,7 +134,7 @@ overBackends((test, backend) => {
     await watcher.request('message:group', { channel: 'group.x', message: 'for the newer', conversationId: 'other' })
     t.match(await newer.next('message:group'), { message: 'for the newer' })
     t.match((await rest(b, user(2), 'GET', '/stats')).body.data, { total_connections: 2, unique_users: 2 })
-    t.match((await rest(b, user(2), 'GET', '/typing/c')).body, { count: 1 }, 'the successor goes on typing')
+    t.match((await rest(b, user(2), 'GET', '/typing/c')).body, { count: 1 }, 'the successor continues typing')
     t.strictSame(happened, [], 'and nobody left')
     if (a !== b) await a.app.close() // with what its node has still to write
     t.match(await row(), { status: 'connected', disconnected_at: null, node_id: b.app.realtime.nodeId })

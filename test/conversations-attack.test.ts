@@ -14,7 +14,7 @@ async function told (t: Test, host: Host): Promise<{ direct: number, group: numb
 }
 
 overBackends((test, backend) => {
-  test('nobody reads, edits or deletes what is between others, or in another tenant', async (t) => {
+  test('no user reads, edits or deletes messages between others, or in another tenant', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options, conversations: { moderate: () => true } })
     const { direct } = await told(t, a)
     const elsewhere = user(1, { tenantId: 2 })

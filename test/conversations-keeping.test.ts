@@ -94,7 +94,7 @@ for (const name of ['SQLite', 'MariaDB']) {
   })
 }
 
-void t.test('a host fills in what is from before the migration by itself', { buffered: true }, async (t) => {
+void t.test('a host fills in messages from before the migration by itself', { buffered: true }, async (t) => {
   const url = await oldDatabase(t, 'SQLite')
   const host = await startNode(t, { backend: 'embedded', options: { authorize: () => true } }, { database: url, redis: undefined }, new MovableClock())
   await until('everything is filled in', async () => {
@@ -128,7 +128,7 @@ async function send ({ app: { realtime } }: Host): Promise<void> {
   await realtime.channels.broadcast({ tenantId: 1, userId: 1, title: 'last', message: 'last', priority: 'low' } as never)
 }
 
-void t.test('messages are kept for good, unless the host says otherwise for each', { buffered: true }, async (t) => {
+void t.test('messages are kept forever, unless the host’s retention decides otherwise', { buffered: true }, async (t) => {
   const asked: unknown[] = []
   const host = await buildHost(t, { backend: 'embedded', options: plain, channels: {
     retention: (tenantId, channel, event) => {
@@ -159,7 +159,7 @@ void t.test('without the plugin, messages are purged like other events', { buffe
   t.strictSame(await texts(host), ['last'], 'the newest row stays')
 })
 
-void t.test('what history shows of a deleted message is kept as long as the message would have been', { buffered: true }, async (t) => {
+void t.test('the mark of a deleted message in history is kept as long as the message would have been', { buffered: true }, async (t) => {
   const host = await buildHost(t, { backend: 'embedded', options: plain, channels: { retention: (_tenant, channel) => channel === 'support.1' ? 10 : undefined } })
   await send(host)
   for (const channel of ['support.1', 'group.x']) {

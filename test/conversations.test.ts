@@ -47,7 +47,7 @@ overBackends((test, backend) => {
     t.strictSame(delivered.body.data.delivered, [messageId])
   })
 
-  test('a search for a rare label goes on where it stopped', async (t) => {
+  test('a search for a rare label continues where it stopped', async (t) => {
     const host = await buildHost(t, { backend, options })
     const { db } = internalsOf(host.app).database
     const one = await connect(host, user(1))
@@ -141,7 +141,7 @@ overBackends((test, backend) => {
     t.strictSame((await list(b, 1)).map((entry) => entry.channel ?? entry.with), ['group.left', 2], 'at once')
   })
 
-  test('what the host sends without a user is a conversation that is read like others', async (t) => {
+  test('messages that the host sends without a user are a conversation like others', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options })
     const one = await connect(a, user(1))
     await b.app.realtime.channels.direct({ tenantId: 1, recipientId: 1, message: 'welcome', conversationId: 'c' })
@@ -169,7 +169,7 @@ overBackends((test, backend) => {
     t.equal((await list(host, 2))[0]?.unread, 1)
   })
 
-  test('read marks are told to the reader’s other devices, the peer, and small channels', async (t) => {
+  test('read marks are sent to the reader’s other devices, the peer, and small channels', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options, conversations: { receiptsUpTo: 2 } })
     const [phone, laptop, tablet, peer] = [await connect(a, user(1)), await connect(b, user(1)), await connect(b, user(1)), await connect(b, user(2))]
     const { messageId } = await direct(peer, 1, 'hi')
@@ -205,7 +205,7 @@ overBackends((test, backend) => {
     t.strictSame([await phone.soFar('conversation:read'), await peer.soFar('conversation:read'), await laptop.soFar('conversation:read'), await tablet.soFar('conversation:read')], [[], [], [], []])
   })
 
-  test('participants hear of activity in a channel without a subscription, at most once a second', async (t) => {
+  test('participants receive the activity of a channel without a subscription, at most once a second', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options, conversations: { activityUpTo: 2 } })
     await a.app.realtime.conversations.add(1, [1, 2], { channel: 'group.x' })
     const [one, two, three] = [await connect(a, user(1)), await connect(b, user(2)), await connect(b, user(3))]
@@ -223,7 +223,7 @@ overBackends((test, backend) => {
     await a.app.realtime.conversations.add(1, [3], { channel: 'group.y' })
   })
 
-  test('edits and deletes are told to everyone, recovered, and leave nothing of what was deleted', async (t) => {
+  test('edits and deletes are sent to everyone and recovered, and deleted content is gone', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options })
     const [phone, laptop, peer] = [await connect(a, user(1)), await connect(b, user(1)), await connect(b, user(2))]
     const sent = await direct(phone, 2, 'secret one', { data: { n: 1 } })
@@ -301,7 +301,7 @@ overBackends((test, backend) => {
     t.strictSame(await one.request('message:edit', { messageId: repeated.messageId, message: 'once', dedupeId: 'k' }), first, 'the same key is one edit')
   })
 
-  test('erase removes what a user wrote from every table, and nothing else', async (t) => {
+  test('erase removes everything that a user wrote from every table, and nothing else', async (t) => {
     const host = await buildHost(t, { backend, options: { ...options, presenceGrace: 0 }, conversations: { moderate: () => true } })
     const [one, two] = [await connect(host, user(1)), await connect(host, user(2))]
     const mine = await direct(one, 2, 'my words')
@@ -322,7 +322,7 @@ overBackends((test, backend) => {
     t.match(await history(host, 2, 'with=1'), [{ data: { messageId: theirs.messageId, message: 'their words' } }])
   })
 
-  test('the host is told once when a recipient is away, when a message is given up, and of events in its own transactions', async (t) => {
+  test('waiting, failed and message are emitted once, also for events in the host’s own transactions', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: { ...options, presenceGrace: 0 } })
     const told: Array<[string, number, number | null]> = []
     const transactional: number[] = []

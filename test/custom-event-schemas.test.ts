@@ -92,7 +92,7 @@ t.test('schemas that share an $id, or refer to themselves, are kept apart', asyn
   await t.rejects(publish('tree:small', 50), { code: 'RT_INVALID_DATA', message: /^tree\.children\.0\.size: / })
 })
 
-t.test('a declaration that cannot work fails register with what it lacks', async (t) => {
+t.test('an invalid declaration fails the registration with the reason', async (t) => {
   const wrong: Array<[event: unknown, message: RegExp]> = [
     [{ data: z.object({ a: z.string() }) }, /z\.toJSONSchema/],
     [{ data: Type.Object({ at: Type.Date() }) }, /JSON Schema.*properties.at/],

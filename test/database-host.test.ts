@@ -84,7 +84,7 @@ void t.test('On a server with unusual settings', { buffered: true }, async (t) =
     await admin.end()
     await server.kill()
   })
-  // What init_connect says holds for everybody but administrators.
+  // What init_connect says holds for everyone but administrators.
   await admin.query("create user app identified by 'app'")
   await admin.query('grant all on `test\\_%`.* to app')
   await admin.query('grant all on test.* to app')

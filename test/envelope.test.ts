@@ -83,7 +83,7 @@ t.test('Anything that is not an envelope is malformed', async (t) => {
   t.pass('and nothing throws')
 })
 
-t.test('With a secret only what was signed with it, for this topic, is accepted', async (t) => {
+t.test('With a secret only messages signed with it, for this topic, are accepted', async (t) => {
   const frames = randomFrames()
   const [old, rotated] = [new Signer([first]), new Signer([second, first])]
   const signed = sealEvents(frames, TOPIC, false, old)

@@ -110,27 +110,27 @@ overBackends((test, backend) => {
 })
 
 t.test('Two nodes over MariaDB and Redis', async (t) => {
-  t.test('ids that a lagging replica gives out again are stored anew before they are acked, and reach every subscriber', async (t) => {
+  t.test('events with ids that a lagging replica assigns again are stored again before they are acked, and reach every subscriber', async (t) => {
     const [a, b] = await buildCluster(t, 2, { options: allowAll }) as [Host, Host]
     const reader = await connect(b, user(2))
     await reader.request('subscribe', { channel: 'group.x' })
     const kept = await send(a, 2)
     const { restore } = await backup(a)
     const lost = await send(a, 20, 100)
-    const told = await received(reader, [...kept, ...lost])
+    const emitted = await received(reader, [...kept, ...lost])
     // The promoted server has neither the rows nor their ids.
     await restore()
     const acked = (await Promise.all([send(a, 20, 200), send(b, 20, 300)])).flat()
     t.strictSame(acked.filter((id) => id <= Number(lost.at(-1))), [], 'no id is given out twice')
-    told.push(...await received(reader, acked))
+    emitted.push(...await received(reader, acked))
     const rows = await internalsOf(a.app).database.db.selectFrom('websocket_events').select('id').where('durable', '=', 1).execute()
     const stored = new Set(rows.map(({ id }) => Number(id)))
     t.strictSame(acked.filter((id) => !stored.has(id)), [], 'nothing acked is missing')
     await until('both follow one epoch', () => epochOf(a) === epochOf(b))
-    t.equal(new Set(told.map(({ message }) => message)).size, told.length, 'nothing is told twice')
+    t.equal(new Set(emitted.map(({ message }) => message)).size, emitted.length, 'nothing is delivered twice')
   })
 
-  t.test('a database restored while no node ran is noticed by what Redis remembers', async (t) => {
+  t.test('a database restored while no node ran is detected by the position in Redis', async (t) => {
     const [a] = await buildCluster(t, 1, { options: allowAll }) as [Host]
     await send(a, 2)
     const { restore } = await backup(a)

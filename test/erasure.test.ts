@@ -28,7 +28,7 @@ async function tracesInRedis (redis: Redis, prefix: string): Promise<string[]> {
 
 const isForgotten = async (redis: Redis, prefix: string): Promise<void> => {
   let left: string[] = []
-  // Who left a channel is told within a second. Counters end within two minutes.
+  // A departure from a channel is sent within a second. Counters end within two minutes.
   await until('Redis has nothing', async () => {
     left = (await tracesInRedis(redis, prefix)).filter((trace) => !trace.includes(':rates:'))
     return left.length === 0
@@ -93,7 +93,7 @@ t.jobs = 2
 const options = { authorize: () => true, presenceGrace: 30_000 }
 const settings = { backend: 'servers', options, conversations: { moderate: () => true }, channels: { members: () => 'list' as const } } as const
 
-void t.test('after an erasure nothing in the database or in Redis names the user, except what others wrote', { buffered: true }, async (t) => {
+void t.test('after an erasure nothing in the database or in Redis names the user, except messages of others', { buffered: true }, async (t) => {
   const { a, b, shared, redis } = await twoNodes(t)
   const kept = await live(a, b)
   const watcher = await connect(b, user(OTHER))
@@ -116,7 +116,7 @@ void t.test('after an erasure nothing in the database or in Redis names the user
   t.match((await rest(b, user(OTHER), 'GET', '/conversations')).body.data, [{ with: ME, unread: 0 }])
   t.strictSame((await rest(b, user(SILENT), 'GET', '/conversations')).body.data, [], 'nothing is left of a conversation in which only the user wrote')
 
-  // A user who comes back begins anew.
+  // A user who comes back begins again.
   const back = await connect(a, user(ME))
   await back.request('message:direct', { recipientId: SILENT, message: 'again', conversationId: 'c' })
   t.match((await rest(a, user(ME), 'GET', '/conversations')).body.data, [{ with: SILENT }])

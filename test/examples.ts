@@ -38,7 +38,7 @@ export const firstFrames = async (socket: WebSocket, count: number): Promise<Arr
 /** The user ids of the README's host. */
 export const [ANN, BEN] = ['3f2504e0-4f89-41d3-9a0c-0305e82c3301', '9c5b94b1-35ad-49bb-b118-8e8fc24abf80']
 
-/** The README's host delivers: Ann sends by REST, Ben hears it at his socket. */
+/** The README's host delivers: Ann sends by REST, Ben receives it at his socket. */
 export async function checkHost (t: Test, url: string): Promise<void> {
   const ben = new WebSocket(`${url.replace('http', 'ws')}/api/websocket/ws`, ['bearer', 'secret-of-ben'])
   t.match(await firstFrames(ben, 1), [{ event: 'authenticated', data: { userId: BEN, clubId: 'acme' } }])

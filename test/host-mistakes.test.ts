@@ -60,7 +60,7 @@ t.test('credentials end at a Date as they do at a number', async (t) => {
   for (const expiresAt of [null, undefined]) t.equal((await rest(await expiring(t, expiresAt), user(1), 'GET', '/stats')).status, 200)
 })
 
-t.test('an expiry in seconds is expired, and the log says what it looks like, once', async (t) => {
+t.test('an expiry in seconds has expired, and the log names the mistake, once', async (t) => {
   const { logger, lines } = logBook()
   const host = await expiring(t, Math.floor(Date.now() / 1000) + 3600, logger)
   for (let i = 0; i < 2; i++) t.match(await rest(host, user(1), 'GET', '/stats'), { status: 401, body: { code: 'RT_TOKEN_EXPIRED' } })

@@ -287,7 +287,7 @@ t.test('a host’s sockets with constraints work beside a server of another libr
   t.equal(code, 4999)
 })
 
-t.test('what a server of another library never answers does not hold up the end', { buffered: true }, async (t) => {
+t.test('an upgrade that another library’s server never answers does not hold up the close', { buffered: true }, async (t) => {
   const host = await otherHost(t, { connections: { closeDeadline: DEADLINE }, after: (app) => { app.server.on('upgrade', () => {}) } })
   let came = 0
   host.app.server.on('connection', () => { came++ })

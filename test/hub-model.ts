@@ -5,7 +5,7 @@ import { Hub, type Joining, type Member } from '../lib/delivery/hub.js'
 import type { ChannelKey } from '../lib/keys.js'
 import { websocketFrame } from '../lib/wire/websocket-frame.js'
 
-/** Where a line was heard: on a channel, or written to the member directly. */
+/** Where a line was received: on a channel, or written to the member directly. */
 export interface Line { on: string, text: string }
 
 /** A member that notes what it was sent, and checks that both forms of it agree. */

@@ -16,8 +16,8 @@ const rested = (): void => {
   for (let i = 0; i < 3; i++) mock.timers.tick(15)
 }
 
-for (const [count, rounds, size] of [['few', 300, 5], ['so many that channels rest', 40, 100]] as const) t.test(`However frames, gaps, joins, leaves, replies and turns interleave, each member hears its frames in order, once: ${count}`, async (t) => {
-  let heard = 0
+for (const [count, rounds, size] of [['few', 300, 5], ['enough that channels pause', 40, 100]] as const) t.test(`However frames, gaps, joins, leaves, replies and turns interleave, each member receives its frames in order, once: ${count}`, async (t) => {
+  let received = 0
   for (let round = 0; round < rounds; round++) {
     const random = seeded(round)
     const { hub, subscribed } = newHub(async () => { for (let turns = random(3); turns > 0; turns--) await turn() })
@@ -89,12 +89,12 @@ for (const [count, rounds, size] of [['few', 300, 5], ['so many that channels re
     for (let step = 0; step < 120; step++) await pick(steps)()
     await turn()
     rested()
-    heard += members.reduce((sum, { lines }) => sum + lines.length, 0)
+    received += members.reduce((sum, { lines }) => sum + lines.length, 0)
     const differences = model.differences(members, KEYS)
     if (differences.length > 0) return t.fail(`round ${round}: ${differences.join('\n')}`)
     if ([...subscribed].sort().join() !== [...model.places.keys()].sort().join()) return t.fail(`round ${round}: subscribed to ${[...subscribed].join()}`)
   }
-  t.ok(heard > 10_000, `${heard} frames were heard in all`)
+  t.ok(received > 10_000, `${received} frames were heard in all`)
 })
 
 const joined = async (...ids: string[]) => {
@@ -104,7 +104,7 @@ const joined = async (...ids: string[]) => {
   return { hub, subscribed, members }
 }
 
-t.test('What is delivered within one turn leaves as one write for each member', async (t) => {
+t.test('Events of one turn are one write for each member', async (t) => {
   const { hub, members: [a, b] } = await joined('a', 'b')
   for (const text of ['1', '2', '3']) hub.deliver('1/a', [frameOn('1/a', text)])
   hub.deliver('1/a', [frameOn('1/a', '4', { messageId: 9 })])
@@ -180,7 +180,7 @@ t.test('A member that leaves while joining receives nothing more, and the last o
   t.strictSame([b.texts(), a?.texts()], [[], ['1', '2']])
 })
 
-t.test('Frames behind a gap wait until it is filled, and come after what was missed', async (t) => {
+t.test('Frames after a gap wait until it is filled, and follow the missed ones', async (t) => {
   const { hub, members: [a] } = await joined('a')
   const frame = (id: number): OutgoingEvent => frameOn('1/a', String(id), { messageId: id })
   hub.deliver('1/a', [frame(1)])
@@ -195,7 +195,7 @@ t.test('Frames behind a gap wait until it is filled, and come after what was mis
   t.equal(hub.startGap('1/none'), null, 'a channel without members has no gap')
 })
 
-t.test('A gap ends when what was missed is written, whichever channel is written first', async (t) => {
+t.test('A gap ends when the missed frames are written, whichever channel is written first', async (t) => {
   const { hub } = newHub()
   const gaps: boolean[] = []
   class Cursor extends Listener {

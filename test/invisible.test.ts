@@ -77,7 +77,7 @@ overBackends((test, backend) => {
       for (const tenant of [hidden, gone]) await tenant.observe()
       const [here, left] = [await hidden.enter(a, 1), await gone.enter(a, 1)]
       await tick()
-      // How everybody came is coalesced by time, and says nothing of hiding.
+      // How everyone came is coalesced by time, and says nothing of hiding.
       for (const observer of [hidden, gone].flatMap(({ observers }) => observers)) observer.frames.splice(0)
       await here.request('user:presence', { status: 'invisible', lastMessage: 'Hiding', data: { secret: true } })
       await left.request('user:presence', { status: 'offline' })

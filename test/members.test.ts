@@ -24,7 +24,7 @@ async function enter (host: Host, userId: number, name = channel): Promise<{ cli
 const listOf = async (host: Host): Promise<number[]> => (await host.app.realtime.channels.members(1, channel, {})).users.map(({ userId }) => Number(userId))
 
 overBackends((test, backend) => {
-  test('who subscribes is told who is there, and the others are told of them, each version one after the other', async (t) => {
+  test('a subscriber gets the members, and the others get the new one, with consecutive versions', async (t) => {
     const [a, b] = await nodes(t, backend)
     const { client: ann, reply } = await enter(a, 1)
     t.match(reply, { channel, count: 1, members: [member(1)] })
@@ -42,7 +42,7 @@ overBackends((test, backend) => {
       a.clock.advance(1000)
       seen.push(...(await follow(ann)).joined.map(({ userId }) => userId))
     }
-    t.strictSame(seen, [3], 'nobody is told of the own joining')
+    t.strictSame(seen, [3], 'users are not sent their own joining')
     const { client: bob } = await enter(b, 2)
     await bob.request('unsubscribe', { channel })
     const { client: eve } = await enter(a, 4)
@@ -91,11 +91,11 @@ overBackends((test, backend) => {
     t.strictSame(await listOf(a), [1, 5])
   })
 
-  test('who leaves and comes back within a second is not told, and there is one change per second at most', async (t) => {
+  test('a user who leaves and returns within a second is not sent, and there is one change per second at most', async (t) => {
     const [a, b] = await nodes(t, backend)
     const { client: ann } = await enter(a, 1)
     const { client: bob } = await enter(b, 2)
-    await until('bob is told', async () => {
+    await until('bob receives it', async () => {
       a.clock.advance(1000)
       return (await ann.soFar('channel:members')).some(({ joined }) => joined.length === 1)
     })
@@ -120,7 +120,7 @@ overBackends((test, backend) => {
     t.strictSame((await bob.soFar('channel:members')).flatMap(({ joined }) => joined).filter(({ userId }) => userId === 2), [])
   })
 
-  test('of a channel with a count who subscribes is told who is there, and later the count alone', async (t) => {
+  test('a subscriber of a channel with a count gets the members first, and later only the count', async (t) => {
     const [a, b] = await nodes(t, backend)
     const { client: ann, reply } = await enter(a, 1, 'count.a')
     t.match(reply, { count: 1, version: Number, members: [member(1)] })

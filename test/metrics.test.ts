@@ -94,7 +94,7 @@ overBackends((test, backend) => {
     t.equal((await scrape(host)).get('realtime_connections'), 0)
   })
 
-  test('what the host registers beside them is scraped, too', async (t) => {
+  test('the host’s own metrics are scraped, too', async (t) => {
     const host = await buildHost(t, { backend, ...METRICS })
     const { Gauge } = await import('prom-client')
     const { registry } = host.app.realtime.stats
@@ -116,7 +116,7 @@ overBackends((test, backend) => {
     t.ok((found.get('realtime_log_commit_seconds_sum') ?? 0) > 0)
   })
 
-  test('what a slow reader loses is counted', async (t) => {
+  test('the frames that a slow reader loses are counted', async (t) => {
     const host = await buildHost(t, { backend, ...METRICS, options: allowAll, connections: { maxBuffered: 4096 } })
     const client = await connect(host, user(1))
     await client.request('subscribe', { channel: 'group.x' })

@@ -31,12 +31,12 @@ for (const name of ['SQLite', 'MariaDB']) {
     t.teardown(drop)
     const env = { DATABASE_URL: url }
 
-    await t.test('migrate says what it did', async (t) => {
+    await t.test('migrate prints the migrations it ran', async (t) => {
       t.match(await cli(env, 'cleanup'), { code: 1, stderr: /websocket_/ }, 'before the tables are there')
       t.strictSame(await cli(env, 'migrate'), { code: 0, stdout: `migrated: ${migrationNames.join(', ')}\n`, stderr: '' })
     })
 
-    await t.test('cleanup purges what is old, and only that', async (t) => {
+    await t.test('cleanup purges old rows, and only these', async (t) => {
       const database = openDatabase(url)
       t.teardown(async () => { await database.close() })
       const { db } = database

@@ -58,7 +58,7 @@ for (const [name, create] of Object.entries(databases)) {
       const url = await create(t)
       let killed = 0
       for (;;) {
-        // SQLite takes a migration back: each is killed one statement later than the last. On MySQL each goes on where the last was killed.
+        // SQLite takes a migration back: each is killed one statement later than the last. On MySQL each continues where the last was killed.
         const database = openDatabase(url)
         const { db, cut } = name === 'SQLite' ? cutAfter(database, killed) : cutAfter(database, 1, (text) => /^\s*(create|alter|drop|insert|delete|update)/.test(text))
         await migrate(db).catch(() => {})
@@ -83,7 +83,7 @@ for (const [name, create] of Object.entries(databases)) {
       t.strictSame(await shapeOf(nodes[0] as OpenDatabase), expected)
     })
 
-    await t.test('a database that is newer than the node says so', async (t) => {
+    await t.test('a database newer than the node is refused with an error that names it', async (t) => {
       const url = await create(t)
       const { db } = open(t, url)
       await migrate(db)
@@ -141,12 +141,12 @@ void t.test('On MariaDB', async (t) => {
   const admin = await createConnection(process.env.DATABASE_URL ?? '')
   t.teardown(async () => { await admin.end() })
 
-  await t.test('the lock of a killed process keeps nobody from migrating', async (t) => {
+  await t.test('the lock of a killed process does not keep others from migrating', async (t) => {
     const url = await databases.MariaDB(t)
     const proxy = await startProxy(Number(new URL(url).port))
     t.teardown(async () => { await proxy.close() })
     const through = Object.assign(new URL(url), { port: String(proxy.port) }).href
-    // In the middle of its work, and the server is not told that it is gone.
+    // In the middle of its work, and the server is not notified of the end.
     const stalled = new Promise<void>((resolve) => {
       proxy.inspect = (bytes, link) => {
         if (!bytes.includes('create table') && !bytes.includes('create index')) return true
@@ -166,7 +166,7 @@ void t.test('On MariaDB', async (t) => {
     t.ok(Date.now() - began < 30_000, `${Date.now() - began} ms`)
   })
 
-  await t.test('a missing right is named, and when it is granted the migration goes on where it stopped', async (t) => {
+  await t.test('a missing right is named, and when it is granted the migration continues where it stopped', async (t) => {
     const url = await databases.MariaDB(t)
     const name = new URL(url).pathname.slice(1)
     const whole = open(t, await databases.MariaDB(t))

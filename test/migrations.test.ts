@@ -127,7 +127,7 @@ for (const [name, create] of databases) {
       t.strictSame(found.map(({ connection_id: id }) => id), ['tab'])
     })
 
-    await t.test('the largest ids come back as they went in', async (t) => {
+    await t.test('the largest ids are read as they were written', async (t) => {
       const id = Number.MAX_SAFE_INTEGER
       await db.insertInto('websocket_presence').values({
         tenant_id: id, user_id: id, status: 'busy', device: null, last_message: '🙂', away_since: null,

@@ -69,7 +69,7 @@ for (const [name, create] of Object.entries(databases)) {
       t.ok((await client.request('message:group', { channel: 'group.x', message: 'new', conversationId: 'c' })).messageId > last)
       await client.end()
     })
-    await t.test('what waited for a user is sent to the same one', async (t) => {
+    await t.test('events that waited for a user are sent to the same user', async (t) => {
       const ben = await connect(app, { tenantId: id('tenant-1'), userId: id('user-2') })
       t.match(await ben.next('message:direct'), { senderId: '', message: 'for ben' })
       await ben.end()

@@ -31,7 +31,7 @@ async function databaseConnections (url: string): Promise<number> {
 
 const numbered = (url: string): string => Object.assign(new URL(url), { pathname: `/${NUMBER}` }).href
 
-t.test('what was opened for a URL is closed with the app', async (t) => {
+t.test('connections opened for a URL are closed with the app', async (t) => {
   const database = await createDatabase(serversUrl)
   t.teardown(async () => { await database.drop() })
   const host = await buildHost(t, { backend: 'embedded', options: { database: database.url, redis: numbered(redisUrl), keyPrefix: keyPrefix() } })
@@ -43,7 +43,7 @@ t.test('what was opened for a URL is closed with the app', async (t) => {
   await until('Redis forgets the connections', async () => await redisConnections() === 0)
 })
 
-t.test('what was opened for an app that fails to register is closed as well', async (t) => {
+t.test('connections opened for an app that fails to register are closed as well', async (t) => {
   const database = await createDatabase(serversUrl)
   t.teardown(async () => { await database.drop() })
   const options = { database: database.url, redis: numbered(redisUrl), keyPrefix: keyPrefix(), authenticate: () => null }
@@ -97,9 +97,9 @@ t.test('an ioredis instance of the host’s stays open, whatever the host uses i
     await host.app.close()
     if (redis !== subscribed) t.equal(await redis.ping(), 'PONG', name)
   }
-  const heard = new Promise((resolve) => { subscribed.once('message', (_channel, text) => { resolve(text) }) })
+  const received = new Promise((resolve) => { subscribed.once('message', (_channel, text) => { resolve(text) }) })
   await plain.publish('host-news', 'still here')
-  t.equal(await heard, 'still here', 'and the host’s subscription goes on')
+  t.equal(await received, 'still here', 'and the host’s subscription continues')
   for (const redis of [plain, prefixed, lazy, subscribed]) redis.disconnect()
 })
 

@@ -162,7 +162,7 @@ t.test('a lease shorter than a node can renew it is refused', async (t) => {
 
 const all = { connections, presence, typing, channels, stats }
 
-t.test('a plugin without the core, or beside its scope, fails register with a sentence that says what to do', async (t) => {
+t.test('a plugin without the core, or beside its scope, fails the registration with a sentence that names the fix', async (t) => {
   for (const [name, plugin] of Object.entries(all)) {
     const sentence = new RegExp(`^the ${name} plugin needs the core, 'realtime': await app.register\\(realtime`)
     t.match((await refusal((app) => app.register(plugin as AnyPlugin))).message, sentence)
@@ -173,7 +173,7 @@ t.test('a plugin without the core, or beside its scope, fails register with a se
   }
 })
 
-t.test('a plugin that is registered twice fails register with a sentence that says what to do', async (t) => {
+t.test('a plugin that is registered twice fails the registration with a sentence that names the fix', async (t) => {
   for (const [name, plugin] of Object.entries({ ...all, core: realtime })) {
     const { message } = await refusal(async (app) => {
       await app.register(realtime, sound)
@@ -184,7 +184,7 @@ t.test('a plugin that is registered twice fails register with a sentence that sa
   }
 })
 
-t.test('using a plugin that is not registered throws a sentence that says what to do', async (t) => {
+t.test('using a plugin that is not registered throws a sentence that names the fix', async (t) => {
   const app = Fastify()
   await app.register(realtime, sound)
   t.throws(() => app.realtime.presence.of(1, [2]), { message: 'app.realtime.presence is not there: register the presence plugin first, await app.register(presence)' })
@@ -193,7 +193,7 @@ t.test('using a plugin that is not registered throws a sentence that says what t
   await app.close()
 })
 
-t.test('an option that does not exist fails register: it is named, and what was meant, or whose it is', async (t) => {
+t.test('an unknown option fails the registration, with its name and the similar option or the right plugin', async (t) => {
   const wrong: Array<[plugin: AnyPlugin, options: object, message: string | RegExp]> = [
     [connections, { pingIntervall: 1000 }, 'option "pingIntervall" does not exist in the connections plugin: did you mean "pingInterval"?'],
     [connections, { AllowedOrigins: [] }, 'option "AllowedOrigins" does not exist in the connections plugin: did you mean "allowedOrigins"?'],
@@ -226,7 +226,7 @@ t.test('options that are undefined, and those that Fastify itself reads, are let
   await app.close()
 })
 
-t.test('what is said to belong to a plugin does', async (t) => {
+t.test('every option listed for a plugin is accepted by that plugin', async (t) => {
   for (const [name, plugin] of Object.entries(all)) {
     for (const option of optionsOf[name as keyof typeof all]) {
       const { message } = await refusal(async (app) => {

@@ -61,7 +61,7 @@ t.test('behind a proxy that ends TLS the page’s own origin is let in, however 
   t.notOk(await wary({ origin: 'https://app.example.com', host, 'x-forwarded-proto': 'wss' }), 'a host that trusts no proxy')
 })
 
-t.test('what is not an exact origin is refused as an option, with the entry and what to write', async (t) => {
+t.test('an entry that is not an exact origin is refused, with the entry and the expected form', async (t) => {
   for (const wrong of ['https://*.example.com', '*', 'example.com', 'https://example.com/', 'https://example.com/app', 'https://user@example.com', 'https://', '', 'https://exa mple.com', 'https://example.com:99999']) {
     const options: ConnectionsOptions = { allowedOrigins: ['https://fine.example', wrong] }
     await t.rejects(otherHost(t, { connections: options }), { message: /^option "allowedOrigins\.1" .*scheme:\/\/host\[:port\]/ }, wrong)

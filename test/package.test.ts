@@ -54,7 +54,7 @@ function filesOf (root: string): string[] {
     .filter((entry) => entry.isFile()).map(({ parentPath, name }) => join(parentPath, name).slice(root.length + 1)).sort()
 }
 
-t.test('The package holds what the sources compile to, the pages, and nothing more', async (t) => {
+t.test('The package contains the compiled sources, the pages, and nothing more', async (t) => {
   t.strictSame(files, ['CHANGELOG.md', 'LICENSE', 'package.json', ...Object.keys(pages), ...built].sort())
   // Only the client's files are minified. Their maps hold the sources, which are not beside them.
   for (const file of files.filter((file) => /\.[jt]s$/.test(file))) {
@@ -68,7 +68,7 @@ const lint = async (t: Test, pkgDir: string): Promise<void> => {
   const { messages, pkg } = await publint({ pkgDir, pack: false, strict: true })
   t.strictSame(messages.map((message) => formatMessage(message, pkg ?? {}, { color: false })), [])
 }
-t.test('publint has nothing to say', async (t) => { await lint(t, installed) })
+t.test('publint reports nothing', async (t) => { await lint(t, installed) })
 
 t.test('The client installs alone, without anything else, and runs as a module and as CommonJS', async (t) => {
   const page = join(folder, 'page')

@@ -13,7 +13,7 @@ async function enter (host: Host, userId: number): Promise<{ client: Client, pre
 const events = (client: Client): string[] => client.frames.filter(({ event }) => event.startsWith('user:')).map(({ event, data }) => `${event} ${data.userId}`)
 
 overBackends((test, backend) => {
-  test('what a user says with a status is part of every answer about the user, until an update without it', async (t) => {
+  test('the text and data of a status are part of every presence of the user, until an update without them', async (t) => {
     const [a, b] = await buildNodes(t, { backend })
     const [client, viewer] = [await connect(a, user(1)), await connect(b, user(9))]
     const data = { emoji: '🌴', 'until "noon"': { status: 'offline', n: [1, null] } }
@@ -37,7 +37,7 @@ overBackends((test, backend) => {
     t.match(await presenceOf(b, 1), { status: 'offline', last_message: null, data: null }, 'nobody sees what somebody offline says')
   })
 
-  test('a user who sets offline is offline for others at once, told once, until the next connection', async (t) => {
+  test('a user who sets offline is offline for others at once, reported once, until the next connection', async (t) => {
     const [a, b] = await buildNodes(t, { backend })
     const viewer = await connect(b, user(9))
     const first = await connect(a, user(1))
@@ -57,11 +57,11 @@ overBackends((test, backend) => {
     await leave(b, second)
     a.clock.advance(6000)
     await until('nobody is left', async () => (await internalsOf(a.app).roster.presence(tenantOf(a), [tenantOf(a)]))[0] === null)
-    t.strictSame(await viewer.soFar('user:offline'), [], 'leaving is not told again')
+    t.strictSame(await viewer.soFar('user:offline'), [], 'leaving is not sent again')
     t.same(events(viewer), ['user:online 9'].filter((one) => events(viewer).includes(one)), 'nor anything else')
   })
 
-  test('a connection that watches a user is sent each change once, whether everyone is told or not', async (t) => {
+  test('a connection that watches a user is sent each change once, whether changes are sent to everyone or not', async (t) => {
     for (const everyone of ['always', 'never'] as const) {
       const [a, b] = await buildNodes(t, { backend, presence: { everyone } })
       const { client: watcher, presence } = await enter(b, 9)
@@ -80,7 +80,7 @@ overBackends((test, backend) => {
       t.strictSame(await watcher.request('presence:unwatch', { userIds: [1, 404] }), { watching: 2 })
       await client.request('user:presence', { status: 'away' })
       t.match(await deaf.next('user:presence'), { userId: 1, status: 'away' }, 'who still watches is still told')
-      if (everyone === 'always') t.match(await watcher.next('user:presence'), { status: 'away' }, 'and everyone is told of everyone')
+      if (everyone === 'always') t.match(await watcher.next('user:presence'), { status: 'away' }, 'and every change is sent to everyone')
       t.strictSame(await watcher.request('presence:unwatch', {}), { watching: 0 })
       for (const one of [watcher, deaf]) t.strictSame(await one.soFar('user:presence'), [], 'each change came once')
       t.strictSame((await deaf.soFar('user:online')).filter(({ userId }) => userId !== 8 && userId !== 7), [])
@@ -115,7 +115,7 @@ overBackends((test, backend) => {
     t.equal((await rest(b, user(8), 'POST', '/presence/watch', { connection_id: 'none', user_ids: [1] })).status, 404)
   })
 
-  test('a connection without a socket watches by REST, and its socket is sent what has changed since, and what changes later', async (t) => {
+  test('a connection without a socket watches by REST, and its socket is sent earlier and later changes', async (t) => {
     const [a, b] = await buildNodes(t, { backend, presence: { everyone: 'never', maxWatched: 3 } })
     const one = await connect(a, user(1))
     await one.request('user:presence', { status: 'busy' })
@@ -140,7 +140,7 @@ overBackends((test, backend) => {
     t.equal(internalsOf(b.app).hub.watched.length, 0, 'a watch ends with its connection')
   })
 
-  test('above the number everyone is sent only how many are online, and below nine tenths of it everyone is told again', async (t) => {
+  test('above the limit everyone is sent only the count, and below nine tenths of it every change again', async (t) => {
     const [a, b] = await buildNodes(t, { backend, presence: { everyone: 10 } })
     const viewer = await connect(a, user(100))
     const clients: Client[] = []
@@ -152,7 +152,7 @@ overBackends((test, backend) => {
     await connect(a, user(11))
     a.clock.advance(1000)
     t.match(await viewer.next('presence:count', ({ online }) => online === 12), { timestamp: /Z$/ })
-    t.strictSame(await viewer.soFar('user:online'), [], 'nobody is told of the tenth and the eleventh')
+    t.strictSame(await viewer.soFar('user:online'), [], 'changes of the tenth and the eleventh are not sent')
     await tenth.request('user:presence', { status: 'busy' })
     t.strictSame(await viewer.soFar('user:presence'), [])
     t.strictSame((await viewer.soFar('presence:mode')).length, 0)

@@ -33,7 +33,7 @@ overBackends((test, backend) => {
     t.strictSame([await watcher.soFar('user:online'), await watcher.soFar('user:offline')], [[], []], 'each edge once')
   })
 
-  test('a user whose node restarts is online for 30 s more, unless they come back', async (t) => {
+  test('a user whose node restarts stays online for 30 s, and longer only after a reconnect', async (t) => {
     const [a, b] = await buildNodes(t, { backend })
     const watcher = await connect(b, user(9))
     for (const userId of [1, 2]) {
@@ -52,7 +52,7 @@ overBackends((test, backend) => {
     t.match(await presenceOf(b, 2), { status: 'online' })
     a.clock.advance(11_000)
     t.match(await watcher.next('user:offline'), { userId: 2 })
-    t.strictSame([await watcher.soFar('user:online'), await watcher.soFar('user:offline')], [[], []], 'who came back is told of by nothing')
+    t.strictSame([await watcher.soFar('user:online'), await watcher.soFar('user:offline')], [[], []], 'nothing is sent for a user who came back')
   })
 
   test('the grace is the host’s to choose', async (t) => {
@@ -203,9 +203,9 @@ overBackends((test, backend) => {
     await shows('Anna 1 web: Online, Anna 2 tablet: Busy, 2, ')
     await leave(host, first)
     await shows('Anna 1 web: Online, Anna 2 tablet: Busy, 2, ')
-    const told = new Promise((resolve) => host.app.realtime.events.on('offline', resolve))
+    const emitted = new Promise((resolve) => host.app.realtime.events.on('offline', resolve))
     host.clock.advance(5000)
-    await told
+    await emitted
     await until('the list knows', async () => await list() === 'Anna 2 tablet: Busy, 1, ')
     await rest(host, user(3), 'POST', '/presence/update', { status: 'busy', device: 'mobile' })
     await shows('Anna 2 tablet: Busy, Anna 3 mobile: Busy, 2, ')
@@ -279,7 +279,7 @@ t.test('pages are kept within a bound, and for five minutes at most', async (t) 
   for (let i = 0; i < 10; i++) pages.keep(String(i), page, 0)
   t.strictSame(Array.from({ length: 10 }, (_, i) => i).filter((i) => pages.find(String(i), 1, 0) !== null), [2, 3, 4, 5, 6, 7, 8, 9])
   for (let i = 0; i < 10; i++) pages.keep('9', page, 0)
-  t.ok(pages.find('2', 1, 0), 'a page made anew takes the place of the old one')
+  t.ok(pages.find('2', 1, 0), 'a page made again takes the place of the old one')
   t.equal(pages.find('9', 2, 0), null, 'another version is another page')
   t.ok(pages.find('9', 1, 299_999))
   t.equal(pages.find('9', 1, 300_000), null)

@@ -109,13 +109,13 @@ t.test('A destroyed socket writes nothing, although another socket has its descr
   t.ok(others.some(({ socket, peer }) => [socket, peer].some((end) => descriptorOf(end) === descriptor)), 'it is another’s')
   old.raw.write(Buffer.from('secret'))
   for (const other of others) {
-    const heard: string[] = []
-    other.socket.on('data', (chunk: Buffer) => { heard.push(chunk.toString()) })
+    const received: string[] = []
+    other.socket.on('data', (chunk: Buffer) => { received.push(chunk.toString()) })
     other.raw.write(Buffer.from('own'))
     other.peer.write('back')
-    while (heard.join('').length < 4) await once(other.socket, 'data')
+    while (received.join('').length < 4) await once(other.socket, 'data')
     t.equal((await bytes(other, 3)).toString(), 'own')
-    t.equal(heard.join(''), 'back')
+    t.equal(received.join(''), 'back')
   }
 })
 
@@ -136,14 +136,14 @@ t.test('A reset by the peer is an error of the stream, and nothing throws', asyn
 t.test('If `write` of a socket is replaced, frames go through it', async (t) => {
   const all = await pair(t)
   const { write } = all.socket
-  const heard: string[] = []
+  const received: string[] = []
   all.socket.write = function (this: Socket, chunk: Buffer) {
-    heard.push(chunk.toString())
+    received.push(chunk.toString())
     return write.call(this, chunk)
   }
   all.raw.write(Buffer.from('frame'))
   t.equal((await bytes(all, 5)).toString(), 'frame')
-  t.strictSame(heard, ['frame'])
+  t.strictSame(received, ['frame'])
 })
 
 t.test('Over TLS nothing leaves unencrypted', async (t) => {
@@ -151,7 +151,7 @@ t.test('Over TLS nothing leaves unencrypted', async (t) => {
   const psked = { ciphers: 'PSK-AES256-GCM-SHA384', maxVersion: 'TLSv1.2' } as const
   const tls = createTlsServer({ ...psked, pskCallback: () => psk }).listen(0, '127.0.0.1')
   await once(tls, 'listening')
-  // Somebody on the way, who hears all.
+  // Somebody on the way, who receives all.
   const { raw: between, ...way } = await pair(t)
   const onward = connect((tls.address() as AddressInfo).port, '127.0.0.1')
   const wire: Buffer[] = []

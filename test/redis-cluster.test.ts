@@ -120,7 +120,7 @@ t.test('On a Redis Cluster of three masters', async (t) => {
       for (const node of [a, b]) await holds('healthy again', 10_000, () => node.health.ok && node.backplane.healthy)
       t.comment(`${name}: noticed after ${noticed} ms, healthy again after ${Date.now() - ended} ms`)
       for (const key of keys) {
-        await holds(`${key} is heard again`, 10_000 - (Date.now() - ended), async () => {
+        await holds(`${key} is received again`, 10_000 - (Date.now() - ended), async () => {
           const text = `${name} ${key} ${Math.random()}`
           await a.backplane.publish(key, frame(text)).catch(() => {})
           await sleep(20)

@@ -108,7 +108,7 @@ t.test('A handshake that is never answered is given up, on both connections', as
   t.ok(lost < 12, `${lost} handshakes, not one after the other without a pause`)
 })
 
-t.test('While the server stays read-only nobody connects in a busy loop, and the first to be writable again is found', async (t) => {
+t.test('While the server stays read-only there is no busy loop of connects, and the first writable one is found', async (t) => {
   const redis = await start(t)
   const other = await start(t)
   const { health } = await connect(t, redis.url)
@@ -133,7 +133,7 @@ t.test('A sentinel that hangs is passed over', async (t) => {
   const [, second] = sentinels
   sentinels[0]?.pause()
   t.teardown(() => { sentinels[0]?.resume() })
-  // Alone it has no majority for a failover: it is told that there was one.
+  // Alone it has no majority for a failover: the test informs it of one.
   await second?.command('REMOVE', SENTINEL_NAME)
   await second?.command('MONITOR', SENTINEL_NAME, '127.0.0.1', String(replica.port), '1')
   await replica.promote()

@@ -105,7 +105,7 @@ const refusals: Record<string, Refusal> = {
   'a key that is none': { status: 400, key: 'short' }
 }
 
-/** Opens the upgrades, and waits until the server has closed them: how long each was open there, and what a peer that reads was told. */
+/** Opens the upgrades, and waits until the server has closed them: how long each was open there, and what a peer that reads was sent. */
 async function refuse (t: Test, host: Pick<Host, 'app' | 'url'>, path: string, request: UpgradeRequest): Promise<{ slowest: number, status: number }> {
   const lives: number[] = []
   // Not the event `upgrade`: who listens to that is a server of another library.
@@ -146,8 +146,8 @@ for (const [what, { status, path = DOOR, fastify = {}, before, after, ready, isA
         connections: { closeDeadline: DEADLINE }
       })
       await ready?.(host.app)
-      const { slowest, status: told } = await refuse(t, host, path, request)
-      t.equal(told, status)
+      const { slowest, status: emitted } = await refuse(t, host, path, request)
+      t.equal(emitted, status)
       t.ok(slowest < 1000, `the slowest after ${slowest.toFixed()} ms`)
       t.equal(host.app.realtime.connections.size, 0)
       t.ok(await timeToClose(host) < DEADLINE + MARGIN)

@@ -109,7 +109,7 @@ t.test('Whatever data Redis has after a failure, the state is correct after two 
 
       for (const socket of model.sockets) await model.close(socket)
       await model.pass(times.offlineDelay + times.nodeTimeout + 1000)
-      t.strictSame(await findings(model, tenantIds, userIds, conversations), [], 'everybody left')
+      t.strictSame(await findings(model, tenantIds, userIds, conversations), [], 'everyone left')
       t.strictSame(await model.keysOf(admin), [], 'no key is left behind')
       for (const { roster } of model.nodes) await roster.close()
     })

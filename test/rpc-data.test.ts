@@ -23,7 +23,7 @@ const WRONG: unknown[] = [undefined, {}, [[]], true, -1, 1.5, 'has a blank', '~u
 const FIELDS = ['tenantId', 'userId', 'userIds', 'channel', 'connectionIds', 'frames']
 
 for (const [backend, id, other] of [['embedded', 1, 'text'], ['embedded with string ids', 'text', 1]] as const) {
-  void t.test(`a node refuses what other nodes ask with data of a wrong shape, and goes on: ${backend}`, async (t) => {
+  void t.test(`a node refuses what other nodes ask with data of a wrong shape, and continues: ${backend}`, async (t) => {
     const host = await buildHost(t, { backend, options: { authorize: () => true } })
     const client = await connect(host, user(1), { connectionId: 'a' })
     const { nodeId, rpc } = internalsOf(host.app)

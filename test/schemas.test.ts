@@ -40,7 +40,7 @@ overBackends((test, backend) => {
       fits(t, clientEvents[event as keyof typeof sent].data, data, event)
       fits(t, clientEvents[event as keyof typeof sent].ack, await one.request(event, data), `the ack of ${event}`)
     }
-    const { data: { messageId } } = await until('the message is told', () => two.frames.find(({ event }) => event === 'message:direct'))
+    const { data: { messageId } } = await until('the message is sent', () => two.frames.find(({ event }) => event === 'message:direct'))
     fits(t, clientEvents['message:delivered'].ack, await two.request('message:delivered', { messageId }), 'the ack of message:delivered')
     for (const event of ['message:edit', 'message:delete'] as const) {
       const data = event === 'message:edit' ? { messageId, message: 'y', data: { bold: true } } : { messageId }
@@ -55,19 +55,19 @@ overBackends((test, backend) => {
     const expiring = socketTo(a)
     expiring.socket.once('open', () => { expiring.send('auth', { token: tokenOf(user(3, { expiresAt: a.clock.now() + 20_000 })) }) })
     await a.app.realtime.channels.message({ tenantId: 1, recipientId: 2, message: 'from the system', conversationId: 'c' })
-    await until('the end of the token is told', () => expiring.frames.find(({ event }) => event === 'token:expiring'))
+    await until('the end of the token is sent', () => expiring.frames.find(({ event }) => event === 'token:expiring'))
     await leave(a, expiring)
     const here = (): Frame[] => [one, two, expiring].flatMap(({ frames }) => frames)
     // Each ack was taken out above.
-    const told = ['subscribed', 'unsubscribed', 'pong', 'error', 'message:direct', 'message:group', 'broadcast:message', 'notification:received',
+    const emitted = ['subscribed', 'unsubscribed', 'pong', 'error', 'message:direct', 'message:group', 'broadcast:message', 'notification:received',
       'message:delivered', 'user:typing', 'user:presence', 'user:online', 'user:offline', 'token:expiring', 'authenticated',
       'message:edited', 'message:deleted', 'conversation:read', 'conversation:activity'] as const
-    const missing = (): string[] => told.filter((event) => !here().some((frame) => frame.event === event))
-    await until('every event was told', () => missing().length === 0).catch(() => { t.strictSame(missing(), [], 'every event was told') })
+    const missing = (): string[] => emitted.filter((event) => !here().some((frame) => frame.event === event))
+    await until('every event was sent', () => missing().length === 0).catch(() => { t.strictSame(missing(), [], 'every event was sent') })
     for (const { event, data } of here()) fits(t, serverEvents[event as keyof typeof serverEvents], data, event)
     // Of large tenants, of channels with members, and of streams: in the tests of those.
     const elsewhere = ['presence:count', 'presence:mode', 'channel:members', 'channel:count', 'close']
-    t.strictSame([...told, ...elsewhere, 'ack'].sort(), Object.keys(serverEvents).sort(), 'and there are no others')
+    t.strictSame([...emitted, ...elsewhere, 'ack'].sort(), Object.keys(serverEvents).sort(), 'and there are no others')
   })
 
   test('the routes are those of the schemas, and answer as they say', async (t) => {

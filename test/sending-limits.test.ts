@@ -41,7 +41,7 @@ overBackends((test, backend) => {
     t.equal((await rowsOf(host, 'websocket_events')).filter(({ event_type: type }) => type === 'notification:received').length, 5)
   })
 
-  test('nodes know within a moment what a user sent on the others', async (t) => {
+  test('nodes learn within a moment how much a user sent on the others', async (t) => {
     const [first, second] = await buildNodes(t, { backend, options: allowAll, channels: { messagesPerMinute: 100 } })
     beginMinute(first)
     const [here, there] = [await connect(first, user(1)), await connect(second, user(1))]
@@ -70,7 +70,7 @@ overBackends((test, backend) => {
     await connect(second, user(2), { connectionId: 'b' })
     t.match(await rest(first, user(3), 'POST', '/connect', { connection_id: 'c' }), { status: 201 })
     t.match(await rest(second, user(4), 'POST', '/connect', { connection_id: 'd' }), { status: 409, body: { code: 'RT_LIMIT_EXCEEDED' } })
-    await t.rejects(connect(second, user(4)), /did not come/)
+    await t.rejects(connect(second, user(4)), /did not arrive/)
     await connect(second, user(2), { connectionId: 'b' })
     t.match(await rest(first, user(3), 'POST', '/disconnect', { connection_id: 'c' }), { status: 200 })
     await connect(second, user(5))

@@ -30,7 +30,7 @@ t.test('MariaDB', async (t) => {
     await t.rejects(first(a.url, 'SELECT 1'), { code: 'ER_BAD_DB_ERROR' })
   })
 
-  await t.test('keeps what was committed when it is killed and started again', async (t) => {
+  await t.test('keeps committed data when it is killed and started again', async (t) => {
     const { pid, port } = server
     await first(server.url, 'CREATE TABLE kept AS SELECT 7 AS seven')
     await server.kill()

@@ -112,7 +112,7 @@ t.test('the sessions with curl go as they show', async (t) => {
     const { app } = await exampleHost(t)
     await app.listen({ port: 0, host: '127.0.0.1' })
     const { port } = app.server.address() as AddressInfo
-    // A line that ends with a backslash goes on in the next.
+    // A line that ends with a backslash continues in the next.
     const lines = session.code.replaceAll('\\\n', ' ').replaceAll('localhost:3000', `127.0.0.1:${port}`).trimEnd().split('\n')
     const script = lines.filter((line) => line.startsWith('$ ')).map((line) => line.slice(2)).join('\n')
     const { stdout } = await run('bash', ['-c', `${script}\ntrue`])
@@ -162,7 +162,7 @@ t.test('the commands of the documents work', async (t) => {
   }
 })
 
-t.test('the rights of the documents are enough: one user migrates, the other serves, and runs what else is SQL there', async (t) => {
+t.test('the documented rights suffice: one user migrates, the other serves and runs the other SQL of the pages', async (t) => {
   const snippets = inLanguage('sql')
   const grants = snippets.find(({ code }) => code.includes('GRANT'))
   if (grants === undefined) throw new Error('a snippet in SQL with the rights of the database user is expected')

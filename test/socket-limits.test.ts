@@ -40,12 +40,12 @@ overBackends((test, backend) => {
     t.match(await upgrade(t, host), { status: 429 })
   })
 
-  test('behind a private address any number connects, unless the host says otherwise', async (t) => {
+  test('behind a private address any number connects, unless limitPrivateAddresses is set', async (t) => {
     const host = await buildHost(t, { backend, options: allowAll, connections: { maxPerAddress: 1, maxPendingPerAddress: 1 } })
     for (let i = 0; i < 3; i++) t.match(await upgrade(t, host), { status: 101 })
   })
 
-  test('a node that is full, or asked too often, answers 503 and when to come back', async (t) => {
+  test('a node that is full, or gets too many upgrades, returns 503 with retry-after', async (t) => {
     const full = await buildHost(t, { backend, options: allowAll, connections: { maxSockets: 1 } })
     const only = await connect(full, user(1))
     t.match(await upgrade(t, full), { status: 503, retryAfter: /^\d+$/ })
@@ -58,7 +58,7 @@ overBackends((test, backend) => {
     await until('it takes more', async () => (await upgrade(t, slow)).status === 101)
   })
 
-  test('whoever guesses credentials is asked about one at a time, and those who are known are not held up', async (t) => {
+  test('authenticate is called for a guessing client one call at a time, and known clients are not held up', async (t) => {
     let running = 0
     let most = 0
     const asked: string[] = []

@@ -128,7 +128,7 @@ overBackends((test, backend) => {
   const isEverything = !backend.endsWith('string ids')
   const rounds = isEverything ? 2 : 1
 
-  test('streams that are cut at random moments, and come back to either node, miss nothing, and keep the order of each sender', async (t) => {
+  test('streams that are cut at random moments, and resume on either node, miss nothing, and keep the order of each sender', async (t) => {
     const seed = Number(process.env.SEED ?? Date.now() % 1_000_000)
     t.comment(`SEED=${seed}`)
     const random = seeded(seed)

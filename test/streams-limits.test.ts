@@ -8,7 +8,7 @@ import { otherHost } from './other-hosts.js'
 import { createParser, refused, stream, type Block } from './stream-client.js'
 
 overBackends((test, backend) => {
-  test('what the host decides reaches streams on every node: a kick, a revoked right, a ban', async (t) => {
+  test('decisions of the host reach streams on every node: a kick, a revoked right, a ban', async (t) => {
     let mayRead = true
     const [a, b] = await buildNodes(t, { backend, options: { authorize: ({ action }) => action !== 'subscribe' || mayRead } })
     const reader = await stream(b, user(1), '?channels=group.a,group.b')
@@ -25,7 +25,7 @@ overBackends((test, backend) => {
     t.match(await refused(b, user(1)), { status: 403, body: { code: 'RT_BANNED' } })
   })
 
-  test('a node that closes tells its streams when to come back, and lets no other in', async (t) => {
+  test('a node that closes sends its streams a retryAfter, and refuses new ones', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const reader = await stream(b, user(1), '?channels=group.a')
     await reader.next('subscribed')
@@ -37,7 +37,7 @@ overBackends((test, backend) => {
     t.ok(a)
   })
 
-  test('a stream is sent what changed since its connection watched by REST, and what changes later', async (t) => {
+  test('a stream is sent the changes since its connection watched by REST, and later ones', async (t) => {
     const [a, b] = await buildNodes(t, { backend, presence: { everyone: 'never' } })
     const one = await connect(a, user(1))
     const post = async (path: string, body: object) => await rest(b, user(9), 'POST', path, { connection_id: 'early', ...body })
@@ -87,7 +87,7 @@ t.test('a user whose client sent pings for its stream, and then vanished, goes o
   pinging.cut()
 })
 
-t.test('a reader that stops is bounded and cut off like a socket, and others go on', { buffered: true }, async (t) => {
+t.test('a reader that stops is limited and closed like a socket, and others continue', { buffered: true }, async (t) => {
   const host = await buildHost(t, { backend: 'embedded', options: allowAll, connections: { maxBuffered: 512 * 1024 } })
   const [slow, reader] = [await stream(host, user(1), '?channels=group.x'), await stream(host, user(2), '?channels=group.x')]
   for (const client of [slow, reader]) await client.next('subscribed')

@@ -2,7 +2,7 @@ import { allowAll, buildNodes, connect, overBackends, rest, until, user } from '
 import { refused, stream } from './stream-client.js'
 
 overBackends((test, backend) => {
-  test('a stream hears what a socket hears, beginning with who it is, and its cursor follows each event', async (t) => {
+  test('a stream receives the events of a socket, beginning with authenticated, and its cursor follows each event', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const sender = await connect(a, user(2))
     const reader = await stream(b, user(1), '?channels=group.a,group.b')
@@ -61,7 +61,7 @@ overBackends((test, backend) => {
     await reader.until('the end', ({ ended }) => ended)
   })
 
-  test('a stream that comes back with its cursor is sent what it missed on every channel, in order of id', async (t) => {
+  test('a stream that resumes with its cursor is sent the missed events of every channel, in order of id', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const sender = await connect(a, user(2))
     const ids: number[] = []

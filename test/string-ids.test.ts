@@ -61,7 +61,7 @@ for (const [name, create] of Object.entries(stores)) {
     const clients = new Map<string, TestClient>()
     for (const user of alike) clients.set(user, await connect(app, identity(user)))
 
-    await t.test('users whose ids look alike are each told what is theirs, and nothing else', async (t) => {
+    await t.test('users with similar ids each receive their own events, and no others', async (t) => {
       const reader = await connect(app, me)
       for (const user of alike) await reader.request('message:direct', { recipientId: user, message: `for ${user}`, conversationId: 'c' })
       for (const user of alike) {
@@ -132,7 +132,7 @@ for (const [name, create] of Object.entries(stores)) {
       t.equal((await rest(app, identity('Rate'), 'POST', '/presence/update', { status: 'busy' })).status, 200)
     })
 
-    await t.test('tenants whose ids look alike hear nothing of each other', async (t) => {
+    await t.test('tenants with similar ids receive nothing of each other', async (t) => {
       const [acme, shouted] = [await connect(app, identity('ann', 'Acme')), await connect(app, identity('ann', 'ACME'))]
       for (const client of [acme, shouted]) await client.request('subscribe', { channel: 'group.c' })
       await acme.request('message:group', { channel: 'group.c', message: 'ours', conversationId: 'c' })
@@ -143,7 +143,7 @@ for (const [name, create] of Object.entries(stores)) {
       await Promise.all([acme.end(), shouted.end()])
     })
 
-    await t.test('what waits for a user who was away waits for that one alone, and is in the history of that channel alone', async (t) => {
+    await t.test('events that wait for an absent user wait for that user alone, and are in the history of that channel alone', async (t) => {
       const away = ['Bob', 'bob', 'BOB', '042', '42', 'bob|1', 'bob@1']
       for (const user of away) await app.realtime.channels.direct({ tenantId: id('acme'), recipientId: id(user), message: `kept for ${user}`, conversationId: 'c' })
       await app.realtime.channels.notify({ tenantId: id('acme'), recipientIds: away.map(id), title: 'hello', body: 'all', dedupeId: 'n' })
@@ -162,7 +162,7 @@ for (const [name, create] of Object.entries(stores)) {
       }
     })
 
-    await t.test('host code reaches one user, and is told of that one', async (t) => {
+    await t.test('host code reaches one user, and gets that user’s lifecycle events', async (t) => {
       const { presence, connections, stats, typing } = app.realtime
       t.match(await presence.of(id('acme'), [id('ANN'), id('Ann'), id('nobody')]), [{ user_id: 'ANN' }, { user_id: 'Ann' }, { user_id: 'nobody', status: 'offline' }])
       const gone: unknown[] = []
@@ -170,7 +170,7 @@ for (const [name, create] of Object.entries(stores)) {
       t.equal(await connections.closeUser(id('acme'), id('Ann')), 1)
       t.equal(await (clients.get('Ann') as TestClient).closed, 4000)
       for (let tries = 0; tries < 100 && !gone.includes('Ann'); tries++) await new Promise((resolve) => setTimeout(resolve, 20))
-      t.ok(gone.includes('Ann') && !gone.includes('ann'), 'host code is told of the one')
+      t.ok(gone.includes('Ann') && !gone.includes('ann'), 'host code gets the events of that one')
       t.equal((clients.get('ann') as TestClient).socket.readyState, 1)
       t.match(await stats.of(id('acme')), { unique_users: alike.length - 1 })
       t.match(await typing.in(id('acme'), 'nothing'), [])
@@ -240,7 +240,7 @@ for (const kind of ['integer', 'string'] as const) {
     await app.register(realtime, { database: 'sqlite::memory:', ids: kind, authenticate: () => wrong })
     await app.register(connections)
     for (let i = 0; i < 3; i++) t.match(await rest(app, wrong, 'POST', '/connect', { connection_id: 'c' }), { status: 500, body: { code: 'RT_INTERNAL' } })
-    await t.rejects(connect(app, wrong), /authenticated did not come.*RT_INTERNAL.*"retryAfter":60/)
+    await t.rejects(connect(app, wrong), /authenticated did not arrive.*RT_INTERNAL.*"retryAfter":60/)
     const errors = lines.filter(({ level }) => level === 50).map(({ msg }) => msg)
     t.equal(errors.length, 1, 'one line')
     t.match(errors[0], kind === 'integer' ? /tenantId is a string, and the option ids is 'integer'/ : /tenantId is a number.*and the option ids is 'string'/)

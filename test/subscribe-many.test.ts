@@ -11,7 +11,7 @@ const say = async (client: Client, channel: string, message: string): Promise<nu
   (await client.request('message:group', { channel, message, conversationId: 'c' })).messageId as number
 
 overBackends((test, backend) => {
-  test('who comes back to many channels asks once, and hears of each what was missed, one after the other, and then what comes', async (t) => {
+  test('a client that resumes many channels sends one frame, and gets the missed events of each, one channel after the other, then live ones', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options: allowAll })
     const sender = await connect(a, user(2))
     const first = await say(sender, 'group.a', 'a1')
@@ -72,7 +72,7 @@ overBackends((test, backend) => {
     }, 'without an id it is one frame')
   })
 
-  test('a host that answers for many channels is asked once for all of them, and one that fails lets nobody in', async (t) => {
+  test('authorizeMany is called once for all channels, and if it fails no channel is subscribed', async (t) => {
     const asked: string[][] = []
     const one: string[] = []
     const host = await buildHost(t, {

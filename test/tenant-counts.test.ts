@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { TenantCounts } from '../lib/event-log/tenant-counts.js'
 
-t.test('a count of few events is always made anew', async (t) => {
+t.test('a count of few events is never cached', async (t) => {
   let pending = 0
   const counts = new TenantCounts(async () => {
     await sleep(30)

@@ -23,7 +23,7 @@ t.test('items of one tenant leave in order, as many as fit', async (t) => {
   t.strictSame(queue.take(most, most), ['a'])
 })
 
-t.test('whoever queues thousands delays another tenant by one portion', async (t) => {
+t.test('a tenant that queues thousands delays another by one portion', async (t) => {
   const queue = turns()
   for (let i = 0; i < 5000; i++) queue.push(1, `a${i}`)
   queue.push(2, 'b0')

@@ -16,8 +16,8 @@ async function talkers (t: Test, backend: Backend, settings: Partial<HostSetting
 
 const sign = { channel: 'group.x', conversationId: 'c', isTyping: true }
 
-/** What the reader heard of typing, up to a marker told after it. */
-async function heard (from: Host, reader: Client): Promise<string[]> {
+/** The typing events that the reader received, up to a marker sent after them. */
+async function received (from: Host, reader: Client): Promise<string[]> {
   from.app.realtime.channels.tell({ tenantId: 1, channel: 'group.x', event: 'marker', data: {} })
   await reader.next('marker')
   return (await reader.soFar('user:typing')).map(({ conversationId, isTyping }) => `${isTyping ? 'starts' : 'stops'} ${conversationId}`)
@@ -34,14 +34,14 @@ overBackends((test, backend) => {
       await typist.request('user:typing', sign)
     }
     t.strictSame(await typersOf(b), [1], 'kept up by further signs')
-    t.strictSame(await heard(a, reader), [], 'of which nobody is told')
+    t.strictSame(await received(a, reader), [], 'which are not sent')
     a.clock.advance(30_000)
     t.strictSame(await typersOf(b), [], 'not for a moment longer')
     t.match(await reader.next('user:typing'), { userId: 1, isTyping: false, conversationId: 'c', conversationType: 'group' })
     await typist.request('user:typing', { ...sign, conversationId: 'later' })
     a.clock.advance(30_000)
     await reader.next('user:typing', ({ conversationId, isTyping }) => conversationId === 'later' && !isTyping)
-    t.strictSame(await heard(a, reader), ['starts later'], 'the stop was told once')
+    t.strictSame(await received(a, reader), ['starts later'], 'the stop was sent once')
     t.strictSame(await typist.soFar('user:typing'), [], 'and never to the connection that typed')
   })
 
@@ -70,13 +70,13 @@ overBackends((test, backend) => {
       t.strictSame(await typersOf(a), [])
     }
     await typist.request('user:typing', { conversationId: 'c', isTyping: false })
-    t.strictSame(await heard(a, reader), [], 'an end without a start is not told')
+    t.strictSame(await received(a, reader), [], 'an end without a start is not sent')
     const tab = await connect(a, user(1))
     await tab.request('user:typing', { ...sign, conversationId: 'tab' })
     await typist.request('user:typing', sign)
     await leave(a, tab)
     await reader.next('user:typing', ({ conversationId, isTyping }) => conversationId === 'tab' && !isTyping)
-    t.strictSame(await typersOf(b), [1], 'the other tab goes on')
+    t.strictSame(await typersOf(b), [1], 'the other tab continues')
     await leave(a, typist)
     await reader.next('user:typing', ({ conversationId, isTyping }) => conversationId === 'c' && !isTyping)
   })

@@ -64,7 +64,7 @@ t.test('while a message waits for the database', async (t) => {
   const tabs = connectionOf(host, 'tab')
   await until('too many replies of the stream wait', () => tabs.order.isBusy)
 
-  await t.test('the replies to what the client sends behind it stay within a quarter of maxBuffered', async (t) => {
+  await t.test('the replies to later frames of the client stay within a quarter of maxBuffered', async (t) => {
     for (const { order } of [anns, tabs]) t.ok(order.bytes > 16 * 1024 && order.bytes < 18 * 1024, `${order.bytes} bytes`)
   })
 

@@ -6,7 +6,7 @@ const options = { authorize: () => true, presenceGrace: 0 }
 
 interface Told { event: string, userId: number, senderId: number, messageId: number, type: string, data: Record<string, unknown>, reason?: string }
 
-/** What the host is told on any node. */
+/** The events `waiting` and `failed` of all nodes. */
 function listen (hosts: readonly Host[]): Told[] {
   const told: Told[] = []
   for (const { app: { realtime: { events } } } of new Set(hosts)) {
@@ -25,7 +25,7 @@ const published = async (host: Host, ids: number[]): Promise<unknown> => await u
 })
 
 overBackends((test, backend) => {
-  test('the host is told why an event was given up, whatever the cause', async (t) => {
+  test('failed has the reason for which an event was given up', async (t) => {
     const hosts = await buildNodes(t, { backend, options, channels: { maxPending: 3 } })
     const [a, b] = hosts
     const told = listen(hosts)
@@ -85,7 +85,7 @@ overBackends((test, backend) => {
     t.match(told, [{ event: 'waiting', userId: 1, senderId: 2, data: { message: 'committed' } }, { event: 'failed', userId: 1, reason: /7 days/, data: { message: 'committed' } }])
   })
 
-  test('what is deleted is neither retried nor told as waiting, and what is edited is told as it is now', async (t) => {
+  test('a deleted event is neither retried nor emitted as waiting, and an edited one is emitted with its current content', async (t) => {
     const hosts = await buildNodes(t, { backend, options })
     const [a, b] = hosts
     const told = listen(hosts)
@@ -125,6 +125,6 @@ overBackends((test, backend) => {
     t.strictSame((await confirm(Array.from({ length: 500 }, (_, i) => other + 1000 + i))).body.data.delivered, [])
     t.strictSame((await confirm([other], 3)).body.data.delivered, [other])
     await until('nothing waits', async () => (await rowsOf(a, 'websocket_events')).every(({ status }) => status === 'delivered'))
-    t.match((await sender.soFar('message:delivered')).map(({ messageId }) => messageId as number).filter((id) => id === one), [], 'told once')
+    t.match((await sender.soFar('message:delivered')).map(({ messageId }) => messageId as number).filter((id) => id === one), [], 'sent once')
   })
 })

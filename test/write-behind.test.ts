@@ -4,7 +4,7 @@ import t from 'tap'
 import { WriteBehind } from '../lib/database/write-behind.js'
 import { log, turn } from './suites.js'
 
-t.test('What comes after the end is not written, and is not tried again for ever', async (t) => {
+t.test('Rows put after the close are not written, and are not retried forever', async (t) => {
   let written = 0
   const rows = new WriteBehind<number>({ name: 'test', log, interval: 1, write: async (batch) => { written += batch.length } })
   rows.put(1)
@@ -74,7 +74,7 @@ t.test('While the database is away rows wait for the timer, and the newest are k
 const tooLong = (): Error => Object.assign(new Error("Data too long for column 'browser' at row 1"),
   { code: 'ER_DATA_TOO_LONG', errno: 1406, sqlState: '22001', sql: 'insert … secret' })
 
-t.test('A row that the database refuses is dropped alone, and logged once without what it holds', async (t) => {
+t.test('A row that the database refuses is dropped alone, and logged once without its values', async (t) => {
   const lines: unknown[] = []
   const written: number[] = []
   let calls = 0
@@ -100,7 +100,7 @@ t.test('A row that the database refuses is dropped alone, and logged once withou
   t.equal(written.at(-1), 100, 'and the next ones are written as ever')
 })
 
-t.test('What was written before the database went away is not written again', async (t) => {
+t.test('Rows written before the database went away are not written again', async (t) => {
   const batches: number[][] = []
   let away = true
   const rows = new WriteBehind<number>({

@@ -9,7 +9,7 @@ const CLUB = 100
 /** Users who come, and come again, until the code is compiled: a server runs for weeks. */
 const WARM_UP = 1000
 const WARM_ROUNDS = 4
-/** Time after the last answer for what is written a little later, such as the connections' rows. */
+/** Time after the last response for rows that are written later, such as those of connections. */
 const SETTLE = 1200
 
 export const clubOf = (i: number): number => 1 + Math.floor(i / CLUB)

@@ -6,7 +6,7 @@ import { cpuOf, JWT_SECRET } from '../servers.js'
 const AT_ONCE = 50
 /** Before what is measured, until the code is compiled: a server runs for weeks. */
 const WARM_UP = 10_000
-/** A user of a tenant of so many, who hear of each other's coming. */
+/** A user of a tenant of this size, whose users receive each other's `user:online`. */
 const userOf = (i: number, clubOf: number): User => ({ id: 1 + i, club: 1 + Math.floor(i / clubOf) })
 
 /** Resident bytes of the server for each connection that is open, authenticated and quiet. */
@@ -33,7 +33,7 @@ export async function idleMemory (dialect: Dialect, { connections }: { connectio
   }
 }
 
-/** Authenticated handshakes for each second of the server's processor time; nobody else is there to be told, and each is closed again. */
+/** Authenticated handshakes for each second of the server's processor time; no other user is online, and each connection is closed again. */
 export async function handshakes (dialect: Dialect, { count }: { count: number }, env: Record<string, string>): Promise<number> {
   return 1000 / (await handshake(dialect, { count }, env)).node
 }

@@ -68,7 +68,7 @@ class User {
     this.received.set(id, (this.received.get(id) ?? 0) + 1)
     const channel = /"channel":"([^"]+)"/.exec(text)?.[1] ?? ''
     this.#cursors.set(channel, Math.max(this.#cursors.get(channel) ?? 0, id))
-    // What somebody missed while away is not late.
+    // Events missed while away do not count as late.
     if (!this.#wasAway) this.#deploy.arrived(Number(AT.exec(text)?.[1]), server)
   }
 

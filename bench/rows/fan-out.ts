@@ -15,7 +15,7 @@ export interface FanOut {
   seconds: number
 }
 
-/** Members that are joined, and what has come to them. */
+/** Joined members, and the frames they received. */
 export class Room {
   delivered = 0
   readonly members: RawClient[] = []
@@ -50,7 +50,7 @@ export class Room {
   }
 }
 
-/** Tabs of a user: as many as one may have. Who comes is told to all, and is not what is measured here. */
+/** Tabs per user, the maximum: each new user is announced to all, which is not measured here. */
 const TABS = 20
 const userOf = (i: number): User => ({ id: 1 + Math.floor(i / TABS), club: 1 })
 export const publisherOf = (i: number): User => ({ id: 100_000 + i, club: 1 })

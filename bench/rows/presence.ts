@@ -3,7 +3,7 @@ import { realtime } from '../dialects.js'
 import { frameOf, type RawClient } from '../raw-client.js'
 
 const AT_ONCE = 50
-/** Handshakes before what is measured, until the code is compiled; in tenants of their own. */
+/** Handshakes before the measurement, until the code is compiled; in tenants of their own. */
 const WARM_UP = 3000
 /** Users that one connection watches. */
 const WATCHED = 500
@@ -15,7 +15,7 @@ const LEAST = 2000
 interface Arrival {
   /** Microseconds of the server's processor time for each user who came online. */
   cpu: number
-  /** Frames that said that a user came, for each user. */
+  /** Frames that announced a user, per user. */
   frames: number
 }
 

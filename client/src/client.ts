@@ -23,7 +23,7 @@ export interface WebSocketClient<Own extends object = OwnEvents> {
   readonly cursors: Record<string, number | undefined>
   /** The epoch of the log to which the cursors belong; undefined if the server sends none. */
   readonly epoch: string | undefined
-  /** The user behind the credentials; undefined until the server has said who it is. */
+  /** The user behind the credentials; undefined until the server has authenticated the client. */
   readonly userId: Id | undefined
 
   /** Returns a function that removes the listener. */
@@ -43,12 +43,12 @@ export interface WebSocketClient<Own extends object = OwnEvents> {
 
   /**
    * Subscribes to a channel until `unsubscribe`, across reconnects; `user:me` is the user's own channel. With `since`, the events
-   * after that id are replayed first. Resolves when the server has subscribed it, after the next connection if there is none
-   * now. Each `subscribe` needs its own `unsubscribe`.
+   * after that id are replayed first. Resolves when the server has subscribed it; without a connection, after the next one. Each
+   * `subscribe` needs its own `unsubscribe`.
    */
   subscribe (channel: string, options?: { since?: number | undefined }): Promise<Subscribed>
 
-  /** The channel is unsubscribed when there were as many calls as of `subscribe`. */
+  /** Ends one `subscribe` call; the channel is unsubscribed when all of them have ended. */
   unsubscribe (channel: string): Promise<void>
 
   /**
@@ -71,7 +71,7 @@ export interface WebSocketClient<Own extends object = OwnEvents> {
    */
   watch (userIds: readonly Id[]): Promise<Watch>
 
-  /** The newest messages of a conversation, or those before the message `before`, ascending by id. Edited ones have `editedAt`, deleted ones `deleted`. */
+  /** The newest messages of a conversation, or the messages before the id `before`, ascending by id. Edited ones have `editedAt`, deleted ones `deleted`. */
   history (query: HistoryQuery): Promise<History>
 
   /** The user's conversations, latest activity first, with unread counts and last messages; `cursor` is the `next_cursor` of the page before. */

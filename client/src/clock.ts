@@ -11,8 +11,8 @@ export interface ClientClock {
 }
 
 /**
- * Monotonic: a system clock that is set back does not matter. The larger step of two clocks, because `performance.now()`
- * stands still while some machines sleep.
+ * Monotonic, even if the system clock is set back. It takes the larger step of two clocks, because `performance.now()` stops
+ * while some machines sleep.
  */
 export function systemClock (): ClientClock {
   let steady = 0

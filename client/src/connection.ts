@@ -19,7 +19,7 @@ export interface Connection {
   retryNow (): void
   /** Registers the connection by REST with this token, which later requests use too. */
   register (scope: Scope, token?: string): Promise<void>
-  /** A cookie may belong to another user with each request: finds out whose it is. */
+  /** Determines the user of the cookie, which may change with each request. */
   verify (scope: Scope): Promise<void>
   /** Ends the registered connection by REST, unless the close of its socket ends it. Never rejects. */
   unregister (): Promise<void>
@@ -42,7 +42,7 @@ export function createConnection (core: Core): Connection {
 
   const post = (scope: Scope, token: string | undefined, path: string): Promise<unknown> =>
     core.ask(scope, token, path, { connection_id: core.connectionId } satisfies ConnectionBody)
-  /** Whether cookies say who it is. The server names their connection: registering another would leave a second one behind. */
+  /** Authenticates with cookies. The server names their connection: registering another would leave a second one behind. */
   const check = (scope: Scope): Promise<unknown> =>
     post(scope, undefined, '/heartbeat').catch((err: ClientError) => { if (!/FOUND|FORBIDDEN/.test(err.code)) throw err })
 
@@ -120,14 +120,14 @@ export function createConnection (core: Core): Connection {
         // The server may have sent the reason before it closed the socket.
         const isRefused = isTokenRefused(err) || isTokenRefused(Object(err.cause) as ClientError)
         if (isRefused && token) core.refused = link ? core.current : token
-        // After a frame that was too large for the server, the next are smaller. A session of cookies that ended may have been prolonged: the next attempt asks, and is refused by itself.
+        // After a frame that was too large for the server, the next are smaller. An expired cookie session may have been renewed: the next attempt will show it.
         const isOver = (isFinal(err) && maxFrameSize === core.maxFrameSize) || (typeof source === 'string' ? isRefused : !source && isTokenRefused(err))
         if (!link) {
           at = core.clock.now()
           if (!isOver) core.failed(err)
         }
         if (run.ended) return
-        // There is another way, and such attempts do not count.
+        // Another transport works, so these attempts do not count.
         const isBlocked = err.code === 'RT_SOCKET_BLOCKED' && ++blocked >= BLOCKED_AFTER && core.polling
         if (isBlocked) void detour()
         if (isOver || (!isBlocked && backOff.attempts >= core.maxReconnectAttempts)) {
@@ -144,7 +144,7 @@ export function createConnection (core: Core): Connection {
     retryNow: () => { pause.end() },
     register: async (scope, token) => {
       scope.check()
-      // It goes on when the scope ends, or nobody would know whether there is something to end.
+      // It continues after the scope ends, so that a registered connection can be ended.
       const connecting = post(core.life, token, '/connect').catch(async (err: ClientError) => {
         if (err.code !== 'RT_CONNECTION_TAKEN' || !core.mayRename || scope.ended) throw err
         core.connectionId = randomId(core.clock.random)
@@ -161,7 +161,7 @@ export function createConnection (core: Core): Connection {
       if (source) return
       const asked = core.clock.now()
       await core.register(scope)
-      // A slow answer may be about the last cookie.
+      // A slow response may be about the previous cookie.
       if (core.clock.now() - asked > STALE) await core.register(scope)
     },
     unregister: async () => {

@@ -6,7 +6,7 @@ import type { DeliveredBody } from './wire.js'
 export interface Delivery {
   /** An event arrived by the socket. It is emitted, with events that were held back for it, or held back itself. */
   take (frame: Durable): unknown
-  /** Emits new events, and confirms those that need a confirmation. */
+  /** Emits new events, and confirms them if necessary. */
   deliver (frames: readonly Durable[]): void
   /** Remembers an id. False if it was remembered already. */
   see (messageId: number): boolean
@@ -67,7 +67,7 @@ export function createDelivery (core: Core): Delivery {
       for (const frame of frames) {
         const { event, data } = frame
         const entry = wanted.get(channelOf(frame))
-        // A listener has ended it: the rest comes when it begins again.
+        // A listener has ended it: the rest is delivered after the next start.
         if (core.user.ended) break
         if (entry?.cursor !== undefined && !entry.replay) advance(entry, data.messageId)
         const isNew = core.see(data.messageId)

@@ -1,6 +1,6 @@
 import type { ServerErrorCode } from './wire.js'
 
-/** The error codes of the server, and those of the client. */
+/** The error codes of the server and of the client. */
 export type ClientErrorCode = ServerErrorCode
   /** The base URL is not valid. */
   | 'RT_URL_INVALID'
@@ -8,7 +8,7 @@ export type ClientErrorCode = ServerErrorCode
   | 'RT_SERVER_UNREACHABLE'
   /** REST works, but sockets do not open: something in between blocks them. */
   | 'RT_SOCKET_BLOCKED'
-  /** The socket was closed, with `closeCode`, or a socket is needed and there is none. */
+  /** The socket was closed, with `closeCode`, or the call needs a socket and none is open. */
   | 'RT_SOCKET_CLOSED'
   /** The token function threw, took too long, or returned no token. */
   | 'RT_TOKEN_FAILED'

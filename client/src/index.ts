@@ -6,7 +6,7 @@ export type { Fetch, RequestOptions, ResponseLike, SocketClass, SocketLike } fro
 export type { WebSocketClientOptions } from './options.js'
 export type { TokenSource } from './tokens.js'
 export type {
-  Audience, ClientEvents, EventName, Events, PresenceDetails, SendAck, SendData, Sends, ServerEvents, Told, Transport, Watch, WatchedUser
+  Audience, ClientEvents, EventName, Events, PresenceDetails, SendAck, SendData, Sends, ServerEvents, AddedFields, Transport, Watch, WatchedUser
 } from './types.js'
 export type {
   Accepted, Conversation, ConversationPage, DeleteAck, EditAck, History, HistoryQuery, Id, Member, NotificationsAccepted, OnlineUser, OwnEvents, PresenceAck, PresenceStatus, ReadAck, Register, Stats, Subscribed, UserPresence, Where

@@ -1,4 +1,4 @@
-/** The client's limits; times are in milliseconds. Bundlers put them where they are used, as this file imports nothing. */
+/** The client's limits; times are in milliseconds. Bundlers inline them, because this file imports nothing. */
 /** A connection of this length was stable: the next delay starts from the shortest again. */
 export const STABLE = 30_000
 /** The minimum interval of attempts in milliseconds: a second, and a margin for network jitter. */
@@ -47,5 +47,5 @@ export const USERS = 500
 export const LONGEST = 2 ** 31 - 1
 /** Milliseconds between two starts in a conversation: far below the 30 s after which typing expires on the server. */
 export const REPEAT = 3000
-/** An answer about a cookie that took longer is asked for again: the cookie may have changed meanwhile. */
+/** A response about a cookie that took longer is requested again: the cookie may have changed meanwhile. */
 export const STALE = 1000

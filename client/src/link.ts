@@ -7,21 +7,21 @@ import type { Authenticated, Frame } from './wire.js'
 /** A transport to the server. `onAck` is called with the ack before the next frame is handled, unlike a promise. */
 export type Carrier = (event: string, data: object, onAck?: (data: unknown) => void) => Promise<unknown>
 
-/** A socket or a stream: what carries the text of frames. */
+/** A socket or a stream, which transports the text of frames. */
 export interface Wire {
   send (text: string): void
   close (code?: number): void
   terminate?: () => void
 }
 
-/** What arrived, which may be anything. */
+/** A parsed message, which may have any shape. */
 export interface Arrived { event?: string, id?: unknown, data?: unknown }
 
 /** A connection to the server, and the scope in which it is open. It sends frames no faster than the server accepts them, and assigns the replies. */
 export interface Link extends Scope {
-  /** What carries it, set by whoever opens it. */
+  /** Its transport, set by `openSocket` or `openStream`. */
   wire?: Wire
-  /** The server knows epochs, and what came with them. */
+  /** The server supports epochs, and the features added with them. */
   isModern?: boolean
   /** The reason of the close. */
   readonly closed: Promise<ClientError>
@@ -49,7 +49,7 @@ interface Waiting {
   size?: number
 }
 
-/** `welcome` is called with what the server says to who needs no `auth`. */
+/** `welcome` is called with the data of `authenticated` if no `auth` frame was needed. */
 export function createLink (core: Core, scope: Scope, welcome: (answer: Authenticated) => void): Link {
   /** By the id of the frame. */
   const waiting = new Map<unknown, Waiting>()
@@ -58,7 +58,7 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
   let sent = 0
   let gone: ClientError | undefined
   /** The last error that was not a reply: possibly the reason why the server closes the link. */
-  let told: ClientError | undefined
+  let serverError: ClientError | undefined
   let ended: (err: ClientError) => void
 
   /** A browser's socket throws in some states. */
@@ -109,7 +109,7 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
       if (event === 'error') {
         const err = errorOf(data)
         if (one) return one.reject(err)
-        told = err
+        serverError = err
       }
       one?.onAck?.(data)
       one?.resolve(data)
@@ -118,14 +118,14 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
     },
     closeBy: (closeCode, reason = '', close) => {
       if (gone) return
-      gone = new ClientError('RT_SOCKET_CLOSED', reason || `Closed with ${closeCode}`, { closeCode, reason, cause: told, retryAfter: told?.retryAfter })
+      gone = new ClientError('RT_SOCKET_CLOSED', reason || `Closed with ${closeCode}`, { closeCode, reason, cause: serverError, retryAfter: serverError?.retryAfter })
       scope.end()
       let largest = 0
       for (const { reject, size = 0 } of waiting.values()) {
         largest = Math.max(largest, size)
         reject(gone)
       }
-      // The server takes less than it was thought to: the largest frame without an answer is not sent again.
+      // The server accepts less than assumed: the largest unacknowledged frame is not sent again.
       if (closeCode === 1009 && largest) core.maxFrameSize = largest - 1
       ended(gone)
       try {
@@ -137,7 +137,7 @@ export function createLink (core: Core, scope: Scope, welcome: (answer: Authenti
   return link
 }
 
-/** As JSON. Throws `RT_INVALID_DATA` where JSON cannot hold it, or the server would close the link because of its size in bytes. */
+/** As JSON. Throws `RT_INVALID_DATA` if it cannot be written as JSON, or if the server would close the link because of its size. */
 export function encode (frame: object, max: number): string {
   try {
     const text = JSON.stringify(frame)

@@ -2,7 +2,7 @@ import { systemClock, type ClientClock } from './clock.js'
 import { globals, randomId, type Fetch, type SocketClass } from './globals.js'
 import type { TokenSource } from './tokens.js'
 
-/** Options of the client; only `baseUrl` is required. One that is `undefined` or null is as if absent. */
+/** Options of the client; only `baseUrl` is required. An option that is `undefined` or null is treated as absent. */
 export interface WebSocketClientOptions {
   /** The URL of the routes of fastify-realtime, e.g. `/api/websocket`. May be relative in a page only. */
   baseUrl: string
@@ -66,7 +66,7 @@ export function readOptions (options: WebSocketClientOptions): Settings {
   const clock = options.clock ?? systemClock()
   const fetch: Fetch = (url, init) => globals.fetch!(url, init)
   const settings: Record<string, unknown> = { ...defaults, clock, connectionId: randomId(clock.random), fetch }
-  // Null and what is no number are as if absent, too: nothing is equal to NaN.
+  // Null and NaN, which is not equal to itself, are treated as absent, too.
   for (const [name, value] of Object.entries(options) as Array<[string, unknown]>) if (value === (value ?? NaN)) settings[name] = value
   return settings as Settings
 }

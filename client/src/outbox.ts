@@ -14,7 +14,7 @@ interface Item {
   reject: (err: ClientError) => void
   /** Time of the first attempt since it was last known not to be stored. */
   sentAt?: number | undefined
-  /** Times that it failed by itself: from the first on, those behind it go on. */
+  /** Number of failures of its own. From the first one on, later sends do not wait for it. */
   tries: number
   lost: number
   /** Time before which it is not attempted. */
@@ -28,7 +28,7 @@ interface Item {
 export interface Outbox {
   /** Resolves with the ack. Rejects with the server's refusal, `RT_INVALID_DATA`, `RT_QUEUE_FULL`, `RT_OUTCOME_UNKNOWN`, or the error passed to `stop`. */
   enqueue (event: string, data: object): Promise<never>
-  /** Sets the transport; null if there is none. */
+  /** Sets the transport; null without one. */
   sendBy (carrier: Carrier | null): void
   /** Rejects all queued sends. */
   rejectSends (err: ClientError): void
@@ -49,7 +49,7 @@ export function createOutbox (core: Core): Outbox {
   }
   /** `since`: when it was first on its way before this try. */
   const failed = (item: Item, carrier: Carrier, err: ClientError, since: number | undefined): void => {
-    // The way is closed: the item goes by the next.
+    // The transport is closed: the item is sent by the next one.
     if (err.code === 'RT_CLIENT_STOPPED' || (err.code === 'RT_SOCKET_CLOSED' && err.closeCode)) {
       if (current === carrier) current = null
       // A restart of the server does not count; a send that closes one socket after the other does.
@@ -57,7 +57,7 @@ export function createOutbox (core: Core): Outbox {
       return
     }
     if (!isPassing(err)) return reject(item, err)
-    // The server fails at it, some proxy does not like it, or, twice as likely to pass, the host cannot say whether it may be sent.
+    // The server or a proxy fails on this send, or the host cannot decide about it, which gets twice as many attempts.
     if (/INTERNAL|RT_UNAV/.test(err.code) || (err.status! < 500 && err.code === 'RT_SERVER_UNREACHABLE')) item.tries += err.code === 'RT_UNAVAILABLE' ? 0.5 : 1
     if (item.tries >= SEND_TRIES) return reject(item, err)
     if (/LIMITED|RT_UNAV/.test(err.code) || err.outcome === 'none') item.sentAt = since
@@ -114,7 +114,7 @@ export function createOutbox (core: Core): Outbox {
     enqueue: (event, data) => new Promise<never>((resolve, reject) => {
       core.run.check()
       const { dedupeId = randomId(core.clock.random), ...rest } = data as { dedupeId?: string, channel?: string, recipientId?: string }
-      // With room for what the frame adds.
+      // Leaves room for the envelope of the frame.
       encode({ event, data, dedupeId, id: 2 ** 53 }, core.maxFrameSize)
       if (items.size >= core.maxQueued) return reject(new ClientError('RT_QUEUE_FULL'))
       items.add({ event, data: { dedupeId, ...rest }, lane: String(rest.channel ?? rest.recipientId ?? event), resolve: resolve as Item['resolve'], reject, tries: 0, lost: 0, at: 0 })
@@ -129,7 +129,7 @@ export function createOutbox (core: Core): Outbox {
     },
     rejectSends: (err) => {
       core.sendBy(null)
-      // An answer that is still under way is nobody's.
+      // A reply that arrives later is ignored.
       loop = undefined
       for (const item of items) reject(item, err)
     }

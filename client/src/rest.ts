@@ -10,9 +10,9 @@ import { isTokenRefused } from './verdicts.js'
 export interface Rest {
   /** Throws `RT_URL_INVALID`. */
   url (path: string): string
-  /** Resolves with the response as it comes. It is aborted when the scope ends. */
+  /** Resolves with the response before its body has arrived. It is aborted when the scope ends. */
   open (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<ResponseLike>
-  /** Resolves with the answer. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
+  /** Resolves with the parsed response. Rejects with the server's code, or `RT_SERVER_UNREACHABLE`. */
   ask (scope: Scope, token: string | undefined, path: string, body?: object, method?: string): Promise<unknown>
   /** The same with the current token. If it is refused, the request is repeated with a new one. */
   call (scope: Scope, path: string, body?: object, method?: string): Promise<unknown>
@@ -37,13 +37,13 @@ const routes: Readonly<Record<string, string>> = {
   'user:typing': '/typing',
   'user:presence': '/presence/update'
 }
-/** What a status says where fastify-realtime says nothing: refusals of the host or a proxy. */
+/** Error codes for responses that are not fastify-realtime's: refusals of the host or a proxy. */
 const codes: Readonly<Record<number, ClientErrorCode>> = {
   401: 'RT_UNAUTHENTICATED', 429: 'RT_RATE_LIMITED'
 }
 
 export function createRest (core: Core): Rest {
-  // A browser's own must not be called as a method.
+  // The global `fetch` of a browser must not be called as a method.
   const { fetch } = core
 
   return {
@@ -68,7 +68,7 @@ export function createRest (core: Core): Rest {
         signal: abort?.signal,
         method: method ?? (text && 'POST'),
         body: text,
-        // They may be the last words of a page that is being closed. Browsers allow 64 KiB for all such requests.
+        // Requests of a page that is being closed must still be sent. Browsers allow 64 KiB for all of them.
         keepalive: Number(text?.length) < 8192
       })
     },
@@ -115,7 +115,7 @@ export function createRest (core: Core): Rest {
   }
 }
 
-/** The answer of fastify-realtime, or what the response says instead. */
+/** The parsed response of fastify-realtime, or the error for any other response. */
 async function answer (fetched: Promise<ResponseLike>): Promise<unknown> {
   const response = await fetched
   const { ok, status, headers } = response

@@ -9,7 +9,7 @@ import { isRefusal, retryDelay } from './verdicts.js'
  */
 export interface Scope {
   ended: boolean
-  /** Throws `RT_CLIENT_STOPPED` where it has ended. */
+  /** Throws `RT_CLIENT_STOPPED` if it has ended. */
   check (): void
   /** Runs `task` after `ms` milliseconds, unless the returned function is called or the scope ends before. */
   after (ms: number, task: () => void): () => void
@@ -20,7 +20,7 @@ export interface Scope {
    * that no wait depends on the server alone.
    */
   guard<T> (promise: Promise<T>, ms?: number, code?: ClientErrorCode): Promise<T>
-  /** Tries again and again, with longer and longer pauses, until it works, is refused, is in vain, or the scope ends. */
+  /** Repeats a task, with growing pauses, until it succeeds, is refused, `isVain` returns true, or the scope ends. */
   insist<T> (task: () => Promise<T>, isVain?: () => unknown): Promise<T>
   child (): Scope
   end (): void

@@ -10,12 +10,12 @@ import type { Authenticated, Frame, Id } from './wire.js'
 /** Why a connection ended: 1006 without a close code. */
 type ClosedBy = Pick<ClientError, 'closeCode' | 'reason'>
 
-/** What happens to a client between `connect()` and `disconnect()`, and what its listeners are told of it. */
+/** The events of a client between `connect()` and `disconnect()`, and their effects on state and listeners. */
 export interface Session {
   readonly typing: Typing
   connect (): void
   wake (): void
-  /** Ends all, and rejects what waits. */
+  /** Ends everything, and rejects waiting calls. */
   stop (err: ClientError, by: ClosedBy): void
   /** The user of the credentials is known; called before queued sends are sent with them. */
   identified (userId: Id, clubId: Id | undefined): void
@@ -26,9 +26,9 @@ export interface Session {
   carry (transport: Transport): void
   /** The connection is lost, and another attempt follows. */
   lost (err: ClosedBy): void
-  /** An error occurred, and the client goes on. */
+  /** An error occurred, and the client continues. */
   failed (err: ClientError): void
-  /** No further attempts: for this reason, or as many were made as allowed. */
+  /** No further attempts, for this reason, or because the allowed number was made. */
   ended (err: ClientError, isFinal: boolean): void
 }
 
@@ -71,9 +71,9 @@ export function createSession (core: Core): Session {
       core.identity = { userId, clubId }
       core.mayRename = true
       if (isOther) {
-        // What was asked for between `connect()` and the answer belongs to whoever it is.
+        // Calls made between `connect()` and the reply belong to the user of the reply.
         if (core.me !== undefined) {
-          // A request may know before the socket does, which is still the other's.
+          // A request may learn this before the socket, which still belongs to the other user.
           core.link?.end()
           core.user.end()
           core.user = core.run.child()
@@ -110,7 +110,7 @@ export function createSession (core: Core): Session {
     received: ({ event, data }) => {
       // The `messageId` of these belongs to another event.
       if (Number(data.messageId) > 0 && !/:(delivered|activity)$/.test(event)) return core.take({ event, data } as Durable)
-      // The server is about to close the socket and says when to come back, which `disconnected` and `reconnecting` tell.
+      // The server announces the close and the delay; `disconnected` and `reconnecting` report both.
       if (event === 'error') return data.code === 'RT_UNAVAILABLE' ? undefined : core.failed(errorOf(data))
       if (event === 'unsubscribed') core.left(data.channel as string)
       core.emit(event as never, data as never)
@@ -127,13 +127,13 @@ export function createSession (core: Core): Session {
     ended: (err, isLast) => {
       core.stop(isLast ? err : new ClientError('RT_CLIENT_STOPPED'), err)
       if (!isLast) core.emit('max-reconnect-attempts-reached', { attempts: core.maxReconnectAttempts })
-      // A close by request is no error, and the error may have been emitted before the close.
+      // A requested close is not an error, and the error may have been emitted before the close.
       else if (err.closeCode !== 4000 && !(err.closeCode === 4401 && reported.size)) core.failed(err)
     },
     stop: (err, by) => {
       core.run.end()
       core.current = undefined
-      // Before anybody is told, who may begin again and ask for more.
+      // Before listeners are called, because they may connect again and make new calls.
       giveUp(err)
       closed(by, false)
     },

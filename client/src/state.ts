@@ -29,12 +29,12 @@ export interface Replay {
   target: number
 }
 
-/** Stages of a channel: not asked for, or in vain; asked for; the server has it. */
+/** Stages of a channel: not requested, or failed; requested; subscribed. */
 export const IDLE = 0
 export const ASKED = 1
 export const LIVE = 2
 
-/** One channel the client wants to hear. */
+/** A channel with subscribers in this client. */
 export interface Entry {
   channel: string
   /** Number of `subscribe` calls without an `unsubscribe`. The channel is unsubscribed with the last. */
@@ -43,18 +43,18 @@ export interface Entry {
   isAutomatic?: boolean
   /** All events up to this id were received; absent before the first subscription. */
   cursor?: number | undefined
-  /** Over the socket that is open now. */
+  /** The stage on the current socket. */
   stage: number
-  /** The log began anew behind it: what was missed cannot be told. */
+  /** The log has a new epoch, so missed events are unknown: a `gap` must be emitted. */
   owesGap?: boolean
-  /** Failed tries since it was subscribed last, and when the next may be. */
+  /** Failed attempts since it was last subscribed, and the earliest time of the next one. */
   tries: number
   retryAt: number
   replay?: Replay | undefined
   waiters: Array<{ resolve: (answer: Subscribed) => void, reject: (err: ClientError) => void }>
 }
 
-/** What the parts of a client share: its state, and each other. */
+/** The object that all parts of a client share: its state, and the functions of each part. */
 export interface Core extends Connection, Delivery, Emitter, Outbox, Poller, Rest, Session, Settings, Subscriptions, Tokens, Watches {
   // Lifetimes: of the client; from `connect()` to `disconnect()`; while it is this user; while it polls.
   readonly life: Scope
@@ -78,12 +78,12 @@ export interface Core extends Connection, Delivery, Emitter, Outbox, Poller, Res
 
 const ME = 'user:me'
 
-/** The name of the user's own channel, as far as it is known. */
+/** The name of the user's own channel, if the user is known. */
 export const ownChannel = ({ me }: Core): string => me === undefined ? ME : `private-user.${me}`
 
 export const nameOf = (core: Core, name: string): string => name === ME ? ownChannel(core) : name
 
-/** The entry of a channel, created if there is none. */
+/** The entry of a channel, created if it does not exist. */
 export function entryOf (core: Core, name: string): Entry {
   const channel = nameOf(core, name)
   const entry = core.wanted.get(channel) ?? { channel, holders: 0, stage: IDLE, tries: 0, retryAt: 0, waiters: [] }
@@ -100,7 +100,7 @@ export function identify (core: Core, me: Id): void {
   core.wanted.set(channel, { ...unnamed, channel, cursor: unnamed.cursor ?? cursor })
 }
 
-/** Another user: only what somebody waits for now is kept. */
+/** The user has changed: keeps only channels whose `subscribe` call still waits. */
 export function forget (core: Core): void {
   for (const [name, entry] of core.wanted) {
     entry.holders = entry.waiters.length
@@ -112,7 +112,7 @@ export function forget (core: Core): void {
   core.epoch = undefined
 }
 
-/** Takes the epoch that an answer carries. True: it is a new one, and all cursors and seen ids are forgotten. */
+/** Records the epoch of a reply. True: it is a new one, and all cursors and seen ids were forgotten. */
 export function learnEpoch (core: Core, epoch = core.epoch): boolean {
   const isNew = core.epoch !== undefined && core.epoch !== epoch
   core.epoch = epoch

@@ -25,12 +25,12 @@ export interface Subscriptions {
 
 export function createSubscriptions (core: Core): Subscriptions {
   const { wanted } = core
-  /** Ends the wait for those that failed. */
+  /** Cancels the retry of failed subscriptions. */
   let stopWaiting = (): void => {}
 
   const has = (entry: Entry): boolean => wanted.get(entry.channel) === entry
   const drop = (entry: Entry): void => { wanted.delete(entry.channel) }
-  /** Rejects waiting `subscribe` calls, which then hold the channel no more. False if there were none. */
+  /** Rejects waiting `subscribe` calls, which then no longer hold the channel. False without any. */
   const settle = (entry: Entry, err: ClientError): boolean => {
     const waiters = entry.waiters.splice(0)
     entry.holders -= waiters.length
@@ -68,7 +68,7 @@ export function createSubscriptions (core: Core): Subscriptions {
         if (isNew) ask([...wanted.values()].filter(({ owesGap }) => owesGap))
       })
     } catch (err) {
-      // One of them may be the cause: each is subscribed with its own frame.
+      // One channel may be the cause: each is subscribed with a frame of its own.
       if (some.length > 1 && isRefusal(err as ClientError)) for (const entry of some) ask([entry])
       else for (const entry of some) failed(link, entry, err as ClientError)
     }
@@ -76,13 +76,13 @@ export function createSubscriptions (core: Core): Subscriptions {
   const failed = (link: Link, entry: Entry, err: ClientError): void => {
     if (core.link !== link || link.ended || !has(entry)) return
     entry.stage = IDLE
-    // A limit refuses what is new; what was had before is kept, as is all that may work a moment later.
+    // A limit refuses new channels. Earlier ones are kept, and so are channels that may be accepted a moment later.
     if (isRefusal(err) && (err.code !== 'RT_LIMIT_EXCEEDED' || entry.waiters.length)) return core.refuse(entry, err)
     entry.retryAt = core.clock.now() + retryDelay(entry.tries, err, 0)
     if (++entry.tries >= SUBSCRIBE_TRIES) settle(entry, err)
     retry(link)
   }
-  /** Asks again for those that failed, when each of them may. */
+  /** Requests failed channels again, each when its delay is over. */
   const retry = (link: Link): void => {
     const failed = [...wanted.values()].filter(({ stage }) => !stage)
     const wait = Math.min(...failed.map(({ retryAt }) => retryAt)) - core.clock.now()

@@ -8,7 +8,7 @@ export type TokenSource = string | (() => string | Promise<string>)
 
 /** The credentials shared by sockets and requests. */
 export interface Tokens {
-  /** The token whose user is known: only with this one anything is sent for a user. */
+  /** The token whose user is known. Only with this token is anything sent for a user. */
   current?: string | undefined
   /** The server refused this token: it is not used again. */
   refused?: string | undefined

@@ -88,17 +88,17 @@ export interface Watch {
 }
 
 /** The fields that the server adds to a custom event. */
-export interface Told { channel: string, userId: Id, timestamp: string, messageId?: number }
+export interface AddedFields { channel: string, userId: Id, timestamp: string, messageId?: number }
 /** The fields that a client sends with a custom event, besides its data. */
 export interface Addressed { channel: string, dedupeId?: string | undefined }
 /** The ack of a custom event. Only durable events have an id. */
 export interface CustomAck { timestamp: string, messageId?: number }
 
 /** All events that have listeners. `Own` are the custom events of the host, by name. */
-export type Events<Own> = ClientEvents & ServerEvents & { [Name in keyof Own]: Own[Name] & Told }
+export type Events<Own> = ClientEvents & ServerEvents & { [Name in keyof Own]: Own[Name] & AddedFields }
 export type EventName<Own> = keyof ClientEvents | keyof ServerEvents | (keyof Own & string)
 export type SendName<Own> = keyof Sends | (keyof Own & string)
 export type SendData<Own, Name> = Name extends keyof Sends
   ? Sends[Name]['data']
-  : Name extends keyof Own ? Omit<Own[Name], keyof Told> & Addressed : never
+  : Name extends keyof Own ? Omit<Own[Name], keyof AddedFields> & Addressed : never
 export type SendAck<Name> = Name extends keyof Sends ? Sends[Name]['ack'] : CustomAck

@@ -1,7 +1,7 @@
 import type { ClientError } from './errors.js'
 
 /**
- * What the client does after errors and closes, by their codes. The rules for close codes follow the server's table, with which
+ * The client's reactions to errors and closes, by their codes. The rules for close codes follow the server's table, with which
  * a test compares them:
  *
  * | close | meaning | the client |

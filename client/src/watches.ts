@@ -7,7 +7,7 @@ import type { Id } from './wire.js'
 
 /** The users whose presence this client watches, across sockets. */
 export interface Watches {
-  /** Resolves with how they are now, when the server tells of them. */
+  /** Resolves with their presence, when the server has sent it. */
   watch (userIds: readonly Id[]): Promise<Watch>
   /** A new socket: all are watched again. Rejects with the server's refusal. */
   resumeWatches (link: Link): Promise<void>

@@ -4,10 +4,10 @@
  */
 
 /**
- * What the types of an application depend on, by declaration merging:
+ * Declares the ids, events and channels of an application for all types, by declaration merging:
  * `declare module 'fastify-realtime-client' { interface Register { ids: 'string', events: AppEvents, channels: `group.${string}` } }`.
  *
- * - `ids`: `'string'` where the server has string ids.
+ * - `ids`: `'string'` if the server has string ids.
  * - `events`: the host's custom events and their data, for clients whose type names none.
  * - `channels`: the names of channels that the React hooks take.
  */
@@ -56,7 +56,7 @@ export interface Subscribed {
   /** False if events were lost: reload. */
   recovered?: boolean
   epoch?: string
-  /** Of a channel with members: their number, its version, and up to 200 of them. */
+  /** For a channel with members: their number, the version, and up to 200 of them. */
   count?: number
   version?: number
   members?: Member[]
@@ -64,7 +64,7 @@ export interface Subscribed {
 
 export interface Member { userId: Id, name: string | null }
 
-// What clients send
+// Events that clients send
 
 interface Dedupable {
   /** Repeating a send with the same key within 5 minutes returns the original result. The client adds one of its own. */
@@ -128,7 +128,10 @@ export interface ConversationActivity { channel: string, messageId: number, time
 /** A conversation in a channel, or with another user. */
 export type Where = { channel: string, with?: undefined } | { with: Id, channel?: undefined }
 export type HistoryQuery = Where & { before?: number | undefined, limit?: number | undefined, conversationId?: string | undefined }
-/** `before`: that of the next page, if there are more. `reads`: without `before`, how far everyone has read, as `conversation:read` tells it; older servers leave them out. */
+/**
+ * `before`: the value for the next page, if there are more. `reads`: without `before`, the read marks of everyone, as
+ * `conversation:read` frames; missing on older servers.
+ */
 export interface History { data: Frame[], more: boolean, before?: number | null, reads?: Array<{ event: string, data: ConversationRead }> }
 export interface Conversation { channel?: string, with?: Id, name: string | null, last: Frame | null, last_at: string | null, unread: number, read_up_to: number }
 export interface ConversationPage { data: Conversation[], next_cursor: string | null }

@@ -1,4 +1,4 @@
-// What is written: sends, edits, and messages that could not be sent.
+// The message field: sends, edits, and messages that could not be sent.
 import { $ } from '/dom.js'
 
 export function showComposer ({ client, state, toEnd }) {
@@ -26,7 +26,7 @@ export function showComposer ({ client, state, toEnd }) {
     keep()
     state.changed()
   }
-  /** What is not stored outlives a reload. With the same `dedupeId`, what was stored after all is not stored twice. */
+  /** Unsent messages survive a reload. They keep their `dedupeId`, so that a message that was stored after all is not stored twice. */
   function keep () {
     const kept = [...state.talks.values()].filter(({ waiting, draft }) => waiting.length > 0 || draft !== '')
       .map(({ key, waiting, draft }) => ({ key, draft, unsent: waiting.map(({ text, dedupeId }) => ({ text, dedupeId })) }))

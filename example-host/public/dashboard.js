@@ -1,4 +1,4 @@
-// Draws what each node tells of itself every two seconds, whichever of them this page is connected to.
+// Draws the figures that each node publishes every two seconds. They arrive from all nodes, through the one that this page is connected to.
 import { WebSocketClient } from '/client.js'
 import { $, arrange, followConnection, login, make, readId } from '/dom.js'
 import { Chart } from '/chart.js'
@@ -6,7 +6,7 @@ import { showOperators } from '/operators.js'
 
 const EVERY = 2000
 const KEPT = 150 // five minutes
-const SILENT = 5000 // a node that told nothing for so long is gone
+const SILENT = 5000 // milliseconds without figures after which a node counts as gone
 const OPERATORS = '999999999' // the club that may watch
 
 const sum = (values) => values.reduce((total, value) => total + value, 0)
@@ -48,15 +48,15 @@ const problem = (text = '') => {
 client.on('error', ({ code, message }) => problem(`${message} (${code})`))
 client.on('transport', ({ transport }) => {
   connectedAt = Date.now()
-  problem(transport === 'polling' ? 'What nodes tell comes by sockets, and they are blocked here.' : '')
+  problem(transport === 'polling' ? 'Figures arrive by sockets, which are blocked here.' : '')
 })
 showOperators(() => current ?? token())
-client.subscribe('figures').catch(() => {}) // told by `error`
+client.subscribe('figures').catch(() => {}) // reported by `error`
 
 client.on('node:figures', (figures) => {
   if (!nodes.has(figures.node)) meet(figures.node)
   const node = nodes.get(figures.node)
-  // Counts since the node started: how many a second since it told the last ones. Less than before is another start.
+  // Counts since the node started, converted to a rate per second since the last figures. A smaller count means a restart.
   const at = Date.parse(figures.timestamp)
   const rate = (name) => {
     const more = figures[name] - node.counts?.[name]

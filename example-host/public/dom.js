@@ -1,4 +1,4 @@
-// What both pages need. All text is set as text; nothing is ever made into HTML.
+// Helpers of both pages. All text is set as text, never as HTML.
 export const $ = (id) => document.getElementById(id)
 
 export const make = (tag, props = {}, ...children) => {
@@ -7,7 +7,7 @@ export const make = (tag, props = {}, ...children) => {
   return element
 }
 
-/** The children of `list` become these; those that stay are not touched, and keep their focus even where they move. */
+/** Replaces the children of `list`. Children that stay are not touched, and keep their focus even if they move. */
 export function arrange (list, wanted) {
   const kept = new Set(wanted)
   const focused = list.contains(document.activeElement) ? document.activeElement : null
@@ -58,7 +58,7 @@ export const count = (number, noun) => `${number} ${noun}${number === 1 ? '' : '
 /** Whether this host has integer ids; others are strings. */
 export const hasIntegerIds = document.documentElement.dataset.ids === 'integer'
 
-/** An id as text says it. */
+/** Parses an id. */
 export const readId = (text) => hasIntegerIds ? Number(text) : text
 
 /** A token of the demo's login, which is off in production. */

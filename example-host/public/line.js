@@ -1,4 +1,4 @@
-// The line to the server: it can be dropped by hand, and reports what passes through it.
+// The connection to the server: it can be interrupted by hand, and reports all traffic.
 
 /** Milliseconds for which a dropped line stays down. */
 export const DOWN = 4000
@@ -32,7 +32,7 @@ export function createLine (report) {
       report({ request: `${init?.method ?? 'GET'} ${new URL(url, location.href).pathname.replace('/api/websocket', '')} ${response.status}` })
       return response
     },
-    /** Nothing goes out and nothing comes in for a while; `onUp` is called when the line works again. */
+    /** Blocks both directions for a while; `onUp` is called when the line works again. */
     drop (onUp) {
       if (isDown) return
       isDown = true

@@ -1,4 +1,4 @@
-// What the server sends, brought into the state.
+// Brings events and responses of the server into the state.
 import { roomName, ROOMS, toMessage } from '/state.js'
 
 /** Messages that are older than this, in milliseconds, are no news. */
@@ -7,7 +7,7 @@ const RECENT = 60_000
 const LISTED = 50
 const PAGES = 4
 const WATCHED = 500
-/** Milliseconds between two reads of presence while polling, which does not tell of it. */
+/** Milliseconds between two reads of presence while polling, which does not deliver it. */
 const EVERY = 5000
 
 /** `news(talk, text)` is called when somebody writes in a conversation, `toast(text)` for everything else that deserves a word. */
@@ -68,7 +68,7 @@ export function follow ({ client, state, token, toast, news }) {
     }
     setPerson(me.userId, own.status, own.data)
     state.changed()
-    // Where everyone is not sent every change, those who are shown are watched.
+    // If not every change is sent to everyone, the shown users are watched.
     if (client.transport !== 'websocket' || state.people.size === 0) return
     const before = watch
     watch = await client.watch([...state.people.keys()].slice(0, WATCHED))
@@ -79,7 +79,7 @@ export function follow ({ client, state, token, toast, news }) {
 
   state.onNameless = (ids) => quietly((async () => {
     const asked = ids.slice(0, 100)
-    // Until the answer comes, and if nobody knows, this is the name.
+    // The name until the response arrives, and for unknown users.
     for (const id of asked) state.names.set(id, `User ${id}`)
     const response = await fetch(`/people?ids=${encodeURIComponent(asked.join())}`, { headers: { authorization: `Bearer ${await token()}` } })
     for (const { userId, name } of (await response.json()).people) state.names.set(userId, name)
@@ -130,7 +130,7 @@ export function follow ({ client, state, token, toast, news }) {
       const talk = state.talkOf(where)
       talk.isListed = true
       talk.readUpTo = Math.max(talk.readUpTo, readUpTo)
-      // What arrived while the list was read is not counted in it.
+      // Messages that arrived while the list was read are not counted in it.
       talk.unread = unread + [...talk.messages.values()].filter(({ id, by }) => by !== me.userId && id > (last?.data.messageId ?? 0)).length
       if (last !== null && last.data.messageId >= (talk.last?.id ?? 0)) talk.last = talk.messages.get(last.data.messageId) ?? toMessage(last.data)
       if (talk.peer !== null && name !== null) state.names.set(talk.peer, name)
@@ -138,7 +138,7 @@ export function follow ({ client, state, token, toast, news }) {
     }
     state.changed()
   }
-  /** The messages before those that are there, or the newest ones. */
+  /** Reads the messages before the known ones, or the newest ones. */
   async function loadOlder (talk) {
     if (talk.isLoading || !talk.hasOlder || client.state !== 'connected') return
     talk.isLoading = true
@@ -147,7 +147,7 @@ export function follow ({ client, state, token, toast, news }) {
       if (talk.channel !== null) await join(talk.channel)
       const before = talk.isLoaded ? Math.min(...talk.messages.keys()) : undefined
       const { data, more, reads = [] } = await client.history({ ...talk.where, ...before === undefined ? {} : { before } })
-      // The history knows what was edited and deleted meanwhile.
+      // The history includes edits and deletes made meanwhile.
       for (const message of data.map((frame) => toMessage(frame.data))) if (!state.add(talk, message)) state.change(talk, message.id, message)
       for (const { data: { userId, readUpTo } } of reads) if (userId !== me.userId) state.read(talk, userId, readUpTo)
       Object.assign(talk, { isLoaded: true, hasOlder: more })

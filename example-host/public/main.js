@@ -71,7 +71,7 @@ function enter (who, first) {
   })
   followConnection(client)
 
-  // On a phone the keyboard would cover what is to be read.
+  // On a phone the keyboard would cover the messages.
   const focus = () => $(matchMedia('(hover: hover)').matches ? 'text' : 'scroller').focus()
   const place = createPlace(ROOMS[0], ({ key, view, side }) => {
     const isLeft = view === 'list' && document.body.dataset.view === 'room'
@@ -79,7 +79,7 @@ function enter (who, first) {
     Object.assign(document.body.dataset, { view, side })
     for (const [id, of] of [['who', 'members'], ['tap', 'wire']]) $(id).ariaExpanded = String(side === of)
     for (const line of document.querySelectorAll('#toasts button')) if (line.dataset.key === key) line.remove()
-    // At once: what is typed next belongs there.
+    // At once, so that the next keystrokes go there.
     state.show()
     if (isLeft && isSmall()) $('nav').querySelector('li button[tabindex="0"]')?.focus()
   })
@@ -90,7 +90,7 @@ function enter (who, first) {
     focus()
   }
   $('back').addEventListener('click', () => place.toList())
-  // Members and the wire stand beside the messages, or lie over them where there is no room.
+  // Members and the wire are beside the messages, or over them on small screens.
   $('who').addEventListener('click', () => place.toggle('members'))
   $('tap').addEventListener('click', () => place.toggle('wire'))
   for (const button of document.querySelectorAll('.shut')) button.addEventListener('click', () => place.toggle(''))

@@ -12,7 +12,7 @@ export function whenOf (iso) {
 }
 const dayName = (iso) => dayOf(iso) === new Date().setHours(0, 0, 0, 0) ? 'Today' : new Date(iso).toLocaleDateString([], { weekday: 'long', day: 'numeric', month: 'long' })
 
-/** What became of an own message: a sign, and its meaning for those who do not see it. */
+/** The state of an own message: a sign, and its meaning for screen readers. */
 export function markOf ({ id, state: fate, isDeleted }, { delivered, readers, peer }) {
   if (isDeleted) return ['', '']
   if (fate === 'failed') return ['!', 'not sent']

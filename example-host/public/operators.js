@@ -1,4 +1,4 @@
-// Who of a club is connected, and what operators do about it.
+// The connected users of a club, and the actions of operators.
 import { $, arrange, bidi, count, hasIntegerIds, make, readId } from '/dom.js'
 
 const AGAIN = 3000
@@ -48,7 +48,7 @@ export function showOperators (token) {
       button('Kick', `Kick ${who} out of the channel`, act('Kicked', 'kick', () => ({ clubId, userId, channel: row.querySelector('select').value }))),
       button('Close', `Close this connection of ${who}`, act('Closed', 'close', () => ({ clubId, connectionId }))),
       button('Ban', `Ban ${who}`, act('Banned', 'ban', () => {
-        // Whoever pressed the wrong button has only to press the next one.
+        // A second button confirms, so that a wrong press does no harm.
         $('unban-user').value = userId
         return { clubId, userId }
       }))))

@@ -1,4 +1,4 @@
-// Where the visitor is, as the back button knows it. On a small screen it leaves what lies over the messages, then the conversation for the
+// The visitor's place in the history of the browser. On a small screen the back button closes a panel over the messages, then leaves the conversation for the
 // list, as in any chat app; on a large one, where the list is always there, it leads to the conversation before.
 import { hasIntegerIds } from '/dom.js'
 
@@ -7,7 +7,7 @@ const ROOM = { view: 'room', side: '' }
 const small = matchMedia('(max-width: 44rem)')
 export const isSmall = () => small.matches
 
-/** `show({ key, view, side })` is called whenever the place changes; `key` is '' in the list, `side` what lies over the messages. */
+/** `show({ key, view, side })` is called whenever the place changes; `key` is '' in the list, `side` the panel over the messages. */
 export function createPlace (first, show) {
   const here = () => history.state ?? ROOM
   const tell = () => show({ ...here(), key: keyOf(location.hash.slice(1)) })
@@ -15,7 +15,7 @@ export function createPlace (first, show) {
     history[method](state, '', key === '' ? '/' : `/#${encodeURIComponent(key)}`)
     tell()
   }
-  /** What is opened when the visitor has left what lies over the messages. */
+  /** The conversation to open after the panel over the messages is closed. */
   let next = null
   function open (key) {
     const { view, side, isListBelow = false } = here()
@@ -48,7 +48,7 @@ export function createPlace (first, show) {
       if (here().isListBelow) history.back()
       else go('replaceState', { view: 'list', side: '' }, '')
     },
-    /** Shows `side` over what is there, or takes it away. */
+    /** Shows the panel `side`, or closes it. */
     toggle (side) {
       const now = here()
       if (now.side !== '' && (side === '' || side === now.side)) history.back()
@@ -58,7 +58,7 @@ export function createPlace (first, show) {
   }
 }
 
-/** The conversation in an address, which anybody can write; '' if there is none. */
+/** The conversation in an address, which may be invalid; '' without one. */
 function keyOf (hash) {
   try {
     return KEY.exec(decodeURIComponent(hash))?.input ?? ''

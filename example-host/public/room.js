@@ -1,4 +1,4 @@
-// The conversation that is open: its messages, who types, and what is new below.
+// The open conversation: its messages, typing users, and the notice of new messages below.
 import { $, arrange, bidi, count, make } from '/dom.js'
 import { createRows, markOf } from '/message.js'
 import { isSmall } from '/place.js'
@@ -45,7 +45,7 @@ export function showRoom ({ client, state, loadOlder, actions, showMembers, toas
     arrange(list, all.map((message, i) => row(message, { before: all[i - 1], talk, isLastRead: message === read, isFirstUnread: message === firstUnread })))
 
     if (isAtEnd) toEnd()
-    // Older messages came in above: what is being read stays where it is.
+    // Older messages were added above: keeps the scroll position.
     else if (first?.isConnected) scroller.scrollTop += first.offsetTop - top
     if (isAtEnd) {
       seenId = newestId()
@@ -103,7 +103,7 @@ export function showRoom ({ client, state, loadOlder, actions, showMembers, toas
     if (scroller.scrollTop < EARLY && talk.isLoaded) loadOlder(talk)
     if (isAtEnd !== wasAtEnd) state.changed()
   })
-  // A keyboard that comes up, or a composer that grows, hides nothing.
+  // Keeps the end visible when the keyboard opens or the message field grows.
   new ResizeObserver(() => { if (isAtEnd) toEnd() }).observe(scroller)
   document.addEventListener('visibilitychange', () => state.changed())
   $('pill').addEventListener('click', () => {

@@ -1,7 +1,7 @@
-// What the page knows: people, conversations and their messages. It touches neither the page nor the network.
+// The state of the page: people, conversations and their messages. It touches neither the page nor the network.
 import { hasIntegerIds, readId } from '/dom.js'
 
-/** The sender of what the host itself sends. */
+/** The sender of the host's own messages. */
 const HOST = hasIntegerIds ? 0 : ''
 /** Milliseconds for which changes are collected before they are shown. */
 const TOGETHER = 20
@@ -70,7 +70,7 @@ export function createState (me) {
       talk.isListed = true
       if (message.id >= (talk.last?.id ?? 0)) talk.last = message
       if (message.by === me.userId) talk.readUpTo = Math.max(talk.readUpTo, message.id)
-      // Whoever writes has read what came before.
+      // A user who writes has read all earlier messages.
       else if (message.id > (talk.readers.get(message.by) ?? 0)) talk.readers.set(message.by, message.id)
       return true
     },

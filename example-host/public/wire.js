@@ -1,4 +1,4 @@
-// What just happened on the wire, for engineers: frames, acks, resumes.
+// The latest frames, acks and resumes, for engineers.
 import { $, count, make, rove } from '/dom.js'
 
 const KEPT = 60
@@ -7,7 +7,7 @@ const LONG = 4000
 /** Milliseconds for which frames are collected before they are shown. */
 const TOGETHER = 100
 
-/** Returns the function that is called with each report of the line. `onResumed(said)` is called after a reconnect. */
+/** Returns the function that is called with each report of the line. `onResumed(text)` is called after a reconnect. */
 export function createWire (onResumed) {
   const sent = new Map() // id of a frame → { event, data, at }
   const totals = { in: 0, out: 0 }

@@ -53,7 +53,7 @@ export class Access {
     this.#options = options
     const lane = { places: options.concurrency, timeout: options.timeout }
     this.#authentication = new HostCalls(lane)
-    // Credentials without a time of issue were shown before, which the decision itself saw to: here they are new.
+    // Credentials without a time of issue count as issued now: a decision has already closed connections that presented them before.
     this.#authorization = new HostCalls({ ...lane, refusal: (identity) => options.restrictions.refusal(identity, options.clock.now()) })
     this.#throttled = new ThrottledLog(options.log)
     this.failures = options.failures
@@ -68,7 +68,7 @@ export class Access {
     const { failures } = this
     const holder = failures.limitedAddress(request.ip)
     if (failures.wasRefused(token)) {
-      // A failure like any other, that cost the host nothing.
+      // Counts as a failure, without a call of the host.
       failures.refused(holder, undefined)
       return null
     }
@@ -113,7 +113,7 @@ export class Access {
     return identity
   }
 
-  /** A mistake in the host's code affects each request: the log line is throttled. */
+  /** Throttled, because a mistake in the host's code affects each request. */
   #logOnce (level: 'error' | 'warn', { field, problem }: { field: string, problem: string }, text: string): void {
     if (this.#logged.has(field)) return
     this.#logged.add(field)
@@ -124,12 +124,12 @@ export class Access {
   prefetch (caller: Caller, channel: string): MaybePromise<Verdict> {
     const answer = thenMaybe(catchMaybe(() => this.verdict(caller, { action: 'subscribe', channel }), toRealtimeError),
       (verdict) => verdict instanceof RealtimeError ? Promise.reject(verdict) : verdict)
-    // The frame handles a rejection; if the socket closes first, nobody does.
+    // The frame handles a rejection; if the socket closes first, nothing else does.
     if (isPromise(answer)) answer.catch(() => {})
     return answer
   }
 
-  /** The result of `authorize`. Synchronous if the host is (bench row "direct messages, durable"). Throws, or rejects with, `RT_UNAVAILABLE`. */
+  /** Returns the result of `authorize`. Synchronous if the host is (bench row "direct messages, durable"). Throws, or rejects with, `RT_UNAVAILABLE`. */
   verdict (caller: Caller, question: Question): MaybePromise<Verdict> {
     const { identity } = caller
     if (question.action === 'subscribe' && isOwn(identity, question.channel)) return true
@@ -152,7 +152,7 @@ export class Access {
   /** The verdict on each of these subscriptions, in the order given, by `authorizeMany` if the host has one. Never rejects. */
   async verdicts (caller: Caller, channels: readonly string[]): Promise<Array<PromiseSettledResult<Verdict>>> {
     const { authorizeMany } = this.#options
-    // A recheck asks this for thousands of connections at once, most of them for one channel.
+    // A recheck calls this for thousands of connections at once, mostly for one channel.
     const asked = authorizeMany === undefined || channels.length < 2 ? [] : [...new Set(channels)].filter((channel) => !isOwn(caller.identity, channel))
     if (authorizeMany === undefined || asked.length < 2) {
       return await Promise.all(channels.map(async (channel) => await this.#outcome(caller, channel)))
@@ -179,7 +179,7 @@ export class Access {
     return await catchMaybe(() => this.#authorization.run(this.#askerOf(caller), () =>
       thenMaybe(authorizeMany({ identity, action: 'subscribe', channels }), (answers) => {
         if (Array.isArray(answers) && answers.length === channels.length) return answers
-        throw new Error(`authorizeMany must return one answer per channel: ${channels.length} were asked`)
+        throw new Error(`authorizeMany must return one verdict per channel: ${channels.length} channels were passed`)
       })), (err) => this.#failed('authorizeMany', err))
   }
 
@@ -204,7 +204,7 @@ export class Access {
     return (['authenticate', 'authorize'] as const).map((lane) => ({ lane, running: lanes[lane].running, waiting: lanes[lane].waiting }))
   }
 
-  /** The owner of calls is gone: its places are released. */
+  /** The owner of calls is gone: releases its calls. */
   release (owner: object): void {
     this.#authentication.release(owner)
     this.#authorization.release(owner)
@@ -215,7 +215,7 @@ export class Access {
     return this.#follow({ owner, tenant: tenantId, holder: userKey(tenantId, userId), identity })
   }
 
-  /** HTTP responses emit their end; the connections plugin calls `release` for sockets. */
+  /** Releases the calls of an HTTP response when it ends; for sockets the connections plugin calls `release`. */
   #follow (asker: Asker): Asker {
     const { owner } = asker
     if (owner instanceof EventEmitter && owner.listenerCount('close', this.#onClose) === 0) owner.once('close', this.#onClose)

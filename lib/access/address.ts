@@ -13,13 +13,13 @@ const MAPPED = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i
 
 /** A client's address as limits see it. */
 export interface ClientAddress {
-  /** What they count by: an IPv4 address, or the /64 network of an IPv6 one, which belongs to one subscriber. */
+  /** The key of the counters: an IPv4 address, or the /64 network of an IPv6 address, which belongs to one subscriber. */
   key: string
   /** Loopback, private and link-local. */
   isPrivate: boolean
 }
 
-/** Most requests come from few addresses (one proxy, an office), and each asks several times. */
+/** Cached, because most requests come from few addresses (one proxy, an office). */
 const known = new BoundedMap<string, ClientAddress>(10_000)
 
 export function clientAddress (address: string): ClientAddress {
@@ -29,7 +29,7 @@ export function clientAddress (address: string): ClientAddress {
   const family = isIP(plain)
   const described = {
     key: family === 6 ? networkOf(plain) : plain,
-    // What is no address (a test's socket, a Unix socket) has no network to be limited by.
+    // Other values (of a test's socket, a Unix socket) are not limited.
     isPrivate: family === 0 || privateNetworks.check(plain, family === 4 ? 'ipv4' : 'ipv6')
   }
   // A proxy's header may hold any text; an address is short.

@@ -18,7 +18,7 @@ const MAX_ADDRESSES = 50_000
  * can keep working while one of its clients guesses.
  */
 export class FailedAuthentications {
-  /** Whether loopback and private addresses are limited, too. Set by those who let sockets in. */
+  /** Whether loopback and private addresses are limited, too. Set by the connections plugin. */
   limitPrivateAddresses = false
   readonly #perMinute: number
   readonly #failures = new BoundedMap<string, { count: number, since: number }>(MAX_ADDRESSES)

@@ -13,7 +13,7 @@ export interface Asker {
   holder: string | null
   /** One call at a time. If the wait is too long the error is `RT_RATE_LIMITED` instead of `RT_UNAVAILABLE`. */
   suspect?: boolean
-  /** Who asks, where that is known already. */
+  /** The identity of the caller, if it is known already. */
   identity?: Identity
 }
 
@@ -21,7 +21,7 @@ export interface HostCallsOptions {
   places: number
   /** In milliseconds. */
   timeout: number
-  /** Why an identity is refused by now, or null: an answer that took its time is older than a ban that came meanwhile. */
+  /** The error if the identity was banned or revoked while the call ran, or null. */
   refusal?: (identity: Identity) => RealtimeError | null
 }
 
@@ -35,7 +35,7 @@ interface Call {
 /** Maximum share of the places for one holder. */
 const SHARE = 0.1
 
-/** The host did not respond, which is not a decision: clients keep their state and retry, spread over some seconds. */
+/** The error if the host did not respond, which is not a decision: clients keep their state and retry, spread over some seconds. */
 export const notNow = (cause?: unknown): RealtimeError =>
   new RealtimeError('RT_UNAVAILABLE', undefined, { retryAfter: 1 + Math.floor(Math.random() * 5), cause })
 
@@ -52,7 +52,7 @@ export class HostCalls {
   readonly #refusal: (identity: Identity) => RealtimeError | null
   readonly #waiting = new FairQueue<Call>()
   readonly #held = new Map<string, number>()
-  /** Holders that get only one place, while they have it. */
+  /** Suspect holders that occupy their only place. */
   readonly #suspects = new Set<string>()
   readonly #byOwner = new Map<object, Set<Call>>()
   #running = 0
@@ -124,7 +124,7 @@ export class HostCalls {
           this.#running++
           if (suspect && holder !== null) {
             this.#suspects.add(holder)
-            // Its turn came late: given up right away, it would make room for the next one while the host still works on it.
+            // The timeout starts again: if it included the wait, this call could be given up right after its start, and the next one would run beside it.
             clearTimeout(timer)
             timer = setTimeout(onTimeout, this.#timeout)
           }

@@ -45,7 +45,7 @@ export const APPLY = 'access.apply'
 
 /** Calls stop waiting after this time, in milliseconds, so that they resolve within 2 s on a busy event loop too; unfinished work continues. */
 const ANSWER_WITHIN = 1600
-/** An effect says by then what it has done so far, in milliseconds: early enough for its answer to reach the node that was called. */
+/** An effect reports its progress within this time, in milliseconds: early enough for the report to reach the node that was called. */
 export const EFFECT_WITHIN = 1200
 const POLL_INTERVAL = 5000
 const RETRY_INTERVAL = 1000
@@ -55,7 +55,7 @@ const LATE_IDS = 200
 const MAX_APPLIED = 10_000
 /** A join, kick or recheck that is older when it is read does not apply to current connections. */
 const MAX_EFFECT_AGE = 10 * 60_000
-/** A node that made a decision and died before it was stored takes it along: after this time the log alone decides. */
+/** A decision that was not stored is lost if its node dies: after this time only the log counts. */
 const MAX_UNREAD_AGE = 60_000
 const PURGE_INTERVAL = 3600_000
 
@@ -83,9 +83,9 @@ export class AccessLog {
   readonly #effects = new Map<AccessKind, AccessEffect>()
   readonly #applied = new Set<string>()
   readonly #unstored = new Set<AccessEntry>()
-  /** The ban or unban of a user that was applied before it was read from the log, by user: what is older does not undo it. */
+  /** By user, the ban or unban that was applied before it was read from the log: older entries do not undo it. */
   readonly #unread = new Map<UserKey, { key: string, since: number }>()
-  /** The ids of the newest ban or unban of a user that was read, by user; as far back as a late commit is looked for. */
+  /** By user, the id of the newest ban or unban that was read, as far back as late commits are searched. */
   readonly #readBans = new Map<UserKey, number>()
   #newest = 0
   #count = 0
@@ -135,13 +135,13 @@ export class AccessLog {
     this.#options.onDecided(whole)
     const stored = this.#store(whole)
     const asked = new Set([this.#options.backplane.nodeId])
-    // The others begin while this node is busy with its own connections.
+    // The other nodes start while this node is busy with its own connections.
     const elsewhere = this.#elsewhere(whole, asked)
     const parts = await Promise.all([
       bounded(this.#apply(whole, true)),
       bounded(stored.then((isStored) => ({ connections: 0, complete: isStored }))),
       bounded(elsewhere),
-      // Once more when it is stored: a node that began meanwhile has read the log without it.
+      // Again after it is stored: a node that started meanwhile has read the log without it.
       bounded(stored.then(async () => await this.#elsewhere(whole, asked)))
     ])
     return {
@@ -188,7 +188,7 @@ export class AccessLog {
         if (!this.#applied.has(entry.key)) void this.#apply(entry, false)
         if ((entry.kind === 'ban' || entry.kind === 'unban') && this.#isNews(entry)) {
           this.#restrict(entry)
-          // Nothing where the ban was in force already.
+          // No effect if the ban was in force already.
           if (entry.kind === 'ban') void this.#act(entry, false)
         }
       }
@@ -200,14 +200,14 @@ export class AccessLog {
       }
       this.#failing = false
     } catch (err) {
-      if (!this.#failing) log.warn({ err }, 'cannot read the access log, retrying')
+      if (!this.#failing) log.warn({ err }, 'Cannot read the access log, retrying')
       this.#failing = true
     }
   }
 
   /**
-   * Whether a ban or unban that was read is the last word about its user. Two nodes may ban and unban a user at once, and each
-   * hears of the other later: the order of the log holds.
+   * Whether a ban or unban that was read is the latest one of its user. If two nodes ban and unban a user at the same time, the
+   * order of the log decides.
    */
   #isNews (entry: StoredAccessEntry): boolean {
     const user = userOf(entry)
@@ -239,7 +239,7 @@ export class AccessLog {
     try {
       return await this.#effects.get(entry.kind)?.(entry, isOwn) ?? { connections: 0, complete: true }
     } catch (err) {
-      this.#options.log.error({ err, kind: entry.kind }, 'a decision about live connections failed')
+      this.#options.log.error({ err, kind: entry.kind }, 'Could not apply a decision about live connections')
       return { connections: 0, complete: false }
     }
   }
@@ -269,7 +269,7 @@ export class AccessLog {
       this.#unstored.delete(entry)
       return true
     } catch (err) {
-      if (!this.#unstored.has(entry)) this.#options.log.warn({ err, kind: entry.kind }, 'cannot store an access entry, retrying')
+      if (!this.#unstored.has(entry)) this.#options.log.warn({ err, kind: entry.kind }, 'Cannot store an access entry, retrying')
       this.#unstored.add(entry)
       this.#retryLater()
       return false

@@ -3,7 +3,7 @@ import { isPromise, type MaybePromise } from '../async/maybe-promise.js'
 import { RealtimeError } from '../errors.js'
 import type { RateCount, Roster } from '../roster/contract.js'
 
-/** At most `max` signs within `window` milliseconds; 0: no limit. */
+/** At most `max` requests within `window` milliseconds; 0: no limit. */
 export interface Rate {
   max: number
   window: number

@@ -91,7 +91,7 @@ export class SharedRates {
     } catch (err) {
       // Redis is unavailable: each node limits separately, and sends its count if Redis is back within the minute.
       for (const { of, count } of changes) of.shared -= count
-      this.#log.debug({ err }, 'rates cannot be exchanged')
+      this.#log.debug({ err }, 'Cannot exchange rates with other nodes')
     }
   }
 }

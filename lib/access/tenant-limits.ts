@@ -17,13 +17,13 @@ export interface TenantLimitsOptions {
   rates: RateCounters
   clock: Clock
   log: FastifyBaseLogger
-  /** Milliseconds until the host's function counts as not answering. */
+  /** Timeout of the host's function in milliseconds. */
   timeout: number
 }
 
 interface Cached { limits: MaybePromise<Limits>, until: number }
 
-/** What the host allows each tenant as a whole, over all nodes. Costs nothing where the host limits no tenant. */
+/** The host's limits for each tenant, over all nodes. Costs nothing without the option. */
 export class TenantLimits {
   readonly #ask: TenantLimitsOf | undefined
   readonly #options: TenantLimitsOptions
@@ -42,7 +42,7 @@ export class TenantLimits {
     return thenMaybe(this.#of(tenantId), ({ messagesPerSecond: max = 0 }) => this.#options.rates.take(`tenant:${tenantId}`, { max, window: 1000 }))
   }
 
-  /** How many connections the tenant may have, 0: any number. The roster counts them as it registers one. */
+  /** The maximum number of connections of the tenant, 0: no limit. The roster counts them as it registers one. */
   connections (tenantId: Id): MaybePromise<number> {
     if (this.#ask === undefined) return 0
     return thenMaybe(this.#of(tenantId), ({ connections = 0 }) => connections)
@@ -55,13 +55,13 @@ export class TenantLimits {
     const fresh: Cached = { limits: this.#read(tenantId, cached), until: now + KEPT_MS }
     this.#cached.set(tenantId, fresh)
     if (isPromise(fresh.limits)) {
-      // Afterwards without a promise; and a failure is asked again.
+      // Later calls need no promise; a failure is retried.
       fresh.limits.then((limits) => { fresh.limits = limits }, () => { if (this.#cached.get(tenantId) === fresh) this.#cached.delete(tenantId) })
     }
     return fresh.limits
   }
 
-  /** Where the host cannot say, what it said before holds. */
+  /** If the host's function fails, the previous limits stay in force. */
   #read (tenantId: Id, before: Cached | undefined): MaybePromise<Limits> {
     const failed = (err: unknown): MaybePromise<Limits> => {
       this.#log.write('error', { err, function: 'tenantLimits' }, 'tenantLimits failed')

@@ -36,7 +36,7 @@ export class UserDirectory {
           const found = await resolveUsers(tenantId, theirs.map(({ userId }) => userId))
           for (const user of theirs) names.set(user, found.get(user.userId)?.name ?? null)
         } catch (err) {
-          log.warn({ err, tenantId }, 'resolveUsers failed: names are left out')
+          log.warn({ err, tenant_id: tenantId }, 'resolveUsers failed: names are left out')
         }
       }))
       return names

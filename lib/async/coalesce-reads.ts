@@ -1,6 +1,6 @@
 interface Reading<Value> {
   now: Promise<Value>
-  /** The read after `now`; null: nobody has called since `now` began. */
+  /** The read after `now`; null if there was no call since `now` began. */
   next: Promise<Value> | null
 }
 

@@ -22,7 +22,7 @@ export class FairQueue<Item> {
     this.#size++
   }
 
-  /** Removes and returns the next item, skipping holders that are not ready; undefined if there is none. */
+  /** Removes and returns the next item, skipping holders that are not ready; undefined without one. */
   take (isReady: (holder: string | number) => boolean = () => true): Item | undefined {
     for (const [tenant, holders] of this.#tenants) {
       for (const [holder, items] of holders) {

@@ -3,8 +3,8 @@ import type { FastifyBaseLogger } from 'fastify'
 const INTERVAL = 60_000
 
 /**
- * A log line that something outside can provoke again and again: the first is written at once, then at most one per minute
- * that says how many were left out.
+ * For log lines that clients or hosts can provoke repeatedly: the first is written at once, then at most one per minute, with the
+ * number of omitted ones.
  */
 export class ThrottledLog {
   readonly #log: Pick<FastifyBaseLogger, 'warn' | 'error'>

@@ -1,7 +1,8 @@
 import type { ChannelKey } from '../keys.js'
 import type { OutgoingEvent } from './contract.js'
 
-interface Batch {
+/** Events of this turn, by channel. */
+interface PendingBatch {
   channels: Map<ChannelKey, OutgoingEvent[]>
   done: Promise<void>
 }
@@ -9,7 +10,7 @@ interface Batch {
 /** Collects events that are published within one turn of the event loop, so that each channel's events are sent as one message. */
 export class Batches {
   readonly #send: (channels: Array<[ChannelKey, OutgoingEvent[]]>) => Promise<void>
-  #batch: Batch | null = null
+  #batch: PendingBatch | null = null
 
   constructor (send: (channels: Array<[ChannelKey, OutgoingEvent[]]>) => Promise<void>) {
     this.#send = send
@@ -29,12 +30,12 @@ export class Batches {
     await this.#batch?.done.catch(() => {})
   }
 
-  #begin (): Batch {
+  #begin (): PendingBatch {
     let settle: (result: Promise<void>) => void = () => {}
     const done = new Promise<void>((resolve) => { settle = resolve })
     // Publishers of ephemeral events ignore the outcome.
     done.catch(() => {})
-    const batch: Batch = { channels: new Map(), done }
+    const batch: PendingBatch = { channels: new Map(), done }
     setImmediate(() => {
       this.#batch = null
       settle(this.#send([...batch.channels]))

@@ -16,7 +16,7 @@ import type { Signer } from './signer.js'
  *
  *     { flags u8, messageId f64, excluded length u8, excluded id, { about length u16, about }, payload length u32, payload } …
  *
- * `about` is there if the flags say so.
+ * The flags tell whether `about` is present.
  */
 
 /** Why a message was dropped. */

@@ -21,7 +21,7 @@ type RpcMessage = Static<typeof RpcMessage>
 /** A node that does not respond within this time counts as gone. */
 const RESPONSE_TIMEOUT_MS = 3000
 
-/** Calls between nodes, such as to close a socket or to subscribe a connection. */
+/** Calls between nodes, for example to close a socket or to subscribe a connection. */
 export class NodeRpc {
   handler: (op: string, data: unknown) => Promise<unknown> = async () => { throw new RealtimeError('RT_NOT_FOUND') }
   readonly #nodeId: string

@@ -56,7 +56,7 @@ export class RedisBackplane implements Backplane {
   #handlers: BackplaneHandlers | null = null
   /** Replaced by a new object with every transition: an attempt to subscribe is void if the state is not the one it set. */
   #state: ConnectionState = { name: 'connected' }
-  /** How often in a row the subscription was dead. */
+  /** Number of consecutive dead subscriptions. */
   #deadSubscriptions = 0
 
   constructor (nodeId: string, redis: RedisConnections, { log, secrets = [], rejected = () => {} }: RedisBackplaneOptions) {
@@ -214,7 +214,7 @@ export class RedisBackplane implements Backplane {
     return null
   }
 
-  /** If the message had a number, it is missing now, and perhaps no later message reveals that: compares the counter soon. */
+  /** A numbered message that is dropped leaves a gap, which perhaps no later message reveals: compares the counter soon. */
   #reject (reason: Rejection, key: ChannelKey | null, err?: unknown): void {
     this.#rejections.add(reason, err)
     if (key === null || this.#suspect.add(key).size > 1) return
@@ -256,7 +256,7 @@ export class RedisBackplane implements Backplane {
 
   /** Subscribes to everything in #subscriptions, because a new connection has no subscriptions. */
   async #resubscribe (): Promise<void> {
-    // Servers of a cluster can change while everything is subscribed: then the node stays connected.
+    // Servers of a cluster can change without the loss of a subscription: then the node stays connected.
     const state: ConnectionState = this.#state = this.#isConnected ? { name: 'connected' } : { name: 'resubscribing', hasWarned: hasWarned(this.#state) }
     try {
       const keys = [...this.#subscriptions.keys()]

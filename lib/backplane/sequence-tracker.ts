@@ -43,7 +43,7 @@ interface Sequence {
   last: number | null
   /** It was read from Redis: messages up to this number may still be on their way. */
   isUpperBound: boolean
-  /** When nothing was known to be missing, and when the counter expires unless it is used. */
+  /** The last time at which nothing was missing, and the time at which the counter expires unless it is used. */
   provenAt: number
   expiresAt: number
 }

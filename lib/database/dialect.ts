@@ -2,7 +2,7 @@ import type { Kysely } from 'kysely'
 import type { Tables } from './tables.js'
 
 export type Database = Kysely<Tables>
-/** Something that runs queries: a Kysely instance or a transaction of it, whatever tables its owner knows. */
+/** Something that runs queries: a Kysely instance or a transaction of it, with any table types. */
 export type Executor = Pick<Database, 'executeQuery'>
 export type Dialect = 'mysql' | 'sqlite'
 

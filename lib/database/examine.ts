@@ -39,7 +39,7 @@ const TIME = '2026-02-28 23:59:59.123'
 
 /**
  * Reads the properties of the server. A host's own connections are also tested: a row is written, read through another
- * connection, changed and deleted. Throws an {@link OptionError} that says what is wrong with them.
+ * connection, changed and deleted. Throws an {@link OptionError} that names the problem.
  */
 export async function examine (opened: OpenDatabase): Promise<DatabaseFacts> {
   if (opened.host !== null) assertOwnTables(opened.host)

@@ -14,7 +14,7 @@ export async function storedIdKind (db: Database, dialect: Dialect): Promise<IdK
   return /char|text/i.test(String(column.type)) ? 'string' : 'integer'
 }
 
-/** Throws an {@link OptionError} where the option `ids` is not what the database has: the choice is made once, with the tables. */
+/** Throws an {@link OptionError} if the option `ids` differs from the kind in the database, which is chosen once, with the tables. */
 export function requireStoredKind (asked: IdKind, stored: IdKind): void {
   if (asked === stored) return
   throw new OptionError('ids', `is '${asked}', but this database has ${stored} ids: set it to '${stored}', ` +

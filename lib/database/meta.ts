@@ -7,7 +7,7 @@ import type { Database } from './dialect.js'
 export interface DatabaseMeta {
   /** Random name of this database: part of every Redis key and topic. */
   identity: string
-  /** Name of the event log, part of every cursor; replaced when the log went back. */
+  /** Name of the event log's history, part of every cursor; replaced when the log went back. */
   epoch: string
   /** The ids of its tenants and users. */
   ids: IdKind
@@ -22,7 +22,7 @@ export async function readMeta (db: Database): Promise<DatabaseMeta> {
     return row.value
   }
   const ids = valueOf('ids')
-  if (!isIdKind(ids)) throw new Error(`websocket_meta says that ids are ${ids}, which this version does not know`)
+  if (!isIdKind(ids)) throw new Error(`websocket_meta has the ids ${ids}, which this version does not support`)
   return { identity: valueOf('identity'), epoch: valueOf('epoch'), ids }
 }
 
@@ -42,7 +42,7 @@ export const isLaterEpoch = (epoch: string, than: string): boolean => timeOf(epo
 /** True for the epoch that the migration drew: the log has never gone back. */
 export const isFirstEpoch = (epoch: string): boolean => timeOf(epoch) === 0
 
-/** A new epoch, later than `known` ones, also where the clocks of the nodes that drew those were ahead. */
+/** A new epoch, later than the `known` ones, even if clocks of other nodes were ahead. */
 export function drawEpoch (known: readonly string[], now = systemClock.now()): string {
   const time = Math.max(now, ...known.map((epoch) => timeOf(epoch) + 1))
   return `${time.toString(36).padStart(9, '0')}-${randomBytes(6).toString('base64url')}`

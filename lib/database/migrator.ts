@@ -38,7 +38,7 @@ const BUSY_PAUSE = 100
 export type OlderNode = (opened: OpenDatabase) => Promise<string | null>
 
 export interface MigrateOptions {
-  /** Looks for nodes of version 0.1 before the migration that they cannot work with. */
+  /** Looks for running nodes of version 0.1, before the migration with which they are incompatible. */
   olderNode?: OlderNode
   /** The kind of ids of tenants and users. By default that of the database, or `integer` if it is empty. */
   ids?: IdKind | undefined
@@ -187,7 +187,7 @@ function explained (err: unknown): unknown {
   if (err instanceof MigrationError || !(err instanceof Error)) return err
   const right = /^([A-Z ]+) command denied/.exec(err.message)?.[1] ?? /Access denied .* to database|you need .*privilege/.exec(err.message)?.[0]
   if (right !== undefined) {
-    return new MigrationError(`the database user lacks the right ${right}: grant it and start again, what is done stays done (${RIGHTS})`, { cause: err })
+    return new MigrationError(`the database user lacks the right ${right}: grant it and start again; completed steps are kept (${RIGHTS})`, { cause: err })
   }
   if (isReadOnly(err)) return new MigrationError(`the database is read-only: ${err.message}`, { cause: err })
   return err

@@ -13,13 +13,16 @@ import type { Tables } from './tables.js'
 export interface OpenDatabase<HostTables = unknown> {
   db: Kysely<Tables & HostTables>
   dialect: Dialect
-  /** The same database with a time limit per statement, in milliseconds. A statement that exceeds it also closes its connection, unless the host opened the database. */
+  /**
+   * The same database with a time limit per statement, in milliseconds. A statement that exceeds it also closes its connection,
+   * unless the host opened the database.
+   */
   within (limit: number): Database
   /** Replaces the connections that were opened here: new ones look up the server's name again. */
   discard (): void
-  /** Closes what was opened here; does nothing for a host's instance. */
+  /** Closes connections that were opened here; does nothing for a host's instance. */
   close (): Promise<void>
-  /** The host's own instance, whose settings are the host's; null where the database was opened here. */
+  /** The host's own instance; null if the database was opened here. */
   host: Kysely<unknown> | null
 }
 

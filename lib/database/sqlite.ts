@@ -6,7 +6,7 @@ import { BoundedMap } from '../async/bounded-map.js'
 
 /** Prepared statements that are kept. */
 const MAX_PREPARED = 200
-/** Short, because the whole process stands still while SQLite waits for another process's lock: callers retry instead. */
+/** Short, because SQLite blocks the whole process while it waits for another process's lock: callers retry instead. */
 const BUSY_TIMEOUT_MS = 100
 
 /** Opens an SQLite file, or `:memory:`, for Kysely. */

@@ -7,13 +7,13 @@ import type { Tables } from './tables.js'
 const ROWS_PER_STATEMENT = 200
 const BYTES_PER_STATEMENT = 256 * 1024
 
-/** Where `keys` stand already, the columns in `update` are set to the new values; see `newest` in {@link upsert}. */
+/** If a row with the same `keys` exists, the columns in `update` are set to the new values; see `newest` in {@link upsert}. */
 interface OnConflict<Column extends string> { keys: Column[], update: Column[], newest?: Column }
 
 /**
- * Inserts rows, and where `keys` stand already sets the columns in `update` to the new values instead; with `newest`, a
- * column, only where the new row's is not less: nodes write behind, so an older row may come last. The text is put
- * together here: a tree of nodes for each value would cost more than the statement itself.
+ * Inserts rows. If a row with the same `keys` exists, sets its columns in `update` to the new values instead; with `newest`, the
+ * name of a column, only if the new value of that column is not smaller, because nodes write later and an older row may come
+ * last. The text is built here, because Kysely's tree of nodes per value would cost more than the statement itself.
  */
 export async function upsert<T extends keyof Tables & string> (
   db: Executor, dialect: Dialect, table: T, rows: Array<Insertable<Tables[T]>>, conflict: OnConflict<keyof Tables[T] & string>
@@ -23,7 +23,7 @@ export async function upsert<T extends keyof Tables & string> (
   const columns = Object.keys(first) as Array<keyof typeof first>
   const placeholders = `(${columns.map(() => '?').join(', ')})`
   const into = `insert into ${table} (${columns.join(', ')}) values `
-  // Strings, numbers and null are all that the tables' columns take.
+  // The tables' columns take only strings, numbers and null.
   const values = rows.map((row) => columns.map((column) => row[column] as string | number | null))
   if (dialect === 'mysql') {
     const texts = values.map((row) => `(${row.map(literal).join()})`)
@@ -37,7 +37,7 @@ export async function upsert<T extends keyof Tables & string> (
   }
 }
 
-/** As many as one statement takes at a time. */
+/** Splits rows into parts, one for each statement. */
 function * parts<Row> (rows: Row[], sizeOf: (row: Row) => number): Generator<Row[]> {
   for (let at = 0, end = 0; at < rows.length; at = end) {
     for (let size = 0; end < rows.length && end - at < ROWS_PER_STATEMENT && size < BYTES_PER_STATEMENT; end++) size += sizeOf(rows[end] as Row)
@@ -51,7 +51,7 @@ function sqliteSet (table: string, { keys, update, newest }: OnConflict<string>)
   return `on conflict (${keys.join(', ')}) do update set ${set}${condition}`
 }
 
-/** MySQL assigns from left to right and knows no condition: the column that decides comes last. */
+/** MySQL assigns from left to right and supports no condition, so the column that decides comes last. */
 function mysqlSet ({ update, newest }: OnConflict<string>): string {
   const last = [...update].sort((a, b) => Number(a === newest) - Number(b === newest))
   const set = last.map((column) => newest === undefined

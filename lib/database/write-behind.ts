@@ -9,13 +9,16 @@ export interface WriteBehindOptions<Row> {
   key?: (row: Row) => string
   /** Writes rows, all or none. */
   write (rows: Row[]): Promise<void>
-  /** The most rows of one call of `write`; no limit by default. */
+  /** Maximum number of rows of one call of `write`; no limit by default. */
   most?: number
   /** How long a row waits for others, in milliseconds; 500 by default. */
   interval?: number
-  /** This many waiting rows are written at once. Under load they would otherwise exceed the limit, and live long enough to make garbage collection expensive. */
+  /**
+   * This many waiting rows are written at once. Under load they would otherwise exceed the limit, and live long enough to make
+   * garbage collection expensive.
+   */
   flushAt?: number
-  /** Rows that may wait while the database is unavailable, 10 000 by default; beyond it the oldest are dropped: they are history, no live state. */
+  /** Rows that may wait while the database is unavailable, 10 000 by default; beyond it the oldest are dropped: they are history, not live state. */
   limit?: number
 }
 
@@ -39,7 +42,7 @@ export class WriteBehind<Row> {
     this.#waiting = new BoundedMap(this.#options.limit)
   }
 
-  /** The row of this key that is not written yet. */
+  /** The unwritten row with this key. */
   peek (key: string): Row | undefined {
     return this.#waiting.get(key)
   }

@@ -2,14 +2,14 @@ import { streamBytes, type StreamBytes } from '../wire/event-stream.js'
 import { websocketFrame } from '../wire/websocket-frame.js'
 
 /**
- * Encoded events that are written together, to one member or to many. What a transport writes around them is built when the
- * first member needs it, and once for all members of a node.
+ * Encoded events that are written together, to one member or to many. The bytes that a transport adds are built when the first
+ * member needs them, once for all members of a node.
  */
 export class Batch {
   readonly payloads: readonly Buffer[]
   /** All of them are ephemeral: they may be dropped. */
   readonly isEphemeral: boolean
-  /** The largest id of a durable event; 0: there is none. */
+  /** The largest id of a durable event; 0 without one. */
   readonly newest: number
   #wire: Buffer | null = null
   #stream: StreamBytes | null = null
@@ -27,7 +27,7 @@ export class Batch {
     return new Batch([payload], false, 0)
   }
 
-  /** Bytes of the events, without what a transport writes around each. */
+  /** Bytes of the events, without the bytes that a transport adds. */
   get bytes (): number {
     let bytes = 0
     for (const { length } of this.payloads) bytes += length
@@ -55,7 +55,7 @@ export class Batch {
     return this.#stream ??= streamBytes(this.payloads)
   }
 
-  /** Server-sent events, and behind them the cursor at the newest one. */
+  /** Server-sent events, followed by the cursor at the newest one. */
   marked (epoch: string): StreamBytes {
     if (this.#marked === null || this.#epoch !== epoch) {
       this.#epoch = epoch

@@ -26,7 +26,7 @@ const UNSETTLED_MS = 10_000
  * again until the queue is as long as the last flush, or the pause is over. Publishers that wait for their own message then
  * share one write again.
  *
- * The changes of a user are published on `presence` while everyone is sent them, and otherwise on the user's hidden channel. A
+ * A user's changes are published on `presence` while they are sent to everyone, and otherwise on the user's hidden channel. A
  * node with members of the hidden channel receives both, and writes each change once per connection.
  *
  * A frame is written to exactly those who were members when it arrived. Before writing to a member directly, call `flushFor`:
@@ -111,7 +111,7 @@ export class Hub {
     return [...this.#channels.values()].filter(({ isHidden }) => isHidden)
   }
 
-  /** How a watched user is, until a change arrives. */
+  /** Records the current state of a watched user, until a change arrives. */
   noteLatest (tenantId: Id, userId: Id, latest: Buffer): void {
     const channel = this.#channels.get(channelKey(tenantId, watchChannel(userId)))
     if (channel !== undefined) channel.latest ??= latest
@@ -212,7 +212,7 @@ export class Hub {
   }
 
 
-  /** A change that everyone is sent: those who watch the user get it, too. */
+  /** A change that is sent to everyone: watchers of the user get it, too, once. */
   #share (everyone: LocalChannel, frame: OutgoingEvent): LocalEvent {
     const watch = this.#channels.get(everyone.key.slice(0, -PRESENCE_CHANNEL.length) + watchChannel(frame.about as unknown as Id) as ChannelKey)
     if (watch === undefined) return frame

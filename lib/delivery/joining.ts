@@ -33,10 +33,10 @@ const LATE_IDS = 100_000
  * are dropped and read from the log later, which contains them all: an event is committed before it arrives. So the memory
  * per member is bounded, however long its replay takes and however much arrives.
  *
- * Reading the log by ascending id alone would miss an event that commits late, below the position of the replay. Such an
- * event arrives like any other: it is written if it was kept, and read by its id if it was dropped. It must also be written
- * before a page that contains later events of its sender. So each page lists the ids below it, and those that have not
- * arrived yet are read first.
+ * Reading the log by ascending id alone would miss an event that commits late, below the position of the replay. Such an event
+ * arrives like any other: it is written if it was kept, and read by its id if it was dropped. It must also be written before a
+ * page that contains later events of its sender. So each page lists the ids below it, and the ones that have not arrived yet are
+ * read first.
  *
  * Ephemeral events are never replayed: after the reply they are written immediately, between the pages.
  */
@@ -44,7 +44,7 @@ export class Joining {
   readonly member: Member
   /** Changes with each restart: pages read for an earlier one are discarded. */
   turn = 0
-  /** Too many late ids: the member cannot be given everything. */
+  /** Too many late ids: the replay cannot be completed. */
   isLost = false
   /**
    * Where durable events go instead of to the member: a replay over several channels collects them, to write them in the order of
@@ -135,8 +135,8 @@ export class Joining {
   }
 
   /**
-   * Writes one of the first pages, together with kept events, in the order of their ids. The page ends before the first
-   * dropped id: the log contains it and what follows. Returns the number of events of the page that were written.
+   * Writes one of the first pages, together with kept events, in the order of their ids. The page ends before the first dropped
+   * id: that event and the following ones are read from the log. Returns the number of events of the page that were written.
    */
   writeFirst (page: Page): number {
     const { ids } = page

@@ -29,7 +29,7 @@ export interface Member {
   waitsOn: number
 }
 
-// idle memory: most channels are private ones, idle, with one member. What few channels need is created when needed.
+// idle memory: most channels are private and idle, with one member. Rarely needed parts are created when they are needed.
 /** A channel with members on this node. */
 export class LocalChannel {
   readonly key: ChannelKey
@@ -231,7 +231,7 @@ export function batchOf (frames: readonly OutgoingEvent[]): Batch {
   return new Batch(frames.map(({ payload }) => payload), newest === 0, newest)
 }
 
-/** Whether a member gets these frames otherwise than the others; null: nobody does. */
+/** Whether a member gets these frames in a different form than the others; null: all members get the same. */
 function specialOf (frames: readonly LocalEvent[]): ((member: Member) => boolean) | null {
   const differing = frames.filter(({ skip, withoutSelf }) => skip !== undefined || withoutSelf === true)
   if (differing.length === 0) return null

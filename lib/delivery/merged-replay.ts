@@ -21,9 +21,9 @@ export interface MergedChannel {
 
 /**
  * A replay over several channels of one reader, in the order of ids. Each channel reads its own pages from its own position,
- * small enough that those of all channels together are about one page. They are written up to the id at which the first of the
- * pages ends, because behind it the events of that channel are not known yet; the rest is read again. Channels that have reached
- * the end of the log wait for the others.
+ * small enough that those of all channels together are about one page. They are written up to the smallest last id of a page,
+ * because later events of that channel are not known yet; the rest is read again. Channels that have reached the end of the log
+ * wait for the others.
  */
 export class MergedReplay {
   readonly #reader: Reader
@@ -48,7 +48,7 @@ export class MergedReplay {
     }
   }
 
-  /** The channel was asked for again, with a position of its own. Returns its first pages. */
+  /** The channel was requested again, with a position of its own. Returns its first pages. */
   release (joining: Joining): PageSource | undefined {
     if (!this.#channels.some((channel) => channel.joining === joining)) return undefined
     this.#channels = this.#channels.filter((channel) => channel.joining !== joining)
@@ -91,7 +91,7 @@ export class MergedReplay {
     await (late.length > 0 ? this.#late(late) : this.#next())
   }
 
-  /** Those at or below the position; what comes after it is part of the replay. */
+  /** The first pages at or below the position; later events are part of the replay. */
   async #first (joining: Joining, source: PageSource): Promise<void> {
     const page = await source.read()
     await this.#reader.room(page.batch.bytes)
@@ -127,7 +127,7 @@ export class MergedReplay {
   async #next (): Promise<void> {
     const due = this.#channels.filter(({ joining }) => joining.isDue).map(({ joining }) => joining)
     const places = due.map((joining) => ({ key: joining.key, ...joining.beginRead() }))
-    // Beginning to read writes what was kept and is below.
+    // `beginRead` also writes kept events below the position.
     this.#write()
     const pages = await this.#log.together(places)
     await this.#room(pages)
@@ -136,7 +136,7 @@ export class MergedReplay {
       const page = pages[i]
       return page !== undefined && isPart(joining) ? [{ joining, page }] : []
     })
-    // Each has to look, so that all late ones are known.
+    // Each must be checked, so that all late ids are known.
     if (left.map(({ joining, page }) => joining.findLate(page)).some(Boolean)) return
     const end = endOf(left.map(({ page }) => page), this.#log.pageBytes)
     for (const { joining, page } of left) joining.endRead(upTo(page, end))
@@ -158,7 +158,7 @@ export class MergedReplay {
 /** Not released, nor left. */
 const isPart = (joining: Joining): boolean => joining.collect !== null && !joining.isOver
 
-/** The id up to which these pages can be written: where the first of them ends, or where they are as large as one page may be. */
+/** The id up to which these pages can be written: the smallest last id of a page, or the id at which one page's size is reached. */
 function endOf (pages: readonly Page[], bytes: number): number {
   let end = Math.min(...pages.map(({ ids, more }) => more ? ids.at(-1) ?? Infinity : Infinity))
   const sizes = pages.flatMap(({ ids, batch }) => ids.map((id, i) => ({ id, size: batch.payloads[i]?.length ?? 0 }))).sort((a, b) => a.id - b.id)

@@ -5,11 +5,14 @@ import type { Joining, Page } from './joining.js'
 import type { Member } from './local-channel.js'
 import { LATE_IDS, MergedReplay, RETRY_MS, type MergedChannel } from './merged-replay.js'
 
-/** A member that is sent replays at the speed at which it reads. */
+/** A member that receives replays at the speed at which it reads. */
 export interface Reader extends Member {
   /** Closed or closing. */
   readonly closed: boolean
-  /** Waits until `bytes` can be written without exceeding the buffer of this reader. They count as waiting until then. Usually synchronous (bench row "resume"). */
+  /**
+   * Waits until `bytes` can be written without exceeding the buffer of this reader. They count as waiting until then. Usually
+   * synchronous (bench row "resume").
+   */
   room (bytes: number): MaybePromise<void>
   /** The replay cannot be completed on this connection: closes it. */
   giveUp (): void
@@ -33,7 +36,7 @@ export interface PageReader {
 /** Where a page begins. */
 export interface PagePlace { key: ChannelKey, since: number, isFurther: boolean }
 
-/** Pages to write before those of the log: events that were waiting for a user. */
+/** Pages to write before the pages of the log: events that were waiting for a user. */
 export interface PageSource {
   /** The next page. If it rejects, it is called again later. */
   read (): Promise<Page>

@@ -8,7 +8,7 @@ import type { Id, Ids } from '../ids.js'
 
 /** Ids of one step. */
 const STEP = 1000
-/** Milliseconds for which a run goes on. */
+/** Maximum milliseconds of one run. */
 const RUN_MS = 200
 
 export interface BackfillOptions { db: Database, dialect: Dialect, ids: Ids, clock: Clock }

@@ -15,7 +15,7 @@ interface Target {
   retentionDays: number | null
   createdAt: string
   payload: Record<string, unknown>
-  /** What the events of this transaction did to it. */
+  /** The effect of this transaction's events on it. */
   state: 'same' | 'edited' | 'deleted'
   updatedAt: number
 }
@@ -40,7 +40,7 @@ export class Changes {
     this.#ids = ids
   }
 
-  /** Locks the messages. Returns for each event whether it applies; those of edits get the content that the message has then. */
+  /** Locks the messages. Returns for each event whether it applies; edits get the content of the message after the edit. */
   async apply (rows: readonly EventRow[]): Promise<boolean[]> {
     const ids = [...new Set(rows.flatMap(({ change }) => change?.targetId ?? []))].sort((a, b) => a - b)
     const { rows: found } = await this.#db.executeQuery<TargetRow>(CompiledQuery.raw(`
@@ -87,7 +87,7 @@ export class Changes {
     return true
   }
 
-  /** Changes the messages; the events are inserted by now. */
+  /** Changes the messages, after the events were inserted. */
   async write (): Promise<void> {
     for (const target of this.#targets.values()) {
       if (target.state === 'edited') await this.#edit(target)
@@ -99,7 +99,7 @@ export class Changes {
     await this.#db.updateTable('websocket_events').set({ payload: JSON.stringify(payload), updated_at: toSqlTime(updatedAt) }).where('id', '=', id).execute()
   }
 
-  /** Rows without content that nothing finds any more: neither by conversation, nor by channel, nor as waiting. The message leaves a trace in the history. */
+  /** Empties the rows, so that no query finds them by conversation, by channel or as unconfirmed. History keeps a mark of the deleted message. */
   async #delete ({ id, userId, type, conversation, retentionDays, createdAt, payload, updatedAt }: Target): Promise<void> {
     const tenantId = this.#tenants.get(id) as Id
     // The lock of the message keeps others from adding an edit: no lock is needed for these.

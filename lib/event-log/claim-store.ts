@@ -5,13 +5,13 @@ import { privateChannel } from '../channel-names.js'
 import type { Id, Ids } from '../ids.js'
 import type { UserRef } from '../keys.js'
 
-/** Rows of one look for what waits for users who left. */
+/** Unconfirmed events of users who left that are read by one statement. */
 const MAX_WAITING = 1000
 
 /** An unconfirmed event of a recipient who may be away. */
 export interface Unconfirmed { id: number, tenantId: Id, channel: string }
 
-/** Claims of events, so that the host is told of each by one node (websocket_events). */
+/** Claims of events, so that one node emits the lifecycle event of each (websocket_events). */
 export class ClaimStore {
   readonly #db: Database
   readonly #dialect: Dialect
@@ -23,7 +23,7 @@ export class ClaimStore {
     this.#ids = ids
   }
 
-  /** Those of these events that are due and still have this status, which are due again at `until`: for one node of those that ask. */
+  /** Claims those of these events that are due and still have this status: they are due again at `until`. Each is returned to one node only. */
   async claimDue (ids: readonly number[], status: 'pending' | 'failed', now: number, until: number): Promise<Set<number>> {
     if (ids.length === 0) return new Set()
     return await this.#db.transaction().execute(async (trx) => {
@@ -36,7 +36,10 @@ export class ClaimStore {
     })
   }
 
-  /** The host was told that the recipients are away. Unless they connected meanwhile, so that the time of the claim has changed, the events wait for them. */
+  /**
+   * `waiting` was emitted for these events: they wait until their recipients connect, unless these connected meanwhile, which
+   * changes the time of the claim.
+   */
   async markTold (ids: readonly number[], claimedUntil: number | null, now: number): Promise<void> {
     if (ids.length === 0) return
     await this.#db.updateTable('websocket_events').set({
@@ -48,7 +51,7 @@ export class ClaimStore {
     }).where('id', 'in', ids).where(sql<boolean>`case when status = 'pending' then 1 else 0 end = 1`).execute()
   }
 
-  /** The host was told that these events failed. */
+  /** `failed` was emitted for these events. */
   async settleFailed (ids: readonly number[]): Promise<void> {
     if (ids.length > 0) await this.#db.updateTable('websocket_events').set({ due_at: null }).where('id', 'in', ids).where('status', '=', 'failed').execute()
   }
@@ -60,7 +63,7 @@ export class ClaimStore {
     return Number(numUpdatedRows) === 1
   }
 
-  /** Published, unconfirmed events of these users of which the host was not told, and which are not due yet. */
+  /** Published, unconfirmed events of these users without an emitted `waiting`, not due yet. */
   async untold (users: readonly UserRef[], now: number): Promise<Unconfirmed[]> {
     const of = users.map(() => "(tenant_id = ? and status = 'pending' and channel = ?)").join(' or ')
     const { rows } = await this.#db.executeQuery<{ id: number, tenant_id: Id, channel: string }>(CompiledQuery.raw(`
@@ -70,7 +73,7 @@ export class ClaimStore {
     return rows.map(({ id, tenant_id: tenantId, channel }) => ({ id: Number(id), tenantId: this.#ids.parse(tenantId), channel }))
   }
 
-  /** The sweeper looks at these events now. */
+  /** Lets the sweeper process these events now. */
   async makeDue (ids: readonly number[], now: number): Promise<void> {
     if (ids.length === 0) return
     await this.#db.updateTable('websocket_events').set({ due_at: toSqlTime(now) })

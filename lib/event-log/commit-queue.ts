@@ -78,7 +78,7 @@ export class CommitQueue {
     return this.#waiting.length
   }
 
-  /** Throws what `pushAll` would refuse so many events of a tenant with: before they are made, which costs more. */
+  /** Throws the error with which `pushAll` would refuse this number of events: cheaper than creating them first. */
   requireRoom (tenantId: Id, count: number): void {
     const refusal = this.#refusal(tenantId, count)
     if (refusal !== null) throw refusal
@@ -144,8 +144,8 @@ export class CommitQueue {
   }
 
   /**
-   * Null if so many events of a tenant may wait. While several tenants use the queue, each has its share of it: one that
-   * fills more is refused, and the others go on.
+   * Null if this number of further events of a tenant may wait. While several tenants use the queue, each has a share: a tenant
+   * that fills its share is refused, and the others are not affected.
    */
   #refusal (tenantId: Id, count: number): RealtimeError | null {
     const { maxQueued } = this.#options

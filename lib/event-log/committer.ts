@@ -47,7 +47,10 @@ export interface CommitterOptions {
   log: FastifyBaseLogger
   /** Milliseconds after which a database that does not respond counts as away. */
   timeout: number
-  /** Publishes a committed event; the sender is acknowledged when it resolves. Called in order; must not reject. No promise per event if it returns undefined (bench row "direct messages, durable"). */
+  /**
+   * Publishes a committed event; the sender is acknowledged when it resolves. Called in order; must not reject. No promise per
+   * event if it returns undefined (bench row "direct messages, durable").
+   */
   committed (event: QueuedEvent, committed: Committed): MaybePromise<void>
   /** Called after an event was published that was not stored before. */
   announced (event: QueuedEvent, id: number): void
@@ -60,7 +63,7 @@ export interface CommitterOptions {
 /** Milliseconds between two attempts: doubled after each, up to the second. */
 const FIRST_PAUSE_MS = 50
 const LAST_PAUSE_MS = 800
-/** Milliseconds on top of the timeout for a driver that has one itself: its error says more exactly whether the statement was executed. */
+/** Milliseconds added to the timeout for a driver that has its own, because its error shows more precisely whether the statement was executed. */
 const TIMEOUT_MARGIN_MS = 250
 /** Changes of messages in one transaction, which holds their locks. */
 const MAX_CHANGES = 50
@@ -88,7 +91,7 @@ export class Committer {
     return results
   }
 
-  /** Publishes what was stored, and acknowledges or refuses the events, in order. */
+  /** Publishes stored events, and acknowledges or refuses each event, in order. */
   announce (results: readonly CommitResult[]): void {
     for (const result of results) {
       const { event } = result
@@ -99,7 +102,7 @@ export class Committer {
     }
   }
 
-  /** Publishes those of the events that were stored although the database seemed to be away. */
+  /** Publishes the events among these that were stored although the database seemed to be away. */
   async publishStored (events: readonly QueuedEvent[]): Promise<void> {
     const known = await this.#options.store.findByKey(events.map(({ row }) => row))
     for (const event of events) {
@@ -216,7 +219,7 @@ export class Committer {
     const middle = batch.length >> 1
     const first = await this.#commit(batch.slice(0, middle))
     const rest = batch.slice(middle)
-    // If the database is away by now, the stored half must not wait until the other one finds that out, too.
+    // If the database is now away, the stored half must not wait for the other half's timeout.
     return [...first, ...this.#isAway ? refused(rest, 'none') : await this.#commit(rest)]
   }
 }

@@ -31,14 +31,14 @@ export interface NewEvent {
   excludeConnectionId?: string | null
   /** A key of the client, so that a repeated send is stored once. */
   dedupeId?: string | undefined
-  /** What it does to an earlier message, in the same transaction. */
+  /** The change to an earlier message, applied in the same transaction. */
   change?: Change
 }
 
 /** An event that edits or deletes a message (`message:edited`, `message:deleted`). */
 export interface Change {
   targetId: number
-  /** The new content, without `data` to keep those of the message; null deletes the message. */
+  /** The new content; without `data` the message keeps its data. Null deletes the message. */
   content: { message: string, data?: Record<string, unknown> | null | undefined } | null
 }
 
@@ -72,13 +72,13 @@ export interface StoredEvent {
   isFromHost: boolean
 }
 
-/** An event that the sweeper looks at. */
+/** An event that the sweeper processes. */
 export interface DueEvent extends StoredEvent {
   /** Milliseconds since 1970. */
   createdAt: number
   /** The lifecycle event `waiting` was emitted. */
   isTold: boolean
-  /** Why it was given up, of which the host was not told; null: it was not. */
+  /** Why it was given up, while `failed` is not emitted yet; null: not given up. */
   failure: string | null
 }
 
@@ -110,8 +110,8 @@ export interface LogPosition {
 }
 
 /**
- * The newest position that any node knows, stored where it outlives the database and all nodes. `keep` stores `mine` if it is
- * newer, and resolves with the newest; null if there is no such store.
+ * The newest position that any node knows, stored outside the database and the nodes. `keep` stores `mine` if it is newer, and
+ * resolves with the newest; null without such a store.
  */
 export interface PositionNote {
   keep (mine: LogPosition): Promise<LogPosition | null>
@@ -120,7 +120,7 @@ export interface PositionNote {
 /** A page of a channel's events. `recovered`: false if earlier events were purged and the client must reload. */
 export interface Recovery {
   events: StoredEvent[]
-  /** The id of the last event of the page by id, or `since` if there is none: `since` of the next read. */
+  /** The largest id of the page, or `since` for an empty page: the next `since`. */
   position: number
   recovered: boolean
   more: boolean

@@ -21,8 +21,8 @@ export interface DeparturesOptions {
 }
 
 /**
- * Users whose last connection may have ended: what they did not confirm is due at once, because the host is told that it
- * waits. Most left nothing behind, which costs a hundred of them one statement.
+ * Users whose last connection may have ended: their unconfirmed events are due at once, so that `waiting` is emitted for them.
+ * Most users leave none; for a hundred of these one statement suffices.
  */
 export class Departures {
   readonly #options: DeparturesOptions
@@ -39,7 +39,7 @@ export class Departures {
     this.#users.set(userKey(tenantId, userId), { tenantId, userId })
     this.#timer ??= setTimeout(() => {
       this.#timer = null
-      this.#look().catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not look for events of users who left, their next retry will') })
+      this.#look().catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not find events of users who left, the next retry sends them') })
     }, INTERVAL_MS).unref()
   }
 

@@ -11,7 +11,7 @@ const STEP = 1_000_000
 export const MAX_ID = 2 ** 52
 /** The type of marker rows. Like the audit rows of ephemeral events they are neither recovered nor counted. */
 const MARKER = 'realtime:epoch'
-/** Rows of one look whose times are read, so that it is one statement, always the same. */
+/** Rows whose times are read by one check; fixed, so that the statement is always the same. */
 export const MAX_SAMPLES = 5
 
 /** The state of the log in the database, read at one moment. */
@@ -27,17 +27,17 @@ export interface LogFacts {
 
 /** An epoch to begin, and how to make sure inside the transaction that it must. */
 export interface NextEpoch {
-  /** The epoch that it replaces; where it was replaced by another node meanwhile nothing is done. */
+  /** The epoch that it replaces. If another node has replaced it meanwhile, nothing is done. */
   from: string
   to: string
-  /** Ids up to this were given out. */
+  /** Ids up to this one were assigned. */
   past: number
   samples: readonly number[]
-  /** Whether these facts still say that the log went back. */
+  /** Whether these facts still show that the log went back. */
   wentBack (facts: LogFacts): boolean
 }
 
-/** The SQL of epochs: what the log is now, and the marker row that begins a new epoch (websocket_meta, websocket_events). */
+/** The SQL of epochs: the state of the log, and the marker row that begins a new epoch (websocket_meta, websocket_events). */
 export class EpochStore {
   readonly #db: Database
   readonly #ids: Pick<Ids, 'system'>
@@ -49,7 +49,7 @@ export class EpochStore {
     this.#origin = origin
   }
 
-  /** One statement, a few looks into primary keys. `samples` are at most MAX_SAMPLES ids. */
+  /** One statement, with a few lookups by primary key. `samples` are at most MAX_SAMPLES ids. */
   async facts (samples: readonly number[], db: Executor = this.#db): Promise<LogFacts> {
     const ids = Array.from({ length: MAX_SAMPLES }, (_, i) => samples[i] ?? null)
     const timeOf = (id: string): string => `(select cast(created_at as char) from websocket_events where id = ${id})`
@@ -72,7 +72,7 @@ export class EpochStore {
     }
   }
 
-  /** Begins an epoch, on one node of those that try; false: another one was first, or the log did not go back after all. */
+  /** Begins an epoch. If several nodes try, one succeeds. False: another node was first, or the log did not go back after all. */
   async begin ({ from, to, past, samples, wentBack }: NextEpoch): Promise<boolean> {
     return await this.#inTransaction(async (db) => {
       const { numAffectedRows } = await db.executeQuery(CompiledQuery.raw(
@@ -86,8 +86,8 @@ export class EpochStore {
   }
 
   /**
-   * For an operator who restored the database while no node ran, and without Redis: a new epoch, a new identity, ids past
-   * all that were given out. Resolves to the marker's id.
+   * For an operator who restored the database while no node ran, and without Redis: a new epoch, a new identity, ids past all
+   * that were assigned. Resolves to the marker's id.
    */
   async restored (past: number): Promise<{ identity: string, epoch: string, marker: number }> {
     const { epoch: before } = await this.facts([])
@@ -111,7 +111,7 @@ export class EpochStore {
     return next?.event_type === MARKER && Number(next.durable) === 0
   }
 
-  /** An explicit id, which every database then counts on from; a row that no reader of events takes for one. */
+  /** Inserts a row with an explicit id, from which every database continues. No reader takes the row for an event. */
   async #mark (db: Executor, past: number): Promise<number> {
     const id = past + STEP
     if (id > MAX_ID) throw new Error(`ids are used up: ${past} were given out`)

@@ -94,7 +94,7 @@ export class GapFiller {
       try {
         const events = await this.#read(keys)
         for (const key of keys) {
-          // If the channel has another gap by now, its events may have been stored after this read.
+          // If the channel has another gap now, its events may have been stored after this read.
           if (!this.#gaps.has(key)) this.#release(key, events.get(key) ?? [])
         }
       } catch (err) {

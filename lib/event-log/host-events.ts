@@ -36,7 +36,7 @@ export class HostEvents {
     await this.#commits.watch(transaction, id)
   }
 
-  /** Such an event was published, by this node first. */
+  /** An event was published, by this node first. */
   announce ({ id, tenantId, userId, type, channel, payload }: StoredEvent): void {
     const { timestamp: _time, ...data } = JSON.parse(payload) as Record<string, unknown>
     this.#options.onStored({ tenantId, userId, type, channel, data }, id)
@@ -47,7 +47,7 @@ export class HostEvents {
     while (this.#waiting.length > 0) {
       const ids = this.#waiting
       this.#waiting = []
-      await this.#publish(ids).catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not publish events of a transaction, the sweeper will') })
+      await this.#publish(ids).catch((err: unknown) => { this.#options.log.debug({ err }, 'Could not publish events of a transaction, the sweeper publishes them') })
     }
     this.#isPublishing = false
   }

@@ -202,7 +202,7 @@ export class EventLog {
     return new Promise<Receipt>((resolve, reject) => { this.#queue.push(this.#queuedOf(event, resolve, reject)) })
   }
 
-  /** Throws if so many events of a tenant cannot be queued now. */
+  /** Throws if this number of events of a tenant cannot be queued now. */
   requireRoom (tenantId: Id, count: number): void { this.#queue.requireRoom(tenantId, count) }
 
   /**
@@ -228,14 +228,17 @@ export class EventLog {
     return receipt
   }
 
-  /** Records an ephemeral event, written later; such rows may be lost. */
+  /** Records an ephemeral event. The row is written later and may be lost. */
   audit (event: Omit<NewEvent, 'excludeConnectionId' | 'dedupeId'>): void {
     if (this.#options.auditsEphemeral === false) return
     const { tenantId, userId, type, channel, data } = event
     this.audits.put({ tenantId, userId, type, channel, payload: wellFormedJson(data), createdAt: this.#options.clock.now() })
   }
 
-  /** At most `limit` events of a channel after `since`, oldest first, and late ones before it. None if the cursor (`since` and `epoch`) is not from this log. */
+  /**
+   * At most `limit` events of a channel after `since`, oldest first, and late ones before it. None if the cursor (`since` and
+   * `epoch`) is not from this log.
+   */
   async read (tenantId: Id, channel: string, since: number, limit: number, epoch?: string): Promise<Recovery> {
     const copies = this.replays.copiesOf(channelKey(tenantId, channel))
     const [isOurs, floor, own, copied, late] = await this.ask(async () => await Promise.all([
@@ -259,7 +262,7 @@ export class EventLog {
   }
 
   /**
-   * Records that recipients have received events, which are then not sent again. Returns those that exist, `fresh` if this is
+   * Records that recipients have received events, which are then not sent again. Returns the existing ones, `fresh` if this is
    * their first confirmation. `confirmed` is called with them even if the database responded too late for the caller.
    */
   async confirm (confirmations: readonly Confirmation[], confirmed?: (found: Confirmed[]) => void): Promise<Confirmed[]> {
@@ -285,7 +288,7 @@ export class EventLog {
     await this.outbox.markSent(ids)
   }
 
-  /** Events of a tenant by status; not always the newest numbers where there are very many. */
+  /** Events of a tenant by status; cached for tenants with very many. */
   async counts (tenantId: Id): Promise<{ pending: number, failed: number }> {
     return await this.#counts.of(tenantId)
   }

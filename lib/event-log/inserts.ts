@@ -5,7 +5,7 @@ import { toSqlTime } from '../database/time.js'
 import type { Id } from '../ids.js'
 import type { Change } from './contract.js'
 
-/** One row on its way into the table. */
+/** A row to insert. */
 export interface EventRow {
   tenantId: Id
   userId: Id
@@ -18,7 +18,7 @@ export interface EventRow {
   /** See EventsTable. */
   conversation: string | null
   retentionDays: number | null
-  /** What the event does to an earlier message; null for most events. */
+  /** The change to an earlier message; null for most events. */
   change: Change | null
 }
 
@@ -41,7 +41,7 @@ export function durableInsert (dialect: Dialect, rows: readonly EventRow[], orig
   return CompiledQuery.raw(`${intoDurable}${rows.map(() => durablePlaceholders).join(', ')} returning id`, values)
 }
 
-/** The insert of what is kept for the record only. */
+/** The insert of audit rows. */
 export function auditInsert (dialect: Dialect, rows: readonly AuditRow[], origin: string): CompiledQuery {
   if (dialect === 'mysql') return CompiledQuery.raw(intoAudit + rows.map((row) => auditText(row, origin)).join(','))
   const values = rows.flatMap((row) => [...common(row, origin), toSqlTime(row.createdAt)])
@@ -58,7 +58,7 @@ const durableText = (row: EventRow, origin: string): string =>
 
 const auditText = (row: AuditRow, origin: string): string => `(${commonText(row, origin)},'${toSqlTime(row.createdAt)}','delivered',0)`
 
-/** Each value by itself: an array for each row cost as much as its text. */
+/** Concatenates the values directly, because an array per row cost as much as the text. */
 function commonText ({ tenantId, userId, type, channel, payload, createdAt }: AuditRow, origin: string): string {
   const at = toSqlTime(createdAt)
   return `${literal(tenantId)},${literal(userId)},${literal(type)},${literal(channel)},${literal(payload)},'${at}','${at}',${literal(origin)}`

@@ -9,9 +9,9 @@ import { MAX_ID, type EpochStore, type LogFacts } from './epoch-store.js'
 
 /** Milliseconds between two comparisons with the table and with the note in Redis. */
 const INTERVAL = 1000
-/** How long other nodes have to say what they know. One that is gone must not hold up an insert. */
+/** Milliseconds that other nodes have to report their newest position. A dead node must not hold up an insert. */
 const PEERS_TIMEOUT = 250
-/** A second look, this much later, before a new epoch begins: what was read may come from a replica that lags a little. */
+/** Milliseconds before the check is repeated, before a new epoch begins: the first read may have reached a replica that lags a little. */
 const CONFIRM_AFTER = 100
 /** Tries to begin an epoch in one check; more are left to the next one. */
 const MAX_TRIES = 5
@@ -20,14 +20,14 @@ export interface LogEpochOptions {
   store: EpochStore
   meta: DatabaseMeta
   log: FastifyBaseLogger
-  /** Milliseconds until a database that does not answer counts as away. */
+  /** Milliseconds after which a database that does not respond counts as away. */
   timeout: number
   note: PositionNote
-  /** Tells the other nodes what this one knows; resolves to what they know. */
+  /** Sends this node's newest position to the other nodes; resolves to theirs. */
   askPeers (mine: LogPosition): Promise<unknown[]>
-  /** The newest durable id that came by on any channel, and its frame. */
+  /** The newest durable id that arrived on any channel, and its frame. */
   received: { readonly newest: number, readonly newestFrame: OutgoingEvent | null }
-  /** A new epoch has begun: forget what is known of ids. */
+  /** A new epoch has begun: everything known of ids must be forgotten. */
   changed (): void
 }
 
@@ -108,11 +108,11 @@ export class LogEpoch {
     return isFirstEpoch(this.#epoch) || !await this.#options.store.isSkipped(since)
   }
 
-  /** What another node knows. */
+  /** Records the position of another node. */
   learn (position: unknown): void {
     if (!isPosition(position)) return
     if (position.id > this.newest) this.#learned = { id: position.id, createdAt: position.createdAt }
-    if (position.epoch !== this.#epoch) this.look().catch(() => {}) // the next beat looks again
+    if (position.epoch !== this.#epoch) this.look().catch(() => {}) // the next interval checks again
   }
 
   /** Checks the database, and begins a new epoch if necessary. Concurrent calls share one check. */
@@ -121,8 +121,8 @@ export class LogEpoch {
   }
 
   /**
-   * The same with what all other nodes know at this moment: after a start, and where an insert failed or returned an id
-   * that is not above `known`, which was given out before.
+   * The same check, with the current positions of all other nodes: after a start, and when an insert failed or returned an id
+   * that is not above `known`, an id assigned before.
    */
   async verify ({ known = null }: { known?: number | null } = {}): Promise<void> {
     await this.#exchange()
@@ -137,7 +137,7 @@ export class LogEpoch {
       await this.look()
       this.#failing = false
     } catch (err) {
-      if (!this.#failing) this.#options.log.warn({ err }, 'the event log cannot be compared with what is known of it')
+      if (!this.#failing) this.#options.log.warn({ err }, 'Cannot compare the event log with its known state')
       this.#failing = true
     } finally {
       this.#beating = false
@@ -155,14 +155,14 @@ export class LogEpoch {
       note.keep(mine).then((noted) => { this.learn(noted) }),
       askPeers(mine).then((known) => { for (const position of known) this.learn(position) })
     ])
-    await withTimeout(learned, PEERS_TIMEOUT, () => new Error('no answer')).catch(() => {}) // Redis is away: then what this node knows must do
+    await withTimeout(learned, PEERS_TIMEOUT, () => new Error('no answer')).catch(() => {}) // Redis is away: this node's own knowledge has to suffice
   }
 
   async #check (suspect: number | null): Promise<LogFacts> {
     const { store } = this.#options
     const began = this.#epoch
     for (let tries = 0; tries < MAX_TRIES; tries++) {
-      // What is known before the read: what is stored while it is under way is not in it. A suspect id is one of its epoch.
+      // Taken before the read, because rows stored during the read are not part of it. A suspect id belongs to the epoch read.
       const known = this.#known(this.#epoch === began ? suspect : null)
       const facts = await store.facts(known.samples.map(({ id }) => id))
       if (known.epoch !== this.#epoch) continue
@@ -190,8 +190,8 @@ export class LogEpoch {
       wentBack: (facts) => known.epoch === this.#epoch && reasonOf(known, facts) !== null
     })
     if (!begun) return
-    log.warn({ epoch: to, before: from, reason }, 'the event log went back: a new epoch begins')
-    // Right now: a restore that is still under way may put the old epoch back a moment later, which must not pass unseen.
+    log.warn({ epoch: to, before: from, reason }, 'The event log went back: a new epoch begins')
+    // Immediately: a restore in progress may put the old epoch back a moment later, and that must be detected.
     this.#follow({ epoch: to, identity: this.#options.meta.identity, newest: 0, newestAt: 0 })
   }
 
@@ -200,12 +200,12 @@ export class LogEpoch {
     if (newest > this.#read.id) this.#read = { id: newest, createdAt: newestAt }
     if (!this.#identityChanged && identity !== meta.identity) {
       this.#identityChanged = true
-      log.error('the database has another identity than when this node started: restart every node, so that all use the same keys in Redis')
+      log.error('The identity of the database has changed since this node started: restart every node, so that all use the same keys in Redis')
     }
     if (epoch === this.#epoch) return
-    log.info({ epoch, before: this.#epoch }, 'this node follows the new epoch')
+    log.info({ epoch, before: this.#epoch }, 'This node follows the new epoch')
     this.#epoch = epoch
-    // What was known of rows before is not known of this log; the ids are.
+    // The known rows belong to the previous log; the ids stay reserved.
     this.#from = this.newest
     changed()
     void this.#exchange()
@@ -227,11 +227,11 @@ interface Known {
   epoch: string
   newest: number
   samples: Sample[]
-  /** The first sample is an id that must be there, or ids are given out again. */
+  /** The row of the first sample must exist; otherwise ids are being assigned again. */
   suspect: boolean
 }
 
-/** Why these facts cannot be of the log that is known; null: they can. */
+/** Why these facts contradict the known log; null if they do not. */
 function reasonOf ({ epoch, newest, samples, suspect }: Known, facts: LogFacts): string | null {
   if (facts.newest < newest) return `its newest id is ${facts.newest}, and ${newest} was given out`
   if (facts.epoch !== epoch) return isLaterEpoch(facts.epoch, epoch) ? null : `its epoch was replaced by ${epoch} before`
@@ -256,7 +256,7 @@ function timeOf ({ payload }: OutgoingEvent): number | null {
   }
 }
 
-/** Whatever arrives from outside this process. */
+/** Checks a value from outside this process. */
 function isPosition (value: unknown): value is LogPosition {
   if (typeof value !== 'object' || value === null) return false
   const { epoch, id, createdAt } = value as Partial<Record<keyof LogPosition, unknown>>

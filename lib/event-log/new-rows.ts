@@ -16,13 +16,13 @@ export interface NewRowsOptions {
   typeOf (name: string): EventType
   /** Throws `RT_INVALID_DATA` if a payload is too large for its readers. */
   requireSize (payload: string): void
-  /** Milliseconds after which the host is told of unconfirmed events. */
+  /** Age of an unconfirmed event, in milliseconds, at which `waiting` is emitted. */
   waitingAfter (): number
 }
 
 /** The rows of new events. */
 export class NewRows {
-  /** The days for which an event is kept, null for good, undefined as the option `retentionDays` says. Set by the channels plugin. */
+  /** The days for which an event is kept; null: forever, undefined: the option `retentionDays`. Set by the channels plugin. */
   retentionOf: (event: NewEvent) => number | null | undefined = () => undefined
   readonly #options: NewRowsOptions
   /** The beginning of this node's own dedupe keys: short, because an index contains them, and unique to this process. */
@@ -68,7 +68,7 @@ function withTimestamp (data: Record<string, unknown>, timestamp: string): strin
   return `${text.slice(0, -1)}${text === '{}' ? '' : ','}"timestamp":"${timestamp}"}`
 }
 
-/** An event as it was stored: an edit that names no data keeps those of the message. */
+/** An event as it was stored: an edit without data has those of the message. */
 export function asStored<Data extends object> ({ tenantId, userId, type, channel, change, payload }: EventRow, data: Data) {
   const isEdit = change !== null && change.content !== null
   return { tenantId, userId, type, channel, data: isEdit ? { ...data, ...JSON.parse(payload) as Data } : data }

@@ -8,7 +8,7 @@ export const MAX_PENDING_AGE_MS = 7 * 24 * 3600_000
 /** Why it failed. */
 export const TOO_OLD = 'not confirmed within 7 days'
 
-/** What the sweeper does with a due event. `wait`: until its recipient connects. `early`: it was sent less than the first delay ago. */
+/** The sweeper's next step for a due event. `wait`: until its recipient connects. `early`: it was sent less than the first delay ago. */
 export type NextStep = 'publish' | 'retry' | 'early' | 'fail' | 'expire' | 'wait' | 'none'
 
 /** `isOnline`: the recipient is. `requiresConfirmation`: it is sent again until the recipient confirms it. `age` in milliseconds. */

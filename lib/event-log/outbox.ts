@@ -38,7 +38,7 @@ export interface CommittedEvent extends Omit<StoredEvent, 'retryCount' | 'publis
 
 /**
  * Publishes committed events to all nodes, in order. The table is the outbox: a row keeps its `due_at` until it was published
- * (and, for some types, confirmed by the recipient). What a crash or an outage of Redis left unpublished is published later,
+ * (and, for some types, confirmed by the recipient). Events left unpublished by a crash or an outage of Redis are published later,
  * by this node when Redis is back, or by the sweeper of any node.
  */
 export class Outbox {
@@ -140,8 +140,7 @@ export class Outbox {
         const now = this.#options.clock.now()
         await store.markPublished(idsOf(events.filter(({ type }) => !this.#requiresConfirmation(type))), now, true)
         await store.markPublished(idsOf(events.filter(({ type }) => this.#requiresConfirmation(type))), now, false)
-        // Events that were committed while the table was read come after those that were read. Only without any of both is
-        // the backlog empty.
+        // Events committed while the table was read follow those that were read. The backlog is empty when neither has any.
         if (events.length === 0 && this.#addedWhileBehind === 0) break
       }
       this.#isBehind = false
@@ -198,7 +197,7 @@ export class Outbox {
     this.#catchUpLater()
   }
 
-  /** If the backplane was slow instead of disconnected, nobody calls `catchUp`. */
+  /** If the backplane was slow instead of disconnected, no reconnect calls `catchUp`. */
   #catchUpLater (): void {
     setTimeout(() => {
       const caughtUp = this.#options.backplane.healthy ? this.catchUp() : Promise.resolve()

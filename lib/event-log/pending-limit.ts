@@ -5,7 +5,7 @@ import type { Id, Ids } from '../ids.js'
 import { channelKey, splitKey, type ChannelKey } from '../keys.js'
 import type { PendingStore } from './pending-store.js'
 
-/** Milliseconds between two looks: well within the minute that is promised. */
+/** Milliseconds between two checks: well within the promised minute. */
 const INTERVAL_MS = 20_000
 /** Recipients whose number of unconfirmed events is remembered. */
 const MAX_KNOWN = 100_000
@@ -23,14 +23,14 @@ export interface PendingLimitOptions {
 }
 
 /**
- * Bounds what waits for one recipient to be confirmed. Each node looks after the recipients of what it stored: it asks the
- * database only about those who may have reached the limit since it last did.
+ * Limits the unconfirmed events of one recipient. Each node checks the recipients of the events that it stored, and only those
+ * who may have reached the limit since the last check.
  */
 export class PendingLimit {
   /** Unconfirmed events of one recipient; 0: no limit. */
   max = 0
   readonly #options: PendingLimitOptions
-  /** Upper bounds: what was counted, and what was added since. */
+  /** Upper bounds: the last count, plus the events stored since. */
   readonly #known = new BoundedMap<ChannelKey, number>(MAX_KNOWN)
   #added = new Map<ChannelKey, number>()
   #lookedAt: number
@@ -47,7 +47,7 @@ export class PendingLimit {
     this.#added.set(key, (this.#added.get(key) ?? 0) + 1)
   }
 
-  /** Gives up what is too much, if it is time to look. */
+  /** Gives up the events beyond the limit, if a check is due. */
   async look (): Promise<void> {
     const now = this.#options.clock.now()
     if (now - this.#lookedAt < INTERVAL_MS) return
@@ -70,7 +70,7 @@ export class PendingLimit {
       const count = counts[i] ?? 0
       this.#known.set(key, Math.min(count, this.max))
       if (count > this.max) await this.#giveUp(key, now)
-      // More than that: the rest at the next look.
+      // The rest is given up by the next check.
       if (count >= this.max + MAX_EXCESS) this.#added.set(key, (this.#added.get(key) ?? 0) + 1)
     }
   }
@@ -79,11 +79,11 @@ export class PendingLimit {
     const { store, ids, log } = this.#options
     const waiting = await store.pendingOf(splitKey(key, ids), this.max + MAX_EXCESS)
     const events = await store.giveUp(tooMany(waiting, this.max), TOO_MANY, now)
-    log.warn({ channel: key, events }, 'Too many events wait for one recipient, gave up the oldest of who sent most')
+    log.warn({ channel: key, events }, 'Too many events wait for one recipient, gave up the oldest of the sender with the most')
   }
 }
 
-/** Ids of what is more than `max`: one by one the oldest of the sender who has most. `waiting` has the oldest first. */
+/** Ids of the events beyond `max`: repeatedly the oldest one of the sender who has the most. `waiting` is ordered, oldest first. */
 export function tooMany (waiting: ReadonlyArray<{ id: number, userId: Id }>, max: number): number[] {
   const bySender = new Map<Id, number[]>()
   for (const { id, userId } of waiting) {

@@ -8,7 +8,7 @@ const CHUNK = 500
 
 interface Recipient { tenantId: Id, channel: string }
 
-/** Reads and ends what waits to be confirmed (websocket_events). */
+/** Reads unconfirmed events, and gives them up (websocket_events). */
 export class PendingStore {
   readonly #db: Database
   readonly #ids: Ids
@@ -18,7 +18,7 @@ export class PendingStore {
     this.#ids = ids
   }
 
-  /** How much waits for each of these recipients, counted up to `most`; in the order given. */
+  /** The number of unconfirmed events of each of these recipients, counted up to `most`, in the order given. */
   async countPending (recipients: readonly Recipient[], most: number): Promise<number[]> {
     const text = recipients.map((_, n) => `select ${n} as n, count(*) as found from (
       select 1 as one from websocket_events where tenant_id = ? and status = 'pending' and channel = ? limit ${most}) as p${n}`).join(' union all ')
@@ -28,7 +28,7 @@ export class PendingStore {
     return recipients.map((_, n) => found.get(n) ?? 0)
   }
 
-  /** What waits for a recipient, with its senders, oldest first. */
+  /** The unconfirmed events of a recipient, with their senders, oldest first. */
   async pendingOf ({ tenantId, channel }: Recipient, limit: number): Promise<Array<{ id: number, userId: Id }>> {
     const rows = await this.#db.selectFrom('websocket_events').select(['id', 'user_id'])
       .where('tenant_id', '=', tenantId).where('status', '=', 'pending').where('channel', '=', channel).where('durable', '=', 1)
@@ -36,7 +36,7 @@ export class PendingStore {
     return rows.map((row) => ({ id: Number(row.id), userId: this.#ids.parse(row.user_id) }))
   }
 
-  /** Marks those of these events as failed that still wait, and returns how many. They stay due: the sweeper tells the host of each, once. */
+  /** Marks the unconfirmed ones of these events as failed, and returns their number. They stay due, so that the sweeper emits `failed` once for each. */
   async giveUp (ids: readonly number[], reason: string, now: number): Promise<number> {
     let ended = 0
     for (let at = 0; at < ids.length; at += CHUNK) {

@@ -2,7 +2,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Clock } from '../clock.js'
 import type { EventStore } from './store.js'
 
-/** Milliseconds for which ids are collected: much less than until the sweeper looks for rows without a mark. */
+/** Milliseconds for which ids are collected: much less than the delay after which the sweeper publishes unmarked rows. */
 const INTERVAL_MS = 1000
 /** Ids that are collected at most; the sweeper finds the rows of the others. */
 const MAX_WAITING = 100_000

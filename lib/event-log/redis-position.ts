@@ -38,5 +38,5 @@ export class RedisPosition implements PositionNote {
   }
 }
 
-/** For a single process, without such a store. */
+/** For a single process, which has no store for it. */
 export const noPosition: PositionNote = { keep: async () => null }

@@ -11,7 +11,7 @@ export interface Place {
   since: number
 }
 
-/** Events that a user sent to others, which stand on the others' channels. */
+/** Events that a user sent to others. Their rows have the channels of the recipients. */
 export interface Copies { userId: Id, types: readonly string[] }
 
 /** A place on a channel that may also have copies. */
@@ -19,7 +19,7 @@ export interface CopiedPlace extends Place { copies: Copies | null }
 
 /** Which events of a channel a page has, oldest first. */
 export interface PageRange extends Place {
-  /** Those above `since`; `pending`: only those that wait to be confirmed. */
+  /** `after`: events above `since`; `pending`: only the unconfirmed ones of those. */
   kind: 'after' | 'pending'
   /** For a private channel: copies of what its owner sent. */
   copies: Copies | null
@@ -27,7 +27,7 @@ export interface PageRange extends Place {
   below: boolean
 }
 
-/** Events by their ids: late ones, to which no position leads. */
+/** Late events, read by their ids, because they are below the position. */
 export interface PageIds extends Omit<Place, 'since'> {
   ids: readonly number[]
   copies: Copies | null
@@ -36,20 +36,20 @@ export interface PageIds extends Omit<Place, 'since'> {
 /** A stored event, as a replay needs it. */
 export interface ReplayRow { id: number, type: string, payload: string }
 
-/** Rows of one page, whether the range has more behind them, and the newest ids up to where it begins, if they were asked for. */
+/** Rows of one page, whether the range has more rows after them, and the newest ids up to its beginning if `PageRange.below` was set. */
 export interface PageRows { rows: ReplayRow[], more: boolean, below: number[] }
 
-/** What is known of a channel as a whole. */
+/** Where a channel begins and ends. */
 export interface ChannelEnds {
   /** The newest durable id, 0 without any. */
   head: number
-  /** Up to where events were purged. */
+  /** The largest purged id. */
   floor: number
   /** The newest id of the whole log. */
   newest: number
 }
 
-/** What is known of the copies on a private channel. */
+/** The newest copies on a private channel. */
 export interface NewestCopies {
   /** The newest one; 0: none is known. */
   newest: number
@@ -62,7 +62,7 @@ export const PAGE_ROWS = 100
 /** Ranges of one statement; SQLite joins no more than 500 selects. */
 export const MAX_RANGES = 50
 export const MAX_CHANNELS = 200
-/** Users of one look for what waits for them, and rows of it. */
+/** Users whose unconfirmed events are read by one statement, and rows of that statement. */
 export const MAX_WAITING_CHANNELS = 500
 const WAITING_ROWS = 1000
 /** Bytes of a frame around its payload: the event's name, the id, the header. */
@@ -89,15 +89,15 @@ const OF = { after: DURABLE, pending: "tenant_id = ? and channel = ? and status 
 interface Part { text: string, values: unknown[] }
 
 /**
- * What replays read (websocket_events). Every read asks for many at once: connections come back together, and each statement
- * costs the database more than the few rows it finds.
+ * The reads of replays (websocket_events). Every read serves many requests: connections come back together, and a statement costs
+ * the database more than the few rows it finds.
  *
- * Where a part is a range of ids, its values stand in it, not in a table of what is wanted: only then is it a range of the index.
+ * A part that reads a range of ids has its values in its text instead of in a joined table: only then does the database use a range of the index.
  */
 export class ReplayStore {
   readonly #db: Database
   readonly #dialect: Dialect
-  /** A tenant's id as a column of a table that a statement makes: compared with a column of the same collation, it is looked up in the index. */
+  /** A tenant's id as a column of a derived table. With the collation of the column it is compared with, the database uses the index. */
   readonly #tenantColumn: string
 
   constructor (db: Database, dialect: Dialect, { kind }: { kind: IdKind }) {
@@ -107,8 +107,8 @@ export class ReplayStore {
   }
 
   /**
-   * Head and floor of each of these channels, in the order given. After a deploy all users ask this of their own channels, where
-   * mostly nothing is: the channels are a table, so that the statement is as short as its answer.
+   * Head and floor of each of these channels, in the order given. After a deploy this is read for the own channels of all users,
+   * most of which are empty. The channels are passed as a table, so that the statement stays short.
    */
   async ends (channels: ReadonlyArray<Omit<Place, 'since'>>): Promise<ChannelEnds[]> {
     const { rows } = await this.#db.executeQuery<{ n: number, head: number | null, floor: number | null, newest: number | null }>(CompiledQuery.raw(`
@@ -138,13 +138,13 @@ export class ReplayStore {
     })
   }
 
-  /** Of each place: how many events come after it, counted up to `most`, and whether there are late ones below it. */
+  /** For each place: the number of events after it, counted up to `most`, and whether late ones are below it. */
   async behind (places: readonly CopiedPlace[], most: number): Promise<Array<{ later: number, isLate: boolean }>> {
     const rows = await this.#all<{ n: number, later: number, late: number }>(places.map((place, n) => {
       const { tenantId, channel, since, copies } = place
       const late = since > 0 ? this.#late(place, '1') : null
       const lateCopies = since > 0 && copies !== null ? this.#lateCopies(place, copies, '1') : null
-      // Beyond so many events of the owner nobody knows how many are copies: it counts as too many.
+      // Among more events of the owner than that, copies are not counted: it counts as too many.
       const copied = copies === null
         ? { text: '0', values: [] }
         : {
@@ -165,12 +165,12 @@ export class ReplayStore {
   }
 
   /**
-   * Ids of what ordering by id can hide from someone who has seen `since`: rows of other nodes below it that were handed on
-   * after it was made. Ids are assigned when an insert begins, but the events are published after the commit: node A may take
-   * id 10, node B id 11, and B's may be delivered first. A client that saw 11 and disconnected would ask for events after 11
-   * and never get 10. It can only have missed an event below `since` that was published after the client saw `since`, hence
-   * after `since` was created. One node commits and publishes its events in the order of their ids, so only events of other
-   * nodes qualify. The client drops known ids.
+   * Ids of events that a client which has seen `since` may have missed: rows of other nodes below `since` that were published
+   * after its row was created. Ids are assigned when an insert begins, but the events are published after the commit: node A may
+   * take id 10, node B id 11, and B's may be delivered first. A client that saw 11 and disconnected would ask for events after 11
+   * and never get 10. It can only have missed an event below `since` that was published after the client saw `since`, hence after
+   * `since` was created. One node commits and publishes its events in the order of their ids, so only events of other nodes
+   * qualify. The client drops known ids.
    */
   async lateBelow (place: CopiedPlace): Promise<number[]> {
     const { copies } = place
@@ -179,7 +179,7 @@ export class ReplayStore {
     return rows.map(({ id }) => Number(id)).sort((a, b) => a - b)
   }
 
-  /** When the newest event up to `id` was stored, in milliseconds since 1970; null if there is none. */
+  /** The time at which the newest event up to `id` was stored, in milliseconds since 1970; null without such an event. */
   async storedAt (id: number): Promise<number | null> {
     const { rows } = await this.#db.executeQuery<{ at: string }>(CompiledQuery.raw(
       `select ${this.#dialect === 'mysql' ? 'cast(created_at as char)' : 'created_at'} as at from websocket_events where id <= ? order by id desc limit 1`, [id]))
@@ -187,8 +187,8 @@ export class ReplayStore {
   }
 
   /**
-   * For each of these places, the ids up to `since` of what was stored, or handed on, in the {@link REREAD_MS} before `storedAt` or
-   * later, ascending. Null: there are more than `most` of them. As for a replay's late events, `LATE_PUBLISH_IDS` bounds the search.
+   * For each of these places, the ids up to `since` of events that were stored or published later than {@link REREAD_MS} before
+   * `storedAt`, ascending. Null: more than `most`. As for a replay's late events, `LATE_PUBLISH_IDS` bounds the search.
    */
   async reread (places: ReadonlyArray<CopiedPlace & { storedAt: number }>, most: number): Promise<Array<{ id: number, isRecent: boolean }[] | null>> {
     const part = (n: number, from: string, text: string, values: unknown[]): Part => ({
@@ -216,7 +216,7 @@ export class ReplayStore {
     return await this.#pages(ranges.map((range) => this.#range(range)), bytes, ranges.flatMap((range, n) => range.below ? [this.#below(range, n)] : []))
   }
 
-  /** The events with these ids that stand on the channel. */
+  /** The events with these ids that belong to the channel. */
   async byIds ({ tenantId, channel, ids, copies }: PageIds, bytes: number): Promise<PageRows> {
     const copy = copies === null ? '' : ` or (user_id = ? and channel like 'private-user.%' and event_type in (${marksOf(copies.types)}))`
     const [page] = await this.#pages([{
@@ -228,8 +228,8 @@ export class ReplayStore {
   }
 
   /**
-   * The first page of what waits to be confirmed on each of these channels. Mostly there is nothing, so the channels are a
-   * table of their own here: each is one look into the index.
+   * The first page of unconfirmed events on each of these channels. Most have none, so the channels are passed as a table: each
+   * costs one lookup in the index.
    */
   async waiting (channels: ReadonlyArray<Omit<Place, 'since'>>, bytes: number): Promise<PageRows[]> {
     const { rows } = await this.#db.executeQuery<PageRow>(CompiledQuery.raw(this.#cut(`
@@ -238,7 +238,7 @@ export class ReplayStore {
       where e.status = 'pending' order by e.id limit ${WAITING_ROWS}`, `, count(*) over () = ${WAITING_ROWS} as is_full`),
     [...channels.flatMap(({ tenantId, channel }) => [tenantId, channel]), bytes]))
     rows.sort((a, b) => Number(a.id) - Number(b.id))
-    // One user's many may have kept the others' out.
+    // One user's many events may have filled the statement.
     const isFull = rows.some(({ is_full: full }) => Number(full) === 1)
     return pagesOf(rows, channels.length).map((page) => ({ ...page, more: page.more || isFull }))
   }
@@ -247,7 +247,7 @@ export class ReplayStore {
     return channels.map((_, n) => `select ${n} as n, ${this.#tenantColumn} as tenant_id, ? as channel`).join(' union all ')
   }
 
-  /** Events on a channel above `since` that wait to be confirmed; `due`: only those that the sweeper is going to send again. */
+  /** Unconfirmed events on a channel above `since`; `due`: only those that the sweeper is going to send again. */
   async waitingIds ({ tenantId, channel, since }: Place, limit: number, due: boolean): Promise<number[]> {
     const { rows } = await this.#db.executeQuery<{ id: number }>(CompiledQuery.raw(`
       select id from websocket_events
@@ -256,7 +256,7 @@ export class ReplayStore {
     return rows.map(({ id }) => Number(id))
   }
 
-  /** With further parts that are ids alone, of the same moment. */
+  /** Also runs parts that select only ids, within the same statement. */
   async #pages (parts: readonly Part[], bytes: number, others: readonly Part[] = []): Promise<PageRows[]> {
     const ids = parts.map(({ text }, n) => `select ${n} as n, p${n}.id as id, p${n}.bytes as bytes from (${text}) as p${n}`).join(' union all ')
     const text = [`select n, id, found, type, payload from (${this.#cut(ids)}) as pages`, ...others.map((part) => part.text)].join(' union all ')
@@ -265,7 +265,7 @@ export class ReplayStore {
     return pagesOf(rows, parts.length)
   }
 
-  /** The rows of these ids, as far as the payloads before them leave room: sizes are added up before any payload is fetched. */
+  /** The rows of these ids that fit into the page: sizes are added up before any payload is fetched. */
   #cut (ids: string, more = ''): string {
     const over = 'over (partition by n order by id)'
     return `select s.*, e.event_type as type, e.payload as payload from (
@@ -331,7 +331,7 @@ export class ReplayStore {
   }
 }
 
-/** Whether an event of a user also stands on the user's own channel; then the types and that channel. */
+/** The types whose events are copied to their sender's channel, and that channel. */
 const isCopy = ({ types }: Copies, table: string): string => `${table}.durable = 1 and ${table}.event_type in (${marksOf(types)}) and ${table}.channel <> ? and ${table}.channel like 'private-user.%'`
 
 const marksOf = (values: readonly unknown[]): string => `?${', ?'.repeat(values.length - 1)}`

@@ -17,22 +17,22 @@ import {
   MAX_CHANNELS, MAX_RANGES, MAX_WAITING_CHANNELS, ReplayStore, type ChannelEnds, type CopiedPlace, type Copies, type PageRange, type PageRows
 } from './replay-store.js'
 
-/** Reads of one kind that run at the same time: a node that has many to make lets clients wait, and leaves connections to the database for its writes. */
+/** Reads of one kind that run at the same time. With more to read, clients wait, so that connections to the database remain for writes. */
 const PARALLEL = 3
 
-/** Events of one channel that a stream which comes back reads again, besides those after its cursor; and how many of them one by one. */
+/** Events of one channel up to its cursor that a resuming stream reads again, and how many of them by their ids. */
 const MAX_REREAD = 5000
 const MAX_LATE_READ = 900
 
-/** How long the sweeper leaves alone what is being replayed, in milliseconds, and how many events of one user at a time. */
+/** Milliseconds for which the sweeper does not send events that are being replayed, and events of one user at a time. */
 const POSTPONED = 60_000
 const POSTPONED_ROWS = 5000
 
 /** Where a subscriber begins. */
 export interface Start {
-  /** Where the next `since` starts when nothing has come yet. */
+  /** The next `since` if the client receives nothing. */
   position: number
-  /** False: something is gone. The client must reload, and nothing is replayed. */
+  /** False: events can no longer be recovered. The client must reload, and nothing is replayed. */
   recovered: boolean
   /** There is something to replay. */
   isBehind: boolean
@@ -40,7 +40,7 @@ export interface Start {
   isLate: boolean
 }
 
-/** Where the channels of a stream begin again. */
+/** Where the channels of a resuming stream begin. */
 export interface Resumption {
   /** All of them are read after this id. */
   since: number
@@ -55,7 +55,7 @@ export interface ReplaysOptions {
   clock: Clock
   hub: Hub
   outbox: Outbox
-  /** The epoch of the log, and whether it gave a cursor out. */
+  /** The epoch of the log, and whether a cursor belongs to it. */
   epoch: Pick<LogEpoch, 'current' | 'gaveOut' | 'look'>
   /** Types of events that are also published on the sender's private channel. */
   copiedTypes (): readonly string[]
@@ -66,16 +66,16 @@ export interface ReplaysOptions {
 /** A channel, and a position on it. */
 interface Place { key: ChannelKey, since: number }
 
-/** What one page has: see {@link PageRange}. */
+/** The range of one page, see {@link PageRange}. */
 interface PageRequest extends Place { kind: PageRange['kind'], below: boolean }
 
 /**
- * What replays read from the log: where each begins, and its pages. Whatever the connections of this node ask for within a
- * turn, or while the last statement is under way, is one statement; who asks for the same gets the same page, encoded once.
- * No read begins before it was asked for, so that it has everything that was committed by then.
+ * The reads of replays: where each begins, and its pages. All requests of one turn, or made while the previous statement runs,
+ * share one statement; requests for the same page get the same page, encoded once. No read begins before it was requested, so
+ * that it contains everything committed by then.
  */
 export class Replays {
-  /** Bytes of a page, unless one event alone is larger. Set by those who have readers. */
+  /** Maximum bytes of a page, unless a single event is larger. Set by the connections plugin. */
   pageBytes = 128 * 1024
   readonly #options: ReplaysOptions
   readonly #store: ReplayStore
@@ -83,7 +83,7 @@ export class Replays {
   #look: Promise<{ newest: number }> | null = null
   readonly #ends = batchLoader(async (keys: ChannelKey[]) =>
     valuesOf(keys, await this.#options.ask(async () => await this.#store.ends(keys.map((key) => this.#split(key))))), { size: MAX_CHANNELS, parallel: PARALLEL })
-  /** Of private channels: who comes back asks this of nobody else's. */
+  /** Private channels only: only their owner reads them. */
   readonly #copies = batchLoader(async (keys: ChannelKey[]) => {
     const channels = keys.flatMap((key) => {
       const copies = this.copiesOf(key)
@@ -115,7 +115,7 @@ export class Replays {
     const found = await this.#options.ask(async () => await this.#store.reread(places.map((place) => ({ ...this.#withCopies(place), storedAt: place.storedAt })), MAX_REREAD))
     return valuesOf(places, found)
   }, { size: MAX_RANGES, parallel: PARALLEL, keyOf: ({ key, since }) => `${since}/${key}` })
-  /** As many as come, with a rest between: a mass reconnect is a handful of statements. */
+  /** Batched, with a pause between two batches: a mass reconnect costs a handful of statements. */
   readonly #firstWaiting = batchLoader(async (keys: ChannelKey[]) =>
     valuesOf(keys, (await this.#options.ask(async () => await this.#store.waiting(keys.map((key) => this.#split(key)), this.pageBytes))).map(encode)),
   { size: MAX_WAITING_CHANNELS, parallel: PARALLEL, pause: 10 })
@@ -141,8 +141,9 @@ export class Replays {
   }
 
   /**
-   * Where a stream begins that comes back with a cursor over all of its channels; null: it was of another log, or none. The channels
-   * must have been joined before. `stream-cursor.ts` of the connections says what is read again, and why.
+   * Where a stream begins that resumes with a cursor over all of its channels; null if the cursor belongs to another log, or to
+   * none. The channels must have been joined before. `stream-cursor.ts` of the connections plugin explains which events are read
+   * again, and why.
    */
   async resume (keys: readonly ChannelKey[], cursor: { epoch: string, id: number } | null): Promise<Resumption> {
     if (cursor === null || !await this.#gaveOut(cursor.id, cursor.epoch)) {
@@ -157,7 +158,7 @@ export class Replays {
       since,
       starts: found.map(({ again, recovered, later, position }) => {
         const late = again.flatMap((one) => one.id <= since ? one.id : [])
-        // Rows whose mark is missing for good, so many that they cannot be read again one by one, mean that something is wrong.
+        // This many rows can only be unmarked if something is wrong.
         const isRecovered = recovered && late.length < MAX_LATE_READ
         const isBehind = isRecovered && (later > 0 || again.length > 0)
         return { position: Math.max(position, id), recovered: isRecovered, isBehind, isLate: isBehind && late.length > 0, late: isBehind ? late : [] }
@@ -181,20 +182,20 @@ export class Replays {
   }
 
   /**
-   * A page of what comes after `since`; on a private channel with copies of what its owner sent. A further page says what is
-   * below it.
+   * A page of the events after `since`; on a private channel including copies of events that its owner sent. A further page also
+   * lists the ids `below` it.
    */
   async after (key: ChannelKey, since: number, isFurther = false): Promise<Page> {
     return await this.#pages({ kind: 'after', key, since, below: isFurther }) ?? NO_PAGE
   }
 
-  /** The events with these ids, as far as they stand on the channel; a page of them, or the share of one. */
+  /** The events with these ids that belong to the channel: up to one page, or a share of one. */
   async byIds (key: ChannelKey, ids: readonly number[], share = 1): Promise<Page> {
     const range = { ...this.#split(key), ids, copies: this.copiesOf(key) }
     return encode(await this.#options.ask(async () => await this.#store.byIds(range, this.pageBytes / share)))
   }
 
-  /** What comes after each of these places; all of it together is about one page. */
+  /** The events after each of these places, together about one page. */
   async together (places: readonly PagePlace[]): Promise<Page[]> {
     return await this.#together(places) ?? []
   }
@@ -204,18 +205,18 @@ export class Replays {
     return await this.#late({ key, since }) ?? []
   }
 
-  /** A page of what waits on a user's own channel to be confirmed, above `since`; null: the first, for which many ask at once. */
+  /** A page of unconfirmed events on a user's own channel, above `since`. Null: the first page, read for many users at once. */
   async waiting (key: ChannelKey, since: number | null): Promise<Page> {
     const page = since === null ? this.#firstWaiting(key) : this.#pages({ kind: 'pending', key, since, below: true })
     return await page ?? NO_PAGE
   }
 
-  /** Ids of what waits on a user's own channel to be confirmed, above `since`. */
+  /** Ids of unconfirmed events on a user's own channel, above `since`. */
   async waitingIds (key: ChannelKey, since: number): Promise<number[]> {
     return await this.#options.ask(async () => await this.#store.waitingIds(this.#rangeOf({ key, since }), POSTPONED_ROWS, false))
   }
 
-  /** What waits above `since` on a user's own channel is being replayed: for a while the sweeper does not send it as well. */
+  /** Unconfirmed events above `since` on a user's own channel are being replayed: delays their retries. */
   async postpone (key: ChannelKey, since: number): Promise<void> {
     const { outbox, clock } = this.#options
     await outbox.postpone(await this.#store.waitingIds(this.#rangeOf({ key, since }), POSTPONED_ROWS, true), clock.now() + POSTPONED)
@@ -237,7 +238,7 @@ export class Replays {
     return { position: Math.max(position, since), recovered, isBehind: recovered && (later > 0 || isLate), isLate: recovered && isLate }
   }
 
-  /** Whether the cursor is of this log: asked of the database, once for all who ask in a turn. */
+  /** Whether the cursor belongs to this log, read from the database once per turn. */
   async #gaveOut (since: number, epoch?: string): Promise<boolean> {
     const log = this.#options.epoch
     if (epoch !== undefined) {
@@ -257,17 +258,17 @@ export class Replays {
     return { position: await this.position(key), recovered: false, isBehind: false, isLate: false }
   }
 
-  /** `quietSince`: no event or copy is known to have a larger id; there is none at all if it is 0. */
+  /** `quietSince`: no known event or copy has a larger id; 0: the channel has no events. */
   async #readEnds (key: ChannelKey): Promise<ChannelEnds & { position: number, quietSince: number }> {
     const { hub } = this.#options
     const [ends = { head: 0, floor: 0, newest: 0 }, copies = NO_COPIES] = await Promise.all([this.#ends(key), this.copiesOf(key) === null ? NO_COPIES : this.#copies(key)])
     const head = Math.max(ends.head, copies.newest)
     hub.noteLatestId(key, head)
-    // Live events that came meanwhile may be further.
+    // Live events that arrived meanwhile may have larger ids.
     return { ...ends, head, position: hub.latestId(key) ?? head, quietSince: Math.max(head, copies.completeFrom) }
   }
 
-  /** What the owner of a private channel sends to others arrives on it, too, but stands on their channels. */
+  /** Events that the owner of a private channel sends to others are published on it, too, but stored with the channels of the recipients. */
   copiesOf (key: ChannelKey): Copies | null {
     const userId = privateOwner(channelOf(key), this.#options.ids)
     const types = this.#options.copiedTypes()

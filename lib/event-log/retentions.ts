@@ -6,7 +6,7 @@ const PREFIX = 'retention:'
 /** Days that fit into the column; more is as good as forever. */
 const MAX_DAYS = 65_535
 
-/** The retentions in use, in days, besides the default and besides what is kept for good. */
+/** The retentions in use, in days, except the default and "forever". */
 export async function retentionsIn (db: Database): Promise<number[]> {
   const rows = await db.selectFrom('websocket_meta').select('name').where('name', 'like', `${PREFIX}%`).execute()
   return rows.map(({ name }) => Number(name.slice(PREFIX.length))).filter((days) => days > 0)
@@ -23,7 +23,7 @@ export class Retentions {
     this.#dialect = dialect
   }
 
-  /** The value for the column: `null` keeps an event for good, `undefined` as long as the option `retentionDays` says. */
+  /** The value for the column; `null` keeps an event forever, `undefined` for the days of the option `retentionDays`. */
   columnOf (days: number | null | undefined): number | null {
     if (days === undefined) return null
     if (days === null || days > MAX_DAYS) return 0

@@ -105,7 +105,7 @@ export class EventStore {
     for (const some of singles) await mark(`id in (${placeholders(some)})`, some)
   }
 
-  /** Sets when the sweeper looks at these rows again; null: not before their recipient connects. */
+  /** Sets when the sweeper processes these rows again; null: not before their recipient connects. */
   async reschedule (ids: number[], dueAt: number | null, now: number, { retried = false } = {}): Promise<void> {
     if (ids.length === 0) return
     await this.#db.updateTable('websocket_events')
@@ -172,7 +172,7 @@ export class EventStore {
     })
   }
 
-  /** Durable events above `since` that a user sent to others, and that are told to the user's other connections: oldest first. */
+  /** Durable events above `since` that a user sent to others and that are published to the user's own connections, too, oldest first. */
   async copiesAfter (tenantId: Id, { userId, types }: Copies, channel: string, since: number, limit: number): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('tenant_id', '=', tenantId).where('user_id', '=', userId).where('durable', '=', 1).where('event_type', 'in', types)
@@ -188,7 +188,7 @@ export class EventStore {
     return rows.map(this.#toStored)
   }
 
-  /** Those of these durable events that exist, oldest first. */
+  /** The existing ones of these durable events, oldest first. */
   async byIds (ids: readonly number[]): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored).where('id', 'in', ids).where('durable', '=', 1).orderBy('id').execute()
     return rows.map(this.#toStored)
@@ -224,7 +224,7 @@ export class EventStore {
     return Number(row?.purged_id ?? 0)
   }
 
-  /** Pending events that are due, and failed ones of which the host was not told: those that became due first, or last. By id. */
+  /** Pending events that are due, and failed ones without an emitted `failed`: those that became due first, or last. Ordered by id. */
   async due (now: number, limit: number, which: 'first' | 'last' = 'first'): Promise<DueEvent[]> {
     const order = which === 'first' ? 'asc' : 'desc'
     const rows = await this.#db.selectFrom('websocket_events').select([...stored, 'status', 'error_message', 'waiting_at', sql<string>`cast(created_at as char)`.as('created')])
@@ -241,14 +241,14 @@ export class EventStore {
     return rows.map(this.#toStored)
   }
 
-  /** Those of these events that exist and are unpublished, oldest first. */
+  /** The unpublished ones of these events, oldest first. */
   async unpublishedAmong (ids: number[]): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored)
       .where('id', 'in', ids).where('status', '=', 'pending').where('handed_at', 'is', null).orderBy('id').execute()
     return rows.map(this.#toStored)
   }
 
-  /** Those of these events that still wait to be confirmed, oldest first, with their current content. */
+  /** The unconfirmed ones of these events, oldest first, with their current content. */
   async pendingAmong (ids: readonly number[]): Promise<StoredEvent[]> {
     const rows = await this.#db.selectFrom('websocket_events').select(stored).where('id', 'in', ids).where('status', '=', 'pending').orderBy('id').execute()
     return rows.map(this.#toStored)

@@ -8,9 +8,9 @@ import type { EventStore } from './store.js'
 
 /** Rows of one sweep. */
 const CHUNK = 500
-/** Milliseconds for which a sweep goes on where many events are due. */
+/** Maximum milliseconds of one sweep, if many events are due. */
 const SWEEP_MS = 400
-/** If this node dies while it tells the host of events, another one does after this time, in milliseconds. */
+/** If this node dies while it emits lifecycle events, another node emits them after this time, in milliseconds. */
 const TELL_LEASE_MS = 10_000
 
 export interface SweeperOptions {
@@ -20,13 +20,13 @@ export interface SweeperOptions {
   outbox: Outbox
   typeOf (name: string): EventType
   recipientOf (event: StoredEvent): UserRef
-  /** Those of the users who have a connection, on any node. */
+  /** The users among these who have a connection, on any node. */
   connectedAmong (users: readonly UserRef[]): Promise<Set<UserKey>>
   /** An event was given up. */
   onFailed (event: StoredEvent, reason: string): void
   /** The recipient of an unconfirmed event is away. */
   onWaiting (event: StoredEvent): void
-  /** Whether anybody listens to `onWaiting`. */
+  /** Whether the lifecycle event has a listener. */
   isWaitingHeard (): boolean
   /** An event of a host's own transaction is published. */
   onStored (event: StoredEvent): void
@@ -34,7 +34,7 @@ export interface SweeperOptions {
 
 /** Publishes, retries or gives up events that are due. Only one node may do this at a time. */
 export class Sweeper {
-  /** Milliseconds after which the host is told of an unconfirmed event whose recipient is away. */
+  /** Age of an unconfirmed event, in milliseconds, at which `waiting` is emitted if its recipient is away. */
   waitingAfter = 10_000
   readonly #options: SweeperOptions
 
@@ -43,8 +43,8 @@ export class Sweeper {
   }
 
   /**
-   * Where many are due, those that became due first and last take turns: whoever left a hundred thousand behind does not hold up
-   * what is new of others.
+   * If many are due, those that became due first and last take turns, so that one user's backlog of a hundred thousand does not
+   * hold up new events of others.
    */
   async sweep (): Promise<void> {
     const { store, clock, outbox } = this.#options
@@ -55,7 +55,7 @@ export class Sweeper {
       const due = await store.due(now, CHUNK, turn % 2 === 0 ? 'first' : 'last')
       if (due.length > 0) await this.#sweep(due, now)
       if (due.length < CHUNK) return
-      // Otherwise what was published would be found again.
+      // Otherwise published events would be found again.
       await outbox.drain()
     }
   }
@@ -90,12 +90,12 @@ export class Sweeper {
     await this.#wait([...steps.wait, ...published.filter((event) => !isConnected(event))], now)
   }
 
-  /** Events of host code emit `message` when they are published, by whichever node that is. */
+  /** Events of host code emit `message` when they are published, on the node that publishes them. */
   async #told (event: StoredEvent, now: number): Promise<void> {
     if (await this.#options.claims.claimPublished(event.id, now)) this.#options.onStored(event)
   }
 
-  /** Told before it is recorded: if this node dies in between, another one tells it again. */
+  /** Emitted before it is recorded: if this node dies in between, another node emits it again. */
   async #fail (events: readonly DueEvent[], reason: string, now: number): Promise<void> {
     const { store, claims, onFailed } = this.#options
     const claimed = await claims.claimDue(idsOf(events), 'pending', now, now + TELL_LEASE_MS)
@@ -104,7 +104,7 @@ export class Sweeper {
     await store.markFailed(idsOf(own), reason, now)
   }
 
-  /** Given up by somebody who cannot tell the host, such as the command line. */
+  /** Emits `failed` for events that were given up by a process without a host, such as the command line. */
   async #tellFailed (events: readonly DueEvent[], now: number): Promise<void> {
     const { claims, onFailed } = this.#options
     const claimed = await claims.claimDue(idsOf(events), 'failed', now, now + TELL_LEASE_MS)
@@ -125,7 +125,7 @@ export class Sweeper {
     for (const event of await store.pendingAmong(idsOf(events))) await outbox.resend(event)
   }
 
-  /** The recipients are away: the events are sent when they connect, and the host is told of each once. */
+  /** The recipients are away: the events are sent when they connect, and `waiting` is emitted once for each. */
   async #wait (events: readonly DueEvent[], now: number): Promise<void> {
     const { store, claims, onWaiting, isWaitingHeard } = this.#options
     const untold = events.filter((event) => !event.isTold)

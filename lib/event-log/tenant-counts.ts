@@ -2,9 +2,9 @@ import { BoundedMap } from '../async/bounded-map.js'
 import type { Id } from '../ids.js'
 import type { StatusCounts } from './count-by-status.js'
 
-/** With fewer events than this, counting costs little and is always done anew. */
+/** With fewer events than this, counting is cheap, and counts are not cached. */
 const MANY = 10_000
-/** A count of many is kept for so many times what it took: the database spends at most one percent of its time on a tenant. */
+/** A large count is cached for this many times the duration of its query: the database spends at most one percent of its time on a tenant. */
 const SHARE = 100
 const MAX_KEPT_MS = 30_000
 const MAX_TENANTS = 10_000

@@ -7,7 +7,7 @@ import type { StoredEvent } from './contract.js'
 /** Calls of the roster at the same time. */
 const CHUNK = 100
 
-/** Those of the users who have a connection, with a socket or without. The grace of presence is none. */
+/** The users among these who have a connection, with a socket or without. The grace after a disconnect does not count. */
 export async function connectedAmong (roster: Pick<Roster, 'connectionsOf'>, users: readonly UserRef[]): Promise<Set<UserKey>> {
   const all = [...new Map(users.map(({ tenantId, userId }) => [userKey(tenantId, userId), { tenantId, userId }]))]
   const found = new Set<UserKey>()
@@ -19,7 +19,7 @@ export async function connectedAmong (roster: Pick<Roster, 'connectionsOf'>, use
   return found
 }
 
-/** What host code is told of an unconfirmed event: `userId` is its recipient. */
+/** An unconfirmed event as the lifecycle events describe it: `userId` is the recipient. */
 export function unconfirmed ({ id, tenantId, userId, channel, type, payload }: StoredEvent, ids: Ids): {
   tenantId: Id, userId: Id, messageId: number, senderId: Id, type: string, data: Record<string, unknown>
 } {

@@ -6,7 +6,7 @@ import type { UserRef } from '../keys.js'
 import type { Displaced, Mode, RoomChange, RosterConnection, TypingEntry } from '../roster/contract.js'
 import type { ConversationType, Device, PresenceStatus } from '../schemas.js'
 
-/** What a user last set, or an update set for them. */
+/** The presence that was last set by a user. */
 export interface PresenceState {
   status: PresenceStatus
   device: Device
@@ -17,7 +17,7 @@ export interface PresenceState {
   awaySince: number | null
   /** When `offline` or `invisible` began, in milliseconds since 1970; null in any other status. */
   hiddenSince: number | null
-  /** When the user was last heard from, in milliseconds since 1970. */
+  /** The user's last activity, in milliseconds since 1970. */
   seenAt: number
 }
 
@@ -25,7 +25,7 @@ export interface PresenceState {
 export interface TypingState extends UserRef {
   conversationId: string
   conversationType: ConversationType
-  /** Where the start was sent, and the stop is. */
+  /** The channels to which start and stop are sent. */
   channels: string[]
   /** The connection that typed and is not notified; null for a REST request. */
   connectionId: string | null
@@ -47,7 +47,7 @@ export interface UnconfirmedEvent extends UserRef {
 /** An event that was given up. */
 export interface FailedEvent extends UnconfirmedEvent {
   channel: string
-  /** Why: nobody confirmed it in time, or too many were waiting. */
+  /** Why: it was not confirmed in time, or too many were waiting. */
   reason: string
   /** JSON of the frame's data without `messageId`. */
   payload: string
@@ -65,11 +65,11 @@ export interface LifecycleEvents {
   /** A connection is gone: closed, replaced, or expired. */
   disconnected: [UserRef & { connectionId: string }]
   /**
-   * A user's first connection; `connectionId` is that connection, null where a status update over REST came first. Also emitted
-   * for users who are `invisible` to others; `presence` is null where it is not known.
+   * A user's first connection; `connectionId` is that connection, null if a status update over REST came first. Also emitted
+   * for users who are `invisible` to others; `presence` is null if it is not known.
    */
   online: [UserRef & { connectionId: string | null, presence: PresenceState | null }]
-  /** The user's last connection has been gone for longer than `presenceGrace`. `presence` is what the user showed last, null where that is not known. */
+  /** The user's last connection has been gone for longer than `presenceGrace`. `presence` is the last one that others saw; null if it is not known. */
   offline: [UserRef & { presence: PresenceState | null }]
   /** A status was set. */
   presence: [UserRef & { presence: PresenceState }]
@@ -103,15 +103,15 @@ export interface LifecycleEvents {
 export interface InternalEvents extends LifecycleEvents {
   /** The members of a channel changed. */
   roomChanged: [{ tenantId: Id, change: RoomChange }]
-  /** This node hears the others again, and may have missed ephemeral events. */
+  /** This node receives events of other nodes again, and may have missed ephemeral ones. */
   reconnected: []
   /** A user who had set `offline` has a new connection. */
   appeared: [UserRef & { connectionId: string | null }]
-  /** What everyone in a tenant is to be sent: how presence is sent, if that has changed, or how many users are online. */
+  /** To be sent to everyone in a tenant: the mode of presence if it has changed, otherwise the number of users online. */
   counted: [Mode & { tenantId: Id, tell: 'mode' | 'count' }]
   /** A socket on this node is authenticated, and `authenticated` was sent. */
   opened: [LocalConnection]
-  /** A live connection showed newer credentials; the channels plugin asks `authorize` again. */
+  /** A live connection presented newer credentials; the channels plugin calls `authorize` again. */
   renewed: [LocalConnection]
   /** Typing expired; the typing plugin sends the stop. */
   typingExpired: [TypingEntry]

@@ -14,7 +14,7 @@ const BODY_LIMIT = 1024 * 1024
 export async function ownScope (
   fastify: FastifyInstance, prefix: string, fill: (scope: FastifyInstance) => void | Promise<void>
 ): Promise<void> {
-  // The one that comes next; a host may set another one later.
+  // The handler of the surrounding scope; a host may set another one later.
   const next = fastify.errorHandler
   await fastify.register(async (scope) => {
     scope.setErrorHandler((error: FastifyError, request, reply) => {

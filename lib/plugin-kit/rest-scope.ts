@@ -126,7 +126,7 @@ function answering (handler: Handler): (request: FastifyRequest, reply: FastifyR
   return (request, reply) => {
     const failed = (err: unknown): void => {
       const known = toRealtimeError(err)
-      if (known !== err) request.log.error({ err }, 'request failed')
+      if (known !== err) request.log.error({ err }, 'Request failed')
       reply.send(known)
     }
     const answer = (value: unknown): void => {

@@ -1,12 +1,11 @@
 import type { FastifyBaseLogger } from 'fastify'
+import { MAX_TIMER_MS } from '../async/timers.js'
 
 /** Milliseconds until the first attempt: the other nodes reconnect at the same time. */
 const FIRST_MS = 1000
-/** Timers take no more. */
-const MAX_DELAY_MS = 2 ** 31 - 1
 
 /**
- * Sends clients what they missed while this node did not hear the other nodes: soon after it hears them again, and once more
+ * Sends clients the changes they missed while this node received nothing from other nodes: soon after the reconnect, and again
  * after two leases, when every node has written its state.
  */
 export class Resync {
@@ -24,8 +23,8 @@ export class Resync {
   begin (): void {
     this.close()
     this.#timers = [FIRST_MS, this.#lease / 2, this.#lease, 2 * this.#lease].map((delay) => setTimeout(() => {
-      this.#run().catch((err: unknown) => { this.#log.debug({ err }, 'Cannot read what was missed yet') })
-    }, Math.min(delay, MAX_DELAY_MS)).unref())
+      this.#run().catch((err: unknown) => { this.#log.debug({ err }, 'Could not read missed changes, retrying') })
+    }, Math.min(delay, MAX_TIMER_MS)).unref())
   }
 
   close (): void {

@@ -13,9 +13,9 @@ export type ArgumentsOf<S> = S extends Script<infer Parameter> ? Named<Parameter
 export type RowOf<S> = S extends Script<string, infer Column> ? Named<Column> : never
 
 /**
- * Commands and scripts on Redis. While Redis cannot be reached or refuses to serve, every call rejects with what
- * `toUnavailable` makes of the reason. A command that Redis would reject again, such as a script with a mistake, is logged
- * once and rejects with `RT_INTERNAL`.
+ * Commands and scripts on Redis. While Redis cannot be reached or refuses to serve, every call rejects with the result of
+ * `toUnavailable`. A command that Redis would reject again, such as a script with a mistake, is logged once and rejects with
+ * `RT_INTERNAL`.
  */
 export class RedisCommands<Scripts extends Record<string, Script>> {
   readonly #redis: Client
@@ -77,7 +77,7 @@ export class RedisCommands<Scripts extends Record<string, Script>> {
     return await this.#attempt(this.#redis.srandmember(key, count))
   }
 
-  /** Adds a member to a sorted set; keeps the score of a member that is there. */
+  /** Adds a member to a sorted set; keeps the score of an existing member. */
   async zaddIfAbsent (key: string, score: number, member: string): Promise<void> {
     await this.#attempt(this.#redis.zadd(key, 'NX', score, member))
   }

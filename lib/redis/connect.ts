@@ -21,13 +21,13 @@ export interface RedisConnections {
   close (): void
 }
 
-/** A command that takes longer counts as failed, so that a frozen Redis does not block requests for ever. */
+/** A command that takes longer counts as failed, so that a frozen Redis does not block requests forever. */
 const COMMAND_TIMEOUT_MS = 2000
-/** Less than Fastify's limit for a plugin, whose message would not say what is missing. */
+/** Less than Fastify's limit for a plugin, whose message would not name the cause. */
 const READY_TIMEOUT_MS = 5000
 /** The longest pause between two attempts to connect. */
 const MAX_PAUSE_MS = 1000
-/** After a connection was ready for this long, the pauses between attempts start anew. */
+/** After a connection was ready for this long, the pauses between attempts are reset. */
 const STABLE_MS = 5000
 /** Time to live of the key that a probe writes. */
 const PROBE_TTL_MS = 60_000
@@ -112,7 +112,7 @@ function forSingle (redis: string | Redis, keyPrefix: string, log: ConnectionLog
     const options = { ...single, ...extra, retryStrategy }
     const connection = typeof redis === 'string' ? new Redis(redis, options) : redis.duplicate(options)
     connection.on('ready', () => { readyAt = performance.now() })
-    // ioredis gives up for good if it cannot start an attempt.
+    // ioredis stops trying if it cannot start an attempt.
     connection.on('end', () => {
       if (!closed) setTimeout(() => { if (!closed) connection.connect().catch(() => {}) }, retryStrategy())
     })

@@ -4,7 +4,7 @@
  */
 const DIFFERS_ON_RECONNECT = new Set(['READONLY', 'LOADING', 'MASTERDOWN', 'NOREPLICAS', 'NOAUTH'])
 const CODES = [...DIFFERS_ON_RECONNECT, 'OOM', 'MISCONF', 'BUSY', 'UNKILLABLE', 'NOPERM', 'WRONGPASS', 'CLUSTERDOWN']
-// Before Redis 7, the error of a command in a script stands behind the script's own error.
+// Before Redis 7, the error of a command in a script follows the script's own error.
 const CODE = new RegExp(`(?:^|[ -])(${CODES.join('|')}) `)
 
 /** The code of a reply with which the server refuses all commands of a kind, such as READONLY or OOM; else null. */
@@ -16,7 +16,7 @@ export const mayDifferOnReconnect = (code: string | null): boolean => code !== n
 /** Redis would reject the command again: a script has a mistake, or a key is of another type. */
 export const isInvalid = (err: unknown): err is Error =>
   err instanceof Error && err.name === 'ReplyError' && /^(WRONGTYPE |ERR .*script)/is.test(err.message) &&
-  // Before Redis 7, the reason why the server refuses to serve stands behind the script's own error.
+  // Before Redis 7, the reason of a refusal follows the script's own error.
   !/-(OOM|READONLY|MISCONF|MASTERDOWN|NOREPLICAS|LOADING|BUSY) /.test(err.message)
 
 /** Redis did not respond in time, or this process was too busy to read the response in time. */

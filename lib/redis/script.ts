@@ -58,7 +58,7 @@ while ARGV[position] do
   local ok, result = pcall(calls[name], unpack(ARGV, position + 2, position + 1 + sizes[name]))
   if not ok then
     failed = failed + 1
-    -- The error of a command is a text here. If it begins with a code, such as OOM, the code says whether Redis refuses to serve.
+    -- The error of a command is a text here. If it begins with a code, such as OOM, that code tells whether Redis refuses to serve.
     if type(result) ~= 'table' then
       local code = string.match(tostring(result), '^(%u+) ')
       result = { err = (code and code ~= 'ERR') and result or 'ERR script: ' .. tostring(result) }
@@ -75,7 +75,7 @@ return results`
 /**
  * A script over the keys in `KEYS`, one for each tenant. After the parameters, each tenant has a number of rows and the rows
  * themselves. The body runs once for each tenant, with its key in `base`, its number of rows in `rows`, and `i`, the number
- * of the tenant; `row(n)` returns a row, and `COLUMNS` in the body stands for the names of its columns.
+ * of the tenant; `row(n)` returns a row, and `COLUMNS` in the body is replaced by the names of its columns.
  */
 export function tableScript<Parameter extends string, Column extends string = never> (
   { prelude, parameters, columns, setup = '', result }: {

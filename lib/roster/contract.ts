@@ -48,7 +48,7 @@ export interface Displaced {
   taken: boolean
 }
 
-/** What a renewal found. */
+/** The result of a renewal. */
 export interface Renewed {
   /** Users with a connection here to emit `online` for. */
   arrived: Array<UserRef & { connectionId: string | null }>
@@ -66,18 +66,18 @@ export interface Mode {
   online: number
 }
 
-/** What a change of status did to what others see: the user came online, went offline, or neither. */
+/** The effect of a change of status for others: the user came online, went offline, or neither. */
 export type Edge = 'appeared' | 'vanished' | null
 
 /** How the plugin sends presence, and who is invisible. */
 export interface PresenceRulesOfRoster {
-  /** While at most this many users are online in a tenant, everyone is sent every change. 0: never; Infinity: always. */
+  /** While at most this many users are online in a tenant, every change is sent to everyone. 0: never; Infinity: always. */
   everyone: number
   /** All invisible users, or those of some tenants, from the database. */
   loadInvisible (tenantIds?: readonly Id[]): Promise<Array<UserRef & { since: number }>>
 }
 
-/** Users of a channel up to whose number they are listed. */
+/** Largest number of users of a channel that are listed. */
 export const MAX_LISTED = 200
 /** Milliseconds between two counts of a tenant, or two changes of a channel's members. */
 export const TELL_INTERVAL = 1000
@@ -88,19 +88,19 @@ export interface RoomChange {
   /** One more than that of the change before it. */
   version: number
   count: number
-  /** Null where there are too many. */
+  /** Null if there are too many. */
   joined: Id[] | null
   left: Id[] | null
 }
 
-/** What is to be sent now, and after how many milliseconds `tell` is to be called; null: nothing. */
+/** The change to send now, and the milliseconds after which `tell` must be called; null: none. */
 export interface Told { change: RoomChange | null, tellIn: number | null }
 
 /** The members of a channel. */
 export interface Room {
   count: number
   version: number
-  /** By id; null where there are too many. */
+  /** Ordered by id; null if there are too many. */
   users: Id[] | null
 }
 
@@ -151,7 +151,7 @@ export interface RateCount {
   ttl: number
 }
 
-/** What is due in one tenant. */
+/** The due events of one tenant. */
 export interface Due {
   tenantId: Id
   /** Users whose last connection ended more than `offlineDelay` ago: emit `offline`, then call `confirmOffline`. */
@@ -166,7 +166,7 @@ export interface Due {
   mode: Mode
   /** Changes of the members of channels. */
   rooms: RoomChange[]
-  /** `mode`: that has changed. `count`: the number of users online has, and only that is sent to everyone. Null: nothing to send. */
+  /** `mode`: the mode has changed. `count`: the number of users online has changed, and is sent to everyone instead of changes. Null: nothing to send. */
   tell: 'mode' | 'count' | null
 }
 
@@ -189,8 +189,8 @@ export interface RosterTimes {
 
 export interface RosterConnections {
   /**
-   * `limit` is for the connections of a user; `tenantLimit` for those of the tenant, exact while shared state is there, otherwise
-   * for those on this node; 0: no limit. Synchronous in a single process (bench row "connect"); so is `leave`.
+   * `limit` is for the connections of a user; `tenantLimit` for those of the tenant, exact while shared state is reachable,
+   * otherwise per node; 0: no limit. Synchronous in a single process (bench row "connect"); so is `leave`.
    */
   join (entry: Omit<RosterConnection, 'generation'>, limit: number, tenantLimit?: number): MaybePromise<JoinResult & { generation: string }>
   /**
@@ -213,12 +213,12 @@ export interface RosterConnections {
   channels (tenantId: Id, connectionId: string): Promise<string[]>
 }
 
-/** A user to be watched, and a text of what was said of the user. */
+/** A user to be watched, and a mark of the state in the response. */
 export interface EarlyWatch { userId: Id, said: string }
 
 /** Users to be watched by a connection whose socket is not open yet. */
 export interface RosterWatches {
-  /** Adds users. Returns false, and adds nobody, if these would be more than `limit`. Nothing is kept for an unknown connection. */
+  /** Adds users. Returns false, and adds none, if these would be more than `limit`. Nothing is kept for an unknown connection. */
   recordWatches (tenantId: Id, connectionId: string, watches: readonly EarlyWatch[], limit: number): Promise<boolean>
   /** Removes these users, or all; returns how many are left. */
   dropWatches (tenantId: Id, connectionId: string, userIds: readonly Id[] | null): Promise<number>
@@ -237,7 +237,7 @@ export interface RosterPresence {
   /** The presence of each user in the given order; null for users who are offline. */
   presence (tenantId: Id, userIds: Id[]): MaybePromise<Array<Presence | null>>
   online (tenantId: Id, page: { limit: number, after: Id }): Promise<OnlinePage>
-  /** Without this call nobody is invisible, and counts are not sent. Resolves when invisible users are known. */
+  /** Without this call no user is invisible, and counts are not sent. Resolves when invisible users are known. */
   usePresence (rules: PresenceRulesOfRoster): Promise<void>
   /** Whether every change is sent to everyone in the tenant, as far as this node knows. */
   tellsEveryone (tenantId: Id): boolean
@@ -245,9 +245,9 @@ export interface RosterPresence {
   version (tenantId: Id): number | null
 }
 
-/** The members of channels: users, from the first subscribed connection to the last. Hidden users are none. */
+/** The members of channels: users, from the first subscribed connection to the last. Hidden users are not members. */
 export interface RosterRooms {
-  /** A connection of this node subscribed the channel. While shared state is away, the room is what this node knows of it. */
+  /** A connection of this node subscribed the channel. While shared state is away, the room only has members known to this node. */
   enter (tenantId: Id, channel: string, userId: Id): MaybePromise<Room & Told>
   /** It left the channel. A user without a further connection in it stays a member for `delay` milliseconds. */
   exit (tenantId: Id, channel: string, userId: Id, delay: number): MaybePromise<Told>
@@ -269,7 +269,10 @@ export interface RosterTyping {
 export interface RosterLocks {
   /** Counts a request of a client in a window, in milliseconds, that starts with the first request. Synchronous in a single process (REST bench rows). */
   countRequest (key: string, window: number): MaybePromise<RateCount>
-  /** Adds to the counters of a window that all nodes share, and that end after `ttl` milliseconds; resolves with their totals. Rejects while shared state is away. */
+  /**
+   * Adds to the counters of a window that all nodes share, and that end after `ttl` milliseconds; resolves with their totals.
+   * Rejects while shared state is away.
+   */
   addCounts (window: number, counts: ReadonlyArray<{ key: string, count: number }>, ttl: number): Promise<number[]>
   /** Takes or prolongs a named lock for this node. */
   lock (name: string, ttl: number): Promise<boolean>
@@ -285,8 +288,8 @@ export interface RosterLocks {
  * - Counts are computed from the entries, not incremented and decremented.
  * - While shared state is away, changes by this node's own sockets are accepted (`join`, `leave`, `setPresence`, typing,
  *   `countRequest`) and written by the next `renew`; reads about others reject with `RT_STORAGE_UNAVAILABLE`.
- * - If shared state comes back empty, as an older copy or in part, `renew` writes what this node holds, and `repair` removes
- *   what belongs to no living node. Nobody is reported online or offline because of that alone.
+ * - If shared state comes back empty, as an older copy or in part, `renew` writes this node's entries, and `repair` removes
+ *   entries of no living node. This alone reports no user online or offline.
  * - This node knows its own sockets without shared state: it finds them, and refuses their ids to other users.
  */
 export interface Roster extends RosterConnections, RosterWatches, RosterPresence, RosterRooms, RosterTyping, RosterLocks {
@@ -295,25 +298,25 @@ export interface Roster extends RosterConnections, RosterWatches, RosterPresence
   start (): Promise<void>
 
   /**
-   * Claims each due tenant for 5 s, and returns a part of what is due there; an empty result means that nothing is left.
+   * Claims each due tenant for 5 s, and returns a part of the due events; an empty result means that none is left.
    * Its users stay due until `confirmOffline`.
    */
   claimDue (): Promise<Due[]>
   /** To be called after `offline` was emitted. Returns users who came back meanwhile: they need an `online` event. */
   confirmOffline (users: UsersOfTenant[]): Promise<UsersOfTenant[]>
   /**
-   * Renews this node's lease, writes what could not be written before, and corrects shared state where it differs from a part
-   * of what this node holds; `share` is the size of the part, from 0 to 1. If shared state lost data, it compares everything.
+   * Renews this node's lease, writes changes that could not be written before, and corrects shared state where it differs from a
+   * part of this node's entries; `share` is the size of the part, from 0 to 1. If shared state lost data, it compares everything.
    */
   renew (share?: number): Promise<Renewed>
   /** Removes connections of dead nodes; returns whether there was one. Their users are due at once: the lease was their delay. */
   reap (): Promise<boolean>
-  /** Searches a part of shared state for what belongs to no living node, and removes it. Only one node may do this at a time. */
+  /** Searches a part of shared state for entries of no living node, and removes them. Only one node may do this at a time. */
   repair (share?: number): Promise<void>
 
-  /** A user without connections is not invisible any more, and goes offline with the next `claimDue` instead of after `offlineDelay`. */
+  /** Ends `invisible`; a user without connections goes offline with the next `claimDue` instead of after `offlineDelay`. */
   dismiss (user: UserRef): Promise<void>
-  /** Removes everything that shared state has of a user. Nobody is told. Every node calls `release` before, or may write it again. */
+  /** Removes a user from shared state, without an event. Every node must call `release` before; otherwise it may write the user again. */
   forget (user: UserRef): Promise<void>
   /** This node does not write a user without connections to shared state again. */
   release (user: UserRef): void
@@ -337,7 +340,7 @@ export function createGenerations (): () => string {
 export const defaultPresence = (device: Device, seenAt: number): Presence =>
   ({ status: 'online', device, lastMessage: null, data: null, awaySince: null, hiddenSince: null, seenAt })
 
-/** Whether a tenant with this number of connections may have no other one. `tenantLimit` 0: it may have any number. */
+/** Whether a tenant with this number of connections has reached `tenantLimit`. 0: no limit. */
 export const isFull = (connections: number, tenantLimit: number): boolean => tenantLimit > 0 && connections >= tenantLimit
 
 /** Whether other users see a user with this status as online. */

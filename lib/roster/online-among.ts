@@ -1,7 +1,7 @@
 import { userKey, type UserKey, type UserRef } from '../keys.js'
 import type { Roster } from './contract.js'
 
-/** Those of these users who are online: one read of the roster for each tenant. */
+/** The users among these who are online, with one read of the roster per tenant. */
 export async function onlineAmong (roster: Pick<Roster, 'presence'>, users: readonly UserRef[]): Promise<Set<UserKey>> {
   const found = new Set<UserKey>()
   for (const tenantId of new Set(users.map((user) => user.tenantId))) {

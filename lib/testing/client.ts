@@ -1,15 +1,15 @@
 /* eslint-disable @typescript-eslint/no-explicit-any, @typescript-eslint/no-unsafe-member-access, @typescript-eslint/no-unsafe-argument,
-   @typescript-eslint/no-unsafe-return -- what comes over the wire has the shape that a test then asserts */
+   @typescript-eslint/no-unsafe-return -- tests assert the shape of received data */
 import { once } from 'node:events'
 import type { WebSocket } from 'ws'
 
-/** A frame as it came. */
+/** A received frame. */
 export interface TestFrame { event: string, id?: number | string, data: any }
 
-/** How long a frame may take, in milliseconds. */
+/** Time to wait for a frame, in milliseconds. */
 const FRAME_TIMEOUT_MS = 10_000
 
-/** A socket that keeps every frame until someone asks for it, so that none is missed and none is taken twice. */
+/** A socket that keeps every frame until it is taken, so that none is missed and none is taken twice. */
 export class TestClient {
   readonly frames: TestFrame[] = []
   readonly socket: WebSocket
@@ -41,24 +41,24 @@ export class TestClient {
     return reply.data
   }
 
-  /** The data of the first frame of this event that fits, which is then taken out of the buffer. Rejects after 10 s. */
+  /** Takes the first frame of this event that fits out of the buffer, and returns its data. Rejects after 10 s. */
   async next (event: string, fits: (data: any) => boolean = () => true): Promise<any> {
     return (await this.take(event, (frame) => frame.event === event && fits(frame.data))).data
   }
 
-  /** The data of all frames of this event that are here and not taken; what the socket was sent before is here. */
+  /** The data of all frames of this event that were received and not taken, including everything sent before this call. */
   async soFar (event: string): Promise<any[]> {
     await this.request('ping')
     return this.frames.filter((frame) => frame.event === event).map(({ data }) => data)
   }
 
-  /** Closes the socket; the close code. */
+  /** Closes the socket. Resolves with the close code. */
   async end (): Promise<number> {
     this.socket.close()
     return await this.closed
   }
 
-  /** The first frame that fits, taken out of the buffer; `what` stands in the error when it does not come. */
+  /** Takes the first frame that fits out of the buffer; `what` names it in the error if it does not arrive. */
   async take (what: string, fits: (frame: TestFrame) => boolean): Promise<TestFrame> {
     const signal = AbortSignal.timeout(FRAME_TIMEOUT_MS)
     for (;;) {
@@ -66,7 +66,7 @@ export class TestClient {
       const [found] = at < 0 ? [] : this.frames.splice(at, 1)
       if (found !== undefined) return found
       if (signal.aborted || this.socket.readyState === this.socket.CLOSED) {
-        throw new Error(`${what} did not come; there is ${JSON.stringify(this.frames)}`)
+        throw new Error(`${what} did not arrive; received: ${JSON.stringify(this.frames)}`)
       }
       await Promise.race([once(this.socket, 'kept', { signal }), this.closed]).catch(() => {})
     }

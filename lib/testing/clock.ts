@@ -8,7 +8,7 @@ export class MovableClock implements Clock {
     return systemClock.now() + this.#ahead
   }
 
-  /** Moves it ahead, in milliseconds. What became due is emitted within half a second. */
+  /** Moves the time ahead by `ms` milliseconds. Events that become due are emitted within half a second. */
   advance (ms: number): void {
     this.#ahead += ms
   }

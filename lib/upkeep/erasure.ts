@@ -19,11 +19,11 @@ const TABLES = [
   'websocket_deleted_messages'
 ] as const
 
-/** What others wrote to a user stays, with those who wrote it. */
+/** Messages that others wrote to a user stay in their senders' conversations. */
 const OF_OTHERS = [...MESSAGE_TYPES, 'message:edited', 'message:deleted']
 
 /**
- * Removes what a user wrote, with what others made of it, and every trace of the user from all tables. Messages of others stay.
+ * Removes everything that a user wrote, including edits by others, and removes the user from all tables. Messages of others stay.
  * In small statements, each committed by itself: it may be interrupted and started again.
  */
 export async function eraseUser ({ db, dialect }: { db: Database, dialect: Dialect }, ids: Ids, { tenantId, userId }: UserRef): Promise<Erased> {
@@ -84,7 +84,7 @@ class Events {
     }
   }
 
-  /** Nobody confirms what waits for the user any more. */
+  /** Ends events that wait for the user: they can no longer be confirmed. */
   async settle (channel: string): Promise<void> {
     await this.#db.updateTable('websocket_events').set((eb) => ({
       status: 'delivered' as const, due_at: null, handed_at: eb.fn.coalesce('handed_at', eb.val(toSqlTime(systemClock.now())))

@@ -12,7 +12,7 @@ const CHUNK = 1000
 const DAY_MS = 24 * 3600_000
 /** Days after which an event is delivered or failed for certain, with a day to spare. */
 const SETTLED_DAYS = 8
-/** Everything is looked at again after this time, in milliseconds: rows may be added that are old. */
+/** All rows are checked again after this time, in milliseconds, because old rows may be added. */
 const WHOLE_INTERVAL_MS = DAY_MS
 
 export interface EventPurgeOptions {
@@ -25,8 +25,8 @@ export interface EventPurgeOptions {
 interface Row { id: number, tenant_id: Id, user_id: Id, channel: string, durable: number, retention_days: number | null, created_at: string }
 
 /**
- * Deletes events whose time is over. Events with the same retention are one pass over what has grown old since the last one:
- * what is kept longer is read once by each pass, not every hour.
+ * Deletes events whose retention has ended. Each retention has a pass of its own, which only reads rows that have reached its age
+ * since the last pass. So rows that are kept longer are read once per pass, not every hour.
  */
 export class EventPurge {
   readonly #options: EventPurgeOptions
@@ -111,7 +111,7 @@ export class EventPurge {
     return new Map(rows.map((row) => [channelKey(row.tenant_id, row.channel), Number(row.purged_id)]))
   }
 
-  /** What history shows of deleted messages is kept as long as the messages would have been. */
+  /** The marks of deleted messages in history are kept as long as the messages would have been. */
   async #purgeDeleted (retention: number | null, before: string): Promise<void> {
     const { db } = this.#options
     for (;;) {

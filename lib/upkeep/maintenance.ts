@@ -11,7 +11,7 @@ const DAY_MS = 24 * 3600_000
 
 /** Removes obsolete rows of one plugin, which registers it. */
 export interface Purge {
-  /** What is purged, as results and log lines name it. */
+  /** The name of the purged rows, in results and log lines. */
   readonly name: string
   /**
    * Deletes them in chunks, and returns their number. `before` is the end of the retention, as stored in columns; `aliveNodes`
@@ -60,7 +60,7 @@ export class Maintenance {
     return toSqlTime(clock.now() - retentionDays * DAY_MS)
   }
 
-  /** They stay due: the sweeper of a node tells its host that they failed. */
+  /** They stay due, so that the sweeper of a node emits `failed`. */
   async #failOld (): Promise<number> {
     const { db, clock } = this.#options
     const now = clock.now()

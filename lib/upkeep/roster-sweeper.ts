@@ -4,9 +4,9 @@ import type { Due, Roster } from '../roster/contract.js'
 export interface RosterSweeperOptions {
   roster: Roster
   events: LifecycleBus
-  /** The part of what this node holds that one sweep compares with shared state. */
+  /** The share of this node's entries that one sweep compares with shared state, from 0 to 1. */
   share: number
-  /** Whether this node removes dead nodes, and reports what became due on any node. */
+  /** Whether this node removes dead nodes, and emits events that became due on any node. */
   enabled: boolean
 }
 

@@ -50,7 +50,7 @@ export class Scheduler {
     for (const task of this.#tasks) task.start()
   }
 
-  /** Redis is back: writes back what it may have lost. */
+  /** Redis is back: writes back state that it may have lost. */
   renewSoon (): void {
     this.#tasks[0]?.run()
   }
@@ -65,7 +65,7 @@ export class Scheduler {
     if (await roster.lock('sweeper', LOCK_TTL_MS)) await eventLog.sweep()
   }
 
-  /** Apart from the other tasks: however much there is to purge, nobody's events wait for it. */
+  /** Separate from the other tasks, so that no event waits for a long purge. */
   async #upkeepTick (): Promise<void> {
     const { roster, eventLog, maintenance, backfill, enabled } = this.#options
     if (!enabled || !eventLog.healthy) return

@@ -5,7 +5,7 @@ import { FrameId, SOCKET_PATH, type EventDescription } from './protocol.js'
 export interface AsyncApiOptions {
   /** `app.realtime.frames.catalogue`: the schemas that validate the frames. */
   events: readonly EventDescription[]
-  /** Where the socket's path begins, `/api/websocket`. */
+  /** The prefix of the socket's path, `/api/websocket`. */
   prefix?: string
   title?: string
   version?: string
@@ -20,7 +20,7 @@ const description = `Text frames, one JSON object each: \`{ event, data, id? }\`
 \`error\` with that id; replies keep the order of the frames. Without an \`id\` success is silent, except for \`authenticated\`,
 \`subscribed\`, \`unsubscribed\` and \`pong\`. Close codes: ${Object.entries(CloseCode).map(([name, code]) => `${code} ${name}`).join(', ')}.`
 
-/** The socket as an AsyncAPI 3 document, from the schemas that validate its frames. `receive` is what clients send. */
+/** The socket as an AsyncAPI 3 document, from the schemas that validate its frames. `receive` operations are events that clients send. */
 export function asyncapi ({ events, prefix = '/api/websocket', title = 'fastify-realtime', version = '1.0.0', server }: AsyncApiOptions): AsyncApiDocument {
   const messages: Record<string, object> = {}
   const operations: Record<string, object> = {}

@@ -5,7 +5,7 @@ const DATA = Buffer.from(',"data":')
 const END = Buffer.from('\n\n')
 const [QUOTE, BACKSLASH, LF, CR] = [0x22, 0x5c, 0x0a, 0x0d]
 
-/** Server-sent events as they leave: `blocks` as text of the stream, `chunk` with the framing of HTTP/1.1 around it. */
+/** Encoded server-sent events: `blocks` are the text of the stream, `chunk` is the same with the framing of HTTP/1.1. */
 export interface StreamBytes {
   readonly chunk: Buffer
   readonly blocks: Buffer
@@ -38,8 +38,8 @@ function blockOf (payload: Buffer): Buffer[] {
   const isPlain = payload.subarray(0, from).equals(OPENING) && payload.subarray(end + 1, end + 1 + DATA.length).equals(DATA) &&
     !payload.subarray(from, end).includes(BACKSLASH) && !payload.includes(LF) && !payload.includes(CR)
   if (!isPlain) {
-    // A payload of another form: a reply, or an event whose JSON a database has stored with line breaks. The field `reply` is none that
-    // readers know, and they skip it.
+    // A payload of another form: a reply, or an event whose JSON a database has stored with line breaks. Readers skip the field
+    // `reply`, which is not part of the standard.
     const { event, id, data } = JSON.parse(payload.toString()) as { event: string, id?: FrameId, data: unknown }
     const reply = id === undefined ? '' : `reply: ${JSON.stringify(id)}\n`
     return [Buffer.from(`event: ${event}\n${reply}data: ${JSON.stringify(data)}\n\n`)]

@@ -41,7 +41,7 @@ export function requireIds (ids: Ids, values: unknown, name: string): void {
   values.forEach((value, i) => { requireId(ids, value, `${name}.${i}`) })
 }
 
-/** A channel that can exist. */
+/** A valid channel name. */
 export function requireChannel (ids: Ids, channel: unknown, name = 'channel'): void {
   if (typeof channel !== 'string' || !ids.isChannel(channel)) {
     throw wrong(channel, name, `is not a channel: letters, digits and ${channelCharacters(ids.kind)}, at most 255`)

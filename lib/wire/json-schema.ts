@@ -6,14 +6,14 @@ import formats from 'ajv-formats'
 /** A JSON Schema of an object: made by TypeBox 0.34, by `typebox` 1.x, or written by hand. */
 export interface ObjectSchema { readonly type: 'object' }
 
-/** What is wrong with a value: the path of the field, in dots, and why. */
+/** Why a value is invalid: the path of the field, with dots, and the reason. */
 export interface Problem { field: string, message: string }
 
 /** A schema that is ready to be used. */
 export interface CompiledSchema {
   /** Null where the value fits. */
   problem (value: unknown): Problem | null
-  /** A copy of an object without the fields that the schema does not know. */
+  /** A copy of an object without fields that the schema does not declare. */
   clean (value: Record<string, unknown>): Record<string, unknown>
 }
 
@@ -25,7 +25,7 @@ interface Schema {
 }
 
 /**
- * Compiles schemas that a host wrote, whatever it wrote them with. Throws an error that says what the schema lacks.
+ * Compiles schemas of a host, written by hand or with any library. Throws an error that names the problem of a schema.
  *
  * Draft 2019-09 understands what drafts 6 and 7 do, and TypeBox of any version; 2020-12 has other tuples.
  */
@@ -60,7 +60,7 @@ const withFormats = <T extends Ajv>(ajv: T): T => {
   return ajv
 }
 
-/** Null for a schema that refers to what stands outside of it. */
+/** Null for a branch that refers to definitions outside of it. */
 function compileBranch (ajv: Ajv, branch: Schema): ((value: unknown) => boolean) | null {
   try {
     const check = ajv.compile(branch as AnySchema)
@@ -70,7 +70,7 @@ function compileBranch (ajv: Ajv, branch: Schema): ((value: unknown) => boolean)
   }
 }
 
-/** Ajv only warns of a format that it does not know, and lets everything pass. */
+/** Rejects an unknown format: Ajv only warns, and then accepts any value. */
 function refuseFormat (text: unknown): void {
   if (String(text).includes('unknown format')) throw new Error(String(text).replace(/ ignored in schema.*/, ''))
 }
@@ -82,7 +82,7 @@ function problemOf (error: ErrorObject | undefined): Problem {
   return { field, message: missing === undefined ? message : 'is missing' }
 }
 
-/** A copy without the fields that the schema does not know; where it cannot say which it knows, the value as it is. */
+/** A copy without fields that the schema does not declare; the unchanged value if the declared fields cannot be determined. */
 function cleaned (schema: Schema, value: unknown, fits: (branch: Schema, value: unknown) => boolean): unknown {
   const branches = schema.anyOf ?? schema.oneOf
   if (branches !== undefined && schema.properties === undefined) {
@@ -109,7 +109,7 @@ function schemaOfItem ({ items, prefixItems }: Schema, i: number): Schema | null
   return typeof one === 'object' && one !== null && !Array.isArray(one) ? one : null
 }
 
-/** Null where any field is welcome. */
+/** Null if any field is allowed. */
 function propertiesOf (schema: Schema): { named: Record<string, Schema>, others: Array<[RegExp, Schema]> } | null {
   const { $ref, additionalProperties, properties, patternProperties = {}, allOf = [], anyOf, oneOf } = schema
   const isOpen = additionalProperties === true || (typeof additionalProperties === 'object' && additionalProperties !== null)

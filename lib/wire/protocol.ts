@@ -5,7 +5,7 @@ import { ErrorResponse } from '../schemas.js'
 /**
  * The protocol on one page. RFC 6455 text frames, one JSON object each: `{ event, data, id? }`.
  * A frame with an `id` gets exactly one `ack` or `error` with that id; replies keep the order of the frames.
- * The events themselves stand in each plugin's schemas.ts and meet in the frame router.
+ * The events are declared in each plugin's schemas.ts, and registered with the frame router (lib/frame-router.ts). plugins/schemas.ts collects all of them.
  */
 
 /** The path of the socket under the prefix. */
@@ -37,7 +37,7 @@ export const ErrorData = Type.Object({
 export type ErrorData = Static<typeof ErrorData>
 
 /** The data of an `ack`; their schema depends on the event. */
-export const AckData = Type.Record(Type.String(), Type.Unknown(), { description: 'What the event of this id answers' })
+export const AckData = Type.Record(Type.String(), Type.Unknown(), { description: 'The result of the event with this id' })
 
 /** client → server events, by name. */
 export type ClientEventSchemas = Readonly<Record<string, { data: TObject, ack: TSchema }>>

@@ -41,7 +41,7 @@ export interface ChannelMembersPage {
 }
 
 /**
- * `app.realtime.channels`: what clients can send, and more, without asking `authorize`. All but `emit` resolve with
+ * `app.realtime.channels`: sends everything that clients can send, and more, without calling `authorize`. All but `emit` resolve with
  * `{ messageId, timestamp }` when the event is committed; they reject with `RT_STORAGE_UNAVAILABLE` while the database cannot
  * take it. A wrong argument is an `RT_INVALID_DATA` that names it.
  */
@@ -52,8 +52,8 @@ export interface ChannelsApi {
    */
   publish<Name extends EventName> (event: Durable & { channel: string, event: Name, data: DataOf<Name> }): Promise<Receipt>
   /**
-   * An ephemeral event for current subscribers: not stored, not recovered. Throws `RT_INVALID_DATA` where it is too large for
-   * its readers. `channels.emit({ tenantId: 1, channel: 'cursor.7', event: 'cursor:moved', data: { x, y } })`
+   * An ephemeral event for current subscribers: not stored, not recovered. Throws `RT_INVALID_DATA` if it is too large for its
+   * readers. `channels.emit({ tenantId: 1, channel: 'cursor.7', event: 'cursor:moved', data: { x, y } })`
    */
   emit<Name extends EventName> (event: Emitted<Name>): void
   /** @deprecated Use `emit`. */
@@ -66,22 +66,23 @@ export interface ChannelsApi {
   group (message: Durable & { channel: string, message: string, conversationId: string, data?: Record<string, unknown> }): Promise<Receipt>
   /**
    * A notification for each recipient, any number of them. Resolves when all are stored, with one result per recipient; otherwise
-   * rejects with a `RealtimeError` whose `stored` says how many are, and repeating the call with the same `dedupeId` stores the rest.
-   * `await channels.notify({ tenantId: 1, recipientIds: [7, 8], title: 'Maintenance', body: 'Tonight at 22:00' })`
+   * rejects with a `RealtimeError` whose `stored` is the number of stored notifications. Repeating the call with the same
+   * `dedupeId` stores the rest. `await channels.notify({ tenantId: 1, recipientIds: [7, 8], title: 'Maintenance', body: 'Tonight
+   * at 22:00' })`
    */
   notify (notification: Durable & {
     recipientIds: Id[], title: string, body: string, icon?: string | null, tag?: string | null
   }): Promise<Receipt[]>
   /**
-   * Subscribes every live connection of a user, on every node; each gets `subscribed`. `authorize` is not asked. Resolves
-   * within 2 s.
+   * Subscribes every live connection of a user, on every node; each gets `subscribed`. `authorize` is not called. Resolves within
+   * 2 s.
    */
   join (tenantId: Id, userId: Id, channel: string): Promise<AccessResult>
   /** Unsubscribes every live connection of a user from a channel, on every node; each gets `unsubscribed` with the reason `revoked`. Resolves within 2 s. */
   kick (tenantId: Id, userId: Id, channel: string): Promise<AccessResult>
   /** A page of a channel's members, by user id; `limit` is 100 unless given. Empty for channels without members. */
   members (tenantId: Id, channel: string, page?: { limit?: number, cursor?: Id }): Promise<ChannelMembersPage>
-  /** How many members a channel has; 0 for channels without. */
+  /** The number of members of a channel; 0 for channels without members. */
   count (tenantId: Id, channel: string): Promise<number>
   /** A message to everyone in the tenant. `messageType` is `info` by default. `await channels.broadcast({ tenantId: 1, message: 'hi' })` */
   broadcast (broadcast: Durable & { message: string, messageType?: string }): Promise<Receipt>

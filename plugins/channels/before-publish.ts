@@ -44,7 +44,10 @@ export class Screening {
     this.#log = log
   }
 
-  /** The data to publish. Synchronous without `beforePublish` (bench row "direct messages, durable"). Throws, or rejects with, `RT_REJECTED`, `RT_UNAVAILABLE`, `RT_INTERNAL` where the host's data break the schema. */
+  /**
+   * The data to publish. Synchronous without `beforePublish` (bench row "direct messages, durable"). Throws, or rejects with,
+   * `RT_REJECTED`, `RT_UNAVAILABLE`, `RT_INTERNAL` if the host's data break the schema.
+   */
   screen<Data extends object> (caller: Caller, event: string, channel: string, data: Data, faultIn: FaultIn): MaybePromise<Data> {
     const beforePublish = this.#beforePublish
     if (beforePublish === undefined) return data

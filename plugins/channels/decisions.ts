@@ -47,9 +47,9 @@ export function channelDecisions (internals: Internals, members: Members, log: F
   }
 
   /**
-   * Runs a task for each connection, in that connection's order, and `atOnce` for those where frames are under way; both say
-   * whether the connection is concerned. One that fails, or whose frames wait for the host for too long, leaves the result
-   * incomplete.
+   * Runs a task for each connection, between that connection's frames, and first `atOnce` for connections with frames in
+   * progress; both return whether the connection is affected. If a task fails, or the frames wait for the host for too long, the
+   * result is incomplete.
    */
   const forEach = async (
     connections: LocalConnection[], task: (connection: LocalConnection) => Promise<boolean>, atOnce?: (waiting: LocalConnection) => boolean
@@ -61,11 +61,11 @@ export function channelDecisions (internals: Internals, members: Members, log: F
         begun = true
         return !connection.closed && await task(connection)
       })
-      // Its frames wait for a host function, for seconds perhaps.
+      // Its frames may wait for a host function for seconds.
       const isCounted = !begun && atOnce?.(connection) === true
       if (isCounted) concerned++
       const isConcerned = await done.catch((err: unknown) => {
-        log.debug({ err, connection_id: connection.id }, 'a decision about a connection waits')
+        log.debug({ err, connection_id: connection.id }, 'A decision about a connection waits for its frames')
         failed++
         return true
       })
@@ -102,7 +102,7 @@ export function channelDecisions (internals: Internals, members: Members, log: F
     const early = new Set<LocalConnection>()
     const kicked = forEach(concerned(entry), async (connection) => {
       if (connection.channels.has(channel)) revoke(connection, channel)
-      // The reply of a subscription in progress was sent after the first `unsubscribed`: it must not be the last word.
+      // The reply of a subscription in progress was sent after the first `unsubscribed`, so it is sent again.
       else if (early.has(connection)) sendRevoked(connection, channel)
       else return false
       return true
@@ -142,10 +142,10 @@ function sendRevoked (connection: LocalConnection, channel: string): void {
 
 const NOBODY: AccessResult = { connections: 0, complete: true }
 
-/** What is under way when its time is over goes on, uncounted. */
+/** Work that is not done in time continues, but is not counted. */
 const withinDeadline = async <T>(work: Promise<T>): Promise<T> => await withTimeout(work, EFFECT_WITHIN, () => new Error('still under way'))
 
-/** Side by side: what is local must not wait for Redis. */
+/** Runs in parallel, so that local connections do not wait for Redis. */
 async function sum (...parts: Array<Promise<AccessResult>>): Promise<AccessResult> {
   const results = await Promise.all(parts)
   return { connections: results.reduce((total, { connections }) => total + connections, 0), complete: results.every(({ complete }) => complete) }

@@ -3,10 +3,10 @@ import type { Id } from '../../lib/ids.js'
 import type { ObjectSchema } from '../../lib/wire/json-schema.js'
 import type { BroadcastData, GroupData, serverEvents } from './schemas.js'
 
-/** An event of the host's own, validated, authorised, logged, recovered and described like the built-in ones. */
+/** A custom event of the host, validated, authorized, stored, recovered and documented like the built-in ones. */
 export interface CustomEvent {
   /**
-   * What it carries, as a JSON Schema of an object: from TypeBox 0.34, from `typebox` 1.x, or written by hand. `channel`,
+   * The schema of its data, as a JSON Schema of an object: from TypeBox 0.34, from `typebox` 1.x, or written by hand. `channel`,
    * `userId`, `messageId`, `dedupeId` and `timestamp` are added by the server.
    */
   readonly data: ObjectSchema
@@ -19,11 +19,11 @@ export interface CustomEvent {
 /** Events by name. */
 export type CustomEventMap = Readonly<Record<string, CustomEvent>>
 
-/** Keeps the exact types of a declaration, for `publish`, `emit` and the client: the events as they are. */
+/** Returns the events unchanged, with the exact types of the declaration, for `publish`, `emit` and the client. */
 export const defineEvents = <const Events extends CustomEventMap>(events: Events): Events => events
 
 /**
- * What the host's own events carry, written by hand. Registering the declaration itself saves that: see {@link Register}.
+ * The data of custom events, declared by hand. Not needed if the declaration itself is registered: see {@link Register}.
  */
 // eslint-disable-next-line @typescript-eslint/no-empty-object-type -- filled by the host
 export interface HostEvents {}
@@ -32,9 +32,9 @@ type Simplify<T> = { [Name in keyof T]: T[Name] } & unknown
 
 interface Scalars { string: string, integer: number, number: number, boolean: boolean, null: null }
 
-/** The type of what a schema describes. */
+/** The type of the values of a schema. */
 export type TypeOf<Schema> =
-  // TypeBox 0.34 says it itself.
+  // Schemas of TypeBox 0.34 carry their type.
   Schema extends { static: infer Type } ? Type
     : Schema extends { const: infer Type } ? Type
       : Schema extends { enum: ReadonlyArray<infer Type> } ? Type
@@ -59,20 +59,20 @@ type ObjectOf<Schema> = Schema extends { properties: infer Properties }
     & { [Name in Exclude<keyof Properties, RequiredIn<Schema, Properties>>]?: TypeOf<Properties[Name]> }>
   : Schema extends { patternProperties: infer Patterns } ? Record<string, TypeOf<Patterns[keyof Patterns]>> : Record<string, unknown>
 
-/** `typebox` 1.x marks what is optional; JSON Schema names what is required. */
+/** `typebox` 1.x marks optional fields; JSON Schema lists the required ones. */
 type RequiredIn<Schema, Properties> = Schema extends { '~kind': 'Object' }
   ? { [Name in keyof Properties]: Properties[Name] extends { '~optional': true } ? never : Name }[keyof Properties]
   : Schema extends { required: readonly unknown[] } ? Extract<Schema['required'][number], keyof Properties> : never
 
 interface Added { userId: Id, channel: string, timestamp: string }
 
-/** What subscribers get, by event: for `client.on`. */
+/** The data that subscribers receive, by event: for `client.on`. */
 export type ReceivedEvents<Events extends CustomEventMap> = {
   -readonly [Name in keyof Events]: Simplify<
     TypeOf<Events[Name]['data']> & Added & (Events[Name] extends { durable: false } ? unknown : { messageId: number })>
 }
 
-/** What clients send, and what they are answered, by event: for `client.send`. */
+/** The data that clients send, and their acks, by event: for `client.send`. */
 export type SentEvents<Events extends CustomEventMap> = {
   -readonly [Name in keyof Events as Events[Name] extends { direction: 'client' | 'both' } ? Name : never]: {
     data: Simplify<TypeOf<Events[Name]['data']> & { channel: string, dedupeId?: string }>
@@ -80,7 +80,7 @@ export type SentEvents<Events extends CustomEventMap> = {
   }
 }
 
-/** Built-in events that host code may publish, and what it has to say of them: the rest of the frame is added. */
+/** Built-in events that host code may publish, with the data it must give; the server adds the other fields. */
 interface BuiltIn {
   'message:group': Pick<GroupData, 'message' | 'conversationId' | 'data'>
   'message:direct': Pick<GroupData, 'message' | 'conversationId' | 'data'>
@@ -91,7 +91,7 @@ interface BuiltIn {
 
 type Registered = Register extends { events: infer Events extends CustomEventMap } ? Events : Record<never, CustomEvent>
 
-/** The names that are known; any other may be used as well. */
+/** The known names; any other name is accepted, too. */
 export type EventName = keyof Registered | keyof HostEvents | keyof BuiltIn | (string & {})
 
 /** The data of an event: as declared by the host, or of a built-in event, else any. */

@@ -23,23 +23,26 @@ import { SendingLimits } from './sending-limits.js'
 import { Subscriptions } from './subscriptions.js'
 
 const ChannelsSettings = Type.Object({
-  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 0, description: 'Besides those subscribed by fastify-realtime; 0: no limit' }),
+  maxChannelsPerConnection: Type.Integer({ default: 100, minimum: 0, description: 'Channels of one connection, besides its automatic ones; 0: no limit' }),
   messagesPerMinute: Type.Integer({ default: 3000, minimum: 0, description: 'Durable events of one user per minute, frames and REST together; 0: no limit' }),
-  recipientsPerMinute: Type.Integer({ default: 10_000, minimum: 0, description: 'Recipients of the notifications of one user per minute; one that does not fit is refused as a whole. 0: no limit' }),
-  waitingAfter: ms('Age of an unconfirmed direct message or notification at which host code is told that its recipient is away (`waiting`)', 10_000, { minimum: 0 }),
-  maxPending: Type.Integer({ default: 1000, minimum: 0, description: 'Unconfirmed events kept for one recipient; beyond it, the oldest of the sender with the most fail. 0: no limit' })
+  recipientsPerMinute: Type.Integer({ default: 10_000, minimum: 0, description: 'Recipients of the notifications of one user per minute; a notification that exceeds it is refused as a whole. 0: no limit' }),
+  waitingAfter: ms('Age of an unconfirmed direct message or notification at which `waiting` is emitted if its recipient is away', 10_000, { minimum: 0 }),
+  maxPending: Type.Integer({ default: 1000, minimum: 0, description: 'Unconfirmed events kept for one recipient; beyond it, the oldest events of the sender who has the most waiting fail. 0: no limit' })
 })
 
 /** Options of the channels plugin; every one has a default. */
 export interface ChannelsOptions extends Partial<Static<typeof ChannelsSettings>> {
-  /** Events of the host's own, by name: `{ 'order:shipped': { data: Type.Object({ … }), durable, direction } }`. */
+  /** Custom events, by name: `{ 'order:shipped': { data: Type.Object({ … }), durable, direction } }`. */
   events?: CustomEventMap
   /** Called with each durable or custom event of a client before it is stored or sent; not with events of host code. */
   beforePublish?: BeforePublish
-  /** Channels whose members are known: subscribers of `'list'` are sent who joins and leaves, those of `'count'` how many there are. None by default. */
+  /**
+   * Channels whose members are known. With `'list'`, subscribers are sent who joins and leaves; with `'count'`, the number of
+   * members. By default, no channels.
+   */
   members?: MembersOption
   /**
-   * How many days an event is kept: stored with it. `null`: for good; `undefined`: `retentionDays`, or for good if it is a message
+   * The days for which an event is kept, stored with it. `null`: forever; `undefined`: `retentionDays`, or forever if it is a message
    * and the conversations plugin is registered. Must return at once, for any number of events.
    */
   retention?: Retention

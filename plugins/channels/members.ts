@@ -11,7 +11,10 @@ import type { PresenceStatus } from '../../lib/schemas.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
 import type { ChannelCount, ChannelMembers, Member, RoomState } from './schemas.js'
 
-/** Whether subscribers of a channel are sent who joins and leaves (`'list'`), how many are there (`'count'`), or neither. The reply to a subscription has both. */
+/**
+ * Whether subscribers of a channel are sent who joins and leaves (`'list'`), the number of members (`'count'`), or neither
+ * (`false`). The reply to a subscription has the list and the number in both cases.
+ */
 export type MembersOption = (channel: string) => 'list' | 'count' | false
 
 /** A page of a channel's members, by user id. */
@@ -59,7 +62,7 @@ export class Members {
     return this.#sizes.size
   }
 
-  /** A connection subscribed a channel. Returns what its reply says of the members; null for a channel without. */
+  /** Records the subscription of a connection. Returns the members for its reply; null for a channel without members. */
   async enter (connection: LocalConnection, channel: string): Promise<RoomState | null> {
     if (this.modeOf(channel) === false || connection.closed) return null
     const { tenantId, userId } = connection.identity
@@ -75,13 +78,13 @@ export class Members {
       this.#sizes.set(key, (this.#sizes.get(key) ?? 0) + 1)
       const found = await roster.enter(tenantId, channel, userId)
       room = found
-      this.#tell(tenantId, channel, found, connection.id)
+      this.#send(tenantId, channel, found, connection.id)
     }
     const { count, version, users } = room
     return { count, version, ...(users === null ? {} : { members: await this.#named(tenantId, users) }) }
   }
 
-  /** The reply contains what these frames say. */
+  /** Discards frames whose changes are part of the reply. */
   discardOlder (joining: Joining, { version }: RoomState): void {
     joining.discard((payload) => isChange(payload) && (JSON.parse(payload.toString()) as { data: ChannelMembers }).data.version <= version)
   }
@@ -108,7 +111,7 @@ export class Members {
     return channels.map((channel) => sizes[known.indexOf(channel)] ?? null)
   }
 
-  /** Has the subscribers of this node read the members again. */
+  /** Makes the subscribers of this node read the members again. */
   async resync (): Promise<void> {
     const { ids, roster, backplane } = this.#internals
     for (const key of this.#sizes.keys()) {
@@ -134,18 +137,18 @@ export class Members {
     this.#follow(tenantId, channel, this.#internals.roster.exit(tenantId, channel, userId, delay))
   }
 
-  #follow (tenantId: Id, channel: string, told: MaybePromise<Told>): void {
-    void Promise.resolve(told).then((found) => { this.#tell(tenantId, channel, found, null) }, (err: unknown) => {
-      this.#log.warn({ err, channel }, 'Could not update the members of a channel: they are compared with this node again')
+  #follow (tenantId: Id, channel: string, due: MaybePromise<Told>): void {
+    void Promise.resolve(due).then((found) => { this.#send(tenantId, channel, found, null) }, (err: unknown) => {
+      this.#log.warn({ err, channel }, 'Could not update the members of a channel: the next comparison with this node corrects them')
     })
   }
 
-  /** Sends what is due, and looks again when more is. `except`: a connection whose reply says it. */
-  #tell (tenantId: Id, channel: string, { change, tellIn }: Told, except: string | null): void {
+  /** Sends the change that is due, and schedules the next one. `except`: a connection whose reply contains it. */
+  #send (tenantId: Id, channel: string, { change, tellIn }: Told, except: string | null): void {
     if (change !== null) this.#publish(tenantId, change, except).catch((err: unknown) => { this.#log.error({ err, channel }, 'Could not send a change of members') })
     const key = channelKey(tenantId, channel)
     if (tellIn === null || this.#timers.has(key)) return
-    // Before the sweeper, which looks twice a second, and also if this node ends.
+    // Earlier than the sweeper, which runs twice a second and takes over if this node ends.
     this.#timers.set(key, setTimeout(() => {
       this.#timers.delete(key)
       this.#follow(tenantId, channel, this.#internals.roster.tell(tenantId, channel))
@@ -162,7 +165,7 @@ export class Members {
       this.#internals.emit({ ...to, event: LIST_EVENT, data: { channel, count, version } satisfies ChannelMembers })
     } else {
       const data: ChannelMembers = { channel, joined: await this.#named(tenantId, joined), left, count, version }
-      // Nobody is told of the own joining.
+      // Users are not sent their own joining.
       this.#internals.emit({ ...to, event: LIST_EVENT, data, ...(joined.length === 0 ? {} : { about: joined, withoutSelf: true }) })
     }
   }

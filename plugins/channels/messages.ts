@@ -5,6 +5,7 @@ import { BROADCAST_CHANNEL, isReserved, privateChannel, resolveAlias } from '../
 import { toIso } from '../../lib/clock.js'
 import { executorOf, type HostTransaction } from '../../lib/database/host-transaction.js'
 import { RealtimeError, toRealtimeError } from '../../lib/errors.js'
+import type { Confirmation } from '../../lib/event-log/contract.js'
 import type { Confirmed, NewEvent, Receipt } from '../../lib/event-log/index.js'
 import { Deferred } from '../../lib/frame-router.js'
 import { withIds } from '../../lib/id-schemas.js'
@@ -34,7 +35,7 @@ export class Messages {
   readonly #screening: Screening
   readonly #limits: SendingLimits
   readonly #faults: ReturnType<typeof faultsOf>
-  readonly #confirm: (key: string) => Promise<number | undefined>
+  readonly #confirm: (confirmation: Confirmation) => Promise<true | undefined>
 
   constructor (internals: Internals, screening: Screening, limits: SendingLimits) {
     this.#internals = internals
@@ -43,7 +44,7 @@ export class Messages {
     this.#faults = faultsOf(internals.ids.kind)
     internals.eventLog.defineType('message:direct', { requiresConfirmation: true, copyToSender: true })
     internals.eventLog.defineType('notification:received', { requiresConfirmation: true })
-    this.#confirm = batchLoader(async (keys) => await this.#confirmAll(keys))
+    this.#confirm = batchLoader(async (asked) => await this.#confirmAll(asked), { keyOf })
   }
 
   /**
@@ -59,7 +60,7 @@ export class Messages {
       ({ message, conversationId, data, dedupeId }) => {
         const stored: StoredData<'message:direct'> = { senderId: identity.userId, recipientId, message, conversationId }
         if (data !== undefined) stored.data = data
-        // A user who writes to himself is the recipient, on all connections.
+        // Users who write to themselves receive the message on all connections.
         const excludeConnectionId = recipientId === identity.userId ? null : connectionId
         return new Deferred(this.#append(identity, excludeConnectionId, 'message:direct', channel, stored, dedupeId))
       })
@@ -102,7 +103,10 @@ export class Messages {
     return { messageIds: receipts.map(({ messageId }) => messageId), timestamp: receipts[0]?.timestamp ?? toIso(this.#internals.clock.now()) }
   }
 
-  /** Asks `authorize` and `beforePublish`, and counts the event. Returns the data to publish; throws, or rejects with, the errors of `require` and `screen`, or `RT_RATE_LIMITED`. */
+  /**
+   * Calls `authorize` and `beforePublish`, and counts the event. Returns the data to publish; throws, or rejects with, the errors
+   * of `require` and `screen`, or `RT_RATE_LIMITED`.
+   */
   #permit<Data extends object> (caller: Caller, question: Omit<Question, 'data'> & { event: string, data: Data }, faultIn: FaultIn): MaybePromise<Data> {
     const { event, channel, data, recipientIds } = question
     return thenMaybe(this.#internals.access.require(caller, { ...question, data: data as Record<string, unknown> }),
@@ -154,15 +158,15 @@ export class Messages {
   /** The caller received the message: it is not sent again, and its sender gets `message:delivered`, once. Throws `RT_NOT_FOUND`. */
   async delivered ({ identity }: Caller, messageId: number): Promise<{ messageId: number }> {
     const { tenantId, userId } = identity
-    const found = await this.#confirm(`${tenantId}/${userId}/${messageId}`)
+    const found = await this.#confirm({ tenantId, userId, id: messageId })
     if (found === undefined) throw new RealtimeError('RT_NOT_FOUND', 'No message of yours has this id')
     return { messageId }
   }
 
-  /** The same for many; returns those that are messages of the caller's. */
+  /** The same for many. Returns the ids of the caller's messages among these. */
   async deliveredAll ({ identity: { tenantId, userId } }: Caller, messageIds: readonly number[]): Promise<number[]> {
     const ids = [...new Set(messageIds)]
-    const found = await Promise.all(ids.map(async (id) => await this.#confirm(`${tenantId}/${userId}/${id}`)))
+    const found = await Promise.all(ids.map(async (id) => await this.#confirm({ tenantId, userId, id })))
     return ids.filter((_, i) => found[i] !== undefined)
   }
 
@@ -188,16 +192,13 @@ export class Messages {
     return this.store({ tenantId, userId, type, channel, data, excludeConnectionId, dedupeId })
   }
 
-  /** Simultaneous confirmations of many users are one commit. Those of one user's tabs are one confirmation, and the sender gets one event. */
-  async #confirmAll (keys: string[]): Promise<Map<string, number>> {
-    const { eventLog, ids } = this.#internals
-    const confirmed = await eventLog.confirm(keys.map((key) => {
-      const [tenantId = '', userId = '', id] = key.split('/')
-      return { tenantId: ids.parse(tenantId), userId: ids.parse(userId), id: Number(id) }
-    }), (found) => {
+  /** Simultaneous confirmations of many users are one commit. Confirmations by several tabs of one user are one, and the sender gets one event. */
+  async #confirmAll (asked: readonly Confirmation[]): Promise<Map<Confirmation, true>> {
+    const confirmed = await this.#internals.eventLog.confirm(asked, (found) => {
       for (const one of found) if (one.fresh) this.#emitDelivered(one)
     })
-    return new Map(confirmed.map(({ tenantId, userId, id }) => [`${tenantId}/${userId}/${id}`, id]))
+    const known = new Set(confirmed.map(keyOf))
+    return new Map(asked.flatMap((one) => known.has(keyOf(one)) ? [[one, true]] : []))
   }
 
   #emitDelivered ({ tenantId, userId, id, senderId }: Confirmed): void {
@@ -206,6 +207,8 @@ export class Messages {
     this.#internals.bus.emit('delivered', { tenantId, userId, messageId: id, senderId })
   }
 }
+
+const keyOf = ({ tenantId, userId, id }: Confirmation): string => `${tenantId}/${userId}/${id}`
 
 /** The error of a call that stored only some of its events. Repeating it with the same `dedupeId` stores the others. */
 function partly (stored: number, failures: readonly unknown[]): RealtimeError {

@@ -3,12 +3,12 @@ import type { NewEvent } from '../../lib/event-log/index.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 
-/** Returns how many days an event is kept: `null` for good, `undefined` for the default. */
+/** Returns the days for which an event is kept: `null` forever, `undefined` for the default. */
 export type Retention = (tenantId: Id, channel: string, event: string) => number | null | undefined
 
 const MESSAGES: ReadonlySet<string> = new Set(MESSAGE_TYPES)
 
-/** The retention of an event that is about to be stored. A host's function that fails, or returns anything but a whole number of days, has no say. */
+/** The retention of an event that is about to be stored. If the host's function fails, or returns an invalid number, the default applies. */
 export function retentionOf (internals: Pick<Internals, 'conversations'>, retention: Retention | undefined): (event: NewEvent) => number | null | undefined {
   const ofHost = ({ tenantId, channel, type }: NewEvent): number | null | undefined => {
     if (retention === undefined) return undefined

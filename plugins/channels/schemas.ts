@@ -8,8 +8,8 @@ import { ServerFrame } from '../../lib/wire/protocol.js'
 const Message = Type.String({ minLength: 1, maxLength: 5000 })
 const MessageType = Type.String({ minLength: 1, maxLength: 50, default: 'info' })
 const recipients = { minItems: 1, maxItems: 500 }
-/** That each stands in it once is checked by the rule: TypeBox would take milliseconds for it. */
-const Recipients = Type.Array(Id, { ...recipients, description: 'Each once' })
+/** The rule checks that ids are unique, because TypeBox would need milliseconds for it. */
+const Recipients = Type.Array(Id, { ...recipients, description: 'Without repetitions' })
 const UniqueRecipients = Type.Array(Id, { ...recipients, uniqueItems: true })
 const Title = Type.String({ minLength: 1, maxLength: 255 })
 const Body = Type.String({ minLength: 1, maxLength: 5000 })
@@ -38,11 +38,11 @@ export type SubscribeData = Static<typeof SubscribeData>
 export const Member = Type.Object({ userId: Id, name: Nullable(Type.String()) })
 export type Member = Static<typeof Member>
 
-/** What the reply to a subscription says of a channel with members. */
+/** The part of a subscription's reply for a channel with members. */
 export const RoomState = Type.Object({
   count: Type.Integer({ description: 'Users in the channel, the caller included' }),
-  version: Type.Integer({ description: 'Of the members; a `channel:members` whose version is not the next one means: read the list' }),
-  members: Type.Optional(Type.Array(Member, { description: 'By user id; absent above 200' }))
+  version: Type.Integer({ description: 'Version of the members; read the list if the version of a `channel:members` is not the next one' }),
+  members: Type.Optional(Type.Array(Member, { description: 'By user id; absent for more than 200 members' }))
 })
 export type RoomState = Static<typeof RoomState>
 
@@ -111,7 +111,7 @@ export const NotificationsBody = Type.Object({
   recipient_ids: UniqueRecipients, title: Title, body: Body, icon: Icon, tag: Tag, dedupe_id: Dedupe
 })
 export const DeliveredBody = Type.Object({ message_ids: Type.Array(MessageId, { minItems: 1, maxItems: 500 }) })
-export const DeliveredAnswer = Type.Object({ data: Type.Object({ delivered: Type.Array(MessageId, { description: 'Those that exist' }) }) })
+export const DeliveredAnswer = Type.Object({ data: Type.Object({ delivered: Type.Array(MessageId, { description: 'The existing ones' }) }) })
 export const AcceptedAnswer = Type.Object({ data: Type.Object({ message_id: MessageId, timestamp: Timestamp }) })
 export const NotificationsAnswer = Type.Object({ data: Type.Object({ message_ids: Type.Array(MessageId), timestamp: Timestamp }) })
 
@@ -132,7 +132,7 @@ export const Notification = Type.Object({
 export const Delivered = Type.Object({ messageId: MessageId, userId: Id, timestamp: Timestamp })
 export type Delivered = Static<typeof Delivered>
 
-/** At most one per second and channel, with what changed since the last. Above 200 users without `joined` and `left`. */
+/** At most one per second and channel, with the changes since the last one. Above 200 users without `joined` and `left`. */
 export const ChannelMembers = Type.Object({
   channel: Channel,
   joined: Type.Optional(Type.Array(Member)),
@@ -245,7 +245,7 @@ export const rest = {
   },
   'GET /channels': {
     tags: ['channels'],
-    summary: 'How many users and connections are in up to 100 channels; null for channels without members',
+    summary: 'Numbers of users and connections in up to 100 channels; null for channels without members',
     querystring: NamesQuery,
     response: { ...errorResponses, 200: SizesAnswer }
   }

@@ -10,7 +10,7 @@ export interface SendingSettings {
   recipientsPerMinute: number
 }
 
-/** How much a client may send: host code is exempt. Costs are counted in recipients where one frame has many. */
+/** Limits what clients send; host code is exempt. A notification counts once per recipient. */
 export class SendingLimits {
   readonly #internals: Pick<Internals, 'sharedRates' | 'tenantLimits'>
   readonly #settings: SendingSettings

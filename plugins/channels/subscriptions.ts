@@ -221,7 +221,7 @@ export class Subscriptions {
   #refuse (entry: unknown, err: RealtimeError): NotSubscribed {
     const { code, message, retryAfter } = err
     this.#internals.metrics.refuse(code)
-    if (code === 'RT_INTERNAL') this.#log.error({ err }, 'subscription failed')
+    if (code === 'RT_INTERNAL') this.#log.error({ err }, 'Subscription failed')
     const channel = typeof entry === 'object' && entry !== null && 'channel' in entry && typeof entry.channel === 'string' ? entry.channel.slice(0, MAX_NAME) : ''
     return { channel, error: retryAfter === undefined ? { code, message } : { code, message, retryAfter } }
   }

@@ -30,7 +30,7 @@ export class Place {
     this.#onReleased = onReleased
   }
 
-  /** It no longer counts as pending. */
+  /** The socket no longer counts as pending. */
   authenticated (): void {
     if (this.#state !== 'pending') return
     this.#state = 'authenticated'
@@ -47,12 +47,11 @@ export class Place {
 }
 
 const WARN_INTERVAL = 3600_000
-/** With fewer sockets than this, one address holding most of them says nothing. */
+/** Number of sockets from which on it is suspicious that one address has most of them. */
 const WARN_FROM = 100
 
 /**
- * Who may open a socket on this node: bounds per client address, and on what the node takes per second and in all. 0 means
- * no limit.
+ * Limits the sockets of this node: per client address, per second, and in total. 0 means no limit.
  */
 export class Admission {
   readonly #settings: AdmissionSettings
@@ -70,7 +69,7 @@ export class Admission {
     this.#tokens = settings.connectRate
   }
 
-  /** Takes a place for an upgrade from this address, or says why there is none. */
+  /** Takes a place for an upgrade from this address, or returns why it is refused. */
   admit (address: string): Place | AdmissionRefusal {
     const { maxPerAddress, maxPendingPerAddress, limitPrivateAddresses, maxSockets } = this.#settings
     if (maxSockets > 0 && this.#open >= maxSockets) return busy('This node has as many connections as it takes')
@@ -121,5 +120,5 @@ export const isRefusal = (outcome: Place | AdmissionRefusal): outcome is Admissi
 const tooMany = (message: string): AdmissionRefusal => ({ status: 429, retryAfter: jitter(), message })
 const busy = (message: string): AdmissionRefusal => ({ status: 503, retryAfter: jitter(), message })
 
-/** Not all at once again. */
+/** Random, so that clients do not all return at once. */
 const jitter = (): number => 1 + Math.floor(Math.random() * 10)

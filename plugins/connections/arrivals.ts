@@ -1,28 +1,27 @@
-/** How often a node looks whether it keeps up while sockets arrive, in milliseconds. */
+/** Milliseconds between two checks of whether the node keeps up while sockets arrive. */
 const TICK_MS = 10
-/** Upgrades per tick: at least, at first, at most. */
+/** Upgrades admitted per tick: minimum, initial value, maximum. */
 const [FEWEST, FIRST, MOST] = [5, 50, 500]
-/** Whoever would wait for longer is told to come back later. In milliseconds, well below the time that clients wait for a socket. */
+/** Upgrades that would wait longer are refused with a `retryAfter`. In milliseconds, well below the time that clients wait for a socket. */
 const MAX_WAIT_MS = 6000
-/** Ticks without an arrival after which the node stops looking. */
+/** Ticks without an arrival after which the checks stop. */
 const QUIET_TICKS = 100
-/** Time over which the rate is averaged by which waits are estimated, in milliseconds. */
+/** Milliseconds over which the rate is averaged that estimates waits. */
 const RATE_MS = 2000
 const MAX_RETRY_SECONDS = 30
 
 export interface ArrivalsOptions {
-  /** Lag of the event loop above which fewer sockets are let in, in milliseconds; 0: all are let in at once. */
+  /** Lag of the event loop above which fewer sockets are admitted, in milliseconds; 0: all are admitted at once. */
   maxLag: number
-  /** Whether more is queued for the database than it should be. */
+  /** Whether the database has fallen behind its queue. */
   isBehind: () => boolean
   now?: () => number
 }
 
 /**
- * Lets in as many upgrades as this node can take. After a deploy or an outage thousands of sockets arrive at once, and each of
- * them costs more when it resumes than when it opens. So the node measures how far its event loop is behind: it lets in more
- * per tick while it keeps up, fewer when it does not. The others wait in the order in which they came. While the node
- * keeps up, an upgrade does not wait at all.
+ * Admits upgrades as fast as this node can serve them. After a deploy or an outage thousands of sockets arrive at once, and each
+ * costs more when it resumes than when it opens. So the node measures the lag of its event loop, and admits more per tick while
+ * it keeps up, fewer when it does not. The others wait in the order of their arrival. While the node keeps up, no upgrade waits.
  */
 export class Arrivals {
   readonly #maxLag: number
@@ -33,7 +32,7 @@ export class Arrivals {
   #tickAt = 0
   #quietTicks = 0
   #hasArrived = false
-  /** Upgrades that each tick lets in, and how many of them are left in this one. */
+  /** Upgrades admitted per tick, and the remaining number of this tick. */
   #budget = FIRST
   #left = FIRST
   /** Upgrades per millisecond. */
@@ -63,13 +62,13 @@ export class Arrivals {
       return null
     }
     const wait = this.#waiting.length / this.#rate
-    // Not all at once again.
+    // Random, so that clients do not all return at once.
     if (wait > MAX_WAIT_MS) return Math.min(1 + Math.floor((1 + Math.random()) * wait / 1000), MAX_RETRY_SECONDS)
     this.#waiting.push(enter)
     return null
   }
 
-  /** Lets everybody in: the node closes, and refuses them itself. */
+  /** Admits all waiting upgrades: the node closes, and refuses them itself. */
   end (): void {
     if (this.#timer !== null) clearTimeout(this.#timer)
     for (const enter of this.#waiting.splice(0)) enter()
@@ -84,7 +83,7 @@ export class Arrivals {
     const elapsed = this.#now() - this.#tickAt
     const isUsed = this.#left === 0
     const lag = elapsed - TICK_MS
-    // In proportion, because a single pause of the garbage collector says little about what the node can take.
+    // In proportion, because a single pause of the garbage collector is a poor measure of the node's capacity.
     const share = this.#isBehind() ? 0.5 : Math.max(this.#maxLag / lag, 0.5)
     if (lag > this.#maxLag || share === 0.5) this.#budget = Math.max(FEWEST, Math.floor(this.#budget * share))
     else if (isUsed) this.#budget = Math.min(MOST, Math.ceil(this.#budget * 1.25))
@@ -94,7 +93,7 @@ export class Arrivals {
     if (this.#waiting.length > 0) this.#rate += (next.length / elapsed - this.#rate) * Math.min(elapsed / RATE_MS, 1)
     this.#left = this.#budget - next.length
     this.#timer = null
-    // Before those who enter: what they cost is part of the next tick.
+    // Measured before the next upgrades enter, because their cost belongs to the next tick.
     if (this.#quietTicks < QUIET_TICKS) this.#schedule()
     for (const enter of next) enter()
   }

@@ -8,7 +8,7 @@ import type { Connection, Session } from './connection.js'
 import type { ConnectionSettings } from './options.js'
 import type { ConnectionStore } from './store.js'
 
-/** Releases what connections of this node held, after their socket or stream has closed. */
+/** Removes the registration, subscriptions and typing of connections whose socket or stream has closed. */
 export class Cleanups {
   readonly #internals: Internals
   readonly #settings: ConnectionSettings

@@ -25,8 +25,8 @@ type CloseUser = Static<typeof CloseUser>
 const RESPONSE_TIMEOUT_MS = 2000
 
 /**
- * Closes sockets on any node. A node closes those that it has, independent of the roster. All living nodes are called if the roster
- * does not name the node.
+ * Closes sockets on any node. A node closes its own sockets without the roster. If the roster does not name the node of a socket,
+ * all living nodes are called.
  */
 export class Closing {
   readonly #internals: Internals
@@ -87,7 +87,7 @@ export class Closing {
       data,
       timeout: RESPONSE_TIMEOUT_MS,
       // The node is probably dead: its connections end with its lease.
-      failed: (node, err) => { this.#log.warn({ err, node }, 'a node did not respond to a request to close connections') }
+      failed: (node, err) => { this.#log.warn({ err, node }, 'A node did not respond to a request to close connections') }
     })
     return [...results.values()]
   }

@@ -21,10 +21,10 @@ import type { Transport } from './transport.js'
 
 export type { ClientDescription, ConnectionOptions, Phase, Session, Opening } from './session.js'
 
-/** Share of `maxBuffered` that replies may take which wait for the commit of an earlier message. They are written at once, and must not make a reader look slow. */
+/** Share of `maxBuffered` for replies that wait for the commit of an earlier message. They are written together, and must not make a reader look slow. */
 const REPLIES_SHARE = 1 / 4
 
-/** What happens to frames that are to be written: `split` writes frames one by one that do not fit as one. */
+/** The decision about frames to write. `split`: they do not fit together, and are written one by one. */
 type Admission = 'send' | 'split' | 'drop' | 'close'
 
 /** One socket or stream: its phase, its channels, and the order of incoming and outgoing frames. */
@@ -33,7 +33,7 @@ export class Connection implements Reader, LocalConnection, Paced {
   /** The connection id; empty before authentication. A field, because a fan-out compares it for each member. */
   id = ''
   readonly channels = new Set<string>()
-  // idle memory: most connections watch nobody.
+  // idle memory: null, because most connections watch no one.
   #hidden: Set<string> | null = null
   readonly order: FrameOrder
   /** Time of the last ping. */
@@ -100,7 +100,7 @@ export class Connection implements Reader, LocalConnection, Paced {
     return true
   }
 
-  /** The client was told that its credentials expire soon. */
+  /** Records that `token:expiring` was sent. */
   markWarned (): void {
     if (this.#phase.name === 'open') this.#phase.session.warned = true
   }
@@ -212,7 +212,7 @@ export class Connection implements Reader, LocalConnection, Paced {
 
   #withhold (admission: Exclude<Admission, 'send'>, batch: Batch): void {
     if (admission === 'split') {
-      // A client that reads takes them one by one, and only what it does not take waits.
+      // A client that reads takes them one by one, so only the rest waits.
       for (const one of batch.split()) this.write(one)
     } else if (admission === 'drop') {
       this.#metrics.dropped.ephemeral++
@@ -278,7 +278,7 @@ export class Connection implements Reader, LocalConnection, Paced {
 
   ping (now: number): void {
     this.pingedAt = now
-    // While nothing is read from the peer, its answer is not read either.
+    // While the socket is not read, the peer's response to a ping is not read either.
     if (!this.transport.isPaused) this.missedPings++
     this.transport.ping()
   }
@@ -299,7 +299,7 @@ export class Connection implements Reader, LocalConnection, Paced {
     return this.#phase.session
   }
 
-  /** Destroys a socket whose peer does not answer the close. */
+  /** Destroys a socket whose peer does not respond to the close. */
   terminate (): void {
     this.transport.terminate()
   }

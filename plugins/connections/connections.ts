@@ -82,7 +82,7 @@ export class Connections {
 
   /**
    * Registers a socket as the connection `connectionId` and subscribes its first channels. Throws, or rejects with,
-   * `RT_CONNECTION_TAKEN`. Synchronous if roster and backplane answer synchronously (bench row "connect").
+   * `RT_CONNECTION_TAKEN`. Synchronous if roster and backplane are (bench row "connect").
    */
   open (connection: Connection, identity: Identity, connectionId: string): MaybePromise<OpenResult> {
     const { tenantId, userId } = identity
@@ -99,7 +99,7 @@ export class Connections {
     return openKnown(this.#internals, connection, async (channels) => await this.#subscribe(connection, channels, standing))
   }
 
-  /** The connection belongs to its user from now on. Throws the reason if the user is banned, or the credentials are revoked. */
+  /** Assigns the connection to its user. Throws the reason if the user is banned, or the credentials are revoked. */
   enter (connection: Connection, session: Session): void {
     connection.open(session)
     this.#internals.localConnections.set(connectionKey(session.identity.tenantId, session.connectionId), connection)
@@ -136,7 +136,7 @@ export class Connections {
     }
   }
 
-  /** The socket closed while the roster was being asked: its cleanup found no session. */
+  /** The socket closed during the call of the roster, so its cleanup found no session: removes the connection. */
   async abandonOpen ({ identity: { tenantId, userId }, connectionId, generation }: Session): Promise<never> {
     await this.#internals.roster.leave({ tenantId, connectionId, generation })
     this.#internals.bus.emit('disconnected', { tenantId, userId, connectionId })
@@ -176,7 +176,7 @@ export class Connections {
     this.#store.putSession(connection.phase.session, connection.client, [...connection.channels], 'connected')
   }
 
-  /** A socket or stream closed, for whatever reason. Never throws. */
+  /** A socket or stream closed, for any reason. Never throws. */
   onClosed (connection: Connection): void {
     this.#cleanups.onClosed(connection)
   }
@@ -226,7 +226,7 @@ export class Connections {
     const { roster, tenantLimits } = this.#internals
     return thenMaybe(thenMaybe(tenantLimits.connections(entry.tenantId), (max) => roster.join(entry, this.#settings.maxConnectionsPerUser, max)), (joined) => {
       if (joined.ownedByOther) throw new RealtimeError('RT_CONNECTION_TAKEN')
-      if (joined.isTenantFull) throw new RealtimeError('RT_LIMIT_EXCEEDED', 'This tenant has as many connections as it may have')
+      if (joined.isTenantFull) throw new RealtimeError('RT_LIMIT_EXCEEDED', 'This tenant has the maximum number of connections')
       return thenMaybe(this.#closeOthers(joined), () => {
         this.#announce(entry, joined)
         return joined

@@ -28,10 +28,10 @@ export function closeRefused (
   }
   accessLog.on('ban', async (entry, isOwn): Promise<AccessResult> => {
     if (!isOwn || entry.userId === null) return { connections: close(entry), complete: true }
-    // Asked before the sockets close, behind whose departures Redis would answer late.
+    // Called before the sockets close, because Redis would respond only after their departures.
     const registered = withTimeout(endRegistered(entry.tenantId, entry.userId), EFFECT_WITHIN, () => new Error('no answer')).catch(() => null)
     const closed = close(entry)
-    // While Redis is away nobody knows them; they lapse, since whoever is banned cannot keep them alive.
+    // They are unknown while Redis is away. They expire, because banned users cannot send heartbeats for them.
     const ended = await registered
     return { connections: closed + (ended ?? 0), complete: ended !== null }
   })
@@ -53,7 +53,7 @@ export async function openKnown<Opened extends { live: () => void }> (
   }
 }
 
-/** As far as the host still allows them. Never rejects. */
+/** The requested channels that the host still allows. Never rejects. */
 async function channelsStillAllowed ({ access, roster }: Internals, connection: LocalConnection): Promise<readonly string[]> {
   const { identity, id } = connection
   const channels = await roster.channels(identity.tenantId, id).catch(() => [])
@@ -75,7 +75,7 @@ export function endIfRefused (restrictions: Internals['restrictions'], connectio
   return refusal
 }
 
-/** Of a close frame. */
+/** Maximum size of the reason in a close frame. */
 const MAX_REASON_BYTES = 120
 
 const shortened = (text: string): string => Buffer.from(text).subarray(0, MAX_REASON_BYTES).toString().replace(/\uFFFD+$/, '')

@@ -8,10 +8,10 @@ const OWN = Symbol('own')
 
 export const asOwnListener = <Listener extends (...args: never[]) => void>(listener: Listener): Listener => Object.assign(listener, { [OWN]: true })
 
-/** Whether anybody but fastify-realtime listens to the upgrades of a server. */
+/** Whether the upgrades of a server have other listeners than fastify-realtime's. */
 export const othersListen = (server: Server): boolean => server.listeners('upgrade').some((listener) => !(OWN in listener))
 
-/** Hands an upgrade on; false: it is not for the WebSockets of this app. */
+/** Dispatches an upgrade; false: it is not for the WebSockets of this app. */
 export type Dispatch = (request: IncomingMessage, socket: Duplex, head: Buffer) => boolean
 
 /** A server for @fastify/websocket that only emits the upgrades dispatched by {@link dispatchTo}: it uses the server as an emitter only. */
@@ -26,7 +26,7 @@ export const dispatchTo = (source: EventEmitter, fastify: FastifyInstance): Disp
   const { server } = fastify
   const isShared = othersListen(server)
   if (isShared && fastify.findRoute({ method: 'GET', url: pathOf(request), constraints: constraintsOf(request) }) === null) return false
-  // Once it closes, @fastify/websocket listens no more: Fastify answers that the server closes.
+  // @fastify/websocket does not listen while it closes: Fastify responds that the server is closing.
   if (!isWebSocket(request) || source.listenerCount('upgrade') === 0) {
     if (!isShared) asRequest(server, request, socket, head)
     return false
@@ -37,7 +37,7 @@ export const dispatchTo = (source: EventEmitter, fastify: FastifyInstance): Disp
 
 const isWebSocket = ({ headers: { upgrade } }: IncomingMessage): boolean => upgrade?.toLowerCase() === 'websocket'
 
-/** Those that Fastify knows by itself. */
+/** The constraints that Fastify supports by default. */
 const constraintsOf = ({ headers }: IncomingMessage): Record<string, unknown> => ({ host: headers.host, version: headers['accept-version'] })
 
 const pathOf = ({ url = '/' }: IncomingMessage): string => url.split('?', 1)[0] ?? '/'

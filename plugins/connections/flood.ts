@@ -2,8 +2,8 @@ import { CloseCode } from '../../lib/wire/close-codes.js'
 import type { Connection } from './connection.js'
 
 /**
- * Counts a frame that nobody answers: a control frame, a fragment, or what comes after the close. A peer that sends them
- * faster than frames may come is closed as any that floods, and is cut off where it goes on.
+ * Counts a frame without a reply: a control frame, a fragment, or any frame after the close. A peer that sends them faster than
+ * the rate of frames is closed as flooding, and its connection is destroyed if it continues.
  */
 export function countSilentFrame (connection: Connection): void {
   const { limiter } = connection

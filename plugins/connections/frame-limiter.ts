@@ -11,7 +11,7 @@ export interface FrameLimits {
 const MAX_INVALID = 20
 /** Frames beyond the rate within the window, each refused with `RT_RATE_LIMITED`, that close a socket as flooding. */
 const MAX_REFUSED = 200
-/** Frames after the close that cut the connection off. */
+/** Frames after the close after which the connection is destroyed. */
 const MAX_AFTER_CLOSE = 1000
 const WINDOW_MS = 10_000
 
@@ -50,12 +50,12 @@ export class FrameLimiter {
     return this.#over(this.#refused ??= { count: 0, since: 0 }, MAX_REFUSED)
   }
 
-  /** One more frame although it was closed. True: it does not stop. */
+  /** Counts a frame after the close. True if the connection must be destroyed. */
   isFloodingOn (): boolean {
     return this.#over(this.#refused ??= { count: 0, since: 0 }, MAX_REFUSED + MAX_AFTER_CLOSE)
   }
 
-  /** One more invalid frame. True: too many. */
+  /** Counts an invalid frame. True if there were too many. */
   tooManyInvalid (): boolean {
     return this.#over(this.#invalid ??= { count: 0, since: 0 }, MAX_INVALID)
   }

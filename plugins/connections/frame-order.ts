@@ -1,14 +1,14 @@
 import { isPromise, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import type { Transport } from './transport.js'
 
-/** Tasks that may wait for their turn. With more than these nothing is read from the client until half of them are done. */
+/** Tasks that may wait for their turn. With more, the client's frames are not read until half of them are done. */
 const MAX_TASKS = 256
-/** Replies that may wait for the commit of an earlier message, those to messages being committed included. */
+/** Replies that may wait for the commit of an earlier message, including the replies to messages being committed. */
 const MAX_REPLIES = 500
 
 type Task = () => MaybePromise<void>
 
-/** A position in the order of replies. It is filled once, with the reply, or with null if there is none. */
+/** A position in the order of replies. It is filled once, with the reply, or with null for no reply. */
 export class ReplySlot {
   filled = false
   isDeferred = false
@@ -34,7 +34,7 @@ export class ReplySlot {
   }
 }
 
-/** What a {@link FrameOrder} needs of its connection. */
+/** The part of a connection that a {@link FrameOrder} uses. */
 export interface Replying {
   readonly transport: Pick<Transport, 'isPaused' | 'pause' | 'resume'>
   send (reply: Buffer): void
@@ -44,9 +44,9 @@ export interface Replying {
  * Handles the frames of a connection in their order, and writes their replies in the same order. The reply to a durable send waits
  * for its commit, while the frames after it are already being handled.
  *
- * What waits is bounded. While too many replies, or too many bytes of them, wait for a commit, no further frame is handled and
- * nothing is read from the client, which is slowed down by TCP. A frame that is being handled is not interrupted, so at most one
- * reply exceeds the bound. Every commit ends, so the wait does: the database may take `storageTimeout`.
+ * Waiting replies are limited. While too many replies, or too many bytes of them, wait for a commit, no further frame is handled
+ * or read, and TCP slows the client down. A frame that is being handled is not interrupted, so at most one reply exceeds the
+ * limit. Every commit ends within `storageTimeout`, and the wait with it.
  */
 export class FrameOrder {
   readonly #slots: ReplySlot[] = []
@@ -57,13 +57,13 @@ export class FrameOrder {
   #isWorking = false
   /** The next task waits until there is room for its reply. */
   #isHeld = false
-  /** Frames whose commit is under way. */
+  /** Frames whose commit is in progress. */
   #deferred = 0
   /** Replies that wait: for their own commit, or for that of an earlier frame. */
   #replies = 0
   /** Bytes of filled replies that wait. */
   bytes = 0
-  /** Called when frames may come again; null: nobody waits. */
+  /** Called when frames may be sent again; null without a waiting caller. */
   #onRoom: Array<() => void> | null = null
 
   /** `maxBytes`: bytes of replies that may wait for the commit of an earlier message. */
@@ -102,7 +102,7 @@ export class FrameOrder {
     if (this.#tasks.push(task) > MAX_TASKS) this.#receiver.transport.pause()
   }
 
-  /** Frames should not come now, because too many wait. */
+  /** Too many frames or replies wait: no further ones should be sent now. */
   get isBusy (): boolean {
     return this.#isHeld || (this.#tasks?.length ?? 0) > MAX_TASKS
   }
@@ -112,12 +112,12 @@ export class FrameOrder {
     return this.#onRoom !== null
   }
 
-  /** Resolves when frames may come again. */
+  /** Resolves when frames may be sent again. */
   async room (): Promise<void> {
     while (this.isBusy) await new Promise<void>((resolve) => { (this.#onRoom ??= []).push(resolve) })
   }
 
-  /** While no commit is under way, nothing else would make room. */
+  /** Only replies that wait for a commit count: without one in progress, no event would end the wait. */
   get #isFull (): boolean {
     return this.#deferred > 0 && (this.#replies > MAX_REPLIES || this.bytes > this.#maxBytes)
   }

@@ -54,9 +54,9 @@ export class FramePipeline {
   }
 
   /**
-   * Authenticates a socket with the credentials of its upgrade request. Without any, an `auth` frame may follow. `known`
-   * returns the identity if it was determined before the upgrade. Never throws or rejects. Synchronous if the host answers
-   * synchronously (bench row "connect").
+   * Authenticates a socket with the credentials of its upgrade request. Without any, an `auth` frame may follow. `known` returns
+   * the identity if it was determined before the upgrade. Never throws or rejects. Synchronous if the host is (bench row
+   * "connect").
    */
   authenticateUpgrade (connection: Connection, token: string | undefined, known?: () => Identity | null): MaybePromise<void> {
     const slot = connection.order.open()
@@ -126,7 +126,7 @@ export class FramePipeline {
   #toError (err: unknown): RealtimeError {
     const error = toRealtimeError(err)
     // A RealtimeError was logged where it was thrown, if it needs a log line.
-    if (error !== err) this.#log.error({ err }, 'frame failed')
+    if (error !== err) this.#log.error({ err }, 'Frame failed')
     return error
   }
 }
@@ -137,7 +137,7 @@ function endsSocket ({ code }: RealtimeError, isRenewal: boolean): boolean {
   return !isRenewal && (code === 'RT_UNAUTHENTICATED' || code === 'RT_LIMIT_EXCEEDED' || code === 'RT_TOKEN_EXPIRED' || code === 'RT_UNAVAILABLE' || code === 'RT_INTERNAL')
 }
 
-/** Tells the client whether to reconnect later, to stay away, or to get a new token first. */
+/** The close code, from which the client derives whether to reconnect later, never, or with a new token. */
 function closeCodeFor ({ code }: RealtimeError): number {
   if (code === 'RT_STORAGE_UNAVAILABLE' || code === 'RT_LIMIT_EXCEEDED' || code === 'RT_INTERNAL' || code === 'RT_UNAVAILABLE') return CloseCode.overloaded
   if (code === 'RT_RATE_LIMITED') return CloseCode.flooding

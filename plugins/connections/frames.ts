@@ -17,7 +17,7 @@ export type FrameHandler = (connection: Connection, data: unknown) => MaybePromi
 
 /** Authentication by an `auth` frame failed with `cause`. It may end the socket: see `FramePipeline`. */
 export class AuthenticationFailure extends Error {
-  /** The connection was open already, and showed newer credentials. */
+  /** The connection was open already, and presented newer credentials. */
   readonly isRenewal: boolean
 
   constructor (cause: unknown, isRenewal: boolean) {
@@ -26,7 +26,7 @@ export class AuthenticationFailure extends Error {
   }
 }
 
-/** The frames that are handled before authentication too. All others are registered with the frame router, and need it. */
+/** The frames that are also handled before authentication. All others require it, and are registered with the frame router. */
 export function frames (internals: Internals, connections: Connections): ReadonlyMap<string, FrameHandler> {
   const { access, clock, ids } = internals
   internals.frames.describe({ client: clientEvents, server: serverEvents })

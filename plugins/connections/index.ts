@@ -28,7 +28,7 @@ import { Uplink } from './uplink.js'
 
 /** Pongs that may wait to be written, besides those of a burst within the rate. */
 const MAX_AUTO_PONGS = 1000
-/** Of the time to close, for what comes after the sockets: the log, the history, the roster. In milliseconds. */
+/** Milliseconds of `closeDeadline` that are reserved for the event log, the history and the roster, which close after the sockets. */
 const TIME_TO_FLUSH_MS = 500
 
 export type { ConnectionDescription } from './inspection.js'
@@ -96,7 +96,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
   const ownServer = !fastify.hasDecorator('websocketServer')
   const source = upgradeSource()
   if (ownServer) {
-    // Not written in place: the types of ws do not know every option.
+    // A variable of its own, because the types of ws lack some options.
     const serverOptions = {
       server: source,
       maxPayload: settings.maxFrameSize,
@@ -108,7 +108,7 @@ async function connectionsPlugin (fastify: FastifyInstance, options: Connections
     await fastify.register(websocket, {
       options: serverOptions,
       // A frame that breaks the protocol is the client's fault; ws has closed the socket with the fitting code.
-      errorHandler: (error, _socket, request) => { request.log.debug({ err: error }, 'socket error') }
+      errorHandler: (error, _socket, request) => { request.log.debug({ err: error }, 'Socket error') }
     })
   }
   const upgrades = new Upgrades()

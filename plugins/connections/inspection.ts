@@ -25,7 +25,7 @@ export interface ConnectionDescription {
 
 const UserOfTenant = Type.Object({ tenantId: IdSchema, userId: IdSchema })
 const OF = 'connections.of'
-/** What is known by these times, in milliseconds after the call, is what it resolves with: of the roster, of the nodes, and of all others. */
+/** Deadlines in milliseconds after the call, for the responses of the roster, of the nodes, and of all other sources. Later responses are ignored. */
 const [LISTED_BY_MS, ANSWERED_BY_MS, KNOWN_BY_MS] = [800, 1500, 1900]
 
 /** Lists the connections of a user with their channels, as reported by the nodes of the sockets. */
@@ -43,13 +43,13 @@ export class Inspection {
     })
   }
 
-  /** Every connection of a user, the oldest first, also those that the roster does not know. Resolves within 2 s. */
+  /** Every connection of a user, the oldest first, including connections missing from the roster. Resolves within 2 s. */
   async of (tenantId: Id, userId: Id): Promise<ConnectionDescription[]> {
     const { nodeId, roster, rpc } = this.#internals
     const began = performance.now()
     const by = async <T, U>(ms: number, work: Promise<T>, otherwise: U): Promise<T | U> =>
       await withTimeout(work, began + ms - performance.now(), () => new Error('no answer')).catch(() => otherwise)
-    // While Redis is away nobody knows of others than this node's own.
+    // While Redis is away, only the connections of this node are known.
     const [listed, alive] = await Promise.all([by(LISTED_BY_MS, roster.connectionsOf(tenantId, userId), []), by(LISTED_BY_MS, roster.aliveNodes(), [])])
     const nodes = new Set([...alive, ...listed.flatMap((entry) => entry.nodeId ?? [])])
     nodes.delete(nodeId)
@@ -64,7 +64,7 @@ export class Inspection {
     if (others.length > 0) {
       const addresses = await by(KNOWN_BY_MS, this.#store.addresses(tenantId, others.map(({ connectionId }) => connectionId)), null)
       await Promise.all(others.map(async ({ connectionId, nodeId: node, device, connectedAt }) => {
-        // Of a connection without a socket Redis knows what was asked for; of a socket only its node does.
+        // For a connection without a socket, Redis has the requested channels; for a socket, only its node knows the channels.
         const channels = node === null ? await by(KNOWN_BY_MS, roster.channels(tenantId, connectionId), null) : null
         found.set(connectionId, { connectionId, nodeId: node, device, ipAddress: addresses?.get(connectionId) ?? null, connectedAt, channels })
       }))

@@ -23,21 +23,21 @@ export const ConnectionSettings = Type.Object({
   drainSeconds: Type.Number({
     default: 5, minimum: 0, maximum: 3600, description: 'Seconds over which app.close() closes many sockets, within `closeDeadline`, so that their clients do not all reconnect at the same time'
   }),
-  maxPerAddress: Type.Integer({ default: 1000, minimum: 0, description: 'Open sockets of one client address on this node (IPv6: of one /64); beyond it upgrades are answered with 429. 0: no limit' }),
-  maxPendingPerAddress: Type.Integer({ default: 200, minimum: 0, description: 'Sockets of one client address that are not authenticated yet; beyond it upgrades are answered with 429. 0: no limit' }),
-  limitPrivateAddresses: Type.Boolean({ default: false, description: 'Whether limits by address also hold for loopback and private addresses' }),
-  connectRate: Type.Integer({ default: 0, minimum: 0, description: 'Upgrades per second of this node; beyond it they are answered with 503. 0: no limit' }),
-  maxSockets: Type.Integer({ default: 0, minimum: 0, description: 'Sockets of this node; beyond it upgrades are answered with 503. 0: no limit' }),
-  maxLag: ms('Lag of the event loop above which this node lets new sockets in more slowly; those that would wait for more than 6 s are closed with 1013. 0: no limit', 50, { minimum: 0 }),
+  maxPerAddress: Type.Integer({ default: 1000, minimum: 0, description: 'Open sockets of one client address on this node (IPv6: of one /64); beyond it upgrades get 429. 0: no limit' }),
+  maxPendingPerAddress: Type.Integer({ default: 200, minimum: 0, description: 'Sockets of one client address that are not authenticated yet; beyond it upgrades get 429. 0: no limit' }),
+  limitPrivateAddresses: Type.Boolean({ default: false, description: 'Whether limits by address also apply to loopback and private addresses' }),
+  connectRate: Type.Integer({ default: 0, minimum: 0, description: 'Upgrades per second of this node; beyond it they get 503. 0: no limit' }),
+  maxSockets: Type.Integer({ default: 0, minimum: 0, description: 'Sockets of this node; beyond it upgrades get 503. 0: no limit' }),
+  maxLag: ms('Lag of the event loop above which this node admits new sockets more slowly; sockets that would wait for more than 6 s are closed with 1013. 0: no limit', 50, { minimum: 0 }),
   drainGrace: ms('Time for which users stay online after app.close() closed their last connection with 1012', 30_000, { minimum: 0 }),
   perMessageDeflate: Type.Boolean({ default: false, description: 'Compression; costs much memory per socket' })
 })
 export type ConnectionSettings = Static<typeof ConnectionSettings>
 
-/** What stands for "no limit": more than there can ever be. */
+/** "No limit" as a number that is never reached. */
 const UNLIMITED = 2 ** 31 - 1
 
-/** Reads and checks the options. Limits of 0 become {@link UNLIMITED}, where nothing asks for the difference. */
+/** Reads and checks the options. Limits of 0 become {@link UNLIMITED}. */
 export function readConnectionSettings (options: Partial<ConnectionSettings>): ConnectionSettings {
   const settings = readSettings(ConnectionSettings, options, { of: 'connections', besides: [] })
   for (const name of ['maxFrameSize', 'maxBuffered'] as const) {

@@ -4,7 +4,7 @@ import { OptionError } from '../../lib/errors.js'
 /** `scheme://host[:port]` with any scheme: native shells and extensions have their own. */
 const ORIGIN = /^([a-z][a-z0-9+.-]*):\/\/[^/?#@*\\\s]+$/i
 
-/** WebSocket schemes, as some proxies name them in X-Forwarded-Proto, and those of the same origin. */
+/** The HTTP schemes of WebSocket schemes, which some proxies send in X-Forwarded-Proto. */
 const HTTP: Record<string, string> = { ws: 'http', wss: 'https' }
 
 /**

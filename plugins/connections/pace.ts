@@ -5,7 +5,7 @@ const STUCK_MS = 30_000
 /** The longest pause between two checks of the buffer. */
 const MAX_PAUSE_MS = 100
 
-/** The part of a socket that its pace depends on. */
+/** The part of a socket that determines its pace. */
 export interface Paced {
   /** Bytes that were written and not taken by the client yet. */
   readonly waiting: number

@@ -8,7 +8,7 @@ import { Connection } from './connection.js'
 
 /**
  * The places of this node's sockets and streams. They belong to the TCP sockets of upgrades, so that a refused one gives its place
- * back too, and to the responses of streams, of which a TCP socket may carry several.
+ * back too, and to the responses of streams: a TCP socket may carry several.
  */
 export class Places {
   readonly #admission: Admission
@@ -25,9 +25,9 @@ export class Places {
     })
   }
 
-  /** Takes a place for an upgrade, or for a stream, until `holder` closes. False: there was none, and the request is answered. */
+  /** Takes a place for an upgrade, or for a stream, until `holder` closes. False: it is refused, and the response was sent. */
   admit (request: FastifyRequest, reply: FastifyReply, holder: EventEmitter = request.raw.socket): boolean {
-    // A test's stream comes from nowhere.
+    // A test's stream has no address.
     if (!(request.raw.socket instanceof Socket)) return true
     const outcome = this.#admission.admit(request.ip)
     if (isRefusal(outcome)) {

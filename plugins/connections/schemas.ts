@@ -108,7 +108,7 @@ export const rest = {
     querystring: StreamQuery,
     response: {
       ...errorResponses,
-      200: { description: 'Server-sent events; the events are those of the socket', content: { 'text/event-stream': { schema: Type.String() } } },
+      200: { description: 'Server-sent events, with the same events as on a socket', content: { 'text/event-stream': { schema: Type.String() } } },
       409: ErrorResponse
     }
   },

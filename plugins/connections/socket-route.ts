@@ -61,7 +61,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
   function onPong (this: WebSocket): void {
     const connection = supervisor.of(this)
     if (connection === undefined) return
-    // One that was not asked for counts.
+    // An unsolicited pong counts.
     if (connection.missedPings === 0) countSilentFrame(connection)
     connection.noteActivity()
   }
@@ -71,7 +71,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
   }
   const listenToFragments = fragmentListener((socket) => { onPing.call(socket) })
   function onError (this: WebSocket, err: Error): void {
-    supervisor.of(this)?.request.log.debug({ err }, 'socket error')
+    supervisor.of(this)?.request.log.debug({ err }, 'Socket error')
   }
   function onClose (this: WebSocket): void {
     const connection = supervisor.of(this)
@@ -120,7 +120,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
       })
       if (retryAfter === null) return
       // A browser does not see the response to an upgrade: the socket opens, and closes with 1013.
-      known.set(request, () => { throw new RealtimeError('RT_UNAVAILABLE', 'This node has more to do than it can: try again later', { retryAfter }) })
+      known.set(request, () => { throw new RealtimeError('RT_UNAVAILABLE', 'This node is overloaded: try again later', { retryAfter }) })
       done()
     }
   }, (socket: WebSocket, request: FastifyRequest) => {
@@ -134,7 +134,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
     // Attached before anything asynchronous begins: frames that arrive early wait until the socket is authenticated.
     listenToFragments(socket)
     socket.on('message', onMessage).on('ping', onPing).on('pong', onPong).on('close', onClose)
-    // The supervisor ends it if its peer does not answer the close.
+    // The supervisor destroys it if its peer does not respond to the close.
     if (!isAllowedOrigin(request, origins)) refuse(connection)
     else connection.order.enqueue(() => pipeline.authenticateUpgrade(connection, tokenOf(request), known.get(request)))
   })
@@ -144,7 +144,7 @@ const refuseDraining = (reply: FastifyReply): void => {
   void reply.code(503).header('retry-after', 1).send({ message: 'This node restarts' })
 }
 
-/** The peer was not let in, so it gets less time to answer the close than others. */
+/** A refused peer gets less time to respond to the close than others. */
 function refuse (connection: Connection): void {
   connection.close(CloseCode.forbidden, 'origin not allowed')
   setTimeout(() => { connection.terminate() }, REFUSAL_TIMEOUT_MS).unref()

@@ -7,7 +7,7 @@ import { isMidMessage } from './node/receiver.js'
 import { progressOf } from './node/socket-progress.js'
 import type { Transport } from './transport.js'
 
-/** Every client answers a ping. */
+/** Pings without a response after which a client counts as gone. Every client responds to pings. */
 const PATIENCE = 2
 
 /** A WebSocket. */
@@ -53,7 +53,10 @@ export class SocketTransport implements Transport {
     else for (const payload of batch.payloads) this.source.send(payload, { binary: false })
   }
 
-  /** Must not be called in a turn in which frames are read: the last of them may be a close frame, which `ws` answers at once, and nothing may be written after that answer. */
+  /**
+   * Must not be called in a turn in which frames are read: the last of them may be a close frame, to which `ws` responds at once,
+   * and nothing may be written after that response.
+   */
   cork (): void {
     this.#raw?.cork()
   }
@@ -80,7 +83,7 @@ export class SocketTransport implements Transport {
 
   close (code: number, reason: string): void {
     this.source.close(code, reason)
-    // Otherwise the peer's answer would not be read.
+    // Otherwise the peer's response would not be read.
     this.source.resume()
   }
 

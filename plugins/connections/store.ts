@@ -10,7 +10,7 @@ import type { StorageAccess } from '../../lib/resources.js'
 import { CHUNK, inChunks, type Purge } from '../../lib/upkeep/maintenance.js'
 import type { ClientDescription, Session } from './session.js'
 
-/** A connection as the history keeps it. */
+/** A connection as stored in the history. */
 export interface ConnectionRecord {
   tenantId: Id
   userId: Id
@@ -51,7 +51,7 @@ export class ConnectionStore {
     this.#rows.put(record)
   }
 
-  /** The connection of a socket of this node, with the channels it has now. */
+  /** Writes the connection of a socket of this node, with its current channels. */
   putSession (session: Session, client: ClientDescription, channels: string[], status: ConnectionRecord['status']): void {
     this.put({
       tenantId: session.identity.tenantId,
@@ -74,7 +74,7 @@ export class ConnectionStore {
     this.#gone.put({ tenantId, connectionId, at })
   }
 
-  /** The addresses from which connections were registered or opened, as far as they are known and the database responds. */
+  /** The addresses from which connections were registered or opened, if they are known and the database responds. */
   async addresses (tenantId: Id, connectionIds: readonly string[]): Promise<Map<string, string | null>> {
     const rows = await this.#storage.db.selectFrom('websocket_connections').select(['connection_id', 'ip_address'])
       .where('tenant_id', '=', tenantId).where('connection_id', 'in', connectionIds).execute().catch(() => [])
@@ -86,7 +86,7 @@ export class ConnectionStore {
     return found
   }
 
-  /** The channels of a connection of this user that has ended, as far as they are known and the database responds. */
+  /** The last channels of an ended connection of this user, if they are known and the database responds. */
   async channelsOf (tenantId: Id, userId: Id, connectionId: string): Promise<readonly string[]> {
     const waiting = this.#rows.peek(keyOf({ tenantId, connectionId }))
     if (waiting !== undefined) return waiting.userId === userId ? waiting.channels : []
@@ -142,7 +142,7 @@ export class ConnectionStore {
   }
 }
 
-/** Disconnected connections past the retention; and marks those of nodes that died, which the roster has already dropped. */
+/** Purges disconnected connections past the retention, and marks connections of dead nodes, which the roster has already removed, as disconnected. */
 export const connectionPurge = (db: Database, clock: Clock): Purge => ({
   name: 'connections',
   run: async ({ before, aliveNodes }) => {

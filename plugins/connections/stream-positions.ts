@@ -10,7 +10,7 @@ import { encodeFrame } from '../../lib/wire/protocol.js'
 import type { Connection } from './connection.js'
 import type { StreamQuery } from './schemas.js'
 
-/** Where the channels of a stream begin: at their heads, or where its cursor says. */
+/** Where the channels of a stream begin: at their heads, or at its cursor. */
 
 /** A channel of a new stream: subscribed, or refused. */
 export type Outcome =
@@ -23,7 +23,10 @@ interface Cursor { epoch: string, id: number }
 
 const CURSOR = /^([A-Za-z0-9_-]{1,32})\.(\d{1,15})$/
 
-/** Where a stream comes back from: undefined: it is a new one; null: from a cursor that cannot be read. A client that comes back by itself repeats its URL, so the header is newer. */
+/**
+ * The cursor with which a stream resumes; undefined: it is new; null: the cursor is invalid. `EventSource` repeats its URL when
+ * it reconnects, so the header is newer than the query.
+ */
 export function cursorOf ({ headers }: FastifyRequest, { cursor }: StreamQuery): Cursor | null | undefined {
   const header = headers['last-event-id']
   const text = typeof header === 'string' && header !== '' ? header : cursor
@@ -32,7 +35,7 @@ export function cursorOf ({ headers }: FastifyRequest, { cursor }: StreamQuery):
   return epoch === undefined || id === undefined ? null : { epoch, id: Number(id) }
 }
 
-/** The events that answer each channel, and a function that starts the delivery of events. `joined`: the channels that every connection has. */
+/** The reply for each channel, and a function that starts the delivery of events. `joined`: the channels that every connection has. */
 export async function positionsOf (
   { eventLog, waiting }: Internals, connection: Connection, joined: ReadonlyMap<string, Joining>, outcomes: readonly Outcome[], cursor: Cursor | null | undefined
 ): Promise<{ answers: Buffer[], live: () => void }> {
@@ -41,7 +44,7 @@ export async function positionsOf (
   const answers: Buffer[] = []
   const subscribed: Array<Subscribed & { isAsked: boolean }> = []
   for (const outcome of outcomes) {
-    // The host may have taken the connection off the channel again.
+    // The host may have removed the connection from the channel meanwhile.
     const error = 'error' in outcome ? outcome.error : outcome.joining.isOver ? new RealtimeError('RT_FORBIDDEN') : null
     if (error !== null) answers.push(encodeFrame('error', { channel: outcome.channel, ...errorData(error) }))
     else if ('joining' in outcome) subscribed.push({ ...outcome, isAsked: true })
@@ -70,7 +73,7 @@ export async function positionsOf (
   resumed.forEach((one, i) => {
     const { position = 0, recovered = false, isBehind = false, late = [] } = starts[i] ?? {}
     answer(one, { position, recovered })
-    // What waits for the user is part of the order of the replay.
+    // Unconfirmed events of the user are replayed in the same order.
     if (!isBehind && !(isAnyBehind && recovered && one.channel === own)) return alone.push(one)
     one.begun()
     together.push({ joining: one.joining, late, ...first(one) })

@@ -13,23 +13,23 @@ import type { Transport } from './transport.js'
 const HEADERS = {
   'content-type': 'text/event-stream',
   'cache-control': 'no-cache, no-transform',
-  // nginx would collect the events otherwise.
+  // Otherwise nginx would buffer the events.
   'x-accel-buffering': 'no'
 }
 
-/** A client that sends pings sends one for each of this node's, but a hidden page does so once a minute. */
+/** Comments without a ping of the client after which it counts as gone. A client sends as many pings, but a hidden page only one per minute. */
 const PATIENCE = 3
 
-/** A response with server-sent events. What the client sends goes by REST. */
+/** A response with server-sent events. Clients send by REST. */
 export class StreamTransport implements Transport {
   readonly source: ServerResponse
-  /** Infinite until the client has sent a ping: the silence of one that never does means nothing. */
+  /** Infinite until the client has sent a ping: before that, silence does not mean that the client is gone. */
   patience = Infinity
   readonly #cursor: StreamCursor
   readonly #reply: FastifyReply
   /** The TCP socket below HTTP/1; null for HTTP/2, and for a test's stream. */
   readonly #tcp: Socket | null
-  /** Writes ready chunks to the TCP socket; null where the response has to. */
+  /** Writes encoded chunks to the TCP socket; null if the response must write them. */
   #raw: RawSocket | null = null
   #isChunked = false
   #state: 'opening' | 'open' | 'ended' = 'opening'
@@ -51,9 +51,9 @@ export class StreamTransport implements Transport {
     for (const [name, value] of Object.entries({ ...this.#reply.getHeaders(), ...HEADERS })) if (value !== undefined) source.setHeader(name, value)
     source.writeHead(200)
     source.flushHeaders()
-    // An idle stream is none to be closed.
+    // Node must not close an idle stream.
     this.#tcp?.setTimeout(0)
-    // Behind another response of the same connection, what is written has to wait.
+    // After another response of the same connection, writes have to wait.
     if (this.#tcp === null || source.socket !== this.#tcp) return
     this.#raw = new RawSocket(this.#tcp)
     this.#isChunked = source.chunkedEncoding
@@ -126,7 +126,7 @@ export class StreamTransport implements Transport {
     this.source.destroy()
   }
 
-  /** Where it is due, and could not be part of what was written. */
+  /** Sends the cursor, if it is due and was not part of the last write. */
   #sendCursor (): void {
     const cursor = this.isOpen ? this.#cursor.due() : null
     if (cursor !== null) this.#put(streamBytes([], cursor))

@@ -42,7 +42,7 @@ export class Streams {
     }
   }
 
-  /** Answers a request with a stream. Rejects if it cannot be opened, or if all of its channels are refused (`RT_FORBIDDEN`). */
+  /** Opens a stream as the response to a request. Rejects if it cannot be opened, or if all of its channels are refused (`RT_FORBIDDEN`). */
   async open (caller: Caller, request: FastifyRequest, reply: FastifyReply, query: StreamQuery): Promise<void> {
     const { internals, settings, connections, supervisor } = this.#parts
     const { accessLog, bus } = internals
@@ -56,7 +56,7 @@ export class Streams {
     const cursor = new StreamCursor()
     const transport = new StreamTransport(request, reply, cursor)
     const connection = new Connection({ transport, request, client: describeClient(request) }, internals, settings)
-    // The client left while the host was asked.
+    // The client disconnected while the host's function ran.
     if (reply.raw.destroyed) return
     supervisor.watch(connection)
     reply.raw.on('close', this.#onClose)
@@ -64,7 +64,7 @@ export class Streams {
     const since = position?.id ?? 0
     const opened = await openStream(connections, internals, connection, { identity, connectionId, since })
     const joined = await this.#join(connection, opened, checked, since)
-    // Joined before the question, so that a decision of the host in between finds the channel.
+    // Joined before the check, so that a decision of the host in between finds the channel.
     const outcomes = accessLog.count === decisions ? joined : await this.#checkAgain(caller, connection, joined)
     requireOne(outcomes.map((outcome) => 'error' in outcome ? outcome.error : null))
     const beginWatches = query.connection_id === undefined ? undefined : await internals.beginWatches?.(connection)
@@ -82,7 +82,7 @@ export class Streams {
     bus.emit('opened', connection)
   }
 
-  /** Channels that were requested by REST; of a connection that comes back, those that it had. */
+  /** Channels that were requested by REST; for a resumed connection, its previous channels. */
   async #requested (identity: Identity, { connection_id: connectionId }: StreamQuery, isBack: boolean): Promise<readonly string[]> {
     if (connectionId === undefined) return []
     const { roster } = this.#parts.internals
@@ -117,7 +117,7 @@ export class Streams {
     }))
   }
 
-  /** A kick, a ban or a recheck in the meantime: the answers of `authorize` are older. */
+  /** Checks again after a kick, a ban or a recheck in the meantime, because the results of `authorize` are older. */
   async #checkAgain (caller: Caller, connection: Connection, outcomes: readonly Outcome[]): Promise<Outcome[]> {
     const again = new Map((await this.#check(caller, outcomes.map(({ channel }) => channel))).map(({ channel, error }) => [channel, error]))
     return outcomes.map((outcome) => {
@@ -129,7 +129,7 @@ export class Streams {
   }
 }
 
-/** What a cursor of a connection depends on. */
+/** The state of a connection on which its cursor depends. */
 class Source implements CursorSource {
   readonly #internals: Internals
   readonly #connection: Connection
@@ -156,7 +156,7 @@ class Source implements CursorSource {
 
 const namesIn = (channels: string | undefined): string[] => (channels ?? '').split(',').filter((name) => name !== '')
 
-/** Throws if there are errors alone: then the request has failed. */
+/** Throws if all channels failed. */
 function requireOne (errors: ReadonlyArray<RealtimeError | null>): void {
   if (errors.length === 0 || errors.includes(null)) return
   throw errors.find((error) => error?.code === 'RT_FORBIDDEN') ?? errors[0] ?? new RealtimeError('RT_FORBIDDEN')

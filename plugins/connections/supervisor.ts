@@ -13,7 +13,7 @@ const CHECK_INTERVAL_MS = 1000
 /** Minimum number of sockets closed at once while draining, and the pause between batches, so that clients do not all reconnect at the same time. */
 const DRAIN_BATCH = 10
 const DRAIN_PAUSE_MS = 50
-/** Seconds after which clients should reconnect: one, up to this if many are sent away. */
+/** Seconds after which clients should reconnect: one, or up to this many if many clients are disconnected. */
 const RETRY_SECONDS = 3
 /** Share of the time until the deadline for closing; the rest is for clients to respond. */
 const DRAIN_SHARE = 0.6
@@ -72,7 +72,7 @@ export class Supervisor {
 
   /**
    * Closes every socket with 1012, over `drainSeconds` if there are many, and destroys those left at the deadline (by
-   * `performance.now()`). Before it closes, each is told when to come back. Sockets that are still open are supervised until then.
+   * `performance.now()`). Before the close, each gets a `retryAfter`. Sockets that are still open are supervised until then.
    */
   async drain (deadline: number): Promise<void> {
     this.draining = true
@@ -105,10 +105,10 @@ export class Supervisor {
     }
   }
 
-  /** A message began to arrive long ago, and has not ended. */
+  /** Whether a message has been incomplete for too long. */
   #isTooLong ({ transport }: Connection, now: number): boolean {
     const { source } = transport
-    // What this node does not read cannot become complete.
+    // A message cannot become complete while the socket is not read.
     if (transport.isPaused || !transport.isMidMessage) {
       this.#incomplete.delete(source)
       return false

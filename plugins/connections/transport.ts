@@ -1,8 +1,8 @@
 import type { Batch } from '../../lib/delivery/batch.js'
 
-/** What a connection needs of what carries it: a WebSocket, or the response to a request for a stream. */
+/** The transport of a connection: a WebSocket, or the response of a stream. */
 export interface Transport {
-  /** Identifies it among all transports of the node, and is where its place of the limits is kept. */
+  /** Identifies it among all transports of the node. Limits count it by this object. */
   readonly source: object
   /** Events can be written. */
   readonly isOpen: boolean
@@ -25,14 +25,14 @@ export interface Transport {
   replayed (): void
   /** Pings after which a client that sent nothing meanwhile counts as gone. */
   readonly patience: number
-  /** Keeps the connection alive, and asks the client for a sign where it can give one. */
+  /** Keeps the connection alive, and requests a response if the transport supports that. */
   ping (): void
   /** The client sent a ping of its own. */
   notePing (): void
   pause (): void
   resume (): void
-  /** Tells the client why, and closes. */
+  /** Sends the code and the reason, and closes. */
   close (code: number, reason: string): void
-  /** Closes without telling. */
+  /** Destroys the connection. */
   terminate (): void
 }

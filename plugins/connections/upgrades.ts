@@ -90,7 +90,7 @@ export class Upgrades {
     if (response === null) return this.#track(this.#others, socket)
     if (response.writableFinished) return endSocket(response)
     response.once('finish', onFinish)
-    // A hook may have taken the reply over and answer on the socket itself.
+    // A hook may have hijacked the reply, and write to the socket itself.
     this.#track(this.#waiting, socket.once('finish', onSocketFinish))
   }
 
@@ -109,7 +109,7 @@ export class Upgrades {
   }
 }
 
-/** Closed as it opened: by a route that is no WebSocket's, for instance. */
+/** Ends a WebSocket that was closed as it opened, for example by a route without WebSockets. */
 function endIfRefused (webSocket: WebSocket): void {
   if (webSocket.readyState === webSocket.CLOSING) setTimeout(() => { webSocket.terminate() }, REFUSAL_TIMEOUT_MS).unref()
 }
@@ -122,7 +122,7 @@ function onFinish (this: ServerResponse): void {
   endSocket(this)
 }
 
-/** Sends what was written, and destroys the socket even if its peer does not close. */
+/** Sends written bytes, and destroys the socket even if its peer does not close. */
 function endSocket ({ socket }: ServerResponse): void {
   socket?.resume().destroySoon()
 }

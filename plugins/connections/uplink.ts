@@ -18,13 +18,13 @@ const FRAMES = 'connections.frames'
 /** Time for which a request waits while too many frames of its connection do; shorter than a call between nodes may take. */
 const ROOM_TIMEOUT_MS = 2000
 
-/** What clients send by REST on a connection whose frames otherwise go one way: their frames, which are answered on the stream. */
+/** Frames that clients of streams send by REST. The replies are events of the stream. */
 export class Uplink {
   readonly #internals: Internals
   readonly #pipeline: FramePipeline
   readonly #perMinute: number
 
-  /** `framesPerSecond`: so many requests per second of a user, on average over a minute; 0: no limit. */
+  /** `framesPerSecond` also limits the requests of a user per second, on average over a minute; 0: no limit. */
   constructor (internals: Internals, pipeline: FramePipeline, framesPerSecond: number) {
     this.#perMinute = framesPerSecond * 60
     this.#internals = internals
@@ -33,14 +33,14 @@ export class Uplink {
     internals.rpc.handle(FRAMES, async (data) => { await this.#receive(checkedData(schema, data)) })
   }
 
-  /** Counts a request, before its body is read: one that names no connection is counted by no connection. Throws `RT_RATE_LIMITED`. */
+  /** Counts a request before its body is read, because a request with an unknown connection id is not counted by a connection. Throws `RT_RATE_LIMITED`. */
   count (identity: Identity): void {
     this.#internals.sharedRates.take(rateKey('uplink', identity), 1, this.#perMinute)
   }
 
   /**
-   * Handles frames of one of the caller's connections in their order, on the node that has it. Where too many frames wait, the
-   * request waits, as a socket is not read then. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`, and `RT_RATE_LIMITED` without having
+   * Handles frames of one of the caller's connections in their order, on the node that has it. If too many frames wait, the
+   * request waits, as the reading of a socket does. Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`, and `RT_RATE_LIMITED` without having
    * handled any.
    */
   async send (identity: Identity, connectionId: string, frames: readonly ClientFrame[]): Promise<void> {
@@ -51,7 +51,7 @@ export class Uplink {
     try {
       await rpc.call(nodeId, FRAMES, { tenantId, connectionId, frames: frames.map((frame) => JSON.stringify(frame)) } satisfies Frames)
     } catch (err) {
-      // The error of another node does not say when to repeat the request.
+      // The error of another node has no `retryAfter`.
       throw err instanceof RealtimeError && err.code === 'RT_RATE_LIMITED' ? rateLimited(1000) : err
     }
   }
@@ -60,7 +60,7 @@ export class Uplink {
     const connection = this.#internals.localConnections.get(connectionKey(tenantId, connectionId))
     if (!(connection instanceof Connection)) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
     const { order } = connection
-    // A client sends one request after the other: a second one that waits would only take memory.
+    // Clients send one request after the other: a second waiting one would only use memory.
     if (order.isAwaited) throw rateLimited(1000)
     if (order.isBusy) await withTimeout(order.room(), ROOM_TIMEOUT_MS, () => rateLimited(1000))
     if (connection.closed) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')

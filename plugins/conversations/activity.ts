@@ -10,21 +10,21 @@ import type { ConversationStore } from './store.js'
 
 /** At most one event per conversation in this time, in milliseconds, over all nodes. */
 const INTERVAL_MS = 1000
-/** Conversations with a message of which their participants are not told yet. */
+/** Conversations with a message that is not announced to the participants yet. */
 const MAX_WAITING = 10_000
-/** How long a conversation with too many participants is not looked at again, in milliseconds. */
+/** Milliseconds for which a conversation with too many participants is not checked again. */
 const LARGE_MS = 30_000
 
 interface Latest { tenantId: Id, channel: string, messageId: number }
 
-/** Tells the participants of channel conversations of new messages, so that badges change without a subscription. */
+/** Announces new messages to the participants of channel conversations, so that badges change without a subscription. */
 export class ActivityTeller {
   readonly #internals: Internals
   readonly #store: ConversationStore
   readonly #upTo: number
   readonly #log: FastifyBaseLogger
   readonly #waiting = new Map<ChannelKey, Latest>()
-  /** Conversations that were told, or looked at, less than an interval ago. */
+  /** Conversations that were announced or checked less than an interval ago. */
   readonly #resting = new Map<ChannelKey, NodeJS.Timeout>()
   readonly #large = new BoundedMap<ChannelKey, number>(MAX_WAITING)
   #isClosed = false
@@ -60,11 +60,11 @@ export class ActivityTeller {
       this.#resting.delete(key)
       if (this.#waiting.has(key)) this.#tellSoon(key)
     }, INTERVAL_MS).unref())
-    this.#tell(key).catch((err: unknown) => { this.#log.debug({ err }, 'Could not tell participants of a conversation of a message') })
+    this.#tell(key).catch((err: unknown) => { this.#log.debug({ err }, 'Could not announce a message to the participants of a conversation') })
   }
 
   async #tell (key: ChannelKey): Promise<void> {
-    // Another node told it less than an interval ago: this one does later.
+    // Another node announced one less than an interval ago: this node waits.
     if (!await this.#internals.roster.lock(`activity:${key}`, INTERVAL_MS).catch(() => true)) return
     const latest = this.#waiting.get(key)
     this.#waiting.delete(key)

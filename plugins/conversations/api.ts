@@ -11,10 +11,10 @@ export type { Erased } from '../../lib/upkeep/erasure.js'
 export interface ConversationsApi {
   /** Puts a channel conversation into the lists of users: `await conversations.add(1, [7, 8], { channel: 'group.5' })`. */
   add (tenantId: Id, userIds: Id[], conversation: { channel: string }): Promise<void>
-  /** Takes a channel conversation off the lists of users. It comes back when they send or read in it. */
+  /** Removes a channel conversation from the lists of users. It returns when they send or read in it. */
   remove (tenantId: Id, userIds: Id[], conversation: { channel: string }): Promise<void>
   /**
-   * Removes what a user wrote, and every trace of the user, from all tables, and ends the user's connections. Messages of others
+   * Removes everything that a user wrote, and the user, from all tables, and ends the user's connections. Messages of others
    * stay. Resolves with the number of rows that were deleted or emptied. May take minutes for a user with millions of rows.
    */
   erase (tenantId: Id, userId: Id): Promise<Erased>

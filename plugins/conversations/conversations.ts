@@ -30,7 +30,7 @@ export class Conversations {
     this.#searches = new Searches(internals)
   }
 
-  /** The newest messages, or those before one. Throws `RT_FORBIDDEN`, and `RT_RATE_LIMITED` for many messages with a label. */
+  /** The newest messages, or those before one. Throws `RT_FORBIDDEN`, and `RT_RATE_LIMITED` for too many searches by label. */
   async history (caller: Caller, { before, limit = HISTORY_LIMIT, conversationId, ...where }: Where & {
     before?: number | undefined, limit?: number | undefined, conversationId?: string | undefined
   }): Promise<History> {
@@ -47,7 +47,7 @@ export class Conversations {
     return { data, more: next !== null, before: next, ...reads === undefined ? {} : { reads } }
   }
 
-  /** How far everyone has read, for those who were not there when it was told, and only where it is told. */
+  /** The read marks of everyone, for clients that missed `conversation:read`; empty where that is not sent. */
   async #reads (tenantId: Id, conversation: string): Promise<History['data']> {
     const limit = isDirectConversation(conversation) ? 2 : this.#receiptsUpTo
     if (limit === 0) return []
@@ -60,7 +60,7 @@ export class Conversations {
     return { userId, readUpTo, ...placeOf(this.#internals, conversation, userId), timestamp: toIso(movedAt) }
   }
 
-  /** A page of the caller's list. `cursor` as returned with the page before. Throws `RT_INVALID_DATA`. */
+  /** A page of the caller's list. `cursor`: from the previous page. Throws `RT_INVALID_DATA`. */
   async list ({ identity: { tenantId, userId } }: Caller, { limit = LIST_LIMIT, cursor }: { limit?: number | undefined, cursor?: string | undefined }): Promise<{ data: Conversation[], next: string | null }> {
     const { ids, directory } = this.#internals
     const found = await this.#store.list(tenantId, userId, cursor === undefined ? null : readCursor(cursor), limit + 1)
@@ -86,15 +86,15 @@ export class Conversations {
     return { data, next: found.length > limit ? writeCursor(entries.at(-1)) : null }
   }
 
-  /** Moves the caller's mark forward, and tells others of it. Throws `RT_FORBIDDEN`. */
+  /** Moves the caller's mark forward, and sends `conversation:read`. Throws `RT_FORBIDDEN`. */
   async read (caller: Caller, { messageId, ...where }: Where & { messageId: number }): Promise<ReadAck> {
     const { identity: { tenantId, userId } } = caller
     const conversation = await this.#readable(caller, where)
     const { mark, newest, ...latest } = await this.#store.markOf(tenantId, userId, conversation)
-    // A mark in the future would hide messages that are not there yet.
+    // A mark in the future would hide later messages.
     const asked = Math.min(messageId, newest)
     const moved = Math.max(mark ?? 0, asked)
-    // Where nobody wrote, there is nothing to read, and nothing to list: names of conversations can be made up.
+    // Without messages nothing is stored, because names of conversations can be invented.
     if (mark === null && latest.lastId === 0) return { unread: 0, readUpTo: 0 }
     if (mark === null || moved > mark) {
       await this.#internals.database.ask(async () => {
@@ -123,7 +123,7 @@ export class Conversations {
       return
     }
     emit({ tenantId, channel: conversation, event, data, excludeConnectionId: connectionId })
-    // Those of the reader's connections that are not subscribed.
+    // The reader's connections that are not subscribed.
     await this.#own.send({ tenantId, userId }, conversation, { event, data, excludeConnectionId: connectionId })
   }
 

@@ -18,7 +18,7 @@ import type { ConversationStore, MessagePlace } from './store.js'
 export type Moderate = (question: { identity: Identity, channel: string, event: string }) => MaybePromise<boolean>
 
 export interface EditSettings {
-  /** Milliseconds for which senders may change their messages; undefined: for good. */
+  /** Milliseconds for which senders may change their messages; undefined: forever. */
   editWindow: number | undefined
   moderate: Moderate | undefined
 }
@@ -39,7 +39,10 @@ export class Edits {
     internals.eventLog.defineType('message:deleted', { copyToSender: true })
   }
 
-  /** Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`, and the errors of `beforePublish` and of the limits. The `Deferred` rejects with `RT_NOT_FOUND` if the message is deleted at this moment. */
+  /**
+   * Throws `RT_NOT_FOUND`, `RT_FORBIDDEN`, and the errors of `beforePublish` and of the limits. The `Deferred` rejects with
+   * `RT_NOT_FOUND` if the message is deleted at this moment.
+   */
   async edit (caller: Caller, asked: EditData): Promise<Deferred<EditAck>> {
     const { messageId: targetId, dedupeId } = asked
     requireMessageData(asked.data)
@@ -73,7 +76,7 @@ export class Edits {
     return this.#internals.eventLog.append(event)
   }
 
-  /** Of a direct message: the channel of the user who does not change it; the other one gets a copy. */
+  /** For a direct message, the channel of the user who does not change it; the one who does gets a copy. */
   #channelFor ({ conversation, channel }: MessagePlace, userId: Identity['userId']): string {
     const { ids } = this.#internals
     if (!isDirectConversation(conversation)) return channel

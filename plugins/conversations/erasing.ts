@@ -8,21 +8,21 @@ import type { Internals } from '../../lib/internals.js'
 import type { UserRef } from '../../lib/keys.js'
 import { eraseUser, type Erased } from '../../lib/upkeep/erasure.js'
 
-/** The RPC that has a node write what waits to be written, and forget what it knows of a user. What all share is looked through by the caller alone. */
+/** The RPC that makes a node write its buffered rows, and forget a user. Shared state is only processed by the caller. */
 const SETTLE = 'conversations.settle'
 const User = Type.Object({ tenantId: Id, userId: Id })
-/** How long nodes may take for that, in milliseconds. */
+/** Time limit of that call, in milliseconds. */
 const SETTLE_MS = 5000
-/** Milliseconds between two looks for what a user leaves behind. */
+/** Milliseconds between two checks of whether a user has left. */
 const LOOK_MS = 50
 /** How long a user's connections may take to close, and the user to go offline, in milliseconds. */
 const TO_LEAVE_MS = 5000
-/** A node that did not answer has written by then what it had. */
+/** Milliseconds after which a node that did not respond has written its buffered rows. */
 const AGAIN_MS = 3000
 
 /**
- * Erases users who may be connected. Whatever ends their presence leaves rows: it ends first, and every node writes what it has
- * of them, which is then erased with the rest.
+ * Erases users who may be connected. Ending their presence writes rows, so it ends first, and every node writes its buffered
+ * rows; then all rows are erased.
  */
 export class Erasing {
   readonly #internals: Internals
@@ -52,16 +52,16 @@ export class Erasing {
     this.#timers.clear()
   }
 
-  /** A node that is slow may report an end of a connection after Redis forgot the user. */
+  /** Erases the user again later, because a slow node may report the end of a connection after Redis forgot the user. */
   #eraseAgain (user: UserRef, isComplete: boolean): void {
     const timer = setTimeout(() => {
       this.#timers.delete(timer)
-      this.#runUnlessBack(user, isComplete).catch((err: unknown) => { this.#log.error({ err }, 'Could not erase what an erased user’s connections left behind: erase the user again') })
+      this.#runUnlessBack(user, isComplete).catch((err: unknown) => { this.#log.error({ err }, 'Could not erase rows that connections of an erased user left behind: erase the user again') })
     }, AGAIN_MS).unref()
     this.#timers.add(timer)
   }
 
-  /** What a user who came back does is not erased. */
+  /** Erases again, unless the user has connected again. */
   async #runUnlessBack (user: UserRef, isComplete: boolean): Promise<void> {
     const { roster } = this.#internals
     if ((await roster.connectionsOf(user.tenantId, user.userId)).length > 0) return
@@ -73,7 +73,7 @@ export class Erasing {
     }
   }
 
-  /** Complete: every node has written what it had before. */
+  /** `isComplete`: every node has written its buffered rows. */
   async #run (user: UserRef): Promise<{ erased: Erased, isComplete: boolean }> {
     const { database, ids, roster } = this.#internals
     const isComplete = await this.#settleAll(user)
@@ -82,7 +82,7 @@ export class Erasing {
     return { erased, isComplete }
   }
 
-  /** False if a node did not answer. */
+  /** False if a node did not respond. */
   async #settleAll (user: UserRef): Promise<boolean> {
     const { roster, rpc, nodeId } = this.#internals
     const others = (await roster.aliveNodes().catch(() => [])).filter((node) => node !== nodeId)
@@ -104,14 +104,14 @@ export class Erasing {
     await this.#leave(user)
   }
 
-  /** Others see the user go offline now, not after the grace. */
+  /** Takes the user offline at once, instead of after the grace. */
   async #leave (user: UserRef): Promise<void> {
     const { roster } = this.#internals
     await roster.dismiss(user)
     await this.#until(async () => (await roster.presence(user.tenantId, [user.userId]))[0] === null)
   }
 
-  /** Waits for a while. Rejects where Redis is away: what it has of the user cannot be erased. */
+  /** Waits until it is done, or for a limited time. Rejects while Redis is away, because its data of the user cannot be erased. */
   async #until (isDone: () => Promise<boolean>): Promise<void> {
     for (const deadline = performance.now() + TO_LEAVE_MS; !await isDone() && performance.now() < deadline;) await sleep(LOOK_MS)
   }

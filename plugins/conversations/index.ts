@@ -18,14 +18,14 @@ import { routes } from './routes.js'
 import { ConversationStore } from './store.js'
 
 const ConversationsSettings = Type.Object({
-  editWindow: Type.Optional(Type.Integer({ minimum: 0, description: 'Time for which senders may edit and delete their messages, in milliseconds; absent: for good' })),
-  receiptsUpTo: Type.Integer({ default: 100, minimum: 0, description: 'Read marks are sent to channel conversations of at most so many participants, and are in their history; 0: to none' }),
-  activityUpTo: Type.Integer({ default: 100, minimum: 0, description: 'New messages are announced to the participants of channel conversations of at most so many; 0: of none' })
+  editWindow: Type.Optional(Type.Integer({ minimum: 0, description: 'Time for which senders may edit and delete their messages, in milliseconds; absent: forever' })),
+  receiptsUpTo: Type.Integer({ default: 100, minimum: 0, description: 'Largest number of participants for which read marks of a channel conversation are sent, and are in its history; 0: none are sent' }),
+  activityUpTo: Type.Integer({ default: 100, minimum: 0, description: 'Largest number of participants to whom new messages of a channel conversation are announced; 0: none are announced' })
 })
 
 /** Options of the conversations plugin; every one has a default. */
 export interface ConversationsOptions extends Partial<Static<typeof ConversationsSettings>> {
-  /** Decides who may edit and delete messages of others: `event` is `message:edit` or `message:delete`. Absent: nobody. */
+  /** Decides who may edit and delete messages of others: `event` is `message:edit` or `message:delete`. Absent: no one. */
   moderate?: Moderate
 }
 

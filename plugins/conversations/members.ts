@@ -15,23 +15,23 @@ import type { Internals } from '../../lib/internals.js'
 import type { UserRef } from '../../lib/keys.js'
 import type { ConversationStore, Mark } from './store.js'
 
-/** Conversations of users that are known to be in the table, and for how long, in milliseconds. */
+/** Number of conversations of users that are cached as being in the table, and the time for which, in milliseconds. */
 const MAX_KNOWN = 100_000
 const KNOWN_MS = 600_000
-/** Marks that wait to be written: each is also found by the sender's message itself. */
+/** Marks that may wait to be written. A lost mark does no harm: it can be derived from the sender's message. */
 const MAX_MARKS = 50_000
 
-/** The RPC that has a node forget that users have a conversation in their lists. */
+/** The RPC that makes a node forget that users have a conversation in their lists. */
 const FORGET = 'conversations.forget'
-/** How long nodes may take for that, in milliseconds. */
+/** Time limit of that call, in milliseconds. */
 const FORGET_MS = 2000
 const Leaving = Type.Object({ tenantId: IdSchema, userIds: Type.Array(IdSchema), conversation: Type.String() })
 type Leaving = Static<typeof Leaving>
 
 /**
- * Who has which conversation in the list. The first message of a user in a conversation is stored after the table says so;
- * later ones cost nothing. The sender's mark is written behind: until then, and without it, unread counts begin after the
- * sender's newest message.
+ * Knows which users have which conversations in their lists. The first message of a user in a conversation is stored after the
+ * row of the list; later messages cost nothing. The sender's mark is written behind: until then, and without it, unread counts
+ * begin after the sender's newest message.
  */
 export class Members {
   readonly #internals: Internals
@@ -81,7 +81,7 @@ export class Members {
     return written
   }
 
-  /** The sender has read what comes before. */
+  /** A message was sent: its sender has read all earlier ones. */
   sent ({ tenantId, userId, channel, type, messageId }: { tenantId: Id, userId: Id, channel: string, type: string, messageId: number }): string | null {
     const { ids } = this.#internals
     const conversation = conversationOf(ids, { type, channel, userId })
@@ -100,7 +100,7 @@ export class Members {
     await this.#store.add(marks.map((mark) => ({ ...mark, readUpTo: from })), this.#internals.clock.now(), transaction)
   }
 
-  /** Takes a conversation off the lists of users. It comes back with what they send from now on, not with what they sent before. */
+  /** Removes a conversation from the lists of users. It returns with messages that they send from now on. */
   async remove (tenantId: Id, userIds: readonly Id[], conversation: string): Promise<void> {
     const { roster, rpc, nodeId, clock } = this.#internals
     const leaving: Leaving = { tenantId, userIds: [...userIds], conversation }
@@ -109,13 +109,13 @@ export class Members {
     await this.#store.remove(tenantId, userIds, conversation, clock.now())
   }
 
-  /** Marks that are written later would list the conversation again. */
+  /** Discards marks that wait to be written, which would list the conversation again. */
   async #leave ({ tenantId, userIds, conversation }: Leaving): Promise<void> {
     for (const userId of userIds) this.#known.delete(keyOfMark({ tenantId, userId, conversation, readUpTo: 0 }))
     await this.#marks.drain()
   }
 
-  /** The user is not in the table any more, and conversations without messages are not either. */
+  /** The rows of the user were erased, and those of conversations without messages. */
   forget ({ tenantId, userId }: UserRef): void {
     for (const key of this.#known.keys()) {
       const [tenant, user, ...conversation] = key.split('/')

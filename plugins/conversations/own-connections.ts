@@ -7,7 +7,7 @@ import { encodeFrame } from '../../lib/wire/protocol.js'
 
 const RPC = 'conversations.toOwn'
 
-/** What one user's connections on one node are sent, except those that are subscribed to a channel. */
+/** An event for one user's connections on one node, except connections that are subscribed to a channel. */
 const ToOwn = Type.Object({
   tenantId: Id,
   userId: Id,
@@ -18,7 +18,7 @@ const ToOwn = Type.Object({
 })
 type ToOwn = Static<typeof ToOwn>
 
-/** Sends an event to those connections of a user that do not get it by a channel, on every node. */
+/** Sends an event to the connections of a user that do not get it on a channel, on every node. */
 export class OwnConnections {
   readonly #internals: Internals
 

@@ -13,7 +13,7 @@ const Before = Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, desc
 const HistoryLimit = Type.Integer({ minimum: 1, maximum: 200, default: 50 })
 const MessageIdText = Type.String({ pattern: '^[1-9]\\d{0,15}$' })
 
-/** Exactly one of the two: a channel, or another user. Or the system: what the host sends without a user is a conversation like others. */
+/** Exactly one of the two: a channel, or another user. The other user may be the system: messages that the host sends without a user. */
 const where = { channel: Type.Optional(Channel), with: Type.Optional(SenderId) } as const
 const oneOf = { oneOf: [{ required: ['channel'] }, { required: ['with'] }] }
 
@@ -36,9 +36,9 @@ export const HistoryQuery = Type.Object({
 
 export const History = Type.Object({
   data: Type.Array(ServerFrame, { description: 'Ascending by id. Edited messages have editedAt, deleted ones deleted: true and no content' }),
-  more: Type.Boolean({ description: 'There are older messages, or may be where conversation_id is given' }),
+  more: Type.Boolean({ description: 'There are older messages; with conversation_id, there may be' }),
   before: Nullable(Type.Integer({ description: 'The before of the next page; null without more' })),
-  reads: Type.Optional(Type.Array(ServerFrame, { description: 'Without before: how far everyone has read, as conversation:read tells it; empty for channels of more than receiptsUpTo participants' }))
+  reads: Type.Optional(Type.Array(ServerFrame, { description: 'Without before: the read marks of everyone, as conversation:read frames; empty for channels of more than receiptsUpTo participants' }))
 })
 export type History = Static<typeof History>
 
@@ -90,7 +90,7 @@ export const ChangeAnswer = Type.Object({
   data: Type.Object({ message_id: MessageId, target_id: MessageId, edited_at: Type.Optional(Timestamp) })
 })
 
-// What clients receive
+// Events that clients receive
 
 /** Of a channel, or of a direct conversation: the same for both users. */
 const place = { channel: Type.Optional(Channel), senderId: Type.Optional(SenderId), recipientId: Type.Optional(Id) } as const
@@ -138,13 +138,13 @@ const change = { tags, params: MessageParams, response: { ...bodyErrorResponses,
 export const rest = {
   'GET /history': {
     tags,
-    summary: 'The newest messages of a conversation, or those before a message',
+    summary: 'Get the newest messages of a conversation, or the messages before one',
     querystring: HistoryQuery,
     response: { ...errorResponses, 200: History }
   },
   'GET /conversations': {
     tags,
-    summary: 'The caller’s conversations, latest activity first, with unread counts',
+    summary: 'List the caller’s conversations, latest activity first, with unread counts',
     querystring: ConversationsQuery,
     response: { ...errorResponses, 200: ConversationsAnswer }
   },

@@ -3,12 +3,12 @@ import type { Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
 import { rateKey } from '../../lib/keys.js'
 
-/** Windows of messages that one user may have looked through per minute, over all nodes. */
+/** Windows of messages that may be scanned for one user per minute, over all nodes. */
 const PER_MINUTE = 300
 
 /**
- * Messages with a label are searched a window at a time, and no index helps. A node does it for one window after the other,
- * for tenants and their users in turn: many who search for what is rare must not keep the database from everybody else.
+ * Messages with a label are searched a window at a time, and no index helps. A node searches one window at a time, for tenants
+ * and their users in turn, so that many searches for rare labels do not block the database for others.
  */
 export class Searches {
   readonly #sharedRates: Internals['sharedRates']

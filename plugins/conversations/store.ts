@@ -14,26 +14,26 @@ const OWN_ROWS = 100
 /** Conversations in one part of the statement that counts: each message is compared with all of its part. */
 const PART = 8
 
-/** Messages that are looked through at a time for those with a label, and how often for one page. */
+/** Messages scanned at a time for a label, and the maximum number of scans for one page. */
 const WINDOW = 2000
 const MAX_WINDOWS = 25
 
-/** A message as it is now. */
+/** A message with its current content. */
 export interface StoredMessage { id: number, type: string, payload: Record<string, unknown> }
 
 /** Where a message is, and who sent it. */
 export interface MessagePlace { id: number, userId: Id, type: string, channel: string, conversation: string, createdAt: number }
 
-/** Runs a search when it is its turn. */
+/** Runs a search in turn with those of others. */
 export type InTurn = <T>(search: () => Promise<T>) => Promise<T>
 
 /** A page of a conversation. */
 interface HistoryPage { tenantId: Id, conversation: string, before: number | undefined, limit: number }
 
-/** A conversation in a user's list. `hundredth`: the id of the message that is number {@link MAX_UNREAD} from the newest; 0: there are fewer. */
+/** A conversation in a user's list. `hundredth`: the id of the message that is number {@link MAX_UNREAD} from the newest; 0 if the conversation has fewer. */
 export interface Entry { conversation: string, mark: number, lastId: number, hundredth: number }
 
-/** A place in the list: what comes after it has a smaller `lastId`, or the same and a greater name. */
+/** A position in the list: later entries have a smaller `lastId`, or the same and a greater name. */
 export interface ListCursor { lastId: number, conversation: string }
 
 /** A user and one of the user's conversations. */
@@ -45,8 +45,8 @@ export interface ReadMark { userId: Id, readUpTo: number, movedAt: number }
 interface MessageRow { id: number, event_type: string, payload: unknown }
 
 /**
- * Reads messages by their conversation, by one index (websocket_events), and reads and writes who has which conversation in
- * the list, and what was read (websocket_conversations).
+ * Reads messages by their conversation, by one index (websocket_events), and reads and writes lists of conversations and read
+ * marks (websocket_conversations).
  */
 export class ConversationStore {
   readonly #db: Database
@@ -62,8 +62,8 @@ export class ConversationStore {
   }
 
   /**
-   * The newest messages below `before`, and deleted ones without their content, newest first. `from`: not all were looked through,
-   * but those from this id. `inTurn` runs each part of a search by label.
+   * The newest messages below `before`, and deleted ones without their content, newest first. `from`: the smallest scanned id, if
+   * not all messages were scanned. `inTurn` runs each part of a search by label.
    */
   async history ({ label, ...page }: HistoryPage & { label: string | undefined }, inTurn: InTurn = async (search) => await search()): Promise<{ messages: StoredMessage[], from: number | null }> {
     // Not one statement: its result would be a table on disk, because of the payloads. One that is deleted in between is in both.
@@ -74,10 +74,10 @@ export class ConversationStore {
     return { messages: [...all.values()].sort((a, b) => b.id - a.id).slice(0, page.limit), from }
   }
 
-  /** No index has the label: so many messages at a time are looked through, and so many in all. A label that is rare must not keep the database busy. */
+  /** No index has the label, so messages are scanned in windows, and only a limited number of them: a rare label must not keep the database busy. */
   async #labelled ({ tenantId, conversation, before, limit, label }: HistoryPage & { label: string }, inTurn: InTurn): Promise<{ found: StoredMessage[], from: number | null }> {
     const found: StoredMessage[] = []
-    // Where the next window ends; null: there is none.
+    // The end of the next window; null: no further window.
     const search = async (below: number | undefined): Promise<number | null> => {
       const [first] = await this.#rows<{ id: number | null }>(`
         select min(id) as id from (select id from websocket_events ${this.#byConversation}
@@ -117,7 +117,7 @@ export class ConversationStore {
     const all = `
       select p.conversation as conversation, p.read_up_to as mark, (${this.#newest('p.tenant_id', 'p.conversation')}) as last_id
       from websocket_conversations as p where p.tenant_id = ? and p.user_id = ? and p.is_listed = 1`
-    // The first page is what most ask for: a table of all would take a third of its time.
+    // Most requests are for the first page; a table of all candidates would take a third of its time.
     const page = `${after === null ? all : `select * from (${all}) as mine${rest}`} order by last_id desc, conversation limit ${limit}`
     const rows = await this.#rows<{ conversation: string, mark: number, last_id: number | null, hundredth: number | null }>(`
       select page.conversation, page.mark, page.last_id, case when page.last_id > page.mark then (${this.#newest('?', 'page.conversation', MAX_UNREAD)}) end as hundredth
@@ -127,7 +127,7 @@ export class ConversationStore {
       .sort((a, b) => b.lastId - a.lastId || (a.conversation < b.conversation ? -1 : 1))
   }
 
-  /** The id of a conversation's newest message, or of its `nth` newest: one look into the index, also for each row of another table. */
+  /** The id of a conversation's newest message, or of its `nth` newest: one index lookup, also for each row of another table. */
   #newest (tenant: string, conversation: string, nth = 1): string {
     return `select e.id from websocket_events as e ${this.#byConversation} where e.tenant_id = ${tenant} and e.conversation = ${conversation} order by e.id desc limit 1 offset ${nth - 1}`
   }
@@ -142,10 +142,10 @@ export class ConversationStore {
 
   /**
    * For each of these conversations how many messages of others come after the mark and after the user's own newest message,
-   * counted up to {@link MAX_UNREAD}, and the mark including that message. Reads at most so many entries of the index for each.
+   * counted up to {@link MAX_UNREAD}, and the mark including that message. Reads at most {@link MAX_UNREAD} index entries for each.
    */
   async unread (tenantId: Id, userId: Id, entries: readonly Entry[]): Promise<Array<{ unread: number, readUpTo: number }>> {
-    // Most of these have more unread messages than are counted: if none of the newest is the user's own, nothing has to be read.
+    // Most of these have more unread messages than are counted: unless one of the newest is the user's own, no row has to be read.
     const own = entries.some(({ mark, hundredth }) => hundredth > mark) ? await this.#own(tenantId, userId) : null
     const marked = entries.map((entry) => ({ ...entry, mark: Math.max(entry.mark, own?.newest.get(entry.conversation) ?? 0) }))
     const isFull = ({ mark, hundredth }: Entry): boolean => hundredth > mark && own !== null && hundredth >= own.from
@@ -170,7 +170,10 @@ export class ConversationStore {
     return { newest, from: rows.length < OWN_ROWS ? 0 : Number(rows.at(-1)?.id) }
   }
 
-  /** For each of these conversations how many messages come after the mark, up to the newest {@link MAX_UNREAD}, and the newest one of the user's own among them. */
+  /**
+   * For each of these conversations how many messages come after the mark, up to the newest {@link MAX_UNREAD}, and the newest
+   * one of the user's own among them.
+   */
   async #count (tenantId: Id, userId: Id, entries: readonly Entry[]): Promise<Map<string, { count: number, own: number }>> {
     if (entries.length === 0) return new Map()
     // One statement of few parts: to plan a part takes longer than to read the messages that most conversations have. SQLite does not see ranges in one.
@@ -204,7 +207,7 @@ export class ConversationStore {
       { keys: ['tenant_id', 'user_id', 'conversation'], update: ['is_listed', 'updated_at', 'read_up_to'], newest: 'read_up_to' })
   }
 
-  /** The users have the conversations in their lists. What they have read stays read. */
+  /** Adds the conversations to the lists of the users. Their read marks stay. */
   async add (marks: readonly Mark[], now: number, executor: Executor = this.#db): Promise<void> {
     await upsert(executor, this.#dialect, 'websocket_conversations', marks.map((mark) => rowOf(mark, now)),
       { keys: ['tenant_id', 'user_id', 'conversation'], update: ['is_listed'] })
@@ -223,7 +226,7 @@ export class ConversationStore {
     return rows.map((row) => this.#ids.parse(row.user_id))
   }
 
-  /** How far the users have read who have a conversation in their lists, at most `limit`. */
+  /** The read marks of users who have a conversation in their lists, at most `limit`. */
   async marks (tenantId: Id, conversation: string, limit: number): Promise<ReadMark[]> {
     const rows = await this.#rows<{ user_id: Id, mark: number, moved: string }>(`
       select user_id, read_up_to as mark, cast(updated_at as char) as moved from websocket_conversations
@@ -231,7 +234,7 @@ export class ConversationStore {
     return rows.map(({ user_id: user, mark, moved }) => ({ userId: this.#ids.parse(user), readUpTo: Number(mark), movedAt: fromSqlTime(moved) }))
   }
 
-  /** A message that is not deleted; null if there is none. */
+  /** A message; null if it does not exist or is deleted. */
   async find (tenantId: Id, id: number): Promise<MessagePlace | null> {
     const [row] = await this.#rows<{ user_id: Id, event_type: string, channel: string, conversation: string, created: string }>(`
       select user_id, event_type, channel, conversation, cast(created_at as char) as created from websocket_events
@@ -241,7 +244,7 @@ export class ConversationStore {
       : { id, userId: this.#ids.parse(row.user_id), type: row.event_type, channel: row.channel, conversation: row.conversation, createdAt: fromSqlTime(row.created) }
   }
 
-  /** The newest message at the time of the migration: conversations that are listed later begin with what came after it. */
+  /** The newest message at the time of the migration: in conversations that are listed later, messages after it count as unread. */
   async from (executor: Executor = this.#db): Promise<number> {
     const { rows: [row] } = await executor.executeQuery<{ value: string }>(CompiledQuery.raw("select value from websocket_meta where name = 'conversations_from'"))
     return Number(row?.value ?? 0)

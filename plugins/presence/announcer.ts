@@ -10,7 +10,7 @@ const NOBODY = { connectionId: null }
 
 type Changed = Pick<Presence, 'status' | 'device' | 'lastMessage' | 'data' | 'seenAt'>
 
-/** The frames of presence, and to whom they go: to everyone in the tenant, or to those who watch the user. */
+/** Sends the frames of presence, to everyone in the tenant or to the watchers of the user. */
 export class Announcer {
   readonly #internals: Internals
 
@@ -19,7 +19,7 @@ export class Announcer {
     internals.bus.on('counted', (counted) => { this.#counted(counted) })
   }
 
-  /** `except`: the connection that does not get it; `'own'`: the user's own ones, which know better. */
+  /** `except`: the connection that does not get it; `'own'`: none of the user's own, which have the real status. */
   edge (event: 'user:online' | 'user:offline', tenantId: Id, userId: Id, except: { connectionId: string | null } | 'own' = NOBODY): void {
     const data: UserEdge = { userId, status: event === 'user:online' ? 'online' : 'offline', timestamp: this.#now }
     this.#emit(event, tenantId, userId, data, except === 'own' ? { withoutSelf: true } : { excludeConnectionId: except.connectionId })

@@ -9,12 +9,12 @@ import { markOf, missed, toWatched } from './missed.js'
 import type { PresenceRules } from './presence.js'
 import type { WatchedUser } from './schemas.js'
 
-/** What a watch has begun: the answer, and what follows its reply. */
+/** A watch that has begun: the data of the reply, and a function to call after it. */
 export interface Watched { users: WatchedUser[], afterReply: () => void }
 
 /**
- * Watches of connections whose sockets are not open yet. The roster keeps them, with a mark of what the answer said of each
- * user; the socket is sent what has changed when it opens.
+ * Watches of connections whose sockets are not open yet. The roster stores them, with a mark of the state that the response had
+ * of each user; when the socket opens, it is sent the changes since then.
  */
 export class EarlyWatches {
   readonly #internals: Internals
@@ -27,7 +27,7 @@ export class EarlyWatches {
     this.#max = max
   }
 
-  /** Null if these would be too many. */
+  /** Null if the limit would be exceeded. */
   async add (caller: Caller, connectionId: string, userIds: readonly Id[]): Promise<WatchedUser[] | null> {
     const { tenantId } = caller.identity
     const users = await this.#presence.of(tenantId, [...new Set(userIds)], caller)
@@ -37,12 +37,12 @@ export class EarlyWatches {
     return userIds.flatMap((id) => byId.get(id) ?? [])
   }
 
-  /** Returns how many are left. */
+  /** Returns the number of remaining ones. */
   async remove ({ identity: { tenantId } }: Caller, connectionId: string, userIds: readonly Id[] | null): Promise<number> {
     return await this.#internals.roster.dropWatches(tenantId, connectionId, userIds)
   }
 
-  /** Begins the watches of a connection that opens. Resolves with what follows the first reply. Never rejects. */
+  /** Begins the watches of a connection that opens. Resolves with a function to call after the first reply. Never rejects. */
   async begin (connection: LocalConnection, watch: (userIds: Id[]) => Promise<Watched>): Promise<() => void> {
     const { roster, clock } = this.#internals
     try {

@@ -22,7 +22,7 @@ const PresenceSettings = Type.Object({
   maxWatched: Type.Integer({ default: 1000, minimum: 0, description: 'Users that one connection may watch; 0: no limit' }),
   everyone: Type.Union([Type.Integer({ minimum: 0 }), Type.Literal('always'), Type.Literal('never')], {
     default: 1000,
-    description: 'While at most this many users of a tenant are online, everyone is sent every change; beyond it, only those who watch the user'
+    description: 'While at most this many users of a tenant are online, every change is sent to everyone; beyond it, only to watchers of the user'
   })
 })
 
@@ -31,7 +31,7 @@ export type { Visible } from './visibility.js'
 /** Options of the presence plugin; every one has a default. */
 export interface PresenceOptions extends Partial<Static<typeof PresenceSettings>> {
   /**
-   * Who may see whom: returns those of `userIds` whose presence `viewerId` may see; the others look offline. With it, `everyone`
+   * Decides who may see whom: returns the users among `userIds` whose presence `viewerId` may see; the others look offline. With it, `everyone`
    * is `'never'`.
    */
   visible?: Visible

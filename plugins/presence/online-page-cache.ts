@@ -1,6 +1,6 @@
-/** The most bytes of cached pages, over all tenants. */
+/** Maximum bytes of cached pages, over all tenants. */
 const MAX_BYTES = 8 * 1024 * 1024
-/** The most pages: requests with every possible cursor make many small pages, whose overhead exceeds their bytes. */
+/** Maximum number of pages, because requests with arbitrary cursors create many small pages whose overhead exceeds their bytes. */
 const MAX_PAGES = 10_000
 /** A page is served from the cache for at most this long. */
 const MAX_AGE_MS = 300_000

@@ -14,7 +14,7 @@ import type { OnlineUsers, PresenceAck, UserPresence } from './schemas.js'
 import type { PresenceStore } from './store.js'
 import type { Visibility } from './visibility.js'
 
-/** What a user sets. */
+/** A status update. */
 export interface Update {
   status: PresenceStatus
   device?: Device | undefined
@@ -25,7 +25,7 @@ export interface Update {
 /** A page of the online list: at most `limit` users (100), with ids after `cursor`. */
 export interface PageQuery { limit?: number, cursor?: Id }
 
-/** A user as somebody else sees them, or as they see themselves. */
+/** A user as seen by another user, or by the user. */
 export interface SeenUser {
   userId: Id
   status: PresenceStatus
@@ -36,7 +36,7 @@ export interface SeenUser {
   lastSeenAt: string | null
 }
 
-/** The most bytes of `data`, as JSON. */
+/** Maximum bytes of `data` as JSON. */
 const MAX_DATA = 1024
 
 /** The rules of presence: who is online, away, busy or invisible, and who sees it. */
@@ -59,14 +59,14 @@ export class PresenceRules {
     })
     internals.bus.on('appeared', ({ tenantId, userId, connectionId }) => { announcer.edge('user:online', tenantId, userId, { connectionId }) })
     internals.bus.on('offline', ({ tenantId, userId, presence }) => {
-      // Others were told when the user hid.
+      // Others were sent `user:offline` when the user hid.
       if (presence !== null && !isShown(presence.status)) return
       announcer.edge('user:offline', tenantId, userId)
       if (presence !== null) this.#store.put({ tenantId, userId, ...presence, status: 'offline' })
     })
   }
 
-  /** Sets the caller's status, and sends it to those who may see it. Rejects with `RT_INVALID_DATA` if `data` is too large. */
+  /** Sets the caller's status, and sends it to users who may see it. Rejects with `RT_INVALID_DATA` if `data` is too large. */
   async update ({ identity }: Caller, update: Update): Promise<PresenceAck> {
     const { tenantId, userId } = identity
     const { status } = update
@@ -78,7 +78,7 @@ export class PresenceRules {
       device: update.device ?? before?.device ?? 'web',
       lastMessage: update.lastMessage ?? null,
       data: encoded(update.data),
-      // Repeating `away` does not start it anew.
+      // Repeating `away` does not change its start.
       awaySince: status === 'away' ? (before?.status === 'away' ? before.awaySince : null) ?? now : null,
       hiddenSince: isShown(status) ? null : await this.#hiddenSince(tenantId, userId, before, now),
       seenAt: now
@@ -107,13 +107,16 @@ export class PresenceRules {
     return status === 'invisible' ? status : null
   }
 
-  /** When others saw the user last; 0: never. Somebody who is offline already was not seen now. */
+  /** When others saw the user last; 0: never. A user who is offline already is not seen now. */
   async #hiddenSince (tenantId: Id, userId: Id, before: Presence | null, now: number): Promise<number> {
     if (before !== null) return isShown(before.status) ? now : before.hiddenSince ?? now
     return (await this.#store.lastSeen(tenantId, [userId])).get(userId)?.seenAt ?? 0
   }
 
-  /** The presence of these users as the caller sees it, in the order given; `null` is host code. For users who are offline, when and where they were last seen. */
+  /**
+   * The presence of these users as the caller sees it, in the order given; `null` is host code. For users who are offline, when
+   * and where they were last seen.
+   */
   async of (tenantId: Id, userIds: Id[], caller: Caller | null): Promise<SeenUser[]> {
     const now = this.#internals.clock.now()
     const visible = await this.#visibility.among(caller, userIds)
@@ -127,7 +130,7 @@ export class PresenceRules {
       if (visible?.has(userId) === false) return unseen(userId)
       const presence = shown[i] ?? null
       const last = presence ?? away.get(userId) ?? null
-      // Where the row is not written yet.
+      // If the row is not written yet.
       const hidden = presence === null ? live[i] ?? null : presence
       const seenAt = hidden?.hiddenSince ?? last?.seenAt ?? 0
       return {
@@ -142,13 +145,13 @@ export class PresenceRules {
     })
   }
 
-  /** The same as REST sends it. */
+  /** The same, with the names of REST. */
   async rows (tenantId: Id, userIds: Id[], caller: Caller | null): Promise<UserPresence[]> {
     return (await this.of(tenantId, userIds, caller)).map(({ userId, lastMessage, displayStatus, lastSeenAt, ...user }) =>
       ({ user_id: userId, ...user, last_message: lastMessage, display_status: displayStatus, last_seen_at: lastSeenAt }))
   }
 
-  /** A page of the online users, by user id. Without those whom the caller may not see, who count in `total`. */
+  /** A page of the online users, by user id. Leaves out users whom the caller may not see; they count in `total`. */
   async online (tenantId: Id, page: PageQuery, caller: Caller | null = null): Promise<OnlineUsers> {
     const { online } = await this.#online(tenantId, page)
     const visible = await this.#visibility.among(caller, online.data.map(({ user_id: id }) => id))

@@ -100,7 +100,7 @@ export const WatchedUser = Type.Object({
 })
 export type WatchedUser = Static<typeof WatchedUser>
 
-/** In the order asked. Every change after it is sent. */
+/** In the requested order. Every later change is sent. */
 export const WatchAck = Type.Object({ users: Type.Array(WatchedUser) })
 export type WatchAck = Static<typeof WatchAck>
 export const UnwatchAck = Type.Object({ watching: Type.Integer({ description: 'Users who are still watched' }) })
@@ -108,7 +108,7 @@ export const UnwatchAck = Type.Object({ watching: Type.Integer({ description: 'U
 export const WatchBody = Type.Object({ connection_id: ConnectionId, user_ids: WatchedIds })
 export const UnwatchBody = Type.Object({ connection_id: ConnectionId, user_ids: UnwatchData.properties.userIds })
 
-/** As in `WatchedUser`, in REST's names. */
+/** A `WatchedUser` in the names of REST. */
 export const WatchedRow = Type.Object({
   user_id: Id,
   status: PresenceStatus,
@@ -155,13 +155,13 @@ export const rest = {
   },
   'POST /presence/watch': {
     tags,
-    summary: 'Send a connection the changes of up to 500 users',
+    summary: 'Watch up to 500 users: their changes are sent to the connection',
     body: WatchBody,
     response: { ...bodyErrorResponses, 200: Type.Object({ data: Type.Object({ users: Type.Array(WatchedRow) }) }), 404: ErrorResponse, 409: ErrorResponse }
   },
   'POST /presence/unwatch': {
     tags,
-    summary: 'Stop that, for some users or for all',
+    summary: 'Stop watching some users, or all',
     body: UnwatchBody,
     response: { ...bodyErrorResponses, 200: Type.Object({ data: UnwatchAck }), 404: ErrorResponse }
   }

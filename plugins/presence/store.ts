@@ -20,8 +20,8 @@ export interface PresenceRecord {
 }
 
 /**
- * websocket_presence: one row per user, written behind; read only for those who are not online now. websocket_invisible: who is
- * invisible, written before it takes effect.
+ * websocket_presence: one row per user, written behind, and read only for users who are not online. websocket_invisible:
+ * invisible users, written before it takes effect.
  */
 export class PresenceStore {
   readonly #rows: WriteBehind<PresenceRecord>
@@ -61,7 +61,7 @@ export class PresenceStore {
     this.#rows.put(record)
   }
 
-  /** When these users were last seen, and on what; those never seen are left out. */
+  /** When these users were last seen, and on which device; users who were never seen are left out. */
   async lastSeen (tenantId: Id, userIds: Id[]): Promise<Map<Id, { device: Device, seenAt: number }>> {
     const found = new Map<Id, { device: Device, seenAt: number }>()
     if (userIds.length === 0) return found
@@ -79,7 +79,7 @@ export class PresenceStore {
     return found
   }
 
-  /** All users who are invisible, or those of some tenants. */
+  /** All invisible users, or the invisible users of some tenants. */
   async invisible (tenantIds?: readonly Id[]): Promise<Array<UserRef & { since: number }>> {
     const { db, ask } = this.#storage
     const all = db.selectFrom('websocket_invisible').select(['tenant_id', 'user_id', 'since'])

@@ -5,11 +5,11 @@ import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { userKey, type UserKey } from '../../lib/keys.js'
 
-/** Returns those of `userIds` whose presence the viewer may see. Called in batches; each answer is cached for 10 s. */
+/** Returns the users among `userIds` whose presence the viewer may see. Called in batches; each result is cached for 10 s. */
 export type Visible = (request: { tenantId: Id, viewerId: Id, userIds: Id[] }) => MaybePromise<Iterable<Id>>
 
 const KEPT_MS = 10_000
-/** Viewers, and users per viewer, whose answers are cached; beyond it the oldest are asked for again. */
+/** Viewers, and users per viewer, whose results are cached; beyond it the oldest are removed. */
 const [MAX_VIEWERS, MAX_USERS] = [10_000, 2000]
 
 type Answers = BoundedMap<Id, { isVisible: boolean, until: number }>
@@ -29,7 +29,7 @@ export class Visibility {
     return this.#ask !== undefined
   }
 
-  /** Those of these users whom the caller may see; null: all of them. Host code sees everyone. Rejects with `RT_UNAVAILABLE`. */
+  /** The users among these whom the caller may see; null: all of them. Host code sees everyone. Rejects with `RT_UNAVAILABLE`. */
   async among (caller: Caller | null, userIds: readonly Id[], { fresh = false } = {}): Promise<ReadonlySet<Id> | null> {
     if (this.#ask === undefined || caller === null) return null
     const { tenantId, userId: viewerId } = caller.identity

@@ -80,13 +80,13 @@ export class Watching {
     return await this.#byRest(caller, connectionId, async () => await this.#early.add(caller, connectionId, userIds) ?? this.#full(), 'presence.watch', userIds) as WatchedUser[]
   }
 
-  /** Returns how many are still watched. */
+  /** Returns the number of users that are still watched. */
   async unwatchFor (caller: Caller, connectionId: string, userIds: Id[] | undefined): Promise<number> {
     const these = userIds ?? null
     return await this.#byRest(caller, connectionId, async () => await this.#early.remove(caller, connectionId, these), 'presence.unwatch', these) as number
   }
 
-  /** Sends what was missed while this node received nothing from the others. */
+  /** Sends the changes that were missed while this node received nothing from other nodes. */
   async resync (): Promise<void> {
     const byTenant = new Map<Id, Array<{ userId: Id, latest: Buffer | null, key: Parameters<Internals['backplane']['publishLocally']>[0] }>>()
     for (const { key, latest } of this.#internals.hub.watched) {
@@ -136,7 +136,7 @@ export class Watching {
     }
   }
 
-  /** What is known of a user, as the frame that would have said it, for `resync`. Not what only they themselves see. */
+  /** Records the state of a user, as a `user:presence` frame, for `resync`; as others see it. */
   #note ({ tenantId, userId }: Identity, user: SeenUser): void {
     if (user.userId !== userId) this.#internals.hub.noteLatest(tenantId, user.userId, changed(user, ''))
   }
@@ -154,7 +154,7 @@ export class Watching {
     return connection.hidden.size + (this.#unseen.get(connection)?.size ?? 0)
   }
 
-  /** Users who are not visible any more look offline, and stay so. */
+  /** Users who are no longer visible look offline from now on. */
   async #recheck (connection: LocalConnection): Promise<void> {
     const { identity } = connection
     const ids = [...connection.hidden].flatMap((channel) => watchedUser(channel, this.#internals.ids) ?? [])

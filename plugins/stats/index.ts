@@ -21,7 +21,7 @@ export type StatsOptions = Partial<Static<typeof StatsSettings>>
 export interface HostStats {
   /** Registered connections, with a socket or without. */
   totalConnections: number
-  /** Those with a socket, or with a recent heartbeat. */
+  /** Connections with a socket, or with a recent heartbeat. */
   activeConnections: number
   uniqueUsers: number
   /** Durable events that are not published, or not confirmed yet. */
@@ -35,7 +35,7 @@ export interface StatsApi {
   get (tenantId: Id): Promise<HostStats>
   /** @deprecated Use `get`. */
   of (tenantId: Id): Promise<TenantStats>
-  /** The prom-client registry behind the metrics, for metrics of the host's own; null without the option `metrics`. */
+  /** The prom-client registry behind the metrics, for the host's own metrics; null without the option `metrics`. */
   readonly registry: Registry | null
 }
 
@@ -48,7 +48,7 @@ declare module '../../lib/realtime.js' {
 async function statsPlugin (fastify: FastifyInstance, options: StatsOptions): Promise<void> {
   const internals = internalsFor(fastify, 'stats')
   const { metrics } = readSettings(StatsSettings, options, { of: 'stats', besides: [] })
-  // Loaded only where metrics are served.
+  // Loaded only if metrics are served.
   const registry = metrics === undefined ? null : (await import('./metrics.js')).serveMetrics(fastify, internals, metrics)
   const of = async (tenantId: Id): Promise<TenantStats> => await tenantStats(internals, tenantId)
   fastify.realtime.stats = {

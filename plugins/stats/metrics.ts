@@ -10,10 +10,10 @@ import { EventStatusStore } from './store.js'
 
 type Values = Array<[labels: Record<string, string>, value: number]>
 
-/** Milliseconds between two looks at the event loop. */
+/** Milliseconds between two measurements of the event loop. */
 const LOOP_RESOLUTION_MS = 20
 
-/** Serves what this node does as Prometheus text, from a registry of this app's own. Everything is read at the scrape. */
+/** Serves the metrics of this node as Prometheus text, from a registry of this app. Everything is read at the scrape. */
 export function serveMetrics (fastify: FastifyInstance, internals: Internals, path: string): Registry {
   const registry = new Registry()
   counts(registry, internals)
@@ -96,12 +96,12 @@ function sizes (registry: Registry, internals: Internals): void {
   ], 'part')
 }
 
-/** Not of this node: what all nodes and tenants share. Nothing where the database is away; no scrape waits long for it. */
+/** The metrics of all nodes and tenants, read from the database. Without samples while the database is away; scrapes do not wait long for it. */
 function stored (registry: Registry, { database, clock, eventLog, settings }: Internals): void {
   const store = new EventStatusStore(database.slow, clock)
   gauge(registry, 'realtime_log_events', 'Events of all nodes and tenants that are stored as pending or failed', async () => {
     if (!eventLog.healthy) return []
-    const late = (): Error => new Error('the database does not answer')
+    const late = (): Error => new Error('the database does not respond')
     const found = await withTimeout(store.counts(), settings.storageTimeout, late).catch(() => ({}))
     return Object.entries(found).map(([status, count]) => [{ status }, count])
   }, 'status')
@@ -136,12 +136,12 @@ function times (registry: Registry, { metrics }: Internals): void {
   metrics.roundTrip = (seconds) => { roundTrips.observe(seconds) }
 }
 
-/** Since the scrape before. Answers what stops the watching. */
+/** The delay of the event loop since the last scrape. Returns a function that stops the measurement. */
 function eventLoop (registry: Registry): () => Promise<void> {
   const delay = monitorEventLoopDelay({ resolution: LOOP_RESOLUTION_MS })
   delay.enable()
   gauge(registry, 'realtime_event_loop_delay_seconds', 'How late the event loop was since the last scrape', () => {
-    // What is measured is the pause between two looks, as a whole.
+    // The measured values include the interval itself, which is subtracted.
     const late = (nanoseconds: number): number => delay.count === 0 ? 0 : Math.max(0, nanoseconds / 1e9 - LOOP_RESOLUTION_MS / 1000)
     const values: Values = [
       [{ statistic: 'mean' }, late(delay.mean)],

@@ -4,7 +4,7 @@ import { countByStatus, type StatusCounts } from '../../lib/event-log/count-by-s
 
 /** Milliseconds for which a count is cached, so that scrapes do not load the database. */
 const KEPT_MS = 5000
-/** A count is cached for at least this many times as long as it took, so that the database spends at most one percent of its time on it. */
+/** A count is cached for at least this multiple of its duration, so that the database spends at most one percent of its time on it. */
 const SHARE = 100
 
 /** The numbers of pending and failed events of all tenants. */

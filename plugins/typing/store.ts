@@ -49,7 +49,7 @@ export class TypingStore {
   }
 }
 
-/** Rows of typing that ran out without a stop being written. */
+/** Purges rows of typing that expired without a written stop. */
 export const typingPurge = (db: Database, clock: Clock): Purge => ({
   name: 'typing',
   run: async () => {

@@ -14,8 +14,8 @@ import type { TypingAck, TypingChanged } from './schemas.js'
 import type { TypingStore } from './store.js'
 
 /**
- * The users of a conversation, as the host knows them: typing in it is sent to them, and nobody else may type or see who
- * types there. `[]`: nobody may. `null`: the host does not know the conversation, and the rules without this option apply.
+ * Returns the users of a conversation: typing in it is sent to them, and only they may type and see who types there. `[]`: no one
+ * may. `null`: the host does not know the conversation, and the rules without this option apply.
  */
 export type Participants = (conversation: {
   tenantId: Id, conversationId: string, conversationType: ConversationType
@@ -47,7 +47,7 @@ export class TypingRules {
   readonly #store: TypingStore
   readonly #settings: TypingSettings
   readonly #log: FastifyBaseLogger
-  /** What the connections of this node type in. */
+  /** The conversations in which connections of this node type. */
   readonly #byConnection = new Map<ConnectionKey, Map<string, TypingKey>>()
   #stopping: TypingKey[] = []
   #stopped: Promise<void> = Promise.resolve()
@@ -68,7 +68,7 @@ export class TypingRules {
     })
   }
 
-  /** Starts, prolongs or stops typing. Throws `RT_FORBIDDEN` where the caller may not publish to the channel or recipient named. */
+  /** Starts, prolongs or stops typing. Throws `RT_FORBIDDEN` if the caller may not publish to the channel or to the recipient. */
   async record (caller: Caller, { conversationId, conversationType, isTyping, channel, recipientId }: TypingUpdate): Promise<TypingAck> {
     const { identity, connectionId } = caller
     const { tenantId, userId } = identity
@@ -108,7 +108,7 @@ export class TypingRules {
     return entries.map(({ userId, startedAt }, i) => ({ user_id: userId, user_name: names[i] ?? null, started_at: toIso(startedAt) }))
   }
 
-  /** Stops typing where there is any, and sends the stop. */
+  /** Stops running typing, and sends the stop. */
   async stop (keys: TypingKey[]): Promise<void> {
     for (const entry of await this.#internals.roster.stopTyping(keys)) this.#emit(entry, false)
   }
@@ -130,7 +130,7 @@ export class TypingRules {
     })
   }
 
-  /** The conversation's users, or null if the host does not say. Rejects with `RT_FORBIDDEN` if the caller is not one of them. */
+  /** The conversation's users, or null if the host does not know them. Rejects with `RT_FORBIDDEN` if the caller is not one of them. */
   async #participants (caller: Caller, conversationId: string, conversationType: ConversationType): Promise<Id[] | null> {
     const { participants } = this.#settings
     if (participants === undefined) return null

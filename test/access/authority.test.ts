@@ -75,7 +75,7 @@ overBackends((test, backend) => {
     t.notOk(channels.includes('group.gone'))
   })
 
-  test('a recheck revokes what authorize no longer allows, and nothing where it fails', async (t) => {
+  test('a recheck revokes subscriptions that authorize no longer allows, and none if authorize fails', async (t) => {
     let answer: () => Verdict = () => true
     const [a, b] = await nodes(t, { options: { authorize: ({ channel }) => channel === 'group.stays' || answer() } })
     const clients = [await connect(a, user(1)), await connect(b, user(2))]
@@ -95,21 +95,21 @@ overBackends((test, backend) => {
 
   test('a banned user is disconnected everywhere and stays out, by REST, by an upgrade and by an auth frame, until unbanned', async (t) => {
     const [a, b] = await nodes(t)
-    const told: unknown[] = []
+    const emitted: unknown[] = []
     for (const { app } of new Set([a, b])) {
-      app.realtime.events.on('banned', (what) => { told.push(['banned', what]) })
-      app.realtime.events.on('refused', (what) => { told.push(['refused', what]) })
+      app.realtime.events.on('banned', (what) => { emitted.push(['banned', what]) })
+      app.realtime.events.on('refused', (what) => { emitted.push(['refused', what]) })
     }
     const clients = [await connect(a, user(1)), await connect(b, user(1))]
     const other = await connect(b, user(2))
     await rest(a, user(1), 'POST', '/connect', { connection_id: 'no-socket' })
     t.strictSame(await a.app.realtime.access.ban({ tenantId: 1, userId: 1, reason: 'spam' }), { connections: 3, complete: true })
     for (const client of clients) t.equal(await client.closed, 4403)
-    t.strictSame(told.splice(0), [['banned', { tenantId: 1, userId: 1, until: null, reason: 'spam' }]])
+    t.strictSame(emitted.splice(0), [['banned', { tenantId: 1, userId: 1, until: null, reason: 'spam' }]])
     for (const host of [a, b]) {
-      told.splice(0)
+      emitted.splice(0)
       t.match(await rest(host, user(1), 'GET', '/stats'), { status: 403, body: { statusCode: 403, code: 'RT_BANNED' } })
-      t.strictSame(told.splice(0), [['refused', { tenantId: 1, userId: 1, code: 'RT_BANNED' }]])
+      t.strictSame(emitted.splice(0), [['refused', { tenantId: 1, userId: 1, code: 'RT_BANNED' }]])
       const byHeader = await refusedUpgrade(host, { headers: { authorization: `Bearer ${tokenOf(user(1))}` } })
       t.equal(byHeader.status, 403)
       t.match(JSON.parse(byHeader.body), { statusCode: 403, code: 'RT_BANNED' })
@@ -243,7 +243,7 @@ overBackends((test, backend) => {
     t.notOk((await client.next('authenticated')).channels.includes('group.x'))
   })
 
-  test('metrics count what was decided, refused and revoked', async (t) => {
+  test('metrics count decisions, refusals and revoked subscriptions', async (t) => {
     const [a] = await nodes(t, { stats: { metrics: '/metrics' } })
     const client = await connect(a, user(1))
     await client.request('subscribe', { channel: 'group.x' })
@@ -290,7 +290,7 @@ overBackends((test, backend) => {
     for (const [call, name] of wrong) await t.rejects(call(), { code: 'RT_INVALID_DATA', message: new RegExp(`^${name}`) }, name)
   })
 
-  test('what is decided while a subscription waits for the host holds afterwards', async (t) => {
+  test('a decision made while a subscription waits for the host applies to it', async (t) => {
     const answers: Array<(answer: boolean) => void> = []
     const [a, b] = await nodes(t, { options: { authorize: async ({ channel }) => channel === 'group.fast' || await new Promise<boolean>((resolve) => { answers.push(resolve) }) } })
     const client = await connect(b, user(1))
@@ -402,7 +402,7 @@ overBackends((test, backend) => {
     t.strictSame(await b.app.realtime.connections.of(1, 1), [])
   })
 
-  test('what a banned user was sending is not stored, by a socket or by REST', async (t) => {
+  test('an event that a user is sending when banned is not stored, by socket or by REST', async (t) => {
     const host = answers<boolean>()
     const [a, b] = await nodes(t, { options: { authorize: async ({ action }) => action !== 'publish' || await host.later() } })
     const client = await connect(b, user(1))

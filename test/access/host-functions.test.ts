@@ -49,7 +49,7 @@ overBackends((test, backend) => {
     })
   }
 
-  test('those who are known subscribe while nobody can log in', async (t) => {
+  test('authenticated clients subscribe while authenticate hangs', async (t) => {
     let hangs = false
     const [a] = await buildNodes(t, {
       backend,
@@ -104,7 +104,7 @@ overBackends((test, backend) => {
     await t.rejects(second.request('subscribe', { channel: 'group.x' }), { code: 'RT_FORBIDDEN' })
   })
 
-  test('a refusal says more where the host says more: a message, or when to try again', async (t) => {
+  test('a refusal carries the host’s message or retryAfter', async (t) => {
     const [a] = await buildNodes(t, {
       backend,
       options: {
@@ -143,7 +143,7 @@ overBackends((test, backend) => {
     t.strictSame(await questions(async () => await client.request('subscribe', { channel: 'group.x' })), [{ action: 'subscribe', channel: 'group.x' }])
   })
 
-  test('authorizeMany that fails refuses nothing for good', async (t) => {
+  test('a failing authorizeMany refuses nothing permanently', async (t) => {
     let fails = true
     const [a] = await buildNodes(t, {
       backend,
@@ -162,7 +162,7 @@ overBackends((test, backend) => {
     t.match((await client.request('subscribe', { channels })).channels, [{ channel: 'group.x', position: Number }, { channel: 'group.no', error: { code: 'RT_FORBIDDEN' } }])
   })
 
-  test('beforePublish changes, rejects and delays what clients send, by frame and by REST, and nothing of what is rejected is stored', async (t) => {
+  test('beforePublish changes, rejects and delays events of clients, by frame and by REST, and rejected ones are not stored', async (t) => {
     const seen: Publication[] = []
     const [a, b] = await buildNodes(t, {
       backend,

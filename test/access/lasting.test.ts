@@ -86,7 +86,7 @@ for (const backend of ['servers', 'servers with string ids'] as const) {
       t.equal(await statusOf(b, 1), 403)
     })
 
-    await t.test('while Redis is frozen decisions and inspections resolve within two seconds, with what this node knows', async (t) => {
+    await t.test('while Redis is frozen decisions and inspections resolve within two seconds, with the knowledge of this node', async (t) => {
       const start = await site(t, backend)
       t.teardown(() => { redis.resume() })
       const [a, b] = [await start(), await start()]
@@ -120,7 +120,7 @@ for (const backend of ['servers', 'servers with string ids'] as const) {
       await until('the ban is stored', async () => await stored(b, 'ban').catch(() => 0) === 1)
     })
 
-    await t.test('nodes that ban and unban a user at once agree in the end, on what the log says last', async (t) => {
+    await t.test('nodes that ban and unban a user at the same time agree in the end on the last entry of the log', async (t) => {
       const start = await site(t, backend)
       const [a, b] = [await start(), await start()]
       for (let round = 1; round <= 10; round++) {
@@ -170,7 +170,7 @@ for (const backend of ['servers', 'servers with string ids'] as const) {
       t.strictSame(await client.soFar('unsubscribed'), [])
     })
 
-    await t.test('while Redis is away nobody takes over a connection id that somebody else has on the same node', async (t) => {
+    await t.test('while Redis is away no user takes over a connection id of another user on the same node', async (t) => {
       const start = await site(t, backend)
       t.teardown(async () => { await redis.restart() })
       const a = await start()

@@ -28,7 +28,7 @@ t.test('An address holds so many sockets, and so many that are not authenticated
   t.equal(refusal(door.admit('203.0.113.1')), 429)
 })
 
-t.test('Private addresses are exempt unless the host says otherwise', async (t) => {
+t.test('Private addresses are exempt unless the host sets limitPrivateAddresses', async (t) => {
   const open = admission({ maxPerAddress: 1 })
   place(open.admit('127.0.0.1'))
   t.equal(refusal(open.admit('127.0.0.1')), 0)
@@ -65,7 +65,7 @@ function movableTime (t: Test): (ms: number) => void {
   return (ms) => { ahead += ms }
 }
 
-t.test('One address that holds most of the sockets is reported once an hour, with what to do about it', async (t) => {
+t.test('One address that holds most of the sockets is logged once an hour, with advice', async (t) => {
   const advance = movableTime(t)
   const door = admission({})
   for (let i = 0; i < 200; i++) place(door.admit('203.0.113.1'))
@@ -76,7 +76,7 @@ t.test('One address that holds most of the sockets is reported once an hour, wit
   t.equal(warnings.length, 2)
 })
 
-t.test('Whoever guesses credentials is slowed down; those accepted lately are not', async (t) => {
+t.test('A client that guesses credentials is slowed down; recently accepted credentials are not', async (t) => {
   const failures = new FailedAuthentications(3)
   const address = failures.limitedAddress('203.0.113.1')
   failures.accepted(address, 'good')

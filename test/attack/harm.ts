@@ -10,7 +10,7 @@ import { startCluster, type Cluster, type Node } from '../cluster/cluster.js'
 
 /**
  * What one person can do to a node and to other tenants, measured on two example hosts with their default limits:
- * `npm run test:harm`. MINUTES is how long the hostile member goes on, 10 unless given; ONLY=pongs,hostile measures these alone;
+ * `npm run test:harm`. MINUTES is how long the hostile member continues, 10 unless given; ONLY=pongs,hostile measures these alone;
  * HARM_HOST measures another bundled host. The generator runs on the same cores as the nodes: the other tenant's times include that.
  */
 const MINUTES = Number(process.env.MINUTES ?? 10)

@@ -75,7 +75,7 @@ export function keys (t: Test): void {
     await a.backplane.publish('1/a', durable('three'))
     await b.recorder.untilText('three')
     t.strictSame(b.recorder.missing, ['1/a'])
-    t.strictSame(b.recorder.told.slice(-2), ['missed', 'deliver'])
+    t.strictSame(b.recorder.emitted.slice(-2), ['missed', 'deliver'])
   })
 
   t.test('a dropped durable message, as of a later version, is soon reported as a gap even if nothing follows it', async (t) => {

@@ -3,35 +3,35 @@ import type { Backplane, BackplaneHandlers, OutgoingEvent } from '../../lib/back
 import type { ChannelKey } from '../../lib/keys.js'
 import { within } from '../cluster/until.js'
 
-/** Everything that a backplane told its node. */
+/** Everything that a backplane passed to its node. */
 export class Recorder implements BackplaneHandlers {
   readonly frames: Array<OutgoingEvent & { key: ChannelKey }> = []
   /** Channels of which frames may have been missed. */
   readonly missing: ChannelKey[] = []
   readonly receivedAt: number[] = []
-  /** In which order things were told. */
-  readonly told: Array<'deliver' | 'missed' | 'heard' | 'back'> = []
+  /** The handlers in the order of their calls. */
+  readonly emitted: Array<'deliver' | 'missed' | 'heard' | 'back'> = []
   answer: (op: string, data: unknown) => unknown = (op, data) => ({ op, data })
   readonly onRequest = async (op: string, data: unknown): Promise<unknown> => this.answer(op, data)
   #wake: Array<() => void> = []
 
   onEvents (key: ChannelKey, frames: OutgoingEvent[]): void {
     this.frames.push(...frames.map((frame) => ({ ...frame, key })))
-    this.#tell('deliver')
+    this.#record('deliver')
   }
 
   onGap (keys: ChannelKey[]): void {
     this.missing.push(...keys)
-    this.#tell('missed')
+    this.#record('missed')
   }
 
   onProbe (sentAt: number): void {
     this.receivedAt.push(sentAt)
-    this.#tell('heard')
+    this.#record('heard')
   }
 
   onReconnected (): void {
-    this.#tell('back')
+    this.#record('back')
   }
 
   /** Texts of the frames, of one channel or of all, in order of arrival. */
@@ -39,7 +39,7 @@ export class Recorder implements BackplaneHandlers {
     return this.frames.filter((frame) => key === undefined || frame.key === key).map(textOf)
   }
 
-  /** Resolves when the condition holds, looking each time that something was told. */
+  /** Resolves when the condition holds, checked after each call of a handler. */
   async until (what: string, condition: () => boolean): Promise<void> {
     const wait = async (): Promise<void> => {
       while (!condition()) await new Promise<void>((resolve) => { this.#wake.push(resolve) })
@@ -48,11 +48,11 @@ export class Recorder implements BackplaneHandlers {
   }
 
   async untilText (text: string): Promise<void> {
-    await this.until(`${text} is heard`, () => this.texts().includes(text))
+    await this.until(`${text} is received`, () => this.texts().includes(text))
   }
 
-  #tell (what: 'deliver' | 'missed' | 'heard' | 'back'): void {
-    this.told.push(what)
+  #record (what: 'deliver' | 'missed' | 'heard' | 'back'): void {
+    this.emitted.push(what)
     for (const wake of this.#wake.splice(0)) wake()
   }
 }

@@ -142,7 +142,7 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
     await b.backplane.subscribe('1/a')
     for (let i = 0; i < 20; i++) {
       await a.backplane.publish('1/a', frame(String(i)))
-      // On the wire before the publisher is told; a question sent after it cannot overtake it.
+      // On the wire before `publish` resolves; a question sent after it cannot overtake it.
       await a.backplane.call(b.backplane.nodeId, 'ping', null)
       t.equal(b.recorder.frames.length, i + 1)
     }
@@ -151,15 +151,15 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
   t.test('events on many channels of several tenants in one turn reach the right subscribers', async (t) => {
     const [a, b] = await start(t)
     const keys = [1, 2, 3].flatMap((tenant) => Array.from({ length: 400 }, (_, i) => channelKey(tenant, `group.${i}`)))
-    const heard = keys.filter((key) => !key.startsWith('2/'))
-    await Promise.all(heard.map(async (key) => { await b.backplane.subscribe(key) }))
+    const received = keys.filter((key) => !key.startsWith('2/'))
+    await Promise.all(received.map(async (key) => { await b.backplane.subscribe(key) }))
     await Promise.all(keys.flatMap((key) => ['1', '2'].map(async (text) => { await a.backplane.publish(key, frame(text)) })))
-    await b.recorder.until('all frames', () => b.recorder.frames.length >= heard.length * 2)
-    for (const key of heard) {
+    await b.recorder.until('all frames', () => b.recorder.frames.length >= received.length * 2)
+    for (const key of received) {
       const texts = b.recorder.texts(key)
       if (texts.join() !== '1,2') t.strictSame(texts, ['1', '2'], key)
     }
-    t.equal(b.recorder.frames.length, heard.length * 2)
+    t.equal(b.recorder.frames.length, received.length * 2)
     t.equal(a.recorder.frames.length, 0, 'the sender subscribed to none of them')
   })
 
@@ -181,9 +181,9 @@ export function betweenNodes (t: Test, start: (t: Test) => Promise<[Node, Node]>
       await t.rejects(a.backplane.call(b.backplane.nodeId, 'op', {}), { name: 'RealtimeError', code, message: `because of ${code}` })
     }
     b.recorder.answer = () => { throw new Error('password is wrong') }
-    const told = await a.backplane.call(b.backplane.nodeId, 'op', {}).catch((err: unknown) => err)
-    t.match(told, { code: 'RT_INTERNAL' })
-    t.notMatch((told as Error).message, /password/)
+    const emitted = await a.backplane.call(b.backplane.nodeId, 'op', {}).catch((err: unknown) => err)
+    t.match(emitted, { code: 'RT_INTERNAL' })
+    t.notMatch((emitted as Error).message, /password/)
   })
 
   t.test('close rejects calls in progress', async (t) => {

@@ -11,7 +11,7 @@ import { durable, frame, startNode, type Node } from './node.js'
 
 export interface RedisNode extends Node<RedisBackplane> {
   connections: RedisConnections
-  /** The connection that hears; its end of the wire is what others can cut. */
+  /** The connection that receives; its end of the wire is what others can cut. */
   subscriber: Redis
 }
 
@@ -118,7 +118,7 @@ export function overFailures (t: Test): void {
     for (const key of ['1/b', '1/a'] as const) await b.backplane.publish(key, durable(`${key} after`))
     await a.recorder.untilText('1/a after')
     t.strictSame(a.recorder.missing, ['1/a'])
-    t.strictSame(a.recorder.told.slice(-3), ['deliver', 'missed', 'deliver'])
+    t.strictSame(a.recorder.emitted.slice(-3), ['deliver', 'missed', 'deliver'])
     t.strictSame(a.recorder.texts('1/a'), ['1/a before', '1/a after'])
   })
 
@@ -131,7 +131,7 @@ export function overFailures (t: Test): void {
     t.notOk(a.backplane.healthy)
     void a.backplane.publish('1/a', frame('own'))
     await a.recorder.untilText('own')
-    await a.recorder.until('back', () => a.recorder.told.includes('back'))
+    await a.recorder.until('back', () => a.recorder.emitted.includes('back'))
     t.strictSame(new Set(a.recorder.missing), new Set(['1/a', '1/b']))
     t.ok(a.backplane.healthy)
     for (const key of ['1/left', '1/a', '1/b'] as const) await b.backplane.publish(key, frame(`${key} again`))
@@ -170,10 +170,10 @@ export function overFailures (t: Test): void {
     await a.recorder.until('missed', () => a.recorder.missing.length === 1)
     await hearAnew(async () => { await b.backplane.publish('1/a', durable('lost')) })
     await b.backplane.publish('1/a', durable('after'))
-    const before = a.recorder.told.length
+    const before = a.recorder.emitted.length
     hearing?.resume()
     await a.recorder.untilText('after')
-    t.strictSame(a.recorder.told.slice(before).filter((what) => what !== 'back').slice(0, 2), ['missed', 'deliver'])
+    t.strictSame(a.recorder.emitted.slice(before).filter((what) => what !== 'back').slice(0, 2), ['missed', 'deliver'])
   })
 
   t.test('a subscription that is lost repeatedly is restored each time, and each event arrives once', async (t) => {
@@ -182,7 +182,7 @@ export function overFailures (t: Test): void {
     await a.backplane.subscribe('1/a')
     for (let round = 1; round <= 4; round++) {
       await cutSubscriber(admin, a)
-      await a.recorder.until('back', () => a.recorder.told.filter((what) => what === 'back').length === round)
+      await a.recorder.until('back', () => a.recorder.emitted.filter((what) => what === 'back').length === round)
       await b.backplane.publish('1/a', frame(`round ${round}`))
       await a.recorder.untilText(`round ${round}`)
     }
@@ -208,7 +208,7 @@ export function overFailures (t: Test): void {
     t.strictSame(a.recorder.texts(), ['one', 'two', 'three'])
 
     await redis.restart()
-    for (const { recorder } of [a, b]) await recorder.until('back', () => recorder.told.includes('back'))
+    for (const { recorder } of [a, b]) await recorder.until('back', () => recorder.emitted.includes('back'))
     t.ok(a.backplane.healthy && b.backplane.healthy)
     t.strictSame(new Set(a.recorder.missing), new Set(['1/a', '1/new']))
     for (const key of ['1/left', '1/a', '1/new'] as const) await b.backplane.publish(key, frame(`${key} again`))
@@ -262,7 +262,7 @@ export function overFailures (t: Test): void {
     for (const one of published) await a.backplane.publish('1/a', one)
     t.strictSame([...new Set(a.recorder.texts())], ['one', 'two'])
     t.notOk(a.recorder.frames.some(({ isRetry }) => isRetry))
-    t.equal(a.recorder.told[0], 'missed')
+    t.equal(a.recorder.emitted[0], 'missed')
     t.strictSame(a.recorder.missing, ['1/a'], 'once: what comes on and on must not hold the channel up')
   })
 
@@ -310,7 +310,7 @@ export function overFailures (t: Test): void {
     }
     t.notOk(a.backplane.healthy)
     pass(1000)
-    await a.recorder.until('back', () => a.recorder.told.includes('back'))
+    await a.recorder.until('back', () => a.recorder.emitted.includes('back'))
     t.ok(a.backplane.healthy)
     await b.backplane.publish('1/a', durable('again'))
     await a.recorder.untilText('again')

@@ -5,7 +5,7 @@ import { seeded } from '../suites.js'
 const KEY = '1/a'
 const COMPARE = 10_000
 
-/** A counter as Redis keeps it, messages that may be lost on the way, and a node that hears the others. */
+/** A counter as Redis keeps it, messages that may be lost on the way, and a node that receives the others. */
 class World {
   now = 1_000_000
   /** Redis cannot be asked. */
@@ -35,7 +35,7 @@ class World {
   }
 
   /** A message that arrives; false: the node says that one before it was missed. */
-  heard (): boolean {
+  received (): boolean {
     const { number, first } = this.next()
     return this.sequences.accept(KEY, number, first)
   }
@@ -62,11 +62,11 @@ export function sequences (t: Test): void {
     await world.begin()
     for (const idle of [0, 1000, COUNTER_TTL_MS - 1, COUNTER_TTL_MS, COUNTER_TTL_MS + 1, COUNTER_TTL_MS + COMPARE, 3 * COUNTER_TTL_MS, 0, 20 * COUNTER_TTL_MS]) {
       t.strictSame(await world.pass(idle), [], `${idle} ms`)
-      t.ok(world.heard(), `after ${idle} ms`)
+      t.ok(world.received(), `after ${idle} ms`)
     }
     for (let at = -COMPARE; at <= COMPARE; at += 997) {
       t.strictSame(await world.pass(COUNTER_TTL_MS + at), [])
-      t.ok(world.heard(), `${at} ms from its end`)
+      t.ok(world.received(), `${at} ms from its end`)
     }
   })
 
@@ -77,22 +77,22 @@ export function sequences (t: Test): void {
       world.now += COUNTER_TTL_MS - left
       await world.begin()
       t.strictSame(await world.pass(COUNTER_TTL_MS), [])
-      t.ok(world.heard(), `${left} ms`)
+      t.ok(world.received(), `${left} ms`)
     }
   })
 
   t.test('an evicted counter is a gap, noticed by the next message or the next comparison', async (t) => {
     const world = new World()
     await world.begin()
-    t.ok(world.heard())
+    t.ok(world.received())
     await world.pass(COMPARE)
     world.counter = null
-    t.notOk(world.heard(), 'by the next message')
-    t.ok(world.heard())
+    t.notOk(world.received(), 'by the next message')
+    t.ok(world.received())
     world.counter = null
     t.strictSame(await world.pass(COMPARE), [KEY], 'by the next comparison')
     t.strictSame(await world.pass(COMPARE), [])
-    t.ok(world.heard(), 'then a new one begins')
+    t.ok(world.received(), 'then a new one begins')
   })
 
   t.test('a message that arrives after its number was read from Redis is not a gap', async (t) => {
@@ -101,20 +101,20 @@ export function sequences (t: Test): void {
     const onItsWay = [world.next(), world.next()]
     await world.begin()
     for (const { number, first } of onItsWay) t.ok(world.sequences.accept(KEY, number, first), `message ${number}`)
-    t.ok(world.heard(), 'the next one')
+    t.ok(world.received(), 'the next one')
     world.next()
-    t.notOk(world.heard(), 'after a loss')
+    t.notOk(world.received(), 'after a loss')
   })
 
   t.test('a loss just before the counter expired is a gap, even if Redis could not be reached for long', async (t) => {
     const world = new World()
     await world.begin()
-    t.ok(world.heard())
+    t.ok(world.received())
     world.away = true
     await world.pass(COMPARE)
     world.next()
     await world.pass(2 * COUNTER_TTL_MS)
-    t.notOk(world.heard(), 'by the next message')
+    t.notOk(world.received(), 'by the next message')
     world.next()
     await world.pass(2 * COUNTER_TTL_MS)
     world.away = false
@@ -133,7 +133,7 @@ export function sequences (t: Test): void {
       for (let step = 0; step < 200; step++) {
         const what = random(10)
         if (what < 5) {
-          const follows = world.heard()
+          const follows = world.received()
           if (missing > 0 && follows) return t.fail(`seed ${seed}, step ${step}: a loss was passed over`)
           if (calm && missing === 0 && !follows) return t.fail(`seed ${seed}, step ${step}: a gap where there is none`)
           missing = 0

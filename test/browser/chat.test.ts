@@ -53,11 +53,11 @@ for (const [withoutSockets, clubId] of [[false, 1], [true, 2]] as const) t.test(
     await ann.page.fill('#announcement', 'The bar is open')
     await ann.page.press('#announcement', 'Enter')
     for (const { page } of [ann, ben]) await page.waitForSelector('#toasts .broadcast:text-is("Ann to everyone: The bar is open")')
-    t.equal(await ben.page.isVisible('#broadcast'), false, 'who is no admin has no way to broadcast')
+    t.equal(await ben.page.isVisible('#broadcast'), false, 'only an admin can broadcast')
     await opens(ben, 'lobby')
   })
 
-  await t.test('have in a second tab what happens in the first, and are gone after the last tab', async (t) => {
+  await t.test('see the same in a second tab as in the first, and are gone after the last tab', async (t) => {
     const cleo = await come(a, { name: 'Cleo', userId: 5 })
     const second = await come(b, { name: 'Cleo', userId: 5, context: cleo.context })
     await says(cleo, 'From my first tab')
@@ -76,7 +76,7 @@ for (const [withoutSockets, clubId] of [[false, 1], [true, 2]] as const) t.test(
     t.match(await ben.page.textContent('#count'), '1 online')
   })
 
-  await t.test('miss nothing: what is written while one line is dead comes once and in order when it returns', async (t) => {
+  await t.test('miss nothing: messages written while a connection is dead arrive once and in order when it is back', async (t) => {
     const before = (await texts(ben)).length
     await ben.context.setOffline(true)
     await ben.page.click('#drop')

@@ -59,7 +59,7 @@ t.test('the chat room of the React page', async (t) => {
     t.equal(stdout, '')
   })
 
-  await t.test('shows two people each other, what they type and what they write', async (t) => {
+  await t.test('shows two people each other, their typing and their messages', async (t) => {
     const port = await freePort()
     const child = await startExample(t, 'react-server', example('react-server').replace('port: 3000', `port: ${port}`).replace('sqlite:./chat.db', 'sqlite::memory:'))
     await child.waitFor(HOST_URL, 30_000)

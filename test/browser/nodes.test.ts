@@ -37,7 +37,7 @@ t.test('Two nodes behind a load balancer', async (t) => {
     t.match(await dashboard.locator('#charts [role=img]').first().getAttribute('aria-label'), /^Now: node-a \d+, node-b \d+$/, 'and said')
   })
 
-  await t.test('a killed node moves its users to the other within seconds, and what was sent meanwhile shows once', async (t) => {
+  await t.test('a killed node’s users move to the other within seconds, and messages sent meanwhile appear once', async (t) => {
     await b.kill()
     const killedAt = Date.now()
     await ben.page.waitForSelector('#light:not(.on)')
@@ -70,7 +70,7 @@ t.test('Two nodes behind a load balancer', async (t) => {
     await until('it fits a phone', 10_000, async () => await dashboard.evaluate(() => document.documentElement.scrollWidth <= innerWidth))
   })
 
-  await t.test('where sockets are blocked, the page works by server-sent events and says so', async (t) => {
+  await t.test('where sockets are blocked, the page works with server-sent events, and shows that', async (t) => {
     const proxy = await startProxy(a.port)
     t.teardown(async () => { await proxy.close() })
     proxy.inspect = (bytes, link) => {

@@ -28,7 +28,7 @@ for (const kind of ['integer', 'string'] as const) {
       await until(label, 10_000, async () => outcome.test(await page.textContent('#outcome') ?? ''))
     }
 
-    await t.test('sees who is connected, from where and to what', async (t) => {
+    await t.test('sees the connected users with their addresses and channels', async (t) => {
       for (const name of ['Ann', 'Ben', 'Cleo']) await page.waitForSelector(rowOf(name))
       t.equal(await page.locator('#people-online tr').count(), 3)
       t.match(await page.textContent(`${rowOf('Ben')} td`), /^desktop, 127\.0\.0\.1$/)
@@ -60,7 +60,7 @@ for (const kind of ['integer', 'string'] as const) {
       })
     }
 
-    await t.test('kicks somebody out of a group, who hears nothing of it any more', async (t) => {
+    await t.test('kicks a user out of a group, who receives nothing from it afterwards', async (t) => {
       await page.selectOption(`${rowOf('Ben')} select`, 'group.lobby')
       await does('Kick Ben out of the channel', /^Kicked: 1 connection$/)
       await page.waitForSelector(`${rowOf('Ben')} option:text-is("group.lobby")`, { state: 'detached' })
@@ -80,7 +80,7 @@ for (const kind of ['integer', 'string'] as const) {
       t.equal(await page.locator('#people-online tr').count(), 2)
     })
 
-    await t.test('bans somebody, who is disconnected and does not come back, until the ban is lifted', async (t) => {
+    await t.test('bans a user, who is disconnected and cannot reconnect until the ban is lifted', async (t) => {
       await does('Ban Cleo', /^Banned: 1 connection$/)
       await cleo.page.waitForFunction(() => document.querySelector('#state')?.textContent === 'Ended (4403)')
       await page.waitForSelector(rowOf('Cleo'), { state: 'detached' })

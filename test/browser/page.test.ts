@@ -65,7 +65,7 @@ t.test('With 300 people, of whom 40 type, long names and texts from right to lef
     })
   }
 
-  await t.test('what is written from right to left is shown so, whatever the page does', async (t) => {
+  await t.test('text from right to left is shown that way everywhere on the page', async (t) => {
     t.equal(await page.locator('#messages .text', { hasText: 'שלום' }).evaluate((text) => getComputedStyle(text).direction), 'rtl')
     await page.setViewportSize({ width: 390, height: 800 })
     await page.evaluate(() => { document.documentElement.dir = 'rtl' })
@@ -150,7 +150,7 @@ t.test('Statuses differ by shape, where colours are forced', async (t) => {
   await eva.context.close()
 })
 
-t.test('After a reload, private talks, the own status, what was being written and the conversation are there; who has left keeps the name', async (t) => {
+t.test('After a reload, direct conversations, the own status, unfinished text and the open conversation are back, and people who left keep their names', async (t) => {
   const clubId = 3
   const ben = await arrive(2, clubId, 'Ben')
   const zoe = await arrive(3, clubId, 'Zoe')
@@ -225,7 +225,7 @@ t.test('A private message is noticed on a phone, and opened by a press; back is 
   await ann.context.close()
 })
 
-t.test('Whoever reads earlier messages stays there, and is shown that there are new ones', async (t) => {
+t.test('A visitor who reads earlier messages stays there, and sees that there are new ones', async (t) => {
   const clubId = 5
   const ben = await arrive(2, clubId, 'Ben')
   for (let i = 0; i < 120; i++) await writes(ben, `message ${i}`)

@@ -109,7 +109,7 @@ t.test('Pictures of the club and of the dashboard', { skip: FOLDER === undefined
   await shot(dashboard, 'dashboard-phone')
 })
 
-t.test('An animated picture of a killed node, and of the message that nobody misses', { skip: FOLDER === undefined && 'SCREENSHOTS names no folder' }, async (t) => {
+t.test('An animated picture of a killed node, and of a message that no one misses', { skip: FOLDER === undefined && 'SCREENSHOTS names no folder' }, async (t) => {
   const { nodes: [a, b] } = await clusterFor(t, [{ env: { NODE_NAME: 'node-1' } }, { env: { NODE_NAME: 'node-2' } }])
   const balancer = await startBalancer(t, [a.port, b.port])
   const browser = await openBrowser(t)

@@ -180,7 +180,7 @@ t.test('The hooks of a direct conversation', async (t) => {
     await ben.waitForFunction(() => hooks.conversation.messages.length === 3 && !hooks.conversation.hasMore)
     t.strictSame(await texts(ben), ['ONE (edited)', 'deleted', 'three'])
   })
-  await t.test('what each has read is known after a reload, too', async (t) => {
+  await t.test('read marks are known after a reload, too', async (t) => {
     await ann.reload()
     await begin(ann, 1, 2)
     const marksOf = async (page: Page): Promise<unknown[]> => await page.evaluate(() => [hooks.conversation.messages.at(-1)?.id, hooks.conversation.readUpTo, ...hooks.conversation.reads.values()])
@@ -188,7 +188,7 @@ t.test('The hooks of a direct conversation', async (t) => {
     t.ok(marks[0])
     t.strictSame([marks, await marksOf(ben)], [1, 2].map(() => Array(3).fill(marks[0])), 'both have read and written all')
   })
-  await t.test('a message that the server refuses fails, and a refused channel says so', async (t) => {
+  await t.test('a refused message fails, and a refused channel has an error', async (t) => {
     await ann.evaluate(() => { hooks.conversation.send('x'.repeat(5001)) })
     await ann.waitForFunction(() => hooks.conversation.messages.at(-1)?.status === 'failed')
     t.equal(await ann.evaluate(() => hooks.conversation.messages.at(-1)?.error?.code), 'RT_INVALID_DATA')
@@ -225,7 +225,7 @@ t.test('The hooks of a direct conversation', async (t) => {
     await ben.waitForFunction(() => hooks.unread.conversations.some((one) => one.with === 3 && one.unread === 1))
     t.notOk((await texts(ben)).includes('From another'), 'and writes in a conversation of their own')
   })
-  await t.test('what cannot be resumed is read anew: a channel, direct messages, and the list', async (t) => {
+  await t.test('after a gap a channel, direct messages and the list are read again', async (t) => {
     const eve = await app.enter(t, 5, 'Eve')
     await say(eve, 'Before')
     await eve.waitForSelector('li.sent:has-text("Before")')

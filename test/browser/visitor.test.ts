@@ -70,7 +70,7 @@ t.test('A visitor and a friend', async (t) => {
     await until('the friend has it', 10_000, async () => (await texts(ben)).at(-1) === 'Typo here')
   })
 
-  await t.test('keep what they wrote when the message that they edit is deleted on another device', async (t) => {
+  await t.test('keep their text when the message that they edit is deleted on another device', async (t) => {
     await says(ann, 'Not for long')
     await own(ann, 'Not for long').locator('.mark[aria-label=read]').waitFor()
     await ann.page.press('#text', 'ArrowUp')
@@ -110,7 +110,7 @@ t.test('A visitor and a friend', async (t) => {
     await entry(ann, 'Ben').locator('.dot.online').waitFor()
   })
 
-  await t.test('see what could not be sent, and send it again', async (t) => {
+  await t.test('see messages that could not be sent, and send them again', async (t) => {
     const token = tokenOf({ userId: 9, clubId: 999_999_999, admin: true })
     const operate = async (path: string, body?: object) => await (await fetch(`${host.url}/operators/${path}`, {
       headers: { authorization: `Bearer ${token}`, ...body === undefined ? {} : { 'content-type': 'application/json' } },

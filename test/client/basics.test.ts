@@ -27,7 +27,7 @@ t.test('the client connects automatically, subscribes and receives its events', 
   await leave(host, two)
 })
 
-t.test('it sends everything that is durable, typed by the protocol, and asks what the guide asks', { buffered: true }, async (t) => {
+t.test('it sends all durable events, typed by the protocol, and makes the documented requests', { buffered: true }, async (t) => {
   const { client } = await connected(t, host, user(11))
   const two = await connect(host, user(12))
   t.match(await client.send('message:direct', { recipientId: 12, message: 'one', conversationId: 'c' }), { messageId: Number, timestamp: String })
@@ -48,7 +48,7 @@ t.test('it sends everything that is durable, typed by the protocol, and asks wha
 
 t.test('missed events are delivered after a reconnect, in order and once, including the own channel', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
-  const { client, next, of, told } = await connected(t, door, user(21))
+  const { client, next, of, emitted } = await connected(t, door, user(21))
   await client.subscribe('group.resume')
   const two = await connect(host, user(22))
   const say = async (message: string) => {
@@ -70,13 +70,13 @@ t.test('missed events are delivered after a reconnect, in order and once, includ
   t.strictSame(of('message:direct').map(({ message }) => message), ['1', '2', '3', '4', '5'])
   t.equal(of('broadcast:message').filter(({ message }) => message === 'b').length, 1)
   t.strictSame(of('gap'), [])
-  t.match(told.filter(({ event, data }) => event === 'subscribed' && data.recovered === true).length, 3, 'own, broadcast and the group')
+  t.match(emitted.filter(({ event, data }) => event === 'subscribed' && data.recovered === true).length, 3, 'own, broadcast and the group')
   await until('all are confirmed', async () => (await rowsOf(host, 'websocket_events'))
     .filter(({ channel, durable }) => channel === 'private-user.21' && Number(durable) === 1).every(({ status }) => status === 'delivered'))
   t.equal(client.cursors['private-user.21'], of('message:direct').at(-1).messageId)
 })
 
-t.test('what another tab confirmed meanwhile comes before what waited unconfirmed', { buffered: true }, async (t) => {
+t.test('events that another tab confirmed meanwhile arrive before unconfirmed ones', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
   const one = await connected(t, door, user(41))
   const other = await connected(t, host, user(41))
@@ -96,7 +96,7 @@ t.test('what another tab confirmed meanwhile comes before what waited unconfirme
   t.strictSame(one.of('message:direct').map(({ message }) => message), ['1', '2', '3', '4'])
 })
 
-t.test('disconnect ends it, rejects what waits, and it can begin again', { buffered: true }, async (t) => {
+t.test('disconnect ends the client and rejects waiting calls, and it can connect again', { buffered: true }, async (t) => {
   const { client, next, of } = await connected(t, host, user(31))
   await client.disconnect()
   t.match(of('disconnected'), [{ code: 1000, willReconnect: false }])

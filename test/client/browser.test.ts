@@ -12,7 +12,7 @@ import { locateCommands } from '../install-packages.js'
 
 type Client = import('../../client/src/index.js').WebSocketClient // eslint-disable-line @typescript-eslint/consistent-type-imports -- of the page
 declare const client: Client
-declare const told: Array<{ event: string, data: Record<string, unknown> }>
+declare const emitted: Array<{ event: string, data: Record<string, unknown> }>
 
 const { outputFiles: [script] } = await build({
   entryPoints: ['client/src/index.ts'], bundle: true, format: 'iife', globalName: 'realtime', target: 'safari15', write: false
@@ -20,9 +20,9 @@ const { outputFiles: [script] } = await build({
 
 const PAGE = (token: string) => `<!doctype html><title>page</title><script src="/client.js"></script><script src="/start.js?${token}"></script>`
 const START = `
-  const told = []
+  const emitted = []
   const client = new realtime.WebSocketClient({ baseUrl: '/api/websocket', token: document.currentScript.src.split('?')[1], pollInterval: 200, reconnectDelay: 200 })
-  for (const event of ['connected', 'disconnected', 'transport', 'message:group', 'error', 'gap']) client.on(event, (data) => { told.push({ event, data }) })
+  for (const event of ['connected', 'disconnected', 'transport', 'message:group', 'error', 'gap']) client.on(event, (data) => { emitted.push({ event, data }) })
   client.subscribe('group.a').catch(() => {})
 `
 
@@ -58,10 +58,10 @@ const open = async (context: BrowserContext, host: Host, userId: number): Promis
   return page
 }
 const connected = async (page: Page, times = 1): Promise<void> => {
-  await page.waitForFunction((times) => told.filter(({ event }) => event === 'connected').length >= times, times)
+  await page.waitForFunction((times) => emitted.filter(({ event }) => event === 'connected').length >= times, times)
   await page.waitForFunction(() => 'group.a' in client.cursors && client.cursors['group.a'] !== undefined)
 }
-const messages = async (page: Page): Promise<unknown[]> => await page.evaluate(() => told.filter(({ event }) => event === 'message:group').map(({ data }) => data.message))
+const messages = async (page: Page): Promise<unknown[]> => await page.evaluate(() => emitted.filter(({ event }) => event === 'message:group').map(({ data }) => data.message))
 const say = async (host: Host, message: string): Promise<void> => {
   const writer = await connect(host, user(9))
   await writer.request('message:group', { channel: 'group.a', message, conversationId: 'c' })
@@ -76,23 +76,23 @@ t.test('a page with a strict policy needs nothing but its own origin', async (t)
   await connected(page)
   t.equal(await page.evaluate(() => client.transport), 'websocket')
   await say(host, 'hello')
-  await page.waitForFunction(() => told.some(({ event }) => event === 'message:group'))
+  await page.waitForFunction(() => emitted.some(({ event }) => event === 'message:group'))
   await context.close()
 })
 
-t.test('a page whose policy forbids sockets hears by server-sent events instead of waiting for ever', async (t) => {
+t.test('a page whose policy forbids sockets uses server-sent events instead of waiting forever', async (t) => {
   const host = await site(t, (port) => `default-src 'none'; script-src 'self'; connect-src http://127.0.0.1:${port}`)
   const context = await browser.newContext()
   const page = await open(context, host, 1)
   await page.waitForFunction(() => client.transport === 'sse')
   await connected(page)
   await say(host, 'hello')
-  await until('it is told', async () => (await messages(page)).length > 0)
-  t.strictSame(await page.evaluate(() => told.filter(({ event }) => event === 'error').map(({ data }) => data.code)), ['RT_SOCKET_BLOCKED'])
+  await until('it is delivered', async () => (await messages(page)).length > 0)
+  t.strictSame(await page.evaluate(() => emitted.filter(({ event }) => event === 'error').map(({ data }) => data.code)), ['RT_SOCKET_BLOCKED'])
   await context.close()
 })
 
-t.test('a page that leaves the back-forward cache reconnects immediately, and gets what it missed', async (t) => {
+t.test('a page that leaves the back-forward cache reconnects immediately, and gets the missed events', async (t) => {
   const host = await site(t, () => STRICT)
   const context = await browser.newContext()
   const page = await open(context, host, 2)
@@ -103,7 +103,7 @@ t.test('a page that leaves the back-forward cache reconnects immediately, and ge
   await page.goBack({ waitUntil: 'commit' })
   t.equal(await page.evaluate(() => (window as { isSame?: boolean }).isSame), true, 'it was kept in the cache')
   await connected(page, 2)
-  await until('it is told', async () => (await messages(page)).length > 0)
+  await until('it is delivered', async () => (await messages(page)).length > 0)
   t.strictSame(await messages(page), ['while it was away'])
   await context.close()
 })
@@ -115,11 +115,11 @@ t.test('two tabs of one user receive everything once, including the other tab’
   for (const page of [one, two]) await connected(page)
   await one.evaluate(async () => { await client.send('message:group', { channel: 'group.a', message: 'from the first', conversationId: 'c' }) })
   await say(host, 'from another')
-  for (const page of [one, two]) await page.waitForFunction(() => told.some(({ data }) => data.message === 'from another'))
+  for (const page of [one, two]) await page.waitForFunction(() => emitted.some(({ data }) => data.message === 'from another'))
   t.strictSame(await messages(one), ['from another'])
   t.strictSame(await messages(two), ['from the first', 'from another'])
   await one.close()
   await say(host, 'last')
-  await two.waitForFunction(() => told.some(({ data }) => data.message === 'last'))
+  await two.waitForFunction(() => emitted.some(({ data }) => data.message === 'last'))
   await context.close()
 })

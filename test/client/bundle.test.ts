@@ -27,7 +27,7 @@ t.test('a page gets at most 9.15 KiB, and nothing of the server', async (t) => {
   t.strictSame(Object.keys(inputs).filter((name) => !name.startsWith('client/src/')), [])
 })
 
-t.test('what is published behaves as its sources do, though its own names are short', async (t) => {
+t.test('the published bundle behaves as its sources, although its internal names are short', async (t) => {
   const file = resolve('client/dist/esm/index.js')
   const { count, failures } = await run({ ...await compile('client'), file }, 1, 300)
   t.strictSame([count, failures], [300, []])
@@ -41,31 +41,31 @@ t.test('what is published behaves as its sources do, though its own names are sh
   }
   const [one, two] = [make(1), make(2)]
   for (const client of [one, two]) client.on('error', ({ code }) => { t.equal(code, 'RT_SOCKET_BLOCKED') })
-  const heard: string[] = []
-  one.on('message:group', ({ userId, channel, message }) => { heard.push(`${userId} ${channel} ${message}`) })
-  one.on('message:direct', ({ senderId, message }) => { heard.push(`${senderId} ${message}`) })
-  one.on('user:typing', ({ isTyping }) => { heard.push(`types ${isTyping}`) })
+  const received: string[] = []
+  one.on('message:group', ({ userId, channel, message }) => { received.push(`${userId} ${channel} ${message}`) })
+  one.on('message:direct', ({ senderId, message }) => { received.push(`${senderId} ${message}`) })
+  one.on('user:typing', ({ isTyping }) => { received.push(`types ${isTyping}`) })
   await one.subscribe('group.a')
   two.recordTyping('c', true, { recipientId: 1 })
-  await until('typing is heard', () => heard.length === 1)
+  await until('typing is received', () => received.length === 1)
   await two.send('message:group', { channel: 'group.a', message: 'hello', conversationId: 'g' })
   t.match(await two.send('message:direct', { recipientId: 1, message: 'psst', conversationId: 'd' }), { messageId: Number, timestamp: String })
-  await until('both are heard', () => heard.length === 3)
+  await until('both are received', () => received.length === 3)
   t.match(await two.updatePresence('busy', { lastMessage: 'in a call' }), { status: 'busy' })
   t.match(await one.getPresence(2), { user_id: 2, status: 'busy' })
   door.blocked = true
   door.cut()
   await until('it polls', () => one.transport === 'polling' && two.transport === 'polling')
   t.match(await two.send('message:group', { channel: 'group.a', message: 'by REST', conversationId: 'g' }), { messageId: Number })
-  await until('it is heard', () => heard.length === 4)
+  await until('it is received', () => received.length === 4)
   door.streams = true
   await until('it reads a stream', () => one.transport === 'sse' && two.transport === 'sse')
   two.recordTyping('c', true, { recipientId: 1 })
-  await until('typing is heard on it', () => heard.filter((line) => line === 'types true').length === 2)
+  await until('typing is received on it', () => received.filter((line) => line === 'types true').length === 2)
   door.blocked = false
   await until('sockets again', () => one.transport === 'websocket')
-  t.equal(heard[0], 'types true')
-  t.strictSame(heard.filter((line) => !line.startsWith('types')), ['2 group.a hello', '2 psst', '2 group.a by REST'])
+  t.equal(received[0], 'types true')
+  t.strictSame(received.filter((line) => !line.startsWith('types')), ['2 group.a hello', '2 psst', '2 group.a by REST'])
 })
 
 t.test('a page that declares string ids has them in events, answers and calls', async (t) => {

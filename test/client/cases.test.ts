@@ -4,7 +4,7 @@ import { createClient, type ClientError, type SocketClass } from '../../client/s
 import { fakeWorld, group } from './fake-world.js'
 import { tokenOf } from './fake-server.js'
 
-/* What stopped clients of other projects for good, one after the other, against a server that misbehaves as it is told. */
+/* What stopped clients of other projects permanently, one after the other, against a server that misbehaves as instructed. */
 
 const ann = { tenant: 1, user: 1 }
 const ben = { tenant: 1, user: 2 }
@@ -50,7 +50,7 @@ t.test('a socket that a page’s policy forbids fires an error and never a close
   server.publish({ tenant: 1, user: 9 }, 'message:group', 'group.a', { message: 'hello' })
   await clock.advance(10_000)
   t.match(of('message:group'), [{ message: 'hello' }])
-  t.match(of('error').map(({ code }) => code), ['RT_SOCKET_BLOCKED'], 'told once')
+  t.match(of('error').map(({ code }) => code), ['RT_SOCKET_BLOCKED'], 'sent once')
 })
 
 t.test('a socket that opens and passes nothing on is blocked, too', async (t) => {
@@ -158,7 +158,7 @@ t.test('a system clock that is set back an hour holds up nothing, and time that 
   t.equal(poor.now() - before, 10)
 })
 
-t.test('with cookies and nobody logged in, the client reports it once, and stops', async (t) => {
+t.test('with cookies and no login, the client reports it once, and stops', async (t) => {
   const { clock, client, errors, of, server, sent } = fakeWorld({ token: undefined })
   await clock.advance(60_000)
   t.match(errors.map(({ code }) => code), ['RT_UNAUTHENTICATED'])
@@ -180,7 +180,7 @@ t.test('a session of cookies that ended is tried once more: it may have been pro
   t.equal(client.state, 'connected')
   const expire = async (): Promise<void> => {
     for (const socket of [...server.sockets]) {
-      socket.tell('error', { code: 'RT_TOKEN_EXPIRED', message: 'expired' })
+      socket.deliver('error', { code: 'RT_TOKEN_EXPIRED', message: 'expired' })
       socket.closedBy(4401)
     }
     await clock.advance(30_000)
@@ -262,7 +262,7 @@ t.test('a send that is too large is rejected before it is sent, and harms no oth
   t.strictSame([sent(), of('disconnected')], [['message:group'], []])
 })
 
-t.test('a send that the server fails at is tried a few times while the others go on', async (t) => {
+t.test('a send on which the server fails is tried a few times while the others continue', async (t) => {
   const { clock, client, server } = fakeWorld()
   await clock.advance(1000)
   server.does.poison = (text) => text === 'bad'
@@ -319,9 +319,9 @@ t.test('two components subscribe to one channel: it is given up when both have',
   await Promise.all([client.subscribe('group.a'), client.subscribe('group.a'), clock.advance(1000)])
   sent()
   await client.unsubscribe('group.a')
-  server.publish({ tenant: 1, user: 9 }, 'message:group', 'group.a', { message: 'still heard' })
+  server.publish({ tenant: 1, user: 9 }, 'message:group', 'group.a', { message: 'still received' })
   await clock.advance(1000)
-  t.match(of('message:group'), [{ message: 'still heard' }])
+  t.match(of('message:group'), [{ message: 'still received' }])
   t.strictSame([sent(), of('unsubscribed')], [[], []])
   await Promise.all([client.unsubscribe('group.a'), clock.advance(1000)])
   t.strictSame([sent(), of('unsubscribed')], [['unsubscribe'], [{ channel: 'group.a' }]])
@@ -403,7 +403,7 @@ t.test('sends by polling with an expired token get a new one, and are repeated a
   t.match(errors.map(({ code }) => code), ['RT_SOCKET_BLOCKED'])
 })
 
-t.test('what needs a socket is refused while polling, and holds up no send behind it', async (t) => {
+t.test('calls that need a socket are refused while polling, and hold up no later send', async (t) => {
   const { clock, client, server } = fakeWorld()
   server.does.sockets = 'refused'
   await clock.advance(20_000)
@@ -523,7 +523,7 @@ t.test('nothing that was passed in is needed as a global, and the newest globals
   t.match(of('connected'), [{ transport: 'websocket' }])
 })
 
-t.test('without a class of sockets it says what to do, once, and polls', async (t) => {
+t.test('without a WebSocket class it reports once what to do, and polls', async (t) => {
   const { WebSocket } = globalThis as { WebSocket?: SocketClass }
   Object.assign(globalThis, { WebSocket: undefined })
   t.teardown(() => { Object.assign(globalThis, { WebSocket }) })

@@ -10,9 +10,9 @@ for (const [transport, one, two] of [['a socket', 1, 2], ['polling', 3, 4]] as c
   void t.test(`a chat screen has history, list, marks, edits and deletes by ${transport}`, { buffered: true }, async (t) => {
     const door = await doorTo(t, host)
     door.blocked = transport === 'polling'
-    const heard = clientOf(t, door, user(one), { pollInterval: 100 })
-    const { client } = heard
-    await heard.next('connected')
+    const received = clientOf(t, door, user(one), { pollInterval: 100 })
+    const { client } = received
+    await received.next('connected')
     const peer = await connected(t, host, user(two))
     const changes: Array<{ targetId: number, message?: string }> = []
     for (const event of ['message:edited', 'message:deleted'] as const) peer.client.on(event, (data) => { changes.push(data) })
@@ -32,7 +32,7 @@ for (const [transport, one, two] of [['a socket', 1, 2], ['polling', 3, 4]] as c
     await client.edit(ids[0] ?? 0, 'best', null)
     t.notOk('data' in ((await client.history({ with: two })).data[0]?.data ?? {}), 'null removes them')
     t.match(await client.delete(ids[2] ?? 0), { targetId: ids[2], messageId: Number })
-    await until('the peer hears of them', () => changes.length === 3)
+    await until('the peer receives them', () => changes.length === 3)
     t.match(changes, [{ targetId: ids[0], message: 'better' }, { targetId: ids[0], message: 'best' }, { targetId: ids[2] }])
     t.match((await peer.client.conversations()).data, [{ with: one, unread: 0, last: { data: { message: 'two' } } }])
     await t.rejects(client.delete(ids[2] ?? 0), { code: 'RT_NOT_FOUND' })

@@ -2,7 +2,7 @@ import type { Fetch, RequestOptions, ResponseLike, SocketClass } from '../../cli
 import type { VirtualClock } from './virtual-clock.js'
 
 /* A server of fastify-realtime as far as a client can tell, in this process and in virtual time: it answers, fails, falls silent,
-   restarts and loses its log as it is told. */
+   restarts and loses its log as instructed. */
 
 export interface Who { tenant: number, user: number }
 interface Stored { id: number, tenant: number, sender: number, channel: string, event: string, data: Record<string, unknown>, to?: number, confirmed: boolean }
@@ -96,7 +96,7 @@ export class FakeServer {
     for (const socket of [...this.sockets]) socket.closedBy(code)
   }
 
-  /** As after a restored backup: the newest rows are gone, and the ids begin anew far away. */
+  /** As after a restored backup: the newest rows are gone, and the ids begin again far away. */
   restore (rows: number): void {
     const kept = Math.max(0, this.log.length - rows)
     for (const { id, data } of this.log.splice(kept)) {
@@ -115,7 +115,7 @@ export class FakeServer {
     for (const socket of this.sockets) {
       if (socket.who?.tenant !== who.tenant || socket === except) continue
       const isCopy = to !== undefined && socket.who.user === who.user && to !== who.user
-      if (socket.channels.has(channel) || isCopy) socket.tell(event, this.frameOf(stored))
+      if (socket.channels.has(channel) || isCopy) socket.deliver(event, this.frameOf(stored))
     }
     return stored
   }
@@ -295,7 +295,7 @@ export class FakeSocket {
     })
   }
 
-  /** By the client: no listener hears of it before the peer has answered. */
+  /** By the client: no listener receives it before the peer has answered. */
   close (): void {
     if (this.#state === 'connecting') this.#server.clock.after(1, () => { this.#emit('close', { code: 1006, reason: '' }) })
     else if (!this.isClosed) this.#pass(0, () => { this.#end({ code: 1000, reason: '' }) })
@@ -310,7 +310,7 @@ export class FakeSocket {
     else this.#pass(1, () => { this.#end({ code, reason: 'test' }) })
   }
 
-  tell (event: string, data: object, id?: number): void {
+  deliver (event: string, data: object, id?: number): void {
     this.#pass(1, () => {
       for (let times = event === 'ack' && this.#server.does.repeats ? 2 : 1; times > 0; times--) {
         if (this.#state === 'open' && !this.#server.does.isSilent) this.#emit('message', { data: JSON.stringify({ event, data, id }) })
@@ -356,13 +356,13 @@ export class FakeSocket {
       task()
     } catch (err) {
       if (!(err instanceof Refusal)) throw err
-      this.tell('error', { code: err.code, message: err.code, ...err.more }, id)
+      this.deliver('error', { code: err.code, message: err.code, ...err.more }, id)
       if (this.who === null) this.closedBy(/UNAVAIL/.test(err.code) ? 1013 : 4401)
     }
   }
 
   #receive ({ event, data = {}, id }: Frame): void {
-    if (event === 'ping') return this.tell('pong', {})
+    if (event === 'ping') return this.deliver('pong', {})
     this.#answering(id, () => {
       if (event === 'auth') return this.#auth(data as { token: string, connectionId: string }, id)
       if (this.who === null) throw new Refusal('RT_UNAUTHENTICATED')
@@ -373,12 +373,12 @@ export class FakeSocket {
   #auth ({ token, connectionId }: { token: string, connectionId: string }, id: number | undefined): void {
     const who = this.#server.authenticate(token)
     if (this.who !== null && nameOf(this.who) !== nameOf(who)) {
-      this.tell('error', { code: 'RT_IDENTITY_MISMATCH', message: '' }, id)
+      this.deliver('error', { code: 'RT_IDENTITY_MISMATCH', message: '' }, id)
       return this.closedBy(4401)
     }
     if (this.who === null) return this.#welcome(token, id, connectionId, who)
     this.token = token
-    this.tell('ack', {}, id)
+    this.deliver('ack', {}, id)
   }
 
   #welcome (token: string | undefined, id: number | undefined, connectionId: string, who = this.#server.authenticate(token)): void {
@@ -389,13 +389,13 @@ export class FakeSocket {
     registered.set(connectionId, nameOf(who))
     for (const channel of [`private-user.${who.user}`, 'broadcast', 'presence']) this.channels.add(channel)
     const data = { status: 'ok', connectionId, userId: who.user, clubId: who.tenant, channels: [...this.channels], expiresAt: null, heartbeatInterval: 25_000, ...(epoch === null ? {} : { epoch }) }
-    this.tell(id === undefined ? 'authenticated' : 'ack', data, id)
-    for (const one of this.#server.pendingFor(who)) this.tell(one.event, this.#server.frameOf(one))
+    this.deliver(id === undefined ? 'authenticated' : 'ack', data, id)
+    for (const one of this.#server.pendingFor(who)) this.deliver(one.event, this.#server.frameOf(one))
   }
 
   #dispatch (who: Who, event: string, data: Record<string, unknown>, id: number | undefined): void {
     const server = this.#server
-    const ack = (answer: object): void => { this.tell('ack', answer, id) }
+    const ack = (answer: object): void => { this.deliver('ack', answer, id) }
     if (event === 'subscribe') return this.#subscribe(who, data, id)
     if (event === 'unsubscribe') {
       this.channels.delete(String(data.channel))
@@ -420,13 +420,13 @@ export class FakeSocket {
       const position = server.newest(who.tenant, channel)
       if (since === undefined) return { channel, position }
       const { events, recovered } = server.after(who, channel, since, data.epoch as string | undefined)
-      for (const event of events) later.push(() => { this.tell(event.event, server.frameOf(event)) })
+      for (const event of events) later.push(() => { this.deliver(event.event, server.frameOf(event)) })
       return { channel, position, recovered }
     }
-    if (many === undefined) this.tell('ack', { ...one(data as { channel: string }), ...epoch }, id)
+    if (many === undefined) this.deliver('ack', { ...one(data as { channel: string }), ...epoch }, id)
     else {
       if (server.epoch === null) throw new Refusal('RT_INVALID_DATA')
-      this.tell('ack', {
+      this.deliver('ack', {
         ...epoch,
         channels: many.map((wanted) => {
           try {

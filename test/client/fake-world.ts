@@ -6,7 +6,7 @@ export interface FakeWorld {
   server: FakeServer
   clock: VirtualClock
   client: WebSocketClient
-  told: Array<{ event: string, data: any }> // eslint-disable-line @typescript-eslint/no-explicit-any -- as it came, asserted by the test
+  emitted: Array<{ event: string, data: any }> // eslint-disable-line @typescript-eslint/no-explicit-any -- as it came, asserted by the test
   of (event: string): any[] // eslint-disable-line @typescript-eslint/no-explicit-any -- as it came, asserted by the test
   errors: ClientError[]
   /** What the client sent since this was called last. */
@@ -24,12 +24,12 @@ export function fakeWorld (options: Partial<WebSocketClientOptions> = {}, { isMo
   const client = createClient({
     baseUrl: 'http://server/api/websocket', token: tokenOf({ tenant: 1, user: 1 }), ...server.connectTo(), clock: clock.forClient(() => 0.5), ...options
   })
-  const told: FakeWorld['told'] = []
-  for (const event of EVENTS) client.on(event, (data) => { told.push({ event, data }) })
+  const emitted: FakeWorld['emitted'] = []
+  for (const event of EVENTS) client.on(event, (data) => { emitted.push({ event, data }) })
   const errors: ClientError[] = []
   client.on('error', (err) => { errors.push(err) })
-  const of = (event: string) => told.filter((one) => one.event === event).map(({ data }) => data)
-  return { server, clock, client, told, of, errors, sent: () => server.sent.splice(0).map(({ what }) => what) }
+  const of = (event: string) => emitted.filter((one) => one.event === event).map(({ data }) => data)
+  return { server, clock, client, emitted, of, errors, sent: () => server.sent.splice(0).map(({ what }) => what) }
 }
 
 export const group = (channel: string, message: string) => ({ channel, message, conversationId: 'c' })

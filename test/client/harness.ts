@@ -7,14 +7,14 @@ import { WebSocketClient, type ClientClock, type ClientError, type WebSocketClie
 import type { Identity } from '../../plugins/index.js'
 import { PREFIX, tokenOf, until, type Host } from '../helper.js'
 
-/** A client and all it told. */
-export interface Heard {
+/** A client and all its events. */
+export interface Received {
   client: WebSocketClient
   /** Every event, in order. */
-  told: Array<{ event: string, data: any }> // eslint-disable-line @typescript-eslint/no-explicit-any -- as it came, asserted by the test
+  emitted: Array<{ event: string, data: any }> // eslint-disable-line @typescript-eslint/no-explicit-any -- as it came, asserted by the test
   errors: ClientError[]
   of (event: string): any[] // eslint-disable-line @typescript-eslint/no-explicit-any -- as it came, asserted by the test
-  /** Until an event was told `times` times; the last one's data. */
+  /** Waits until an event was emitted `times` times; returns the data of the last one. */
   next (event: string, times?: number): Promise<any> // eslint-disable-line @typescript-eslint/no-explicit-any -- as it came, asserted by the test
 }
 
@@ -25,30 +25,30 @@ const EVENTS = [
 ] as const
 
 /** A client of this user, ended with the test. */
-export function clientOf (t: Test, { url }: { url: string }, who: Identity | null, options: Partial<WebSocketClientOptions> = {}): Heard {
+export function clientOf (t: Test, { url }: { url: string }, who: Identity | null, options: Partial<WebSocketClientOptions> = {}): Received {
   const client = new WebSocketClient({
     baseUrl: url + PREFIX, ...(who === null ? {} : { token: tokenOf(who) }), reconnectDelay: 200, WebSocket, ...options
   })
-  const told: Heard['told'] = []
-  for (const event of EVENTS) if (event !== 'heartbeat') client.on(event, (data) => { told.push({ event, data }) })
+  const emitted: Received['emitted'] = []
+  for (const event of EVENTS) if (event !== 'heartbeat') client.on(event, (data) => { emitted.push({ event, data }) })
   const errors: ClientError[] = []
   client.on('error', (err) => { errors.push(err) })
   t.teardown(async () => { await client.disconnect() })
-  const of = (event: string) => told.filter((one) => one.event === event).map(({ data }) => data)
+  const of = (event: string) => emitted.filter((one) => one.event === event).map(({ data }) => data)
   return {
     client,
-    told,
+    emitted,
     of,
     errors,
-    next: async (event, times = 1) => await until(`${event} ${times}`, () => of(event)[times - 1] ?? null).catch((err: unknown) => { throw new Error(`${String(err)}: ${JSON.stringify(told)}`) })
+    next: async (event, times = 1) => await until(`${event} ${times}`, () => of(event)[times - 1] ?? null).catch((err: unknown) => { throw new Error(`${String(err)}: ${JSON.stringify(emitted)}`) })
   }
 }
 
 /** Connected, with its automatic channels resumed. */
-export async function connected (t: Test, host: { url: string }, who: Identity, options: Partial<WebSocketClientOptions> = {}): Promise<Heard> {
-  const heard = clientOf(t, host, who, options)
-  await heard.next('subscribed', 2)
-  return heard
+export async function connected (t: Test, host: { url: string }, who: Identity, options: Partial<WebSocketClientOptions> = {}): Promise<Received> {
+  const received = clientOf(t, host, who, options)
+  await received.next('subscribed', 2)
+  return received
 }
 
 /** Time that runs faster: long waits of the client are short ones of the test. */

@@ -12,7 +12,7 @@ for (const [what, broken] of Object.entries({
   'a dedupeId is drawn for each try': { file: 'outbox.ts', from: 'await carrier(event, data, (', to: 'await carrier(event, { ...data, dedupeId: String(clock.random()) }, (' },
   'a request is waited for as long as the server likes': { file: 'rest.ts', from: 'TIMEOUT,', to: 'undefined,' },
   'the token function is asked by each who needs one': { file: 'tokens.ts', from: 'asking ??=', to: 'asking =' },
-  'a batch goes on after a listener has ended it': { file: 'delivery.ts', from: 'if (core.user.ended) break', to: '' },
+  'a batch continues after a listener has ended it': { file: 'delivery.ts', from: 'if (core.user.ended) break', to: '' },
   'a timer outlives its socket': { file: 'heartbeat.ts', from: 'link.after(ms', to: 'core.clock.after(ms' },
   'cursors of another log are kept': { file: 'state.ts', from: 'entry.cursor = undefined\n      entry.replay', to: 'entry.replay' }
 })) {

@@ -19,8 +19,8 @@ const SPACING = 1000
 const FINAL = new Set(['RT_FORBIDDEN', 'RT_UNAVAILABLE', 'RT_INVALID_DATA', 'RT_CLIENT_STOPPED', 'RT_IDENTITY_CHANGED', 'RT_INTERNAL', 'RT_OUTCOME_UNKNOWN', 'RT_QUEUE_FULL', 'RT_SOCKET_CLOSED', 'RT_UNAUTHENTICATED'])
 
 interface Sent { text: string, lane: string, by: string | null, ack?: number, err?: ClientError, viaSocket: boolean }
-/** What is known of a channel that is heard: everything above `from` has to be told. */
-interface Heard { from: number, holders: number, last: number }
+/** What is known of a channel that is received: everything above `from` has to be delivered. */
+interface Received { from: number, holders: number, last: number }
 
 /** Listeners that the client has on the page. */
 export class FakePage {
@@ -67,8 +67,8 @@ class World {
   /** The next message makes its listener call `disconnect()`. */
   #endsAtNext = false
   #sends: Sent[] = []
-  #heard = new Map<string, Heard>()
-  #told = new Set<string>()
+  #received = new Map<string, Received>()
+  #emitted = new Set<string>()
   #gaps = new Map<string, number>()
   #pending = 0
   #tokenCalls = 0
@@ -111,16 +111,16 @@ class World {
     return token
   }
 
-  // What the client tells
+  // Events of the client
 
   #listen (): void {
     const client = this.#client
     const identify = (name: string): void => {
       if (this.#known !== null && this.#known !== name) {
-        this.#heard.clear()
+        this.#received.clear()
         this.#gaps.clear()
-        // What it was told long ago, and never confirmed, comes again: it has forgotten all of that user.
-        for (const key of this.#told) if (key.startsWith(`${name}/`)) this.#told.delete(key)
+        // What it was sent long ago, and never confirmed, comes again: it has forgotten all of that user.
+        for (const key of this.#emitted) if (key.startsWith(`${name}/`)) this.#emitted.delete(key)
       }
       this.#known = name
       this.#isUnknown = false
@@ -141,14 +141,14 @@ class World {
       if (Number(this.#known.split('/')[1]) !== userId) this.problem(`connected as ${userId}, while ${this.#known} is known`)
     })
     client.on('subscribed', ({ channel, position }) => {
-      const heard = this.#heard.get(channel)
-      if (heard === undefined) this.#heard.set(channel, { from: position, holders: 0, last: 0 })
+      const received = this.#received.get(channel)
+      if (received === undefined) this.#received.set(channel, { from: position, holders: 0, last: 0 })
     })
-    client.on('unsubscribed', ({ channel }) => { this.#heard.delete(channel) })
+    client.on('unsubscribed', ({ channel }) => { this.#received.delete(channel) })
     client.on('gap', ({ channel, position }) => {
       const key = `${this.#known}/${channel}`
       this.#gaps.set(key, (this.#gaps.get(key) ?? 0) + 1)
-      this.#heard.set(channel, { from: position, holders: 0, last: 0 })
+      this.#received.set(channel, { from: position, holders: 0, last: 0 })
     })
     for (const event of ['message:group', 'message:direct', 'broadcast:message'] as const) client.on(event, (data) => { this.#take(event, data as never) })
     client.on('error', ({ code }) => { if (!/^RT_[A-Z_]+$/.test(code)) this.problem(`an error without a code: ${code}`) })
@@ -158,19 +158,19 @@ class World {
 
   #take (event: string, data: { messageId: number, tenant: number, channel?: string, senderId?: number, userId?: number, message: string }): void {
     const { messageId: id, message, tenant } = data
-    if (this.#isStopped) this.problem(`${message} is told after disconnect()`)
-    // With a new epoch the client forgets what it was told.
+    if (this.#isStopped) this.problem(`${message} is delivered after disconnect()`)
+    // With a new epoch the client forgets what it was sent.
     const key = `${this.#known}/${this.#client.epoch}/${id}/${message}`
-    if (this.#told.has(key)) this.problem(`${message} is told twice`)
-    this.#told.add(key)
-    if (this.#known !== null && tenant !== Number(this.#known.split('/')[0])) this.problem(`${message} of tenant ${tenant} is told to ${this.#known}`)
+    if (this.#emitted.has(key)) this.problem(`${message} is delivered twice`)
+    this.#emitted.add(key)
+    if (this.#known !== null && tenant !== Number(this.#known.split('/')[0])) this.problem(`${message} of tenant ${tenant} is delivered to ${this.#known}`)
     const own = this.#sends.find(({ text }) => text === message)
-    if (own?.ack !== undefined && own.viaSocket && event === 'message:group') this.problem(`${message} is told though its ack came`)
+    if (own?.ack !== undefined && own.viaSocket && event === 'message:group') this.problem(`${message} is delivered though its ack came`)
     const channel = { 'message:group': data.channel, 'broadcast:message': 'broadcast' }[event]
-    const heard = this.#heard.get(channel ?? `private-user.${this.#known?.split('/')[1]}`)
-    if (heard === undefined) return
-    if (id < heard.last && channel !== undefined) this.problem(`${message} (${id}) is told after ${heard.last}`)
-    heard.last = Math.max(heard.last, id)
+    const received = this.#received.get(channel ?? `private-user.${this.#known?.split('/')[1]}`)
+    if (received === undefined) return
+    if (id < received.last && channel !== undefined) this.problem(`${message} (${id}) is delivered after ${received.last}`)
+    received.last = Math.max(received.last, id)
     if (!this.#endsAtNext) return
     this.#endsAtNext = false
     this.#stop()
@@ -288,7 +288,7 @@ class World {
     const code = this.#pick(['RT_TOKEN_EXPIRED', 'RT_TOKEN_REVOKED', 'RT_UNAUTHENTICATED'])
     if (this.#kind === 'cookie') {
       for (const socket of [...this.#server.sockets]) {
-        socket.tell('error', { code: 'RT_TOKEN_EXPIRED', message: '' })
+        socket.deliver('error', { code: 'RT_TOKEN_EXPIRED', message: '' })
         socket.closedBy(4401)
       }
       return
@@ -297,10 +297,10 @@ class World {
     const warned = this.#chance(50)
     for (const socket of [...this.#server.sockets]) {
       if (warned) {
-        socket.tell('token:expiring', { expiresAt: '' })
+        socket.deliver('token:expiring', { expiresAt: '' })
         continue
       }
-      socket.tell('error', { code, message: '' })
+      socket.deliver('error', { code, message: '' })
       socket.closedBy(4401)
     }
   }
@@ -335,7 +335,7 @@ class World {
     this.#endsAtNext = false
     this.#heal(true)
     if (this.#kind === 'cookie') this.#server.cookie = this.#who
-    // Who was told to stay away comes back by hand.
+    // Who was disconnected permanently comes back by hand.
     this.#start()
     const healedAt = this.#clock.time
     while (this.#client.transport !== 'websocket' && this.#clock.time - healedAt < BACK_WITHIN) {
@@ -375,16 +375,16 @@ class World {
   #checkTold (): void {
     const own = new Set(this.#sends.map(({ text }) => text))
     const [tenant, user] = (this.#known ?? '').split('/').map(Number)
-    for (const [channel, { from }] of this.#heard) {
+    for (const [channel, { from }] of this.#received) {
       for (const row of this.#server.log) {
         if (row.channel !== channel || row.tenant !== tenant || row.id <= from) continue
         if (own.has(String(row.data.message))) continue
-        if (![...this.#epochs()].some((epoch) => this.#told.has(`${this.#known}/${epoch}/${row.id}/${String(row.data.message)}`))) {
-          this.problem(`${String(row.data.message)} (${row.id}) on ${channel} is never told to ${this.#known}, from ${from}`)
+        if (![...this.#epochs()].some((epoch) => this.#emitted.has(`${this.#known}/${epoch}/${row.id}/${String(row.data.message)}`))) {
+          this.problem(`${String(row.data.message)} (${row.id}) on ${channel} is never delivered to ${this.#known}, from ${from}`)
         }
       }
     }
-    // A direct message that waited is told, whenever the client came.
+    // A direct message that waited is sent, whenever the client came.
     for (const row of this.#server.log) {
       if (row.to === user && row.tenant === tenant && !row.confirmed) this.problem(`${String(row.data.message)} is never confirmed`)
     }

@@ -12,7 +12,7 @@ const text = (channel: string, message: string) => ({ channel, message, conversa
 const stored = async (channel: string): Promise<string[]> => (await rowsOf(host, 'websocket_events'))
   .filter((row) => row.channel === channel && row.event_type === 'message:group').map(({ payload }) => payload.message as string)
 
-t.test('what is sent before and without a connection waits, and settles in order when the server is back', { buffered: true }, async (t) => {
+t.test('sends before and without a connection wait, and settle in order when the server is back', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
   const { client, next } = clientOf(t, door, user(1))
   const early = client.send('message:group', text('group.queue', '0'))
@@ -26,7 +26,7 @@ t.test('what is sent before and without a connection waits, and settles in order
   await door.open()
   const ids = (await acks).map(({ messageId }) => messageId)
   t.strictSame(ids, [...ids].sort((a, b) => a - b))
-  await t.rejects(refused, { code: 'RT_INVALID_DATA' }, 'a refusal is told to its sender, and holds up nothing')
+  await t.rejects(refused, { code: 'RT_INVALID_DATA' }, 'a refusal is delivered to its sender, and holds up nothing')
   t.ok((await last).messageId > (ids.at(-1) ?? Infinity))
   t.strictSame(await stored('group.queue'), ['0', '1', '2', '3', '4'])
 })
@@ -48,7 +48,7 @@ t.test('a send whose answer was lost is sent again and stored once', { buffered:
   t.strictSame(await reader.soFar('message:group'), [])
 })
 
-t.test('the real host is stopped and started again: what was sent meanwhile is stored once, what was missed comes', { buffered: true }, async (t) => {
+t.test('the real host is stopped and started again: sends made meanwhile are stored once, missed events arrive', { buffered: true }, async (t) => {
   const DATABASE_URL = `sqlite:${t.testdir()}/realtime.db`
   const first = await startHost({ env: { DATABASE_URL } })
   t.teardown(async () => { await first.kill() })

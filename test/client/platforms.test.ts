@@ -67,7 +67,7 @@ async function run (t: Test, globals: object, baseUrl: string): Promise<void> {
   t.equal(await scenario(client.createClient, world), 'websocket')
 }
 
-t.test('with the globals of React Native it connects, sends, hears and leaves', async (t) => {
+t.test('with the globals of React Native it connects, sends, receives and disconnects', async (t) => {
   await run(t, { ...common, URL: PoorUrl, navigator: { product: 'ReactNative' } }, host.url + PREFIX)
 })
 

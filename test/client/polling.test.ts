@@ -6,7 +6,7 @@ t.jobs = 6
 
 const host = await buildHost(t, { backend: 'embedded', options: allowAll })
 
-t.test('if sockets are refused the client polls with the same cursors and says so, and returns to sockets when one works', { buffered: true }, async (t) => {
+t.test('if sockets are refused the client reports that it polls, with the same cursors, and returns to sockets when one works', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
   const two = await connect(host, user(2))
   const say = async (message: string) => await two.request('message:group', { channel: 'group.poll', message, conversationId: 'c' })

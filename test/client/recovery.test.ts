@@ -12,9 +12,9 @@ const from = { tenant: 1, user: 9 }
 t.test('two users in two clients of one page have nothing of each other', async (t) => {
   const first = fakeWorld()
   const { server, clock } = first
-  const heard: unknown[] = []
+  const received: unknown[] = []
   const second = createClient({ baseUrl: 'http://server/api/websocket', token: tokenOf({ tenant: 2, user: 1 }), ...server.connectTo(), clock: clock.forClient(() => 0.4) })
-  second.on('message:group', ({ message }) => { heard.push(message) })
+  second.on('message:group', ({ message }) => { received.push(message) })
   await clock.advance(1000)
   await Promise.all([first.client.subscribe('group.a'), second.subscribe('group.a'), clock.advance(1000)])
   for (const tenant of [1, 2]) server.publish({ tenant, user: 9 }, 'message:group', 'group.a', { message: `of club ${tenant}` })
@@ -22,12 +22,12 @@ t.test('two users in two clients of one page have nothing of each other', async 
   await Promise.all([first.client.unsubscribe('group.a'), first.client.disconnect(), clock.advance(1000)])
   server.publish({ tenant: 2, user: 9 }, 'message:group', 'group.a', { message: 'after the other left' })
   await clock.advance(1000)
-  t.strictSame([first.of('message:group').map(({ message }) => message), heard], [['of club 1'], ['of club 2', 'after the other left']])
+  t.strictSame([first.of('message:group').map(({ message }) => message), received], [['of club 1'], ['of club 2', 'after the other left']])
   t.not(first.client.connectionId, second.connectionId)
   await second.disconnect()
 })
 
-t.test('who logs in between disconnect() and connect() has what was asked for since, and nothing of the one before', async (t) => {
+t.test('a user who logs in between disconnect() and connect() gets the calls made since, and nothing of the previous user', async (t) => {
   let current = ann
   const { server, clock, client, of } = fakeWorld({ token: () => tokenOf(current) })
   await clock.advance(1000)
@@ -68,7 +68,7 @@ t.test('options that are null are as if absent, in calls as well', async (t) => 
   t.match([await subscribed, await sent], [{ channel: 'group.a' }, { messageId: Number }])
 })
 
-t.test('a listener that disconnects hears nothing more, and the rest when it begins again', async (t) => {
+t.test('a listener that disconnects receives nothing more, and the rest after the next connect', async (t) => {
   const { server, clock, client, of } = fakeWorld()
   await clock.advance(1000)
   await Promise.all([client.subscribe('group.a'), clock.advance(1000)])
@@ -127,7 +127,7 @@ t.test('a listener of any event may disconnect: nothing is sent from then on', a
   }
 })
 
-t.test('a listener that begins again when it is over keeps what it asks for then', async (t) => {
+t.test('a listener that connects again at the end keeps the calls it makes then', async (t) => {
   const { server, clock, client } = fakeWorld()
   await clock.advance(1000)
   let again: Promise<unknown> | undefined
@@ -195,7 +195,7 @@ t.test('channels that fail together are asked for together', async (t) => {
   t.equal(sent().filter((line) => line === 'subscribe').length, 1)
 })
 
-t.test('a send at which the host fails every time lets the others go on, and ends', async (t) => {
+t.test('a send on which the host always fails lets the others continue, and ends', async (t) => {
   const { server, clock, client } = fakeWorld()
   await clock.advance(1000)
   server.does.poison = (text) => text === 'bad'
@@ -209,7 +209,7 @@ t.test('a send at which the host fails every time lets the others go on, and end
   t.match(refused, { code: 'RT_UNAVAILABLE' })
 })
 
-t.test('what only a socket carries does not wait for ever while polling', async (t) => {
+t.test('frames that need a socket do not wait forever while polling', async (t) => {
   const { server, clock, client } = fakeWorld()
   server.does.sockets = 'refused'
   const presence = client.subscribe('presence')
@@ -309,9 +309,9 @@ t.test('a socket that breaks in the middle of a replay loses nothing of it and r
   await Promise.all([client.subscribe('group.a'), clock.advance(1000)])
   server.drop()
   for (let i = 0; i < 10; i++) server.publish(from, 'message:group', 'group.a', { message: `${i}` })
-  let told = 0
+  let emitted = 0
   const off = client.on('message:group', () => {
-    if (++told !== 4) return
+    if (++emitted !== 4) return
     off()
     server.publish(from, 'message:group', 'group.a', { message: 'live' })
     server.drop()
@@ -320,11 +320,11 @@ t.test('a socket that breaks in the middle of a replay loses nothing of it and r
   t.strictSame(of('message:group').map(({ message }) => message), [...'0123456789', 'live'])
 })
 
-t.test('whoever says when it can be asked again is not asked before', async (t) => {
+t.test('after a retryAfter no request is made before that time', async (t) => {
   const { server, clock, client } = fakeWorld()
   await clock.advance(1000)
   for (const socket of [...server.sockets]) {
-    socket.tell('error', { code: 'RT_UNAVAILABLE', message: 'busy', retryAfter: 40 })
+    socket.deliver('error', { code: 'RT_UNAVAILABLE', message: 'busy', retryAfter: 40 })
     socket.closedBy(1013)
   }
   await clock.advance(39_000)

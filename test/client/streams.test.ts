@@ -6,7 +6,7 @@ t.jobs = 6
 
 const host = await buildHost(t, { backend: 'embedded', options: allowAll })
 
-t.test('if sockets are refused the client reads a stream, on which it does and hears all that it would on a socket, and returns to sockets', { buffered: true }, async (t) => {
+t.test('if sockets are refused the client uses a stream, which does everything that a socket does, and returns to sockets', { buffered: true }, async (t) => {
   const door = await doorTo(t, host)
   const two = await connect(host, user(2))
   const say = async (message: string) => await two.request('message:group', { channel: 'group.sse', message, conversationId: 'c' })

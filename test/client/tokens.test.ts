@@ -44,7 +44,7 @@ t.test('each attempt uses a new token, and an expired one is not used again', { 
   t.equal(client.state, 'connected')
 })
 
-t.test('a fixed token that expires ends the client with one error that says so', { buffered: true }, async (t) => {
+t.test('an expired fixed token ends the client with one RT_TOKEN_EXPIRED', { buffered: true }, async (t) => {
   const host = await buildHost(t, { backend: 'embedded', options: allowAll })
   const door = await doorTo(t, host)
   const { client, next, errors } = await connected(t, door, user(1, { expiresAt: Date.now() + 3600_000 }))
@@ -65,7 +65,7 @@ t.test('a user whose host reads cookies needs no token', { buffered: true }, asy
   t.match(await client.subscribe('user:me'), { channel: 'private-user.7' })
 })
 
-t.test('a channel that is not allowed any more is one error, and the others go on', { buffered: true }, async (t) => {
+t.test('a channel that is no longer allowed is one error, and the others continue', { buffered: true }, async (t) => {
   let allowed = true
   const host = await buildHost(t, { backend: 'embedded', options: { authorize: ({ channel }) => channel !== 'group.secret' || allowed } })
   const door = await doorTo(t, host)

@@ -15,7 +15,7 @@ import type * as wire from '../../client/src/wire.js'
 type Fits<From extends To, To> = [From, To]
 type Known<T> = { [Key in keyof T as undefined extends T[Key] ? never : Key]: T[Key] }
 
-export type Told = [
+export type Emitted = [
   Fits<Static<typeof channels.DirectMessage>, ServerEvents['message:direct']>,
   Fits<Static<typeof channels.GroupMessage>, ServerEvents['message:group']>,
   Fits<Static<typeof channels.BroadcastMessage>, ServerEvents['broadcast:message']>,

@@ -21,7 +21,7 @@ t.test('keystrokes send at most one start every 3 s, and one stop after the last
   const starts = sent.filter(({ isTyping }) => isTyping)
   t.ok(starts.length >= 3 && starts.length <= 4, `${starts.length} starts`)
   for (const [i, { at }] of starts.entries()) if (i > 0) t.ok(at - (starts[i - 1]?.at ?? 0) >= 3000)
-  t.equal(sent.length, starts.length, 'no stop while typing goes on')
+  t.equal(sent.length, starts.length, 'no stop while typing continues')
   await time.advance(5500)
   t.strictSame(sent.slice(starts.length).map(({ isTyping }) => isTyping), [false], 'and then one')
 })

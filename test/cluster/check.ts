@@ -43,7 +43,7 @@ export async function check (
     const rows = byText.get(sent.text) ?? []
     if (!rows.some(({ id }) => id === sent.messageId) && !lostByDatabase.has(sent.messageId)) problems.push(`acked and not stored: ${name(sent)} as ${sent.messageId}`)
   }
-  // A sender that goes on without trying again was told so once and for all.
+  // A sender that continues without trying again was refused once and for all.
   for (const sent of load.sent) {
     if (sent.outcome === 'refused' && sent.none && byText.has(sent.text)) problems.push(`refused as not stored, and stored: ${name(sent)}`)
   }

@@ -35,8 +35,8 @@ t.test('a cleanup that was interrupted by a crash is completed by the next node'
 
   const survivor = others[1 - reaper] as Node
   const listening = listeners[1 - reaper] as Client[]
-  await t.test('everybody of the dead node is told offline, each once', async (t) => {
-    await until('all are told', 21_000, () =>
+  await t.test('every user of the dead node is reported offline, each once', async (t) => {
+    await until('all are reported', 21_000, () =>
       listening.every((client) => client.all('user:offline').some(({ data }) => data.userId === 7)))
     t.comment(`after ${Date.now() - killedAt} ms`)
     t.ok(Date.now() - killedAt < 21_000)

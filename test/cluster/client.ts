@@ -70,7 +70,7 @@ export class Client {
     this.who = who
     this.#socket = socket
     socket.on('message', (bytes: RawData) => { this.#receive(bytes as Buffer) })
-    socket.on('error', () => {}) // told by `closed`
+    socket.on('error', () => {}) // reported by `closed`
     this.closed = once(socket, 'close').then((closed) => {
       const [code, reason] = closed as [number, Buffer]
       this.isClosed = true

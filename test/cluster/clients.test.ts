@@ -56,12 +56,12 @@ t.test('What clients do, over two nodes', async (t) => {
       t.strictSame(data, [], conversationId)
     }
     for (const conversationId of Object.keys(ends)) {
-      const told = watcher.all('user:typing').filter(({ data }) => data.conversationId === conversationId)
-      t.strictSame(told.map(({ data }) => data.isTyping), [true, false], conversationId)
+      const emitted = watcher.all('user:typing').filter(({ data }) => data.conversationId === conversationId)
+      t.strictSame(emitted.map(({ data }) => data.isTyping), [true, false], conversationId)
     }
   })
 
-  await t.test('typing updates beyond 60 per minute, over all nodes, are refused and sent to nobody', async (t) => {
+  await t.test('typing updates beyond 60 per minute, over all nodes, are refused and not sent', async (t) => {
     const clients = await Promise.all([a, b].map(async (node) => await Client.connect(node, { userId: 30 })))
     const codes = await Promise.all(Array.from({ length: 80 }, async (_, i) =>
       await (clients[i % 2] as Client).request('user:typing', { conversationId: `c${i}`, isTyping: true }).then(() => 'ok', (err: { code: string }) => err.code)))

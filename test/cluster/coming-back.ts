@@ -6,7 +6,7 @@ import { until, within } from './until.js'
 
 /** Members of the room on the node that closes, 5000 in `ROOM=5000 npm run test:deploy`. */
 const ROOM = Number(process.env.ROOM ?? 100)
-/** Each of them hears the room and these. */
+/** Each of them receives the room and these. */
 const CHANNELS = ['group.room', ...Array.from({ length: 97 }, (_, n) => `group.c${n}`), 'broadcast', 'user:me']
 /** Half of what each statement takes longer. */
 const SLOW_MS = 100
@@ -48,7 +48,7 @@ class Member {
 
   #take ({ event, data }: Frame): void {
     if (event === 'error') this.goodbyes.push(data)
-    if (event === 'user:offline') this.problems.push(`user ${data.userId} was told offline`)
+    if (event === 'user:offline') this.problems.push(`user ${data.userId} was reported offline`)
     if (event !== 'message:group') return
     const { channel, messageId } = data as { channel: string, messageId: number }
     const ids = this.got.get(channel) ?? []
@@ -59,7 +59,7 @@ class Member {
   }
 }
 
-t.test('A node closes while the database takes 200 ms for each statement: its users come back, and miss nothing', async (t) => {
+t.test('A node closes while the database takes 200 ms for each statement: its users reconnect, and miss nothing', async (t) => {
   const { nodes: [a, b] } = await clusterFor(t, [{ proxied: 'database' }, {}])
   const members = Array.from({ length: ROOM }, (_, n) => new Member(100 + n))
   for (let at = 0; at < ROOM; at += 25) await Promise.all(members.slice(at, at + 25).map(async (member) => await member.open(b, a)))
@@ -84,7 +84,7 @@ t.test('A node closes while the database takes 200 ms for each statement: its us
   await until('messages flow', 10_000, () => (observer.got.get('group.room')?.length ?? 0) > 20)
   a.proxy().delay(SLOW_MS)
   t.equal(await within(15_000, 'the close', b.stop()), 0)
-  await until('everybody is back', 60_000, () => members.every(({ isBack }) => isBack))
+  await until('everyone is back', 60_000, () => members.every(({ isBack }) => isBack))
   a.proxy().delay(0)
   isSending = false
   await sending
@@ -95,7 +95,7 @@ t.test('A node closes while the database takes 200 ms for each statement: its us
   for (const { userId, got, problems, goodbyes } of [...members, observer]) {
     t.strictSame(problems, [], `user ${userId}`)
     t.strictSame([...expected].filter(([channel, ids]) => String(got.get(channel)) !== String(ids)).map(([channel]) => channel), [], 'everything, once, in order')
-    if (userId >= 100) t.match(goodbyes, [{ code: 'RT_UNAVAILABLE', retryAfter: Number }], 'told when to come back')
+    if (userId >= 100) t.match(goodbyes, [{ code: 'RT_UNAVAILABLE', retryAfter: Number }], 'with a retryAfter')
   }
   t.comment(`${published.length} messages, ${ROOM} members`)
   t.equal(await sender.request('ping', {}).then(() => true, (err: unknown) => err instanceof Refused ? err.code : String(err)), true)

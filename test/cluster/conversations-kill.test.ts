@@ -48,7 +48,7 @@ t.test('a node that is killed while messages are edited and deleted leaves each 
   const marks = await cluster.rows('select id from websocket_deleted_messages where conversation = ?', [GROUP])
   t.strictSame(new Set(marks.map(({ id }) => Number(id))), deleteEvents)
 
-  // Everyone hears of what is stored, at the latest from the node that takes over.
+  // Everyone receives what is stored, at the latest from the node that takes over.
   for (const id of deleteEvents) await reader.next('message:deleted', 20_000, (data) => data.targetId === id)
   const { data } = await rest(b, { userId: 2 }, `/events?channel=${GROUP}&limit=1000`) as { data: Array<{ data: { messageId: number, targetId?: number, message?: string } }> }
   const hidden = data.filter(({ data }) => deleteEvents.has(data.messageId) || (data.message !== undefined && data.targetId !== undefined && deleteEvents.has(data.targetId)))

@@ -28,10 +28,10 @@ t.test('A deploy under load, one node after the other', async (t) => {
     WebSocket: BalancedSocket,
     fetch: async (url, init) => await fetch(somewhere(url), init as RequestInit)
   })
-  const heard: number[] = []
+  const received: number[] = []
   const codes: number[] = []
   const gaps: string[] = []
-  client.on('message:group', ({ messageId }) => { heard.push(messageId) })
+  client.on('message:group', ({ messageId }) => { received.push(messageId) })
   client.on('disconnected', ({ code }) => { codes.push(code) })
   client.on('gap', ({ channel }) => { gaps.push(channel) })
   const { position } = await client.subscribe(GROUP)
@@ -52,14 +52,14 @@ t.test('A deploy under load, one node after the other', async (t) => {
   t.comment(figures)
   t.strictSame(problems, [], 'nothing acked is lost, stored twice, or out of order')
   const stored = await cluster.rows("select id from websocket_events where channel = ? and event_type = 'message:group' and id > ? order by id", [GROUP, position])
-  await until('the client has everything', 10_000, () => heard.length >= stored.length)
-  t.strictSame(heard.toSorted((a, b) => a - b), stored.map(({ id }) => Number(id)), 'the client hears everything, and nothing twice')
+  await until('the client has everything', 10_000, () => received.length >= stored.length)
+  t.strictSame(received.toSorted((a, b) => a - b), stored.map(({ id }) => Number(id)), 'the client receives everything, and nothing twice')
   t.strictSame([gaps, codes.length > 0], [[], true], 'without a gap, though it was sent away')
   t.strictSame([...new Set([...codes, ...load.closeCodes])], [1012])
-  t.ok(load.closeCodes.length >= 40, 'everybody was sent away, and came back')
-  t.equal(load.receivers.reduce((sum, { unrecovered }) => sum + unrecovered, 0), 0, 'everybody could resume')
+  t.ok(load.closeCodes.length >= 40, 'everyone was sent away, and came back')
+  t.equal(load.receivers.reduce((sum, { unrecovered }) => sum + unrecovered, 0), 0, 'everyone could resume')
   const edges = await cluster.rows("select event_type, user_id, count(*) as times from websocket_events where event_type in ('user:online', 'user:offline') group by event_type, user_id")
-  t.strictSame(edges.filter(({ event_type: type }) => type === 'user:offline').map(({ user_id: userId }) => userId), [], 'nobody is told offline')
+  t.strictSame(edges.filter(({ event_type: type }) => type === 'user:offline').map(({ user_id: userId }) => userId), [], 'no user is reported offline')
   t.strictSame(edges.filter(({ times }) => Number(times) > 1).map(({ user_id: userId }) => userId), [], 'and nobody online a second time')
-  t.ok(edges.length > 40, 'everybody was told online')
+  t.ok(edges.length > 40, 'everyone was reported online')
 })

@@ -42,7 +42,7 @@ t.test('authorisations of many channels after a reconnect run in parallel, and n
     client.terminate()
   })
 
-  await t.test('of 50 connections that come back at once no more than the limit are asked about at a time', async (t) => {
+  await t.test('for 50 connections that return at once, no more host functions than the limit run at a time', async (t) => {
     most = 0
     const clients = await Promise.all(Array.from({ length: 20 }, async () => await Client.connect(target, { userId: 1 })))
     await Promise.all(clients.map(async (client) => await client.request('subscribe', { channel: 'group.1' })))

@@ -22,7 +22,7 @@ t.test('kill -9 of a node with 30 users', async (t) => {
   const again = await cluster.start({ env: { SOCKET_PORT: String(a.port) } })
   t.equal(again.port, a.port)
 
-  await t.test('each user:offline is told exactly once on the other node, within 21 s', async (t) => {
+  await t.test('each user:offline is sent exactly once on the other node, within 21 s', async (t) => {
     for (const userId of ids) await watcher.next('user:offline', 30_000, (data) => data.userId === userId)
     const times = watcher.all('user:offline').map(({ at }) => at - killedAt)
     t.comment(`first after ${Math.min(...times)} ms, last after ${Math.max(...times)} ms`)
@@ -50,12 +50,12 @@ t.test('kill -9 of a node with 30 users', async (t) => {
     t.match((await rest(b, watcher.who, '/stats')).data, { ...stats, total_connections: 3, active_connections: 3, unique_users: 3 })
 
     await back.close()
-    await until('the one who came back is told offline to both, after the grace', 8000, () => watchers.every((one) =>
+    await until('the one who came back is reported offline to both, after the grace', 8000, () => watchers.every((one) =>
       one.all('user:offline').filter(({ data }) => data.userId === first).length === 2))
-    // More than a grace later: what was told twice would have come by now.
+    // More than a grace later: what was delivered twice would have come by now.
     for (const { frames } of watchers) {
-      const told = frames.filter(({ event }) => event === 'user:offline').map(({ data }) => data.userId as number).sort((x, y) => x - y)
-      t.strictSame(told, [first, ...ids])
+      const emitted = frames.filter(({ event }) => event === 'user:offline').map(({ data }) => data.userId as number).sort((x, y) => x - y)
+      t.strictSame(emitted, [first, ...ids])
     }
   })
 })

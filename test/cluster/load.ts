@@ -15,7 +15,7 @@ export interface LoadOptions {
   count?: number
   /** Pause of a sender between two messages, in milliseconds. */
   pause?: number
-  /** The share of senders that send with a dedupeId, one message at a time, until it is acked. The others go on. */
+  /** The share of senders that send with a dedupeId, one message at a time, until it is acked. The others continue. */
   retrying?: number
 }
 
@@ -69,7 +69,7 @@ export class Load {
     return [...this.senders, ...this.receivers].flatMap(({ closes }) => closes)
   }
 
-  /** Lets the senders finish what they began; receivers go on. */
+  /** Lets the senders finish what they began; receivers continue. */
   async stopSending (): Promise<void> {
     await Promise.all(this.senders.map(async (sender) => { await sender.stop() }))
   }
@@ -88,7 +88,7 @@ export async function startLoad (
   return load
 }
 
-/** A client that comes back, wherever it can, until it is told to end. */
+/** A client that comes back, wherever it can, until it is ended. */
 abstract class Returning {
   readonly load: Load
   readonly who: Who

@@ -57,16 +57,16 @@ t.test('MariaDB frozen under load', async (t) => {
       t.ok((byRest.retryAfter ?? 0) > 0)
     })
 
-    await t.test('typing and presence go on meanwhile, for sockets old and new', async (t) => {
+    await t.test('typing and presence continue meanwhile, for old and new sockets', async (t) => {
       const began = Date.now()
-      const heard = async (event: string, userId: number): Promise<unknown> =>
+      const received = async (event: string, userId: number): Promise<unknown> =>
         await until(`${event} of ${userId}`, 1000, () => watcher.all(event).some(({ data, at }) => data.userId === userId && at >= began))
       await one.request('user:typing', { conversationId: 'talk', isTyping: true })
       await one.request('user:presence', { status: 'away' })
-      await Promise.all([heard('user:typing', 1), heard('user:presence', 1)])
+      await Promise.all([received('user:typing', 1), received('user:presence', 1)])
       const late = await Client.connect(a, who(3))
       await late.request('user:typing', { conversationId: 'talk', isTyping: true })
-      await Promise.all([heard('user:online', 3), heard('user:typing', 3)])
+      await Promise.all([received('user:online', 3), received('user:typing', 3)])
       t.ok(Date.now() - frozenAt < FROZEN, 'all of it while it is frozen')
     })
 
@@ -94,7 +94,7 @@ t.test('MariaDB frozen under load', async (t) => {
   })
 
   // Long enough that sends are refused, and short enough that the outbox's sweeper does not come first.
-  await t.test('for 3.5 s: what was refused and is stored after all comes in its order', async (t) => {
+  await t.test('for 3.5 s: refused events that are stored after all arrive in their order', async (t) => {
     const { load, frozenAt } = await freeze(t, 3)
     await sleep(3500 - (Date.now() - frozenAt))
     cluster.mariadb.resume()

@@ -22,7 +22,7 @@ t.test('MariaDB is in a state other than up and down', async (t) => {
   const connectionsOfNodes = async (also = ''): Promise<RowDataPacket[]> =>
     (await admin.query<RowDataPacket[]>(`select id from information_schema.processlist where user = 'app'${also}`))[0]
 
-  await t.test('its table is locked for 5 s: what is refused as not stored is never delivered, and a retry is delivered once', async (t) => {
+  await t.test('its table is locked for 5 s: events refused as not stored are never delivered, and a retry is delivered once', async (t) => {
     const locking = await admin.getConnection()
     const [sender, reader] = await Promise.all([Client.connect(nodes[0], { userId: 1, clubId: 50 }), Client.connect(nodes[1], { userId: 2, clubId: 50 })])
     await reader.request('subscribe', { channel: 'group.x' })

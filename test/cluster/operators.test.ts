@@ -29,7 +29,7 @@ for (const kind of ['integer', 'string'] as const) {
     const clubId = id(1)
     const online = `online?clubId=${encodeURIComponent(clubId)}`
 
-    await t.test('see who is connected, kick, close and ban, on whichever node it is; nobody else may', async (t) => {
+    await t.test('see connected users, kick, close and ban, on any node; other users may not', async (t) => {
       const [ann, ben] = [await Client.connect(a, who(1)), await Client.connect(b, who(2), { connectionId: 'bens' })]
       await ben.request('subscribe', { channel: 'group.x' })
       const { status, body } = await operate(a, online)
@@ -52,7 +52,7 @@ for (const kind of ['integer', 'string'] as const) {
       t.equal((await fetch(`${a.url}/operators/${online}`)).status, 401)
     })
 
-    await t.test('a node that is frozen is reported as silent, and obeys what was decided meanwhile when it goes on', async (t) => {
+    await t.test('a frozen node is shown as silent, and applies the decisions made meanwhile when it continues', async (t) => {
       const [banned, kicked, watched] = [await Client.connect(b, who(3)), await Client.connect(b, who(4)), await Client.connect(b, who(5), { connectionId: 'watched' })]
       await kicked.request('subscribe', { channel: 'group.x' })
       b.pause()

@@ -103,7 +103,7 @@ t.test('Order, positions and subscriptions, over two nodes', async (t) => {
     moved.onFrame = confirm
     await until('what waited', 3000, () => moved.all('message:direct').length >= 2)
     b.resume()
-    await until('the former node goes on', 5000, async () => (await rest(b, { userId: 1 }, '/stats')).data.pending_events === 0)
+    await until('the former node continues', 5000, async () => (await rest(b, { userId: 1 }, '/stats')).data.pending_events === 0)
     await direct('after')
     await moved.next('message:direct', 2000, (data) => data.message === 'after')
     t.strictSame(moved.all('message:direct').map(({ data }) => data.message), ['meanwhile 1', 'meanwhile 2', 'after'])

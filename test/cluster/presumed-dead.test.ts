@@ -26,13 +26,13 @@ const absences = [
 t.test('A node that counted as dead and comes back', async (t) => {
   const { cluster, nodes: [a, b] } = await clusterFor(t, [{}, { proxied: 'redis' }])
   for (const { name, clubId, begin, end } of absences) {
-    await t.test(`${name}: its users are told offline once, and online again once, and hear again`, async (t) => {
+    await t.test(`${name}: its users are reported offline once, and online again once, and hear again`, async (t) => {
       const who = (userId: number): Who => ({ userId, clubId })
       const usersOn = async (node: Node): Promise<string> =>
         ((await rest(node, who(9), '/online-users')).data as Array<{ user_id: number }>).map((user) => user.user_id).join()
       const watcher = await Client.connect(a, who(1))
       const absent = await Client.connect(b, who(2))
-      const told = (event: string): number => watcher.all(event).filter(({ data }) => data.userId === 2).length
+      const emitted = (event: string): number => watcher.all(event).filter(({ data }) => data.userId === 2).length
       await watcher.next('user:online', 2000, (data) => data.userId === 2)
       const nodeId = await bootIdOf(cluster, who(2))
 
@@ -47,11 +47,11 @@ t.test('A node that counted as dead and comes back', async (t) => {
       const backAt = Date.now()
       await until('the lists are right', 15_000, async () => await usersOn(a) === '1,2' && await usersOn(b) === '1,2')
       t.comment(`right after ${Date.now() - backAt} ms`)
-      await until('the other node is told', 2000, () => told('user:online') === 2)
+      await until('the other node receives it', 2000, () => emitted('user:online') === 2)
       await absent.next('message:direct', 15_000, (data) => data.messageId === messageId)
       t.comment(`what was sent meanwhile came after ${Date.now() - backAt} ms`)
       t.equal(absent.isClosed, false, 'its socket stayed')
-      t.strictSame([told('user:online'), told('user:offline')], [2, 1])
+      t.strictSame([emitted('user:online'), emitted('user:offline')], [2, 1])
     })
   }
 })

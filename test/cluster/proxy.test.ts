@@ -27,35 +27,35 @@ async function startEcho (t: Test, name: string): Promise<{ port: number, socket
   return { port: (server.address() as { port: number }).port, sockets, received: () => received }
 }
 
-async function open (t: Test, port: number): Promise<{ socket: Socket, heard: () => string }> {
+async function open (t: Test, port: number): Promise<{ socket: Socket, received: () => string }> {
   const socket = connect(port, '127.0.0.1')
   socket.on('error', () => {})
   t.teardown(() => { socket.destroy() })
-  let heard = ''
-  socket.on('data', (bytes) => { heard += bytes.toString() })
+  let received = ''
+  socket.on('data', (bytes) => { received += bytes.toString() })
   await once(socket, 'connect')
-  return { socket, heard: () => heard }
+  return { socket, received: () => received }
 }
 
 t.test('the tests’ proxy', async (t) => {
-  await t.test('as a black hole it swallows what is open, tells neither side, and lets new connections pass', async (t) => {
+  await t.test('as a black hole it swallows open connections without a notice to either side, and passes new ones', async (t) => {
     const echo = await startEcho(t, 'a')
     const proxy = await startProxy(echo.port)
     t.teardown(async () => { await proxy.close() })
     const old = await open(t, proxy.port)
     old.socket.write('1')
-    await until('an echo', 2000, () => old.heard() === 'a:1')
+    await until('an echo', 2000, () => old.received() === 'a:1')
     proxy.swallow()
     old.socket.write('2')
     const fresh = await open(t, proxy.port)
     fresh.socket.write('3')
-    await until('an echo', 2000, () => fresh.heard() === 'a:3')
-    t.equal(old.heard(), 'a:1')
+    await until('an echo', 2000, () => fresh.received() === 'a:3')
+    t.equal(old.received(), 'a:1')
     t.notOk(old.socket.destroyed)
     old.socket.destroy()
     await until('the client is gone', 2000, () => proxy.links.size === 1)
     await sleep(50)
-    t.equal(echo.sockets.size, 2, 'the server was not told')
+    t.equal(echo.sockets.size, 2, 'the server was not notified')
     t.equal(echo.received(), '13')
   })
 
@@ -70,8 +70,8 @@ t.test('the tests’ proxy', async (t) => {
     proxy.unswallow()
     const fresh = await open(t, proxy.port)
     fresh.socket.write('2')
-    await until('an echo', 2000, () => fresh.heard() === 'a:2')
-    t.equal(lost.heard(), '')
+    await until('an echo', 2000, () => fresh.received() === 'a:2')
+    t.equal(lost.received(), '')
     t.equal(echo.received(), '2')
   })
 
@@ -83,7 +83,7 @@ t.test('the tests’ proxy', async (t) => {
     proxy.pointTo(b.port)
     const fresh = await open(t, proxy.port)
     for (const { socket } of [old, fresh]) socket.write('1')
-    await until('two echoes', 2000, () => old.heard() === 'a:1' && fresh.heard() === 'b:1')
+    await until('two echoes', 2000, () => old.received() === 'a:1' && fresh.received() === 'b:1')
     t.pass()
   })
 

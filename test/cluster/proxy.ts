@@ -6,12 +6,12 @@ import { freePort } from '../free-port.js'
 export interface Link {
   /** Breaks it off on both sides, at once. */
   cut (): void
-  /** From now on nothing passes, in either direction, and nobody is told. */
+  /** From now on nothing passes, in either direction, and neither side is notified. */
   stall (): void
   /** Ends the stall; what waited passes on, in one piece. */
   resume (): void
   /**
-   * From now on both sides' bytes are accepted and dropped for good, and the end of one side is not passed on to the
+   * From now on both sides' bytes are accepted and dropped permanently, and the end of one side is not passed on to the
    * other: to each, its peer's host has vanished without a FIN.
    */
   swallow (): void
@@ -36,7 +36,7 @@ export interface Proxy {
   /** Ends every stall; what waited passes on. */
   resume (): void
   /**
-   * Black hole: swallows every open connection for good. New connections pass unless `swallowNew` is set; then they are
+   * Black hole: swallows every open connection permanently. New connections pass unless `swallowNew` is set; then they are
    * accepted and swallowed too until `unswallow`, without a connection to the server.
    */
   swallow (options?: { swallowNew?: boolean }): void
@@ -173,7 +173,7 @@ class Pair implements Link {
     this.#dropAnswer = true
   }
 
-  /** One side has ended; the other hears of it unless the network between them is gone. */
+  /** One side has ended; the other receives it unless the network between them is gone. */
   #end (): void {
     if (!this.#swallowed) this.cut()
   }

@@ -54,20 +54,20 @@ t.test('Redis away for 5 s and empty on return, under load on both nodes', async
     t.comment(`online lists right after ${Date.now() - backAt} ms`)
     t.match((await rest(b, who(99), '/presence/1')).data, { status: 'busy', device: 'mobile' })
     t.match((await rest(b, who(99), '/stats')).data, { total_connections: 4, active_connections: 4, unique_users: 4 })
-    const told = (event: string, userId: number): number => watcher.all(event).filter(({ data }) => data.userId === userId).length
-    await until('who left meanwhile is told offline', 15_000, () => told('user:offline', 4) > 0)
-    t.equal(told('user:offline', 4), 1, 'who left meanwhile is told offline, once')
-    t.equal(told('user:online', 5), 1, 'who came meanwhile is told online, once')
-    t.strictSame([1, 2, 3].map((userId) => told('user:offline', userId)), [0, 0, 0], 'who stayed is not told')
+    const emitted = (event: string, userId: number): number => watcher.all(event).filter(({ data }) => data.userId === userId).length
+    await until('who left meanwhile is reported offline', 15_000, () => emitted('user:offline', 4) > 0)
+    t.equal(emitted('user:offline', 4), 1, 'who left meanwhile is reported offline, once')
+    t.equal(emitted('user:online', 5), 1, 'who came meanwhile is reported online, once')
+    t.strictSame([1, 2, 3].map((userId) => emitted('user:offline', userId)), [0, 0, 0], 'users who stayed are not reported')
     t.ok(Date.now() - backAt < 15_000)
   })
 
-  await t.test('typing is right again within 15 s, and its end is told', async (t) => {
+  await t.test('typing is right again within 15 s, and its end is sent', async (t) => {
     t.strictSame(await until('typing is known', 15_000 - (Date.now() - backAt), async () =>
       (await typingOn(b)).length > 0 && await typingOn(b)), [1], 'whoever typed before still does')
     const frames = watcher.all('user:typing').length
     await one.request('user:typing', { conversationId: 'talk', isTyping: false })
-    await until('the watcher is told', 2000, () => watcher.all('user:typing').length > frames)
+    await until('the watcher receives it', 2000, () => watcher.all('user:typing').length > frames)
     t.match(watcher.all('user:typing').at(-1)?.data, { userId: 1, isTyping: false })
     t.strictSame(await typingOn(b), [])
   })

@@ -29,7 +29,7 @@ t.test('The host of Redis vanishes without a word', async (t) => {
     t.equal(await onlineOn(b), 20)
   })
 
-  await t.test('behind the connection that hears the other nodes: what they sent meanwhile arrives', async (t) => {
+  await t.test('in front of the subscriber’s connection: events of other nodes arrive afterwards', async (t) => {
     const load = await nextLoad(t)
     await suffer(t, { name: 'Redis, black hole, subscriber', cluster, nodes: [b], load, begin: () => { links.subscriber().swallow() } })
   })

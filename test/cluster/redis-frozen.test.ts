@@ -33,12 +33,12 @@ t.test('Redis frozen for 16 s, longer than a lease', async (t) => {
     t.strictSame([load.refusals, load.closeCodes], [[], []])
   })
 
-  await t.test('what is sent now reaches the other node at once', async (t) => {
+  await t.test('new events reach the other node at once', async (t) => {
     const { messageId } = await stayer.request('message:direct', { recipientId: 1, message: 'now', conversationId: 'x' })
     await t.resolves(watcher.next('message:direct', 2000, (data) => data.messageId === messageId))
   })
 
-  await t.test('presence is right again within 15 s, and nobody who stayed was told offline', async (t) => {
+  await t.test('presence is right again within 15 s, and no user who stayed was reported offline', async (t) => {
     await until('the lists are right', 15_000, async () => [await usersOn(a), await usersOn(b)].every((users) => users.join() === '1,2'))
     t.strictSame(watcher.all('user:offline'), [])
   })

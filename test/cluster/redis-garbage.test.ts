@@ -47,7 +47,7 @@ t.test('Somebody publishes garbage to the topics of channels and nodes', async (
   const topics = [`${cluster.prefix}channel:{1/${GROUP}}`, ...bootIds.map((id) => `${cluster.prefix}node:${id}`)]
   for (const topic of topics) {
     const heardBy = await Promise.all(GARBAGE.map(async (one) => await cluster.keys.publish(topic, one)))
-    t.ok(heardBy.every((nodes) => nodes > 0), `${topic} is heard`)
+    t.ok(heardBy.every((nodes) => nodes > 0), `${topic} is received`)
   }
 
   for (const node of nodes) {
@@ -63,12 +63,12 @@ t.test('Somebody publishes garbage to the topics of channels and nodes', async (
   }
   await load.stopSending()
   const { problems } = await check(cluster, load)
-  t.strictSame(problems, [], 'everybody got everything')
+  t.strictSame(problems, [], 'everyone got everything')
   t.strictSame(load.closeCodes, [])
   t.notOk(clients.some(({ isClosed }) => isClosed))
 })
 
-t.test('Somebody without the secret publishes what a node would', async (t) => {
+t.test('Someone without the secret publishes messages like those of a node', async (t) => {
   const secrets = ['first-secret-first-secret-first-secret', 'other-secret-other-secret-other-secret'] as const
   const env = { BACKPLANE_SECRET: secrets[0] }
   // The second node is where a change of the secret begins.

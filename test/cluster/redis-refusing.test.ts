@@ -23,7 +23,7 @@ t.test('Redis answers, and refuses', async (t) => {
   const connectionsSoFar = async (): Promise<number> =>
     Number(/total_connections_received:(\d+)/.exec(await redis.command('INFO', 'stats') as string)?.[1])
 
-  await t.test('writes, because its memory is full: users of one node still reach each other, and all is told afterwards', async (t) => {
+  await t.test('writes, because its memory is full: users of one node still reach each other, and all events are published afterwards', async (t) => {
     const load = await nextLoad(t)
     const [sender, receiver] = await Promise.all([Client.connect(a, { userId: 1, clubId: 99 }), Client.connect(a, { userId: 2, clubId: 99 })])
     await receiver.request('subscribe', { channel: GROUP })

@@ -8,7 +8,7 @@ import { until } from './until.js'
 /** Users of a load of ten senders and ten receivers. */
 const LOAD_USERS = 20
 
-t.test('Redis no longer holds what the nodes wrote', async (t) => {
+t.test('Redis has lost data of the nodes', async (t) => {
   const { cluster, nodes } = await clusterFor(t, [{}, {}])
   const { redis } = cluster
   let clubId = 0

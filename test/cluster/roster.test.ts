@@ -11,7 +11,7 @@ const usersOn = async (node: Node, who: Who): Promise<number[]> =>
 t.test('Who is connected, over two nodes', async (t) => {
   const { nodes } = await clusterFor(t, [{ env: { LOG_LEVEL: 'info' } }, {}])
   const [a, b] = nodes
-  const told = (watcher: Client, event: string, userId: number): number =>
+  const emitted = (watcher: Client, event: string, userId: number): number =>
     watcher.all(event).filter(({ data }) => data.userId === userId).length
 
   await t.test('each node lists the online users of both', async (t) => {
@@ -54,10 +54,10 @@ t.test('Who is connected, over two nodes', async (t) => {
     }
     const { messageId } = await watcher.request('message:direct', { recipientId: 1, message: 'still there', conversationId: 'x' })
     await back.next('message:direct', 2000, (data) => data.messageId === messageId)
-    t.strictSame([told(watcher, 'user:online', 1), told(watcher, 'user:offline', 1)], [1, 0])
+    t.strictSame([emitted(watcher, 'user:online', 1), emitted(watcher, 'user:offline', 1)], [1, 0])
   })
 
-  await t.test('rows 10 and 12, edges: tabs and mass reconnects tell nothing, the first and the last connection once', async (t) => {
+  await t.test('rows 10 and 12, edges: tabs and mass reconnects emit nothing, the first and the last connection emit once', async (t) => {
     const who = members(10)
     const watchers = await Promise.all(nodes.map(async (node) => await Client.connect(node, who(100))))
     const connectAll = async (turn: number): Promise<Client[]> => await Promise.all(

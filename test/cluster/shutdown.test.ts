@@ -71,12 +71,12 @@ t.test('SIGTERM under load', async (t) => {
     t.strictSame(problems, [])
   })
 
-  await t.test('nobody who came back on the other node was told offline', async (t) => {
+  await t.test('no user who reconnected to the other node was reported offline', async (t) => {
     const offline = async (): Promise<number[]> => {
       const rows = await cluster.rows("select distinct user_id from websocket_events where event_type = 'user:offline' order by user_id")
       return rows.map(({ user_id: userId }) => Number(userId))
     }
-    // The deaf one was cut off last; 30 s later everybody's grace is over.
+    // The deaf one was cut off last; 30 s later everyone's grace is over.
     await until('those who did not come back are', 45_000, async () => (await offline()).includes(502))
     t.strictSame(await offline(), [501, 502])
   })

@@ -87,7 +87,7 @@ t.test('a slow reader that responds to pings does not make memory grow', async (
     gone.terminate()
   })
 
-  await t.test('a burst of more than a megabyte at once closes nobody who reads', async (t) => {
+  await t.test('a burst of more than a megabyte closes no client that reads', async (t) => {
     await Promise.all(Array.from({ length: 5 }, async () => { await send() }))
     for (const [client, got] of counts) {
       await Promise.race([client.closed, until('all messages', 10_000, () => got.length >= ids.length)])

@@ -38,7 +38,7 @@ for (let round = 1; round <= rounds && Date.now() < deadline; round++) {
     failed++
     console.log(`FAIL round ${round}: ${JSON.stringify(options)}`, err)
   }
-  // Whoever survived goes on, so that it also lives through many deaths; the roles go round.
+  // Whoever survived continues, so that it also lives through many deaths; the roles go round.
   ;[a, b, c] = [c, ...await Promise.all([cluster.start(), cluster.start()])]
 }
 await cluster.stop()

@@ -25,7 +25,7 @@ t.test('String ids over three nodes', async (t) => {
     return found.filter((user) => user !== 'watcher')
   }
 
-  await t.test('each user is told online and reached, on whichever node', async (t) => {
+  await t.test('each user is reported online and reached, on any node', async (t) => {
     for (const user of users) {
       await watcher.next('user:online', 5000, (data) => data.userId === user)
       await watcher.request('message:direct', { recipientId: user, message: `for ${user}`, conversationId: 'c' })
@@ -39,14 +39,14 @@ t.test('String ids over three nodes', async (t) => {
     t.equal(await bootIdOf(cluster, who('ann')), await bootIdOf(cluster, who('Ann')))
   })
 
-  await t.test('a Redis that was emptied is told again who is there, and tells nobody anything', async (t) => {
+  await t.test('an emptied Redis gets the online users back, and no edge is emitted', async (t) => {
     const before = watcher.frames.length
     await cluster.keys.flushall()
     await until('all are listed again', 20_000, async () => (await online()).join() === users.join())
     t.strictSame(watcher.frames.slice(before).filter(({ event }) => /^user:(online|offline)$/.test(event)), [])
   })
 
-  await t.test('kill -9 of their node makes each of them offline, once, and nobody of another tenant', async (t) => {
+  await t.test('kill -9 of their node makes each of them offline, once, and no user of another tenant', async (t) => {
     await a.kill()
     for (const user of users) await watcher.next('user:offline', 45_000, (data) => data.userId === user)
     t.strictSame(watcher.all('user:offline').map(({ data }) => data.userId).toSorted(), users)
@@ -54,7 +54,7 @@ t.test('String ids over three nodes', async (t) => {
     t.strictSame(await online(), [])
   })
 
-  await t.test('who comes back on another node gets what was sent meanwhile', async (t) => {
+  await t.test('a client that reconnects to another node gets the events sent meanwhile', async (t) => {
     for (const user of ['ann', 'Ann', '007', '7']) await watcher.request('message:direct', { recipientId: user, message: `later, ${user}`, conversationId: 'c' })
     for (const user of ['ann', 'Ann', '007', '7']) {
       const client = await Client.connect(c, who(user))

@@ -7,7 +7,7 @@ import { GROUP, Load, startLoad } from './load.js'
 import type { Link } from './proxy.js'
 import { until, within } from './until.js'
 
-t.test('The connection that hears other nodes breaks under load', async (t) => {
+t.test('The subscriber’s connection breaks under load', async (t) => {
   const { cluster, nodes } = await clusterFor(t, [{}, { proxied: 'redis' }])
   const [a, b] = nodes
   const group = { conversationId: 'x', channel: GROUP }
@@ -45,7 +45,7 @@ t.test('The connection that hears other nodes breaks under load', async (t) => {
     }
   })
 
-  await t.test('a subscription that is silently dead: /health says 503, then it heals, and all messages arrive', async (t) => {
+  await t.test('a silently dead subscription: /health returns 503, then it heals, and all messages arrive', async (t) => {
     const load = await Load.start({ senders: [a], receivers: nodes, nodes: () => nodes, clubId: 2, count: 10, pause: 100 })
     t.teardown(async () => { await load.close() })
     const [sender, receiver] = await Promise.all([Client.connect(a, { userId: 20 }), Client.connect(b, { userId: 21 })])

@@ -28,7 +28,7 @@ t.test('an event is not sent if its transaction rolls back', async (t) => {
     tenantId: 1, channel: GROUP, event: 'order:placed', data: { order: id }, ...(transaction === undefined ? {} : { transaction })
   })
 
-  await t.test('what is rolled back is never told, nor found by recovery', async (t) => {
+  await t.test('rolled back events are never published, nor found by recovery', async (t) => {
     await t.rejects(db.transaction().execute(async (trx) => {
       await trx.insertInto('orders').values({ id: 1 }).execute()
       await order(1, trx)
@@ -46,7 +46,7 @@ t.test('an event is not sent if its transaction rolls back', async (t) => {
     t.strictSame((data as Array<{ data: { order: number } }>).map((event) => event.data.order), [2, 3])
   })
 
-  await t.test('nothing is told before the commit: who hears of an order finds it', async (t) => {
+  await t.test('nothing is published before the commit: a client that receives an order’s event finds the order', async (t) => {
     let committed = false
     let early = false
     const found = new Promise<unknown>((resolve, reject) => {

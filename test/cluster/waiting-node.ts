@@ -1,7 +1,7 @@
 import { writeSync } from 'node:fs'
 import { buildApp, MovableClock } from '../../plugins/testing.js'
 
-/** A node that writes what its host is told of messages whose recipient is away. With DIES it is killed while it is told. */
+/** A node that prints each `waiting`. With DIES it is killed while it emits one. */
 const clock = new MovableClock()
 const { app } = await buildApp({
   clock,

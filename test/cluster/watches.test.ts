@@ -67,7 +67,7 @@ class Observer {
   }
 }
 
-t.test('watches and members through faults, on two nodes that tell nobody of everyone', async (t) => {
+t.test('watches and members through faults, on two nodes with changes sent to watchers only', async (t) => {
   const env = { PRESENCE_EVERYONE: 'never' }
   const { cluster, nodes: [a, b] } = await clusterFor(t, [{ env }, { env }])
   const client = await Client.connect(b, who(9), { connectionId: 'observer' })
@@ -92,18 +92,18 @@ t.test('watches and members through faults, on two nodes that tell nobody of eve
     const hidden = await enter(a, 3)
     await hidden.request('user:presence', { status: 'invisible' })
     await cluster.keys.flushall()
-    await until('Redis is written anew', 20_000, async () => (await rest(b, who(9), '/online-users').catch(() => ({ total: 0 }))).total === 4)
+    await until('Redis is written again', 20_000, async () => (await rest(b, who(9), '/online-users').catch(() => ({ total: 0 }))).total === 4)
     await hidden.close()
     await sleep(6500)
     const again = await enter(b, 3)
     const { users } = await again.request('presence:watch', { userIds: [3] }) as { users: unknown }
     t.match(users, [{ userId: 3, status: 'invisible' }])
     await agrees('members 1,2,8,9, online 1 busy,2 online,8 online', 20_000)
-    t.notOk(client.all('user:online').filter(({ data }) => data.userId === 3).length > 1, 'told online once, before it was set')
+    t.notOk(client.all('user:online').filter(({ data }) => data.userId === 3).length > 1, 'reported online once, before it was set')
     await again.close()
   })
 
-  await t.test('while Redis is away nothing is lost for good', async () => {
+  await t.test('while Redis is away nothing is lost permanently', async () => {
     cluster.redis.pause()
     await sleep(6000)
     await stayer.close()
@@ -114,7 +114,7 @@ t.test('watches and members through faults, on two nodes that tell nobody of eve
     await agrees('members 1,2,9, online 1 away,2 online', 5000)
   })
 
-  await t.test('a frozen node leaves no ghost, and its users are back when it goes on', async () => {
+  await t.test('no user of a frozen node stays online by mistake, and its users are back when it continues', async () => {
     a.pause()
     await agrees('members 9, online ', 25_000)
     a.resume()

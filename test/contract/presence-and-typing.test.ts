@@ -15,7 +15,7 @@ overTopologies({}, (test, { at }) => {
     t.match((await get(0, tokenFor(9, club), '/online-users')).data.map((user: { user_id: number }) => user.user_id), [1, 9])
     await back.end()
     t.match(await watcher.next('user:offline'), { userId: 1, status: 'offline' })
-    t.strictSame([await watcher.soFar('user:online'), await watcher.soFar('user:offline')], [[], []], 'and the reload was not told')
+    t.strictSame([await watcher.soFar('user:online'), await watcher.soFar('user:offline')], [[], []], 'and the reload was not sent')
     t.match(await get(1, tokenFor(9, club), '/online-users'), { data: [{ user_id: 9 }], total: 1, next_cursor: null })
     t.match(await get(0, tokenFor(9, club), '/presence/1'), { data: { status: 'offline', display_status: 'Offline', last_seen_at: /Z$/ } })
   })

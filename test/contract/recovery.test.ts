@@ -26,7 +26,7 @@ overTopologies({ FRAMES_PER_SECOND: '0' }, (test, { at }) => {
     t.strictSame(got.slice(0, 3).map(({ messageId }) => messageId), missed)
   })
 
-  test('position says where the next since starts', async (t) => {
+  test('position is the next since', async (t) => {
     const club = newClub()
     const sender = await connect(at(0), tokenFor(1, club))
     const ids = await say(sender, 'group.p', ['1', '2'])

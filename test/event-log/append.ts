@@ -152,6 +152,6 @@ export function append (t: Test, open: OpenNode, { poison }: Storage): void {
       log.confirm([{ tenantId: 1, userId: 8, id: 1 }]), waitingFor(log, 1, 8), log.counts(1)])
     for (const ask of asked) t.match(ask, { status: 'rejected', reason: refused })
     t.ok(performance.now() - since < 200, 'without asking the database')
-    t.strictSame(reader.frames, [], 'and nobody is told of what is not stored')
+    t.strictSame(reader.frames, [], 'and events that are not stored are not sent')
   })
 }

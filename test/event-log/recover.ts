@@ -100,7 +100,7 @@ export function recover (t: Test, open: OpenNode): void {
     t.match(await missed(log, 1, 'group.1', old[1099] ?? 0), { recovered: false }, 'the floor rises')
   })
 
-  t.test('a message that nobody confirmed for a week has failed, and is purged like others', async (t) => {
+  t.test('a message that was not confirmed for a week has failed, and is purged like others', async (t) => {
     const node = await open(t)
     const { log, clock, settle, rows } = node
     await log.append(direct('old'))

@@ -125,7 +125,7 @@ export function connections (t: Test, open: OpenWorld): void {
     clock.advance(2 * SOON)
     t.equal((await sweepBoth(world)).expiredConnections.length, 1)
     await here.heartbeat(1, 'a')
-    t.equal(await here.find(1, 'a'), null, 'a touch too late brings nothing back')
+    t.equal(await here.find(1, 'a'), null, 'a late heartbeat brings nothing back')
   })
 
   t.test('counts are the registered connections, the active ones and the connected users', async (t) => {
@@ -139,11 +139,11 @@ export function connections (t: Test, open: OpenWorld): void {
     t.strictSame(await there.counts(1), { total: 4, active: 4, users: 3 })
     clock.advance(times.registrationTtl / 2 + SOON)
     await here.heartbeat(1, 'd')
-    t.strictSame(await here.counts(1), { total: 4, active: 3, users: 3 }, 'c was not heard of lately')
+    t.strictSame(await here.counts(1), { total: 4, active: 3, users: 3 }, 'c had no recent heartbeat')
     await here.leave(a)
     clock.advance(times.registrationTtl / 2 + SOON)
     await sweepBoth(world)
-    t.strictSame(await there.counts(1), { total: 2, active: 1, users: 2 }, 'c lapsed, d was not heard of lately')
+    t.strictSame(await there.counts(1), { total: 2, active: 1, users: 2 }, 'c expired, d had no recent heartbeat')
     await there.leave(await enter(there, 'b'))
     t.strictSame(await here.counts(1), { total: 1, active: 0, users: 1 }, 'who is in the grace has no connection')
   })

@@ -59,7 +59,7 @@ export function edges (t: Test, open: OpenWorld): void {
     t.match(await here.counts(1), { total: 1, users: 1 })
   })
 
-  t.test('after a restart users have longer to come back, and go offline once if they do not', async (t) => {
+  t.test('after a restart users have longer to reconnect, and go offline once if they do not', async (t) => {
     const world = await open(t)
     const { clock, here, there } = world
     const longer = 4 * times.offlineDelay

@@ -82,7 +82,7 @@ export function invisible (t: Test, open: OpenRedisWorld, hasStrings: boolean): 
     await (redis.commands as Redis).del(`${base}invisible`, `${base}presence`, `${base}said`)
     clock.advance(times.offlineDelay + SOON)
     const due = [...await here.claimDue(), ...await there.claimDue()]
-    t.strictSame(due.flatMap(({ offline }) => offline), [], 'nobody is told before it is known whether others saw the user')
+    t.strictSame(due.flatMap(({ offline }) => offline), [], 'nothing is emitted before it is known whether others saw the user')
     clock.advance(2 * SOON)
     const later = await there.claimDue()
     t.match(later, [{ offline: [7], presences: [{ status: 'invisible' }] }])
@@ -114,7 +114,7 @@ export function invisible (t: Test, open: OpenRedisWorld, hasStrings: boolean): 
     t.ok(await (redis.commands as Redis).pttl(`${base}invisible`) > 0, 'the key of a tenant that nobody uses ends')
   })
 
-  t.test('while neither Redis nor the database knows who is invisible, nobody is shown, and everybody is when one does', async (t) => {
+  t.test('while neither Redis nor the database can tell who is invisible, no user is shown, and all are as soon as one can', async (t) => {
     const world = await openWith(t, open, hasStrings)
     const { clock, here, there, table, away } = world
     table.set(7, clock.now())
@@ -152,7 +152,7 @@ export function invisible (t: Test, open: OpenRedisWorld, hasStrings: boolean): 
         for (const roster of [here, there, third]) await roster.renew()
         clock.advance(times.nodeTimeout / 3 + SOON)
       }
-      t.notOk((await tells()).some((one) => (one as { everyone: boolean }).everyone), 'nobody is told that it changed')
+      t.notOk((await tells()).some((one) => (one as { everyone: boolean }).everyone), 'no change of the mode is sent')
       t.match(await here.standing(1, 10), { everyone: false, online: 10 })
       await leaveAll(world, ['c0', 'c1'])
       clock.advance(times.offlineDelay + SOON)

@@ -67,7 +67,7 @@ export function turns (t: Test, open: OpenRedisWorld): void {
     t.match(others, [{ status: 'fulfilled', value: { isNew: true } }, { status: 'fulfilled', value: { isNew: true } }])
   })
 
-  t.test('what happens at once while Redis is away is written when it is back, and nobody seems to have left', async (t) => {
+  t.test('changes of one turn while Redis is away are written when it is back, and no user seems to have left', async (t) => {
     const world = await open(t)
     const { clock, here, there, redis } = world
     const before = await enterAll(here, 250)
@@ -84,7 +84,7 @@ export function turns (t: Test, open: OpenRedisWorld): void {
     t.equal((await sweep(there)).offline.length, 30)
   })
 
-  t.test('what was sent in one turn is answered by an error each if Redis goes away before it answers', async (t) => {
+  t.test('each call of one turn rejects if Redis goes away before it responds', async (t) => {
     const { here, redis } = await open(t)
     const entries = await enterAll(here, 3)
     const left = Promise.all(entries.map(async (entry) => await here.leave(entry)))

@@ -16,7 +16,7 @@ export interface Channel {
 const SUBSCRIBING: Channel = { status: 'subscribing' }
 const IDLE: Channel = { status: 'idle' }
 
-/** The subscription that all components share which look at a channel. */
+/** The subscription shared by all components that use a channel. */
 export const channelStore = (realtime: Realtime, channel: string): Store<Channel> => share(realtime, `channel ${channel}`, SUBSCRIBING, (set, on, onEnd) => {
   const { client } = realtime
   let stage: 'none' | 'asked' | 'held' = 'none'
@@ -55,7 +55,7 @@ export function useChannel (channel: ChannelName | null | undefined): Channel {
 }
 
 export interface Members {
-  /** The first 500 of a larger channel; none once the number has changed where the server sends only that. */
+  /** The first 500 of a larger channel. Empty after a change if the server sends only the number of members. */
   members: readonly Member[]
   count: number
 }
@@ -81,7 +81,7 @@ export function useMembers (channel: ChannelName | null | undefined): Members {
       realtime.client.get(`/channels/${encodeURIComponent(channel)}/members?limit=500`).then((page) => {
         const { data, total, version: next } = page as { data: Array<{ user_id: Id, name: string | null }>, total: number, version: number }
         if (now === round && next >= version) show(data.map(({ user_id: userId, name }) => ({ userId, name })), total, next)
-      // A channel without members, or no connection: the next subscription tells.
+      // A channel without members, or no connection: the next subscription brings them.
       }).catch(NOTHING)
     }
     const heard = ({ channel: name, count, version: next = 0, members, joined, left = [] }: Heard): void => {
@@ -90,7 +90,7 @@ export function useMembers (channel: ChannelName | null | undefined): Members {
         members = [...all.filter(({ userId }) => !left.includes(userId) && !joined.some((one) => one.userId === userId)), ...joined]
       }
       if (!members && next > version) read()
-      // A number alone: who was there may have left.
+      // Only the number: the known members may have left.
       show(members ?? (next ? all : []), count, members ? next : version)
     }
     for (const event of ['subscribed', 'channel:members', 'channel:count'] as const) on(event, heard)
@@ -103,13 +103,13 @@ export function useMembers (channel: ChannelName | null | undefined): Members {
 export interface Typing {
   /** Who is typing, without the user. */
   users: readonly Id[]
-  /** Call it for each keystroke; few frames are sent. It ends by itself, with `false`, or when the message is sent. */
+  /** Call it for each keystroke; few frames are sent. Typing ends after a while, with `false`, or when the message is sent. */
   record (isTyping?: boolean): void
 }
 
 const noOne: readonly Id[] = []
 
-/** What a hook looks at. The other side of a direct conversation has a label of its own. */
+/** The conversation of a hook. Each side of a direct conversation has a label of its own. */
 export interface Place { channel?: string | undefined, peer?: Id | undefined, label: string }
 export const placeOf = (target: Target, label?: string): Place => typeof target === 'string'
   ? { channel: target, label: label ?? target }

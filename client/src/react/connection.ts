@@ -6,7 +6,7 @@ export interface Status {
   state: ClientState
   /** Null while not connected. With `polling`, presence and typing of others are not received. */
   transport: Transport | null
-  /** The user; undefined until the server has said who it is. */
+  /** The user; undefined until the server has authenticated the client. */
   userId?: Id | undefined
   /** The last problem; undefined after the next connection. */
   error?: ClientError | undefined
@@ -27,7 +27,7 @@ export const statusStore = (realtime: Realtime): Store<Status> => share(realtime
     update()
   })
   on('error', (err) => {
-    // As the client does where nobody listens.
+    // As the client does without a listener.
     globals.console?.error(error = err)
     update()
   })

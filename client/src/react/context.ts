@@ -10,12 +10,12 @@ export { useMemo }
 
 export type Client = WebSocketClient<object>
 
-/** What the hooks below a provider share while the client belongs to one user. */
+/** The state shared by the hooks below a provider while the client belongs to one user. */
 export interface Realtime {
   readonly client: Client
   /** By name. Each is here while a component uses it. */
   readonly stores: Map<string, Store<unknown>>
-  /** The client belongs to another user now, and has dropped what this one subscribed to. */
+  /** The client now belongs to another user, and has dropped this user's subscriptions. */
   isOver?: boolean
   presence?: PresenceStore
   /** While unread messages are shown: the user has sent a message, or read up to one. */
@@ -26,10 +26,13 @@ export interface Realtime {
 const Context = createContext<Realtime | null>(null)
 
 export type RealtimeProviderProps = { children?: ReactNode } & (
-  /** The provider creates a client, connects it while it is mounted, and disconnects it. The options are read once, except `autoConnect`, which has no effect: another user needs another `key`. */
+  /**
+   * The provider creates a client, connects it while it is mounted, and disconnects it. The options are read once, except
+   * `autoConnect`, which has no effect: another user needs another `key`.
+   */
   { options: WebSocketClientOptions, client?: undefined } |
   /** The application connects and disconnects. */
-  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- whatever its custom events are
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any -- with any custom events
   { client: WebSocketClient<any>, options?: undefined }
 )
 
@@ -39,7 +42,7 @@ export function RealtimeProvider ({ client, options, children }: RealtimeProvide
   const [generation, renew] = useState(0)
   const release = useRef<unknown>(undefined)
   const current = (own ?? client) as Client
-  // Everything begins anew for another user.
+  // All state is replaced when the user changes.
   const realtime = useMemo<Realtime>(() => ({ client: current, stores: new Map() }), [current, generation])
   const connect = (): void => {
     globals.clearTimeout(release.current)
@@ -72,9 +75,9 @@ export const useClient = <Own extends object = OwnEvents>(): WebSocketClient<Own
 
 /** A value that components read with `useSyncExternalStore`. */
 export interface Store<Value> {
-  /** What is rendered now. */
+  /** The current value. */
   get: () => Value
-  /** What a server renders, and the page until it is hydrated. */
+  /** The value on a server, and in the page until it is hydrated. */
   readonly initial: Value
   /** Each listener must be a function of its own. */
   subscribe: (listener: () => void) => () => void
@@ -90,8 +93,8 @@ export const NOTHING = (): void => {}
 const PACE = 50
 
 /**
- * The store of this name; the first component that asks for it makes it. It works while it has listeners, and ends in a later turn of
- * the event loop than the last one left, so that a component that is mounted again at once, as in StrictMode, finds it as it was.
+ * The store of this name, created for the first component that uses it. It runs while it has listeners, and ends one turn of the
+ * event loop after the last one left, so that a component that is mounted again at once, as in StrictMode, finds it unchanged.
  */
 export function share<Value, More = object> ({ stores, client }: Realtime, name: string, initial: Value, start: Start<Value>, more?: More): Store<Value> & More {
   const listeners = new Set<() => void>()
@@ -99,7 +102,7 @@ export function share<Value, More = object> ({ stores, client }: Realtime, name:
   let shown = initial
   let pace: unknown
   let release: unknown
-  /** What ends with it; undefined while it has not started. */
+  /** Functions that end it; undefined while it is not running. */
   let ends: Array<() => void> | undefined
 
   const show = (): void => {
@@ -116,7 +119,7 @@ export function share<Value, More = object> ({ stores, client }: Realtime, name:
     // A component may have kept it while no other used it.
     stores.set(name, store)
     start((next) => {
-      // An answer may come after the end.
+      // A reply may arrive after the end.
       if (mine !== ends) return
       value = next
       if (!pace) show()
@@ -149,7 +152,7 @@ export function share<Value, More = object> ({ stores, client }: Realtime, name:
 
 export const useStore = <Value>({ subscribe, get, initial }: Store<Value>): Value => useSyncExternalStore(subscribe, get, () => initial)
 
-/** Calls the listener for each such event while the component is mounted. The newest listener is called: it need not be memoized. */
+/** Calls the listener for each event of this name while the component is mounted. It calls the newest listener, so that need not be memoized. */
 export function useEvent<Name extends EventName<OwnEvents>> (event: Name, listener: (data: Events<OwnEvents>[Name]) => void): void {
   const client = useClient()
   const newest = useRef(listener)

@@ -11,7 +11,7 @@ export interface ConversationOptions {
 }
 
 export interface ConversationState {
-  /** Ascending; those that are not stored yet come last. */
+  /** Ascending by id; unsent messages come last. */
   messages: readonly Message[]
   /** `loading` while history is being read; `failed` with an `error`: the newest messages are read again with the next connection, older ones by `loadMore`. */
   status: 'loading' | 'ready' | 'failed'
@@ -59,10 +59,10 @@ function conversationStore (realtime: Realtime, name: string, target: Target, { 
   let waiting: readonly Message[] = []
   /** Changes that arrived while history was being read, which may be older than they are. */
   const changes = new Map<number, Partial<Message>>()
-  /** What was asked for before everything was read anew does not matter any more. */
+  /** Changes when everything is read again: earlier requests are ignored then. */
   let round = 0
   let isRead = false
-  /** The mark that the server is yet to be told of. */
+  /** The mark that is not sent to the server yet. */
   let due = 0
 
   const set = (change?: Partial<ConversationState>): void => {
@@ -76,7 +76,7 @@ function conversationStore (realtime: Realtime, name: string, target: Target, { 
     stored = stored.map((message) => message.id === targetId ? { ...message, ...to } : message)
     set()
   }
-  /** Marks never move back, in whatever order they arrive. */
+  /** Marks never move back, regardless of the order in which they arrive. */
   const move = ({ userId, readUpTo }: ServerEvents['conversation:read']): void => {
     const { reads } = state
     if (userId === client.userId) {
@@ -84,7 +84,7 @@ function conversationStore (realtime: Realtime, name: string, target: Target, { 
     } else if (!(reads.get(userId)! >= readUpTo)) set({ reads: new Map(reads).set(userId, readUpTo) })
   }
   const read = async (before?: number): Promise<void> => {
-    // Read anew, everything else is out of date, except what arrives meanwhile.
+    // After reading again, everything else is out of date, except changes that arrive meanwhile.
     if (!before) {
       round++
       stored = []
@@ -124,7 +124,7 @@ function conversationStore (realtime: Realtime, name: string, target: Target, { 
       realtime.sent?.()
     }, (error: ClientError) => { if (waiting.includes(message)) wait({ ...message, status: 'failed', error }) })
   }
-  /** Again after each connection until the server knows. */
+  /** Repeated after each connection until the server has the mark. */
   const mark = (): void => {
     if (!due) return
     client.markRead(where, due).then((ack) => {
@@ -137,7 +137,7 @@ function conversationStore (realtime: Realtime, name: string, target: Target, { 
     if (!target) return
     show = () => { setStore(state) }
     const subscription = channel ? channelStore(realtime, channel) : undefined
-    /** History is read when nothing new can be missed. */
+    /** Reads history once the channel is subscribed, so that no new message is missed. */
     const begin = (): void => {
       const { status, error } = subscription?.get() ?? { status: 'subscribed' }
       if (error) set({ status: 'failed', error })
@@ -197,7 +197,7 @@ function conversationStore (realtime: Realtime, name: string, target: Target, { 
 }
 
 /**
- * The messages of a channel, or with another user: history and live messages, edits and deletes applied, own ones at once. The
+ * The messages of a channel, or with another user: history and live messages, with edits and deletes applied. The user's own messages are shown at once. The
  * server needs the plugin `conversations`.
  */
 export function useConversation (target: Target, options: ConversationOptions = {}): Conversation {

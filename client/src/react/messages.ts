@@ -2,7 +2,7 @@ import type { ClientError, Id } from '../index.js'
 
 /** A message of a conversation. It is replaced by another object when it changes, so that rows can be memoized. */
 export interface Message {
-  /** The same from the first moment on: the `key` of a row. */
+  /** Never changes: the `key` of a row. */
   readonly key: string
   /** Undefined until the server has stored it. */
   readonly id?: number | undefined
@@ -19,7 +19,7 @@ export interface Message {
   readonly isDeleted?: boolean | undefined
 }
 
-/** A message as the server tells of it. */
+/** A message from the server. */
 export interface StoredMessage {
   messageId: number
   userId?: Id
@@ -37,7 +37,7 @@ export const messageOf = ({ messageId: id, userId, senderId = userId, message = 
   key: String(id), id, userId: senderId, isMine: senderId === me, message, data, timestamp, status: 'sent', editedAt, isDeleted: deleted
 })
 
-/** Adds messages to those that are there, which stay where both have one. */
+/** Merges messages into the existing ones; an existing message is kept. */
 export const merge = (messages: readonly Message[], there: readonly Message[]): readonly Message[] =>
   [...new Map([...messages, ...there].map((message) => [message.id, message])).values()].sort((a, b) => a.id! - b.id!)
 

@@ -9,10 +9,10 @@ export interface PresenceStore extends Store<Presences> {
   look (userIds: readonly Id[]): () => void
 }
 
-/** The presence of all users whom components look at. What changes in one turn of the event loop is one frame. */
+/** The presence of all users whom components use. Changes of one turn of the event loop are sent with one frame. */
 function presenceStore (realtime: Realtime): PresenceStore {
   const { client } = realtime
-  /** Whom each component looks at, and of whom the server was asked. */
+  /** The users of each component, and the users requested from the server. */
   const looks = new Set<readonly Id[]>()
   let asked = new Set<Id>()
   const watches: Watch[] = []
@@ -65,7 +65,7 @@ function presenceStore (realtime: Realtime): PresenceStore {
 
 /**
  * The presence of a user, or of several by their ids; undefined until it is known. Watches them while the component is mounted.
- * The map is shared and may hold others, too.
+ * The map is shared and may contain other users, too.
  */
 export function usePresence (userIds: readonly Id[]): Presences
 export function usePresence (userId: Id | null | undefined): WatchedUser | undefined

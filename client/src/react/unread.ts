@@ -11,7 +11,7 @@ export interface Unread {
 }
 
 const NONE: Unread = { total: 0, conversations: [] }
-/** Milliseconds until the list is read again for what events do not say. */
+/** Milliseconds until the list is read again for changes that events do not contain. */
 const LATER = 1000
 
 const lastOf = ({ last }: Conversation): number => (last ? last.data.messageId as number : 0)

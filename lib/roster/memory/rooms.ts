@@ -21,7 +21,7 @@ export interface Room {
 function roomOf (tenant: Tenant, channel: string, now: number): Room {
   let room = tenant.rooms.get(channel)
   if (room === undefined) {
-    // Of a time, so that no version is used twice after the room was empty.
+    // Starts at the current time, so that no version is used twice after the room was empty.
     room = { holders: new Map(), leaving: new Map(), members: new Set(), delta: new Map(), version: Math.floor(now), toldAt: -Infinity, tellAt: null }
     tenant.rooms.set(channel, room)
   }
@@ -54,7 +54,7 @@ export function setSeen (tenant: Tenant, userId: Id, isSeen: boolean, now: numbe
   for (const room of tenant.rooms.values()) if (room.holders.has(userId) || !isSeen) setMember(tenant, room, userId, isSeen, now)
 }
 
-/** What is to be sent to the room's subscribers now, and otherwise when. */
+/** The change to send to the room's subscribers now, or the time until then. */
 function tellRoom (tenant: Tenant, channel: string, now: number): Told {
   const room = tenant.rooms.get(channel)
   if (room === undefined) return { change: null, tellIn: null }
@@ -64,7 +64,7 @@ function tellRoom (tenant: Tenant, channel: string, now: number): Told {
   return { change, tellIn: room.tellAt === null ? null : room.tellAt - now }
 }
 
-/** Removes users whose time is over. Returns what is to be sent now. */
+/** Removes users whose grace has ended. Returns the changes to send now. */
 export function collectRooms (tenant: Tenant, now: number): RoomChange[] {
   const changes: RoomChange[] = []
   for (const [channel, room] of tenant.rooms) {

@@ -248,7 +248,7 @@ export class MemoryRoster implements Roster {
     return { count: 1, ttl: window }
   }
 
-  /** Nobody shares them. */
+  /** A single process shares no counters: returns its own counts. */
   async addCounts (_window: number, counts: ReadonlyArray<{ key: string, count: number }>): Promise<number[]> {
     return counts.map(({ count }) => count)
   }

@@ -44,7 +44,7 @@ export function countShown (tenant: Tenant, difference: number, limit: number, n
   scheduleCheck(tenant, tenant.tellAt)
 }
 
-/** What is to be sent to everyone now. */
+/** Returns `mode` or `count` if that must be sent to everyone now. */
 export function collectTell (tenant: Tenant, now: number): Due['tell'] {
   if (tenant.tellAt === null) return null
   if (tenant.tellAt > now) {
@@ -98,7 +98,7 @@ export function evict (tenant: Tenant, user: OnlineUser, newest: string, limit: 
   return evicted
 }
 
-/** Returns what is due. Call it only once `dueAt` has passed: going through all users each second is noticeable with many tenants. */
+/** Returns the due events. Call it only after `dueAt`: visiting all users each second is noticeable with many tenants. */
 export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId' | 'mode' | 'tell' | 'rooms'> {
   const expiredConnections: RosterConnection[] = []
   const offline: Id[] = []

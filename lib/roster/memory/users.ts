@@ -14,11 +14,11 @@ export const NOTHING_JOINED = {
 
 export const standingOf = ({ everyone, shown }: Tenant, { presence: { status } }: OnlineUser): Standing => ({ everyone, online: shown, status })
 
-/** The users of one process: who is online, and as what others see them. */
+/** The users of one process: who is online, and the status that others see. */
 export class MemoryUsers {
   /** See `PresenceRulesOfRoster`. */
   everyone = Infinity
-  /** Of the tenant that changed last. */
+  /** The version of the tenant that changed last. */
   version = 0
   /** Since when users are invisible, by tenant. */
   readonly #invisible = new Map<Id, Map<Id, number>>()
@@ -39,7 +39,7 @@ export class MemoryUsers {
     for (const { tenantId, userId, since } of await loadInvisible()) this.#invisibleIn(tenantId).set(userId, since)
   }
 
-  /** The user is not invisible from the next connection on. */
+  /** Ends `invisible` with the next connection. */
   reveal (tenantId: Id, userId: Id): void {
     this.#invisible.get(tenantId)?.delete(userId)
   }
@@ -73,7 +73,7 @@ export class MemoryUsers {
     return tenant.users.get(userId)?.presence.status ?? (this.#invisible.get(tenantId)?.has(userId) === true ? 'invisible' : 'online')
   }
 
-  /** The user has a connection, or said something. */
+  /** The user has a connection, or set a status. */
   markOnline (tenant: Tenant, tenantId: Id, userId: Id, device: RosterConnection['device']): { user: OnlineUser, isFirstOfUser: boolean } {
     const now = this.#clock.now()
     const known = tenant.users.get(userId)

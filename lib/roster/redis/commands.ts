@@ -26,7 +26,7 @@ const scripts = { ...tenantScripts, ...roomScripts, ...typingScripts, ...watchSc
 type Scripts = typeof scripts
 type TableScripts = typeof tableScripts
 
-/** The result of a script for one part, and the rows that were sent: without those that had become invalid. */
+/** The result of a script for one part, and the rows that were sent, without rows that had become invalid. */
 export interface PartResult<P extends Part<unknown>> {
   part: P
   rows: Array<P['rows'][number]>
@@ -107,7 +107,7 @@ export class RosterCommands {
   async runOver<Name extends keyof TableScripts & string, P extends Part<unknown>> (
     name: Name, args: ArgumentsOf<TableScripts[Name]>, parts: P[], encode: (row: P['rows'][number]) => RowOf<TableScripts[Name]> | null
   ): Promise<Array<PartResult<P>>> {
-    // What has changed on this node is in Redis before it is compared with this node.
+    // Writes pending changes of this node before Redis is compared with it.
     this.changes.flush()
     const columns: readonly string[] = scripts[name].columns
     const calls = callsOf(parts, this.redis.isCluster)
@@ -167,7 +167,7 @@ export class RosterCommands {
     return outcome
   }
 
-  /** Schedules a check of what everyone in these tenants is to be sent. */
+  /** Schedules a check of whether mode or count must be sent in these tenants. */
   async scheduleTell (...tenantIds: Id[]): Promise<void> {
     await this.run('scheduleIn', this.dueKey, { delay: 0 }, tenantIds)
   }

@@ -20,9 +20,8 @@ interface Change {
 
 /**
  * Joins and leaves of connections, and of channels with members. Those of one turn of the event loop are sent in one call, in
- * their order: after a deploy, hundreds of sockets open or close in a turn, each with many channels, and a call each would cost
- * this node and Redis more than what it does. On a cluster each tenant has a call of its own, because its keys are on one
- * server.
+ * their order: after a deploy, hundreds of sockets open or close in a turn, each with many channels, and one call per change
+ * would cost more than the change itself. On a cluster each tenant has a call of its own, because its keys are on one server.
  */
 export class ConnectionChanges {
   readonly #commands: RosterCommands
@@ -43,7 +42,7 @@ export class ConnectionChanges {
     })
   }
 
-  /** Sends what waits for the end of this turn. */
+  /** Sends waiting changes before the end of this turn. */
   flush (): void {
     const changes = this.#waiting
     this.#waiting = []

@@ -1,7 +1,7 @@
 import { script } from '../../redis/script.js'
 import { roomPrelude } from './room-prelude.js'
 
-/** What the scripts of this file share. */
+/** Functions shared by the scripts of this file. */
 const prelude = roomPrelude + `
 local function startsWith(text, part) return string.sub(text, 1, #part) == part end
 -- Calls \`use\` for the fields of a hash and their values, or the members of a sorted set and their scores.
@@ -20,8 +20,8 @@ end
 `
 
 /**
- * The user is not invisible any more, and a user without connections goes offline, leaves channels, and stops typing as soon as
- * that is looked at. Returns 1.
+ * Ends `invisible`; makes offline, the leaving of channels and the end of typing due at once for a user without connections.
+ * Returns 1.
  */
 export const dismissUser = script({ prelude, parameters: ['user', 'tenant'] }, `
 redis.call('HDEL', base .. 'invisible', user)
@@ -32,7 +32,7 @@ eachOf(user, 'typing', ':', function (member) redis.call('ZADD', base .. 'typing
 scheduleCheck(tenant, 0)
 return 1`)
 
-/** Removes everything that names the user, connected or not. Nobody is told. Returns 1. */
+/** Removes everything that names the user, connected or not, without an event. Returns 1. */
 export const forgetUser = script({ prelude, parameters: ['user', 'tenant'] }, `
 for _, id in ipairs(redis.call('SMEMBERS', base .. 'of:' .. user)) do
   local entry = findConnection(id)
@@ -56,7 +56,7 @@ for _, channel in ipairs(redis.call('SMEMBERS', base .. 'in:' .. user)) do
   setMember(channel, user, false)
 end
 redis.call('DEL', base .. 'in:' .. user)
--- Nobody else is a member of the own channel.
+-- Only the user is a member of the own channel.
 local own = 'private-user.' .. user
 redis.call('DEL', base .. 'delta:' .. own)
 redis.call('HDEL', base .. 'rooms', own)

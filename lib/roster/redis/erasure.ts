@@ -18,7 +18,7 @@ export async function eraseFromRedis (url: string, keyPrefix: string, ids: Ids, 
 
 /** See `Roster.dismiss`. */
 export async function dismiss (commands: RosterCommands, { tenantId, userId: user }: UserRef): Promise<void> {
-  // What has changed on this node is in Redis before.
+  // Writes pending changes of this node first.
   commands.changes.flush()
   await commands.run('dismissUser', commands.keysOf(tenantId), { user, tenant: tenantId })
   await commands.scheduleTell(tenantId)

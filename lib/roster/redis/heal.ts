@@ -38,7 +38,7 @@ export interface HealingParts {
 }
 
 /**
- * Makes Redis agree with what this node holds. Redis may have lost any part of it: keys are evicted, everything is gone, or
+ * Makes Redis agree with this node's entries. Redis may have lost any part of them: keys are evicted, everything is gone, or
  * an older copy comes back. Each third of the lease, everything is compared once, a part at a time. If a renewal finds that
  * Redis lost data or that other nodes took this node for dead, everything is compared at once.
  */
@@ -68,7 +68,7 @@ export class Healing {
     const found: Renewed = { arrived: [], displaced: [] }
     await this.#renewLease()
     const hasLost = this.#openLoss === 'lost'
-    // Before any user is written: nobody may appear who is invisible.
+    // Before any user is written, so that no invisible user appears.
     await this.#parts.invisible.restore(hasLost, this.#parts.local.tenantIds)
     // First, because the next steps remove connections, and users who left must be known apart from users who were reported.
     found.arrived.push(...await offline.reconcile(hasLost))
@@ -103,7 +103,7 @@ export class Healing {
     return await this.#restore([...local.tenantIds].flatMap((tenantId) => [...local.in(tenantId)].filter(({ entry }) => local.isReported(entry))), found)
   }
 
-  /** Writes what happened while Redis was away: new sockets, then ended ones. */
+  /** Writes changes made while Redis was away: new sockets, then ended ones. */
   async #writeUnwritten (found: Renewed): Promise<number> {
     const { local, lease, commands, nodeId } = this.#parts
     const opened = local.unwritten.filter(({ entry }) => lease.timeSinceLoss >= REPORTED_FIRST || local.isReported(entry))
@@ -178,7 +178,7 @@ export class Healing {
       if (isInvisibleKnown === '') unknown.push(part.tenantId)
       if (modes.isLost(part.tenantId, toMode(mode, 0).everyone)) lostModes.push(part.tenantId)
     }
-    // If the database does not answer, the next comparison asks again.
+    // If the database does not respond, the next comparison tries again.
     await invisible.ensure(unknown).catch(() => {})
     // When every node has written its users, because their number decides.
     if (!this.#parts.lease.isIncomplete) await modes.restore(commands, lostModes)

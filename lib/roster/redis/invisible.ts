@@ -8,7 +8,7 @@ import { partsOf } from './parts.js'
 
 /** How long Redis keeps who is invisible in a tenant, in milliseconds. Then it is read again, so that unused tenants leave no key. */
 const KEPT_MS = 24 * 60 * 60_000
-/** Users who said something this long before the table was read may have been read without it: clocks of nodes differ, in milliseconds. */
+/** Status updates within this time before the read of the table may be missing in the result, because clocks of nodes differ, in milliseconds. */
 const MARGIN_MS = 2000
 
 /**
@@ -57,12 +57,12 @@ export class Invisible {
 
   /**
    * Makes Redis agree with the database, if Redis may have lost data: before users are written to it. If the database does not
-   * answer, the next call tries again. `tenantIds`: in which this node has users.
+   * respond, the next call tries again. `tenantIds`: in which this node has users.
    */
   async restore (hasLost: boolean, tenantIds: Iterable<Id>): Promise<void> {
     this.#isDue ||= hasLost
     if (this.#load === null || !this.#isDue) return
-    // First: what is set from now on stays. An older copy may have users who are not invisible any more.
+    // First, so that changes from now on are kept. An older copy may have users who are no longer invisible.
     for await (const keys of this.#commands.redis.scan(`${escaped(this.#commands.prefix)}{*}:invisible`, 1000)) {
       for (const key of keys) await this.#commands.redis.del(key)
     }

@@ -4,7 +4,7 @@ import type { RosterTimes } from '../contract.js'
 import type { RosterCommands } from './commands.js'
 
 /**
- * What a renewal finds in Redis. `kept`: what this node left there. `presumed-dead`: other nodes took this node for dead and
+ * The state that a renewal finds in Redis. `kept`: as this node left it. `presumed-dead`: other nodes took this node for dead and
  * may have removed its connections. `lost`: Redis was emptied or went back to an older copy; or this is a new connection, and
  * Redis may have gone back by less than the time between two renewals.
  */

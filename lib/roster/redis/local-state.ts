@@ -31,7 +31,7 @@ interface LocalTenant {
 
 type Key = Pick<RosterConnection, 'tenantId' | 'connectionId'>
 
-/** The sockets of this node and their users: enough to write Redis anew, whatever that lost. */
+/** The sockets of this node and their users: enough to restore Redis after any loss. */
 export class LocalState {
   readonly #tenants = new Map<Id, LocalTenant>()
   /** Connections that ended while Redis was away; to be removed there. */
@@ -61,7 +61,7 @@ export class LocalState {
     return this.#tenants.get(tenantId)?.sockets.get(connectionId)
   }
 
-  /** Removes a socket of this generation. `goneUser`: what was known of the user, if this was the user's last socket here. */
+  /** Removes a socket of this generation. `goneUser`: the user's last known state, if this was the user's last socket here. */
   remove (ref: ConnectionRef): { entry: RosterConnection, goneUser: Pick<LocalUser, 'isReported' | 'presence'> | null } | null {
     const tenant = this.#tenants.get(ref.tenantId)
     const socket = tenant?.sockets.get(ref.connectionId)

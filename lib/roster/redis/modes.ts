@@ -14,14 +14,14 @@ export class Modes {
   /** In a tenant that this node knows nothing of. */
   everyone = true
 
-  /** What Redis lost is as this node knew it. */
+  /** Learns a mode; the parts that Redis lost stay as this node knew them. */
   learn (tenantId: Id, { everyone, online }: FoundMode): Mode {
     const mode = { everyone: everyone ?? this.of(tenantId).everyone, online }
     this.#modes.set(tenantId, mode)
     return mode
   }
 
-  /** Learns what Redis has decided. True if Redis lost it, and would decide otherwise. */
+  /** Learns the decision of Redis. True if Redis lost it, and would decide differently. */
   isLost (tenantId: Id, everyone: FoundMode['everyone']): boolean {
     const known = this.of(tenantId)
     if (everyone === null) return known.everyone !== this.everyone
@@ -29,7 +29,7 @@ export class Modes {
     return false
   }
 
-  /** Writes what Redis lost. Otherwise nobody would be sent that the mode is another one now. */
+  /** Writes modes that Redis lost. Otherwise a change of the mode would not be sent. */
   async restore (commands: RosterCommands, tenantIds: Id[]): Promise<void> {
     if (tenantIds.length === 0) return
     await commands.runOver('restoreMode', {}, tenantIds.map((tenantId) => ({ tenantId, rows: [this.of(tenantId)] })), ({ everyone }) => ({ everyone: everyone ? '1' : '0' }))

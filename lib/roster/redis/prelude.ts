@@ -61,9 +61,9 @@ local function asInvisible(presence, since)
   return (string.gsub(text, '"hiddenSince":%w+', '"hiddenSince":' .. since, 1))
 end
 local everyoneLimit = tonumber(ARGV[2])
--- Whether Redis has all invisible users of the tenant: the field '' says so, and goes with them if they are evicted.
+-- Whether Redis has all invisible users of the tenant: marked by the field '', which is evicted together with them.
 local function isInvisibleKnown() return not everyoneLimit or redis.call('HEXISTS', base .. 'invisible', '') == 1 end
--- Nobody may be sent anything of this user before those are read again.
+-- No event of this user may be sent before they are read again.
 local function isUnknown(user)
   return redis.call('HEXISTS', base .. 'presence', user) == 0 and not isInvisibleKnown()
 end
@@ -73,7 +73,7 @@ local function modeOf()
   local decided = decidedMode()
   return decided ~= '' and decided or (everyoneLimit == 0 and '0' or '1')
 end
--- The number of visible users changed. Decides the mode, and when everyone is to be sent the mode or the number.
+-- The number of visible users changed. Decides the mode, and schedules the message to everyone about mode or number.
 local function noteCount()
   if not everyoneLimit then return end
   local key, before, everyone = base .. 'mode', modeOf(), '0'
@@ -89,7 +89,7 @@ local function noteCount()
     redis.call('HSET', key, 'tell', 'count', 'tellAt', toText(math.max(now, toldAt + 1000)))
   end
 end
--- A user became a member of a channel, or is none any more. Schedules when that is sent: tell of room-scripts.ts.
+-- A user became a member of a channel, or left it. Schedules the message about it, see tell in room-prelude.ts.
 local function setMember(channel, user, isMember)
   local key = base .. 'room:' .. channel
   if not isMember then redis.call('ZREM', base .. 'leaving', user .. '/' .. channel) end
@@ -137,13 +137,13 @@ local function updateVisible(user)
     if text then redis.call('SADD', base .. 'hidden', user) end
   end
 end
--- What a user sees of the tenant and of their own status: mode, number of visible users, status.
+-- The standing of a user: mode, number of visible users, and the user's own status.
 local function standingOf(user)
   local text = redis.call('HGET', base .. 'presence', user)
   return decidedMode() .. ',' .. redis.call('ZCARD', base .. 'visible') .. ',' .. (text and statusOf(text) or redis.call('HEXISTS', base .. 'invisible', user) == 1 and 'invisible' or 'online')
 end
 -- Marks the user as online, with the given presence if none is stored. Returns true if the user was offline before. Any key
--- may have been evicted: the user counts as known if any of them still names the user, so that nobody is reported twice.
+-- may have been evicted: the user counts as known if any of them still names the user, so that no user is reported twice.
 local function markOnline(user, presence, seenAt)
   local isFirst = not redis.call('ZSCORE', base .. 'present', user)
   local isInGrace = redis.call('ZREM', base .. 'grace', user) == 1
@@ -211,7 +211,7 @@ local function scheduleCheck(tenant, inMs)
   redis.call('ZADD', KEYS[3], 'LT', toText(now + tonumber(inMs)), tenant)
   redis.call('HINCRBY', KEYS[3] .. ':marks', tenant, 1)
 end
--- Schedules what everyone is to be sent.
+-- Schedules the message to everyone about mode or number.
 local function scheduleTell(tenant)
   local at = tonumber(redis.call('HGET', base .. 'mode', 'tellAt') or nil)
   local room = redis.call('ZRANGE', base .. 'tells', 0, 0, 'WITHSCORES')

@@ -26,7 +26,7 @@ export interface PresenceParts {
   isReported (user: UserRef, at: number): boolean
 }
 
-/** What users say, and who sees it. */
+/** The presence of users, and who sees it. */
 export class RedisPresence implements Omit<RosterPresence, 'version'> {
   readonly #parts: PresenceParts
 
@@ -64,7 +64,7 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
       const { isFirst, wasVisible, standing } = await this.#setPresence(tenantId, userId, presence, isLocal)
       if (!isLocal) this.#parts.presences.add(user, presence)
       const isFirstOfUser = isFirst && !this.#parts.isReported(user, this.#parts.lease.now)
-      // If Redis lost the user alone, this node knows what others see.
+      // If Redis lost only this user, this node knows the status that others see.
       const wasShown = isFirst && !isFirstOfUser ? isShown(before?.status ?? 'online') : wasVisible
       return { isFirstOfUser, edge: edgeOf(wasShown, isVisible), standing }
     } catch (err) {
@@ -81,7 +81,7 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
         return text === '' ? null : text
       }))
     } catch (err) {
-      // Whether a user without a socket here is invisible is known by nobody else.
+      // Only Redis knows whether a user without a socket here is invisible.
       if (!isUnavailable(err) || (commands.redis.ready && !local.has({ tenantId, userId }))) throw err
       return this.localStanding({ tenantId, userId })
     }

@@ -14,7 +14,7 @@ const REPORT_TTL = 10 * 60_000
 const MAX_DEPARTURES = 100_000
 
 /**
- * Users who left this node, and users whom it reported offline. The node's sockets say who is online; this says who is not.
+ * Users who left this node, and users whom it reported offline. The node's sockets are the users who are online; these are the users who are not.
  * If Redis lost that, users are neither left online nor reported offline twice.
  */
 export class RecentDepartures {

@@ -2,12 +2,12 @@ import { tableScript } from '../../redis/script.js'
 import { prelude } from './prelude.js'
 
 /**
- * The scripts that search a tenant's keys for what no node corrects by itself: connections of dead or unknown nodes,
+ * The scripts that search a tenant's keys for entries that no node corrects by itself: connections of dead or unknown nodes,
  * connections without a socket, and users of whom a part was evicted.
  */
 
 const repairPrelude = prelude + `
--- Used for a user whose presence was evicted, until a node that knows better writes it.
+-- Used for a user whose presence was evicted, until a node that knows the presence writes it.
 local fallbackPresence = '{"status":"online","device":"web","lastMessage":null,"data":null,"awaySince":null,"hiddenSince":null}'
 local function keepOnline(user)
   redis.call('ZREM', base .. 'grace', user)
@@ -124,8 +124,8 @@ local results = {}`,
   results[i] = { { connectionCursor, userCursor, typingCursor }, names, deadline, isInvisibleKnown() and '1' or '' }`)
 
 /**
- * Takes names of keys without the tenant's base (`of:…`, `channels:…`, `watches:…`, `typers:…`, `node:…`, `room:…`, `holders:…`, `crowd:…`) and removes what belongs to
- * nobody. Returns for each tenant the nodes that are named and not living.
+ * Takes names of keys without the tenant's base (`of:…`, `channels:…`, `watches:…`, `typers:…`, `node:…`, `room:…`, `holders:…`,
+ * `crowd:…`) and removes orphaned entries. Returns for each tenant the nodes that are named and not living.
  */
 export const repairKeys = tableScript({
   prelude: repairPrelude, parameters: ['livingNodes'], columns: ['keyName'], setup: 'local results = {}', result: 'results'

@@ -5,16 +5,16 @@ import type { Invisible } from './invisible.js'
 import type { Lease } from './lease.js'
 import { partsOf, type Part } from './parts.js'
 
-/** Keys that one SCAN looks at. */
+/** Keys visited by one SCAN. */
 const SCAN_SIZE = 1000
-/** Keys of which a tenant has many; they are repaired one by one. */
+/** Keys that a tenant has many of; they are repaired one by one. */
 const MANY_PER_TENANT = /^(?:of|channels|watches|typers|node|room|holders|crowd):/
 
 /** The progress in one tenant: cursors through its connections, users and typing, '' for what is done. */
 type Cursors = [connections: string, users: string, typing: string]
 
 /**
- * Searches Redis for what no node corrects by itself: connections of unknown nodes, users who count as online without a
+ * Searches Redis for entries that no node corrects by itself: connections of unknown nodes, users who count as online without a
  * connection, and leftovers of users who are offline. It finds tenants by scanning for keys, because any key with a list of
  * tenants can be evicted as well. One pass takes half of the lease.
  */
@@ -39,7 +39,7 @@ export class RedisRepair {
 
   /** Repairs this share of the keys, from 0 to 1. */
   async repair (share: number): Promise<void> {
-    // Before every node has written what it holds, what looks orphaned may not be.
+    // Until every node has written its entries, entries that look orphaned may not be.
     if (this.#lease.isIncomplete) return
     if (this.#pass === null && share < 1 && this.#lease.now - this.#passAt < this.#times.nodeTimeout / 2) return
     let left = share < 1 ? Math.ceil(this.#steps.last * share) + 1 : Infinity
@@ -109,13 +109,13 @@ export class RedisRepair {
         for (const nodeId of owners) tenantsOfNode.set(nodeId, [...tenantsOfNode.get(nodeId) ?? [], tenantId])
       }
       await this.#commands.scheduleAt(deadlines)
-      // The next pass finds what waits for it.
+      // The next pass finds the remaining ones.
       await this.#invisible.ensure(unknown).catch(() => {})
       yield await this.#index(tenantsOfNode, living)
     }
   }
 
-  /** Removes keys that belong to nobody. Returns the nodes that have keys and are not living. */
+  /** Removes orphaned keys. Returns the nodes that have keys and are not living. */
   async #repairKeys (names: Map<Id, string[]>): Promise<string[]> {
     const parts = [...names].filter(([, named]) => named.length > 0)
       .flatMap(([tenantId, named]) => partsOf(named, () => tenantId))

@@ -1,9 +1,9 @@
 import { prelude } from './prelude.js'
 
-/** What the scripts of channels' members share. */
+/** Functions shared by the scripts of channels' members. */
 export const roomPrelude = prelude + `
 local function countOf(holders, node) return tonumber(string.match(',' .. holders .. ',', ',' .. string.gsub(node, '%p', '%%%0') .. '=(%d+),')) or 0 end
--- The node holds so many connections of the user in the channel; none: the user leaves at that time, or now if that is not later.
+-- Sets the node's number of connections of the user in the channel. Without any, the user leaves at the given time, or now if that has passed.
 local function setHolder(channel, user, node, count, leavesAt)
   local key, held = base .. 'holders:' .. channel, {}
   for name, number in string.gmatch(redis.call('HGET', key, user) or '', '([^,=]+)=(%d+)') do
@@ -32,7 +32,7 @@ local function setHolder(channel, user, node, count, leavesAt)
 end
 -- The version of the change that was sent last. The first one is a time, so that none is used twice.
 local function versionOf(channel) return tonumber(string.match(redis.call('HGET', base .. 'rooms', channel) or '', '^(%d+)')) or now end
--- Returns the change to be sent now, '' if there is none: version, number of members, 1 if it is listed, users who joined,
+-- Returns the change to send now, '' without one: version, number of members, 1 if it is listed, users who joined,
 -- users who left; and the milliseconds until the next is due, or ''.
 local function tell(channel)
   local at = tonumber(redis.call('ZSCORE', base .. 'tells', channel) or nil)

@@ -3,7 +3,7 @@ import { roomPrelude } from './room-prelude.js'
 
 /** The scripts with which a node makes the members of channels in Redis agree with the node's own connections. */
 
-/** Writes what the node holds. Returns for each tenant the number of entries that Redis assigns to the node. */
+/** Writes the node's entries. Returns for each tenant the number of entries that Redis assigns to the node. */
 export const restoreRooms = tableScript({
   prelude: roomPrelude, parameters: ['node'], columns: ['channel', 'user', 'count'], setup: 'local results = {}', result: 'results'
 }, `

@@ -11,7 +11,7 @@ interface Held { tenantId: Id, channel: string, userId: Id }
 
 const NOTHING: Told = { change: null, tellIn: null }
 
-/** The members of channels: what this node holds of them, and what Redis knows of all nodes. */
+/** The members of channels: this node's entries, and those of all nodes in Redis. */
 export class RedisRooms implements RosterRooms {
   readonly #nodeId: string
   readonly #commands: RosterCommands
@@ -73,7 +73,7 @@ export class RedisRooms implements RosterRooms {
     return channels.map((_, i) => ({ users: found[2 * i] ?? 0, connections: found[2 * i + 1] ?? 0 }))
   }
 
-  /** Makes Redis agree with what this node holds: each third of the lease, and at once if Redis may have lost something. */
+  /** Makes Redis agree with this node's entries: each third of the lease, and at once if Redis may have lost something. */
   async compare (hasLost: boolean): Promise<void> {
     const { now, comparisonInterval } = this.#lease
     if (!hasLost && now - this.#comparedAt < comparisonInterval) return

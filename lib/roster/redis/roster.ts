@@ -127,7 +127,7 @@ export class RedisRoster implements Roster {
     if (mine.nodeId !== null) joined.replaced ??= before
   }
 
-  /** Keeps a status that no node has set since the user's first connection, so that Redis can be written anew. */
+  /** Keeps a status that no node has set since the user's first connection, so that Redis can be restored. */
   #learnStatus (entry: RosterConnection, { hasReturned, invisibleSince, openedAt }: Joined): void {
     const known = this.#local.presence(entry)
     const presence = defaultPresence(entry.device, openedAt)
@@ -138,7 +138,10 @@ export class RedisRoster implements Roster {
     }
   }
 
-  /** Whether the user is known to have been reported online and not offline: by a socket here, or because the last one ended less than `offlineDelay` before `at`. */
+  /**
+   * Whether the user is known to have been reported online and not offline: by a socket here, or because the last one ended less
+   * than `offlineDelay` before `at`.
+   */
   #isReported (user: UserRef, at: number): boolean {
     return this.#local.isReported(user) || this.#departures.hasLeft(user, at - this.#times.offlineDelay)
   }
@@ -239,7 +242,7 @@ export class RedisRoster implements Roster {
 
   release (user: UserRef): void {
     this.#typing.forget(user)
-    // Else the node would see to it that the user is reported offline once more.
+    // Otherwise the node would report the user offline once more.
     this.#departures.remove(user)
     this.#presence.release(user)
   }
@@ -257,7 +260,7 @@ export class RedisRoster implements Roster {
     await this.#commands.redis.del(this.#commands.tenantsKey(this.nodeId)).catch(() => {})
   }
 
-  /** If Redis lost data it throws as if Redis were away: then nobody knows which connection is a user's first. */
+  /** If Redis lost data it throws as if Redis were away: then it is unknown which connection is a user's first. */
   async #join (entry: RosterConnection, limits: { limit: number, tenantLimit: number }, isNewTenant: boolean): Promise<Joined> {
     const { registrationTtl } = this.#times
     if (this.#lease.state === '') throw unavailable('Redis may have lost data')

@@ -11,7 +11,7 @@ import type { RecentDepartures } from './recent-departures.js'
 import { toChange, type ChangeResult } from './rooms.js'
 import type { RedisTyping } from './typing.js'
 
-/** Milliseconds within which a node reports what it claimed; then another node may. */
+/** Milliseconds within which a node reports its claimed users; then another node may. */
 const CLAIM = 5000
 /** Tenants of a dead node that are reaped together. */
 const REAP_TENANTS = 200
@@ -116,7 +116,7 @@ export class RedisSweep {
     })
     for (const [tenantId] of deadlines) this.#reporting.delete(tenantId)
     if (released.length > 0) await commands.run('releaseTenants', commands.dueKey, {}, released)
-    // Another node may have ended the claim meanwhile, or it may be lost; and fewer are online now, which is told at once.
+    // Another node may have ended the claim meanwhile, or it may be lost. Fewer users are online now, which is sent at once.
     await commands.scheduleAt(deadlines.filter(([, at]) => at !== ''))
   }
 

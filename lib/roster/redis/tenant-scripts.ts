@@ -11,12 +11,12 @@ import { prelude } from './prelude.js'
  *     node:{boot}   set    connection ids whose socket is on the node
  *     rest          zset   connection ids without a socket, by the end of their registration
  *     channels:{id} set    channels requested before the socket opened
- *     watches:{id}  hash   users to be watched, requested before the socket opened → what the answer said of them
+ *     watches:{id}  hash   users to be watched, requested before the socket opened → mark of the state in the response
  *     present       zset   users who count as online, in the order of their ids
  *     visible       zset   the same without those whose status is "offline" or "invisible"
  *     hidden        set    users with such a status
  *     invisible     hash   users who are invisible, also while they are not connected → since when; '' if these are all
- *     mode          hash   everyone: whether everyone is sent every change; tell, tellAt, toldAt: what everyone is to be sent
+ *     mode          hash   everyone: whether every change is sent to everyone; tell, tellAt, toldAt: next and last message to everyone
  *     grace         zset   users without connections, by the time at which they go offline
  *     signs         zset   users who are online by a REST status update alone, by its end
  *     presence      hash   user → presence
@@ -41,9 +41,9 @@ import { prelude } from './prelude.js'
 const isLost = "KEYS[2] and redis.call('GET', KEYS[2]) ~= state"
 
 /**
- * Registers a connection. `node` is '' for a connection without a socket, `state` the name of Redis' state as the node knows
- * it. `isNewTenant` '1': the node has no other connection in the tenant; then `KEYS[4]` records the tenant for whoever reaps
- * the node. `tenantLimit`: connections that the tenant may have; 0: any number.
+ * Registers a connection. `node` is '' for a connection without a socket, `state` the name of Redis' state as the node knows it.
+ * `isNewTenant` '1': the node has no other connection in the tenant; then `KEYS[4]` records the tenant for the reaper of the
+ * node. `tenantLimit`: connections that the tenant may have; 0: any number.
  *
  * Returns `{'lost'}` if Redis lost data, since a user who seems to be new may have been online all along; `{'taken'}` if the
  * id belongs to another user; `{'full'}` if the tenant has all of its connections; `{'unknown'}` if the user may be invisible,

@@ -3,7 +3,7 @@ import { prelude } from './prelude.js'
 
 /** The scripts of users to be watched by a connection whose socket is not open yet, see `RosterWatches`. */
 
-/** Takes users and what to keep of each. Returns 0, and keeps nothing, if these would be more than `limit`. */
+/** Takes users and their marks. Returns 0, and stores nothing, if these would be more than `limit`. */
 export const recordWatches = script({ prelude, parameters: ['id', 'limit'], more: 'firstUser' }, `
 if not findConnection(id) then return 1 end
 local key = base .. 'watches:' .. id
@@ -21,7 +21,7 @@ local key = base .. 'watches:' .. id
 if ARGV[firstUser] then redis.call('HDEL', key, unpack(ARGV, firstUser)) else redis.call('DEL', key) end
 return redis.call('HLEN', key)`)
 
-/** Returns users and what was kept of each, and removes them. */
+/** Returns users and their marks, and removes them. */
 export const takeWatches = script({ prelude, parameters: ['id'] }, `
 local key = base .. 'watches:' .. id
 local found = redis.call('HGETALL', key)

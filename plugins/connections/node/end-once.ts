@@ -1,14 +1,14 @@
 import type { Writable } from 'node:stream'
 
 /**
- * ws ends its TCP socket and its receiver again after they have ended, three times for each connection, and Node makes an error
- * with a stack trace each time, which nobody gets: a tenth of what closing a connection costs (bench row "connect").
+ * ws ends its TCP socket and its receiver again after they have ended, three times for each connection, and each time Node
+ * creates an error with a stack trace that is never used: a tenth of the cost of closing a connection (bench row "connect").
  */
 export function endOnce (stream: Writable): void {
   stream.end = endUnlessEnded
 }
 
-/** Whoever passes something, such as a callback that waits for an error, gets what Node does. */
+/** Calls with arguments, such as a callback that waits for an error, behave as in Node. */
 function endUnlessEnded (this: Writable, ...args: unknown[]): Writable {
   if (args.length === 0 && (this.writableEnded || this.destroyed)) return this
   const { end } = Object.getPrototypeOf(this) as Writable

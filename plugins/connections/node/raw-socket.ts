@@ -8,12 +8,12 @@ import { TLSSocket } from 'node:tls'
  * Reaches into Node: `socket._handle.fd`, and `writeSync` on it. Serves the bench rows "fan-out under load", "one at a time",
  * "across nodes" and "latency". A stream allocates a request, a callback and a tick per write; with one small write for each
  * of many members that costs more than everything else. It is needed only when the kernel does not accept more. So the bytes
- * are offered to the kernel first; the rest, and everything behind it, goes through the stream, with its backpressure and
+ * are offered to the kernel first; the rest, and everything after it, goes through the stream, with its backpressure and
  * its errors. Without a descriptor (TLS, Windows, another Node) every write goes through the stream.
  */
 export class RawSocket {
   readonly #socket: Socket
-  /** Null until first needed: most sockets are written little but their first reply, which waits in the stream. */
+  /** Null until first needed: on most sockets little is written besides the first reply, which goes through the stream. */
   #descriptor: number | null = null
   #corked: Buffer[] | null = null
   #corkedBytes = 0

@@ -1,11 +1,11 @@
 import { Writable } from 'node:stream'
 import type { WebSocket } from 'ws'
 
-/** The part of a `ws` connection that reads frames, as far as it is looked at here. ws emits messages, but not their fragments. */
+/** The fields used here of the part of `ws` that reads frames. ws emits messages, but not their fragments. */
 interface Receiver {
   /** 0: at the beginning of a frame. */
   _state: number
-  /** The opcode of a message of which fragments have arrived; 0: none. */
+  /** The opcode of the message whose fragments are arriving; 0 between messages. */
   _fragmented: number
   _bufferedBytes: number
   /** The fragment that was read is the last one of its message. */
@@ -14,7 +14,7 @@ interface Receiver {
   dataMessage (callback: unknown): unknown
 }
 
-/** Null where ws does not say, as in another version. */
+/** Null if ws has no such fields, for example in another version. */
 function receiverOf (socket: WebSocket): Receiver | null {
   const receiver: unknown = Reflect.get(socket, '_receiver')
   const isKnown = typeof receiver === 'object' && receiver !== null && '_state' in receiver && '_fragmented' in receiver &&
@@ -28,7 +28,7 @@ export function isMidMessage (socket: WebSocket): boolean {
   return receiver !== null && (receiver._state !== 0 || receiver._fragmented !== 0 || receiver._bufferedBytes > 0)
 }
 
-/** The stream in which ws reads frames; null where ws does not say. */
+/** The stream in which ws reads frames; null if it cannot be found. */
 export function receiverStream (socket: WebSocket): Writable | null {
   const receiver = receiverOf(socket)
   return receiver instanceof Writable ? receiver : null
@@ -37,7 +37,7 @@ export function receiverStream (socket: WebSocket): Writable | null {
 /** Returns a function that makes `onFragment` be called with each fragment of a socket's messages but the last. */
 export function fragmentListener (onFragment: (socket: WebSocket) => void): (socket: WebSocket) => void {
   const sockets = new WeakMap<Receiver, WebSocket>()
-  // Of all receivers, which are told apart by `this`: a function for each would stay as long as the socket.
+  // One function for all receivers, distinguished by `this`: a closure for each would stay as long as the socket.
   function dataMessage (this: Receiver, callback: unknown): unknown {
     if (!this._fin) {
       const socket = sockets.get(this)

@@ -9,7 +9,7 @@ io.use((socket, next) => {
   next(socket.data.name ? undefined : new Error('unauthorized'))
 })
 
-async function tellMembers (room) {
+async function sendMembers (room) {
   const sockets = await io.in(room).fetchSockets()
   io.to(room).emit('members', sockets.map((socket) => socket.data.name))
 }
@@ -17,7 +17,7 @@ async function tellMembers (room) {
 io.on('connection', (socket) => {
   socket.on('join', async (room, done) => {
     await socket.join(room)
-    await tellMembers(room)
+    await sendMembers(room)
     done()
   })
   socket.on('message', ({ room, text }, done) => {
@@ -26,7 +26,7 @@ io.on('connection', (socket) => {
   })
   socket.on('typing', (room, isTyping) => { socket.to(room).volatile.emit('typing', { from: socket.data.name, isTyping }) })
   socket.on('disconnecting', () => {
-    for (const room of socket.rooms) setImmediate(tellMembers, room)
+    for (const room of socket.rooms) setImmediate(sendMembers, room)
   })
 })
 
