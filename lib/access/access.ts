@@ -51,7 +51,7 @@ export class Access {
 
   constructor (options: AccessOptions) {
     this.#options = options
-    const lane = { places: options.concurrency, timeout: options.timeout }
+    const lane = { places: options.concurrency, timeout: options.timeout, onWaiting: (owner: object) => { this.#follow(owner) } }
     this.#authentication = new HostCalls(lane)
     // Credentials without a time of issue count as issued now: a decision has already closed connections that presented them before.
     this.#authorization = new HostCalls({ ...lane, refusal: (identity) => options.restrictions.refusal(identity, options.clock.now()) })
@@ -72,7 +72,7 @@ export class Access {
       failures.refused(holder, undefined)
       return null
     }
-    const asker = this.#follow({ owner, tenant: holder ?? '', holder, suspect: failures.isSuspect(holder, token) })
+    const asker = { owner, tenant: holder ?? '', holder, suspect: failures.isSuspect(holder, token) }
     const answer = catchMaybe(() => this.#authentication.run(asker, () => this.#options.authenticate({ token, request })),
       (err) => this.#failed('authenticate', err))
     return thenMaybe(answer, (identity) => {
@@ -212,14 +212,12 @@ export class Access {
 
   #askerOf ({ identity, owner }: Caller): Asker {
     const { tenantId, userId } = identity
-    return this.#follow({ owner, tenant: tenantId, holder: userKey(tenantId, userId), identity })
+    return { owner, tenant: tenantId, holder: userKey(tenantId, userId), identity }
   }
 
   /** Releases the calls of an HTTP response when it ends; for sockets the connections plugin calls `release`. */
-  #follow (asker: Asker): Asker {
-    const { owner } = asker
+  #follow (owner: object): void {
     if (owner instanceof EventEmitter && owner.listenerCount('close', this.#onClose) === 0) owner.once('close', this.#onClose)
-    return asker
   }
 
   readonly #onClose: (this: object) => void = ((access: Access) => function (this: object) { access.release(this) })(this)

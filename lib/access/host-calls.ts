@@ -23,6 +23,8 @@ export interface HostCallsOptions {
   timeout: number
   /** The error if the identity was banned or revoked while the call ran, or null. */
   refusal?: (identity: Identity) => RealtimeError | null
+  /** Called with the owner of a call that does not return at once, before it begins or waits. */
+  onWaiting?: (owner: object) => void
 }
 
 interface Call {
@@ -50,6 +52,7 @@ export class HostCalls {
   readonly #share: number
   readonly #timeout: number
   readonly #refusal: (identity: Identity) => RealtimeError | null
+  readonly #onWaiting: (owner: object) => void
   readonly #waiting = new FairQueue<Call>()
   readonly #held = new Map<string, number>()
   /** Suspect holders that occupy their only place. */
@@ -57,9 +60,10 @@ export class HostCalls {
   readonly #byOwner = new Map<object, Set<Call>>()
   #running = 0
 
-  constructor ({ places, timeout, refusal = () => null }: HostCallsOptions) {
+  constructor ({ places, timeout, refusal = () => null, onWaiting = () => {} }: HostCallsOptions) {
     this.#places = places
     this.#refusal = refusal
+    this.#onWaiting = onWaiting
     this.#share = Math.max(1, Math.floor(places * SHARE))
     this.#timeout = timeout
   }
@@ -98,6 +102,7 @@ export class HostCalls {
   /** An asynchronous call: it has a place, or waits for one. */
   #follow<T> (asker: Asker, begin: () => MaybePromise<T>, started: boolean): Promise<T> {
     const { owner, tenant, holder, suspect = false } = asker
+    this.#onWaiting(owner)
     const queueHolder = holder ?? ''
     return new Promise<T>((resolve, reject) => {
       let state: 'waiting' | 'running' | 'over' = 'waiting'

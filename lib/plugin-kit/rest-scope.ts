@@ -67,10 +67,6 @@ export async function restScope (
     scope.addHook('onRoute', (route) => {
       route.config = { ...route.config, rateLimit: route.config?.realtime?.rate ?? false }
     })
-    scope.addHook('preValidation', ({ params, query, body }, _reply, done) => {
-      for (const part of [params, query, body]) assertWellFormed(part)
-      done()
-    })
     if (before === undefined) await scope.register(rateLimit, {
       store: internals.rates.store,
       errorResponseBuilder: (_request, { ttl }) => rateLimited(ttl),
@@ -137,6 +133,7 @@ function answering (handler: Handler): (request: FastifyRequest, reply: FastifyR
       }
     }
     try {
+      assertWellFormedInput(request)
       const value = handler(request, reply)
       // Avoids the promises that Fastify creates for async handlers (REST bench rows).
       if (isPromise(value)) value.then(answer, failed)
@@ -145,6 +142,12 @@ function answering (handler: Handler): (request: FastifyRequest, reply: FastifyR
       failed(err)
     }
   }
+}
+
+function assertWellFormedInput ({ raw: { url }, params, query, body }: FastifyRequest): void {
+  // Only what is percent-encoded can be ill-formed.
+  if (url?.includes('%') === true) for (const part of [params, query]) assertWellFormed(part)
+  if (body !== undefined) assertWellFormed(body)
 }
 
 /** Calls back instead of returning a promise, because most hosts authenticate synchronously (REST bench rows). */
