@@ -3,7 +3,7 @@ import type { Dialect, User } from './dialects.js'
 import type { RawClient } from './raw-client.js'
 import { frameOf } from './raw-client.js'
 import { publisherOf, Room } from './rows/fan-out.js'
-import { calls, perSecond } from './rows/rest.js'
+import { calls, sendMany } from './rows/rest.js'
 import { JWT_SECRET } from './servers.js'
 import { settle } from './settle.js'
 
@@ -137,8 +137,15 @@ const rest = (call: typeof calls[keyof typeof calls], online: number): Probe => 
     const server = await dialect.start({ JWT_SECRET, ...env })
     const clients: RawClient[] = []
     for (let i = 0; i < online; i++) clients.push(await dialect.open(server.port, { id: 1 + i, club: 1 + Math.floor(i / 100) }))
+    let before = server.cpu()
     return {
-      block: async () => 1e6 / await perSecond(server, call, 3000, online > 0 ? undefined : anyone),
+      // From the end of the last block: typing has stopped since, and audit rows were written.
+      block: async () => {
+        await sendMany(server.port, call, 4000, online > 0 ? undefined : anyone)
+        const used = server.cpu() - before
+        before += used
+        return used / 4000
+      },
       stop: async () => {
         for (const client of clients) client.close()
         await server.stop()

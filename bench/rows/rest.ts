@@ -62,16 +62,18 @@ export async function restRequests (call: Call, { count, sockets }: { count: num
 
 /** Requests for each second of the server's processor time. */
 export async function perSecond (server: Pick<Target, 'port' | 'cpu'>, call: Call, count: number, user = userOf): Promise<number> {
-  const run = async (count: number): Promise<void> => {
-    let next = 0
-    await Promise.all(Array.from({ length: AT_ONCE }, async () => {
-      while (next < count) await send(server.port, call, user(next++ % USERS))
-    }))
-  }
-  await run(WARM_UP)
+  await sendMany(server.port, call, WARM_UP, user)
   const before = server.cpu()
-  await run(count)
+  await sendMany(server.port, call, count, user)
   return count / ((server.cpu() - before) / 1e6)
+}
+
+/** Requests of the users in turn, some at a time. */
+export async function sendMany (port: number, call: Call, count: number, user = userOf): Promise<void> {
+  let next = 0
+  await Promise.all(Array.from({ length: AT_ONCE }, async () => {
+    while (next < count) await send(port, call, user(next++ % USERS))
+  }))
 }
 
 const tokens = new Map<User['id'], string>()
