@@ -114,6 +114,32 @@ export function invisible (t: Test, open: OpenRedisWorld, hasStrings: boolean): 
     t.ok(await (redis.commands as Redis).pttl(`${base}invisible`) > 0, 'the key of a tenant that nobody uses ends')
   })
 
+  t.test('a tenant that everybody has left is not searched any more, while Redis still has who is invisible there', async (t) => {
+    const world = await openWith(t, open, hasStrings)
+    const { clock, here, there, redis, base } = world
+    const commands = redis.commands as Redis
+    const searches = async (): Promise<number> => {
+      let count = 0
+      const { sendCommand } = commands
+      commands.sendCommand = (command, ...rest) => {
+        if (command.args.map(String).includes(base)) count++
+        return sendCommand.call(commands, command, ...rest)
+      }
+      await here.repair()
+      commands.sendCommand = sendCommand
+      return count
+    }
+    await enter(here, 'a')
+    t.ok(await searches() > 0)
+    await leaveAll(world, ['a'])
+    clock.advance(times.offlineDelay + SOON)
+    await sweepBoth(world)
+    t.equal(await commands.exists(`${base}invisible`), 1)
+    t.equal(await searches(), 0)
+    await enter(there, 'b')
+    t.ok(await searches() > 0)
+  })
+
   t.test('while neither Redis nor the database can tell who is invisible, no user is shown, and all are as soon as one can', async (t) => {
     const world = await openWith(t, open, hasStrings)
     const { clock, here, there, table, away } = world

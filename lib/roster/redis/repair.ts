@@ -10,6 +10,12 @@ const SCAN_SIZE = 1000
 /** Keys that a tenant has many of; they are repaired one by one. */
 const MANY_PER_TENANT = /^(?:of|channels|watches|typers|node|room|holders|crowd):/
 
+/**
+ * A key that is alone when nobody of a tenant is there, and then says nothing that could be wrong. It stays for a day, and so
+ * would cost a visit per pass for each tenant of the day.
+ */
+const STAYS = 'invisible'
+
 /** The progress in one tenant: cursors through its connections, users and typing, '' for what is done. */
 type Cursors = [connections: string, users: string, typing: string]
 
@@ -80,6 +86,7 @@ export class RedisRepair {
     const names = new Map<Id, string[]>()
     for (const key of keys) {
       const [tenant = '', name = ''] = key.slice(this.#commands.prefix.length + 1).split(/}:(.*)/s)
+      if (name === STAYS) continue
       const tenantId = this.#commands.ids.parse(tenant)
       const known = names.get(tenantId)
       const named = MANY_PER_TENANT.test(name) ? [name] : []
