@@ -81,6 +81,9 @@ export const realtime: Dialect = {
   message: (message) => frameOf(JSON.stringify({ event: 'message:group', data: { channel: CHANNEL, message, conversationId: 'bench' } }))
 }
 
+/** By hand, without any promise: see bench/peers/floor.mjs. */
+export const floor: Dialect = { ...realtime, name: 'floor', start: async (env) => await startPeer('floor', { JWT_SECRET, ...env }) }
+
 /** fastify-realtime with members that read server-sent events; publishers, whose ids begin at 100,000, have sockets. */
 export const realtimeStreams: Dialect = {
   ...realtime,

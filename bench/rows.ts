@@ -1,7 +1,7 @@
 import { createDatabase } from '../test/servers.js'
-import { bun, fastifyWs, idleStreams, realtime, realtimeStreams, realtimeWithUuids, socketIo, ws, type Dialect } from './dialects.js'
+import { bun, fastifyWs, floor, idleStreams, realtime, realtimeStreams, realtimeWithUuids, socketIo, ws, type Dialect } from './dialects.js'
 import { acrossNodes } from './rows/across-nodes.js'
-import { comingBack, comingBackToSocketIo, ROOMS } from './rows/coming-back.js'
+import { comingBack, comingBackToPeer, joinOfFloor, joinOfSocketIo, ROOMS } from './rows/coming-back.js'
 import { handshakes, handshakesOverRedis, idleMemory } from './rows/connections.js'
 import { deploy } from './rows/deploy.js'
 import { conversations } from './rows/conversations.js'
@@ -162,7 +162,10 @@ export const rows: Row[] = [
     work: 'handshakes: JWT verified, present, own channel; each is closed again',
     unit: 'ms CPU per user',
     bars: [{ of: 'node', atMost: 0.5 }, { of: 'Redis', atMost: 0.08 }],
-    round: async ({ redis }) => await handshakesOverRedis({ count: 4000 }, redis)
+    round: async ({ redis }) => {
+      const [own, bare] = [await handshakesOverRedis(realtime, { count: 4000 }, redis), await handshakesOverRedis(floor, { count: 4000 }, redis)]
+      return { 'node': own.node, 'Redis': own.Redis, 'floor, node': bare.node, 'floor, Redis': bare.Redis }
+    }
   },
   ...[0, 3].map((missed): Row => ({
     name: missed === 0 ? 'coming back, nothing missed' : `coming back, ${missed} missed in each room`,
@@ -172,10 +175,16 @@ export const rows: Row[] = [
     bars: missed === 0
       ? [{ of: 'node', atMost: 1.5 }, { of: 'node', than: 'socket-io, bare', atMost: 2 }, { of: 'MariaDB', atMost: 0.2 }]
       : [{ of: 'node', atMost: 3 }, { of: 'MariaDB', atMost: 0.8 }],
-    round: async ({ mariadb, redis }) => ({
-      ...missed === 0 ? { 'socket-io, bare': await comingBackToSocketIo({ users: 2000 }) } : {},
-      ...await comingBack({ users: 2000, missed }, { ...await stored(mariadb), REDIS_URL: redis.url }, [mariadb.pid, redis.pid])
-    })
+    round: async ({ mariadb, redis }) => {
+      const figures: Figures = {}
+      if (missed === 0) {
+        const [socketIos = NaN] = await comingBackToPeer(socketIo, { users: 2000, ...joinOfSocketIo })
+        const [node = NaN, ofMariadb = NaN, ofRedis = NaN] = await comingBackToPeer(floor, { users: 2000, ...joinOfFloor },
+          { ...await stored(mariadb), REDIS_URL: redis.url }, [mariadb.pid, redis.pid])
+        Object.assign(figures, { 'socket-io, bare': socketIos, 'floor, node': node, 'floor, MariaDB': ofMariadb, 'floor, Redis': ofRedis })
+      }
+      return { ...figures, ...await comingBack({ users: 2000, missed }, { ...await stored(mariadb), REDIS_URL: redis.url }, [mariadb.pid, redis.pid]) }
+    }
   })),
   {
     name: 'deploy',

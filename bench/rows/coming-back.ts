@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { socketIo, realtime, type User } from '../dialects.js'
+import { realtime, type Dialect, type User } from '../dialects.js'
 import { frameOf, type RawClient } from '../raw-client.js'
 import { cpuOf, JWT_SECRET, type Target } from '../servers.js'
 
@@ -9,6 +9,7 @@ const CLUB = 100
 /** Users who come, and come again, until the code is compiled: a server runs for weeks. */
 const WARM_UP = 1000
 const WARM_ROUNDS = 4
+const FIRST_OF_WARM_UP = 5_000_000
 /** Time after the last response for rows that are written later, such as those of connections. */
 const SETTLE = 1200
 
@@ -119,7 +120,7 @@ export async function comingBack (
 
 /** Other users, of other clubs, in other rooms. */
 async function warmUp (server: Target): Promise<void> {
-  const first = 5_000_000
+  const first = FIRST_OF_WARM_UP
   const rooms = roomsOf(`warm${Date.now()}.`)
   const clubs = Array.from({ length: WARM_UP / CLUB }, (_, n) => clubOf(first + n * CLUB))
   const [since] = await publish(server, clubs, rooms, [1, 1])
@@ -134,28 +135,37 @@ async function warmUp (server: Target): Promise<void> {
   }
 }
 
-/** The same for Socket.IO without a log: it connects, and joins as many rooms. Milliseconds of processor time for each user. */
-export async function comingBackToSocketIo ({ users }: { users: number }): Promise<number> {
-  const server = await socketIo.start({ JWT_SECRET })
-  const join = frameOf(`42${JSON.stringify(['js', roomsOf('room')])}`)
-  const come = async (count: number): Promise<RawClient[]> => await Promise.all(Array.from({ length: count }, async (_, n) => {
-    const client = await socketIo.open(server.port, userOf(n))
+/** A peer without a log: its users connect, and join as many rooms with one frame, to which it replies. Milliseconds of processor time for each user. */
+export async function comingBackToPeer (
+  dialect: Dialect, { users, join, isJoined }: { users: number, join: Buffer, isJoined: (text: string) => boolean }, env: Record<string, string> = {}, pids: number[] = []
+): Promise<number[]> {
+  const server = await dialect.start({ JWT_SECRET, ...env })
+  const come = async (from: number, count: number): Promise<RawClient[]> => await Promise.all(Array.from({ length: count }, async (_, n) => {
+    const client = await dialect.open(server.port, userOf(from + n))
     client.send(join)
-    await client.next((text) => text === '42["js"]')
+    await client.next(isJoined)
     return client
   }))
   try {
     for (let round = 0; round < WARM_ROUNDS; round++) {
-      for (const client of await come(WARM_UP)) client.close()
+      for (const client of await come(FIRST_OF_WARM_UP, WARM_UP)) client.close()
       await sleep(500)
     }
-    const before = server.cpu()
-    const clients = await come(users)
+    const used = (): number[] => [server.cpu(), ...pids.map(cpuOf)]
+    const before = used()
+    const clients = await come(0, users)
     await sleep(SETTLE)
-    const used = server.cpu() - before
+    const found = used().map((value, i) => (value - (before[i] ?? NaN)) / 1000 / users)
     for (const client of clients) client.close()
-    return used / 1000 / users
+    return found
   } finally {
     await server.stop()
   }
+}
+
+export const joinOfSocketIo = {
+  join: frameOf(`42${JSON.stringify(['js', roomsOf('room')])}`), isJoined: (text: string) => text === '42["js"]'
+}
+export const joinOfFloor = {
+  join: frame('subscribe', { channels: [...OWN, ...roomsOf('room')].map((channel) => ({ channel })) }), isJoined: (text: string) => text.startsWith(ACK)
 }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { realtime, type Dialect, type User } from '../dialects.js'
+import type { Dialect, User } from '../dialects.js'
 import type { RawClient } from '../raw-client.js'
 import { cpuOf, JWT_SECRET } from '../servers.js'
 
@@ -39,8 +39,8 @@ export async function handshakes (dialect: Dialect, { count }: { count: number }
 }
 
 /** Milliseconds of processor time of node and Redis for each handshake and the close that follows. */
-export async function handshakesOverRedis ({ count }: { count: number }, redis: { url: string, pid: number }): Promise<{ node: number, Redis: number }> {
-  const { node, other } = await handshake(realtime, { count }, { REDIS_URL: redis.url }, redis.pid)
+export async function handshakesOverRedis (dialect: Dialect, { count }: { count: number }, redis: { url: string, pid: number }): Promise<{ node: number, Redis: number }> {
+  const { node, other } = await handshake(dialect, { count }, { REDIS_URL: redis.url }, redis.pid)
   return { node, Redis: other }
 }
 
