@@ -3,7 +3,7 @@ import type { Http2ServerResponse } from 'node:http2'
 import { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Batch } from '../../lib/delivery/batch.js'
-import { COMMENT, streamBytes, type StreamBytes } from '../../lib/wire/event-stream.js'
+import { COMMENT, cursorBytes, streamBytes, type StreamBytes } from '../../lib/wire/event-stream.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
 import { RawSocket } from './node/raw-socket.js'
 import { progressOf } from './node/socket-progress.js'
@@ -129,7 +129,7 @@ export class StreamTransport implements Transport {
   /** Where it is due, and could not be part of what was written. */
   #sendCursor (): void {
     const cursor = this.isOpen ? this.#cursor.due() : null
-    if (cursor !== null) this.#put(streamBytes([], cursor))
+    if (cursor !== null) this.#put(cursorBytes(cursor))
   }
 
   #put ({ chunk, blocks }: StreamBytes): void {
