@@ -32,6 +32,8 @@ export class StreamTransport implements Transport {
   /** Writes ready chunks to the TCP socket; null where the response has to. */
   #raw: RawSocket | null = null
   #isChunked = false
+  /** Bytes that had to wait when they were written to the response. */
+  #delayed = 0
   #state: 'opening' | 'open' | 'ended' = 'opening'
 
   constructor (request: FastifyRequest, reply: FastifyReply, cursor: StreamCursor) {
@@ -68,7 +70,7 @@ export class StreamTransport implements Transport {
   }
 
   get progress (): number {
-    return this.#raw !== null && this.#tcp !== null ? progressOf(this.#tcp) : -this.waiting
+    return this.#raw !== null && this.#tcp !== null ? progressOf(this.#tcp) : this.#delayed - this.waiting
   }
 
   readonly isPaused = false
@@ -123,6 +125,8 @@ export class StreamTransport implements Transport {
   terminate (): void {
     this.#state = 'ended'
     streamOf(this.source)?.destroy()
+    // Behind another response, only the connection can be destroyed.
+    if (this.source.socket === null) this.#tcp?.destroy()
     this.source.destroy()
   }
 
@@ -134,7 +138,11 @@ export class StreamTransport implements Transport {
 
   #put ({ chunk, blocks }: StreamBytes): void {
     if (this.#raw !== null) this.#raw.write(this.#isChunked ? chunk : blocks)
-    else this.source.write(blocks)
+    else {
+      const before = this.waiting
+      this.source.write(blocks)
+      this.#delayed += this.waiting - before
+    }
   }
 }
 
