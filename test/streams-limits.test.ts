@@ -194,4 +194,6 @@ t.test('frames that are sent by REST are answered on the stream, in their order'
   t.match(await reader.next('ack'), { messageId: Number })
   t.match(await rest(host, user(2), 'POST', '/frames', { connection_id: 'tab', frames }), { status: 403 })
   t.match(await rest(host, user(1), 'POST', '/frames', { connection_id: 'none', frames }), { status: 404 })
+  await connect(host, user(1), { connectionId: 'socket' })
+  t.match(await rest(host, user(1), 'POST', '/frames', { connection_id: 'socket', frames }), { status: 404 })
 })
