@@ -5,7 +5,7 @@ import t, { type Test } from 'tap'
 import { MovableClock } from '../plugins/testing.js'
 import { allowAll, buildHost, connect, PREFIX, rest, tokenOf, until, user, type Host } from './helper.js'
 import { otherHost } from './other-hosts.js'
-import { createParser, stream } from './stream-client.js'
+import { createParser, stream, type Block } from './stream-client.js'
 
 const CHANNEL = 'group.a'
 
@@ -87,6 +87,22 @@ t.test('a reader of HTTP/1.0 gets events without chunks', { buffered: true }, as
   await until('an event came', () => connection.received.includes('"n":1'))
   t.match(connection.received, /\r\n\r\nevent: authenticated\n/)
   t.notMatch(connection.received, /transfer-encoding/i)
+})
+
+t.test('a node that closes says so to its sessions of HTTP/2, and waits for none that is idle', { buffered: true }, async (t) => {
+  const host = await otherHost(t, { core: allowAll, fastify: { http2: true } })
+  const session = connectHttp2(host.url)
+  t.teardown(() => { session.destroy() })
+  let isTold = false
+  session.once('goaway', () => { isTold = true })
+  const blocks: Block[] = []
+  const response = session.request({ ':path': `${PREFIX}/stream`, authorization: `Bearer ${tokenOf(user(1))}` })
+  response.setEncoding('utf8').on('data', createParser((block) => { blocks.push(block) }))
+  await until('it is open', () => blocks.length > 0)
+  await host.app.close()
+  t.match(blocks.at(-1), { event: 'close', data: { code: 1012 } })
+  t.ok(isTold)
+  t.ok(session.closed)
 })
 
 t.test('a reader of HTTP/2 that takes nothing for 30 s is closed, though little waits for it', { buffered: true }, async (t) => {
