@@ -4,7 +4,9 @@ import { connect, type Socket } from 'node:net'
 const PONG = Buffer.from([0x8a, 0x80, 0, 0, 0, 0])
 const CLOSE = Buffer.from([0x88, 0x80, 0, 0, 0, 0])
 const ENGINE_PONG = frameOf('3')
-const MESSAGE = Buffer.from('event: message:group')
+const MESSAGE = Buffer.from('event: message:group\n')
+const EMPTY_LINE = Buffer.from('\n\n')
+const [LF, E] = [0x0a, 0x65]
 
 /** A client's text frame. The mask is zero: valid, and nothing to compute. */
 export function frameOf (text: string): Buffer {
@@ -27,6 +29,8 @@ export class RawClient {
   onClose: ((code: number) => void) | null = null
   #rest: Buffer | null = null
   #onCursor: (() => void) | null = null
+  /** Bytes of the last message of a stream. */
+  #length = 0
 
   private constructor (socket: Socket, isStream = false) {
     this.socket = socket
@@ -42,7 +46,10 @@ export class RawClient {
     const { rest } = await readHead(socket, '200')
     const client = new RawClient(socket, true)
     // The cursor is sent when everything is subscribed.
-    if (!rest.includes('\nid: ')) await new Promise<void>((resolve) => { client.#onCursor = resolve })
+    await new Promise<void>((resolve) => {
+      client.#onCursor = resolve
+      client.#takeEvents(rest)
+    })
     return client
   }
 
@@ -97,20 +104,35 @@ export class RawClient {
     onClose?.(code)
   }
 
+  /**
+   * Blocks. One that ends where the last message would is taken for another: searching each for its end would cost more than
+   * the header of a frame. The rows compare the count with what was sent.
+   */
   #takeEvents (chunk: Buffer): void {
     const bytes = this.#rest === null ? chunk : Buffer.concat([this.#rest, chunk])
-    if (this.#onCursor !== null && bytes.includes('\nid: ')) {
-      this.#onCursor()
-      this.#onCursor = null
-    }
+    let at = 0
     let count = 0
-    let end = 0
-    for (let at = bytes.indexOf(MESSAGE); at >= 0; at = bytes.indexOf(MESSAGE, end)) {
-      count++
-      end = at + MESSAGE.length
+    while (at < bytes.length) {
+      let end = at + this.#length
+      if (this.#length > 0 && bytes[end - 1] === LF && bytes[end - 2] === LF && bytes[at] === E) {
+        count++
+        at = end
+        continue
+      }
+      for (end = at + 1; end < bytes.length && bytes[end - 1] !== LF;) end++
+      if (bytes[end - 1] !== LF) break
+      if (bytes[at] === E && bytes.subarray(at, end).equals(MESSAGE)) {
+        end = bytes.indexOf(EMPTY_LINE, at) + EMPTY_LINE.length
+        if (end < EMPTY_LINE.length) break
+        this.#length = end - at
+        count++
+      } else if (this.#onCursor !== null && bytes.toString('latin1', at, end).startsWith('id: ')) {
+        this.#onCursor()
+        this.#onCursor = null
+      }
+      at = end
     }
-    // The beginning of one may be at the end, unless that is the end of a chunk.
-    this.#rest = bytes.at(-1) === 0x0a && bytes.at(-2) === 0x0d ? null : bytes.subarray(Math.max(end, bytes.length - MESSAGE.length + 1))
+    this.#rest = at === bytes.length ? null : bytes.subarray(at)
     if (count === 0) return
     this.count += count
     this.onCount?.(count)

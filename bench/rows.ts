@@ -61,10 +61,12 @@ export const rows: Row[] = [
   },
   {
     name: 'fan-out to streams',
-    work: '500 members with sockets, with server-sent events; 2 publishers × 8 in flight, 128 B',
+    work: '500 members with sockets, with server-sent events; 1 publisher sends 16 at once, and again when all have them; 128 B',
     unit: 'µs CPU per delivery',
     bars: [{ of: 'fastify-realtime, streams', than: 'fastify-realtime', atMost: 1.2 }],
-    round: async ({ mariadb }) => await each([realtime, realtimeStreams], async (dialect) => await fanOut(dialect, load, await stored(mariadb)))
+    // In bursts, because what is compared must not depend on how many messages happen to share a write.
+    round: async ({ mariadb }) => await each([realtime, realtimeStreams], async (dialect) =>
+      await fanOut(dialect, { ...load, publishers: 1, inFlight: 16, inBursts: true }, await stored(mariadb)))
   },
   {
     name: 'idle memory of streams',

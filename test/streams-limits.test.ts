@@ -1,10 +1,13 @@
 import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
 import { connect as connectHttp2 } from 'node:http2'
+import { get } from 'node:https'
 import t from 'tap'
 import { internalsOf } from '../lib/internals.js'
 import { startProxy } from './cluster/proxy.js'
 import { allowAll, buildHost, buildNodes, connect, overBackends, PREFIX, rest, tokenOf, until, user } from './helper.js'
 import { otherHost } from './other-hosts.js'
+import { selfSigned } from './self-signed.js'
 import { createParser, refused, stream, type Block } from './stream-client.js'
 
 overBackends((test, backend) => {
@@ -139,9 +142,9 @@ t.test('the newest stream of a user takes the place of the oldest, and one with 
 })
 
 t.test('streams work over HTTP/2, with and without TLS', { buffered: true }, async (t) => {
-  for (const fastify of [{ http2: true }]) {
+  for (const fastify of [{ http2: true }, { http2: true, https: selfSigned }]) {
     const host = await otherHost(t, { fastify, core: allowAll })
-    const session = connectHttp2(host.url)
+    const session = connectHttp2(host.url, { rejectUnauthorized: false })
     t.teardown(() => { session.destroy() })
     const blocks: Block[] = []
     const response = session.request({ ':path': `${PREFIX}/stream?channels=group.a`, authorization: `Bearer ${tokenOf(user(1))}` })
@@ -152,6 +155,23 @@ t.test('streams work over HTTP/2, with and without TLS', { buffered: true }, asy
     await host.app.realtime.channels.publish({ tenantId: 1, channel: 'group.a', event: 'news', data: { n: 1 } })
     await until('news', () => blocks.some(({ event, data }) => event === 'news' && (data as { n: number }).n === 1))
     await until('a cursor', () => blocks.at(-1)?.id !== undefined)
+    await host.app.realtime.access.ban({ tenantId: 1, userId: 1 })
+    await once(response, 'end')
+    t.match(blocks.at(-1), { event: 'close', data: { code: 4403 } })
+    await until('it is gone', () => host.app.realtime.connections.size === 0)
+  }
+})
+
+t.test('streams work over HTTP/1.1 with TLS', { buffered: true }, async (t) => {
+  for (const fastify of [{ https: selfSigned }, { http2: true, https: { allowHTTP1: true, ...selfSigned } }]) {
+    const host = await otherHost(t, { fastify, core: allowAll })
+    const blocks: Block[] = []
+    const headers = { authorization: `Bearer ${tokenOf(user(1))}` }
+    const [response] = await once(get(`${host.url}${PREFIX}/stream?channels=group.a`, { headers, agent: false, rejectUnauthorized: false }), 'response') as [IncomingMessage]
+    response.setEncoding('utf8').on('data', createParser((block) => { blocks.push(block) }))
+    await until('subscribed', () => blocks.some(({ event }) => event === 'subscribed'))
+    await host.app.realtime.channels.publish({ tenantId: 1, channel: 'group.a', event: 'news', data: { text: 'x'.repeat(100_000) } })
+    await until('news', () => blocks.some(({ event, data }) => event === 'news' && (data as { text: string }).text.length === 100_000))
     await host.app.realtime.access.ban({ tenantId: 1, userId: 1 })
     await once(response, 'end')
     t.match(blocks.at(-1), { event: 'close', data: { code: 4403 } })
@@ -194,4 +214,6 @@ t.test('frames that are sent by REST are answered on the stream, in their order'
   t.match(await reader.next('ack'), { messageId: Number })
   t.match(await rest(host, user(2), 'POST', '/frames', { connection_id: 'tab', frames }), { status: 403 })
   t.match(await rest(host, user(1), 'POST', '/frames', { connection_id: 'none', frames }), { status: 404 })
+  await connect(host, user(1), { connectionId: 'socket' })
+  t.match(await rest(host, user(1), 'POST', '/frames', { connection_id: 'socket', frames }), { status: 404 })
 })

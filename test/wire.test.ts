@@ -1,8 +1,9 @@
 import t from 'tap'
 import { isReserved, privateChannel, privateOwner, resolveAlias } from '../lib/channel-names.js'
+import { Batch } from '../lib/delivery/batch.js'
 import { Ids } from '../lib/ids.js'
 import { channelKey, channelOf, splitKey } from '../lib/keys.js'
-import { streamBytes } from '../lib/wire/event-stream.js'
+import { streamBytes, withCursor } from '../lib/wire/event-stream.js'
 import { encodeFrame, encodeStored, idOf, parseFrame } from '../lib/wire/protocol.js'
 import { websocketFrame } from '../lib/wire/websocket-frame.js'
 
@@ -101,10 +102,18 @@ t.test('The names of channels', async (t) => {
 
 t.test('Events of a stream carry the data of their frames, byte for byte, in one chunk of HTTP/1.1', async (t) => {
   const payloads = [encodeStored('message:group', 7, '{"message":"ä\\n\\u2028 \\"}"}'), encodeFrame('user:typing', { isTyping: true })]
-  const { chunk, blocks } = streamBytes(payloads, 'epoch.7')
+  const { chunk, blocks } = withCursor(streamBytes(payloads), 'epoch.7')
   const text = 'event: message:group\ndata: {"messageId":7,"message":"ä\\n\\u2028 \\"}"}\n\nevent: user:typing\ndata: {"isTyping":true}\n\nid: epoch.7\n\n'
   t.equal(blocks.toString(), text)
   t.equal(chunk.toString(), `${Buffer.byteLength(text).toString(16)}\r\n${text}\r\n`)
   t.equal(streamBytes([encodeFrame('ack', { a: 1 }, 'x')]).blocks.toString(), 'event: ack\nreply: "x"\ndata: {"a":1}\n\n')
   t.equal(streamBytes([Buffer.from('{"event":"e:x",\n"data":{"a":\n1}}')]).blocks.toString(), 'event: e:x\ndata: {"a":1}\n\n', 'as a database may store it')
+})
+
+t.test('What a transport writes around events is made once for all members', async (t) => {
+  const batch = new Batch([encodeStored('message:group', 7, '{"message":"hello"}')], false, 7)
+  t.equal(batch.wire, batch.wire)
+  t.equal(batch.stream, batch.stream)
+  t.equal(batch.marked('epoch'), batch.marked('epoch'))
+  t.match(batch.marked('other').blocks.toString(), /\nid: other\.7\n\n$/, 'until the log has another epoch')
 })

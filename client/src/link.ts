@@ -49,12 +49,14 @@ interface Waiting {
   size?: number
 }
 
+/** Of the last frame. Not counted per link: a request with frames for an earlier stream may arrive late, and be answered on the next one. */
+let ids = 0
+
 /** `welcome` is called with the data of `authenticated` if no `auth` frame was needed. */
 export function createLink (core: Core, scope: Scope, welcome: (answer: Authenticated) => void): Link {
   /** By the id of the frame. */
   const waiting = new Map<unknown, Waiting>()
   const queue: Array<() => void> = []
-  let ids = 0
   let sent = 0
   let gone: ClientError | undefined
   /** The last error that was not a reply: possibly the reason why the server closes the link. */

@@ -1,4 +1,4 @@
-import { streamBytes, type StreamBytes } from '../wire/event-stream.js'
+import { streamBytes, withCursor, type StreamBytes } from '../wire/event-stream.js'
 import { websocketFrame } from '../wire/websocket-frame.js'
 
 /**
@@ -59,7 +59,7 @@ export class Batch {
   marked (epoch: string): StreamBytes {
     if (this.#marked === null || this.#epoch !== epoch) {
       this.#epoch = epoch
-      this.#marked = streamBytes(this.payloads, `${epoch}.${this.newest}`)
+      this.#marked = withCursor(this.stream, `${epoch}.${this.newest}`)
     }
     return this.#marked
   }

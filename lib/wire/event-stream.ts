@@ -16,13 +16,19 @@ export const COMMENT = chunkOf([Buffer.from(':\n\n')])
 
 /**
  * Events as a stream, built once per node: the payload of a WebSocket frame is `{"event":…,"data":…}`, and its data are copied as
- * they are, without parsing them. `cursor` follows as a block of its own, so that a client that has it has all events before it.
+ * they are, without parsing them.
  */
-export function streamBytes (payloads: readonly Buffer[], cursor: string | null = null): StreamBytes {
-  const parts = payloads.flatMap(blockOf)
-  if (cursor !== null) parts.push(Buffer.from(`id: ${cursor}\n\n`))
-  return chunkOf(parts)
+export function streamBytes (payloads: readonly Buffer[]): StreamBytes {
+  return chunkOf(payloads.flatMap(blockOf))
 }
+
+/** Events, and the cursor behind them as a block of its own: a client that has it has all events before it. */
+export function withCursor ({ blocks }: Pick<StreamBytes, 'blocks'>, cursor: string): StreamBytes {
+  return chunkOf([blocks, Buffer.from(`id: ${cursor}\n\n`)])
+}
+
+/** A cursor by itself. */
+export const cursorBytes = (cursor: string): StreamBytes => chunkOf([Buffer.from(`id: ${cursor}\n\n`)])
 
 function chunkOf (parts: readonly Buffer[]): StreamBytes {
   const length = parts.reduce((sum, part) => sum + part.length, 0)

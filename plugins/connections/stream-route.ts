@@ -3,6 +3,7 @@ import { errorBody, RealtimeError } from '../../lib/errors.js'
 import type { Internals } from '../../lib/internals.js'
 import { callerOf, restScope } from '../../lib/plugin-kit/rest-scope.js'
 import type { Arrivals } from './arrivals.js'
+import { closeWithConnection } from './node/close-with-connection.js'
 import { isAllowedOrigin } from './origin.js'
 import type { Places } from './places.js'
 import { rest } from './schemas.js'
@@ -32,6 +33,7 @@ export async function streamRoute (fastify: FastifyInstance, { internals, origin
       else done()
     }
     if (supervisor.draining) return enter()
+    closeWithConnection(reply.raw, request.raw.socket)
     if (!places.admit(request, reply, reply.raw)) return
     const retryAfter = arrivals.arrive(enter)
     if (retryAfter !== null) refuse(new RealtimeError('RT_UNAVAILABLE', 'This node has more to do than it can: try again later', { retryAfter }))

@@ -3,7 +3,7 @@ import type { Http2ServerResponse } from 'node:http2'
 import { Socket } from 'node:net'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Batch } from '../../lib/delivery/batch.js'
-import { COMMENT, streamBytes, type StreamBytes } from '../../lib/wire/event-stream.js'
+import { COMMENT, cursorBytes, streamBytes, type StreamBytes } from '../../lib/wire/event-stream.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
 import { RawSocket } from './node/raw-socket.js'
 import { progressOf } from './node/socket-progress.js'
@@ -32,6 +32,8 @@ export class StreamTransport implements Transport {
   /** Writes encoded chunks to the TCP socket; null if the response must write them. */
   #raw: RawSocket | null = null
   #isChunked = false
+  /** Bytes that had to wait when they were written to the response. */
+  #delayed = 0
   #state: 'opening' | 'open' | 'ended' = 'opening'
 
   constructor (request: FastifyRequest, reply: FastifyReply, cursor: StreamCursor) {
@@ -68,7 +70,7 @@ export class StreamTransport implements Transport {
   }
 
   get progress (): number {
-    return this.#raw !== null && this.#tcp !== null ? progressOf(this.#tcp) : -this.waiting
+    return this.#raw !== null && this.#tcp !== null ? progressOf(this.#tcp) : this.#delayed - this.waiting
   }
 
   readonly isPaused = false
@@ -123,18 +125,24 @@ export class StreamTransport implements Transport {
   terminate (): void {
     this.#state = 'ended'
     streamOf(this.source)?.destroy()
+    // Behind another response, only the connection can be destroyed.
+    if (this.source.socket === null) this.#tcp?.destroy()
     this.source.destroy()
   }
 
   /** Sends the cursor, if it is due and was not part of the last write. */
   #sendCursor (): void {
     const cursor = this.isOpen ? this.#cursor.due() : null
-    if (cursor !== null) this.#put(streamBytes([], cursor))
+    if (cursor !== null) this.#put(cursorBytes(cursor))
   }
 
   #put ({ chunk, blocks }: StreamBytes): void {
     if (this.#raw !== null) this.#raw.write(this.#isChunked ? chunk : blocks)
-    else this.source.write(blocks)
+    else {
+      const before = this.waiting
+      this.source.write(blocks)
+      this.#delayed += this.waiting - before
+    }
   }
 }
 

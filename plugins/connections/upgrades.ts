@@ -1,4 +1,5 @@
 import { Server as HttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { Http2Session } from 'node:http2'
 import { Server as HttpsServer } from 'node:https'
 import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -25,6 +26,8 @@ export class Upgrades {
   readonly #connections = new Set<Duplex>()
   /** Sockets that may be busy without an HTTP/1 request: upgrades for servers of other libraries, TLS handshakes, HTTP/2. Ended at the deadline. */
   readonly #others = new Set<Duplex>()
+  /** Of HTTP/2. Each keeps a closing server open, with requests or without. */
+  readonly #sessions = new Set<Http2Session>()
   // idle memory: one function for all sockets, because a closure would stay as long as its socket.
   readonly #onGone: (this: Duplex) => void
   /** Marks a socket that has the listener of this registration. */
@@ -60,6 +63,11 @@ export class Upgrades {
     })
     const isPlain = server instanceof HttpServer
     server.on('connection', (socket: Socket) => { this.#track(isPlain ? this.#connections : this.#others, socket) })
+    // Emitted by servers of HTTP/2 alone.
+    server.on('session', (session: Http2Session) => {
+      this.#sessions.add(session)
+      session.once('close', () => this.#sessions.delete(session))
+    })
     if (server instanceof HttpsServer) server.on('secureConnection', (socket: Socket) => { this.#track(this.#connections, socket) })
   }
 
@@ -71,6 +79,8 @@ export class Upgrades {
       // Not on the first check: a request may be arriving, and should get the response that the server closes.
       for (const socket of idle) if (seen.has(socket)) socket.destroy()
       seen = new Set(idle)
+      // Each ends with its last request.
+      for (const session of this.#sessions) session.close()
       if (performance.now() < deadline) return
       for (const sockets of [this.#waiting, this.#connections, this.#others]) for (const socket of sockets) socket.destroy()
       for (const client of websocketServer.clients) client.terminate()

@@ -11,6 +11,7 @@ import { ownedConnection } from '../../lib/plugin-kit/owned-connection.js'
 import type { ClientFrame } from '../../lib/wire/protocol.js'
 import { Connection } from './connection.js'
 import type { FramePipeline } from './frame-pipeline.js'
+import { StreamTransport } from './stream-transport.js'
 
 const Frames = Type.Object({ tenantId: Id, connectionId: Type.String(), frames: Type.Array(Type.String()) })
 type Frames = Static<typeof Frames>
@@ -59,6 +60,7 @@ export class Uplink {
   async #receive ({ tenantId, connectionId, frames }: Frames): Promise<void> {
     const connection = this.#internals.localConnections.get(connectionKey(tenantId, connectionId))
     if (!(connection instanceof Connection)) throw new RealtimeError('RT_NOT_FOUND', 'No connection has this id')
+    if (!(connection.transport instanceof StreamTransport)) throw new RealtimeError('RT_NOT_FOUND', 'The connection has a socket: send its frames there')
     const { order } = connection
     // Clients send one request after the other: a second waiting one would only use memory.
     if (order.isAwaited) throw rateLimited(1000)

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { allowAll, buildHost, connect, until, user } from '../helper.js'
+import { allowAll, buildHost, connect, rest, until, user } from '../helper.js'
 import { clientOf, doorTo } from './harness.js'
 
 t.jobs = 6
@@ -66,4 +66,35 @@ t.test('a stream that is cut is opened again, and nothing is missing', { buffere
   t.strictSame(of('message:group').map(({ message }) => message), sent)
   t.strictSame(of('gap'), [])
   t.equal(client.transport, 'sse')
+})
+
+t.test('frames of a stream that is gone, which arrive late, answer no request of the next one', { buffered: true }, async (t) => {
+  const door = await doorTo(t, host)
+  Object.assign(door, { blocked: true, streams: true })
+  const two = await connect(host, user(22))
+  let held: Promise<void> | null = null
+  const frames: Array<{ id?: number }> = []
+  const { client, next } = clientOf(t, door, user(21), {
+    fetch: async (url, init) => {
+      const isFrames = String(url).endsWith('/frames')
+      if (isFrames && held !== null) await held
+      else if (isFrames) frames.push(...(JSON.parse(String(init?.body)) as { frames: typeof frames }).frames)
+      return await fetch(url, init as RequestInit)
+    }
+  })
+  await next('connected')
+  for (let i = 0; i < 15; i++) await client.request('ping')
+  const ids = frames.flatMap(({ id }) => id ?? [])
+  t.ok(ids.length >= 15)
+  door.cut()
+  await next('connected', 2)
+  let release = (): void => {}
+  held = new Promise((resolve) => { release = resolve })
+  const answer = client.request('presence:watch', { userIds: [22] })
+  const late = ids.map((id) => ({ event: 'ping', id }))
+  t.match(await rest(host, user(21), 'POST', '/frames', { connection_id: client.connectionId, frames: late }), { status: 202 })
+  await two.request('message:direct', { recipientId: 21, message: 'after the late replies', conversationId: 'c' })
+  await next('message:direct')
+  release()
+  t.match(await answer, { users: [{ userId: 22 }] })
 })
