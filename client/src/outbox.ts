@@ -74,8 +74,8 @@ export function createOutbox (core: Core): Outbox {
       item.resolve(await carrier(event, data, (ack) => {
         const { messageId } = ack as { messageId?: number }
         // Events to everyone or to oneself are also delivered to the sender; events sent by REST, to all connections of the sender.
-        const isTold = /^[bn]/.test(event) || (data as { recipientId?: unknown }).recipientId === core.me
-        if (items.delete(item) && messageId && !isTold && carrier === core.link?.request) core.see(messageId)
+        const arrivesAnyway = /^[bn]/.test(event) || (data as { recipientId?: unknown }).recipientId === core.me
+        if (items.delete(item) && messageId && !arrivesAnyway && carrier === core.link?.request) core.see(messageId)
       }))
     } catch (err) {
       if (items.has(item)) failed(item, carrier, toClientError(err), sentAt)

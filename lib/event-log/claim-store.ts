@@ -40,7 +40,7 @@ export class ClaimStore {
    * `waiting` was emitted for these events: they wait until their recipients connect, unless these connected meanwhile, which
    * changes the time of the claim.
    */
-  async markTold (ids: readonly number[], claimedUntil: number | null, now: number): Promise<void> {
+  async markAnnounced (ids: readonly number[], claimedUntil: number | null, now: number): Promise<void> {
     if (ids.length === 0) return
     await this.#db.updateTable('websocket_events').set({
       waiting_at: toSqlTime(now),
@@ -64,7 +64,7 @@ export class ClaimStore {
   }
 
   /** Published, unconfirmed events of these users without an emitted `waiting`, not due yet. */
-  async untold (users: readonly UserRef[], now: number): Promise<Unconfirmed[]> {
+  async unannounced (users: readonly UserRef[], now: number): Promise<Unconfirmed[]> {
     const of = users.map(() => "(tenant_id = ? and status = 'pending' and channel = ?)").join(' or ')
     const { rows } = await this.#db.executeQuery<{ id: number, tenant_id: Id, channel: string }>(CompiledQuery.raw(`
       select id, tenant_id, channel from websocket_events

@@ -77,7 +77,7 @@ export interface DueEvent extends StoredEvent {
   /** Milliseconds since 1970. */
   createdAt: number
   /** The lifecycle event `waiting` was emitted. */
-  isTold: boolean
+  isAnnounced: boolean
   /** Why it was given up, while `failed` is not emitted yet; null: not given up. */
   failure: string | null
 }

@@ -54,7 +54,7 @@ export class Departures {
     this.#users = new Map()
     for (let at = 0; at < all.length; at += CHUNK) {
       const now = clock.now()
-      const found = (await claims.untold(all.slice(at, at + CHUNK), now))
+      const found = (await claims.unannounced(all.slice(at, at + CHUNK), now))
         .map(({ id, tenantId, channel }) => ({ id, tenantId, userId: privateOwner(channel, ids) ?? ids.system }))
       if (found.length === 0) continue
       const connected = await connectedAmong(found)

@@ -229,7 +229,7 @@ export class EventStore {
     const order = which === 'first' ? 'asc' : 'desc'
     const rows = await this.#db.selectFrom('websocket_events').select([...stored, 'status', 'error_message', 'waiting_at', sql<string>`cast(created_at as char)`.as('created')])
       .where('due_at', '<=', toSqlTime(now)).where('status', 'in', ['pending', 'failed']).orderBy('due_at', order).orderBy('id', order).limit(limit).execute()
-    return rows.map((row) => ({ ...this.#toStored(row), createdAt: fromSqlTime(row.created), isTold: row.waiting_at !== null, failure: row.status === 'failed' ? row.error_message ?? '' : null }))
+    return rows.map((row) => ({ ...this.#toStored(row), createdAt: fromSqlTime(row.created), isAnnounced: row.waiting_at !== null, failure: row.status === 'failed' ? row.error_message ?? '' : null }))
       .sort((a, b) => a.id - b.id)
   }
 

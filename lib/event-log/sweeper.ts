@@ -11,7 +11,7 @@ const CHUNK = 500
 /** Maximum milliseconds of one sweep, if many events are due. */
 const SWEEP_MS = 400
 /** If this node dies while it emits lifecycle events, another node emits them after this time, in milliseconds. */
-const TELL_LEASE_MS = 10_000
+const ANNOUNCE_LEASE_MS = 10_000
 
 export interface SweeperOptions {
   store: EventStore
@@ -75,13 +75,13 @@ export class Sweeper {
       steps[nextStep(event, { isOnline: requiresConfirmation && isConnected(event), requiresConfirmation, age: now - event.createdAt })].push(event)
     }
 
-    await this.#tellFailed(all.filter(({ failure }) => failure !== null), now)
+    await this.#emitFailed(all.filter(({ failure }) => failure !== null), now)
     await this.#fail(steps.fail, `not confirmed after ${RETRY_DELAYS_MS.length} retries`, now)
     await this.#fail(steps.expire, TOO_OLD, now)
     await this.#retry(steps.retry, now)
     for (const event of steps.publish) {
       await outbox.publishStored(event)
-      if (event.isFromHost) await this.#told(event, now)
+      if (event.isFromHost) await this.#announce(event, now)
       outbox.mark(event)
     }
     const published = steps.publish.filter(needsConfirmation)
@@ -91,23 +91,23 @@ export class Sweeper {
   }
 
   /** Events of host code emit `message` when they are published, on the node that publishes them. */
-  async #told (event: StoredEvent, now: number): Promise<void> {
+  async #announce (event: StoredEvent, now: number): Promise<void> {
     if (await this.#options.claims.claimPublished(event.id, now)) this.#options.onStored(event)
   }
 
   /** Emitted before it is recorded: if this node dies in between, another node emits it again. */
   async #fail (events: readonly DueEvent[], reason: string, now: number): Promise<void> {
     const { store, claims, onFailed } = this.#options
-    const claimed = await claims.claimDue(idsOf(events), 'pending', now, now + TELL_LEASE_MS)
+    const claimed = await claims.claimDue(idsOf(events), 'pending', now, now + ANNOUNCE_LEASE_MS)
     const own = events.filter(({ id }) => claimed.has(id))
     for (const event of own) onFailed(event, reason)
     await store.markFailed(idsOf(own), reason, now)
   }
 
   /** Emits `failed` for events that were given up by a process without a host, such as the command line. */
-  async #tellFailed (events: readonly DueEvent[], now: number): Promise<void> {
+  async #emitFailed (events: readonly DueEvent[], now: number): Promise<void> {
     const { claims, onFailed } = this.#options
-    const claimed = await claims.claimDue(idsOf(events), 'failed', now, now + TELL_LEASE_MS)
+    const claimed = await claims.claimDue(idsOf(events), 'failed', now, now + ANNOUNCE_LEASE_MS)
     const own = events.filter(({ id }) => claimed.has(id))
     for (const event of own) onFailed(event, event.failure ?? '')
     await claims.settleFailed(idsOf(own))
@@ -128,21 +128,21 @@ export class Sweeper {
   /** The recipients are away: the events are sent when they connect, and `waiting` is emitted once for each. */
   async #wait (events: readonly DueEvent[], now: number): Promise<void> {
     const { store, claims, onWaiting, isWaitingHeard } = this.#options
-    const untold = events.filter((event) => !event.isTold)
+    const unannounced = events.filter((event) => !event.isAnnounced)
     const isYoung = ({ createdAt }: DueEvent): boolean => now - createdAt < this.waitingAfter
-    await store.reschedule(idsOf(events.filter((event) => event.isTold)), null, now)
-    for (const [dueAt, ids] of byDueTime(untold.filter(isYoung), this.waitingAfter)) await store.reschedule(ids, dueAt, now)
-    const old = untold.filter((event) => !isYoung(event))
+    await store.reschedule(idsOf(events.filter((event) => event.isAnnounced)), null, now)
+    for (const [dueAt, ids] of byDueTime(unannounced.filter(isYoung), this.waitingAfter)) await store.reschedule(ids, dueAt, now)
+    const old = unannounced.filter((event) => !isYoung(event))
     if (old.length === 0) return
     if (!isWaitingHeard()) {
-      await claims.markTold(idsOf(old), null, now)
+      await claims.markAnnounced(idsOf(old), null, now)
       return
     }
-    const lease = now + TELL_LEASE_MS
+    const lease = now + ANNOUNCE_LEASE_MS
     const claimed = await claims.claimDue(idsOf(old), 'pending', now, lease)
     const own = old.filter(({ id }) => claimed.has(id))
     for (const event of own) onWaiting(event)
-    await claims.markTold(idsOf(own), lease, now)
+    await claims.markAnnounced(idsOf(own), lease, now)
   }
 }
 

@@ -108,7 +108,7 @@ export interface InternalEvents extends LifecycleEvents {
   /** A user who had set `offline` has a new connection. */
   appeared: [UserRef & { connectionId: string | null }]
   /** To be sent to everyone in a tenant: the mode of presence if it has changed, otherwise the number of users online. */
-  counted: [Mode & { tenantId: Id, tell: 'mode' | 'count' }]
+  counted: [Mode & { tenantId: Id, announce: 'mode' | 'count' }]
   /** A socket on this node is authenticated, and `authenticated` was sent. */
   opened: [LocalConnection]
   /** A live connection presented newer credentials; the channels plugin calls `authorize` again. */

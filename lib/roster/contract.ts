@@ -80,7 +80,7 @@ export interface PresenceRulesOfRoster {
 /** Largest number of users of a channel that are listed. */
 export const MAX_LISTED = 200
 /** Milliseconds between two counts of a tenant, or two changes of a channel's members. */
-export const TELL_INTERVAL = 1000
+export const CHANGE_INTERVAL = 1000
 
 /** How the members of a channel changed, to be sent to its subscribers. */
 export interface RoomChange {
@@ -93,8 +93,8 @@ export interface RoomChange {
   left: Id[] | null
 }
 
-/** The change to send now, and the milliseconds after which `tell` must be called; null: none. */
-export interface Told { change: RoomChange | null, tellIn: number | null }
+/** The change to send now, and the milliseconds after which `collectRoomChange` must be called; null: none. */
+export interface DueChange { change: RoomChange | null, sendIn: number | null }
 
 /** The members of a channel. */
 export interface Room {
@@ -167,7 +167,7 @@ export interface Due {
   /** Changes of the members of channels. */
   rooms: RoomChange[]
   /** `mode`: the mode has changed. `count`: the number of users online has changed, and is sent to everyone instead of changes. Null: nothing to send. */
-  tell: 'mode' | 'count' | null
+  announce: 'mode' | 'count' | null
 }
 
 export interface OnlinePage {
@@ -240,7 +240,7 @@ export interface RosterPresence {
   /** Without this call no user is invisible, and counts are not sent. Resolves when invisible users are known. */
   usePresence (rules: PresenceRulesOfRoster): Promise<void>
   /** Whether every change is sent to everyone in the tenant, as far as this node knows. */
-  tellsEveryone (tenantId: Id): boolean
+  sendsToEveryone (tenantId: Id): boolean
   /** A number that changes with every change of what `online` returns for the tenant; null if the node cannot know that. */
   version (tenantId: Id): number | null
 }
@@ -248,11 +248,11 @@ export interface RosterPresence {
 /** The members of channels: users, from the first subscribed connection to the last. Hidden users are not members. */
 export interface RosterRooms {
   /** A connection of this node subscribed the channel. While shared state is away, the room only has members known to this node. */
-  enter (tenantId: Id, channel: string, userId: Id): MaybePromise<Room & Told>
+  enter (tenantId: Id, channel: string, userId: Id): MaybePromise<Room & DueChange>
   /** It left the channel. A user without a further connection in it stays a member for `delay` milliseconds. */
-  exit (tenantId: Id, channel: string, userId: Id, delay: number): MaybePromise<Told>
+  exit (tenantId: Id, channel: string, userId: Id, delay: number): MaybePromise<DueChange>
   /** Returns the changes that are due. */
-  tell (tenantId: Id, channel: string): MaybePromise<Told>
+  collectRoomChange (tenantId: Id, channel: string): MaybePromise<DueChange>
   members (tenantId: Id, channel: string, page: { limit: number, after: Id }): Promise<{ users: Id[], total: number, version: number, next: Id | null }>
   /** Members of each channel, and their connections. */
   roomSizes (tenantId: Id, channels: readonly string[]): Promise<Array<{ users: number, connections: number }>>

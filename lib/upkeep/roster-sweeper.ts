@@ -53,12 +53,12 @@ export class RosterSweeper {
     }
   }
 
-  #emit ({ tenantId, offline, presences, typing, expiredConnections, mode, rooms, tell }: Due): void {
+  #emit ({ tenantId, offline, presences, typing, expiredConnections, mode, rooms, announce }: Due): void {
     const { events } = this.#options
     for (const entry of expiredConnections) events.emit('connectionExpired', entry)
     for (const entry of typing) events.emit('typingExpired', entry)
     offline.forEach((userId, i) => { events.emit('offline', { tenantId, userId, presence: presences[i] ?? null }) })
     for (const change of rooms) events.emit('roomChanged', { tenantId, change })
-    if (tell !== null) events.emit('counted', { tenantId, tell, ...mode })
+    if (announce !== null) events.emit('counted', { tenantId, announce, ...mode })
   }
 }

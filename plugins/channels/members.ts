@@ -6,7 +6,7 @@ import { OptionError } from '../../lib/errors.js'
 import type { Id } from '../../lib/ids.js'
 import type { Internals } from '../../lib/internals.js'
 import { channelKey, splitKey, type ChannelKey, type UserRef } from '../../lib/keys.js'
-import { isShown, MAX_LISTED, type Room, type RoomChange, type Told } from '../../lib/roster/contract.js'
+import { isShown, MAX_LISTED, type Room, type RoomChange, type DueChange } from '../../lib/roster/contract.js'
 import type { PresenceStatus } from '../../lib/schemas.js'
 import { encodeFrame } from '../../lib/wire/protocol.js'
 import type { ChannelCount, ChannelMembers, Member, RoomState } from './schemas.js'
@@ -137,22 +137,22 @@ export class Members {
     this.#follow(tenantId, channel, this.#internals.roster.exit(tenantId, channel, userId, delay))
   }
 
-  #follow (tenantId: Id, channel: string, due: MaybePromise<Told>): void {
+  #follow (tenantId: Id, channel: string, due: MaybePromise<DueChange>): void {
     void Promise.resolve(due).then((found) => { this.#send(tenantId, channel, found, null) }, (err: unknown) => {
       this.#log.warn({ err, channel }, 'Could not update the members of a channel: the next comparison with this node corrects them')
     })
   }
 
   /** Sends the change that is due, and schedules the next one. `except`: a connection whose reply contains it. */
-  #send (tenantId: Id, channel: string, { change, tellIn }: Told, except: string | null): void {
+  #send (tenantId: Id, channel: string, { change, sendIn }: DueChange, except: string | null): void {
     if (change !== null) this.#publish(tenantId, change, except).catch((err: unknown) => { this.#log.error({ err, channel }, 'Could not send a change of members') })
     const key = channelKey(tenantId, channel)
-    if (tellIn === null || this.#timers.has(key)) return
+    if (sendIn === null || this.#timers.has(key)) return
     // Earlier than the sweeper, which runs twice a second and takes over if this node ends.
     this.#timers.set(key, setTimeout(() => {
       this.#timers.delete(key)
-      this.#follow(tenantId, channel, this.#internals.roster.tell(tenantId, channel))
-    }, tellIn + 1).unref())
+      this.#follow(tenantId, channel, this.#internals.roster.collectRoomChange(tenantId, channel))
+    }, sendIn + 1).unref())
   }
 
   async #publish (tenantId: Id, { channel, version, count, joined, left }: RoomChange, except: string | null = null): Promise<void> {

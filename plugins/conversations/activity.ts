@@ -18,7 +18,7 @@ const LARGE_MS = 30_000
 interface Latest { tenantId: Id, channel: string, messageId: number }
 
 /** Announces new messages to the participants of channel conversations, so that badges change without a subscription. */
-export class ActivityTeller {
+export class ActivityAnnouncer {
   readonly #internals: Internals
   readonly #store: ConversationStore
   readonly #upTo: number
@@ -45,7 +45,7 @@ export class ActivityTeller {
     const known = this.#waiting.get(key)
     if (known !== undefined) known.messageId = Math.max(known.messageId, latest.messageId)
     else if (this.#waiting.size < MAX_WAITING) this.#waiting.set(key, { ...latest })
-    if (!this.#resting.has(key)) this.#tellSoon(key)
+    if (!this.#resting.has(key)) this.#announceSoon(key)
   }
 
   close (): void {
@@ -55,15 +55,15 @@ export class ActivityTeller {
     this.#waiting.clear()
   }
 
-  #tellSoon (key: ChannelKey): void {
+  #announceSoon (key: ChannelKey): void {
     this.#resting.set(key, setTimeout(() => {
       this.#resting.delete(key)
-      if (this.#waiting.has(key)) this.#tellSoon(key)
+      if (this.#waiting.has(key)) this.#announceSoon(key)
     }, INTERVAL_MS).unref())
-    this.#tell(key).catch((err: unknown) => { this.#log.debug({ err }, 'Could not announce a message to the participants of a conversation') })
+    this.#announce(key).catch((err: unknown) => { this.#log.debug({ err }, 'Could not announce a message to the participants of a conversation') })
   }
 
-  async #tell (key: ChannelKey): Promise<void> {
+  async #announce (key: ChannelKey): Promise<void> {
     // Another node announced one less than an interval ago: this node waits.
     if (!await this.#internals.roster.lock(`activity:${key}`, INTERVAL_MS).catch(() => true)) return
     const latest = this.#waiting.get(key)

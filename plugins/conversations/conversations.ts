@@ -102,11 +102,11 @@ export class Conversations {
       })
     }
     const [counts = { unread: 0, readUpTo: moved }] = await this.#store.unread(tenantId, userId, [{ conversation, mark: moved, ...latest }])
-    if (moved > (mark ?? 0)) await this.#tell(caller, conversation, moved)
+    if (moved > (mark ?? 0)) await this.#announceRead(caller, conversation, moved)
     return counts
   }
 
-  async #tell ({ identity: { tenantId, userId }, connectionId }: Caller, conversation: string, readUpTo: number): Promise<void> {
+  async #announceRead ({ identity: { tenantId, userId }, connectionId }: Caller, conversation: string, readUpTo: number): Promise<void> {
     const { ids, emit, clock } = this.#internals
     const data = this.#readOf(conversation, userId, readUpTo, clock.now())
     const event = READ

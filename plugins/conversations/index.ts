@@ -6,7 +6,7 @@ import { OptionError } from '../../lib/errors.js'
 import { hasPart, internalsFor } from '../../lib/parts.js'
 import { restScope } from '../../lib/plugin-kit/rest-scope.js'
 import { readSettings } from '../../lib/settings.js'
-import { ActivityTeller } from './activity.js'
+import { ActivityAnnouncer } from './activity.js'
 import { createApi, type ConversationsApi } from './api.js'
 import { Conversations } from './conversations.js'
 import { Edits, type Moderate } from './edits.js'
@@ -45,7 +45,7 @@ async function conversationsPlugin (fastify: FastifyInstance, options: Conversat
   if (moderate !== undefined && typeof moderate !== 'function') throw new OptionError('moderate', 'must be a function')
   const store = new ConversationStore(internals.database, internals.ids)
   const members = new Members(internals, store, fastify.log)
-  const activity = new ActivityTeller(internals, store, activityUpTo, fastify.log)
+  const activity = new ActivityAnnouncer(internals, store, activityUpTo, fastify.log)
   const conversations = new Conversations(internals, store, new OwnConnections(internals), receiptsUpTo)
   const edits = new Edits(internals, store, { editWindow, moderate })
 

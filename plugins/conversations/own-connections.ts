@@ -37,9 +37,9 @@ export class OwnConnections {
       if (nodeId !== null && connectionId !== excludeConnectionId) byNode.set(nodeId, [...byNode.get(nodeId) ?? [], connectionId])
     }
     for (const [nodeId, connectionIds] of byNode) {
-      const told: ToOwn = { ...user, connectionIds, unless, event, data }
-      if (nodeId === ownNode) this.#toLocal(told)
-      else rpc.call(nodeId, RPC, told).catch(() => {}) // ephemeral: that node is gone
+      const message: ToOwn = { ...user, connectionIds, unless, event, data }
+      if (nodeId === ownNode) this.#toLocal(message)
+      else rpc.call(nodeId, RPC, message).catch(() => {}) // ephemeral: that node is gone
     }
   }
 

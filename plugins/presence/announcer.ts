@@ -39,13 +39,13 @@ export class Announcer {
     return { userId, status, device, lastMessage, data: parsed(data), timestamp: toIso(seenAt) }
   }
 
-  #counted ({ tenantId, tell, everyone, online }: InternalEvents['counted'][0]): void {
-    const data: PresenceMode | PresenceCount = tell === 'mode' ? { everyone, online } : { online, timestamp: this.#now }
-    this.#internals.emit({ tenantId, channel: PRESENCE_CHANNEL, event: `presence:${tell}`, data })
+  #counted ({ tenantId, announce, everyone, online }: InternalEvents['counted'][0]): void {
+    const data: PresenceMode | PresenceCount = announce === 'mode' ? { everyone, online } : { online, timestamp: this.#now }
+    this.#internals.emit({ tenantId, channel: PRESENCE_CHANNEL, event: `presence:${announce}`, data })
   }
 
   #emit (event: string, tenantId: Id, userId: Id, data: Record<string, unknown>, except: Pick<EphemeralEvent, 'excludeConnectionId' | 'withoutSelf'> = {}): void {
-    const channel = this.#internals.roster.tellsEveryone(tenantId) ? PRESENCE_CHANNEL : watchChannel(userId)
+    const channel = this.#internals.roster.sendsToEveryone(tenantId) ? PRESENCE_CHANNEL : watchChannel(userId)
     this.#internals.emit({ tenantId, channel, event, data, about: [userId], ...except })
     this.#internals.eventLog.audit({ tenantId, userId, type: event, channel: PRESENCE_CHANNEL, data })
   }

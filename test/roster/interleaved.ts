@@ -1,6 +1,6 @@
 import type { Test } from 'tap'
 import { disturb, type OpenRedisWorld, type RedisWorld } from './redis.js'
-import { enter, LIMIT, saying, socket, SOON, sweep, times, type Told } from './world.js'
+import { enter, LIMIT, saying, socket, SOON, sweep, times, type DueChange } from './world.js'
 
 interface Operation {
   name: string
@@ -59,7 +59,7 @@ async function makeDue ({ clock, there }: RedisWorld): Promise<void> {
   })
 }
 
-const of7 = ({ offline, typing }: Told): string[] =>
+const of7 = ({ offline, typing }: DueChange): string[] =>
   [...offline.includes(7) ? ['offline'] : [], ...typing.some(({ userId }) => userId === 7) ? ['typing'] : []]
 
 /** What is told of user 7 until long after it is due; a ghost is who is never told. */

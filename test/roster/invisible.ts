@@ -160,9 +160,9 @@ export function invisible (t: Test, open: OpenRedisWorld, hasStrings: boolean): 
     for (const lost of ['mode', 'everything'] as const) {
       const world = await openWith(t, open, hasStrings, 10)
       const { clock, here, there, third, redis, base } = world
-      const tells = async (): Promise<unknown[]> => [...await here.claimDue(), ...await there.claimDue()].flatMap(({ tell, mode }) => tell === null ? [] : [{ tell, ...mode }])
+      const tells = async (): Promise<unknown[]> => [...await here.claimDue(), ...await there.claimDue()].flatMap(({ announce, mode }) => announce === null ? [] : [{ announce, ...mode }])
       for (let i = 0; i < 11; i++) await enter(i % 2 === 0 ? here : there, `c${i}`, { userId: 10 + i })
-      t.match(await tells(), [{ tell: 'mode', everyone: false }])
+      t.match(await tells(), [{ announce: 'mode', everyone: false }])
       await leaveAll(world, ['c10'])
       clock.advance(times.offlineDelay + SOON)
       await sweepBoth(world)
@@ -172,7 +172,7 @@ export function invisible (t: Test, open: OpenRedisWorld, hasStrings: boolean): 
 
       if (lost === 'mode') await (redis.commands as Redis).del(`${base}mode`)
       else for (const key of await (redis.commands as Redis).keys(`${redis.prefix}*`)) await (redis.commands as Redis).del(key)
-      t.equal(here.tellsEveryone(1), false)
+      t.equal(here.sendsToEveryone(1), false)
       t.match(await there.join(socket(there, 'c1', { userId: 11 }), LIMIT), { standing: { everyone: false } }, 'as clients were told')
       for (let i = 0; i < 4; i++) {
         for (const roster of [here, there, third]) await roster.renew()
@@ -184,7 +184,7 @@ export function invisible (t: Test, open: OpenRedisWorld, hasStrings: boolean): 
       clock.advance(times.offlineDelay + SOON)
       await sweepBoth(world)
       await sweepBoth(world)
-      t.match([await here.standing(1, 12), here.tellsEveryone(1)], [{ everyone: true, online: 8 }, true], `${lost}: nine tenths count`)
+      t.match([await here.standing(1, 12), here.sendsToEveryone(1)], [{ everyone: true, online: 8 }, true], `${lost}: nine tenths count`)
     }
   })
 }

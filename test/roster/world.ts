@@ -26,7 +26,7 @@ export const takingNumbers = <Rosters extends Record<string, Roster>>(rosters: R
   Object.fromEntries(Object.entries(rosters).map(([name, roster]) => [name, translating(roster, { ids: (method) => IDS[method] ?? 1 })])) as Rosters
 
 /** What was told, as the host's events would say it: each user once where it must be once. */
-export interface Told {
+export interface DueChange {
   offline: number[]
   typing: TypingEntry[]
   expiredConnections: RosterConnection[]
@@ -35,8 +35,8 @@ export interface Told {
 }
 
 /** One look of the sweeper: what is due is told, then settled. */
-export async function sweep (roster: Roster): Promise<Told> {
-  const told: Told = { offline: [], typing: [], expiredConnections: [], online: [] }
+export async function sweep (roster: Roster): Promise<DueChange> {
+  const told: DueChange = { offline: [], typing: [], expiredConnections: [], online: [] }
   for (const due of await roster.claimDue()) {
     collect(told, due)
     const back = await roster.confirmOffline([{ tenantId: due.tenantId, userIds: due.offline }])
@@ -46,8 +46,8 @@ export async function sweep (roster: Roster): Promise<Told> {
 }
 
 /** Both nodes look at the same time. */
-export async function sweepBoth ({ here, there }: World): Promise<Told> {
-  const told: Told = { offline: [], typing: [], expiredConnections: [], online: [] }
+export async function sweepBoth ({ here, there }: World): Promise<DueChange> {
+  const told: DueChange = { offline: [], typing: [], expiredConnections: [], online: [] }
   const parts = here === there ? [await sweep(here)] : await Promise.all([sweep(here), sweep(there)])
   for (const part of parts) {
     collect(told, part)
@@ -56,7 +56,7 @@ export async function sweepBoth ({ here, there }: World): Promise<Told> {
   return told
 }
 
-function collect (told: Told, { offline, typing, expiredConnections }: Pick<Due, 'offline' | 'typing' | 'expiredConnections'>): void {
+function collect (told: DueChange, { offline, typing, expiredConnections }: Pick<Due, 'offline' | 'typing' | 'expiredConnections'>): void {
   told.offline.push(...offline)
   told.typing.push(...typing)
   told.expiredConnections.push(...expiredConnections)
@@ -65,7 +65,7 @@ function collect (told: Told, { offline, typing, expiredConnections }: Pick<Due,
 /** A renewal that found nothing to tell. */
 export const quiet: Renewed = { arrived: [], displaced: [] }
 
-export const nothing: Told = { offline: [], typing: [], expiredConnections: [], online: [] }
+export const nothing: DueChange = { offline: [], typing: [], expiredConnections: [], online: [] }
 
 /** A connection of user 7 in tenant 1, with its socket on this node, unless said otherwise. */
 export const socket = (roster: Roster, connectionId: string, rest: Partial<Omit<RosterConnection, 'generation'>> = {}): Omit<RosterConnection, 'generation'> =>

@@ -1,6 +1,6 @@
 import type { Clock } from '../../clock.js'
 import type { Id, Ids } from '../../ids.js'
-import { isShown, MAX_LISTED, TELL_INTERVAL, type Room as RoomState, type RoomChange, type RosterRooms, type Told } from '../contract.js'
+import { isShown, MAX_LISTED, CHANGE_INTERVAL, type Room as RoomState, type RoomChange, type RosterRooms, type DueChange } from '../contract.js'
 import { scheduleCheck, type Tenant } from './tenant.js'
 
 /** A channel whose members are known. */
@@ -14,15 +14,15 @@ export interface Room {
   /** Since the last change that was sent: true, the user joined. */
   readonly delta: Map<Id, boolean>
   version: number
-  toldAt: number
-  tellAt: number | null
+  sentAt: number
+  sendAt: number | null
 }
 
 function roomOf (tenant: Tenant, channel: string, now: number): Room {
   let room = tenant.rooms.get(channel)
   if (room === undefined) {
     // Starts at the current time, so that no version is used twice after the room was empty.
-    room = { holders: new Map(), leaving: new Map(), members: new Set(), delta: new Map(), version: Math.floor(now), toldAt: -Infinity, tellAt: null }
+    room = { holders: new Map(), leaving: new Map(), members: new Set(), delta: new Map(), version: Math.floor(now), sentAt: -Infinity, sendAt: null }
     tenant.rooms.set(channel, room)
   }
   return room
@@ -55,13 +55,13 @@ export function setSeen (tenant: Tenant, userId: Id, isSeen: boolean, now: numbe
 }
 
 /** The change to send to the room's subscribers now, or the time until then. */
-function tellRoom (tenant: Tenant, channel: string, now: number): Told {
+function collectChange (tenant: Tenant, channel: string, now: number): DueChange {
   const room = tenant.rooms.get(channel)
-  if (room === undefined) return { change: null, tellIn: null }
+  if (room === undefined) return { change: null, sendIn: null }
   const change = takeChange(channel, room, now)
-  if (change === null && room.tellAt !== null) scheduleCheck(tenant, room.tellAt)
+  if (change === null && room.sendAt !== null) scheduleCheck(tenant, room.sendAt)
   if (room.holders.size + room.members.size + room.delta.size === 0) tenant.rooms.delete(channel)
-  return { change, tellIn: room.tellAt === null ? null : room.tellAt - now }
+  return { change, sendIn: room.sendAt === null ? null : room.sendAt - now }
 }
 
 /** Removes users whose grace has ended. Returns the changes to send now. */
@@ -72,7 +72,7 @@ export function collectRooms (tenant: Tenant, now: number): RoomChange[] {
       if (at > now) scheduleCheck(tenant, at)
       else setMember(tenant, room, userId, false, now)
     }
-    const { change } = tellRoom(tenant, channel, now)
+    const { change } = collectChange(tenant, channel, now)
     if (change !== null) changes.push(change)
   }
   return changes
@@ -85,19 +85,19 @@ function setMember (tenant: Tenant, room: Room, userId: Id, isMember: boolean, n
   else room.members.delete(userId)
   if (room.delta.has(userId)) room.delta.delete(userId)
   else room.delta.set(userId, isMember)
-  room.tellAt ??= Math.max(now, room.toldAt + TELL_INTERVAL)
-  scheduleCheck(tenant, room.tellAt)
+  room.sendAt ??= Math.max(now, room.sentAt + CHANGE_INTERVAL)
+  scheduleCheck(tenant, room.sendAt)
 }
 
 function takeChange (channel: string, room: Room, now: number): RoomChange | null {
-  if (room.tellAt === null || room.tellAt > now) return null
-  room.tellAt = null
+  if (room.sendAt === null || room.sendAt > now) return null
+  room.sendAt = null
   if (room.delta.size === 0) return null
   const isListed = room.members.size <= MAX_LISTED && room.delta.size <= MAX_LISTED
   const ids = (isMember: boolean): Id[] => [...room.delta].filter(([, joined]) => joined === isMember).map(([id]) => id)
   const change = { channel, version: ++room.version, count: room.members.size, joined: isListed ? ids(true) : null, left: isListed ? ids(false) : null }
   room.delta.clear()
-  room.toldAt = now
+  room.sentAt = now
   return change
 }
 
@@ -115,27 +115,27 @@ export class MemoryRooms implements RosterRooms {
     this.#clock = clock
   }
 
-  enter (tenantId: Id, channel: string, userId: Id): RoomState & Told {
+  enter (tenantId: Id, channel: string, userId: Id): RoomState & DueChange {
     const now = this.#clock.now()
     const tenant = this.#tenantOf(tenantId)
     const room = roomOf(tenant, channel, now)
     enterRoom(tenant, room, userId, isShown(tenant.users.get(userId)?.presence.status ?? 'online'), now)
-    const told = tellRoom(tenant, channel, now)
+    const due = collectChange(tenant, channel, now)
     const { members, version } = room
-    return { count: members.size, version, users: members.size <= MAX_LISTED ? [...members].sort((a, b) => this.#ids.compare(a, b)) : null, ...told }
+    return { count: members.size, version, users: members.size <= MAX_LISTED ? [...members].sort((a, b) => this.#ids.compare(a, b)) : null, ...due }
   }
 
-  exit (tenantId: Id, channel: string, userId: Id, delay: number): Told {
+  exit (tenantId: Id, channel: string, userId: Id, delay: number): DueChange {
     const tenant = this.#tenants.get(tenantId)
     const room = tenant?.rooms.get(channel)
-    if (tenant === undefined || room === undefined) return { change: null, tellIn: null }
+    if (tenant === undefined || room === undefined) return { change: null, sendIn: null }
     exitRoom(tenant, room, userId, delay, this.#clock.now())
-    return tellRoom(tenant, channel, this.#clock.now())
+    return collectChange(tenant, channel, this.#clock.now())
   }
 
-  tell (tenantId: Id, channel: string): Told {
+  collectRoomChange (tenantId: Id, channel: string): DueChange {
     const tenant = this.#tenants.get(tenantId)
-    return tenant === undefined ? { change: null, tellIn: null } : tellRoom(tenant, channel, this.#clock.now())
+    return tenant === undefined ? { change: null, sendIn: null } : collectChange(tenant, channel, this.#clock.now())
   }
 
   async members (tenantId: Id, channel: string, { limit, after }: { limit: number, after: Id }): ReturnType<RosterRooms['members']> {

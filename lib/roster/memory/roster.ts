@@ -6,7 +6,7 @@ import {
   type Renewed, type Roster, type RosterConnection, type RosterTimes, type UsersOfTenant
 } from '../contract.js'
 import { collectRooms, MemoryRooms } from './rooms.js'
-import { dismiss, evict, remove, scheduleCheck, collectDue, collectTell, countShown, type OnlineUser, type Tenant } from './tenant.js'
+import { dismiss, evict, remove, scheduleCheck, collectDue, collectAnnouncement, countShown, type OnlineUser, type Tenant } from './tenant.js'
 import { MemoryTyping } from './typing.js'
 import { MemoryUsers, NOTHING_JOINED, standingOf } from './users.js'
 import { MemoryWatches } from './watches.js'
@@ -136,7 +136,7 @@ export class MemoryRoster implements Roster {
   readonly takeWatches: Roster['takeWatches'] = async (...args) => await this.#watches.takeWatches(...args)
 
   readonly usePresence: Roster['usePresence'] = async (rules) => { await this.#users.usePresence(rules) }
-  readonly tellsEveryone: Roster['tellsEveryone'] = (tenantId) => this.#users.tellsEveryone(tenantId)
+  readonly sendsToEveryone: Roster['sendsToEveryone'] = (tenantId) => this.#users.sendsToEveryone(tenantId)
   setPresence (...args: Parameters<MemoryUsers['setPresence']>): ReturnType<MemoryUsers['setPresence']> {
     return this.#users.setPresence(...args)
   }
@@ -180,7 +180,7 @@ export class MemoryRoster implements Roster {
 
   readonly enter: Roster['enter'] = (...args) => this.#rooms.enter(...args)
   readonly exit: Roster['exit'] = (...args) => this.#rooms.exit(...args)
-  readonly tell: Roster['tell'] = (...args) => this.#rooms.tell(...args)
+  readonly collectRoomChange: Roster['collectRoomChange'] = (...args) => this.#rooms.collectRoomChange(...args)
   readonly members: Roster['members'] = async (...args) => await this.#rooms.members(...args)
   readonly roomSizes: Roster['roomSizes'] = async (...args) => await this.#rooms.roomSizes(...args)
 
@@ -192,13 +192,13 @@ export class MemoryRoster implements Roster {
     const now = this.#clock.now()
     const found: Due[] = []
     for (const [tenantId, tenant] of this.#tenants) {
-      if (tenant.users.size + tenant.connections.size + tenant.typing.size + tenant.rooms.size === 0 && tenant.tellAt === null) this.#tenants.delete(tenantId)
+      if (tenant.users.size + tenant.connections.size + tenant.typing.size + tenant.rooms.size === 0 && tenant.announceAt === null) this.#tenants.delete(tenantId)
       if (tenant.dueAt > now) continue
       const due = collectDue(tenant, this.#times, now)
       const rooms = collectRooms(tenant, now)
-      const tell = collectTell(tenant, now)
-      if (due.expiredConnections.length + due.typing.length + due.offline.length + rooms.length > 0 || tell !== null) {
-        found.push({ tenantId, ...due, rooms, mode: { everyone: tenant.everyone, online: tenant.shown }, tell })
+      const announce = collectAnnouncement(tenant, now)
+      if (due.expiredConnections.length + due.typing.length + due.offline.length + rooms.length > 0 || announce !== null) {
+        found.push({ tenantId, ...due, rooms, mode: { everyone: tenant.everyone, online: tenant.shown }, announce })
       }
     }
     for (const [key, { until }] of this.#rateCounts) if (until <= now) this.#rateCounts.delete(key)
@@ -277,9 +277,9 @@ export class MemoryRoster implements Roster {
         dueAt: Infinity,
         shown: 0,
         everyone: this.#users.everyone > 0,
-        tellAt: null,
+        announceAt: null,
         hasFlipped: false,
-        toldAt: 0
+        announcedAt: 0
       }
       this.#tenants.set(tenantId, tenant)
     }

@@ -1,5 +1,5 @@
 import type { Id } from '../../ids.js'
-import { TELL_INTERVAL, type Due, type RosterConnection, type Presence, type RosterTimes, type TypingEntry } from '../contract.js'
+import { CHANGE_INTERVAL, type Due, type RosterConnection, type Presence, type RosterTimes, type TypingEntry } from '../contract.js'
 import type { Room } from './rooms.js'
 
 /** A user who counts as online: with connections, by a status update, or until `offlineAt`. */
@@ -28,9 +28,9 @@ export interface Tenant {
   /** Whether every change of presence is sent to everyone. */
   everyone: boolean
   /** When the count, or the mode, is to be sent to everyone; null: nothing has changed. */
-  tellAt: number | null
+  announceAt: number | null
   hasFlipped: boolean
-  toldAt: number
+  announcedAt: number
 }
 
 /** A user came into sight of others, or went out of it. `limit`: up to this number everyone is sent every change. */
@@ -40,22 +40,22 @@ export function countShown (tenant: Tenant, difference: number, limit: number, n
   tenant.hasFlipped ||= everyone !== tenant.everyone
   tenant.everyone = everyone
   if (everyone && !tenant.hasFlipped) return
-  tenant.tellAt = tenant.hasFlipped ? now : tenant.tellAt ?? Math.max(now, tenant.toldAt + TELL_INTERVAL)
-  scheduleCheck(tenant, tenant.tellAt)
+  tenant.announceAt = tenant.hasFlipped ? now : tenant.announceAt ?? Math.max(now, tenant.announcedAt + CHANGE_INTERVAL)
+  scheduleCheck(tenant, tenant.announceAt)
 }
 
 /** Returns `mode` or `count` if that must be sent to everyone now. */
-export function collectTell (tenant: Tenant, now: number): Due['tell'] {
-  if (tenant.tellAt === null) return null
-  if (tenant.tellAt > now) {
-    scheduleCheck(tenant, tenant.tellAt)
+export function collectAnnouncement (tenant: Tenant, now: number): Due['announce'] {
+  if (tenant.announceAt === null) return null
+  if (tenant.announceAt > now) {
+    scheduleCheck(tenant, tenant.announceAt)
     return null
   }
-  const tell = tenant.hasFlipped ? 'mode' : 'count'
-  tenant.tellAt = null
+  const announce = tenant.hasFlipped ? 'mode' : 'count'
+  tenant.announceAt = null
   tenant.hasFlipped = false
-  tenant.toldAt = now
-  return tell
+  tenant.announcedAt = now
+  return announce
 }
 
 /** Records a deadline. */
@@ -99,7 +99,7 @@ export function evict (tenant: Tenant, user: OnlineUser, newest: string, limit: 
 }
 
 /** Returns the due events. Call it only after `dueAt`: visiting all users each second is noticeable with many tenants. */
-export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId' | 'mode' | 'tell' | 'rooms'> {
+export function collectDue (tenant: Tenant, times: RosterTimes, now: number): Omit<Due, 'tenantId' | 'mode' | 'announce' | 'rooms'> {
   const expiredConnections: RosterConnection[] = []
   const offline: Id[] = []
   const presences: Presence[] = []

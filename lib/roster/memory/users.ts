@@ -44,7 +44,7 @@ export class MemoryUsers {
     this.#invisible.get(tenantId)?.delete(userId)
   }
 
-  tellsEveryone (tenantId: Id): boolean {
+  sendsToEveryone (tenantId: Id): boolean {
     return this.#tenants.get(tenantId)?.everyone ?? this.everyone > 0
   }
 

@@ -168,7 +168,7 @@ export class RosterCommands {
   }
 
   /** Schedules a check of whether mode or count must be sent in these tenants. */
-  async scheduleTell (...tenantIds: Id[]): Promise<void> {
+  async scheduleAnnouncement (...tenantIds: Id[]): Promise<void> {
     await this.run('scheduleIn', this.dueKey, { delay: 0 }, tenantIds)
   }
 

@@ -62,7 +62,7 @@ local results = {}`,
     redis.call('ZREM', base .. 'leaving', member)
     if redis.call('HEXISTS', base .. 'holders:' .. channel, user) == 0 then setMember(channel, user, false) end
   end
-  local rooms = tellDue(500)
+  local rooms = collectRoomChanges(500)
   local toldMode, tellAt = '', tonumber(redis.call('HGET', base .. 'mode', 'tellAt') or nil)
   if tellAt and tellAt <= now then
     toldMode = redis.call('HGET', base .. 'mode', 'tell')

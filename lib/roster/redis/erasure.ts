@@ -21,7 +21,7 @@ export async function dismiss (commands: RosterCommands, { tenantId, userId: use
   // Writes pending changes of this node first.
   commands.changes.flush()
   await commands.run('dismissUser', commands.keysOf(tenantId), { user, tenant: tenantId })
-  await commands.scheduleTell(tenantId)
+  await commands.scheduleAnnouncement(tenantId)
 }
 
 /** See `Roster.forget`. */
@@ -29,7 +29,7 @@ export async function forget (commands: RosterCommands, user: UserRef): Promise<
   const { redis, prefix } = commands
   const { tenantId, userId } = user
   await commands.run('forgetUser', commands.keysOf(tenantId), { user: userId, tenant: tenantId })
-  await commands.scheduleTell(tenantId)
+  await commands.scheduleAnnouncement(tenantId)
   const own = channelKey(tenantId, privateChannel(userId))
   await redis.del(`${prefix}sequence:{${own}}`)
   // Who is about to watch the user.

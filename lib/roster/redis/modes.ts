@@ -33,7 +33,7 @@ export class Modes {
   async restore (commands: RosterCommands, tenantIds: Id[]): Promise<void> {
     if (tenantIds.length === 0) return
     await commands.runOver('restoreMode', {}, tenantIds.map((tenantId) => ({ tenantId, rows: [this.of(tenantId)] })), ({ everyone }) => ({ everyone: everyone ? '1' : '0' }))
-    await commands.scheduleTell(...tenantIds)
+    await commands.scheduleAnnouncement(...tenantIds)
   }
 
   of (tenantId: Id): Mode {

@@ -89,7 +89,7 @@ local function noteCount()
     redis.call('HSET', key, 'tell', 'count', 'tellAt', toText(math.max(now, toldAt + 1000)))
   end
 end
--- A user became a member of a channel, or left it. Schedules the message about it, see tell in room-prelude.ts.
+-- A user became a member of a channel, or left it. Schedules the message about it, see collectRoomChange in room-prelude.ts.
 local function setMember(channel, user, isMember)
   local key = base .. 'room:' .. channel
   if not isMember then redis.call('ZREM', base .. 'leaving', user .. '/' .. channel) end
@@ -212,7 +212,7 @@ local function scheduleCheck(tenant, inMs)
   redis.call('HINCRBY', KEYS[3] .. ':marks', tenant, 1)
 end
 -- Schedules the message to everyone about mode or number.
-local function scheduleTell(tenant)
+local function scheduleAnnouncement(tenant)
   local at = tonumber(redis.call('HGET', base .. 'mode', 'tellAt') or nil)
   local room = redis.call('ZRANGE', base .. 'tells', 0, 0, 'WITHSCORES')
   if room[2] and (not at or tonumber(room[2]) < at) then at = tonumber(room[2]) end

@@ -50,7 +50,7 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
     await this.#parts.invisible.use(loadInvisible)
   }
 
-  tellsEveryone (tenantId: Id): boolean {
+  sendsToEveryone (tenantId: Id): boolean {
     return this.#parts.modes.of(tenantId).everyone
   }
 
@@ -110,7 +110,7 @@ export class RedisPresence implements Omit<RosterPresence, 'version'> {
     if ((result as [number])[0] === NOT_CONNECTED) result = await this.#parts.commands.runScheduled('setPresence', tenantId, registrationTtl, { ...args, onlyConnected: '0' })
     const [outcome, wasVisible, standing] = result as [number, string, string]
     if (outcome === LOST) throw unavailable('Redis lost data')
-    if (this.#parts.commands.redis.isCluster) await this.#parts.commands.scheduleTell(tenantId)
+    if (this.#parts.commands.redis.isCluster) await this.#parts.commands.scheduleAnnouncement(tenantId)
     return { isFirst: outcome === FIRST_OF_USER, wasVisible: wasVisible === '1', standing: toStanding(this.#parts.modes, tenantId, standing) }
   }
 }

@@ -34,7 +34,7 @@ end
 local function versionOf(channel) return tonumber(string.match(redis.call('HGET', base .. 'rooms', channel) or '', '^(%d+)')) or now end
 -- Returns the change to send now, '' without one: version, number of members, 1 if it is listed, users who joined,
 -- users who left; and the milliseconds until the next is due, or ''.
-local function tell(channel)
+local function collectRoomChange(channel)
   local at = tonumber(redis.call('ZSCORE', base .. 'tells', channel) or nil)
   if not at then return { '', '' } end
   if at > now then return { '', toText(at - now) } end
@@ -57,10 +57,10 @@ local function tell(channel)
   if count == 0 and redis.call('EXISTS', base .. 'holders:' .. channel) == 0 then redis.call('HDEL', base .. 'rooms', channel) end
   return { change, '' }
 end
-local function tellDue(limit)
+local function collectRoomChanges(limit)
   local changes = {}
   for _, channel in ipairs(redis.call('ZRANGEBYSCORE', base .. 'tells', '-inf', now, 'LIMIT', 0, limit)) do
-    local change = tell(channel)[1]
+    local change = collectRoomChange(channel)[1]
     if change ~= '' then table.insert(changes, { channel, change }) end
   end
   return changes

@@ -15,7 +15,7 @@ import { join, leave } from './tenant-scripts.js'
 export const setRoom = script({ prelude: roomPrelude, parameters: ['channel', 'user', 'node', 'count', 'delay', 'withMembers', 'tenant'] }, `
 setHolder(channel, user, node, tonumber(count), now + tonumber(delay))
 if tonumber(count) == 0 and tonumber(delay) > 0 then scheduleCheck(tenant, delay) end
-local result = tell(channel)
+local result = collectRoomChange(channel)
 if result[2] ~= '' then scheduleCheck(tenant, result[2]) end
 if withMembers == '1' then
   local members = redis.call('ZCARD', base .. 'room:' .. channel)
@@ -32,7 +32,7 @@ return result`)
 export const changeConnections = sequenceScript(roomPrelude, { join, leave, setRoom })
 
 /** Returns the change to be sent, as `setRoom`. */
-export const tellRoom = script({ prelude: roomPrelude, parameters: ['channel'] }, 'return tell(channel)')
+export const collectRoomChange = script({ prelude: roomPrelude, parameters: ['channel'] }, 'return collectRoomChange(channel)')
 
 /** Returns number of members, version, and up to `limit + 1` members whose id follows `after`. */
 export const members = script({ prelude: roomPrelude, parameters: ['channel', 'after', 'limit'] }, `

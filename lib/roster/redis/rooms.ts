@@ -1,5 +1,5 @@
 import type { Id } from '../../ids.js'
-import { MAX_LISTED, TELL_INTERVAL, type Room, type RoomChange, type RosterRooms, type Told } from '../contract.js'
+import { MAX_LISTED, CHANGE_INTERVAL, type Room, type RoomChange, type RosterRooms, type DueChange } from '../contract.js'
 import { isUnavailable, type RosterCommands } from './commands.js'
 import type { Lease } from './lease.js'
 import { partsOf } from './parts.js'
@@ -9,7 +9,7 @@ export type ChangeResult = [version: string, count: number, isListed: number, jo
 
 interface Held { tenantId: Id, channel: string, userId: Id }
 
-const NOTHING: Told = { change: null, tellIn: null }
+const NOTHING: DueChange = { change: null, sendIn: null }
 
 /** The members of channels: this node's entries, and those of all nodes in Redis. */
 export class RedisRooms implements RosterRooms {
@@ -26,13 +26,13 @@ export class RedisRooms implements RosterRooms {
     this.#lease = lease
   }
 
-  async enter (tenantId: Id, channel: string, userId: Id): Promise<Room & Told> {
+  async enter (tenantId: Id, channel: string, userId: Id): Promise<Room & DueChange> {
     const count = this.#add(tenantId, channel, userId, 1)
     try {
-      const [change, tellIn, members, version, isListed, ...users] = await this.#set({ tenantId, channel, userId }, count, 0, true) as
+      const [change, sendIn, members, version, isListed, ...users] = await this.#set({ tenantId, channel, userId }, count, 0, true) as
         [ChangeResult, string, number, string, number, ...string[]]
       return {
-        ...this.#told(channel, change, tellIn),
+        ...this.#toDueChange(channel, change, sendIn),
         count: members,
         version: Number(version),
         users: isListed === 1 ? users.map((user) => this.#commands.ids.parse(user)) : null
@@ -44,11 +44,11 @@ export class RedisRooms implements RosterRooms {
     }
   }
 
-  async exit (tenantId: Id, channel: string, userId: Id, delay: number): Promise<Told> {
+  async exit (tenantId: Id, channel: string, userId: Id, delay: number): Promise<DueChange> {
     const count = this.#add(tenantId, channel, userId, -1)
     try {
-      const [change, tellIn] = await this.#set({ tenantId, channel, userId }, count, delay, false) as [ChangeResult, string]
-      return this.#told(channel, change, tellIn)
+      const [change, sendIn] = await this.#set({ tenantId, channel, userId }, count, delay, false) as [ChangeResult, string]
+      return this.#toDueChange(channel, change, sendIn)
     } catch (err) {
       // The next comparison finds it.
       if (!isUnavailable(err)) throw err
@@ -57,9 +57,9 @@ export class RedisRooms implements RosterRooms {
     }
   }
 
-  async tell (tenantId: Id, channel: string): Promise<Told> {
-    const [change, tellIn] = await this.#commands.run('tellRoom', this.#commands.base(tenantId), { channel }) as [ChangeResult, string]
-    return this.#told(channel, change, tellIn)
+  async collectRoomChange (tenantId: Id, channel: string): Promise<DueChange> {
+    const [change, sendIn] = await this.#commands.run('collectRoomChange', this.#commands.base(tenantId), { channel }) as [ChangeResult, string]
+    return this.#toDueChange(channel, change, sendIn)
   }
 
   async members (tenantId: Id, channel: string, { limit, after }: { limit: number, after: Id }): ReturnType<RosterRooms['members']> {
@@ -88,7 +88,7 @@ export class RedisRooms implements RosterRooms {
     // The last part of a tenant saw all of it.
     const assigned = new Map(results.map(({ part: { tenantId }, result }) => [tenantId, Number(result)]))
     for (const [tenantId, count] of assigned) if (count !== this.#sizeOf(tenantId)) await this.#disown(tenantId)
-    if (assigned.size > 0) await this.#commands.scheduleTell(...assigned.keys())
+    if (assigned.size > 0) await this.#commands.scheduleAnnouncement(...assigned.keys())
     this.#known = new Set(this.#held.keys())
     this.#comparedAt = now
   }
@@ -118,11 +118,11 @@ export class RedisRooms implements RosterRooms {
     this.#known.add(tenantId)
     const args = { channel, user: userId, node: this.#nodeId, count, delay, withMembers: withMembers ? '1' : '0', tenant: tenantId }
     // On a cluster the change itself cannot schedule when it is sent.
-    return await this.#commands.changes.add('setRoom', tenantId, args, count === 0 && delay > 0 ? delay : TELL_INTERVAL)
+    return await this.#commands.changes.add('setRoom', tenantId, args, count === 0 && delay > 0 ? delay : CHANGE_INTERVAL)
   }
 
-  #told (channel: string, change: ChangeResult, tellIn: string): Told {
-    return { change: toChange(this.#commands.ids.parse.bind(this.#commands.ids), channel, change), tellIn: tellIn === '' ? null : Number(tellIn) }
+  #toDueChange (channel: string, change: ChangeResult, sendIn: string): DueChange {
+    return { change: toChange(this.#commands.ids.parse.bind(this.#commands.ids), channel, change), sendIn: sendIn === '' ? null : Number(sendIn) }
   }
 
   #add (tenantId: Id, channel: string, userId: Id, difference: 1 | -1): number {

@@ -204,7 +204,7 @@ export class RedisRoster implements Roster {
   readonly takeWatches: Roster['takeWatches'] = async (...args) => await this.#requested.takeWatches(...args)
 
   readonly usePresence: Roster['usePresence'] = async (rules) => { await this.#presence.usePresence(rules) }
-  readonly tellsEveryone: Roster['tellsEveryone'] = (tenantId) => this.#presence.tellsEveryone(tenantId)
+  readonly sendsToEveryone: Roster['sendsToEveryone'] = (tenantId) => this.#presence.sendsToEveryone(tenantId)
   readonly setPresence: Roster['setPresence'] = async (...args) => await this.#presence.setPresence(...args)
   readonly standing: Roster['standing'] = async (...args) => await this.#presence.standing(...args)
   readonly presence: Roster['presence'] = async (...args) => await this.#presence.presence(...args)
@@ -223,7 +223,7 @@ export class RedisRoster implements Roster {
 
   readonly enter: Roster['enter'] = (...args) => this.#rooms.enter(...args)
   readonly exit: Roster['exit'] = (...args) => this.#rooms.exit(...args)
-  readonly tell: Roster['tell'] = (...args) => this.#rooms.tell(...args)
+  readonly collectRoomChange: Roster['collectRoomChange'] = (...args) => this.#rooms.collectRoomChange(...args)
   readonly members: Roster['members'] = (...args) => this.#rooms.members(...args)
   readonly roomSizes: Roster['roomSizes'] = (...args) => this.#rooms.roomSizes(...args)
 
@@ -275,7 +275,7 @@ export class RedisRoster implements Roster {
     })
     const joined = toJoined(this.#commands.ids, this.#modes, entry, result)
     if (joined === null) throw unavailable('Redis lost data')
-    if (this.#commands.redis.isCluster && joined.isFirstOfUser) await this.#commands.scheduleTell(tenantId)
+    if (this.#commands.redis.isCluster && joined.isFirstOfUser) await this.#commands.scheduleAnnouncement(tenantId)
     return joined
   }
 }

@@ -40,7 +40,7 @@ export class RedisSweep {
   async claimDue (): Promise<Due[]> {
     const { commands, lease, typing, modes } = this.#parts
     const expiredHere = typing.takeExpired(commands.redis.ready && !lease.isIncomplete).map(({ entry }): Due =>
-      ({ tenantId: entry.tenantId, offline: [], presences: [], typing: [entry], expiredConnections: [], mode: modes.of(entry.tenantId), rooms: [], tell: null }))
+      ({ tenantId: entry.tenantId, offline: [], presences: [], typing: [entry], expiredConnections: [], mode: modes.of(entry.tenantId), rooms: [], announce: null }))
     // After a loss, users may look offline whose nodes have not written them back yet.
     if (lease.isIncomplete) return expiredHere
     try {
@@ -65,14 +65,14 @@ export class RedisSweep {
     const released: Array<string | number> = []
     const unknown: Id[] = []
     for (const { part: { tenantId, mark }, result } of results) {
-      const [offline, presences, typing, expired, nextCheck, everyone, online, tell, changes, isUnknown] =
+      const [offline, presences, typing, expired, nextCheck, everyone, online, announce, changes, isUnknown] =
         result as [string[], string[], string[], string[], string, string, number, '' | 'mode' | 'count', Array<[channel: string, ChangeResult]>, string]
       const rooms = changes.flatMap(([channel, change]) => toChange((id) => commands.ids.parse(id), channel, change) ?? [])
       const mode = modes.learn(tenantId, toMode(everyone, online))
       if (isUnknown !== '') unknown.push(tenantId)
       released.push(tenantId, claimEnd, mark, nextCheck)
       if (offline.length > 0) this.#reporting.set(tenantId, { checkAt: nextCheck, mark })
-      if (offline.length + typing.length + expired.length + rooms.length === 0 && tell === '') continue
+      if (offline.length + typing.length + expired.length + rooms.length === 0 && announce === '') continue
       found.push({
         tenantId,
         offline: offline.map((user) => commands.ids.parse(user)),
@@ -81,7 +81,7 @@ export class RedisSweep {
         expiredConnections: expired.map((text) => toConnection(commands.ids, tenantId, text)),
         mode,
         rooms,
-        tell: tell === '' ? null : tell
+        announce: announce === '' ? null : announce
       })
     }
     await commands.run('releaseTenants', commands.dueKey, {}, released)

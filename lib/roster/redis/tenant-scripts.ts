@@ -94,7 +94,7 @@ else
   redis.call('SADD', base .. 'node:' .. entry.n, id)
 end
 local standing = standingOf(user) .. ',' .. (hasReturned and '1' or '0') .. ',' .. (redis.call('HGET', base .. 'invisible', user) or '')
-scheduleTell(tenant)
+scheduleAnnouncement(tenant)
 local result = { 'ok', known and 0 or 1, isFirst and 1 or 0, replaced, entry.g, entry.o or '', standing, isFirst and redis.call('HGET', base .. 'presence', user) or '' }
 if redis.call('SCARD', base .. 'of:' .. user) > limit then
   local others = {}
@@ -183,7 +183,7 @@ if not hasConnection then
   redis.call('ZADD', base .. 'signs', now + tonumber(registrationTtl), user)
   scheduleCheck(tenant, registrationTtl)
 end
-scheduleTell(tenant)
+scheduleAnnouncement(tenant)
 return { isFirst and 1 or 0, wasVisible and '1' or '0', standingOf(user) }`)
 
 /** Returns the standing of a user, see `join`; '' if the user may be invisible, see `isUnknown`. */
