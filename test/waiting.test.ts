@@ -63,6 +63,20 @@ overBackends((test, backend) => {
     t.equal(new Set(failures().map(({ messageId }) => messageId)).size, 6, 'each once')
   })
 
+  test('waitingAfter decides after which time an event is emitted as waiting', async (t) => {
+    const hosts = await buildNodes(t, { backend, options, channels: { waitingAfter: 60_000 } })
+    const [a] = hosts
+    const told = listen(hosts)
+    const id = await send(a, 'hi')
+    await published(a, [id])
+    a.clock.advance(58_000)
+    for (const { app } of new Set(hosts)) await internalsOf(app).eventLog.sweep()
+    t.strictSame(told, [])
+    a.clock.advance(3000)
+    await until('it waits', () => told.length > 0)
+    t.match(told, [{ event: 'waiting', userId: 1, senderId: 2, messageId: id, type: 'message:direct', data: { messageId: id, message: 'hi' } }])
+  })
+
   test('events of the host’s own transactions emit waiting and failed like others, and nothing if it rolls back', async (t) => {
     const hosts = await buildNodes(t, { backend, options })
     const [a] = hosts

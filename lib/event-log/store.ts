@@ -7,10 +7,12 @@ import type { Tables } from '../database/tables.js'
 import { fromSqlTime, toSqlTime } from '../database/time.js'
 import { upsert } from '../database/upsert.js'
 import type { Id, Ids } from '../ids.js'
+import type { UserRef } from '../keys.js'
+import { clientKey } from './client-key.js'
 import { consecutiveRanges } from './consecutive-ranges.js'
 import type { Confirmation, Confirmed, DueEvent, StoredEvent } from './contract.js'
 import { countByStatus, type StatusCounts } from './count-by-status.js'
-import { InsertStore, type EventKey, type KnownIds } from './insert-store.js'
+import { dedupeKey, InsertStore, type EventKey, type KnownIds } from './insert-store.js'
 import type { AuditRow, EventRow } from './inserts.js'
 import type { Copies } from './replay-store.js'
 import { handedAt, STORED_COLUMNS, toStored, type StoredRow } from './rows.js'
@@ -85,6 +87,13 @@ export class EventStore {
   /** Stored events with these keys, by `{tenant}/{user}/{key}`, and when they were stored. */
   findByKey (keys: readonly EventKey[]): Promise<Map<string, { event: StoredEvent, createdAt: number }>> {
     return this.#inserts.findByKey(keys)
+  }
+
+  /** The event that a user stored under a client's key, and when, if the dedupe window is not over; null without one. */
+  async original ({ tenantId, userId }: UserRef, dedupeId: string, now: number): Promise<{ event: StoredEvent, createdAt: number } | null> {
+    const key = { tenantId, userId, dedupeId: clientKey(dedupeId) }
+    const found = (await this.findByKey([key])).get(dedupeKey(key))
+    return found !== undefined && found.createdAt > now - DEDUPE_WINDOW_MS ? found : null
   }
 
   /** Removes the keys of rows whose dedupe window is over. */

@@ -5,7 +5,7 @@ import { privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
 import { isDirectConversation, peerIn, usersOf } from '../../lib/conversation-keys.js'
 import { RealtimeError } from '../../lib/errors.js'
-import type { Change, NewEvent } from '../../lib/event-log/index.js'
+import type { Change, NewEvent, Receipt } from '../../lib/event-log/index.js'
 import { Deferred } from '../../lib/frame-router.js'
 import type { Caller, Identity } from '../../lib/identity.js'
 import type { Internals } from '../../lib/internals.js'
@@ -22,6 +22,9 @@ export interface EditSettings {
   editWindow: number | undefined
   moderate: Moderate | undefined
 }
+
+/** Refusals that a message which was changed meanwhile leads to. */
+const FINAL: ReadonlySet<string> = new Set(['RT_NOT_FOUND', 'RT_FORBIDDEN'])
 
 const content = TypeCompiler.Compile(Type.Pick(EditData, ['message', 'data']))
 
@@ -44,8 +47,45 @@ export class Edits {
    * `RT_NOT_FOUND` if the message is deleted at this moment.
    */
   async edit (caller: Caller, asked: EditData): Promise<Deferred<EditAck>> {
-    const { messageId: targetId, dedupeId } = asked
+    const { messageId: targetId } = asked
     requireMessageData(asked.data)
+    return await this.#repeatable(caller, asked, 'message:edited', async () => await this.#edit(caller, asked),
+      ({ messageId, timestamp }) => ({ messageId, targetId, editedAt: timestamp }))
+  }
+
+  /** Throws, and the `Deferred` rejects, as for `edit`. */
+  async delete (caller: Caller, asked: DeleteData): Promise<Deferred<DeleteAck>> {
+    return await this.#repeatable(caller, asked, 'message:deleted', async () => await this.#delete(caller, asked),
+      ({ messageId }) => ({ messageId, targetId: asked.messageId }))
+  }
+
+  /**
+   * Makes a change. Repeated under its key, it returns the original result, although the message can no longer be changed: it
+   * may be deleted, by this very change, or too old.
+   */
+  async #repeatable<Ack> (
+    { identity }: Caller, { messageId: targetId, dedupeId }: DeleteData, type: string, change: () => Promise<{ stored: Promise<Receipt> }>, ackOf: (receipt: Receipt) => Ack
+  ): Promise<Deferred<Ack>> {
+    const { eventLog, clock } = this.#internals
+    const original = async (err: unknown): Promise<Receipt> => {
+      if (dedupeId === undefined || !(err instanceof RealtimeError) || !FINAL.has(err.code)) throw err
+      const found = await eventLog.ask(async () => await eventLog.store.original(identity, dedupeId, clock.now()))
+      if (found?.event.type !== type) throw err
+      // A delete empties the edits of its message.
+      const { targetId: changed = targetId } = JSON.parse(found.event.payload) as { targetId?: number }
+      if (changed !== targetId) throw err
+      return { messageId: found.event.id, timestamp: toIso(found.createdAt) }
+    }
+    try {
+      const { stored } = await change()
+      return new Deferred(stored.catch(original).then(ackOf))
+    } catch (err) {
+      return new Deferred(Promise.resolve(ackOf(await original(err))))
+    }
+  }
+
+  async #edit (caller: Caller, asked: EditData): Promise<{ stored: Promise<Receipt> }> {
+    const { messageId: targetId, dedupeId } = asked
     const place = await this.#changeable(caller, targetId, 'message:edit')
     const { screening, clock } = this.#internals
     const sent = { messageId: targetId, message: asked.message, ...asked.data === undefined ? {} : { data: asked.data } }
@@ -56,22 +96,19 @@ export class Edits {
     const event: Omit<Edited, 'messageId' | 'timestamp'> = {
       targetId, message, data: data ?? null, editedAt, userId: caller.identity.userId, ...placeOf(this.#internals, place.conversation, place.userId)
     }
-    const stored = this.#append(caller, place, 'message:edited', event, { targetId, content: { message, data } }, createdAt, dedupeId)
-    return new Deferred(stored.then(({ messageId, timestamp }) => ({ messageId, targetId, editedAt: timestamp })))
+    return { stored: this.#append(caller, place, 'message:edited', event, { targetId, content: { message, data } }, createdAt, dedupeId) }
   }
 
-  /** Throws, and the `Deferred` rejects, as for `edit`. */
-  async delete (caller: Caller, { messageId: targetId, dedupeId }: DeleteData): Promise<Deferred<DeleteAck>> {
+  async #delete (caller: Caller, { messageId: targetId, dedupeId }: DeleteData): Promise<{ stored: Promise<Receipt> }> {
     const place = await this.#changeable(caller, targetId, 'message:delete')
     await this.#internals.screening?.count(caller.identity)
     const event: Omit<Deleted, 'messageId' | 'timestamp'> = {
       targetId, userId: caller.identity.userId, ...placeOf(this.#internals, place.conversation, place.userId)
     }
-    const stored = this.#append(caller, place, 'message:deleted', event, { targetId, content: null }, this.#internals.clock.now(), dedupeId)
-    return new Deferred(stored.then(({ messageId }) => ({ messageId, targetId })))
+    return { stored: this.#append(caller, place, 'message:deleted', event, { targetId, content: null }, this.#internals.clock.now(), dedupeId) }
   }
 
-  #append ({ identity: { tenantId, userId }, connectionId }: Caller, place: MessagePlace, type: string, data: Record<string, unknown>, change: Change, createdAt: number, dedupeId: string | undefined): ReturnType<Internals['eventLog']['append']> {
+  #append ({ identity: { tenantId, userId }, connectionId }: Caller, place: MessagePlace, type: string, data: Record<string, unknown>, change: Change, createdAt: number, dedupeId: string | undefined): Promise<Receipt> {
     const event: NewEvent = { tenantId, userId, type, channel: this.#channelFor(place, userId), data, change, createdAt, excludeConnectionId: connectionId, dedupeId }
     return this.#internals.eventLog.append(event)
   }
