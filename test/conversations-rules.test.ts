@@ -80,6 +80,23 @@ overBackends((test, backend) => {
     t.match((await rest(host, user(2), 'GET', '/history?channel=group.x')).body.data, [{ data: { conversationId: 'a' } }, { data: { conversationId: 'b' } }])
   })
 
+  test('what a user sent moved the own mark, although it is deleted at once', async (t) => {
+    const [a, b] = await buildNodes(t, { backend, options })
+    const [one, two] = [await connect(a, user(1)), await connect(b, user(2))]
+    for (const [event, mine, theirs] of [['message:direct', { recipientId: 2 }, { recipientId: 1 }], ['message:group', { channel: 'group.x' }, { channel: 'group.x' }]] as const) {
+      await send(one, event, mine)
+      await send(two, event, theirs)
+      const answer = await send(one, event, mine)
+      await one.request('message:delete', { messageId: answer })
+      t.match((await rest(b, user(1), 'GET', '/conversations')).body.data[0], { unread: 0, read_up_to: answer }, event)
+    }
+    // A conversation that was taken off the list stays off it.
+    const last = await send(one, 'message:group', { channel: 'group.x' })
+    await b.app.realtime.conversations.remove(1, [1], { channel: 'group.x' })
+    await one.request('message:delete', { messageId: last })
+    t.match((await rest(a, user(1), 'GET', '/conversations')).body.data.map(({ channel }: { channel?: string }) => channel), [undefined])
+  })
+
   test('with receiptsUpTo 0 no one in a channel sees read marks, and with more than activityUpTo participants no one is told of activity', async (t) => {
     const [a, b] = await buildNodes(t, { backend, options, conversations: { receiptsUpTo: 0, activityUpTo: 2 } })
     const [one, two, laptop] = [await connect(a, user(1)), await connect(b, user(2)), await connect(b, user(2))]

@@ -102,6 +102,8 @@ export class Edits {
   async #delete (caller: Caller, { messageId: targetId, dedupeId }: DeleteData): Promise<{ stored: Promise<Receipt> }> {
     const place = await this.#changeable(caller, targetId, 'message:delete')
     await this.#internals.screening?.count(caller.identity)
+    // Before it is written, the sender's mark is derived from the message.
+    await this.#store.markSender(caller.identity.tenantId, place, this.#internals.clock.now())
     const event: Omit<Deleted, 'messageId' | 'timestamp'> = {
       targetId, userId: caller.identity.userId, ...placeOf(this.#internals, place.conversation, place.userId)
     }

@@ -207,6 +207,14 @@ export class ConversationStore {
       { keys: ['tenant_id', 'user_id', 'conversation'], update: ['is_listed', 'updated_at', 'read_up_to'], newest: 'read_up_to' })
   }
 
+  /** Moves the mark of a message's sender to the message, and leaves the list as it is. */
+  async markSender (tenantId: Id, { id, userId, conversation }: MessagePlace, now: number): Promise<void> {
+    await this.#ask(async () => {
+      await this.#db.updateTable('websocket_conversations').set({ read_up_to: id, updated_at: toSqlTime(now) })
+        .where('tenant_id', '=', tenantId).where('user_id', '=', userId).where('conversation', '=', conversation).where('read_up_to', '<', id).execute()
+    })
+  }
+
   /** Adds the conversations to the lists of the users. Their read marks stay. */
   async add (marks: readonly Mark[], now: number, executor: Executor = this.#db): Promise<void> {
     await upsert(executor, this.#dialect, 'websocket_conversations', marks.map((mark) => rowOf(mark, now)),
