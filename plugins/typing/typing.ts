@@ -1,6 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { BoundedMap } from '../../lib/async/bounded-map.js'
-import { isPromise, thenMaybe, type MaybePromise } from '../../lib/async/maybe-promise.js'
 import { nextTurn } from '../../lib/async/timers.js'
 import { isReserved, privateChannel } from '../../lib/channel-names.js'
 import { toIso } from '../../lib/clock.js'
@@ -75,26 +74,24 @@ export class TypingRules {
     const { tenantId, userId } = identity
     const now = this.#internals.clock.now()
     const type = conversationType ?? (channel === undefined ? 'direct' : 'group')
-    const participants = this.#settings.participants === undefined ? null : await this.#participants(caller, conversationId, type)
+    const participants = await this.#participants(caller, conversationId, type)
     if (!isTyping) {
       await this.stop([{ tenantId, userId, conversationId }])
       return { conversationId, isTyping, expiresAt: toIso(now) }
     }
     const expiresAt = now + this.#settings.timeout
-    const audience = this.#audience(caller, participants, { conversationId, conversationType, isTyping, channel, recipientId })
     const entry: TypingEntry = {
       tenantId,
       userId,
       conversationId,
       conversationType: type,
-      channels: isPromise(audience) ? await audience : audience,
+      channels: await this.#audience(caller, participants, { conversationId, conversationType, isTyping, channel, recipientId }),
       connectionId,
       startedAt: now,
       expiresAt
     }
     if (connectionId !== null) this.#remember(connectionKey(tenantId, connectionId), { tenantId, userId, conversationId })
-    const hasStarted = this.#internals.roster.startTyping(entry)
-    if (isPromise(hasStarted) ? await hasStarted : hasStarted) this.#emit(entry, true)
+    if (await this.#internals.roster.startTyping(entry)) this.#emit(entry, true)
     return { conversationId, isTyping, expiresAt: toIso(expiresAt) }
   }
 
@@ -145,25 +142,27 @@ export class TypingRules {
     return ids
   }
 
-  /** Where typing is sent: the first of `channel`, `recipientId`, the participants, `conversation.{conversationId}`. Synchronous if the host is (bench row "REST: typing"). */
-  #audience (caller: Caller, participants: Id[] | null, update: TypingUpdate): MaybePromise<string[]> {
+  /** Where typing is sent: the first of `channel`, `recipientId`, the participants, `conversation.{conversationId}`. */
+  async #audience (caller: Caller, participants: Id[] | null, update: TypingUpdate): Promise<string[]> {
     const { access } = this.#internals
     const { conversationId, channel, recipientId } = update
     const event = 'user:typing'
     const data = { ...update }
     if (channel !== undefined) {
       if (isReserved(channel)) throw new RealtimeError('RT_FORBIDDEN')
-      return thenMaybe(access.require(caller, { action: 'publish', event, channel, data }), () => [channel])
+      await access.require(caller, { action: 'publish', event, channel, data })
+      return [channel]
     }
     if (recipientId !== undefined) {
       const own = privateChannel(recipientId)
-      return thenMaybe(access.require(caller, { action: 'direct', event, channel: own, data, recipientIds: [recipientId] }), () => [own])
+      await access.require(caller, { action: 'direct', event, channel: own, data, recipientIds: [recipientId] })
+      return [own]
     }
     if (participants !== null) return participants.filter((id) => id !== caller.identity.userId).map(privateChannel)
     // Neither channel nor recipient nor participants: the conversation's own channel, if the caller may publish to it.
     const conversation = `conversation.${conversationId}`
     if (!this.#internals.ids.isChannel(conversation)) return []
-    return thenMaybe(access.allows(caller, { action: 'publish', event, channel: conversation, data }), (isAllowed) => isAllowed ? [conversation] : [])
+    return await access.allows(caller, { action: 'publish', event, channel: conversation, data }) ? [conversation] : []
   }
 
   #remember (key: ConnectionKey, typed: TypingKey): void {
