@@ -7,11 +7,12 @@ import { parseArgs } from 'node:util'
 import { build } from 'esbuild'
 import { bundle } from '../test/bundle.js'
 import { temporaryFolder } from '../test/exit-hooks.js'
-import { createDatabase, startMariadb, startRedis } from '../test/servers.js'
+import { createDatabase, startRedis } from '../test/servers.js'
 import { realtime, type Dialect } from './dialects.js'
+import { median } from './median.js'
 import { show } from './page.js'
 import { probes, type Probe } from './probes.js'
-import { startHost } from './servers.js'
+import { startDatabase, startHost } from './servers.js'
 
 /**
  * `npm run bench:against -- <commit> [<commit>…]`: the example host of this tree beside that of other commits. All are started
@@ -32,7 +33,7 @@ const chosen = Object.entries(probes).filter(([name]) => values.row?.includes(na
 if (positionals.length === 0 || chosen.length === 0) throw new Error(`Give a commit, and --row: one of ${Object.keys(probes).join('; ')}`)
 const hosts = await Promise.all([...positionals.map(hostOf), bundle().then(({ host }) => ({ name: 'now', host }))])
 
-const [mariadb, redis] = await Promise.all([startMariadb({ args: ['--innodb-buffer-pool-size=1G', '--innodb-log-file-size=512M'] }), startRedis()])
+const [mariadb, redis] = await Promise.all([startDatabase(), startRedis()])
 try {
   for (const [row, probe] of chosen) {
     const ratios = hosts.map((): number[] => [])
@@ -55,10 +56,10 @@ process.exit(0)
 
 /** Its blocks: what each host used. */
 async function oneRound (probe: Probe): Promise<number[][]> {
-  const running = await Promise.all(hosts.map(async ({ name, host }) => {
+  const running = await Promise.all(hosts.map(async ({ name, host }, i) => {
     const database = await createDatabase(mariadb.url) // an own one: an older commit does not know the tables of a newer
     const dialect: Dialect = { ...realtime, name, start: async (env) => await startHost(host, { SUITE: values.plugins, ...env }) }
-    const load = await probe.start(dialect, { DATABASE_URL: database.url, ...probe.overRedis === true ? { REDIS_URL: `${redis.url}/${hosts.findIndex((other) => other.name === name)}` } : {} })
+    const load = await probe.start(dialect, { DATABASE_URL: database.url, ...probe.overRedis === true ? { REDIS_URL: `${redis.url}/${i}` } : {} })
     return { load, stop: async () => { await load.stop(); await database.drop() } }
   }))
   try {
@@ -90,9 +91,4 @@ async function hostOf (commit: string): Promise<{ name: string, host: string }> 
   await build({ ...options, entryPoints: { 'public/client': client }, target: 'es2022' })
   await cp(join(sources, 'example-host/public'), join(outdir, 'public'), { recursive: true })
   return { name: commit, host: join(outdir, 'server.js') }
-}
-
-function median (values: number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] ?? NaN
 }

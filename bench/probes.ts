@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Dialect, User } from './dialects.js'
 import type { RawClient } from './raw-client.js'
-import { frameOf } from './raw-client.js'
+import { ACK, direct } from './rows/durable.js'
 import { publisherOf, Room } from './rows/fan-out.js'
 import { calls, sendMany } from './rows/rest.js'
 import { JWT_SECRET } from './servers.js'
@@ -64,9 +64,9 @@ const directMessages: Probe = {
     for (let i = 0; i < 200; i++) {
       const club = 1 + Math.floor(i / 25)
       const [client, receiver] = await Promise.all([dialect.open(server.port, { id: 1 + 2 * i, club }), dialect.open(server.port, { id: 2 + 2 * i, club })])
-      const frame = frameOf(JSON.stringify({ event: 'message:direct', id: 1, data: { recipientId: 2 + 2 * i, message: 'x'.repeat(128), conversationId: 'bench' } }))
+      const frame = direct(2 + 2 * i)
       client.onFrame = (payload) => {
-        if (payload.toString('latin1', 0, 14) !== '{"event":"ack"') return
+        if (payload.compare(ACK, 0, ACK.length, 0, ACK.length) !== 0) return
         acked++
         if (running) client.send(frame)
       }

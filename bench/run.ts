@@ -3,10 +3,12 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { createDatabase, startMariadb, startRedis } from '../test/servers.js'
+import { createDatabase, startRedis } from '../test/servers.js'
 import { chart } from './chart.js'
+import { median } from './median.js'
 import { show, table, writePage } from './page.js'
 import { rows, type Bar, type Figures, type Row } from './rows.js'
+import { startDatabase } from './servers.js'
 import { settle } from './settle.js'
 
 /**
@@ -22,9 +24,7 @@ const HERE = import.meta.dirname
 if (!existsSync(join(HERE, 'node_modules'))) execFileSync('npm', ['ci', '--no-audit', '--no-fund'], { cwd: HERE, stdio: 'inherit' })
 
 const began = Date.now()
-// Room for what all rounds store: in the small pool of the tests the tables of the last rounds would be slower than those of the first.
-const room = ['--innodb-buffer-pool-size=1G', '--innodb-log-file-size=512M']
-const [database, redis] = await Promise.all([startMariadb({ args: room }), startRedis()])
+const [database, redis] = await Promise.all([startDatabase(), startRedis()])
 const strings = await createDatabase(database.url) // an own one: a database has one kind of ids
 const mariadb = { pid: database.pid, settled: async (ids?: 'strings') => await settle(ids === 'strings' ? strings.url : database.url) }
 const found = new Map<Row, Figures[]>()
@@ -70,11 +70,6 @@ console.log(table(all))
 const missed = results.flatMap(({ bars }) => bars).filter(({ held }) => !held).length
 console.log(`${Math.round((Date.now() - began) / 60_000)} minutes; ${missed === 0 ? 'all goals met' : `${missed} goals missed`}`)
 process.exit(0)
-
-function median (values: number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  return sorted[Math.floor(sorted.length / 2)] ?? NaN
-}
 
 /** By the median of the rounds' ratios: within a round the machine was the same for both, from one to the next it may not be. */
 function judge ({ of = 'fastify-realtime', than, atMost, atLeast }: Bar, rounds: Figures[]): { text: string, held: boolean, ratio: number } {

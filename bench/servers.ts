@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { startChild } from '../test/child-process.js'
 import { bundle } from '../test/bundle.js'
 import { temporaryFolder } from '../test/exit-hooks.js'
+import { startMariadb, type Server } from '../test/servers.js'
 
 export const JWT_SECRET = 'bench-secret-bench-secret-bench-secret'
 const BENCH = import.meta.dirname
@@ -46,6 +47,9 @@ async function start (command: string, args: string[], env: Record<string, strin
  */
 export const cpuOf = (pid: number): number => readdirSync(`/proc/${pid}/task`)
   .reduce((sum, thread) => sum + Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]), 0) / 1000
+
+/** MariaDB with room for what all rounds store: in the small pool of the tests the tables of the last rounds would be slower than those of the first. */
+export const startDatabase = async (): Promise<Server> => await startMariadb({ args: ['--innodb-buffer-pool-size=1G', '--innodb-log-file-size=512M'] })
 
 /** A peer of bench/peers, with Node or with Bun. */
 export async function startPeer (name: string, env: Record<string, string> = {}): Promise<Target> {

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { realtime, tokenOf, type Dialect } from '../dialects.js'
+import { median } from '../median.js'
 import { frameOf, RawClient } from '../raw-client.js'
 import { JWT_SECRET, startPeer } from '../servers.js'
 
@@ -15,7 +16,7 @@ export const oneRowEach: Dialect = {
   }
 }
 
-const ACK = Buffer.from('{"event":"ack"')
+export const ACK = Buffer.from('{"event":"ack"')
 const DIRECT = /^{"event":"message:direct","data":{"messageId":(\d+)/
 const PAIRS_PER_CLUB = 25
 /** Milliseconds until the code is compiled. */
@@ -89,13 +90,13 @@ export async function loneMessage (dialect: Dialect, { seconds }: { seconds: num
     }
     sender.close()
     receiver.close()
-    took.sort((a, b) => a - b)
-    return took[Math.floor(took.length / 2)] ?? NaN
+    return median(took)
   } finally {
     await server.stop()
   }
 }
 
-const direct = (recipientId: number | string): Buffer => frameOf(JSON.stringify({
+/** A direct message of 128 bytes. */
+export const direct = (recipientId: number | string): Buffer => frameOf(JSON.stringify({
   event: 'message:direct', id: 1, data: { recipientId, message: 'x'.repeat(128), conversationId: 'bench' }
 }))

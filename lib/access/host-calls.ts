@@ -23,7 +23,7 @@ export interface HostCallsOptions {
   timeout: number
   /** The error if the identity was banned or revoked while the call ran, or null. */
   refusal?: (identity: Identity) => RealtimeError | null
-  /** Called with the owner of a call that does not return at once, before it begins or waits. */
+  /** Called with the owner of each call that does not return at once. */
   onWaiting?: (owner: object) => void
 }
 

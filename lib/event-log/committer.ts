@@ -7,7 +7,7 @@ import { RealtimeError, type Outcome } from '../errors.js'
 import type { StoredEvent } from './contract.js'
 import type { EventRow } from './inserts.js'
 import { dedupeKey } from './insert-store.js'
-import { DEDUPE_WINDOW_MS, type EventStore } from './store.js'
+import { isRepeatable, type EventStore } from './store.js'
 
 /** A row in the table: its id and its time, and the event if it had been stored before. */
 export interface Committed { id: number, createdAt: number, existing: StoredEvent | null }
@@ -185,7 +185,7 @@ export class Committer {
     for (const event of batch) {
       const key = dedupeKey(event.row)
       const found = known.get(key)
-      if (found !== undefined && (!event.hasClientKey || found.createdAt > clock.now() - DEDUPE_WINDOW_MS)) {
+      if (found !== undefined && (!event.hasClientKey || isRepeatable(found.createdAt, clock.now()))) {
         // With a key of the node's own it is this very insert, whose response was lost.
         stored.set(event, { name: 'stored', event, id: found.event.id, createdAt: found.createdAt, existing: event.hasClientKey ? found.event : null })
         continue

@@ -32,6 +32,8 @@ export interface GapRange {
 
 /** Repeating a send with the same dedupe id within this time returns the original result. */
 export const DEDUPE_WINDOW_MS = 5 * 60_000
+/** Whether an event of this time is still the result of a repeated send under its key. */
+export const isRepeatable = (createdAt: number, now: number): boolean => createdAt > now - DEDUPE_WINDOW_MS
 
 /**
  * A condition that no index can be used for. By an index on the status, an update would visit and lock all pending rows and
@@ -93,7 +95,7 @@ export class EventStore {
   async original ({ tenantId, userId }: UserRef, dedupeId: string, now: number): Promise<{ event: StoredEvent, createdAt: number } | null> {
     const key = { tenantId, userId, dedupeId: clientKey(dedupeId) }
     const found = (await this.findByKey([key])).get(dedupeKey(key))
-    return found !== undefined && found.createdAt > now - DEDUPE_WINDOW_MS ? found : null
+    return found !== undefined && isRepeatable(found.createdAt, now) ? found : null
   }
 
   /** Removes the keys of rows whose dedupe window is over. */

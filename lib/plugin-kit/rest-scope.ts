@@ -147,7 +147,7 @@ function answering (handler: Handler): (request: FastifyRequest, reply: FastifyR
 function assertWellFormedInput ({ raw: { url }, params, query, body }: FastifyRequest): void {
   // Only what is percent-encoded can be ill-formed.
   if (url?.includes('%') === true) for (const part of [params, query]) assertWellFormed(part)
-  if (body !== undefined) assertWellFormed(body)
+  assertWellFormed(body)
 }
 
 /** Calls back instead of returning a promise, because most hosts authenticate synchronously (REST bench rows). */

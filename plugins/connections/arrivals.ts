@@ -1,3 +1,5 @@
+import { RealtimeError } from '../../lib/errors.js'
+
 /** Milliseconds between two checks of whether the node keeps up while sockets arrive. */
 const TICK_MS = 10
 /** Upgrades admitted per tick: minimum, initial value, maximum. */
@@ -98,3 +100,7 @@ export class Arrivals {
     for (const enter of next) enter()
   }
 }
+
+/** The refusal of an upgrade or a stream that would wait too long. `retryAfter` in seconds, see {@link Arrivals.arrive}. */
+export const overloaded = (retryAfter: number): RealtimeError =>
+  new RealtimeError('RT_UNAVAILABLE', 'This node is overloaded: try again later', { retryAfter })

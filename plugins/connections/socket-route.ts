@@ -8,7 +8,7 @@ import type { Internals } from '../../lib/internals.js'
 import { ownScope } from '../../lib/plugin-kit/own-scope.js'
 import { CloseCode } from '../../lib/wire/close-codes.js'
 import { SOCKET_PATH } from '../../lib/wire/protocol.js'
-import type { Arrivals } from './arrivals.js'
+import { overloaded, type Arrivals } from './arrivals.js'
 import { Connection } from './connection.js'
 import type { Connections } from './connections.js'
 import { countSilentFrame } from './flood.js'
@@ -120,7 +120,7 @@ function addRoute (scope: FastifyInstance, { internals, settings, origins, conne
       })
       if (retryAfter === null) return
       // A browser does not see the response to an upgrade: the socket opens, and closes with 1013.
-      known.set(request, () => { throw new RealtimeError('RT_UNAVAILABLE', 'This node is overloaded: try again later', { retryAfter }) })
+      known.set(request, () => { throw overloaded(retryAfter) })
       done()
     }
   }, (socket: WebSocket, request: FastifyRequest) => {

@@ -2,7 +2,7 @@ import type { FastifyInstance, onRequestHookHandler } from 'fastify'
 import { errorBody, RealtimeError } from '../../lib/errors.js'
 import type { Internals } from '../../lib/internals.js'
 import { callerOf, restScope } from '../../lib/plugin-kit/rest-scope.js'
-import type { Arrivals } from './arrivals.js'
+import { overloaded, type Arrivals } from './arrivals.js'
 import { closeWithConnection } from './node/close-with-connection.js'
 import { isAllowedOrigin } from './origin.js'
 import type { Places } from './places.js'
@@ -36,7 +36,7 @@ export async function streamRoute (fastify: FastifyInstance, { internals, origin
     closeWithConnection(reply.raw, request.raw.socket)
     if (!places.admit(request, reply, reply.raw)) return
     const retryAfter = arrivals.arrive(enter)
-    if (retryAfter !== null) refuse(new RealtimeError('RT_UNAVAILABLE', 'This node has more to do than it can: try again later', { retryAfter }))
+    if (retryAfter !== null) refuse(overloaded(retryAfter))
   }
   await restScope(fastify, internals, (scope) => {
     // A host's limiter per address would refuse an office whose clients all reconnect. A HEAD would never end.

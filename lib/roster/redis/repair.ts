@@ -11,10 +11,10 @@ const SCAN_SIZE = 1000
 const MANY_PER_TENANT = /^(?:of|channels|watches|typers|node|room|holders|crowd):/
 
 /**
- * A key that is alone when nobody of a tenant is there, and then says nothing that could be wrong. It stays for a day, and so
- * would cost a visit per pass for each tenant of the day.
+ * The only key that a tenant keeps when all of its users have left, for a day. It needs no repair by itself, and a search of each
+ * tenant of the last day in every pass would be most of what Redis does.
  */
-const STAYS = 'invisible'
+const LEFTOVER = 'invisible'
 
 /** The progress in one tenant: cursors through its connections, users and typing, '' for what is done. */
 type Cursors = [connections: string, users: string, typing: string]
@@ -86,7 +86,7 @@ export class RedisRepair {
     const names = new Map<Id, string[]>()
     for (const key of keys) {
       const [tenant = '', name = ''] = key.slice(this.#commands.prefix.length + 1).split(/}:(.*)/s)
-      if (name === STAYS) continue
+      if (name === LEFTOVER) continue
       const tenantId = this.#commands.ids.parse(tenant)
       const known = names.get(tenantId)
       const named = MANY_PER_TENANT.test(name) ? [name] : []
